@@ -13,11 +13,13 @@ Special tokens come from the template alone. In titles, passages and questions t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
 
+from tamis.probes.lru import LruCache
 from tamis.probes.tokens import TextTokenizer, TokenizedText
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 RowSpans = tuple[tuple[int, int], ...]
 """Half-open spans of rows, counted from the question's first token."""
+MAX_TWINS = 16
+"""Templates for which a layout or a reader is kept, so that none is made anew for every batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +161,31 @@ class Layout:
         own.encode_special_tokens = False  # the template's are special, those in texts are not
         own.no_truncation()
         own.no_padding()
-        self.template = template
-        self.opening, self._question_prefix, self._end = (
-            tuple(own.encode(text, add_special_tokens=False).ids)
-            for text in (template.opening, template.question_prefix, template.end)
-        )
+        self._encode_template(own, template)
         self.tokenizer = TextTokenizer(own, name, owned=True)
 
     def with_template(self, template: Template) -> Layout:
-        """The same tokenizer with another template."""
-        return Layout(self.tokenizer._plain, template, self.tokenizer.name)
+        """The same tokenizer with another template; the latest few are kept."""
+        if template == self.template:
+            return self
+
+        def make() -> Layout:
+            special = Tokenizer.from_str(self.tokenizer._plain.to_str())
+            special.encode_special_tokens = False
+            other = copy(self)
+            other._encode_template(special, template)
+            return other
+
+        return self._others.get(template, make, lambda _: 1)
+
+    def _encode_template(self, special: Tokenizer, template: Template) -> None:
+        """Sets the template, encoded by a tokenizer that takes special tokens as such."""
+        self.template = template
+        self.opening, self._question_prefix, self._end = (
+            tuple(special.encode(text, add_special_tokens=False).ids)
+            for text in (template.opening, template.question_prefix, template.end)
+        )
+        self._others = LruCache[Layout](MAX_TWINS)  # its own: shared, both would wait for the gc
 
     def question_tokens(
         self, question: str, sentences: Sequence[tuple[int, int]] = ()

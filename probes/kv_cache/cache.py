@@ -28,13 +28,14 @@ from torch import Tensor
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.kv_cache.codec import KVCodec, shipped_codec
+from tamis.probes.kv_cache.codec import CodecMissing, KVCodec, shipped_codec
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
 from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
 from tamis.probes.kv_cache.unit_vectors import vectors_key
+from tamis.probes.lru import LruCache
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prompt import Prompt, Template
+from tamis.probes.prompt import MAX_TWINS, Prompt, Template
 from tamis.probes.signal import Signal, Want
 
 
@@ -50,6 +51,7 @@ class CacheStats:
         misses: passages not found.
         evicted: entries removed from memory to make room.
         dropped: damaged or foreign files that were deleted.
+        unread: entries on disk that could not be read at that moment; they stay.
         unwritten: entries that could not be written to disk.
     """
 
@@ -62,6 +64,7 @@ class CacheStats:
     misses: int = 0
     evicted: int = 0
     dropped: int = 0
+    unread: int = 0
     unwritten: int = 0
 
 
@@ -122,7 +125,7 @@ class PassageCache:
         self._entries: OrderedDict[str, KVLayers] = OrderedDict()
         self._bytes = 0
         self._counts = dict.fromkeys(
-            ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"), 0
+            ("hits", "disk_hits", "misses", "evicted", "dropped", "unread", "unwritten"), 0
         )
         self._lock = threading.Lock()
 
@@ -246,9 +249,16 @@ class PassageCache:
             codec = shipped_codec(proxy.card)
         return codec if codec and codec.card.opening == len(proxy.layout.opening) else None
 
-    def stats(self) -> CacheStats:
-        """The current counts and sizes."""
-        files = self.files.size() if self.files else (0, 0)
+    def stats(self, with_files: bool = True) -> CacheStats:
+        """The current counts and sizes.
+
+        Args:
+            with_files: whether to measure the folder, which walks all of it.
+
+        Raises:
+            OSError: the folder cannot be listed at present.
+        """
+        files = self.files.size() if self.files and with_files else (0, 0)
         with self._lock:
             return CacheStats(len(self._entries), self._bytes, *files, **self._counts)
 
@@ -261,12 +271,15 @@ class PassageCache:
             self.files.clear()
 
     def verify(self, drop: bool = False) -> list[DamagedFile]:
-        """Reads and checks every file; returns the damaged ones, and deletes them if `drop`."""
+        """Reads and checks every file; returns the damaged ones, and deletes them if `drop`.
+
+        A file that cannot be read at present is among them, and is never deleted.
+        """
         if self.files is None:
             return []
         damaged = [one for one in self.files.check_files() if one]
         for one in damaged if drop else ():
-            self.files.drop(one.file.stem)
+            self.files.drop_damaged(one)
         return damaged
 
     def _load_from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
@@ -280,11 +293,17 @@ class PassageCache:
         return entry
 
     def _load_file(self, key: str) -> KVLayers | None:
-        """The entry of a file; one that is damaged is deleted, and counts as none."""
+        """The entry of a file; one that is damaged is deleted, and counts as none.
+
+        One that cannot be read at present counts as none, too, and stays.
+        """
         if self.files is None:
             return None
         try:
             return self.files.load(key)
+        except (OSError, CodecMissing):
+            self._count("unread")
+            return None
         except BadModelFile:
             self.files.drop(key)
             self._count("dropped")
@@ -322,8 +341,7 @@ class CachedReader:
     """
 
     def __init__(self, proxy: Proxy, cache: PassageCache) -> None:
-        self.proxy, self.cache = proxy, cache
-        self.card, self.layout = proxy.card, proxy.layout
+        self.proxy, self.cache, self.layout = proxy, cache, proxy.layout
         if cache.files and proxy.card.revision == UNVERSIONED:
             raise BadInput(
                 f"{proxy.card.name} has no revision, so passages on disk could be taken for those "
@@ -331,14 +349,24 @@ class CachedReader:
                 "folder"
             )
         self.can_pause = proxy.can_pause
+        self._twins = LruCache[CachedReader](MAX_TWINS)
+        self._identify()
+
+    def _identify(self) -> None:
+        """Notes what the proxy is: its card, its codec, and what keys begin with."""
+        proxy, storage = self.proxy, self.cache.storage
+        self.card = proxy.card
         self._metadata = {"model": proxy.card.name, "revision": proxy.card.revision}
-        self.codec = cache.codec_for(proxy)
-        self._coded = fingerprint(proxy, cache.storage, self.codec)
-        self._uncoded = fingerprint(proxy, cache.storage)
+        self.codec = self.cache.codec_for(proxy)
+        self._coded = fingerprint(proxy, storage, self.codec)
+        self._uncoded = fingerprint(proxy, storage)
 
     def with_template(self, template: Template) -> CachedReader:
-        """The same model and cache with another template."""
-        return CachedReader(self.proxy.with_template(template), self.cache)
+        """The same model and cache with another template; the latest few are kept."""
+        if template == self.layout.template:
+            return self
+        proxy = self.proxy.with_template(template)
+        return self._twins.get(proxy, lambda: CachedReader(proxy, self.cache), lambda _: 1)
 
     def key(self, prompt: Prompt, want: Want | None = None) -> str:
         """The cache key of a prompt's passage: 64 hex digits over model, template and tokens.
@@ -347,6 +375,8 @@ class CachedReader:
             want: of the reading. One that is deeper than the codec is kept without it, under a key
                 of its own, so that it does not take the place of the coded entry.
         """
+        if self.proxy.card is not self.card:  # adapters were merged into it meanwhile
+            self._identify()
         digest = (self._coded if self._codes(want) else self._uncoded).copy()
         digest.update(array("q", prompt.passage.ids).tobytes())
         return str(digest.hexdigest())

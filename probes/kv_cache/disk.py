@@ -10,7 +10,6 @@ changes to it cannot affect what is served.
 
 from __future__ import annotations
 
-import mmap
 import os
 import tempfile
 import threading
@@ -32,15 +31,22 @@ from tamis.probes.kv_cache.serialization import (
 )
 
 _STALE_S = 3600  # a temporary file this old was left behind by a killed process
-_CHECK_EVERY = 64  # writes after which the folder is measured again: other processes write, too
+_CHECK_EVERY = (
+    64  # attempts to write after which the folder is measured again: other processes write, too
+)
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A file that is not a valid entry, and the reason."""
+    """A file that is not a valid entry, and the reason.
+
+    Attributes:
+        is_unreadable: whether it could not be read, which may pass: it may be a valid entry.
+    """
 
     file: Path
     reason: str
+    is_unreadable: bool = False
 
 
 class CacheFiles:
@@ -48,7 +54,9 @@ class CacheFiles:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
-        self._writes = self._free_bytes = 0
+        self._attempts = self._free_bytes = 0
+        self._makes_room = True
+        """Whether deleting entries makes room, as far as is known since the folder was measured."""
         self._writing = threading.Lock()
 
     def prepare(self) -> CacheFiles:
@@ -90,14 +98,13 @@ class CacheFiles:
 
         Raises:
             BadModelFile: it is damaged, incomplete or of another passage.
+            OSError: it cannot be read at present, which says nothing about its contents.
         """
         file = self.path(key)
         try:
             data = _read_bytes(file)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise BadModelFile(f"{file} cannot be read: {error.strerror}") from error
         layers = deserialize(data, key)
         self._touch(file)
         return layers
@@ -114,20 +121,22 @@ class CacheFiles:
         if len(data) > self.max_bytes:
             return False
         with self._writing:
-            if self._writes % _CHECK_EVERY == 0:
-                self._free_bytes = self.max_bytes - self.size()[1]
-            if len(data) > self._free_bytes:
-                self._free_bytes = self._make_room(len(data))
             try:
+                if not self._has_room(len(data)):
+                    return False
                 self._write(self.path(key), data)
             except OSError:
                 return False
-            self._writes, self._free_bytes = self._writes + 1, self._free_bytes - len(data)
+            self._free_bytes -= len(data)
             return True
 
     def drop(self, key: str) -> bool:
         """Deletes an entry if it exists; returns whether it is gone."""
         return _delete(self.path(key))
+
+    def drop_damaged(self, damaged: DamagedFile) -> bool:
+        """Deletes a file whose contents are wrong; returns whether it is gone."""
+        return not damaged.is_unreadable and _delete(damaged.file)
 
     def check_files(self) -> Iterator[DamagedFile | None]:
         """Reads and checks every file; yields its damage, or None if it is valid."""
@@ -139,8 +148,11 @@ class CacheFiles:
                 yield None  # another process deleted it
             except CodecMissing:
                 yield None  # it is another's, and whole
-            except (BadModelFile, OSError) as error:
+            except BadModelFile as error:
                 yield DamagedFile(file, str(error))
+            except OSError as error:
+                why = error.strerror or str(error)
+                yield DamagedFile(file, f"it cannot be read: {why}", is_unreadable=True)
 
     def clear(self) -> int:
         """Deletes every entry and all leftover temporary files; returns the bytes freed."""
@@ -155,6 +167,21 @@ class CacheFiles:
         with atomic_path(file, sync=True) as temporary:
             temporary.touch(mode=0o600)  # passages are readable by their owner alone
             temporary.write_bytes(data)
+
+    def _has_room(self, needed: int) -> bool:
+        """Whether so many bytes may be written, once older entries were deleted for them.
+
+        The folder is walked at some of the attempts only, also where they fail.
+        """
+        is_due = self._attempts % _CHECK_EVERY == 0
+        self._attempts += 1
+        if is_due:
+            self._free_bytes = self.max_bytes - self.size()[1]
+        if needed > self._free_bytes and (is_due or self._makes_room):
+            self._makes_room = False
+            self._free_bytes = self._make_room(needed)
+            self._makes_room = needed <= self._free_bytes
+        return needed <= self._free_bytes
 
     def _make_room(self, needed: int) -> int:
         """Deletes the least recently used entries, down to nine tenths; returns the free bytes."""
@@ -178,12 +205,11 @@ class CacheFiles:
 
 
 def _read_bytes(file: Path) -> bytes:
-    """The file's content by memory map: one copy, into memory that no other process can change."""
-    with file.open("rb") as stream:
-        if not os.fstat(stream.fileno()).st_size:
-            return b""
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return mapped[:]
+    """The file's content, in memory that no other process can change.
+
+    It is not mapped: a part that cannot be read would be a signal that ends the process.
+    """
+    return file.read_bytes()
 
 
 def _is_key(name: str) -> bool:
@@ -191,10 +217,10 @@ def _is_key(name: str) -> bool:
 
 
 def _stat(file: Path) -> os.stat_result | None:
-    """The file's status, or None if another process deleted it."""
+    """The file's status, or None if there is none: another process may have deleted it."""
     try:
         return file.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

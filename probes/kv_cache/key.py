@@ -55,7 +55,7 @@ def fingerprint(proxy: Proxy, storage: Storage, codec: KVCodec | None = None) ->
         "transformers": version("transformers"),
         "revision": revision,
         "config": {name: value for name, value in config.items() if name not in _NOT_THE_MODEL},
-        "dtype": str(proxy.dtype),
+        "arithmetic": proxy.arithmetic,
         "opening": proxy.layout.opening,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())

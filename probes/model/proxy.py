@@ -19,6 +19,7 @@ from tamis.probes.attention.packed import attention_function
 from tamis.probes.attention.recorder import Recorder, use_recorder
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.lru import LruCache
 from tamis.probes.model.forward import ForwardRunner
 from tamis.probes.model.loading import (
     INT8,
@@ -27,7 +28,15 @@ from tamis.probes.model.loading import (
     guess_template,
     load_folder,
 )
-from tamis.probes.prompt import Layout, Paused, Prompt, RowSpans, Template, token_batches
+from tamis.probes.prompt import (
+    MAX_TWINS,
+    Layout,
+    Paused,
+    Prompt,
+    RowSpans,
+    Template,
+    token_batches,
+)
 from tamis.probes.signal import Signal, Want
 
 
@@ -64,6 +73,7 @@ class Proxy:
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
         self._opening_kv: ExactKVLayers | None = None
+        self._twins = LruCache[Proxy](MAX_TWINS)
 
     @property
     def body(self) -> Any:
@@ -184,13 +194,21 @@ class Proxy:
         return cls(body, fast, card, template or guess_template(fast), batch_tokens)
 
     def with_template(self, template: Template) -> Proxy:
-        """The same model with another template: weights and lock are shared, nothing is loaded."""
+        """The same model with another template: weights and lock are shared, nothing is loaded.
+
+        The latest few are kept, with the keys of their openings, until the card changes.
+        """
         if template == self.layout.template:
             return self
-        twin = copy(self)
-        twin.layout = self.layout.with_template(template)
-        twin._opening_kv = None
-        return twin
+
+        def make() -> Proxy:
+            twin = copy(self)
+            twin.layout = self.layout.with_template(template)
+            twin._opening_kv = None
+            twin._twins = LruCache(MAX_TWINS)
+            return twin
+
+        return self._twins.get((template, self.card.revision), make, lambda _: 1)
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
         """Reads each prompt on its own and yields its signal, in order.

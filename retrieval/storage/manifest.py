@@ -40,8 +40,9 @@ class IndexSettings:
         keys: the `KeyRecipe` of attention keys as a mapping; None for an index without keys.
         vectors: the name of the encoder of sentence vectors, with `:` and the pooling where it is
             not the mean; None for an index without vectors.
-        kv: what keeps chunks as they were read (model, revision, template, layers, storage, and the
-            identity of the sentence encoder or None); None for an index that keeps none.
+        kv: what keeps chunks as they were read (model, revision, arithmetic, template, layers,
+            storage, and the identity of the sentence encoder or None); None for an index that keeps
+            none.
     """
 
     chunk_chars: int = 1200

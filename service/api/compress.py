@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from tamis.probes.tokens import FunctionTokenizer, TextTokenizer
 from tamis.service.api.arguments import check_keywords, read_documents, rules_of
 from tamis.service.api.languages import Quality, choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
+from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import compression_attributes, traced
 from tamis.service.documents.document_text import raw_html_warning
 
@@ -44,9 +45,8 @@ if TYPE_CHECKING:
 
 AnyTokenizer = str | Path | TextTokenizer | Tokenizer | Callable[[str], Any]
 _PLAIN = (str, Path, int, float, bool, type(None))
-_built: dict[tuple[Any, ...], Compressor] = {}
-_counters: dict[tuple[str, str], TextTokenizer] = {}
-_lock = threading.Lock()
+_MAX_COUNTERS = 16
+_built = Built[Compressor]("compressors")
 
 
 @traced("compress", compression_attributes)
@@ -169,16 +169,19 @@ def compressor(
 ) -> Compressor:
     """A compressor for these choices, built once and shared; its model is loaded when first asked.
 
+    The latest few are kept; those over a loaded proxy go with it.
+
     Raises:
         UnknownMethod: no such method. BadInput: an option that the method does not have.
     """
     chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
     key = (method, identity_of(proxy), identity_of(root), identity_of(cache), chosen)
-    with _lock:
-        if key not in _built:
-            lazy = LazyMethod(method, proxy, root, cache=cache, **options)
-            _built[key] = Compressor(lazy, method, counter, ordering_methods(proxy, root))
-        return _built[key]
+
+    def build() -> Compressor:
+        lazy = LazyMethod(method, proxy, root, cache=cache, **options)
+        return Compressor(lazy, method, counter, ordering_methods(proxy, root))
+
+    return _built.get(proxy, cache, key, build)
 
 
 def identity_of(value: Any) -> Any:
@@ -237,11 +240,12 @@ def _proxy_counter(proxy: Any, root: Path | None) -> TextTokenizer:
     if not isinstance(proxy, str | Path):
         tokens: TextTokenizer = proxy.layout.tokenizer
         return tokens
-    folder, name = zoo.model_folder(proxy, root), _tokenizer_name(proxy)
-    with _lock:
-        if (found := _counters.get((str(folder), name))) is None:
-            found = _counters[str(folder), name] = TextTokenizer.from_file(folder, name)
-        return found
+    return _folder_counter(zoo.model_folder(proxy, root), _tokenizer_name(proxy))
+
+
+@lru_cache(_MAX_COUNTERS)
+def _folder_counter(folder: Path, name: str) -> TextTokenizer:
+    return TextTokenizer.from_file(folder, name)
 
 
 def _tokenizer_name(proxy: str | Path) -> str:

@@ -5,8 +5,9 @@ chunk ─ units ─ windows ─► keys and values, thin ─► kv.bin          
 question ─ search ─ chunks ─ the same windows, units ─► found by key     while it is asked
 
 Nothing of this depends on a question. A window is found by a hash of everything that its keys and
-values depend on (model, revision, template, storage, tokens), and the vectors of a chunk's units by
-a hash of encoder and texts; if anything differs, they are not found, and the chunk is read.
+values depend on (model, revision, arithmetic, template, storage, tokens), and the vectors of a
+chunk's units by a hash of encoder and texts; if anything differs, they are not found, and the chunk
+is read.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def reading_settings(language: str, root: Path | None = None) -> dict[str, Any]:
     return {
         "model": model,
         "revision": proxy.card.revision,
+        "arithmetic": proxy.arithmetic,
         "template": proxy.layout.template.name,
         "layers": layers or proxy.card.layers,
         "storage": storage_identity(STORAGE, shipped_codec(proxy.card)),
@@ -142,14 +144,20 @@ def _installed_encoder(model: str, root: Path | None) -> str | None:
 
 
 def load_keeper(settings: IndexSettings, root: Path | None = None) -> ChunkKeeper:
-    """The keeper of an index that keeps chunks.
+    """The keeper of an index that keeps chunks, in the arithmetic that it was built in.
 
     Raises:
         ProxyMissing: its model or encoder is not on this machine. BadIndex: it is another revision
             there, or this tamis keeps chunks otherwise.
     """
     kv = settings.kv or {}
-    proxy = zoo.load_proxy(kv["model"], layers=kv["layers"], root=root)
+    if (arithmetic := kv.get("arithmetic")) is None:
+        raise BadIndex(
+            "the index keeps chunks as an earlier tamis found them, without the arithmetic that "
+            "they were read in, so none of them is found; build the index again with --overwrite"
+        )
+    dtype = str(arithmetic).removeprefix("torch.")
+    proxy = zoo.load_proxy(kv["model"], layers=kv["layers"], dtype=dtype, root=root)
     if proxy.card.revision != kv["revision"]:
         raise BadIndex(
             f"the index keeps chunks as {kv['model']} at {kv['revision'][:12]} reads them, and "
@@ -179,8 +187,12 @@ def keeps_for(index: CorpusIndex, proxy: Any) -> bool:
         proxy: a name, a folder, or a loaded one. Of a folder it is not known, so that it may.
     """
     kept = index.manifest.settings.kv
-    name = str(proxy) if isinstance(proxy, str | Path) else proxy.card.name
-    return kept is not None and (name == kept["model"] or name not in zoo.ZOO)
+    if kept is None or "arithmetic" not in kept:  # as an earlier tamis kept them: not found
+        return False
+    if isinstance(proxy, str | Path):
+        return str(proxy) == kept["model"] or str(proxy) not in zoo.ZOO
+    is_same = proxy.card.name == kept["model"] or proxy.card.name not in zoo.ZOO
+    return is_same and proxy.arithmetic == kept["arithmetic"]
 
 
 def cache_of(index: CorpusIndex, proxy: Any) -> PassageCache | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,13 @@ from tamis.service.api.arguments import check_keywords, read_documents
 from tamis.service.api.compress import check_parts, identity_of
 from tamis.service.api.languages import Quality, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
+from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import ranking_attributes, traced
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
 
-_built: dict[tuple[Any, ...], Reranker] = {}
-_lock = threading.Lock()
+_built = Built[Reranker]("rerankers")
 
 
 @traced("rerank", ranking_attributes)
@@ -108,8 +107,9 @@ def reranker(
     """
     chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
     key = (method, identity_of(proxy), identity_of(root), identity_of(cache), chosen)
-    with _lock:
-        if key not in _built:
-            lazy = LazyMethod(method, proxy, root, use="reranking", cache=cache, **options)
-            _built[key] = Reranker(lazy, method)
-        return _built[key]
+
+    def build() -> Reranker:
+        lazy = LazyMethod(method, proxy, root, use="reranking", cache=cache, **options)
+        return Reranker(lazy, method)
+
+    return _built.get(proxy, cache, key, build)

@@ -83,6 +83,10 @@ class Engine:
         while not self._worker.ready.wait(_POLL_S):
             if self._worker.load_error is not None:
                 raise self._worker.load_error
+            if not self._worker.is_alive() and not self._worker.ready.is_set():
+                raise self._worker.load_error or Unavailable(
+                    "the model's thread died while it loaded the model"
+                )
             if time.monotonic() > deadline:
                 raise Unavailable(f"the model was not loaded within {timeout_s:g} s")
         self._supervisor.start()
@@ -139,7 +143,13 @@ class Engine:
         return self.queue.load()
 
     def drain(self, timeout_s: float) -> bool:
-        """Admits no more requests and waits for those admitted; whether all were served in time."""
+        """Admits no more requests and serves those that were admitted.
+
+        They may wait, tokenise or be between two reads; those that are left at the limit are ended.
+
+        Returns:
+            Whether all were served in time.
+        """
         self.draining = True
         self.queue.close()
         served = self.queue.wait_until_empty(timeout_s)
@@ -166,7 +176,7 @@ class Engine:
                 if worker.ready.is_set() and worker.busy_since is None:
                     pause_s = 0.0
                 continue
-            if self._stop.is_set() or (self.draining and not worker.is_alive()):
+            if self._stop.is_set() or self.queue.is_finished:
                 return
             worker.abandon(WorkerDied("the model's thread died with this request; try again", 1.0))
             if self._stop.wait(pause_s):

@@ -20,6 +20,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
@@ -153,15 +154,28 @@ class RequestQueue:
             self._jobs.setdefault(request, deque()).extend(jobs)
             self._changed.notify_all()
 
-    def take(self, batch_tokens: int) -> list[PromptJob]:
-        """Waits for the next batch; an empty list once the queue is closed and empty."""
+    def take(
+        self, batch_tokens: int, is_given_up: Callable[[], bool] = lambda: False
+    ) -> list[PromptJob]:
+        """Waits for the next batch; an empty list once the queue is finished.
+
+        Args:
+            is_given_up: whether the worker is; then it gets nothing. `wake` has it asked again.
+        """
         with self._changed:
             self.rate.end()  # a worker that died has left its batch
-            while not self._jobs and not self._closed:
+            while not self._jobs and not self._is_finished() and not is_given_up():
                 self._changed.wait()
+            if is_given_up():
+                return []
             batch = self._batch(batch_tokens)
             self.rate.begin(sum(job.tokens for job in batch))
             return batch
+
+    def wake(self) -> None:
+        """Has those who wait for a batch look whether they are given up."""
+        with self._changed:
+            self._changed.notify_all()
 
     def finish(self, job: PromptJob) -> None:
         """Releases the tokens reserved for a prompt that was read."""
@@ -184,6 +198,16 @@ class RequestQueue:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will come any more: it is closed, and no admitted request is left.
+
+        A request that tokenises, or that is between two reads, has no prompts here and may bring
+        some.
+        """
+        with self._changed:
+            return self._is_finished()
+
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Waits until every request was removed; whether that happened in time."""
         with self._changed:
@@ -197,6 +221,9 @@ class RequestQueue:
     def load(self) -> QueueLoad:
         """How full the queue is."""
         return QueueLoad(self._reserved_tokens, len(self._requests), self.max_tokens)
+
+    def _is_finished(self) -> bool:
+        return self._closed and not self._requests
 
     def _drop_jobs(self, request: QueuedRequest) -> None:
         """Drops the prompts of a request that wait, and releases all that is reserved for it."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.prompt import Prompt
+from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.service.engine.errors import Refused
 from tamis.service.engine.queue import RequestQueue
@@ -33,12 +33,12 @@ class EngineObserver(Protocol):
 
 
 class Worker(threading.Thread):
-    """Loads the model, then reads batch after batch until the queue is closed.
+    """Loads the model, then reads batch after batch until the queue is finished.
 
     Attributes:
         ready: set when the model is loaded and warm. load_error: why it could not be loaded.
         busy_since: when the current batch was begun; None between batches.
-        abandoned: set by the supervisor if the thread is stuck: its later answers are dropped.
+        fault: set by the supervisor if the thread is stuck or dead: its later answers are dropped.
     """
 
     def __init__(
@@ -58,27 +58,38 @@ class Worker(threading.Thread):
         self.ready = threading.Event()
         self.load_error: Exception | None = None
         self.busy_since: float | None = None
-        self.abandoned = False
+        self.fault: Refused | None = None
         self._batch: list[PromptJob] = []
 
     def run(self) -> None:
-        """Loads the model and reads batches; returns when the queue is closed or on `abandon`."""
+        """Loads the model and reads batches; returns when the queue is finished or on `abandon`."""
         try:
             reader = self.load()
         except Exception as error:
             self.load_error = error
             return
         self.ready.set()
-        while not self.abandoned:
-            self._batch = self.queue.take(self.batch_tokens)
+        while not self.is_given_up():
+            self._batch = self.queue.take(self.batch_tokens, self.is_given_up)
+            if self.fault is not None:  # meanwhile: `abandon` may not have seen this batch
+                self._fail_batch(self.fault)
+                return
             if not self._batch:
                 return
             self._process_batch(reader)
             self._batch = []
 
+    def is_given_up(self) -> bool:
+        """Whether the supervisor has given this thread up."""
+        return self.fault is not None
+
     def abandon(self, fault: Refused) -> None:
         """Fails all prompts of the current batch; later answers of this thread are dropped."""
-        self.abandoned = True
+        self.fault = fault
+        self._fail_batch(fault)
+        self.queue.wake()
+
+    def _fail_batch(self, fault: Refused) -> None:
         for job in self._batch:
             job.answers.put(fault)
             self.queue.finish(job)
@@ -116,7 +127,7 @@ class Worker(threading.Thread):
         self._answer(jobs, signals)
 
     def _answer(self, jobs: Sequence[PromptJob], answers: Iterable[Signal | Exception]) -> None:
-        if self.abandoned:
+        if self.is_given_up():
             return
         for job, answer in zip(jobs, answers, strict=True):
             self.queue.finish(job)
@@ -128,10 +139,10 @@ def _group_alike(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
 
     They have the same template and begin with the same layer; those that pause end with the same.
     """
-    groups: dict[tuple[str, int, int | None], list[PromptJob]] = {}
+    groups: dict[tuple[Template, int, int | None], list[PromptJob]] = {}
     for job in jobs:
         pause = job.want.depth if job.want.pause else None
-        key = job.template.name, job.prompt.first_layer, pause
+        key = job.template, job.prompt.first_layer, pause
         groups.setdefault(key, []).append(job)
     yield from groups.values()
 

@@ -104,7 +104,7 @@ def verify(
     files = _cache_files(folder, root)
     entries, _ = files.size()
     faults = _find_faults(files, entries)
-    removed = {fault.file for fault in faults if remove and files.drop(fault.file.stem)}
+    removed = {fault.file for fault in faults if remove and files.drop_damaged(fault)}
     if as_json:
         named = [{"file": str(fault.file), "why": fault.reason} for fault in faults]
         found = {"entries": entries, "damaged": named, "removed": len(removed)}

@@ -29,6 +29,7 @@ from tamis.service.http.conversation.originals import RequestOriginals
 from tamis.service.http.conversation.prose import PreparedProse, is_prose, prose_job
 from tamis.service.http.conversation.results import PreparedResult, prepare_result, tool_output
 from tamis.service.http.conversation.shortened import Shortened
+from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
@@ -91,13 +92,14 @@ class ConversationCall:
     """One request with `messages`; each step runs in a thread.
 
     Attributes:
-        method: that scores. owner: of the API key, for whom originals are kept.
+        method: that scores.
+        entry: of the request in the log; originals are kept for the owner of its API key.
     """
 
     state: ServiceState
     body: MessagesRequest
     method: str
-    owner: str
+    entry: RequestLogEntry
 
     def read(self) -> Conversation:
         """The texts and which of them may be shortened.
@@ -203,7 +205,7 @@ class ConversationCall:
         Raises:
             BudgetTooSmall: a number of tokens into which the conversation does not fit.
         """
-        originals = RequestOriginals(self.state.originals, self.body, self.owner)
+        originals = RequestOriginals(self.state.originals, self.body, self.entry.key)
         markers = originals.markers(prepared.conversation, prepared.texts())
         reading = _Reading()
         shortened = [
@@ -216,7 +218,7 @@ class ConversationCall:
         metrics.observe_stages({"queue": queued.queue_ms, "forward": queued.forward_ms})
         metrics.cached_tokens.inc(reading.cached)
         if reading.is_late:
-            metrics.fallbacks.labels("partial").inc()
+            self.entry.count_partial(metrics)
             prepared.warn(
                 f"{reading.read} of {reading.units} units were read in time; the others were "
                 "placed by their words"

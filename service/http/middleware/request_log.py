@@ -45,6 +45,7 @@ class RequestLogEntry:
         dialect: of its error bodies. key: the name of its key's owner.
         route: the route's pattern, so that there are few of them. error: the code, if any.
         passthrough_codes: codes of errors because of which contexts were returned whole.
+        is_partial: whether a part of the answer was cut short by time.
         faults: locations of unforeseen faults, including those that the answer hides.
     """
 
@@ -56,6 +57,7 @@ class RequestLogEntry:
     tokens_in: int | None = None
     tokens_out: int | None = None
     passthrough_codes: list[str] = field(default_factory=list)
+    is_partial: bool = False
     faults: list[dict[str, Any]] = field(default_factory=list)
 
     def response_headers(self, status: int) -> list[tuple[bytes, bytes]]:
@@ -66,6 +68,12 @@ class RequestLogEntry:
                 (PASSTHROUGH_HEADER, ", ".join(dict.fromkeys(self.passthrough_codes)).encode())
             )
         return fields
+
+    def count_partial(self, metrics: Metrics) -> None:
+        """Counts an answer that was cut short by time, and marks the request, so that its answer is
+        not kept for others."""
+        self.is_partial = True
+        metrics.fallbacks.labels("partial").inc()
 
     def add_fault(self, error: Exception) -> None:
         """Records the location of an unforeseen fault; other errors explain themselves."""

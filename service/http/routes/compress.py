@@ -261,8 +261,7 @@ async def compress_question(
     """One question's compression."""
     method = state.methods.resolve_method(body.model, body.method)
     explains = isinstance(body, ExplainRequest)
-    sender = (entry.key, entry.id)
-    call = QuestionCall(state, body, question, method, documents, sender, explains)
+    call = QuestionCall(state, body, question, method, documents, entry, explains)
     with request_span(state, "compress", body.model) as span:
         try:
             found = await state.executor.run_prepared(

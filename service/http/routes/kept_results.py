@@ -20,15 +20,13 @@ RESPONSES: dict[str, Any] = {
         "schema": {"type": "string", "enum": ["hit", "miss"]},
     }
 }
-_PARTIAL = b'"status":"partial"'
-"""Only an answer's own field reads like this: in a text, quotation marks are escaped."""
 
 
 async def answer_from_cache(request: Request, make: Callable[[], Awaitable[Response]]) -> Response:
     """The kept answer to the same request, or the one that `make` makes, which is then kept.
 
-    An answer that another time would have been better is not kept: one made of what was read by a
-    deadline, or documents returned whole in place of an error.
+    An answer that another time would have been better is not kept, in whatever shape it was sent:
+    one made of what was read by a deadline, or documents returned whole in place of an error.
     """
     state, entry = service_state(request), log_entry(request)
     key = state.results.key_of(entry.key, await request.body())
@@ -40,8 +38,8 @@ async def answer_from_cache(request: Request, make: Callable[[], Awaitable[Respo
         )
     answer = await make()
     answer.headers[HEADER] = "miss"
-    body = bytes(answer.body)
-    if not entry.passthrough_codes and _PARTIAL not in body:
+    if not entry.passthrough_codes and not entry.is_partial:
+        body = bytes(answer.body)
         headers = tuple((n, answer.headers[n]) for n in (WARNINGS_HEADER,) if n in answer.headers)
         tokens = (entry.tokens_in or 0, entry.tokens_out or 0)
         state.results.keep(key, KeptResult(body, headers, *tokens))

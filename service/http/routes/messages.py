@@ -33,7 +33,7 @@ async def compress_messages(body: MessagesRequest, request: Request) -> Response
     state, entry = service_state(request), log_entry(request)
     body.check_served()
     method = state.methods.resolve_method(state.methods.known_model(body.model), body.method)
-    call = ConversationCall(state, body, method, entry.key)
+    call = ConversationCall(state, body, method, entry)
     with request_span(state, "compress", body.model) as span:
         try:
             answer = await run_while_connected(request.receive, _run(call))

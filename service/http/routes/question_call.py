@@ -17,6 +17,7 @@ from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.deadline import PreparedJob, TimedResult, prepare_job, run_with_deadline
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest, current_request
+from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import new_id
@@ -73,7 +74,7 @@ class QuestionCall:
     """One question of a request, from its documents to its answer; each step runs in a thread.
 
     Attributes:
-        sender: the owner of its API key, and its request id.
+        entry: of the request in the log.
         all_units: whether the answer is an `Explanation`.
     """
 
@@ -82,7 +83,7 @@ class QuestionCall:
     question: str
     method: str
     documents: SharedDocuments
-    sender: tuple[str, str]
+    entry: RequestLogEntry
     all_units: bool = False
 
     def prepare(self) -> PreparedJob:
@@ -117,7 +118,8 @@ class QuestionCall:
     def finish(self, prepared: PreparedJob, queued: QueuedRequest) -> Compression:
         """The compression, and what the metrics count of it."""
         running = self.state.running
-        with running.follow(*self.sender, queued) if self.all_units else nullcontext():
+        key, request_id = self.entry.key, self.entry.id
+        with running.follow(key, request_id, queued) if self.all_units else nullcontext():
             timed_result = run_with_deadline(prepared)
             found = self._answer(prepared, queued, timed_result)
             if not (self.all_units and isinstance(self.body, ExplainRequest)):
@@ -141,7 +143,7 @@ class QuestionCall:
         metrics.observe_stages({**result.timings_ms, **waited})
         metrics.cached_tokens.inc(result.tokens_cached)
         if timed_result.is_late:
-            metrics.fallbacks.labels("partial").inc()
+            self.entry.count_partial(metrics)
         card = (methods.reader.card.name, methods.reader.card.revision)
         counter = prepared.compression.counter
         pages = body.html_documents()

@@ -16,7 +16,7 @@ from tamis.service.api.spans import ranking_attributes, set_attributes
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.ranking import DeadlineRanker
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes.base import check_limits, request_span, service_state
+from tamis.service.http.routes.base import check_limits, log_entry, request_span, service_state
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.methods import can_isolate
 from tamis.service.http.runtime.state import ServiceState
@@ -59,7 +59,8 @@ async def rank_documents(
     Raises:
         OutOfTime: nothing was read in time, and there are no spans without.
     """
-    state, question = service_state(request), question_text(query, instruction)
+    state, entry = service_state(request), log_entry(request)
+    question = question_text(query, instruction)
     check_limits(state.settings, [question], len(texts), sum(map(len, texts)))
     method = method_or_default(state, model)
 
@@ -75,7 +76,7 @@ async def rank_documents(
         ranker = DeadlineRanker(reading_everything(scorer) if with_spans else scorer)
         found = Reranker(ranker, method).finish(prepared)
         if ranker.passages_read is not None:
-            state.metrics.fallbacks.labels("partial").inc()
+            entry.count_partial(state.metrics)
         if with_spans and ranker.passages_read == 0:
             raise OutOfTime("no document was read within timeout_ms, and spans need that")
         timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}

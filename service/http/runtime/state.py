@@ -83,8 +83,8 @@ class ServiceState:
         metrics.add_gauge("queue_tokens", lambda: engine.queue_load().tokens)
         metrics.add_gauge("queue_requests", lambda: engine.queue_load().requests)
         metrics.add_gauge("ready", lambda: float(engine.ready))
-        if passages.cache is not None:
-            metrics.add_cache_metrics(passages.cache.stats)
+        if (cache := passages.cache) is not None:
+            metrics.add_cache_metrics(lambda: cache.stats(with_files=False))
         indexes = {
             name: _open_index(folder, methods.root)
             for name, folder in parse_named_paths(settings.indexes)

@@ -136,6 +136,7 @@ class Metrics:
             "misses": "Passages that were not kept and had to be read.",
             "evicted": "Passages removed from memory to make room.",
             "dropped": "Damaged or foreign files that were deleted.",
+            "unread": "Passages on disk that could not be read at that moment.",
             "unwritten": "Passages that could not be written to disk.",
         }
         gauges = {

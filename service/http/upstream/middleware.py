@@ -96,7 +96,7 @@ class UpstreamMiddleware:
         entry, state = log_entry_of(scope), scope["app"].state.service_state
         try:
             options = self._options(headers)
-            short = await self.shortener.shorten(state, body, options, entry.key)
+            short = await self.shortener.shorten(state, body, options, entry)
         except Exception as error:
             state.metrics.fallbacks.labels("upstream").inc()
             entry.passthrough_codes.append(failure_of(error).code)

@@ -19,6 +19,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.conversation.tagged import RetrievalTags
+from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import TimeLimits
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
@@ -82,12 +83,12 @@ class ChatShortener:
     _remembered: LruCache[_Result] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
 
     async def shorten(
-        self, state: ServiceState, body: bytes, options: ChatOptions, owner: str
+        self, state: ServiceState, body: bytes, options: ChatOptions, entry: RequestLogEntry
     ) -> ShortChat:
         """The body with shorter results of tools.
 
         Args:
-            owner: of the API key.
+            entry: of the request in the log.
 
         Raises:
             BadInput: the body is no chat request in UTF-8. TamisError: what cannot be followed.
@@ -104,7 +105,7 @@ class ChatShortener:
             if left_s <= 0:
                 break
             request = turns.request_body(index, options.ratio)
-            found = await self._result(state, request, options, owner, left_s)
+            found = await self._result(state, request, options, entry, left_s)
             new |= {turns.pointer(index, at): shown for at, shown in found.texts.items()}
             short.tokens_before += found.tokens_before
             short.tokens_after += found.tokens_after
@@ -117,7 +118,7 @@ class ChatShortener:
         state: ServiceState,
         request: TurnRequest,
         options: ChatOptions,
-        owner: str,
+        entry: RequestLogEntry,
         left_s: float,
     ) -> _Result:
         method = state.methods.resolve_method(None, options.method)
@@ -125,7 +126,7 @@ class ChatShortener:
         if (found := self._remembered.peek(key)) is not None:
             return found
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
-        answer = await _answer(ConversationCall(state, body, method, owner), left_s)
+        answer = await _answer(ConversationCall(state, body, method, entry), left_s)
         found = _result_of(answer, request.place)
         if answer.status != "partial":
             cost = sum(map(len, found.texts.values())) + 256

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -162,6 +164,18 @@ def test_an_entry_is_served_to_nothing_it_does_not_belong_to(tmp_path):
     titled = versioned_proxy().layout.passage_tokens(TEXTS[0][1], [], "Cats")
     assert readers[0].key(Prompt(titled, prompts[0].question)) not in keys
     assert reader(versioned_proxy()).key(prompts[0]) in keys
+
+
+def test_adapters_that_are_merged_under_a_reader_change_its_keys():
+    proxy = versioned_proxy()
+    reader, prompts = CachedReader(proxy, PassageCache()), make_prompts(proxy)
+    list(reader.read(prompts, MEAN))
+    before = reader.key(prompts[0])
+    proxy.card = replace(proxy.card, revision="r1 with adapters")  # as `Adapters.apply_to` does
+    assert reader.key(prompts[0]) != before
+    assert reader.key(prompts[0]) == CachedReader(proxy, PassageCache()).key(prompts[0])
+    first, *_ = reader.read(prompts, MEAN)
+    assert first.cached_tokens == 0
 
 
 def test_deeper_readings_replace_shallower_ones_and_serve_them():

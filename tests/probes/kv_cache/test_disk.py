@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ import torch
 from tamis.probes.atomic_file import TEMPORARY_GLOB
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache import disk
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.disk import CacheFiles
 from tests.probes.kv_cache.cache_kit import (
@@ -120,6 +124,136 @@ def test_a_full_disk_costs_the_keeping_and_not_the_answer(tmp_path, monkeypatch)
         assert_close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
     assert cache.stats().unwritten == 4
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+TRANSIENT = ("EMFILE", "ENFILE", "EIO", "ENOSPC", "EACCES", "ESTALE", "EINTR", "ENOMEM")
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_an_entry_that_cannot_be_read_just_now_is_read_anew_and_never_deleted(
+    code, tmp_path, monkeypatch
+):
+    proxy, plain = fill_folder(tmp_path)
+    before = {file: file.read_bytes() for file in entry_files(tmp_path)}
+
+    def failing(file):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    cache = PassageCache(folder=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "_read_bytes", failing)
+        patch.setattr(CacheFiles, "_write", lambda self, file, data: failing(file))
+        assert_close(weights(CachedReader(proxy, cache), make_prompts(proxy)), plain)
+        found = cache.verify(drop=True)
+    assert [one.is_unreadable for one in found] == [True] * 4
+    assert {file: file.read_bytes() for file in entry_files(tmp_path)} == before
+    assert (cache.stats().dropped, cache.stats().unwritten) == (0, 4)
+    assert cache.stats().unread >= 4
+    later = PassageCache(folder=tmp_path)
+    assert_close(weights(CachedReader(proxy, later), make_prompts(proxy)), plain)
+    assert (later.stats().disk_hits, later.stats().unread) == (4, 0)
+
+
+def test_a_process_without_free_descriptors_deletes_no_entry(tmp_path):
+    resource = pytest.importorskip("resource")
+    fill_folder(tmp_path)
+    files = entry_files(tmp_path)
+    cache, (soft, hard) = PassageCache(folder=tmp_path), resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        found = [cache.get(file.stem, 1) for file in files]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == [None] * len(files)
+    assert entry_files(tmp_path) == files
+    assert (cache.stats().dropped, cache.stats().unread) == (0, len(files))
+    assert all(cache.get(file.stem, 1) for file in files)
+
+
+def count_walks(monkeypatch) -> list[None]:
+    walks: list[None] = []
+    files = CacheFiles.files
+    monkeypatch.setattr(CacheFiles, "files", lambda self: walks.append(None) or files(self))
+    return walks
+
+
+def store_many(entries: CacheFiles, count: int) -> int:
+    """Stores so many entries of some 1 kB; how many were written."""
+    part = torch.zeros(2, 4, 16)
+    layers = [KVLayer(part, part)]
+    return sum(entries.store(f"{i:064x}", layers, {"model": "m"}) for i in range(count))
+
+
+def test_while_writes_fail_the_folder_is_not_walked_at_each(tmp_path, monkeypatch):
+    def full(self, file, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    walks = count_walks(monkeypatch)
+    monkeypatch.setattr(CacheFiles, "_write", full)
+    assert store_many(CacheFiles(tmp_path, 1 << 30), 200) == 0
+    assert len(walks) <= 4
+
+
+def test_a_full_folder_of_which_nothing_can_be_deleted_is_left_as_it_is(tmp_path, monkeypatch):
+    store_many(CacheFiles(tmp_path, 1 << 30), 8)
+    files, size = entry_files(tmp_path), CacheFiles(tmp_path, 1).size()[1]
+    walks = count_walks(monkeypatch)
+    monkeypatch.setattr(disk, "_delete", lambda file: False)
+    for entry in files:  # others' entries, so that none is replaced
+        entry.rename(entry.with_name(f"{'f' * 60}{files.index(entry):04x}.safetensors"))
+    entries = CacheFiles(tmp_path, size)
+    assert store_many(entries, 200) == 0
+    assert entries.size()[1] == size
+    assert len(walks) <= 10
+
+
+def test_a_folder_that_cannot_be_listed_costs_the_keeping_and_not_the_answer(tmp_path, monkeypatch):
+    walks: list[None] = []
+
+    def failing(self):
+        walks.append(None)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    proxy, cache = versioned_proxy(), PassageCache(folder=tmp_path)
+    prompts = make_prompts(proxy)
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheFiles, "files", failing)
+        assert_close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+        assert store_many(cache.files, 100) == 0
+    assert len(walks) <= 4
+    assert cache.stats().unwritten == 4
+
+
+CUT = """
+import sys
+from pathlib import Path
+from tamis.probes.errors import BadModelFile
+from tamis.probes.kv_cache.disk import CacheFiles
+entries = CacheFiles(Path(sys.argv[1]), 1)
+print("ready", flush=True)
+for _ in range(200):
+    try:
+        entries.load(sys.argv[2])
+    except BadModelFile:
+        pass
+"""
+
+
+def test_a_file_that_is_cut_while_it_is_read_ends_no_process(tmp_path):
+    """Reading a part that is gone through a memory map is a signal, not an error."""
+    key, size = "c" * 64, 1 << 23
+    file = CacheFiles(tmp_path, 1).path(key)
+    file.parent.mkdir()
+    file.write_bytes(bytes(size))
+    words = [sys.executable, "-c", CUT, str(tmp_path), key]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as reading:
+        assert reading.stdout.readline()
+        while reading.poll() is None:
+            os.truncate(file, 0)
+            os.truncate(file, size)
+    assert reading.returncode == 0
 
 
 def test_clear_empties_memory_and_folder_and_leaves_what_is_not_its_own(tmp_path):

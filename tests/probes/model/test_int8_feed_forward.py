@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -11,7 +13,9 @@ from tamis.probes.attention import linear_kernels
 from tamis.probes.attention.linear_kernels import Product, pack_weight
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.key import fingerprint
+from tamis.probes.kv_cache.storage import STORAGES
 from tamis.probes.model.forward import Forward
 from tamis.probes.model.ops import (
     BLOCK_TOKENS,
@@ -130,7 +134,7 @@ def test_int8_is_asked_for_by_name_and_refused_where_it_would_be_wrong(folder, m
         assert int8.dtype == torch.bfloat16
 
 
-def test_readings_in_int8_are_near_exact_ones_and_kept_under_the_same_keys(folder):
+def test_readings_in_int8_are_near_exact_ones_and_kept_under_keys_of_their_own(folder):
     bf16 = Proxy.from_folder(folder, dtype="bf16", device="cpu")
     exact = Proxy.from_folder(folder, dtype="fp32", device="cpu")
     plain = Proxy.from_folder(folder, dtype="bf16", device="cpu")
@@ -145,5 +149,13 @@ def test_readings_in_int8_are_near_exact_ones_and_kept_under_the_same_keys(folde
     # of random weights drawn wide; the real proxy's:
     # docs/log/speed.md#2026-11-27-int8-after-attention
     assert float((readings[0] - readings[2]).norm() / readings[2].norm()) < 0.1
-    # so an index that was made on another processor stays warm
-    assert fingerprint(int8, "exact").digest() == fingerprint(bf16, "exact").digest()
+    for storage in STORAGES:
+        keys = {fingerprint(each, storage).digest() for each in (int8, bf16, exact)}
+        assert len(keys) == 3
+    for one, other in permutations((int8, bf16), 2):
+        cache = PassageCache()
+        list(CachedReader(one, cache).read(prompts(one), WANT))
+        cold = list(CachedReader(other, cache).read(prompts(other), WANT))
+        assert not any(signal.cached_tokens for signal in cold)
+        warm = list(CachedReader(other, cache).read(prompts(other), WANT))
+        assert all(signal.cached_tokens for signal in warm)

@@ -15,6 +15,7 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import model_store, zoo
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.api import compress, rerank
+from tamis.service.api.model_pool import Built
 from tamis.service.integrations.langchain import TamisCompressor
 from tests.probes import tiny
 from tests.probes.hub import fake_wheel
@@ -31,7 +32,7 @@ def home(tmp_path, monkeypatch):
     folder = tiny.save("llama", tmp_path / "home/models" / DEFAULT)
     model_store.seal(folder, {"name": DEFAULT, "revision": zoo.ZOO[DEFAULT].revision})
     for module in (compress, rerank):
-        monkeypatch.setattr(module, "_built", {})
+        monkeypatch.setattr(module, "_built", Built("things"))
     return tmp_path / "home"
 
 

@@ -26,6 +26,7 @@ from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api import compress, lazy_method
 from tamis.service.api.compress import counter_of
+from tamis.service.api.model_pool import Built
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
@@ -50,7 +51,7 @@ def built(monkeypatch):
         time.sleep(0.02)  # long enough for other threads to call meanwhile
         return find_class(name)
 
-    monkeypatch.setattr(compress, "_built", {})
+    monkeypatch.setattr(compress, "_built", Built("compressors"))
     monkeypatch.setattr(lazy_method, "method_class", slow)
     return names
 
@@ -105,7 +106,7 @@ def test_a_probe_says_how_deep_a_folder_is_loaded(folder, tmp_path, built):
     }
     LinearProbe(weights, card).save(tmp_path / "flat.safetensors")
     tamis.compress(ASKED, TEXTS, max_tokens=40, proxy=folder, probe=tmp_path / "flat.safetensors")
-    (compressor,) = compress._built.values()
+    ((_, compressor),) = compress._built._named._entries.values()
     assert compressor.scorer._method.reader.depth == 2
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tamis.compressors.reading.windows import read_windows, split_windows
 from tamis.probes.errors import BadIndex
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.encoder import Encoder
+from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
@@ -31,7 +33,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every tes
 from tests.service.cli.cli_kit import tamis
 
 WANT = Want((0, 1, 2, 3))
-SETTINGS = IndexSettings(chunk_chars=120, kv={"model": "tiny"})
+SETTINGS = IndexSettings(chunk_chars=120, kv={"model": "tiny", "arithmetic": "torch.float32"})
 DOCUMENTS = [
     CorpusDocument(f"d{i}", f"Water {i} is wet. The cat {i} sat on the mat. " * (1 + i % 4), title)
     for i, title in enumerate((None, "Cats", "Long", None, "The end", None))
@@ -128,9 +130,37 @@ def test_what_is_kept_is_for_one_proxy_by_whatever_it_is_given(home, models):
     assert keeps_for(index, models.kv.proxy)
     assert keeps_for(index, home / "a-folder"), "which may hold that model"
     assert not keeps_for(index, "qwen2.5-coder-0.5b-sharp")
-    without = replace(index.manifest.settings, kv=None)
-    index.manifest = replace(index.manifest, settings=without)
-    assert not keeps_for(index, "tiny")
+    assert not keeps_for(index, versioned_proxy(dtype=torch.bfloat16))
+    for other in (None, {"model": "tiny"}):  # no chunks, and keys without the arithmetic
+        without = replace(index.manifest.settings, kv=other)
+        index.manifest = replace(index.manifest, settings=without)
+        assert not keeps_for(index, "tiny")
+
+
+def test_chunks_read_in_another_arithmetic_are_not_found(tmp_path):
+    proxy = versioned_proxy(dtype=torch.bfloat16)
+    plain, layout = versioned_proxy(dtype=torch.bfloat16), proxy.layout
+    tokenizer = layout.tokenizer._plain
+    int8 = Proxy(plain.body, tokenizer, plain.card, layout.template, in_int8=True)
+    models = ChunkModels(kv=ChunkKeeper(proxy, proxy.depth, "en"))
+    with create_index(tmp_path / "i", SETTINGS, models) as writer:
+        writer.put(DOCUMENTS)
+        writer.finish()
+    index = CorpusIndex.open(tmp_path / "i")
+    passages, source = live_passages(index), KeptPassages(index.segments)
+    ask, units = layout.question_tokens("Who sat?"), units_of(passages, "en")
+    prompts = [Prompt(w.tokens, ask) for w in split_windows(layout, passages, units)]
+    for reader, is_warm in ((proxy, True), (int8, False)):
+        cache = PassageCache(storage=STORAGE, source=source)
+        cached = [
+            signal.cached_tokens for signal in CachedReader(reader, cache).read(prompts, WANT)
+        ]
+        assert cached == [len(prompt.passage.ids) * is_warm for prompt in prompts]
+
+
+def test_an_index_of_an_earlier_tamis_is_not_added_to_and_the_error_says_the_way_out():
+    with pytest.raises(BadIndex, match=r"without the arithmetic.*--overwrite"):
+        load_keeper(IndexSettings(kv={"model": "smollm2-135m", "layers": 4, "revision": "r"}))
 
 
 def test_a_damaged_byte_is_named_and_never_asked(home, models):
@@ -213,6 +243,9 @@ def test_an_index_made_without_an_encoder_is_added_to_without_one(tmp_path, enco
     assert settings.kv is not None
     assert settings.kv["encoder"] == Encoder.from_folder(encoder_folder).identity
     assert load_keeper(settings).encoder is not None
+    for name in ("float32", "bfloat16"):  # whatever this processor would choose
+        keeper = load_keeper(replace(settings, kv={**settings.kv, "arithmetic": f"torch.{name}"}))
+        assert keeper.proxy.arithmetic == f"torch.{name}"
     without = {name: value for name, value in settings.kv.items() if name != "encoder"}
     for older in (without, {**without, "encoder": None}):  # made by an earlier version, or here
         assert load_keeper(replace(settings, kv=older)).encoder is None

@@ -51,11 +51,12 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
     ]
 
     def ask(i: int):
-        request = engine.admit(10)
-        with request.as_current():
-            return list(
-                reader.read(prompts(reader, texts[i % 3], question=asked[i % 3]), wants[i % 3])
-            )
+        request, mine = engine.admit(10), prompts(reader, texts[i % 3], question=asked[i % 3])
+        try:
+            with request.as_current():
+                return list(reader.read(mine, wants[i % 3]))
+        finally:
+            engine.release(request)
 
     with ThreadPoolExecutor(12) as pool:
         for i, signals in enumerate(pool.map(ask, range(24))):

@@ -129,6 +129,11 @@ def test_a_closed_queue_admits_nobody_and_hands_out_what_is_left():
     with pytest.raises(Unavailable):
         request_queue.admit(1)
     assert take_batch(request_queue, 100) == [(request, 10)]
+    request_queue.put(request, [job(request, 10)])  # it reads a second time
+    assert take_batch(request_queue, 100) == [(request, 10)]
+    assert not request_queue.is_finished
+    request_queue.remove(request)
+    assert request_queue.is_finished
     assert request_queue.take(100) == []
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tamis.probes.hub.zoo import load_proxy
+from tamis.probes.kv_cache.disk import CacheFiles
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.http.app_kit import (
     BODY,
@@ -146,6 +147,15 @@ def test_a_passage_is_read_once_and_the_answer_stays_the_same(one_thread):
     assert cold["usage"]["cached_tokens"] == 0
     assert warm["usage"]["cached_tokens"] > 0
     assert "tamis_cache_hits_total 1.0" in page
+
+
+def test_a_scrape_does_not_walk_the_folder_of_kept_passages(tmp_path, monkeypatch, one_thread):
+    with served(_versioned(), cache_bytes=1, cache_folder=tmp_path) as service:
+        ask(service)
+        walks = []
+        monkeypatch.setattr(CacheFiles, "size", lambda self: walks.append(1) or (0, 0))
+        assert "tamis_cache_misses_total" in service.http.get("/metrics").text
+    assert walks == []
 
 
 def _versioned():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tamis.service.http.routes.compress import body_dialect
 from tamis.service.http.runtime.result_cache import ENTRY_BYTES, KeptResult, ResultCache
-from tests.service.http.app_kit import DOCUMENTS, QUESTION, served
+from tests.service.http.app_kit import DOCUMENTS, QUESTION, Gated, busy_ratio, pointing, served
 
 BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
 HEADER = "x-tamis-result-cache"
@@ -65,6 +67,58 @@ def test_an_answer_made_of_what_was_read_by_a_deadline_is_not_kept(service):
     late = {**body, "timeout_ms": 1, "on_error": "passthrough"}
     send(service, late)
     assert send(service, late).headers[HEADER] == "miss"
+
+
+MANY = [f"{i} " + " ".join(DOCUMENTS) for i in range(8)]
+OURS = {"query": QUESTION, "documents": MANY, "max_tokens": 40}
+CALL = {"id": "1", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+CHAT = {
+    "messages": [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "1", "content": " ".join(MANY)},
+    ],
+    "token_budget": 60,
+}
+KEPT = {
+    "one question": OURS,
+    "many questions": {**OURS, "query": None, "queries": [QUESTION, "Which colour is the wall?"]},
+    "shadow": {**OURS, "shadow": True},
+    "scores alone": {**OURS, "return": {"text": False, "documents": False}},
+    "one text": {"query": QUESTION, "input": " ".join(MANY)},
+    "conversation": CHAT,
+    "conversation in shadow": {**CHAT, "shadow": True},
+}
+"""Requests of every dialect, of which one that is short of time is answered all the same."""
+
+
+def test_in_no_dialect_is_an_answer_kept_that_was_cut_short_by_time():
+    """The model stands still for the first requests; the same ones then get the whole answer."""
+    assert {body_dialect(body) for body in KEPT.values()} == {"ours", "single", "conversation"}
+    reader, in_time_ms = Gated(pointing()), round(3000 * busy_ratio())
+    bodies = {name: {**body, "timeout_ms": in_time_ms} for name, body in KEPT.items()}
+    with served(reader, result_cache_mb=1, warmup=False, timeout_s=600.0) as service:
+
+        def send_all():
+            with ThreadPoolExecutor(len(bodies)) as pool:
+                posts = pool.map(lambda body: service.post("/v1/compress", **body), bodies.values())
+            return dict(zip(bodies, posts, strict=True))
+
+        def outcomes(answers):
+            assert {answer.status_code for answer in answers.values()} == {200}
+            return {name: answer.headers[HEADER] for name, answer in answers.items()}
+
+        late = send_all()
+        assert outcomes(late) == dict.fromkeys(bodies, "miss")
+        partial = f'tamis_fallback_total{{reason="partial"}} {len(bodies) + 1}.0'
+        assert partial in service.http.get("/metrics").text  # one has two questions
+        reader.open()
+        whole, again = send_all(), send_all()
+        assert outcomes(whole) == dict.fromkeys(bodies, "miss")
+        assert outcomes(again) == dict.fromkeys(bodies, "hit")
+    for name in bodies:
+        assert again[name].content == whole[name].content
+        assert again[name].content != late[name].content
 
 
 def test_the_meters_count_hits_and_misses(service):
