@@ -49,7 +49,7 @@ CPU_S = 10
 """Of one pattern with all its texts."""
 COMMON = (*" \n\t\"'`()[]{}<>=:;,.-_/\\|&#*+!?%@$~^0aA", "\r", "é", "漢", "\u0301")
 ENDS = ("", "\0", "\n\0")
-_MOST_TEXTS = 300
+_MOST_TEXTS = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +407,10 @@ ONLY_MATCH = frozenset(("probes/segmentation/markdown.py _INTERRUPTING_ITEM",))
 BOUNDED: dict[str, str] = {
     "probes/segmentation/sentences.py _DOTTED": "the 12 characters before a sentence's end",
     "probes/segmentation/sentences.py _SECTION_NUMBER": "the 12 characters before its end",
+    "probes/segmentation/tool_output/blocks/shell.py _SAID": "the last 120 characters of a row",
+    "probes/segmentation/tool_output/blocks/unittest.py _VERBOSE": "rows: in a text without a line "
+    "break, what begins with skipped matches at the first try",
+    "service/datasets/heading_records.py _ATX": "headings of a data set that is trained on",
     "service/datasets/heading_records.py _NUMBERING": "titles of a data set that is trained on",
     "service/datasets/heading_records.py _MARKS": "pages of a data set that is trained on",
 }

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tamis.probes.segmentation import markup
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.tool_output import runs
-from tamis.probes.segmentation.tool_output.blocks import compiler, rust, shell
+from tamis.probes.segmentation.tool_output.blocks import compiler, docker_build, maven, rust, shell
 from tamis.probes.segmentation.tool_output.blocks import pytest as pytest_output
 from tamis.probes.segmentation.tool_output.formats import diff
-from tamis.service.documents import decoding
-
+from tamis.service.documents import decoding, document_text
+from tamis.service.http.schemas import patterns
 from tests.chaos.patterns import (
     BOUNDED,
     FOLDERS,
@@ -140,7 +140,22 @@ MENDED = [
         r"@@+ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))?.* @@+",
         ["@@", "@", " ", "-", "+", ",", "1", "2", " -1,2 +3", "x"],
     ),
-    (diff._FILE_STAT, r" \S.* +\| +(?:\d+|Bin)", [*" |1x", "Bin", " | "]),
+    (
+        docker_build._FILE,
+        r"\S*Dockerfile\S*:\d+",
+        ["Dockerfile", ":", "1", "x", " ", ":2"],
+    ),
+    (
+        maven._GRADLE,
+        r"\* What went wrong|> Task \S+ FAILED|.* > .* FAILED$|FAILURE: ",
+        ["> Task ", " > ", " FAILED", "x", " ", "\n", "FAILURE: "],
+    ),
+    (
+        document_text._START,
+        r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b",
+        ["<!--x-->", "<!-- <html> -->", " ", "<html>", "<!doctype html>", "<?xml?>", "<", "\n"],
+    ),
+    (patterns._COUNT, r"\{(\d*)(,?)(\d*)\}", [*"{},12"]),
     (
         runs._STATUS,
         r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
@@ -166,8 +181,8 @@ MENDED = [
 
 @pytest.mark.parametrize(("now", "before", "parts"), MENDED, ids=lambda one: str(one)[:40])
 def test_a_mended_pattern_finds_what_it_found(now, before, parts):
-    """In links, the texts have no bracket in an address: a bracket that is open there is read on."""
-    old = re.compile(before, now.flags)
+    """But for a bracket that opens in an address inside a link, and a second end of a comment."""
+    old = re.compile(before, now.flags & (re.I | re.S | re.M))
 
     @settings(max_examples=1500, deadline=None)
     @given(st.lists(st.sampled_from(parts), max_size=14).map("".join))
