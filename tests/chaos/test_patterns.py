@@ -153,7 +153,7 @@ MENDED = [
     (
         document_text._START,
         r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b",
-        ["<!--x-->", "<!-- <html> -->", " ", "<html>", "<!doctype html>", "<?xml?>", "<", "\n"],
+        ["<!--x-->", "<!-- <html> -->", " ", "<html>", "<!doctype html>", "\n"],
     ),
     (patterns._COUNT, r"\{(\d*)(,?)(\d*)\}", [*"{},12"]),
     (
