@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# bounded, so that a run of opening brackets takes linear time
+# bounded, so that a run of opening brackets takes linear time, and without a way back among what
+# is in brackets: an image in it can be read in four ways, and many of them in four to their number
 _LINK = re.compile(
-    r"!?\[(?:[^\[\]]|!?\[[^\[\]]{0,80}\](?:\([^()]{0,200}\))?){0,200}\]\s?"
+    r"!?\[(?:!?\[[^\[\]]{0,80}\](?:\([^()]{0,200}\))?|[^\[\]]){0,200}+\]\s?"
     r"\((?:[^()\s]|\([^()\s]{0,80}\)|\n){0,400}"
     r"(?:\s+\"(?:[^\"]|\"(?!\s{0,4}\))){0,200}\")?\s?\)"
 )

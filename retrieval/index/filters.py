@@ -15,7 +15,10 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 
-_CONDITION = re.compile(r"(?s)\s*([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
+MAX_CONDITION_CHARS = 10_000
+"""Of one condition as text; the mapping form takes values of any number and length."""
+_SHOWN_CHARS = 80
+_SIGN = re.compile("[=!<>]=?")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -63,17 +66,34 @@ def parse_condition(text: str) -> MetadataCondition:
     Raises:
         BadInput: the text is not a condition.
     """
-    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
-    if match is None or not match[3].strip(" ,"):
-        raise BadInput(f"{text!r} is no condition; {_USAGE}")
-    key, sign, value = match.groups()
-    if value[0] in "=!<>" or (sign in _COMPARISONS and re.search("[<>]", value)):
+    if not isinstance(text, str):
+        raise BadInput(f"{text!r:.{_SHOWN_CHARS}} is no condition; {_USAGE}")
+    if len(text) > MAX_CONDITION_CHARS:
         raise BadInput(
-            f"{text!r} has more than one sign; {_USAGE}, and two conditions for a range: "
-            "key>=low and key<high"
+            f"a condition has {len(text):,} characters and {MAX_CONDITION_CHARS:,} is the most; "
+            'give many values as a mapping, such as {"key": ["a", "b"]}'
+        )
+    key, sign, value = _split_at_sign(text)
+    if not key or sign not in SIGNS or not value.strip(" ,"):
+        raise BadInput(f"{text!r:.{_SHOWN_CHARS}} is no condition; {_USAGE}")
+    if value[0] in "=!<>" or (sign in _COMPARISONS and any(c in value for c in "<>")):
+        raise BadInput(
+            f"{text!r:.{_SHOWN_CHARS}} has more than one sign; {_USAGE}, and two conditions for a "
+            "range: key>=low and key<high"
         )
     values = value.split(",") if sign in ("=", "!=") else [value]
     return MetadataCondition(key, sign, tuple(part.strip() for part in values))
+
+
+def _split_at_sign(text: str) -> tuple[str, str, str]:
+    """The key, the first sign and the value, without white space around them; "" for no sign."""
+    found = _SIGN.search(text)
+    if found is None:
+        return text.strip(), "", ""
+    before, sign, after = text[: found.start()], found[0], text[found.end() :]
+    if sign == "==":
+        sign, after = "=", "=" + after
+    return before.strip() or before[-1:], sign, after.strip()  # a key may be a space
 
 
 def parse_conditions(

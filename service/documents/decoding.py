@@ -8,7 +8,9 @@ import re
 from tamis.probes.errors import BadInput
 
 STDIN = "-"
-_DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([\w.:-]+)|encoding\s*=\s*["']([\w.:-]+)""", re.I)
+_DECLARED = re.compile(
+    rb"""charset\s*=\s*(?:["']\s*)?([\w.:-]+)|encoding\s*=\s*["']([\w.:-]+)""", re.I
+)
 _DECLARED_WITHIN = 4096
 
 

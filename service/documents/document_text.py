@@ -30,7 +30,7 @@ FORMAT, PAGE_STARTS = "format", "page_starts"
 """Metadata of a passage that was read from another format than text."""
 
 _START = re.compile(
-    r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S
+    r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html)\b", re.I | re.S
 )
 _SNIFFED_CHARS = 4096
 _NAMED = 5

@@ -23,7 +23,7 @@ _BLOCKS = frozenset(
 _GAPS = frozenset({*_HEADINGS, "p", "pre", "table", "ul", "ol", "dl", "blockquote", "figure"})
 _NOT_IN_ROWS = "pre, ul, ol, dl, blockquote, h1, h2, h3, h4, h5, h6"
 _SPACES = re.compile(r"\s+")
-_MARK = re.compile(r"\s*(#+|-|\d+\.|\|[| ]*)\s*")
+_MARK = re.compile(r"\s*(#+|-|\d+\.|\|[| ]*+)\s*")
 
 
 class MarkdownWriter:

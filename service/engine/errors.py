@@ -29,6 +29,10 @@ class Unauthorized(Refused):
     """The API key is missing or unknown."""
 
 
+class ForeignOrigin(Refused):
+    """A web page of another origin asks for what the service pays for."""
+
+
 class NotFound(Refused):
     """No such path, model or index."""
 
@@ -79,3 +83,7 @@ class WorkerDied(Refused):
 
 class Unavailable(Refused):
     """The model cannot be loaded, or the service is shutting down."""
+
+
+class UpstreamBusy(Refused):
+    """All connections to the upstream service are in use."""

@@ -61,6 +61,7 @@ from tamis.service.http.telemetry.metrics import Metrics
 from tamis.service.http.telemetry.traces import TraceContextMiddleware, start_traces
 from tamis.service.http.upstream.forwarding import Upstream
 from tamis.service.http.upstream.middleware import UpstreamMiddleware
+from tamis.service.http.upstream.paths import ForwardedPaths
 
 _UNION_TAGS = (
     *("body", "tei", "jina", "voyage", "sglang", "librechat", "ours", "conversation", "single"),
@@ -190,12 +191,17 @@ def create_upstream(settings: Settings) -> Upstream | None:
     """The service that chats are forwarded to, if there is one.
 
     Raises:
-        BadInput: its address is none.
+        BadInput: its address is none, its key no header can hold, or a path is none.
     """
     if settings.upstream is None:
         return None
-    timeout_s = settings.upstream_timeout_s
-    return Upstream(settings.upstream, settings.upstream_api_key, timeout_s)
+    return Upstream(
+        settings.upstream,
+        settings.upstream_api_key,
+        settings.upstream_timeout_s,
+        settings.max_connections,
+        ForwardedPaths(settings.upstream_paths),
+    )
 
 
 def load_keyring(settings: Settings) -> Keyring:

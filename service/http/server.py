@@ -121,6 +121,7 @@ def create_server(settings: Settings, app: Any = None) -> Server:
         host=settings.host,
         port=settings.port,
         http=protocol,
+        ws="none",  # nothing here speaks it, and its own protocol has neither log nor time limits
         access_log=False,
         log_level="critical",  # requests and faults go to tamis's own log
         limit_concurrency=settings.max_connections,

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos import flips, service_faults
+from tests.chaos import flips, patterns, service_faults
 from tests.chaos.batch import kill_repeatedly
 from tests.chaos.hostile import send_hostile_bodies
 from tests.chaos.index_kills import run as index_kills
@@ -47,6 +47,15 @@ def cache_writers(folder: Path, kills: int, draw: random.Random) -> FaultOutcome
     """Writers of kept passages killed; raises AssertionError at a damaged entry."""
     torn = count_kills_while_writing(folder, kills, draw)
     return FaultOutcome(kills, kills, 0, f"{torn} in the middle of a file")
+
+
+def slow_patterns(folder: Path, count: int, draw: random.Random) -> FaultOutcome:
+    """Patterns of the source on texts that are made to take them long."""
+    found = [one for one in patterns.find_patterns() if not patterns.is_bounded(one)]
+    chosen = draw.sample(found, min(count, len(found)))
+    slow = [str(bad) for bad in map(patterns.slowness_of, chosen) if bad is not None]
+    assert not slow, "; ".join(slow)
+    return FaultOutcome(len(chosen), len(chosen), 0, f"{len(found)} patterns")
 
 
 PROMISES = (
@@ -104,6 +113,12 @@ PROMISES = (
         "/livez answers within 100 ms (p99) while hostile bodies are served, none with a 5xx",
         300,
         send_hostile_bodies,
+    ),
+    Promise(
+        "patterns",
+        "every regular expression takes time in proportion to the texts that it finds hardest",
+        1000,
+        slow_patterns,
     ),
     Promise(
         "overload",

@@ -17,6 +17,7 @@ SHORT = {
     "index-rot": 28,
     "cache-rot": 8,
     "probe-rot": 40,
+    "patterns": 12,
     "worker": 2,
     "hang-up": 20,
     "garbage": 20,

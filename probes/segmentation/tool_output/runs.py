@@ -15,7 +15,7 @@ LIKE_IT = "like it"
 """What the lines of a run without a common word are."""
 _VARIABLE = re.compile(r"(?<!\S)\S*[\d/\\_:=@#%~]\S*|\"[^\"]*\"|'[^']*'|[^\w\s\[\]()|]+")
 _STATUS = re.compile(
-    r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
+    r"\s*(?:(?:\[ *\d+%\]|\[\w+\])\s*)?(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
     r"|[A-Z][a-z]+(?:ing|ed|ched)|Get|Hit|test|adding|extracting|inflating|copying|creating|writing"
     r"|running|Selecting)\b"
 )

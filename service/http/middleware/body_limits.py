@@ -76,11 +76,7 @@ class BodyLimitMiddleware:
             _check_content_type(headers.get(b"content-type", b""))
             body = await self._read_body(headers, receive)
         except Refused as error:
-            answer = error_response(scope, error)
-            answer.headers["Connection"] = "close"  # the rest of the body is not parsed
-            if isinstance(error, TooLarge | WrongMediaType) and not _awaits_continue(scope):
-                send = _drain_before_close(receive, send)
-            await answer(scope, receive, send)
+            await refuse_body(error, scope, receive, send)
             return
         _replace_headers(scope, len(body))
         request_fingerprint.set(hash(body))
@@ -96,13 +92,9 @@ class BodyLimitMiddleware:
         if coding not in (*_IDENTITY_CODINGS, *_GZIP_CODINGS):
             raise WrongMediaType(f"Content-Encoding is {coding!r}; send gzip or nothing")
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.max_bytes:
-            raise self._too_large_error(int(length))
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                packed = await receive_all(receive, self.max_bytes, self._too_large_error)
-        except TimeoutError:
-            raise SlowBody(f"the body took longer than {self.timeout_s:g} s to arrive") from None
+        packed = await receive_all(
+            length, receive, self.max_bytes, self.timeout_s, self._too_large_error
+        )
         return (
             packed
             if coding in _IDENTITY_CODINGS
@@ -144,27 +136,48 @@ class BodyLimitMiddleware:
 
 
 async def receive_all(
-    receive: Receive, max_bytes: int, too_large_error: Callable[[int], TooLarge]
+    length: bytes,
+    receive: Receive,
+    max_bytes: int,
+    timeout_s: float,
+    too_large_error: Callable[[int], TooLarge],
 ) -> bytes:
     """The body of a request, as it was sent.
 
     Args:
+        length: what the header says that it has.
         too_large_error: for a body that has at least so many bytes, more than `max_bytes`.
 
     Raises:
-        ClientDisconnected: before all of it came. TooLarge: it has more bytes.
+        ClientDisconnected: before all of it came. TooLarge: it has more bytes, or says so.
+        SlowBody: it took longer than `timeout_s`.
     """
+    if length.isdigit() and int(length) > max_bytes:
+        raise too_large_error(int(length))
     parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected("the client hung up")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        more = message.get("more_body", False)
-        if size > max_bytes:
-            raise too_large_error(size)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnected("the client hung up")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                more = message.get("more_body", False)
+                if size > max_bytes:
+                    raise too_large_error(size)
+    except TimeoutError:
+        raise SlowBody(f"the body took longer than {timeout_s:g} s to arrive") from None
     return b"".join(parts)
+
+
+async def refuse_body(error: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a request whose body is not wanted, or came no further, and closes the connection."""
+    answer = error_response(scope, error)
+    answer.headers["Connection"] = "close"  # the rest of the body is not parsed
+    if isinstance(error, TooLarge | WrongMediaType) and not _awaits_continue(scope):
+        send = _drain_before_close(receive, send)
+    await answer(scope, receive, send)
 
 
 def _header_map(scope: Scope) -> dict[bytes, bytes]:

@@ -17,7 +17,6 @@ from tamis.service.engine.errors import (
     Overloaded,
     TooLarge,
     TooLong,
-    Unauthorized,
 )
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,
@@ -86,8 +85,6 @@ class JsonRoute(APIRoute):
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            if len(request.headers.getlist("authorization")) > 1:
-                raise Unauthorized("two Authorization headers were sent; send one")
             return await inner(DialectRequest(request.scope, request.receive))
 
         return handler

@@ -21,6 +21,7 @@ from tamis.service.engine.errors import (
     AmbiguousLength,
     ClientDisconnected,
     EmptyInput,
+    ForeignOrigin,
     LimitPassed,
     Malformed,
     MethodNotAllowed,
@@ -33,6 +34,7 @@ from tamis.service.engine.errors import (
     TooLong,
     Unauthorized,
     Unavailable,
+    UpstreamBusy,
     WorkerDied,
     WrongMediaType,
 )
@@ -76,6 +78,13 @@ TABLE: dict[type[Exception], Failure] = {
         "invalid_api_key",
         "validation",
         "The API key is missing or wrong.",
+    ),
+    ForeignOrigin: Failure(
+        403,
+        "permission_error",
+        "foreign_origin",
+        "validation",
+        "Pages of this origin are not let in.",
     ),
     NotFound: Failure(
         404, _INVALID_REQUEST, "not_found", "validation", "No such path, model or index."
@@ -156,6 +165,13 @@ TABLE: dict[type[Exception], Failure] = {
         "unavailable",
         "unhealthy",
         "The model is unavailable; retry after the time in Retry-After.",
+    ),
+    UpstreamBusy: Failure(
+        503,
+        _SERVER_ERROR,
+        "upstream_busy",
+        "overloaded",
+        "All connections to the upstream are in use; retry after the time in Retry-After.",
     ),
     OutOfTime: Failure(
         408, _INVALID_REQUEST, "timeout_ms", "validation", "It takes longer than timeout_ms."

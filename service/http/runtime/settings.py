@@ -189,6 +189,12 @@ class Settings:
     upstream_compress_s: float = knob(
         10.0, "The longest a chat may wait for its results to be shortened.", "Upstream", gt=0
     )
+    upstream_paths: tuple[str, ...] = knob(
+        (),
+        "More paths below /v1/ that are sent on, such as files,batches: with all below them, and "
+        "every method.",
+        "Upstream",
+    )
     upstream_retrieval_tags: tuple[str, ...] = knob(
         (),
         "Tags, such as context,documents, between which chats have what was retrieved: it is "
@@ -241,9 +247,9 @@ class Settings:
         """Refuses settings without effect, and what would send this service's keys elsewhere.
 
         Raises:
-            BadInput: a cache folder or storage without a cache, tags without an upstream, copies
-                without an engine for them, or an upstream without a key of its own beside keys of
-                this service.
+            BadInput: a cache folder or storage without a cache, tags or paths without an upstream,
+                copies without an engine for them, or an upstream without a key of its own beside
+                keys of this service.
         """
         if self.cache_bytes == 0 and (self.cache_folder or self.cache_storage != "exact"):
             raise BadInput(
@@ -261,6 +267,11 @@ class Settings:
             raise BadInput(
                 "upstream_retrieval_tags are of chats that are forwarded, and there is no "
                 "upstream; give it, or send config.retrieval_tags with the messages"
+            )
+
+        if self.upstream_paths and not self.upstream:
+            raise BadInput(
+                "upstream_paths are sent on to the upstream, and there is none; give upstream, too"
             )
 
         if self.engine == "local" and self.replicas > 1:

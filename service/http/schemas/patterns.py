@@ -10,7 +10,7 @@ from tamis.probes.errors import BadInput
 
 MATCH_S = 0.25
 MAX_CHARS, MAX_STATES = 1000, 10_000
-_COUNT = regex.compile(r"\{(\d*)(,?)(\d*)\}")
+_COUNT = regex.compile(r"\{(\d*+)(,?)(\d*)\}")
 
 
 def compile_pattern(pattern: str) -> Any:

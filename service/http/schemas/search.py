@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
+from tamis.retrieval.index.filters import MAX_CONDITION_CHARS
 from tamis.service.http.schemas.base import MOST_MS, Question, Response, StrictRequest, Text
 
 if TYPE_CHECKING:
     from tamis.retrieval.index.hit import Hits
+
+Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_CONDITION_CHARS})]
+"""A condition on metadata as text; what reads conditions everywhere refuses a longer one."""
 
 
 class SearchRequest(StrictRequest):
@@ -18,7 +22,7 @@ class SearchRequest(StrictRequest):
     query: Question
     k: Annotated[int, Field(ge=1, le=1000)] = 10
     index: Text | None = None
-    where: dict[str, Any] | list[Text] | Text | None = None
+    where: dict[str, Any] | list[Condition] | Condition | None = None
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
     search: Literal["auto", "exact", "graph", "ivf"] = "auto"
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Iterable
+from urllib.parse import quote, urlsplit
 
 import httpx
 from starlette.types import Scope, Send
 
 from tamis.probes.errors import BadInput
+from tamis.service.engine.errors import UpstreamBusy
+from tamis.service.http.runtime.settings import flag
+from tamis.service.http.upstream.paths import ForwardedPaths
 
 Headers = list[tuple[bytes, bytes]]
 _HOP_BY_HOP = {
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te"),
     *(b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection"),
 }
-_OURS = b"x-tamis"
+_NOT_SENT = {
+    *(b"host", b"content-length", b"expect", b"cookie", b"forwarded", b"x-real-ip"),
+    # some servers obey these, and not the path or the method that were checked
+    *(b"x-original-url", b"x-original-uri", b"x-rewrite-url"),
+    *(b"x-http-method-override", b"x-http-method", b"x-method-override"),
+}
+_NOT_SENT_PREFIXES = (b"x-tamis", b"x-forwarded-")
+_OF_AN_ACCOUNT = {
+    *(b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"),
+    *(b"openai-organization", b"openai-project"),
+}
+"""Not sent beside a key of ours: they are of the client's own key, or say who pays for ours."""
+_NOT_RETURNED = {
+    *(b"set-cookie", b"strict-transport-security", b"alt-svc", b"clear-site-data"),
+}
+"""Of the upstream's own host; browsers would take them to be of this one."""
+_NOT_RETURNED_PREFIX = b"access-control-"
+"""Which pages may read answers says `cors_origins`."""
+POOL_WAIT_S = 5.0
+"""How long a chat waits for a connection to the upstream, before it is told to come back."""
+_CONNECT_S = 30.0
+_LEAST_SECRET = 16
+"""Shorter keys are words such as EMPTY, which servers without keys are given."""
+_UNPACKED = ("", "identity", "gzip", "deflate")
+"""Content codings of errors that are unpacked here, to look for the key."""
+_IN_QUERY = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "#")
 
 
 class Upstream:
@@ -25,68 +53,134 @@ class Upstream:
         url: its address, with or without `/v1`.
         api_key: sent in place of the client's; None: the client's own is sent.
         timeout_s: for its answer to begin, and between two chunks.
+        max_connections: to it, in use or kept.
+        paths: which are sent on.
 
     Raises:
-        BadInput: the URL is none.
+        BadInput: the URL is none, or the key cannot be sent in a header.
     """
 
-    def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        timeout_s: float,
+        max_connections: int,
+        paths: ForwardedPaths,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise BadInput(f"upstream is {url!r}; give an address such as https://api.openai.com")
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise BadInput(
+                "upstream_api_key has a line break or a character that no header can hold; give "
+                "the key alone"
+            )
         self.url = url.rstrip("/").removesuffix("/v1")
-        self.api_key = api_key
-        self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 30.0))
-        self._client = httpx.AsyncClient(timeout=self._timeout)
+        self.api_key, self.paths = api_key, paths
+        self.max_connections = max_connections
+        self._timeout = httpx.Timeout(
+            timeout_s, connect=min(timeout_s, _CONNECT_S), pool=min(timeout_s, POOL_WAIT_S)
+        )
+        limits = httpx.Limits(
+            max_connections=max_connections, max_keepalive_connections=max_connections
+        )
+        self._client = httpx.AsyncClient(timeout=self._timeout, limits=limits)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
 
-    async def forward(self, scope: Scope, body: bytes, send: Send, added: Headers) -> int:
+    async def forward(
+        self, scope: Scope, raw_path: str, body: bytes, send: Send, added: Headers
+    ) -> int:
         """Sends a request on and its answer back. The status.
 
         Args:
+            raw_path: one that was checked; it is sent as it is.
             added: headers for the answer.
 
         Raises:
+            UpstreamBusy: all connections are in use.
             httpx.HTTPError: there is no answer, or it breaks off.
         """
-        query = scope.get("query_string", b"").decode("latin-1")
-        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").split("?")[0]
+        query = quote(scope.get("query_string", b""), safe=_IN_QUERY)
         request = httpx.Request(
             scope["method"],
-            f"{self.url}{path}" + (f"?{query}" if query else ""),
+            f"{self.url}{raw_path}" + (f"?{query}" if query else ""),
             headers=self._request_headers(scope, body),
             content=body,
             extensions={"timeout": self._timeout.as_dict()},
         )
-        response = await self._client.send(request, stream=True)
         try:
-            headers = [(n.lower(), v) for n, v in response.headers.raw]
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+        except httpx.PoolTimeout:
+            raise UpstreamBusy(
+                f"all {self.max_connections:,} connections to the upstream are in use; come back "
+                f"after Retry-After, or start the service with more ({flag('max_connections')})",
+                POOL_WAIT_S,
+            ) from None
+        try:
+            coding = response.headers.get("content-encoding", "").lower()
+            may_hold_key = self._secret is not None and not response.is_success
+            is_masked = may_hold_key and coding in _UNPACKED
+            headers = self._answer_headers(response, is_masked)
             start = {"type": "http.response.start", "status": response.status_code}
-            await send({**start, "headers": [*_end_to_end(headers), *added]})
-            async for chunk in response.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({**start, "headers": [*headers, *added]})
+            chunks = self._masked(response) if is_masked else response.aiter_raw()
+            async for chunk in chunks:
+                if chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
             await response.aclose()
         return response.status_code
 
+    @property
+    def _secret(self) -> bytes | None:
+        """The key, if it is one that must not come back."""
+        key = self.api_key
+        return None if key is None or len(key) < _LEAST_SECRET else key.encode()
+
     def _request_headers(self, scope: Scope, body: bytes) -> Headers:
-        gone = {b"host", b"content-length", b"expect"}
-        if self.api_key is not None:
-            gone |= {b"authorization", b"x-api-key"}
+        gone = _NOT_SENT if self.api_key is None else _NOT_SENT | _OF_AN_ACCOUNT
         headers = [
             (name, value)
             for name, value in _end_to_end(scope["headers"])
-            if name not in gone and not name.startswith(_OURS)
+            if name not in gone and not name.startswith(_NOT_SENT_PREFIXES)
         ]
         if self.api_key is not None:
             headers.append(_key_header(scope["headers"], self.api_key))
+        if self._secret is not None:
+            headers = [(n, _codings(v) if n == b"accept-encoding" else v) for n, v in headers]
         if body or scope["method"] in ("POST", "PUT", "PATCH"):
             headers.append((b"content-length", str(len(body)).encode()))
         return headers
+
+    def _answer_headers(self, response: httpx.Response, is_masked: bool) -> Headers:
+        gone = _NOT_RETURNED | ({b"content-encoding", b"content-length"} if is_masked else set())
+        headers = _end_to_end((name.lower(), value) for name, value in response.headers.raw)
+        return [
+            (name, self._without_key(value))
+            for name, value in headers
+            if name not in gone and not name.startswith(_NOT_RETURNED_PREFIX)
+        ]
+
+    def _without_key(self, data: bytes) -> bytes:
+        """With as many asterisks in its place."""
+        secret = self._secret
+        return data if secret is None else data.replace(secret, b"*" * len(secret))
+
+    async def _masked(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The unpacked body without the key, also where two chunks have a part of it each."""
+        secret, held = self._secret or b"", b""
+        async for chunk in response.aiter_bytes():
+            found = self._without_key(held + chunk)
+            most = min(len(secret) - 1, len(found))
+            begun = next((n for n in range(most, 0, -1) if found.endswith(secret[:n])), 0)
+            held = found[len(found) - begun :]
+            yield found[: len(found) - begun]
+        yield held
 
 
 def _key_header(sent: Headers, key: str) -> tuple[bytes, bytes]:
@@ -94,6 +188,11 @@ def _key_header(sent: Headers, key: str) -> tuple[bytes, bytes]:
     if any(name == b"x-api-key" for name, _ in sent):
         return b"x-api-key", key.encode()
     return b"authorization", f"Bearer {key}".encode()
+
+
+def _codings(accepted: bytes) -> bytes:
+    """Of the codings that a client accepts, one in which errors can be looked through."""
+    return b"gzip" if b"gzip" in accepted.lower() else b"identity"
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import httpx
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.probes.errors import BadInput
-from tamis.service.engine.errors import ClientDisconnected, TooLarge
+from tamis.service.engine.errors import (
+    ClientDisconnected,
+    ForeignOrigin,
+    Overloaded,
+    Refused,
+    TooLarge,
+    UpstreamBusy,
+)
+from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.conversation.tagged import RetrievalTags
-from tamis.service.http.middleware.body_limits import receive_all
+from tamis.service.http.middleware.body_limits import receive_all, refuse_body
 from tamis.service.http.middleware.request_log import error_response, log_entry_of
+from tamis.service.http.runtime.api_keys import ANONYMOUS
 from tamis.service.http.runtime.errors import failure_of
-from tamis.service.http.runtime.executor import run_while_connected
-from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.schemas.base import warnings_header
+from tamis.service.http.runtime.executor import request_fingerprint, run_while_connected
+from tamis.service.http.runtime.settings import Settings, flag
+from tamis.service.http.schemas.base import MAX_NAME_CHARS, warnings_header
 from tamis.service.http.schemas.fields import WARNINGS_HEADER
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.upstream.forwarding import Headers, Upstream
+from tamis.service.http.upstream.paths import CHAT_PATHS
 from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
-CHAT_PATHS = ("/v1/chat/completions", "/v1/messages")
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
+MAX_HELD_BYTES = 1 << 30
+"""Of all bodies that are here at a time, on their way or waiting for an answer."""
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
 _WARNINGS = WARNINGS_HEADER.lower().encode()
 
@@ -37,7 +49,7 @@ class _ForwardedRoute:
 
 
 class UpstreamMiddleware:
-    """ASGI middleware: forwards chats and all of `/v1/` that this service does not know.
+    """ASGI middleware: forwards chats and other calls of models that this service does not know.
 
     On any error of ours a chat is forwarded as it came. Headers of a request: `X-Tamis: off`
     forwards it as it came, `X-Tamis-Ratio` and `X-Tamis-Method` say how far results are shortened.
@@ -49,16 +61,23 @@ class UpstreamMiddleware:
         self, app: ASGIApp, upstream: Upstream, settings: Settings, tags: RetrievalTags
     ) -> None:
         self.app, self.upstream, self.settings = app, upstream, settings
-        self.shortener = ChatShortener(tags)
+        self.shortener, self.held_bytes = ChatShortener(tags), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or forwards it."""
-        if scope["type"] != "http" or not _is_forwarded(scope):
+        if scope["type"] != "http" or not _is_for_upstream(scope):
             await self.app(scope, receive, send)
             return
-        known = scope["path"] in CHAT_PATHS
-        scope["route"] = _ForwardedRoute(scope["path"] if known else "upstream")
-        has_begun = False
+        raw_path = _raw_path(scope)
+        known = raw_path in CHAT_PATHS
+        scope["route"] = _ForwardedRoute(raw_path if known else "upstream")
+        try:
+            self.upstream.paths.check(scope["method"], raw_path)
+            self._check_origin(scope)
+        except Refused as error:
+            await refuse_body(error, scope, receive, send)
+            return
+        has_begun, held = False, _HeldBytes(self)
 
         async def note_begin(message: Message) -> None:
             nonlocal has_begun
@@ -66,28 +85,63 @@ class UpstreamMiddleware:
             await send(message)
 
         try:
-            body = await receive_all(receive, MAX_BODY_BYTES, _too_large_error)
-            await run_while_connected(receive, self._forward(scope, body, note_begin))
-        except TooLarge as error:
-            await error_response(scope, error)(scope, receive, send)
+            body = await self._receive_body(scope, held.counting(receive))
+            work = self._forward(scope, raw_path, body, note_begin)
+            await run_while_connected(receive, work)
         except ClientDisconnected:
             return
-        except httpx.HTTPError as error:
+        except UpstreamBusy as error:
+            await error_response(scope, error)(scope, receive, send)
+        except Refused as error:
+            await refuse_body(error, scope, receive, send)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             if has_begun:
                 raise  # the connection breaks off, as the upstream's did
-            await _unreachable_response(error, self.upstream.url)(scope, receive, send)
+            await _unreachable_response(scope, error)(scope, receive, send)
+        finally:
+            held.release()
 
-    async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:
+    async def _receive_body(self, scope: Scope, receive: Receive) -> bytes:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        body = await receive_all(
+            length, receive, MAX_BODY_BYTES, self.settings.body_timeout_s, _too_large_error
+        )
+        request_fingerprint.set(hash(body))
+        request_bytes.set(len(body))
+        return body
+
+    def _check_origin(self, scope: Scope) -> None:
+        """Refuses web pages of others where neither they nor their visitors show a key.
+
+        A page may send a chat to this address in its visitor's browser, unasked.
+
+        Raises:
+            ForeignOrigin: the page is of another origin, and not of one that `cors_origins` names.
+        """
+        if self.upstream.api_key is None or log_entry_of(scope).key != ANONYMOUS:
+            return
+        headers = dict(scope["headers"])
+        origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+        if origin is None or origin.partition(b"://")[2] == host:
+            return
+        allowed = self.settings.cors_origins
+        if "*" not in allowed and origin.decode("latin-1") not in allowed:
+            raise ForeignOrigin(
+                f"a page of {origin.decode('latin-1')!r:.{MAX_NAME_CHARS}} asks for what the "
+                f"service's own key pays for; {flag('cors_origins')} names pages that may"
+            )
+
+    async def _forward(self, scope: Scope, raw_path: str, body: bytes, send: Send) -> None:
         headers = dict(scope["headers"])
         status, short = "off", ShortChat(body)
-        is_chat = scope["path"] in CHAT_PATHS and scope["method"] == "POST"
+        is_chat = raw_path in CHAT_PATHS
         if is_chat and headers.get(b"x-tamis", b"").lower() != b"off":
             status, short = await self._shorten(scope, headers, body)
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
         if short.warnings:
             added.append((_WARNINGS, warnings_header(short.warnings).encode()))
-        await self.upstream.forward(scope, short.body, send, added if is_chat else [])
+        await self.upstream.forward(scope, raw_path, short.body, send, added if is_chat else [])
 
     async def _shorten(
         self, scope: Scope, headers: dict[bytes, bytes], body: bytes
@@ -130,23 +184,66 @@ class UpstreamMiddleware:
         )
 
 
-def _is_forwarded(scope: Scope) -> bool:
-    path: str = scope["path"]
-    if path in CHAT_PATHS:
-        return True
-    if not path.startswith("/v1/") or scope["method"] == "OPTIONS":
+@dataclass(slots=True)
+class _HeldBytes:
+    """The bytes of one request's body, of those that may be held for all."""
+
+    middleware: UpstreamMiddleware
+    size: int = 0
+
+    def counting(self, receive: Receive) -> Receive:
+        """A `receive` that counts what comes.
+
+        Raises:
+            Overloaded: with this, too many bytes are held.
+        """
+
+        async def receive_and_count() -> Message:
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self.middleware.held_bytes + size > MAX_HELD_BYTES:
+                raise Overloaded(
+                    f"bodies of {self.middleware.held_bytes:,} bytes are on their way to the "
+                    f"upstream, and {MAX_HELD_BYTES:,} is the most; come back after Retry-After",
+                    1.0,
+                )
+            self.middleware.held_bytes += size
+            self.size += size
+            return message
+
+        return receive_and_count
+
+    def release(self) -> None:
+        """Gives the room back."""
+        self.middleware.held_bytes -= self.size
+        self.size = 0
+
+
+def _is_for_upstream(scope: Scope) -> bool:
+    """Whether a path is below `/v1/` and none that this service knows, with any method."""
+    if not scope["path"].startswith("/v1/"):
         return False
     return all(route.matches(scope)[0] is Match.NONE for route in scope["app"].routes)
+
+
+def _raw_path(scope: Scope) -> str:
+    """The path as it was sent; what a server does not say is encoded anew."""
+    raw: bytes | None = scope.get("raw_path")
+    return quote(scope["path"]) if raw is None else raw.decode("latin-1").partition("?")[0]
 
 
 def _too_large_error(size: int) -> TooLarge:
     return TooLarge(f"the body has at least {size:,} bytes and {MAX_BODY_BYTES:,} is the most")
 
 
-def _unreachable_response(error: httpx.HTTPError, url: str) -> JsonResponse:
-    """502, or 504 where it took too long, as OpenAI's clients read it."""
+def _unreachable_response(scope: Scope, error: httpx.HTTPError | httpx.InvalidURL) -> JsonResponse:
+    """502, or 504 where it took too long, as OpenAI's clients read it.
+
+    The error's own words may have the key or an internal address in them.
+    """
     is_late = isinstance(error, httpx.TimeoutException)
-    message = f"{url} did not answer ({type(error).__name__}: {error})"
+    message = f"the upstream did not answer ({type(error).__name__})"
     code = "upstream_timeout" if is_late else "upstream_unreachable"
+    log_entry_of(scope).error = code
     fields = {"message": message, "type": "upstream_error", "param": None, "code": code}
     return JsonResponse({"error": fields}, 504 if is_late else 502)

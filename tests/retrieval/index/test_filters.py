@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
+from contextlib import suppress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.filters import parse_conditions
+from tamis.retrieval.index.filters import MAX_CONDITION_CHARS, parse_conditions
 
 METADATA = {"year": 2004, "lang": "en", "tags": ["a", "b"], "draft": False, "day": "2024-05-01"}
 
@@ -57,3 +63,56 @@ def test_a_value_may_hold_signs_that_begin_nothing():
 def test_whole_numbers_compare_however_large(number):
     assert parse_conditions({"year": {"<": number}})[0].is_met_by(METADATA) == (number > 0)
     assert not parse_conditions({"year": str(number)})[0].is_met_by(METADATA)
+
+
+OLD_CONDITION = re.compile(r"(?s)\s*([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
+"""What conditions were once parsed with: cubic on spaces, so short texts alone."""
+
+
+def parse_slowly(text: str) -> tuple[str, str, tuple[str, ...]] | None:
+    match = OLD_CONDITION.fullmatch(text)
+    if match is None or not match[3].strip(" ,"):
+        return None
+    key, sign, value = match.groups()
+    is_order = sign not in ("=", "!=")
+    if value[0] in "=!<>" or (is_order and re.search("[<>]", value)):
+        return None
+    values = [value] if is_order else value.split(",")
+    return key, sign, tuple(part.strip() for part in values)
+
+
+PARTS = st.sampled_from([*"=!<>, \n\t\x1c\u2003\u00a0aé1.,", ">=", "<=", "!=", "year", "2004"])
+
+
+@settings(max_examples=3000, deadline=None)
+@given(st.lists(PARTS, max_size=12).map("".join) | st.text(max_size=12))
+def test_a_condition_is_what_the_old_pattern_took_it_for(text):
+    try:
+        (found,) = parse_conditions(text)
+    except BadInput:
+        assert parse_slowly(text) is None
+    else:
+        assert (found.key, found.sign, found.values) == parse_slowly(text)
+
+
+@pytest.mark.parametrize("part", [" ", "a", "=", "a ", "a=", " =", "<", ",", "\n", "!", "a,"])
+def test_the_longest_condition_is_parsed_or_refused_at_once(part):
+    began = time.thread_time()
+    for text in (part * (MAX_CONDITION_CHARS // len(part)), f"a{' ' * 5000}{part}"):
+        with suppress(BadInput):
+            parse_conditions(text)
+    assert time.thread_time() - began < 0.1  # 600 spaces once took 3 s
+
+
+def test_a_condition_has_a_most_and_its_error_says_the_way_out():
+    longest = "id=" + "x" * (MAX_CONDITION_CHARS - 3)
+    assert len(parse_conditions(longest)) == 1
+    for where in (f"{longest}x", [f"{longest}x"], " " * 1_000_000):
+        with pytest.raises(BadInput, match=r"characters and 10,000 is the most.*mapping") as caught:
+            parse_conditions(where)
+        assert len(str(caught.value)) < 200
+    assert len(parse_conditions({"id": ["x" * 20_000]})) == 1
+    for wrong in ("y" * 5000, f"y={'<' * 5000}", f"y<{'<' * 5000}"):
+        with pytest.raises(BadInput) as caught:
+            parse_conditions(wrong)
+        assert len(str(caught.value)) < 300

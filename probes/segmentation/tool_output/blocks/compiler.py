@@ -24,7 +24,7 @@ _GO = re.compile(r"(?:vet: )?\.{0,2}/?[\w./-]+\.go:\d+:\d+: ")
 _FUNCTION = re.compile(
     r"\S+: (?:In|At) (?:function|member function|constructor|top level|instantiation)"
 )
-_SOURCE = re.compile(r"\s+\d* \||\s+\^|\s+[~^]+|\s*\d+\s{2,}\S|\s*[~^]+$|\s{2,}.*\^")
+_SOURCE = re.compile(r"\s+\d* \||\s+\^|\s+[~^]+|\s*\d+\s{2,}\S|\s*[~^]+$|\s\s.*\^")
 _INCLUDED = re.compile(r"(?:In file included|\s+) from \S+:\d+")
 _BUILD = re.compile(
     r"g?make(?:\[\d+\])?: \*\*\* |ninja: build stopped|collect2: error|\S*ld: "

@@ -15,7 +15,7 @@ _ERROR = re.compile(
 _DONE = re.compile(
     r"#\d+ (?:DONE|CACHED|sha256:|extracting|transferring|resolve|exporting|writing|naming)"
 )
-_FILE = re.compile(r"\S*Dockerfile\S*:\d+")
+_FILE = re.compile(r"(?>\S*?Dockerfile)\S*:\d+")
 _BROKEN = re.compile(r"\s*\d+ \| >>> ")
 _CLASSIC = re.compile(r"Step (\d+)/\d+ : ")
 

@@ -15,7 +15,7 @@ _ADVICE = re.compile(
 _LAST = re.compile(
     r"(?:\[\w+\] )?(?:BUILD (?:FAIL|SUCCESS)|Tests run: \d+, .*(?<!s)$|Total time:)|\d+ actionable"
 )
-_GRADLE = re.compile(r"\* What went wrong|> Task \S+ FAILED|.* > .* FAILED$|FAILURE: ")
+_GRADLE = re.compile(r"\* What went wrong|> Task \S+ FAILED|(?>.*? > ).* FAILED$|FAILURE: ")
 _PROGRESS = re.compile(
     r"\[INFO\] *(?:Download(?:ing|ed)|$|-+)|Download(?:ing|ed)"
     r"|> Task \S+(?: UP-TO-DATE| NO-SOURCE)?$|Progress \("

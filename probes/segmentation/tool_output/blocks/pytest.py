@@ -15,10 +15,12 @@ _LOCATION = re.compile(
 )
 _SHORT = re.compile(r"(FAILED|ERROR|XPASS|XFAIL|SKIPPED)\b.*")
 _STATUS = re.compile(
-    r"\S+(?:::| ).*\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS|RERUN)\b(?:\s|$)"
+    r"(?>\S+?(?:::| )).*\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS|RERUN)\b(?:\s|$)"
     r"|\S+\.py [.FEsxX]+(?:\s|$)"
 )
-_COUNTS = re.compile(r"\d+ (?:passed|failed|error|skipped|xfailed|deselected|warning)|no tests ran")
+_COUNTS = re.compile(
+    r"(?<!\d)\d+ (?:passed|failed|error|skipped|xfailed|deselected|warning)|no tests ran"
+)
 _CAPTURED = re.compile(r"-+ Captured .* -+$")
 _LIBRARY = re.compile(r"site-packages|/lib/python3|_pytest/")
 

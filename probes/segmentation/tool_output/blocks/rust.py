@@ -18,7 +18,7 @@ _LAST = re.compile(
 _PLACE = re.compile(r"\s*(?:-->|:::) \S+:\d+:\d+")
 _SOURCE = re.compile(r"\s*(?:\d+\s*)?\||\s*\.\.\.$|\s*= (?:note|help)|(?:note|help): ")
 _PANIC = re.compile(r"thread '[^']*'(?: \(\d+\))? panicked at")
-_TEST = re.compile(r"test \S+.* \.\.\. (ok|FAILED|ignored)")
+_TEST = re.compile(r"test \S.* \.\.\. (ok|FAILED|ignored)")
 _FRAME_FILE = re.compile(r"\s+at (\S+\.rs):\d+")
 _LIBRARY = re.compile(r"/rustc/|/registry/src|/library/(?:std|core|alloc)/")
 _PROGRESS = re.compile(

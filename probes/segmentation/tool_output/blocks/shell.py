@@ -29,7 +29,9 @@ _EXIT = re.compile(
     r"(?:(?: with)?(?: a)?(?: non-zero)?(?: exit)?(?: code| status| value))(?: of)?\W{0,3}-?\d+"
     r"|\W*exit status \d+|.{0,80}\bexit(?:ed)?(?: with)? (?:code|status)[:= ]+[1-9]\d*|rc=\d+$"
 )
-_FEW_ERRORS = re.compile(r"\d+ (?:errors?|failures?)\b|(?:errors?|failures?|failed)[:=] *\d+")
+_FEW_ERRORS = re.compile(
+    r"(?<!\d)\d+ (?:errors?|failures?)\b|(?:errors?|failures?|failed)[:=] *\d+"
+)
 
 
 def mark_lines(lines: LineTable) -> int:

@@ -11,10 +11,9 @@ from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
 
 PLACE = 2
 _DIFF = re.compile(r"^(?:diff --(?:git|cc|combined) |@@+ -\d|commit [0-9a-f]{7,40}\b)", re.M)
-_HUNK = re.compile(r"@@+ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))?.* @@+")
+_HUNK = re.compile(r"@@+ -(\d+)(?:,(\d+))? \+\d++(?:,(\d++))?+.* @@+")
 _COMMIT = re.compile(r"(?:\* )?commit [0-9a-f]{7,40}\b")
 _STAT = re.compile(r" \d+ files? changed")
-_FILE_STAT = re.compile(r" \S.* +\| +(?:\d+|Bin)")
 
 
 def parse(text: str, call: str) -> ParsedOutput | None:
