@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import build_method, method_class, method_info, method_names
+from tamis.probes.attention import varlen
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache import eviction_registry
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -261,8 +263,15 @@ def test_every_torch_reads_packed_sequences_on_ampere(folders, version, architec
         return weights_of(proxy, prompts), weights_of(reader, prompts), weights_of(reader, prompts)
 
     card = {"capability": (8, 0), "varlen": varlen_stand_in(version)}
-    here, there, _ = on_both("cuda", task, **card)
+    here, there, device = on_both("cuda", task, **card)
     assert_same(here, there, 5e-2)
+    assert bool(device.launch_calls["varlen_attn"]) == (version == "2.12")
+
+
+def test_the_kernel_that_is_installed_has_the_options_of_the_stand_in():
+    installed = varlen.kernel()  # None in a torch that is too old
+    known = set(inspect.signature(varlen_stand_in("2.12")).parameters)
+    assert installed is None or known <= set(inspect.signature(installed).parameters)
 
 
 @every_device
