@@ -38,7 +38,7 @@ from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 from tamis.probes.window_attention.passes import read_window
 from tamis.probes.window_attention.registry import READINGS
-from tamis.retrieval.index.models import ChunkModels
+from tamis.retrieval.index.models import ChunkModels, QuestionModels
 from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.encoder import KeyEncoder
@@ -46,7 +46,10 @@ from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.shared_selector import Setting
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.kept_chunks import ChunkKeeper
+from tamis.service.batch.execution.pooling import PooledReader
 from tamis.service.datasets.record_files import RecordFile
+from tamis.service.http.runtime.methods import ServedMethods
+from tamis.service.http.runtime.settings import Settings
 from tamis.service.training.codec.samples import read_samples
 from tests.compressors.gate.test_stages import gate_probe
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
@@ -430,6 +433,46 @@ def test_the_sentence_encoder_with_every_pooling(encoder_folder, kind, pooling):
 
     here, there, _ = on_both(kind, task)
     assert_same(here, there)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("wrap", [None, "cache", "pool"])
+def test_the_encoder_of_a_method_is_loaded_to_where_its_proxy_is(folders, encoder_folder, wrap):
+    with PretendDevice("cuda", count=2):
+        for device in ("cpu", "cuda:1"):
+            proxy = Proxy.from_folder(folders["llama"], device=device, dtype="float32")
+            reader = CachedReader(proxy, PassageCache()) if wrap else proxy
+            reader = PooledReader(reader) if wrap == "pool" else reader
+            encoder = build_method("embedding", proxy=reader).encoder
+            assert getattr(encoder, "encoder", encoder).model.device == torch.device(device)
+
+
+@pytest.mark.model
+def test_the_models_of_an_index_are_loaded_to_where_they_are_asked_for(folders, encoder_folder):
+    with PretendDevice("cuda", count=2):
+        there = Proxy.from_folder(folders["llama"], device="cuda:1", dtype="float32")
+        recipe = recipe_for(there)
+        for given, device in (
+            (folders["llama"], "cpu"),
+            (folders["llama"], "cuda:1"),
+            (there, "cpu"),
+        ):
+            models = QuestionModels(given, None, None, device)
+            want = torch.device("cuda:1" if given is there else device)
+            assert models.encoder("minilm-l6").model.device == want
+            assert models.key_encoder(recipe).proxy.device == want
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_service_loads_its_encoder_to_its_device(folders, encoder_folder, device):
+    with PretendDevice("cuda"):
+        proxy = Proxy.from_folder(folders["llama"], device=device, dtype="float32")
+        methods = ServedMethods(Settings(device=device, method="embedding"), proxy)
+        encoder = methods.scorer("embedding").encoder
+        while not isinstance(encoder, Encoder):
+            encoder = getattr(encoder, "encoder", None) or encoder._encoder
+        assert encoder.model.device.type == device
 
 
 # ---------------------------------------------------------------------- retrieval
