@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
+from tamis.probes.precision import to_float64
 
 if TYPE_CHECKING:
     from tamis.probes.prompt import Paused, Prompt
@@ -105,11 +106,11 @@ def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) ->
             ]
         )
     # fp64: sums are differences of running totals; a tiny share must survive beside a sink of .9
-    total = torch.nn.functional.pad(weights.double().cumsum(-1), (1, 0))
-    starts = torch.tensor([a for a, _ in spans], device=weights.device)
-    stops = torch.tensor([b for _, b in spans], device=weights.device)
+    total = torch.nn.functional.pad(to_float64(weights).cumsum(-1), (1, 0))
+    starts = torch.tensor([a for a, _ in spans], device=total.device)
+    stops = torch.tensor([b for _, b in spans], device=total.device)
     sums = (total[..., stops] - total[..., starts]).clamp_min(0).movedim(-1, 0)
     if how == "mean":
         width = (stops - starts).clamp_min(1).view(-1, *[1] * (sums.ndim - 1))
         sums = sums / width
-    return sums.to(weights.dtype)
+    return sums.to(weights.dtype).to(weights.device)

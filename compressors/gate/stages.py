@@ -175,11 +175,11 @@ class _Group:
         pause = stop < self.plan.gate.probe.card.layers
         want = Want(tuple(range(first, stop)), ("sentence_means",), pause=pause)
         prompts = [self.prompts[w] for w in live]
+        pooled: list[Tensor] = []
         for w, signal in zip(live, self.reader.read(prompts, want), strict=True):
             prompt, known = self.prompts[w], self.known[w]
-            pooled = self.plan.pool(signal, prompt.passage.unit_spans)
-            deeper = pooled.view(len(known), 2, stop - first, -1)
-            self.known[w] = torch.cat([known, deeper], 2)
+            part = self.plan.pool(signal, prompt.passage.unit_spans)
+            pooled.append(part.view(len(known), 2, stop - first, -1))
             self.prompts[w] = replace(prompt, paused=signal.paused)
             if not first:
                 self.tokens_read += len(prompt) - signal.cached_tokens
@@ -188,6 +188,10 @@ class _Group:
                 # the deeper layers were not cached: the passage ran after all
                 self.tokens_read += len(prompt.passage.ids)
                 self.tokens_cached -= len(prompt.passage.ids)
+        if pooled:  # in one copy from the device
+            parts = torch.split(torch.cat(pooled).cpu(), [len(part) for part in pooled])
+            for w, deeper in zip(live, parts, strict=True):
+                self.known[w] = torch.cat([self.known[w], deeper], 2)
 
     def _complete(self) -> None:
         """Estimates the features that were not read, of all windows of a depth at once."""

@@ -69,7 +69,7 @@ class Reading:
     """The attention to every unit, pooled to features.
 
     Attributes:
-        features: `[U, F]` fp32, one row per unit, in order.
+        features: `[U, F]` fp32 on the CPU, one row per unit, in order.
         tokens: proxy tokens of each unit.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
         tokens_cached: tokens whose keys and values came from a cache, and did not run.
@@ -216,8 +216,9 @@ def read_windows(
     """Reads each window in a prompt of its own: no passage can change the features of another.
 
     Args:
-        pool: turns a window's signal and its units' token spans into features `[U, F]`. A signal is
-            dropped as soon as it is pooled, so memory does not grow with the input.
+        pool: turns a window's signal and its units' token spans into features `[U, F]`, on the
+            device of the signal. A signal is dropped as soon as it is pooled, so memory does not
+            grow with the input.
         limit, include_gaps: as for `split_windows`.
         other_questions: read after every window, too; their features are appended, in order.
     """
@@ -241,7 +242,8 @@ def read_windows(
         by_question = [
             torch.cat(pooled[i : i + len(group)]) for i in range(0, len(pooled), len(group))
         ]
-        rows.append(torch.cat(by_question, -1))
+        # scoring joins them with features of words, which are on the CPU; one copy for all windows
+        rows.append(torch.cat(by_question, -1).cpu())
     read = time.perf_counter()
     return Reading(
         torch.cat(rows) if rows else torch.zeros(0, 0),

@@ -5,11 +5,13 @@
 
 FlashAttention-2 (Dao 2023, arXiv 2307.08691) takes sequences of different lengths end to end, with
 the offset where each begins. Where a sequence has fewer queries than keys, the queries belong to
-its last tokens. Without such a kernel, or in fp32, `packed` runs sequence by sequence.
+its last tokens. Without such a kernel (torch 2.12 is the first with one that takes a scale, a
+window and key heads that queries share), or in fp32, `packed` runs sequence by sequence.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
@@ -19,16 +21,20 @@ import torch
 from torch import Tensor
 
 _MIN_CAPABILITY = 8  # Ampere
+_NEEDED = {"scale", "window_size", "enable_gqa"}
 
 
 @cache
 def kernel() -> Any:
-    """Torch's kernel, or None if torch is too old. Imported late: it takes a second."""
+    """Torch's kernel, or None if torch has none or one without an option that `attend` needs.
+
+    Imported late: it takes a second.
+    """
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn
+    return varlen_attn if set(inspect.signature(varlen_attn).parameters) >= _NEEDED else None
 
 
 def is_supported(query: Tensor) -> bool:

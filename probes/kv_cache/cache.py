@@ -361,6 +361,11 @@ class CachedReader:
         self._coded = fingerprint(proxy, storage, self.codec)
         self._uncoded = fingerprint(proxy, storage)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the proxy."""
+        return self.proxy.device
+
     def with_template(self, template: Template) -> CachedReader:
         """The same model and cache with another template; the latest few are kept."""
         if template == self.layout.template:

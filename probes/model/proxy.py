@@ -72,7 +72,7 @@ class Proxy:
         self.layout = Layout(tokenizer, template, card.name, owned)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
-        self._opening_kv: ExactKVLayers | None = None
+        self._openings: dict[tuple[int, ...], ExactKVLayers] = {}
         self._twins = LruCache[Proxy](MAX_TWINS)
 
     @property
@@ -204,7 +204,6 @@ class Proxy:
         def make() -> Proxy:
             twin = copy(self)
             twin.layout = self.layout.with_template(template)
-            twin._opening_kv = None
             twin._twins = LruCache(MAX_TWINS)
             return twin
 
@@ -310,12 +309,18 @@ class Proxy:
                 yield Signal.cut_to_passage(weights, prompt, want, cached_tokens, at)
 
     def opening_kv(self) -> ExactKVLayers:
-        """Keys and values of the template's opening, computed once."""
-        if self._opening_kv is None:
+        """Keys and values of the template's opening, computed once for all who share the model."""
+        opening = tuple(self.layout.opening)
+        if (found := self._openings.get(opening)) is None:
             want = Want(tuple(range(self.depth)), keep_kv=True)
-            recorder, _ = self._run([self.layout.opening], [(0, 0)], None, want, record=False)
-            self._opening_kv = tuple(recorder.kv_layers[0])
-        return self._opening_kv
+            recorder, _ = self._run([opening], [(0, 0)], None, want, record=False)
+            found = self._openings[opening] = tuple(recorder.kv_layers[0])
+        return found
+
+    def forget_weights(self) -> None:
+        """Drops what was made of weights that were then changed in place: openings, int8 copies."""
+        self._openings.clear()
+        self._runner.forget_weights()
 
     def _run(
         self,
