@@ -231,3 +231,37 @@ def test_scores_are_those_of_the_pairs_alone(service):
             return [item.score for item in (await tamis.score(QUESTION, DOCUMENTS)).data]
 
     assert asyncio.run(later()) == both
+
+
+@pytest.mark.parametrize("asked_for", ["86400", "9" * 400])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, asked_for, status):
+    """The caller has the refusal at once, and the service is not asked before it said."""
+    slept, sent = [], []
+
+    def refuse(request):
+        sent.append(request)
+        return httpx.Response(status, headers={"Retry-After": asked_for}, json={"error": "full"})
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    options = {"timeout_s": 30.0, "transport": httpx.MockTransport(refuse)}
+    with pytest.raises(ServiceError, match="full") as refusal:
+        Client("http://there", **options).health()
+    assert refusal.value.status == status
+    with pytest.raises(ServiceError, match="full"):
+        asyncio.run(AsyncClient("http://there", **options).health())
+    assert (len(sent), slept) == (2, [])
+
+
+def test_a_wait_within_the_time_limit_is_made(monkeypatch):
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    full = httpx.Response(429, headers={"Retry-After": "30"}, json={"error": "full"})
+    answers = iter([full, full, httpx.Response(200, json=HEALTHY)])
+    transport = httpx.MockTransport(lambda _: next(answers))
+    assert Client("http://there", timeout_s=30.0, transport=transport).health().status == "ok"
+    assert slept == [30.0, 30.0]
