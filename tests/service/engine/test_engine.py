@@ -110,7 +110,7 @@ def test_a_request_of_many_prompts_waits_no_longer_than_one():
     with busy() as (gated, engine, reader, pool):
         began = time.monotonic()
         many = pool.submit(_read, engine, reader, *"bcdefghi")
-        wait_until(lambda: len(engine.queue._jobs) == 8)
+        wait_until(lambda: len(engine.queue._jobs) > 0)
         time.sleep(0.3)
         gated.open()
         _, request = many.result()
