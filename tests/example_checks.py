@@ -18,7 +18,7 @@ def run_module(*command: str | Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -35,4 +35,4 @@ def run_request(command: str, service: str) -> Any:
     program, silent, url, header_flag, header, data_flag, data = shlex.split(local)
     assert (program, silent, header_flag, data_flag) == ("curl", "-s", "-H", "-d")
     name, _, value = header.partition(": ")
-    return httpx.post(f"http://{url}", content=data, headers={name: value}, timeout=60).json()
+    return httpx.post(f"http://{url}", content=data, headers={name: value}, timeout=600).json()

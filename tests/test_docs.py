@@ -92,7 +92,7 @@ def test_a_command_runs(page: str, command: str, example_folder: Path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, (page, done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
@@ -192,7 +192,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["make", "-C", ROOT, "types"], check=True, capture_output=True)
     words = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
     done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return place

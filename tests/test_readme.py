@@ -170,7 +170,7 @@ def test_a_shell_command_runs(command: str, example_folder: Path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

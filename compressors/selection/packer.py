@@ -44,6 +44,7 @@ class BudgetPacker:
         sections: the units below each heading and table header.
         used_tokens: of the kept units as joined; an estimate until `enforce_limit`.
         unit_tokens: each unit's own tokens, estimated.
+        passage_tokens: the sum of these over the kept units of each passage.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class BudgetPacker:
         self.limit = limit
         self.kept_units: set[int] = set()
         self.used_tokens = 0
+        self.passage_tokens = [0] * len(self.renderer.passages)
         self._kept_in_order: list[int] = []
         self._groups: list[tuple[tuple[int, ...], int]] = []
         self._too_long: set[int] = set()
@@ -246,6 +248,7 @@ class BudgetPacker:
         self._too_long.clear()
         for u in group:
             insort(self._kept_in_order, u)
+            self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
             if self._near_duplicates:
                 self._near_duplicates.add(u)
 
@@ -260,5 +263,6 @@ class BudgetPacker:
         self._too_long.clear()
         for u in units:
             self._kept_in_order.remove(u)
+            self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
             if self._near_duplicates:
                 self._near_duplicates.remove(u)

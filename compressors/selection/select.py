@@ -179,14 +179,14 @@ def _meet_min_tokens(
     packer: BudgetPacker, candidates: Sequence[int], ranking: Sequence[int]
 ) -> None:
     """Takes the best units of each passage with `min_tokens`, until it has that many tokens."""
-    renderer = packer.renderer
-    for passage in ranking:
-        if not (min_tokens := renderer.passages[passage].min_tokens):
-            continue
-        members = [u for u in candidates if renderer.units[u].passage == passage]
-        for u in members:
-            kept_tokens = sum(packer.unit_tokens[v] for v in members if v in packer.kept_units)
-            if kept_tokens >= min_tokens:
+    units, passages = packer.renderer.units, packer.renderer.passages
+    members: dict[int, list[int]] = {p: [] for p in ranking if passages[p].min_tokens}
+    for u in candidates:
+        if (passage := units[u].passage) in members:
+            members[passage].append(u)
+    for passage, best_first in members.items():
+        for u in best_first:
+            if packer.passage_tokens[passage] >= passages[passage].min_tokens:
                 break
             packer.offer(u)
 

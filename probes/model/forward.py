@@ -151,14 +151,20 @@ class Forward:
                 for part, names in in_bf16:
                     pack(getattr(layer, part), names)
         raise_malloc_threshold()
-        self._parts = _parts(model)
+        self._parts, self._versions = _parts(model), _versions(model)
         self.layers = [_Layer.from_module(layer, self.in_int8) for layer in model.layers]
 
     def is_current(self) -> bool:
-        """Whether the model still has the modules and weights that this was built from."""
+        """Whether the model still has the modules and weights that this was built from.
+
+        A weight that was changed in place is another one, too: what is copied from it (its integers
+        for int8, a norm's adjusted weight) would outlive it.
+        """
         parts = _parts(self.model)
-        return len(parts) == len(self._parts) and all(
-            a is b for a, b in zip(parts, self._parts, strict=True)
+        return (
+            len(parts) == len(self._parts)
+            and all(a is b for a, b in zip(parts, self._parts, strict=True))
+            and _versions(self.model) == self._versions
         )
 
     def run(
@@ -321,4 +327,13 @@ def _parts(model: Any) -> list[Any]:
         for layer in model.layers
         for module in layer.modules()
         for part in (module, *module._parameters.values())
+    ]
+
+
+def _versions(model: Any) -> list[int]:
+    """How often each weight of the layers was changed in place; 0 where torch does not count."""
+    return [
+        0 if weight.is_inference() else weight._version
+        for layer in model.layers
+        for weight in layer.parameters()
     ]

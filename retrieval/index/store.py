@@ -85,7 +85,10 @@ class CorpusIndex:
         return cls(Path(home), *open_snapshot(Path(home)), models, engine)
 
     def newest(self) -> CorpusIndex:
-        """This state, or the newest one if something was committed since; models are shared."""
+        """This state, or the newest one if something was committed since; models are shared.
+
+        This state stays open for those who search it; close it when nobody does any more.
+        """
         if Manifest.read(self.home) == self.manifest:
             return self
         return CorpusIndex(self.home, *open_snapshot(self.home), self.models, self._engine)

@@ -21,7 +21,7 @@ STORE_CHARS = 1 << 26
 _DIGITS = 24
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
-_LINES = re.compile(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*")
+_LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class AgentTools:
     index: Path | None = None
     folder: Path | None = None
     _originals: LruCache[str] = field(default_factory=lambda: LruCache(STORE_CHARS))
-    _open_index: Any = None
+    _pool: Any = None
 
     def compress(
         self,
@@ -118,13 +118,12 @@ class AgentTools:
 
     def search(self, question: str, k: int = 5) -> list[dict[str, Any]]:
         """Passages of the index, best first: text, document, offsets, score."""
-        from tamis.service.api.index import open_index
+        from tamis.service.api.index import IndexPool, open_index
 
         if self.index is None:
             raise BadInput("there is no index here; start tamis mcp with --index FOLDER")
-        if self._open_index is None:
-            self._open_index = open_index(self.index)
-        self._open_index = self._open_index.newest()
+        if self._pool is None:
+            self._pool = IndexPool(open_index(self.index))
         return [
             {
                 "id": hit.id,
@@ -135,7 +134,7 @@ class AgentTools:
                 "score": round(hit.score, 6),
                 "text": hit.text,
             }
-            for hit in self._open_index.search(question, k)
+            for hit in self._pool.search(question, k)
         ]
 
     def retrieve(self, id: str, lines: str = "", query: str = "") -> str:
@@ -223,7 +222,7 @@ def _some_lines(text: str, lines: str) -> str:
     all_lines = split_at_line_feeds(text)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= first <= last:
-        raise BadInput(f"lines is {lines!r}; give numbers from 1, such as 12-47")
+        raise BadInput(f"lines is {lines!r:.80}; give numbers from 1, such as 12-47")
     if first > len(all_lines):
-        raise BadInput(f"lines is {lines!r}, and the text has {len(all_lines):,} lines")
+        raise BadInput(f"lines is {lines!r:.80}, and the text has {len(all_lines):,} lines")
     return "".join(all_lines[first - 1 : last])

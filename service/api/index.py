@@ -1,19 +1,24 @@
-"""`tamis.open_index`, and building and extending an index with the models that read it."""
+"""`tamis.open_index`, and building, extending and searching an index with its models."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tamis.compressors.registry import DEFAULT_PROXY
-from tamis.probes.errors import BadIndex, BadInput
+from tamis.probes.errors import BadIndex, BadInput, TamisError
 from tamis.probes.hub import zoo
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.retrieval.approximate.segment_search import check_kind
+from tamis.retrieval.index.hit import Hits
 from tamis.retrieval.index.legs import SearchEngine
 from tamis.retrieval.index.models import load_encoder
 from tamis.retrieval.index.sessions import create_index, open_writer
@@ -33,6 +38,7 @@ from tamis.service.files.corpus import (
 )
 
 VECTORS = {"minilm": "minilm-l6"}
+log = logging.getLogger("tamis")
 
 
 def open_index(
@@ -79,6 +85,57 @@ def open_store(
         MissingExtra: the engine's package is not installed.
     """
     return StoreIndex.open(engine, target, name, proxy=proxy, root=root)
+
+
+class IndexPool:
+    """An index that other processes write to and threads search; keeps open each state in use.
+
+    Args:
+        index: the first state, or an engine that shows each search its newest.
+        owned: nobody else uses that state, so it may be closed when a newer one takes its place.
+    """
+
+    def __init__(self, index: CorpusIndex | StoreIndex, owned: bool = True) -> None:
+        self._newest, self._lock = index, threading.Lock()
+        self._kept = None if owned else index
+        self._readers: Counter[CorpusIndex | StoreIndex] = Counter()
+
+    def search(self, *args: Any, **options: Any) -> Hits:
+        """As `CorpusIndex.search`, in the state committed last."""
+        with self._borrow_newest() as index:
+            return index.search(*args, **options)
+
+    @contextmanager
+    def _borrow_newest(self) -> Iterator[CorpusIndex | StoreIndex]:
+        with self._lock:
+            index = self._refresh()
+            self._readers[index] += 1
+        try:
+            yield index
+        finally:
+            with self._lock:
+                self._readers[index] -= 1
+                self._close_if_unused(index)
+
+    def _refresh(self) -> CorpusIndex | StoreIndex:
+        """The newest state; if it cannot be opened, the state served so far stays."""
+        old = self._newest
+        try:
+            self._newest = old.newest()
+        except TamisError as error:
+            log.warning(
+                "index not refreshed",
+                extra={"index": str(getattr(old, "home", old)), "why": str(error)},
+            )
+        self._close_if_unused(old)
+        return self._newest
+
+    def _close_if_unused(self, index: CorpusIndex | StoreIndex) -> None:
+        """Closes a state that is neither the newest nor in use."""
+        if self._readers[index] == 0:
+            del self._readers[index]
+            if index is not self._newest and index is not self._kept:
+                index.close()
 
 
 def index_settings(

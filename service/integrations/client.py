@@ -4,8 +4,8 @@
         short = tamis.compress("How are keys rotated?", documents, max_tokens=500)
         short.text, short.usage.output_tokens
 
-A request that was refused with 429 or 503 is sent again after the seconds of `Retry-After`; one
-whose connection failed, after a pause that grows.
+A request that was refused with 429 or 503 is sent again after the seconds of `Retry-After`, unless
+they are more than `timeout_s`; one whose connection failed, after a pause that grows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from tamis.service.integrations.client_requests import (
     expand_body,
     parse_answer,
     rerank_body,
-    retry_wait_s,
     score_body,
     search_body,
 )
@@ -49,7 +48,7 @@ class Client(ClientConnection):
     Args:
         base_url: such as http://localhost:8080.
         api_key: if the service has keys.
-        timeout_s: the time limit of each try.
+        timeout_s: the time limit of each try, and of a wait that the service asks for between two.
         retries: how often a request is sent again.
     """
 
@@ -157,7 +156,7 @@ class Client(ClientConnection):
                 )
             except httpx.HTTPError as error:
                 answer = error
-            pause_s = retry_wait_s(answer, retry_pauses)
+            pause_s = self.retry_wait_s(answer, retry_pauses)
             if pause_s is None:
                 return parse_answer(answer, kind, self.http_options["base_url"])
             time.sleep(pause_s)
@@ -263,7 +262,7 @@ class AsyncClient(ClientConnection):
                 )
             except httpx.HTTPError as error:
                 answer = error
-            pause_s = retry_wait_s(answer, retry_pauses)
+            pause_s = self.retry_wait_s(answer, retry_pauses)
             if pause_s is None:
                 return parse_answer(answer, kind, self.http_options["base_url"])
             await asyncio.sleep(pause_s)

@@ -52,7 +52,7 @@ class ClientConnection:
     """
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
-        self.retries = retries
+        self.retries, self.timeout_s = retries, timeout_s
         if api_key and _NOT_IN_HEADER.search(api_key):
             # httpx would show the header in its error, and the key with it
             raise BadInput(
@@ -69,6 +69,24 @@ class ClientConnection:
     def retry_pauses(self) -> Iterator[float]:
         """Seconds to wait before each further try, where the service does not say."""
         yield from (min(0.25 * 2**i, _LONGEST_PAUSE_S) for i in range(self.retries))
+
+    def retry_wait_s(
+        self, answer: httpx.Response | httpx.HTTPError, retry_pauses: Iterator[float]
+    ) -> float | None:
+        """Seconds to wait before the next try; None if there is no next try.
+
+        A wait beyond `timeout_s` is not begun: the caller has the refusal at once, and nobody is
+        asked before they said.
+        """
+        if isinstance(answer, httpx.HTTPError):
+            # one that was sent may have been served: only one that never arrived is sent again
+            return next(retry_pauses, None) if isinstance(answer, httpx.ConnectError) else None
+        if answer.status_code not in _RETRY_STATUSES or (pause := next(retry_pauses, None)) is None:
+            return None
+        retry_after = answer.headers.get("Retry-After", "")
+        if not retry_after.isdecimal():
+            return pause
+        return wait_s if (wait_s := float(retry_after)) <= self.timeout_s else None
 
 
 def compress_body(query: str | Sequence[str], documents: Documents, fields: Any) -> Any:
@@ -94,19 +112,6 @@ def rerank_body(query: str, documents: Sequence[str], spans: bool, fields: Any) 
 
 def score_body(query: str, texts: Sequence[str], fields: Any) -> Any:
     return {"queries": query, "documents": list(texts), **fields}
-
-
-def retry_wait_s(
-    answer: httpx.Response | httpx.HTTPError, retry_pauses: Iterator[float]
-) -> float | None:
-    """Seconds to wait before the next try; None if there is no next try."""
-    if isinstance(answer, httpx.HTTPError):
-        # a request that was sent may have been served: only one that never arrived is sent again
-        return next(retry_pauses, None) if isinstance(answer, httpx.ConnectError) else None
-    if answer.status_code not in _RETRY_STATUSES or (pause := next(retry_pauses, None)) is None:
-        return None
-    retry_after = answer.headers.get("Retry-After", "")
-    return float(retry_after) if retry_after.isdecimal() else pause
 
 
 def parse_answer(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:

@@ -253,7 +253,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
     k: int = Field(10, ge=1, description="how many passages of the index to look at")
     where: Any = Field(None, description="conditions on metadata, as CorpusIndex.search takes")
     search: str = Field("auto", description="how keys of the index are searched")
-    _current_index: Any = PrivateAttr(None)
+    _pool: Any = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _check_origin(self) -> Any:
@@ -281,22 +281,22 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
 
     def _search_index(self, query: str) -> list[Document]:
         """The best passages of the index in its newest state, each with its offsets."""
-        current_index = self._current_index or self.store or _open_index(self.index)
-        self._current_index = current_index.newest()
-        hits = self._current_index.search(query, self.k, where=self.where, search=self.search)
+        if self._pool is None:
+            self._pool = _pool_of(self.index if self.store is None else self.store)
+        hits = self._pool.search(query, self.k, where=self.where, search=self.search)
         return [
             Document(hit.text, id=hit.id, metadata=_hit_metadata(hit, hits.keys_read))
             for hit in hits
         ]
 
 
-def _open_index(given: Any) -> Any:
-    """The given index, or the one in the given folder."""
-    if not isinstance(given, str | Path):
-        return given
-    from tamis.retrieval.index.store import CorpusIndex
+def _pool_of(given: Any) -> Any:
+    """A pool of the given index, which stays the caller's, or of the one in the given folder."""
+    from tamis.service.api.index import IndexPool, open_index
 
-    return CorpusIndex.open(Path(given))
+    if isinstance(given, str | Path):
+        return IndexPool(open_index(given))
+    return IndexPool(given, owned=False)
 
 
 def _hit_metadata(hit: Any, keys_read: int) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +34,8 @@ except ModuleNotFoundError as error:
 
 _INFO_LIFETIME_S = 30.0
 """Seconds for which a server's `/info` is kept before it is fetched again."""
+_MAX_PAUSED_LOOPS = 16
+"""Event loops that do not run at the moment and whose connections are kept all the same."""
 
 
 @lru_cache(maxsize=32)
@@ -48,7 +51,10 @@ class RemoteBackend:
         self._address = (base_url, api_key)
         self._timeout_s = timeout_s
         self._client = Client(*self._address, timeout_s=timeout_s)
-        self._loop_client: tuple[asyncio.AbstractEventLoop, AsyncClient] | None = None
+        self._loop_clients: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncGenerator[None]]
+        ] = {}
+        self._lock = threading.Lock()
         self._info: tuple[float, Info] | None = None
 
     def compress(
@@ -64,7 +70,7 @@ class RemoteBackend:
         self, question: str, passages: Sequence[Passage], plan: CompressionPlan
     ) -> CompressedContext:
         """`compress` without blocking the event loop; cancellation drops the request."""
-        client = self._client_for_this_loop()
+        client = await self._client_for_this_loop()
         found = await client.compress(
             question, _request_documents(passages), **_request_fields(plan)
         )
@@ -89,7 +95,7 @@ class RemoteBackend:
         self, question: str, texts: Sequence[str], plan: RankingPlan
     ) -> tuple[float, ...]:
         """`rank` without blocking the event loop; cancellation drops the request."""
-        client = self._client_for_this_loop()
+        client = await self._client_for_this_loop()
         limits = self._check_method(self._recent_info() or await client.info(), plan.method)
         if len(texts) <= limits.max_documents:
             return _scores_in_order(await client.rerank(question, texts, model=plan.method))
@@ -119,18 +125,43 @@ class RemoteBackend:
             )
         return info.limits
 
-    def _client_for_this_loop(self) -> AsyncClient:
+    async def _client_for_this_loop(self) -> AsyncClient:
         """The client of the running event loop.
 
-        Connections belong to the loop they were opened in, and each `asyncio.run` makes a new loop.
-        Only the last loop's client is kept: programs run one loop at a time, and clients of
-        finished loops do not accumulate.
+        Connections belong to the loop they were opened in, and each `asyncio.run` makes a new loop,
+        so each loop has a client of its own, which is closed where the loop ends.
         """
-        loop, cached = asyncio.get_running_loop(), self._loop_client
-        if cached is None or cached[0] is not loop:
-            cached = (loop, AsyncClient(*self._address, timeout_s=self._timeout_s))
-            self._loop_client = cached
-        return cached[1]
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if (found := self._loop_clients.pop(loop, None)) is not None:
+                self._loop_clients[loop] = found  # the one used last comes last
+                return found[0]
+            client = AsyncClient(*self._address, timeout_s=self._timeout_s)
+            closing = _close_at_the_end(client)
+            self._loop_clients[loop] = client, closing
+            self._forget_loops()
+        await anext(closing)
+        return client
+
+    def _forget_loops(self) -> None:
+        """Drops the clients of loops that ended, and of those that have stood still longest."""
+        idle = [loop for loop in self._loop_clients if not loop.is_running()]
+        ended = [loop for loop in idle if loop.is_closed()]
+        paused = [loop for loop in idle if not loop.is_closed()]
+        for loop in (*ended, *paused[: max(0, len(paused) - _MAX_PAUSED_LOOPS)]):
+            del self._loop_clients[loop]
+
+
+async def _close_at_the_end(client: AsyncClient) -> AsyncGenerator[None]:
+    """Closes a client when its event loop shuts its generators down, or when this is dropped.
+
+    `asyncio.run` and its like do the former; for the latter, asyncio lets the loop close it if it
+    runs again.
+    """
+    try:
+        yield
+    finally:
+        await client.close()
 
 
 def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:

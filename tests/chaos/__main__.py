@@ -22,6 +22,7 @@ from rich.table import Table
 
 from tests.chaos import flips, patterns, service_faults
 from tests.chaos.batch import kill_repeatedly
+from tests.chaos.come_back import come_back
 from tests.chaos.hostile import send_hostile_bodies
 from tests.chaos.index_kills import run as index_kills
 from tests.chaos.promise import FaultOutcome, Promise
@@ -125,6 +126,12 @@ PROMISES = (
         "what does not fit in is refused with 429 and Retry-After; all else is answered right",
         320,
         service_faults.overload,
+    ),
+    Promise(
+        "come-back",
+        "of those that come back when Retry-After said, nine in ten are served, at any speed",
+        60,
+        come_back,
     ),
     Promise(
         "drain",

@@ -24,7 +24,8 @@ SHORT = {
     "overload": 32,
     "drain": 1,
 }
-"""The rest is tried in short beside what it tests: batches, writers of an index, kept passages."""
+"""The rest is tried in short beside what it tests: batches, writers of an index, kept passages. Who
+comes back after a refusal is a matter of the machine's time, and is for `make chaos` alone."""
 
 
 @pytest.mark.parametrize("name", SHORT)

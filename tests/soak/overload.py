@@ -21,8 +21,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from tests.chaos.come_back import CLIENTS, run_client
 from tests.service.http.app_kit import wait_until
-from tests.service.http.runtime.test_overload import CLIENTS, run_client
 from tests.service.http.test_serve import SCRIPT, answers, free_port
 
 MOST_IN_VAIN = 0.1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from tamis.compressors.tools.types import ToolOutput
@@ -66,26 +69,39 @@ def _shorten(data: bytes, shortening: Shortening, command: str | None, asked: st
 
 
 def _read_start(stdin: BinaryIO, limit: int) -> bytes:
-    """The first bytes of standard input, up to a limit.
-
-    A first Ctrl-C is for the command that prints: what it printed until then is still to be
-    written.
-    """
+    """The first bytes of standard input, up to a limit."""
     chunks: list[bytes] = []
-    size, is_interrupted = 0, False
-    while size < limit:
-        try:
+    size = 0
+    with _first_interrupt_ignored():
+        while size < limit:
             chunk = stdin.read1(min(_CHUNK_BYTES, limit - size))  # type: ignore[attr-defined]
-        except KeyboardInterrupt:
-            if is_interrupted:
-                raise
-            is_interrupted = True
-            continue
-        if not chunk:
-            break
-        chunks.append(chunk)
-        size += len(chunk)
+            if not chunk:
+                break
+            chunks.append(chunk)
+            size += len(chunk)
     return b"".join(chunks)
+
+
+@contextmanager
+def _first_interrupt_ignored() -> Iterator[None]:
+    """Leaves a first Ctrl-C to the command that prints: its output until then is still wanted.
+
+    The exception that Python makes of it might come between a read and the line that keeps what was
+    read, and lose it; so there is none.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, before))
+    except ValueError:  # not the main thread, to which alone signals come
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_failure(why: str) -> None:

@@ -18,11 +18,11 @@ from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
+from tamis.service.api.index import IndexPool
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import NotFound
 from tamis.service.engine.reader import KeptPassages
 from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
-from tamis.service.http.runtime.index_pool import IndexPool
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.originals import OriginalStore
 from tamis.service.http.runtime.progress import RunningRequests

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.selection import select as select_module
+from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import render
-from tamis.compressors.selection.select import select
+from tamis.compressors.selection.select import Selector, select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import interruptible
@@ -301,3 +303,59 @@ def test_a_selection_stops_where_the_work_is_to_end() -> None:
 
     with interruptible(check), pytest.raises(TimeoutError):
         select(passages, units, [1.0] * 2000, [0.0], Budget(900), PLAIN, pairs())
+
+
+def meet_min_tokens_slowly(
+    packer: BudgetPacker, candidates: Sequence[int], ranking: Sequence[int]
+) -> None:
+    """The slow way: for every unit of a passage, all its kept tokens are added up anew."""
+    units, passages = packer.renderer.units, packer.renderer.passages
+    for p in ranking:
+        members = [u for u in candidates if units[u].passage == p]
+        for u in members:
+            kept = sum(packer.unit_tokens[v] for v in members if v in packer.kept_units)
+            if kept >= (passages[p].min_tokens or 0):
+                break
+            packer.offer(u)
+
+
+@many
+@given(contexts(), all_rules(), st.integers(1, 60), some_counter, st.data())
+def test_least_tokens_of_passages_are_met_as_the_slow_way_meets_them(
+    context: dict[str, Any], rules: Rules, tokens: int, counter: TextTokenizer, data: st.DataObject
+) -> None:
+    least = st.integers(0, 20)
+    context["passages"] = [replace(p, min_tokens=data.draw(least)) for p in context["passages"]]
+
+    def once() -> SelectedUnits | str:
+        try:
+            return select(**context, budget=Budget(tokens), rules=rules, counter=counter)
+        except BudgetTooSmall as error:
+            return str(error)
+
+    fast = once()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(select_module, "_meet_min_tokens", meet_min_tokens_slowly)
+        assert once() == fast
+
+
+class Counted(list[int]):
+    """A list that counts how often its items are looked up."""
+
+    lookups = 0
+
+    def __getitem__(self, i: Any) -> Any:
+        self.lookups += 1
+        return super().__getitem__(i)
+
+
+def test_least_tokens_take_work_in_proportion_to_the_units() -> None:
+    def lookups(sentences: int) -> int:
+        passages = [Passage(" ".join(f"w{i} x." for i in range(sentences)), min_tokens=1 << 31)]
+        units = split(passages)
+        selector = Selector(passages, units, [0.0] * len(units), [0.0], PLAIN, words())
+        counted = selector._packer.unit_tokens = Counted(selector._packer.unit_tokens)
+        assert len(selector.select(Budget(threshold=0.0)).units) == sentences
+        return counted.lookups
+
+    assert lookups(800) <= 4.5 * lookups(200)

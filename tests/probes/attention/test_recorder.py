@@ -66,7 +66,7 @@ def test_threads_that_share_a_model_record_only_their_own_rows(kind: str) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     assert failures == []
     assert not any(thread.is_alive() for thread in threads)
 

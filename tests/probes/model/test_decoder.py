@@ -263,6 +263,6 @@ def test_the_default_method_answers_without_importing_what_takes_seconds(
     proxy_folder: Path,
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.stdout == "Anna fixed it. []\n", done.stdout + done.stderr

@@ -159,3 +159,25 @@ def test_readings_in_int8_are_near_exact_ones_and_kept_under_keys_of_their_own(f
         assert not any(signal.cached_tokens for signal in cold)
         warm = list(CachedReader(other, cache).read(prompts(other), WANT))
         assert all(signal.cached_tokens for signal in warm)
+
+
+def test_weights_that_are_changed_in_place_are_read_as_they_are_now(folder):
+    """Integers, and a norm's adjusted weight, are copies: they must not outlive what they copy."""
+    plain = Proxy.from_folder(folder, dtype="bf16", device="cpu")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def proxy():
+        return Proxy(plain.body, tokenizer, plain.card, plain.layout.template, in_int8=True)
+
+    def weights(of):
+        return torch.cat([signal.weights.flatten() for signal in of.read(prompts(of), WANT)])
+
+    used = proxy()
+    layer = used.model.layers[0]
+    for weight in (layer.mlp.down_proj.weight, layer.post_attention_layernorm.weight):
+        before = weights(used)
+        with torch.no_grad():
+            weight.mul_(1.5)
+        used.forget_weights()
+        assert torch.equal(weights(used), weights(proxy()))
+        assert not torch.equal(weights(used), before)

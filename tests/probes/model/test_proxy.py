@@ -121,7 +121,7 @@ def test_threads_with_different_wants_on_one_proxy_get_what_each_would_alone(kin
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     for job in range(3):
         assert_same_signals(results[job], expected[job] * 2)
 

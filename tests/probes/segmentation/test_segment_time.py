@@ -52,11 +52,21 @@ def seconds(text: str) -> float:
     return best
 
 
+def check_growth(once: str, four_times: str) -> None:
+    """Asserts that the longer text does not take nine times as long; in pairs, up to four times."""
+    shorter = longer = float("inf")
+    for _ in range(4):
+        shorter, longer = min(shorter, seconds(once)), min(longer, seconds(four_times))
+        if longer <= 9 * shorter + 0.01:
+            return
+    assert longer <= 9 * shorter + 0.01
+
+
 @pytest.mark.parametrize("unit", SLOW.values(), ids=SLOW.keys())
 def test_four_times_the_text_takes_about_four_times_the_time(unit: str) -> None:
     """9 rather than 4, and a hundredth of a second, leave room for noise; quadratic is 16."""
     once = ("```\n" if unit in FENCED else "") + unit * (30_000 // len(unit))
-    assert seconds(once * 4) <= 9 * seconds(once) + 0.01
+    check_growth(once, once * 4)
 
 
 def deep(lines: int) -> str:
@@ -65,8 +75,8 @@ def deep(lines: int) -> str:
 
 
 def test_deep_nesting_does_not_read_the_lines_below_it_once_for_each_level() -> None:
-    assert seconds(deep(40_000)) <= 9 * seconds(deep(10_000)) + 0.01
-    assert seconds(deep(40_000)) < 1.5
+    check_growth(deep(10_000), deep(40_000))
+    assert seconds(deep(40_000)) < 5  # of which other jobs in the caches may cost half; it took 30
 
 
 def test_fences_that_are_never_closed_do_not_search_the_rest_again_and_again() -> None:

@@ -71,12 +71,12 @@ def test_ten_readers_beside_two_writers_never_see_half_a_commit(tmp_path):
     with open_writer(home) as writer:
         second = fork.Process(target=write_versions, args=(home, refused))
         second.start()
-        assert "is being written by another process" in refused.get(timeout=60)
+        assert "is being written by another process" in refused.get(timeout=600)
         second.join()
         writer.put(documents_of(0))
     write_versions(home, refused)
     stop.set()
-    found = [answers.get(timeout=60) for _ in readers]
+    found = [answers.get(timeout=600) for _ in readers]
     for reader in readers:
         reader.join()
     assert all(isinstance(searches, int) and searches > 0 for searches in found), found

@@ -42,9 +42,9 @@ def test_what_is_never_closed_hides_nothing():
 
 @pytest.mark.parametrize("piece", ["<!-- ", "<script>", "<style>x", "<", "<script></script"])
 def test_pages_that_close_nothing_take_no_longer(piece):
-    clock = time.perf_counter()
+    clock = time.process_time()
     blank_markup(piece * 40_000)
-    assert time.perf_counter() - clock < 5
+    assert time.process_time() - clock < 5
 
 
 def test_angle_brackets_of_other_texts_are_words(tmp_path):

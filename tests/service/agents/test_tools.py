@@ -7,7 +7,9 @@ import re
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.retrieval.index.store import CorpusIndex
 from tamis.service.agents.tools import AgentTools
+from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put
 
 MARKER = re.compile(r"lines (\d+)-(\d+) omitted, .*; id ([0-9a-f]{24})")
 
@@ -25,6 +27,10 @@ def test_lines_are_retrieved_by_the_numbers_in_their_marker(sign):
         assert tools.retrieve(key, f"{first}-{last}") == source
     with pytest.raises(BadInput, match="the text has 300 lines"):
         tools.retrieve(found[0][2], "301")
+    for lines in ("1" * 5000, f"1-{'2' * 5000}", "0", "7-3"):
+        with pytest.raises(BadInput, match="give numbers from 1, such as 12-47") as refused:
+            tools.retrieve(found[0][2], lines)
+        assert len(str(refused.value)) < 200
 
 
 @pytest.mark.parametrize("tool", ["compress", "rerank"])
@@ -49,3 +55,15 @@ def test_files_of_html_are_read_as_what_they_show(tmp_path):
     key = re.search(r"id ([0-9a-f]{24})", shown)[1]
     assert "Lamp 39 is white." in tools.retrieve(key)
     assert "Home" not in tools.retrieve(key)
+
+
+def test_a_search_sees_what_was_committed_and_closes_the_state_before(tmp_path, monkeypatch):
+    closed, close = [], CorpusIndex.close
+    monkeypatch.setattr(CorpusIndex, "close", lambda index: (closed.append(index), close(index)))
+    build_index(tmp_path / "i", [HARBOUR])
+    tools = AgentTools(index=tmp_path / "i")
+    assert [hit["document"] for hit in tools.search("harbour")] == ["harbour"]
+    assert closed == []
+    put(tmp_path / "i", BREAD)
+    assert [hit["document"] for hit in tools.search("bread")] == ["bread"]
+    assert len(closed) == 1

@@ -80,6 +80,6 @@ def test_every_module_of_tamis_uses_it_by_whatever_name_it_is_imported(tmp_path)
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.stdout == f"{tmp_path / 'models'}\n"

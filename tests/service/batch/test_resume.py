@@ -151,7 +151,7 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_once_there_is_room(free, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2
     assert "part-000001.jsonl cannot be written (File too large)" in done.stderr

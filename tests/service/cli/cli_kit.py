@@ -34,6 +34,6 @@ def process(*words: object, **arguments: object) -> subprocess.CompletedProcess[
         [sys.executable, "-c", SCRIPT, *map(str, words)],
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=600,
         **arguments,
     )

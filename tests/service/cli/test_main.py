@@ -28,7 +28,7 @@ try:
 finally:
     print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert "Examples" in done.stdout
@@ -53,7 +53,7 @@ try:
 finally:
     print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert {"compress": "The harbour was closed.", "methods": "question_rows"}[
@@ -109,7 +109,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
     )
     run.stdout.close()
     assert run.stderr.read() == b""
-    assert run.wait(timeout=60) == 1
+    assert run.wait(timeout=600) == 1
     run.stderr.close()
 
 
@@ -135,7 +135,7 @@ def shell(redirected, *words):
     """One run by a shell that redirects its streams."""
     line = shlex.join([sys.executable, "-c", SCRIPT, *map(str, words)])
     return subprocess.run(
-        ["sh", "-c", f"{line} {redirected}"], capture_output=True, check=False, timeout=120
+        ["sh", "-c", f"{line} {redirected}"], capture_output=True, check=False, timeout=600
     )
 
 

@@ -19,7 +19,7 @@ def spins(**given: str) -> int:
         env=around | {"OMP_DISPLAY_ENV": "verbose"} | given,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     setting = [line for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line]

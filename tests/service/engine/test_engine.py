@@ -111,6 +111,7 @@ def test_a_request_of_many_prompts_waits_no_longer_than_one():
     with busy() as (gated, engine, reader, pool):
         began = time.monotonic()
         many = pool.submit(_read, engine, reader, *"bcdefghi")
+        wait_until(lambda: len(engine.queue._jobs) > 0)
         time.sleep(0.3)
         gated.open()
         _, request = many.result()
@@ -162,7 +163,7 @@ def test_a_deadline_ends_the_wait_and_keeps_what_was_read():
     gated = Gated(script(), batches=1)
     engine = Engine(lambda: gated, EngineBounds(batch_tokens=100))
     reader = engine.start()
-    request = engine.admit(10, deadline=time.monotonic() + 0.3)
+    request = engine.admit(10, deadline=time.monotonic() + 3.0)
     with request.as_current(), pytest.raises(OutOfTime):
         list(reader.read(prompts(reader, "a" * 40, "b" * 40, "c" * 40), WANT))
     assert len(request.completed) == 1
@@ -178,7 +179,7 @@ def test_a_worker_that_hangs_is_given_up_and_replaced():
         made.append(Gated(script(), batches=0 if not made else 100))
         return made[-1]
 
-    engine = Engine(make, EngineBounds(stall_s=0.2))
+    engine = Engine(make, EngineBounds(stall_s=2.0))
     reader = engine.start()
     with pytest.raises(WorkerDied):
         _read(engine, reader, "a")

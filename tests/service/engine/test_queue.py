@@ -11,9 +11,33 @@ import pytest
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
+from tamis.service.engine import promises, queue
+from tamis.service.engine import request as request_module
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest
+
+
+class Clock:
+    """A clock that stands still until a test lets it go on: no busy machine adds to it."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (queue, promises, request_module):
+        monkeypatch.setattr(module, "time", made)
+    return made
+
 
 WANT = Want((0, 1))
 TEMPLATE = ScriptedReader.from_needles("b").layout.template
@@ -75,12 +99,12 @@ def test_a_short_request_overtakes_a_long_one_and_a_batch_is_the_longest_it_wait
     assert take_batch(request_queue, 1000) == [(short, 300), (long, 500)]
 
 
-def test_a_long_request_is_not_overtaken_for_ever():
+def test_a_long_request_is_not_overtaken_for_ever(clock: Clock):
     request_queue = RequestQueue(100_000, 1000)
     request_queue.record_speed(1_000_000, 1.0)  # 10,000 tokens are due 40 ms after they came
     long = request_queue.admit(10_000)
     request_queue.put(long, [job(long, 500)])
-    time.sleep(0.06)
+    clock.sleep(0.06)
     for _ in range(10):
         short = request_queue.admit(300)
         request_queue.put(short, [job(short, 300)])
@@ -137,7 +161,7 @@ def test_a_closed_queue_admits_nobody_and_hands_out_what_is_left():
     assert request_queue.take(100) == []
 
 
-def test_an_empty_queue_does_not_give_away_the_room_that_was_promised():
+def test_an_empty_queue_does_not_give_away_the_room_that_was_promised(clock: Clock):
     request_queue = RequestQueue(100_000, 100)
     request_queue.record_speed(1000, 1.0)
     first = request_queue.admit(3000, limit_s=6.0, key=1)
@@ -149,7 +173,7 @@ def test_an_empty_queue_does_not_give_away_the_room_that_was_promised():
     request_queue.remove(small)
     with pytest.raises(Overloaded):  # it would still be read by then
         request_queue.admit(4000, limit_s=6.0, key=4)
-    time.sleep(3.0)
+    clock.sleep(3.0)
     request_queue.admit(3000, limit_s=6.0, key=2)
 
 
@@ -164,7 +188,7 @@ def test_before_a_batch_was_read_little_is_admitted():
     request_queue.admit(8000, limit_s=60.0, key=1)
 
 
-def test_what_cannot_be_read_within_its_limit_is_refused_for_good_with_the_figures():
+def test_what_cannot_be_read_within_its_limit_is_refused_for_good_with_the_figures(clock: Clock):
     request_queue = RequestQueue(100_000, 100)
     request_queue.record_speed(1000, 1.0)
     request_queue.longest_s = 5.0
@@ -172,7 +196,7 @@ def test_what_cannot_be_read_within_its_limit_is_refused_for_good_with_the_figur
     with pytest.raises(TooLong, match=r"6,000 tokens to read, which takes 6 s at 1,000 tokens"):
         request_queue.put(long, [job(long, 6000)])
     request_queue.remove(long)
-    patient = request_queue.admit(10, deadline=time.monotonic() + 1, limit_s=5.0)
+    patient = request_queue.admit(10, deadline=clock.now + 1, limit_s=5.0)
     request_queue.put(patient, [job(patient, 6000)])  # it is answered with what was read by then
 
 
@@ -198,13 +222,13 @@ def test_a_request_that_expires_unread_is_told_when_to_come_back():
     assert request_queue.late_error(unread) is None
 
 
-def test_who_comes_back_when_told_to_may_use_all_of_the_time():
+def test_who_comes_back_when_told_to_may_use_all_of_the_time(clock: Clock):
     request_queue = RequestQueue(100_000, 100)
     request_queue.record_speed(1000, 1.0)
     request_queue.admit(4000, limit_s=6.0, key=1)
     with pytest.raises(Overloaded) as refused:
         request_queue.admit(1500, limit_s=6.0, key=2)
-    time.sleep(math.ceil(refused.value.retry_after_s))
+    clock.sleep(math.ceil(refused.value.retry_after_s))
     with pytest.raises(Overloaded):  # nothing was read meanwhile, and 4,800 are the most
         request_queue.admit(1500, limit_s=6.0, key=3)
     request_queue.admit(1500, limit_s=6.0, key=2)
@@ -229,28 +253,30 @@ def test_requests_that_cannot_be_read_in_time_any_more_are_ended_at_once():
         ended[0].check_time()
 
 
-def test_a_request_with_a_deadline_is_answered_then_and_never_ended_before():
+def test_a_request_with_a_deadline_is_answered_then_and_never_ended_before(clock: Clock):
     request_queue = RequestQueue(100_000, 100)
     request_queue.record_speed(1000, 0.1)
-    patient = request_queue.admit(2000, deadline=time.monotonic() + 1, limit_s=5.0)
+    patient = request_queue.admit(2000, deadline=clock.now + 1, limit_s=5.0)
     request_queue.put(patient, [job(patient, 50_000)])
     for _ in range(5):
         request_queue.record_speed(1000, 1.0)
     assert patient.fault is None
 
 
-def test_a_batch_that_its_worker_never_finished_slows_nobody_down_once_there_is_another_worker():
+def test_a_batch_that_its_worker_never_finished_slows_nobody_down_once_there_is_another_worker(
+    clock: Clock,
+):
     request_queue = RequestQueue(100_000, 100)
     request_queue.record_speed(1000, 1.0)
     lost = request_queue.admit(10, limit_s=5.0)
     request_queue.put(lost, [job(lost, 10)])
     request_queue.take(1000)  # by a worker that dies
     request_queue.remove(lost)
-    time.sleep(0.2)
+    clock.sleep(0.2)
     taken: list[PromptJob] = []
     another = threading.Thread(target=lambda: taken.extend(request_queue.take(2000)), daemon=True)
     another.start()
-    time.sleep(0.1)
+    clock.sleep(0.1)
     request = request_queue.admit(1000, limit_s=5.0)
     request_queue.put(request, [job(request, 1000)])
     another.join(10)

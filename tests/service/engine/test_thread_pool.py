@@ -35,7 +35,7 @@ def test_more_pieces_than_the_most_are_refused():
 def test_work_that_would_be_done_too_late_is_refused_with_the_time_until_it_is_not():
     """Twenty pieces wait, for at least two seconds: one more is not done within one."""
     retry_after_s = asyncio.run(run_and_refuse(1.0, 100, 20, threading.Event()))
-    assert 1.0 < retry_after_s < 10
+    assert 1.0 < retry_after_s < 100
 
 
 def test_work_that_nothing_stands_before_is_taken_whatever_its_size():

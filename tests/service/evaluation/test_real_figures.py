@@ -51,7 +51,7 @@ def test_an_independent_program_counts_the_same(
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     report = json.loads(scorer.stdout)
     assert (report["records"], report["records_without_result"]) == (30, 0)

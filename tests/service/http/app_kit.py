@@ -72,7 +72,7 @@ def served(reader: Any = None, **knobs: Any) -> Iterator[Running]:
     port = running.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=url, timeout=60) as http:
+        with httpx.Client(base_url=url, timeout=600) as http:
             yield Running(url, app, http, running.servers[0].get_loop())
     finally:
         running.should_exit = True
@@ -103,6 +103,22 @@ def busy_ratio() -> float:
     while time.thread_time() - worked < 0.05:
         pass
     return max(1.0, (time.perf_counter() - began) / (time.thread_time() - worked))
+
+
+class SlowReader(ScriptedReader):
+    """A scripted reader that reads so many tokens a second."""
+
+    def __init__(self, inner: ScriptedReader, tokens_per_second: float) -> None:
+        super().__init__(inner.weigh)
+        self.tokens_per_second = tokens_per_second
+
+    def read(self, prompts: list[Prompt], want: Want) -> Iterator[Any]:
+        time.sleep(sum(map(len, prompts)) / self.tokens_per_second)
+        yield from super().read(prompts, want)
+
+    def with_template(self, template: Any) -> SlowReader:
+        assert template == self.layout.template
+        return self
 
 
 class Gated(ScriptedReader):

@@ -53,7 +53,7 @@ def test_it_serves_and_finishes_what_is_in_hand_before_it_leaves(proxy_folder):
         room = " ".join(f"Room {i} is painted in spring." for i in range(60))
         body = {"query": QUESTION, "documents": [*DOCUMENTS, room], "max_tokens": 20}
         assert process.poll() is None, process.stderr.read()
-        with ThreadPoolExecutor(4) as pool, httpx.Client(base_url=url, timeout=60) as http:
+        with ThreadPoolExecutor(4) as pool, httpx.Client(base_url=url, timeout=600) as http:
             assert http.get("/info").json()["layers_loaded"] == 20
             work = [pool.submit(http.post, "/v1/compress", json=body) for _ in range(4)]
             wait_until(lambda: http.get("/readyz").json()["queue_tokens"] > 0)
@@ -74,6 +74,6 @@ def test_a_port_that_is_taken_is_named_and_nothing_runs_on(proxy_folder):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = started(taken.getsockname()[1], "--methods", "lexical", "--method", "lexical")
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=600)
     assert process.returncode == 2
     assert re.search(r"tamis: .*--port", stderr), stderr

@@ -95,11 +95,11 @@ def test_a_service_that_is_not_there_is_named():
 class _Busy(BaseHTTPRequestHandler):
     """Refuses twice, each time in another way, then answers."""
 
-    times: ClassVar[list[float]] = []
+    paths: ClassVar[list[str]] = []
 
     def do_GET(self):
-        self.times.append(time.monotonic())
-        status = {1: 429, 2: 503}.get(len(self.times), 200)
+        self.paths.append(self.path)
+        status = {1: 429, 2: 503}.get(len(self.paths), 200)
         body = b'{"status":"ok","queue_tokens":0,"queue_fraction":0.0}'
         self.send_response(status)
         if status == 429:
@@ -114,26 +114,27 @@ class _Busy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def busy():
-    _Busy.times = []
+    _Busy.paths = []
     server = HTTPServer(("127.0.0.1", 0), _Busy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
 
-def test_a_refusal_for_the_moment_is_tried_again_when_the_service_said(busy):
+def test_a_refusal_for_the_moment_is_tried_again_when_the_service_said(busy, monkeypatch):
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
     with Client(busy) as tamis:
         assert tamis.health().status == "ok"
-    first, second, third = _Busy.times
-    assert 1.0 <= second - first < 3
-    assert third - second < 3
+    assert _Busy.paths == ["/readyz"] * 3
+    assert slept == [1.0, 0.5]  # as it said, and then as the client has it for a second pause
 
 
 def test_without_retries_the_refusal_is_raised(busy):
     with Client(busy, retries=0) as tamis, pytest.raises(ServiceError) as refusal:
         tamis.health()
     assert refusal.value.status == 429
-    assert len(_Busy.times) == 1
+    assert len(_Busy.paths) == 1
 
 
 def test_a_key_goes_along():
@@ -231,3 +232,37 @@ def test_scores_are_those_of_the_pairs_alone(service):
             return [item.score for item in (await tamis.score(QUESTION, DOCUMENTS)).data]
 
     assert asyncio.run(later()) == both
+
+
+@pytest.mark.parametrize("asked_for", ["86400", "9" * 400])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, asked_for, status):
+    """The caller has the refusal at once, and the service is not asked before it said."""
+    slept, sent = [], []
+
+    def refuse(request):
+        sent.append(request)
+        return httpx.Response(status, headers={"Retry-After": asked_for}, json={"error": "full"})
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    options = {"timeout_s": 30.0, "transport": httpx.MockTransport(refuse)}
+    with pytest.raises(ServiceError, match="full") as refusal:
+        Client("http://there", **options).health()
+    assert refusal.value.status == status
+    with pytest.raises(ServiceError, match="full"):
+        asyncio.run(AsyncClient("http://there", **options).health())
+    assert (len(sent), slept) == (2, [])
+
+
+def test_a_wait_within_the_time_limit_is_made(monkeypatch):
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    full = httpx.Response(429, headers={"Retry-After": "30"}, json={"error": "full"})
+    answers = iter([full, full, httpx.Response(200, json=HEALTHY)])
+    transport = httpx.MockTransport(lambda _: next(answers))
+    assert Client("http://there", timeout_s=30.0, transport=transport).health().status == "ok"
+    assert slept == [30.0, 30.0]

@@ -165,3 +165,34 @@ def test_a_text_without_words_scores_0_and_every_score_is_a_number_from_0_to_1(l
     assert scores[1:] == [0.0, 0.0, 0.0]
     assert 0 < scores[0] <= 1
     assert asyncio.run(encoder.ascore(pairs)) == scores
+
+
+def test_a_retriever_closes_the_states_that_it_opened_and_no_others(corpus, free, monkeypatch):
+    closed, close = [], CorpusIndex.close
+    monkeypatch.setattr(CorpusIndex, "close", lambda index: (closed.append(index), close(index)))
+    given = CorpusIndex.open(corpus)
+    fields = {"max_tokens": 100, **free}
+    own, theirs = (TamisRetriever(index=index, **fields) for index in (corpus, given))
+    for name in ("goat", "hen"):
+        for retriever in (own, theirs):
+            retriever.invoke(name)
+        with open_writer(corpus) as writer:
+            writer.put([IndexDocument(name, f"A {name} lives there.")])
+            writer.finish()
+        for retriever in (own, theirs):
+            assert [d.id for d in retriever.invoke(name)]
+    assert given not in closed
+    assert len(closed) == 2 + 1  # two states of the folder's, and the one after the given
+    assert given.search("goat") == []
+
+
+def test_a_retriever_searches_an_index_that_is_empty_at_first(corpus, free):
+    """Such an index is false, as every empty container is, and an index all the same."""
+    with open_writer(corpus) as writer:
+        writer.delete(["farm", "fields"])
+        writer.finish()
+    empty = CorpusIndex.open(corpus)
+    assert not empty
+    for origin in ({"index": empty}, {"store": empty}):
+        retriever = TamisRetriever(max_tokens=100, **origin, **free)
+        assert (retriever.invoke("goat"), retriever.invoke("goat")) == ([], [])

@@ -12,10 +12,16 @@ from llama_index.core.schema import NodeWithScore, TextNode
 
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import ScriptedReader
-from tamis.service.integrations.client import Client, ServiceError
+from tamis.service.integrations.backend import RankingPlan
+from tamis.service.integrations.client import AsyncClient, Client, ServiceError
 from tamis.service.integrations.langchain import TamisCompressor, TamisCrossEncoder
 from tamis.service.integrations.llamaindex import TamisPostprocessor
-from tamis.service.integrations.remote import _request_documents, _request_slices
+from tamis.service.integrations.remote import (
+    _MAX_PAUSED_LOOPS,
+    RemoteBackend,
+    _request_documents,
+    _request_slices,
+)
 from tests.service.http.app_kit import served
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS
 
@@ -198,3 +204,64 @@ def test_a_text_without_words_scores_0_in_both_places(url, method):
         assert scores[1:3] == [0.0, 0.0]
         assert all(0 <= score <= 1 for score in scores)
         assert scores[0] > 0
+
+
+@pytest.fixture
+def made_and_closed(monkeypatch):
+    """The async clients that were made, and those that were closed."""
+    made, closed = [], []
+
+    class Recorded(AsyncClient):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+        async def close(self):
+            closed.append(self)
+            await super().close()
+
+    monkeypatch.setattr("tamis.service.integrations.remote.AsyncClient", Recorded)
+    return made, closed
+
+
+@pytest.fixture
+def loops():
+    made = [asyncio.new_event_loop() for _ in range(40)]
+    yield made
+    for loop in made:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def scores(backend, loop):
+    plan = RankingPlan(method="lexical")
+    return loop.run_until_complete(backend.arank(ASKED, LONG[:2], plan))
+
+
+def test_loops_that_take_turns_have_a_connection_each(url, made_and_closed, loops):
+    backend = RemoteBackend(url, KEY, 60.0)
+    expected = scores(backend, loops[0])
+    for _ in range(3):
+        assert [scores(backend, loop) for loop in loops[:2]] == [expected] * 2
+    assert [len(which) for which in made_and_closed] == [2, 0]
+
+
+def test_connections_are_closed_where_their_loop_ends(url, made_and_closed):
+    backend = RemoteBackend(url, KEY, 60.0)
+    for _ in range(3):
+        asyncio.run(backend.arank(ASKED, LONG[:2], RankingPlan(method="lexical")))
+    made, closed = made_and_closed
+    assert (len(made), closed) == (3, made)
+    assert len(backend._loop_clients) == 1  # the next call forgets it
+
+
+def test_connections_of_loops_that_stand_still_are_few(url, made_and_closed, loops):
+    backend = RemoteBackend(url, KEY, 60.0)
+    for loop in loops:
+        scores(backend, loop)
+    assert len(backend._loop_clients) == _MAX_PAUSED_LOOPS + 1
+    for loop in loops:  # they close what was dropped as soon as they run
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+    made, closed = made_and_closed
+    assert closed == made[: len(loops) - _MAX_PAUSED_LOOPS - 1]

@@ -44,7 +44,7 @@ class _DiffReader:
         """One line; counts of a hunk's header say which lines are the hunk's."""
         row = self.lines.rows[i]
         if self.old > 0 or self.new > 0:
-            if self._read_changed(i, row[:1]):
+            if not self._is_cut(i) and self._read_changed(i, row[:1]):
                 return
             self.old = self.new = 0
         if row.startswith("@@") and (match := _HUNK.match(row)):
@@ -68,6 +68,20 @@ class _DiffReader:
         self.old -= sign in ("-", " ", "")
         self.new -= sign in ("+", " ", "")
         return True
+
+    def _is_cut(self, i: int) -> bool:
+        """Whether another file's lines (`---`, `+++`, `@@`) begin before the hunk's count ends.
+
+        They are the hunk's own, a removed and an added line, if they are just what it still lacks.
+        """
+        following = self.lines.rows[i : i + 3]
+        return (
+            (self.old, self.new) != (1, 1)
+            and len(following) == 3
+            and following[0].startswith("--- ")
+            and following[1].startswith("+++ ")
+            and _HUNK.match(following[2]) is not None
+        )
 
     def _begin_hunk(self, i: int, match: re.Match[str]) -> None:
         self.hunk, self.count, self.hunks = i, self.count + 1, self.hunks + 1

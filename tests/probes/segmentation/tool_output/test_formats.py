@@ -61,6 +61,22 @@ PS = """\
    22 ?        00:00:00 sshd
    37 pts/0    00:00:00 bash
 """
+CUT_DIFF = """\
+--- a/shop.py
++++ b/shop.py
+@@ -1,6 +1,6 @@
+ import cart
+-price = 1
++price = 2
+--- a/next.py
++++ b/next.py
+@@ -1 +1 @@
+--- a comment of SQL
++++ more of it
+@@ -9 +9 @@
+-old
++new
+"""
 CSV = "id,name,city\n" + "".join(f"{i},user{i},Rome\n" for i in range(9))
 PAGE = "<!DOCTYPE html>\n<html>\n<h1>Prices</h1>\n<p>One.</p>\n<p>Two.</p>\n</html>\n"
 NOTEBOOK = json.dumps(
@@ -114,6 +130,8 @@ def test_a_format_is_told_by_its_text(text, call, kind):
         (TREE, "d.py", ["a\n", "c\n"]),
         (PS, "sshd", ["PID TTY"]),
         (CSV, "user7", ["id,name,city"]),
+        (CUT_DIFF, "price = 2", ["a/shop.py", "-1,6 +1,6"]),
+        (CUT_DIFF, "-old", ["a/next.py", "-9 +9"]),
     ],
 )
 def test_lines_of_a_format_are_shown_under_their_headers(text, line, headers):
@@ -122,6 +140,13 @@ def test_lines_of_a_format_are_shown_under_their_headers(text, line, headers):
     i = next(i for i, shown in enumerate(texts) if line in shown)
     above = [texts[j] for j in parsed.parts[i].needs]
     assert all(any(header in shown for shown in above) for header in headers)
+
+
+def test_lines_that_a_hunk_still_lacks_are_its_own_though_they_look_like_a_file():
+    parsed = parse_tool_output(CUT_DIFF)
+    texts = [CUT_DIFF[part.start : part.stop] for part in parsed.parts]
+    above = [texts[j] for j in parsed.parts[texts.index("--- a comment of SQL\n")].needs]
+    assert above == ["--- a/next.py\n+++ b/next.py\n", "@@ -1 +1 @@\n"]
 
 
 def test_hits_stand_under_the_file_above_them():

@@ -87,7 +87,7 @@ def test_at_a_terminal_it_asks_and_no_is_the_default(tmp_path, answer, code):
     ) as running:
         os.close(theirs)
         os.write(ours, answer)
-        message = running.communicate(timeout=60)[1].decode()
+        message = running.communicate(timeout=600)[1].decode()
     os.close(ours)
     assert "Do you accept these terms? [y/N]" in message
     assert running.returncode == code

@@ -57,7 +57,7 @@ def test_the_settings_call_what_printed_them(tmp_path, agent):
     )
     script.chmod(0o755)
     words = [script, "hook", agent, "--skip", "a b*", "--ratio", "0.2", "--print-settings"]
-    shown = subprocess.run(words, capture_output=True, check=True, timeout=60)
+    shown = subprocess.run(words, capture_output=True, check=True, timeout=600)
     (group,) = json.loads(shown.stdout)["hooks"]["PostToolUse"]
     (call,) = group["hooks"]
     assert call["type"] == "command"

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import httpx
 import pytest
 
 from tests.service.http.app_kit import BODY, DOCUMENTS, NEEDLE, QUESTION, served
 
 PATIENCE_S = 5.0
-"""Each of these took half a minute or more before it was bounded."""
+"""Of this process's processor time. Each of these took half a minute or more before it was bounded;
+other jobs on the machine do not count."""
+
+
+@contextmanager
+def patience(seconds: float = PATIENCE_S) -> Iterator[None]:
+    """Asserts that what is served meanwhile takes at most this much processor time."""
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < seconds
 
 
 @pytest.fixture(scope="module")
@@ -22,27 +31,12 @@ def service():
         yield running
 
 
-def test_empty_gzip_members_are_counted_and_nobody_waits(service):
+def test_empty_gzip_members_are_counted_and_not_unpacked(service):
     flood = gzip.compress(b"") * 100_000
-    longest = [0.0]
-    done = threading.Event()
-
-    def look() -> None:
-        with httpx.Client(base_url=service.url, timeout=60) as http:
-            while not done.is_set():
-                began = time.monotonic()
-                assert http.get("/livez").status_code == 200
-                longest[0] = max(longest[0], time.monotonic() - began)
-                time.sleep(0.02)
-
-    watch = threading.Thread(target=look)
-    watch.start()
-    answer = service.raw("/v1/compress", flood, content_encoding="gzip")
-    done.set()
-    watch.join()
+    with patience():
+        answer = service.raw("/v1/compress", flood, content_encoding="gzip")
     assert answer.status_code == 400
     assert "1,000 members" in answer.json()["error"]["message"]
-    assert longest[0] < PATIENCE_S
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
@@ -69,10 +63,9 @@ def test_what_is_written_around_texts_is_short(service, field):
 def test_ids_that_citations_repeat_count_as_text(service):
     documents = [{"id": "i" * 50_000, "text": "Word one. Two."}] * 20
     body = {"query": QUESTION, "documents": documents, "citations": "{id}" * 20}
-    began = time.monotonic()
-    answer = service.post("/v1/compress", **body)
+    with patience():
+        answer = service.post("/v1/compress", **body)
     assert answer.status_code == 413
-    assert time.monotonic() - began < PATIENCE_S
 
 
 def test_no_method_takes_more_text_than_the_limit(service):
@@ -98,9 +91,8 @@ def test_instruction_and_history_count_as_question(service, more):
     "pattern", ["(?:(?:a{1000}){1000}){100}", "(?:(?:a{9}){9,}){9}[b]{999}", "a|" * 600, "a{70000}"]
 )
 def test_a_pattern_that_unrolls_into_gigabytes_is_never_compiled(service, pattern):
-    began = time.monotonic()
-    answer = service.post("/v1/compress", **BODY, protect={"regex": [pattern]})
-    assert time.monotonic() - began < PATIENCE_S
+    with patience():
+        answer = service.post("/v1/compress", **BODY, protect={"regex": [pattern]})
     if pattern.startswith("(?:(?:a{9}"):
         assert answer.status_code == 200
         return
@@ -111,9 +103,8 @@ def test_a_pattern_that_unrolls_into_gigabytes_is_never_compiled(service, patter
 def test_every_number_of_a_long_table_is_kept_in_time(service):
     rows = [f"Row {10_000 + i} holds 99999 units." for i in range(4000)]
     body = {"query": QUESTION, "documents": [" ".join(rows)], "max_tokens": 200_000}
-    began = time.monotonic()
-    found = service.post("/v1/compress", **body, top_n=1, protect={"numbers": True}).json()
-    assert time.monotonic() - began < 4 * PATIENCE_S
+    with patience(4 * PATIENCE_S):
+        found = service.post("/v1/compress", **body, top_n=1, protect={"numbers": True}).json()
     assert found["text"].count("Row ") == 4000
 
 
@@ -125,7 +116,6 @@ def test_a_span_to_keep_that_lies_nowhere_is_refused(service, spans):
 
 
 def test_all_neighbours_of_a_short_text_are_had_at_once(service):
-    began = time.monotonic()
-    answer = service.post("/v1/compress", **BODY, context_window=1000)
+    with patience():
+        answer = service.post("/v1/compress", **BODY, context_window=1000)
     assert answer.status_code == 200
-    assert time.monotonic() - began < PATIENCE_S

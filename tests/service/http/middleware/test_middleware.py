@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -13,8 +14,32 @@ from tests.service.http.app_kit import BODY, NEEDLE, QUESTION, connected, served
 
 @pytest.fixture(scope="module")
 def service():
-    with served(max_body_bytes=100_000, body_timeout_s=1.0, header_timeout_s=0.5) as running:
+    with served(max_body_bytes=100_000) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """A service that waits for nobody."""
+    with served(body_timeout_s=1.0, header_timeout_s=0.5) as running:
+        yield running
+
+
+def send_slowly(to, piece, times, pause_s):
+    """Sends a piece again and again, until the service has closed the connection."""
+    with suppress(OSError):
+        for _ in range(times):
+            time.sleep(pause_s)
+            to.sendall(piece)
+
+
+def receive_all(connection):
+    """What comes until the service closes the connection, which it may do with a reset."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(4096):
+            received += part
+    return received
 
 
 @pytest.mark.parametrize("given", ["abc-123", "x" * 128])
@@ -86,10 +111,10 @@ def test_gzip_is_unpacked(service):
 def test_a_gzip_bomb_is_413_and_is_never_unpacked(service):
     bomb = gzip.compress(b" " * 60_000_000, 9)
     assert len(bomb) < 100_000
-    began = time.monotonic()
+    began = time.process_time()
     answer = service.raw("/v1/compress", bomb, content_encoding="gzip")
     assert answer.status_code == 413
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 # named: gzip writes the time into its bytes, and every process of a run has to find the same tests
@@ -129,41 +154,36 @@ def test_a_hundred_thousand_documents_are_refused_with_the_number():
     assert "100,000 documents" in answer.json()["error"]["message"]
 
 
-def test_headers_that_never_end_close_the_connection(service):
-    slow = connected(service)
+def test_headers_that_never_end_close_the_connection(hasty):
+    """Each new header gives them no more time: else this would send for a minute."""
+    slow = connected(hasty)
     slow.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: x\r\n")
     began = time.monotonic()
-    for _ in range(3):
-        time.sleep(0.1)
-        slow.sendall(b"X-More: 1\r\n")
-    assert slow.recv(10) == b""
-    assert time.monotonic() - began < 5
+    send_slowly(slow, b"X-More: 1\r\n", 600, 0.1)
+    assert receive_all(slow) == b""
+    assert time.monotonic() - began < 30
     slow.close()
 
 
-def test_a_second_request_has_a_time_limit_too(service):
-    slow = connected(service)
+def test_a_second_request_has_a_time_limit_too(hasty):
+    slow = connected(hasty)
     slow.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = b""
     while not answer.endswith(b"}"):  # head and body may come apart
         answer += slow.recv(1000)
     assert b"200 OK" in answer
     slow.sendall(b"GET /livez HTTP/1.1\r\n")
-    assert slow.recv(1000) == b""
+    assert receive_all(slow) == b""
     slow.close()
 
 
-def test_a_slow_body_is_408_and_holds_up_nobody(service):
-    slow = connected(service)
+def test_a_slow_body_is_408_and_holds_up_nobody(hasty):
+    slow = connected(hasty)
     head = b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     slow.sendall(head + b"Content-Length: 5000\r\n\r\n{")
-    assert service.post("/v1/compress", **BODY).status_code == 200
-    for _ in range(4):
-        time.sleep(0.2)
-        slow.sendall(b" ")
-    answer = b""
-    while part := slow.recv(4096):
-        answer += part
+    assert hasty.post("/v1/compress", **BODY).status_code == 200
+    send_slowly(slow, b" ", 4, 0.2)
+    answer = receive_all(slow)
     assert b"408" in answer
     assert b"body_timeout" in answer
     slow.close()

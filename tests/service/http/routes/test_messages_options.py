@@ -9,9 +9,8 @@ import pytest
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES, REQUESTS
 from tamis.service.http.schemas.messages import MessagesRequest
-from tests.service.http.app_kit import pointing, served
+from tests.service.http.app_kit import SlowReader, pointing, served
 from tests.service.http.conversation_kit import ASKS, LOG, call, result
-from tests.service.http.runtime.test_overload import SlowReader
 
 TESTS = [ASKS, call("bash", {"command": "pytest"}), result(LOG)]
 OPTIONS = {field.alias or name for name, field in CompressRequest.model_fields.items()}
@@ -147,8 +146,8 @@ def whole_in_place_of_an_error(service) -> None:
 
 
 def what_was_read_in_time(service) -> None:
-    with served(SlowReader(pointing(), 400.0), timeout_s=60.0, queue_tokens=10**6) as slow:
-        found = answer_of(slow, timeout_ms=300).json()
+    with served(SlowReader(pointing(), 50.0), timeout_s=60.0, queue_tokens=10**6) as slow:
+        found = answer_of(slow, timeout_ms=2000).json()
         assert found["status"] == "partial"
         assert "E       assert 30 == 90\n" in found["messages"][2]["content"]
         assert any("units were read in time" in warning for warning in found["warnings"])

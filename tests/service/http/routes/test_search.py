@@ -10,7 +10,7 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.index.sessions import open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
-from tamis.service.http.runtime.index_pool import IndexPool
+from tamis.service.api.index import IndexPool
 from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.http.app_kit import served

@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.service.http.app_kit import QUESTION, Running, served
@@ -23,6 +26,8 @@ from tests.service.http.upstream.chat_server import chat_server
 
 MOST_S = 0.02
 MOST_WAIT_S = 1.5
+ATTEMPTS = 6
+"""Other jobs make some runs slower and none faster: the least is what the service itself does."""
 PERIOD_S = 0.001
 SENTENCES = [f"Room {i} is painted in spring. " for i in range(40_000)]
 """About 1.3 MB of text."""
@@ -134,42 +139,38 @@ def service():
         yield running
 
 
-def longest_gaps_s(service: Running, path: str, data: bytes, **headers: str) -> tuple[float, float]:
-    """The longest time that the loop computed for a request, and that it did not run."""
-    with probe_loop(service) as probe:
-        answer = service.raw(path, data, **headers)
-        assert answer.status_code < 500, answer.text[:300]
-    return probe.worked_s, probe.waited_s
+def check_gaps(service: Running, send: Callable[[], httpx.Response]) -> None:
+    """Asserts that the loop neither computes for long at a stretch nor waits for long."""
+    worked = waited = math.inf
+    for _ in range(ATTEMPTS):
+        with probe_loop(service) as probe:
+            answer = send()
+            assert answer.status_code < 500, answer.text[:300]
+        worked, waited = min(worked, probe.worked_s), min(waited, probe.waited_s)
+        if worked <= MOST_S and waited <= MOST_WAIT_S:
+            break
+    assert worked <= MOST_S
+    assert waited <= MOST_WAIT_S
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_large_body_does_not_hold_the_loop(service, name):
     path, body = BODIES[name]
     data = json.dumps(body).encode()
-    # another process may take the processor away: the least of several is what the service does
-    worked, waited = longest_gaps_s(service, path, data)
-    if worked > MOST_S or waited > MOST_WAIT_S:
-        again = longest_gaps_s(service, path, data)
-        worked, waited = min(worked, again[0]), min(waited, again[1])
-    assert worked <= MOST_S
-    assert waited <= MOST_WAIT_S
+    check_gaps(service, lambda: service.raw(path, data))
 
 
 def test_a_gzipped_body_does_not_hold_the_loop(service):
     path, body = BODIES["compress, many documents"]
     packed = gzip.compress(json.dumps(body).encode())
-    worked, waited = longest_gaps_s(service, path, packed, content_encoding="gzip")
-    assert worked <= MOST_S
-    assert waited <= MOST_WAIT_S
+    check_gaps(service, lambda: service.raw(path, packed, content_encoding="gzip"))
 
 
 def test_an_original_that_is_retrieved_does_not_hold_the_loop(service):
     answer = service.post("/v1/compress", messages=TOOLS, config={"mode": "ccr"})
     (digest,) = answer.json()["ccr_hashes"]
     for query in ({}, {"lines": "2-39999"}, {"query": "room 39999"}):
-        with probe_loop(service) as probe:
-            assert service.http.get(f"/v1/retrieve/{digest}", params=query).status_code == 200
-        assert probe.worked_s <= MOST_S
+        check_gaps(service, partial(service.http.get, f"/v1/retrieve/{digest}", params=query))
 
 
 def test_a_large_chat_that_is_forwarded_does_not_hold_the_loop():
@@ -179,6 +180,5 @@ def test_a_large_chat_that_is_forwarded_does_not_hold_the_loop():
     result = {**TOOLS[2], "content": LOG[:20_000]}
     data = json.dumps({"messages": [asks, *[TOOLS[1], result] * 4]}).encode()
     with chat_server() as upstream, served(upstream=upstream.url, method="lexical") as running:
-        gaps = [longest_gaps_s(running, "/v1/chat/completions", data)[0] for _ in range(3)]
+        check_gaps(running, lambda: running.raw("/v1/chat/completions", data))
         assert len(upstream.exchanges[-1].body) < len(data)
-    assert min(gaps) <= MOST_S

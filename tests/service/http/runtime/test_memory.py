@@ -107,7 +107,7 @@ def test_threads_share_heaps_unless_the_user_decides():
 
 def test_a_service_that_is_ready_sweeps_what_requests_make_and_not_what_it_loaded(proxy_folder):
     done = subprocess.run(
-        [sys.executable, "-c", SERVED], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", SERVED], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     out_of_the_way, swept, collected, full = map(int, done.stdout.split())
@@ -133,11 +133,11 @@ def test_memory_is_given_back_once_after_work_and_never_during_it(monkeypatch):
         service.http.get("/livez")
         time.sleep(0.6)
         assert not given, "nothing but probes was served"
+        sent = time.monotonic()
         answered = service.post("/v1/compress", query="q", documents=["A b c."], max_tokens=9)
-        done = time.monotonic()
         assert answered.status_code == 200
-        wait_until(lambda: bool(given), 10)
-        assert given[0] - done > 0.1
+        wait_until(lambda: bool(given))
+        assert given[0] - sent > 0.2  # a fifth of a second after it had ended
         time.sleep(0.6)
         assert len(given) == 1
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
+import torch
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.patterns import compile_pattern, count_states, match_spans
+from tamis.service.http.schemas.patterns import (
+    MATCH_S,
+    compile_pattern,
+    count_states,
+    match_spans,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +47,57 @@ def test_ordinary_patterns_are_taken():
         assert compile_pattern(pattern)
     assert match_spans(compile_pattern(r"\d+"), "a 12 b 3") == [(2, 4), (7, 8)]
     assert match_spans(compile_pattern(r"x*"), "aa") == []
+
+
+NESTED = r"(?:a|a)+[cd]"
+"""Takes twice as long for every `a` more of a text that has neither `c` nor `d`."""
+
+
+@pytest.fixture
+def busy_threads():
+    """Three threads that multiply beside the test, as a model does that reads."""
+    ended, started = threading.Event(), threading.Barrier(4)
+    matrix = torch.rand(1536, 1536)  # so large that a product, without the GIL, outlasts a search
+
+    def work():
+        started.wait()
+        while not ended.is_set():
+            torch.mm(matrix, matrix)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    yield started.wait
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+
+def text_that_takes(seconds):
+    """A text on which the nested pattern takes at least this much time, and about twice at most."""
+    text = "a" * 12
+    while True:
+        began = time.thread_time()
+        assert match_spans(compile_pattern(NESTED), text) == []
+        if time.thread_time() - began >= seconds:
+            return text
+        text += "a"
+
+
+def test_what_other_threads_compute_is_not_counted(busy_threads):
+    """`regex` counts the time of the process, of which this thread has a quarter here."""
+    text = text_that_takes(MATCH_S / 3.5)
+    busy_threads()
+    assert match_spans(compile_pattern(NESTED), text) == []
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_pattern_that_would_never_end_is_refused(beside, busy_threads):
+    if beside:
+        busy_threads()
+    began = time.thread_time()
+    with pytest.raises(BadInput, match=r"took more than 0\.25 s .* without nested repetition"):
+        match_spans(compile_pattern(NESTED), "a" * 100)
+    assert MATCH_S <= time.thread_time() - began <= 16 * MATCH_S
+    if not beside:
+        busy_threads()

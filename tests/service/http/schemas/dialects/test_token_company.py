@@ -32,6 +32,6 @@ def test_tags_are_removed_and_spans_hold_what_was_between_them(pieces: list[str]
 
 @pytest.mark.parametrize("text", ["<ttc_safe>", "<ttc_safe>x", "</ttc_safe><ttc_safe>"])
 def test_a_megabyte_of_tags_that_are_never_closed_takes_no_time(text: str):
-    clock = time.perf_counter()
+    clock = time.process_time()
     document(text * (1_000_000 // len(text)))
-    assert time.perf_counter() - clock < 1
+    assert time.process_time() - clock < 1
