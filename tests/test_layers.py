@@ -179,27 +179,6 @@ def test_a_private_name_stays_in_its_folder():
     assert offences(foreign, imported_names) == []
 
 
-MANY = 15
-ONE_KIND = (
-    "compressors/methods",
-    "probes/patterns",
-    "probes/readings",
-    "retrieval/kv/selectors",
-    "service/http/schemas",
-    "service/cli/bench",
-)
-"""Folders whose modules are all of one kind, such as methods, readings and benchmarks."""
-
-
-def test_no_folder_is_crowded():
-    sizes: dict[str, int] = {}
-    for path in source_files():
-        if path.name != "__init__.py":
-            folder = path.parent.relative_to(ROOT).as_posix()
-            sizes[folder] = sizes.get(folder, 0) + 1
-    assert {f: n for f, n in sizes.items() if n > MANY and f not in ONE_KIND} == {}
-
-
 def test_every_folder_says_what_it_is_for_and_what_it_may_import():
     for path in source_files():
         if path.name == "__init__.py" and path.parent.name != "front":
