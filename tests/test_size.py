@@ -1,4 +1,4 @@
-"""The house gets smaller: each figure has the bound of today, and the goal that it is on its way to.
+"""The house gets smaller: each figure is bounded by that of today, and has a goal.
 
 A step that lowers a figure lowers its bound here, in the same commit.
 """
