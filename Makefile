@@ -46,9 +46,11 @@ demo: $(PLAIN) ## compress the example pages to 300 tokens, without the developm
 	$(BIN)/tamis compress examples/fastapi-docs -q "$(QUESTION)" --max-tokens 300 --explain
 
 types: ## link the folders under the names they install as, for mypy
-	@mkdir -p .types/tamis
+	@mkdir -p .types/tamis .types/tamis_lab
 	@for path in $(wildcard probes compressors retrieval service service/front/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis/$${path##*/}; done
+	@for path in $(wildcard lab/bench lab/datasets lab/methods lab/options lab/train lab/*.py*); do \
+	  ln -sfn ../../$$path .types/tamis_lab/$${path##*/}; done
 
 check: setup types ## lint, format and types
 	$(BIN)/ruff check .
@@ -114,10 +116,10 @@ bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with ran
 peers: models ## tamis and published compressors side by side, each in an environment of its own
 	$(BIN)/python -m tests.peers.environments
 	TAMIS_PEERS=1 $(BIN)/python -m pytest -q tests/peers/test_packages.py tests/peers/test_tool_packages.py
-	$(BIN)/tamis bench peers
+	$(BIN)/tamis lab bench peers
 
 bench: models ## how much evidence each method keeps, at which budget
-	$(BIN)/tamis bench evidence
+	$(BIN)/tamis lab bench evidence
 
 clean: ## remove what can be made again, the models aside
 	rm -rf .venv .types build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml

@@ -1,4 +1,4 @@
 """Labelled records and queries, kept readings of them, scores and statistics over them.
 
-Imports `compressors` and `probes` only.
+Imports `tamis` alone.
 """

@@ -12,7 +12,7 @@ from tamis.compressors.method import CaseReader
 from tamis.compressors.reading.question import question_sentences
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
 
 
 def store_key(method: CaseReader, kind: str = "features") -> StoreKey:

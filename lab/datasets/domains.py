@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.datasets.records import read_jsonl
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.datasets.records import read_jsonl
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "facts": (
@@ -33,7 +33,7 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
 """Encyclopaedia by single facts and by several hops, claims, science and medicine, reports and
 tables, meetings, and languages other than English."""
 MANUALS = "manuals"
-"""The domain of records that `tamis probe headings` made."""
+"""The domain of records that `tamis lab probe headings` made."""
 
 
 def domain_of(file: RecordFile) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from tamis.service.datasets.records import Record, record_id
+from tamis_lab.datasets.records import Record, record_id
 
 MAX_SENTENCES = 4
 RECORDS_A_PAIR = 2

@@ -14,7 +14,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis.service.datasets.records import Record, read_jsonl
+from tamis_lab.datasets.records import Record, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import (
+from tamis_lab.datasets.records import (
     Record,
     add_distractors,
     are_single_passages,

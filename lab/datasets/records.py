@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.record_checks import (
+from tamis_lab.datasets.record_checks import (
     check_document,
     check_labels,
     check_shape,

@@ -9,7 +9,7 @@ from typing import Any
 
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
-from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.reading.documents import document_ids, mean_attention
 from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
+from tamis_lab.methods.documents import document_ids, mean_attention
 
 WINDOW_TOKENS = 4096
 

@@ -1,8 +1,8 @@
 """AttnRank: the best passage goes where the model attends most, whatever is there.
 
 Source: "Attention Basin" (arXiv 2508.05128, §4). Stage 1, once for each model: how much attention
-each place of a list draws (`tamis heads basin`). Stage 2: the passage of rank i goes to the place
-of the i-th most attention. No model runs.
+each place of a list draws (`tamis lab heads basin`). Stage 2: the passage of rank i goes to the
+place of the i-th most attention. No model runs.
 
 Departures: the profile is of the proxy, the paper's of the model that answers: give one as
 `profile` where you can measure it; for lists of another length than the measured one the profile is
@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Self
 
 from tamis.compressors.method import MethodInfo, ModelSource, OrderingMethod
 from tamis.compressors.selection.order import best_first
-from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.text import Passage
+from tamis_lab.methods.position_bias import PositionProfile
 
 
 class AttnRank(OrderingMethod):

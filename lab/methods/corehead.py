@@ -2,8 +2,8 @@
 
 Source: "Contrastive Retrieval Heads Improve Attention-Based Re-Ranking", arXiv 2510.02219, §3. Only
 the 8 heads with the highest contrastive score are summed: the gold document's share of a softmax
-over it and its negatives, of attention mass over a temperature (`tamis heads find --by contrast`).
-Labels are `[document 1]`, ... and are not part of their document; the rows are those of
+over it and its negatives, of attention mass over a temperature (`tamis lab heads find --by
+contrast`). Labels are `[document 1]`, ... and are not part of their document; the rows are those of
 instruction and query, without the suffix, so the prompt ends with the query. Calibration and mask
 are ICR's. The layers above the deepest head are not loaded, as the paper prunes them.
 
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo
-from tamis.compressors.reading.in_context import HeadRankingMethod, InContextRanker, PromptForm
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.probing.heads import HeadProfile, HeadScoring
+from tamis_lab.methods.in_context import HeadRankingMethod, InContextRanker, PromptForm
 
 HEADS = 8
 LABEL = "[document {}]"

@@ -28,14 +28,14 @@ from itertools import cycle, islice
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS
-from tamis.compressors.reading.documents import document_ids, mean_attention
-from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.long_range import document_tokens_left
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import QuestionTokens, token_batches
 from tamis.probes.text import Passage
+from tamis_lab.methods.attention_sorting import WINDOW_TOKENS
+from tamis_lab.methods.documents import document_ids, mean_attention
 
 DUMMY = "This is a text that has nothing to do with it. "
 _LENGTH_STEP_TOKENS = 32

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, RankingMethod
-from tamis.compressors.reading.in_context import InContextRanker, PromptForm
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.text import Passage, Unit
+from tamis_lab.methods.in_context import InContextRanker, PromptForm
 
 
 class ICR(RankingMethod):

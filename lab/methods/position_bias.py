@@ -18,6 +18,7 @@ from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.probing import profile_file
 
 MIN_BIAS_RATIO = 1.3
+PROFILES_FOLDER = Path(__file__).parent / "profiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,11 @@ class PositionProfile:
 
 @lru_cache(maxsize=8)
 def _load_shipped(model: str) -> PositionProfile:
-    path = profile_file.shipped_file("basin", model)
+    path = profile_file.shipped_file("basin", model, PROFILES_FOLDER)
     if not path.is_file():
         raise BadInput(
-            f"no profile of places of {model} ships with tamis; make one: "
-            f"tamis heads basin --proxy {model} --data FILE --out FILE"
+            f"no profile of places of {model} ships with tamis-lab; make one: "
+            f"tamis lab heads basin --proxy {model} --data FILE --out FILE"
         )
     return PositionProfile.load(path)
 

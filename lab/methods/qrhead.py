@@ -3,7 +3,7 @@
 Source: "Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ranking", arXiv
 2506.09944, §3. Prompt, rows, calibration and mask are ICR's; only the 16 heads with the highest
 QRScore are summed: the calibrated, masked attention mass on the gold documents of labelled
-questions (`tamis heads find --by qr`).
+questions (`tamis lab heads find --by qr`).
 
 Departures: those of `reading/in_context.py` and of `icr`; heads are found on tamis's own training
 sets, in the proxy's own template, not in this prompt's words, by the rows from the question to the
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo
-from tamis.compressors.reading.in_context import HeadRankingMethod, InContextRanker, PromptForm
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.probing.heads import HeadProfile, HeadScoring
+from tamis_lab.methods.in_context import HeadRankingMethod, InContextRanker, PromptForm
 
 HEADS = 16
 

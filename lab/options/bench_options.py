@@ -1,4 +1,4 @@
-"""Options that the commands of `tamis bench` share, and the parsing of their values."""
+"""Options that the commands of `tamis lab bench` share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parse_budgets(given: str) -> list[float]:
     Raises:
         BadInput: one is not a number, or not a budget.
     """
-    from tamis.service.evaluation.evidence.run import budget_of
+    from tamis_lab.bench.evidence.run import budget_of
 
     try:
         found = [float(word) for word in parse_list(given, "budgets")]
@@ -70,7 +70,7 @@ def parse_options(given: Sequence[str], example: str) -> dict[str, Any]:
     Raises:
         BadInput: one has no name or no value; the message shows the example.
     """
-    from tamis.service.evaluation.evidence.panel import parse_value
+    from tamis_lab.bench.evidence.panel import parse_value
 
     found = {}
     for word in given:
@@ -87,7 +87,7 @@ def find_sets(data: Path | None, names: list[str]) -> dict[str, Path]:
     Raises:
         BadInput: there is no such folder, or no file of that name.
     """
-    from tamis.service.evaluation.evidence.tally import find_set_file
+    from tamis_lab.bench.evidence.tally import find_set_file
 
     folder = data_folder(data)
     return {name: find_set_file(folder, name) for name in names}

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tamis.probes.probing.linear import LinearProbe
-    from tamis.service.datasets.record_files import RecordFile
+    from tamis_lab.datasets.record_files import RecordFile
 
 Data = Annotated[
     list[str],
@@ -42,7 +42,7 @@ def parse_record_file(name: str) -> RecordFile:
         BadInput: the limit is below 1.
     """
     from tamis.probes.errors import BadInput
-    from tamis.service.datasets.record_files import RecordFile
+    from tamis_lab.datasets.record_files import RecordFile
 
     path, _, limit = name.rpartition(":")
     if not path or not limit.removeprefix("-").isdecimal():
@@ -65,7 +65,8 @@ def named_or_shipped_probe(path: Path | None, method: str, proxy: str) -> Linear
     found = LinearProbe.load(path) if path else shipped_probe(method, proxy)
     if found is None:
         raise BadInput(
-            f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train"
+            f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis "
+            "lab probe train"
         )
     return found
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tamis.retrieval.kv import selector_registry, selectors
+from tamis_lab.methods import selectors
+from tamis_lab.methods.kv_search import registry as selector_registry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

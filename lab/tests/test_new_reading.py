@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tamis.probes import readings
+from lab.tests.bench.records import people, write
+from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.window_attention import registry
-from tamis.service.evaluation.readings.bench import compare_readings
+from tamis_lab.bench.readings.bench import compare_readings
+from tamis_lab.methods import readings
+from tamis_lab.methods.window_attention import registry
 from tests.example_checks import ROOT, check_lint_and_format, check_types
 from tests.fences import blocks
-from tests.probes.window_attention import kit
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import people, write
 
 PAGE = ROOT / "docs" / "readings.md"
 
@@ -62,7 +62,7 @@ def test_the_command_line_lists_it_with_its_paper():
 
 @pytest.mark.usefixtures("register_example")
 def test_the_benchmark_compares_it(tmp_path: Path):
-    from tamis.service.datasets.record_files import RecordFile
+    from tamis_lab.datasets.record_files import RecordFile
 
     file = RecordFile(write(tmp_path / "people.jsonl", people()), 8)
     found = compare_readings(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tamis.retrieval.kv import selector_registry, selectors
+from tamis_lab.methods import selectors
+from tamis_lab.methods.kv_search import registry as selector_registry
 from tests.example_checks import ROOT, check_lint_and_format, check_types, run_module
 from tests.fences import blocks
 from tests.probes import tiny
@@ -57,7 +58,7 @@ def test_the_benchmark_of_selectors_measures_it(tmp_path: Path):
         words += [f"--{option}", tmp_path / f"{option}.txt"]
     (tmp_path / "model").mkdir()
     words += ["--proxy", tiny.save("llama", tmp_path / "model"), "--cache", tmp_path / "keys"]
-    done = tamis("bench", "selectors", *words, "--json")
+    done = tamis("lab", "bench", "selectors", *words, "--json")
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)["rows"]
     assert (row["selector"], row["tokens"]) == ("half_width", 200)
@@ -82,7 +83,7 @@ def test_the_type_check_notices_what_does_not_keep_the_contract(example: Path):
 
 
 def test_it_keeps_the_laws_of_every_selector(example: Path):
-    words = ("pytest", "-q", "-p", "tests.selector_folder", "--selector-folder", example.parent)
+    words = ("pytest", "-q", "-p", "lab.tests.selector_folder", "--selector-folder", example.parent)
     laws = "tests/retrieval/kv/selectors/test_selectors.py"
     run_module(*words, "-p", "no:cacheprovider", laws, "-k", "half_width")
 

@@ -1,4 +1,4 @@
-"""What is learnt from labelled records: probes, profiles of heads, low-rank adapters.
+"""What is learnt from labelled records: probes, profiles of heads, codecs, low-rank adapters.
 
-Imports `service/datasets`, `compressors` and `probes`; nothing that serves requests imports it.
+Imports `tamis`, and `methods` and `datasets` of the lab; commands are in `commands`.
 """

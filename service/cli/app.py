@@ -1,14 +1,15 @@
-"""All commands of `tamis`, in the order in which help lists them."""
+"""All commands of `tamis`, in the order in which help lists them; then those of other packages."""
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
+from tamis.probes.plugins import PluginWarning
 from tamis.service.cli.agents import hook, mcp, pipe
-from tamis.service.cli.bench import app as bench
 from tamis.service.cli.commands import (
     ask_context,
     batch,
@@ -23,8 +24,7 @@ from tamis.service.cli.commands import (
     serve,
 )
 from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
-from tamis.service.cli.probe import app as probe
-from tamis.service.cli.probe import heads
+from tamis.service.cli.plugin_commands import PluginGroup
 
 EPILOG = """
 **Examples**
@@ -39,6 +39,7 @@ EPILOG = """
 app = typer.Typer(
     help="Keep the sentences of a retrieved context that answer a question, verbatim, within a "
     "token budget.",
+    cls=PluginGroup,
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -58,9 +59,6 @@ app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.add_typer(batch.app, name="batch")
-app.add_typer(bench.app, name="bench")
-app.add_typer(probe.app, name="probe")
-app.add_typer(heads.app, name="heads")
 
 
 def _print_version(requested: bool) -> None:
@@ -83,6 +81,25 @@ def main(
 
 def root_command() -> Any:
     """The command line, with the help that is shown."""
+    warnings.showwarning = _show_plugin_warning
     command = typer.main.get_command(app)
     hide_flag_types(command)
     return command
+
+
+_show_warning = warnings.showwarning
+
+
+def _show_plugin_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of a package that is left out is a line; others look as they always do."""
+    if issubclass(category, PluginWarning):
+        typer.echo(f"tamis: warning: {message}", err=True)
+    else:
+        _show_warning(message, category, filename, lineno, file, line)

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 
@@ -26,12 +27,17 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 
 def run() -> None:
-    """Runs the command line; output that cannot be written is one message and exit code 2."""
+    """Runs `tamis`."""
+    run_command_line(lambda: _run_command(sys.argv[1:]))
+
+
+def run_command_line(command: Callable[[], None]) -> None:
+    """Runs a command line; output that cannot be written is one message and exit code 2."""
     if sys.stdout is None:  # closed: only a command that writes to it fails
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
     try:
         try:
-            _run_command(sys.argv[1:])
+            command()
         finally:
             sys.stdout.flush()
     except OSError as error:

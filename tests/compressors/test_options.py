@@ -10,8 +10,8 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import build_method, check_options
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
+from tests.scripted import ScriptedReader
 
 
 @pytest.mark.parametrize(

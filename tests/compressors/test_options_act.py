@@ -6,29 +6,29 @@ import pytest
 import torch
 
 from tamis.compressors.method import OrderingMethod, RankingMethod
-from tamis.compressors.methods.attention_sorting import AttentionSorting
-from tamis.compressors.methods.attnrank import AttnRank
-from tamis.compressors.methods.corehead import CoReHead
 from tamis.compressors.methods.ehpc import EHPC
-from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
-from tamis.compressors.methods.icr import ICR
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.reading import in_context
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
+from tamis_lab.methods import in_context
+from tamis_lab.methods.attention_sorting import AttentionSorting
+from tamis_lab.methods.attnrank import AttnRank
+from tamis_lab.methods.corehead import CoReHead
+from tamis_lab.methods.found_in_the_middle import FoundInTheMiddle
+from tamis_lab.methods.icr import ICR
+from tamis_lab.methods.position_bias import PositionProfile
+from tamis_lab.methods.qrhead import QRHead
+from tamis_lab.methods.raw_attention import RawAttention
 from tests.compressors.methods.attention_kit import QUESTION
 from tests.laws.methods import head_profile, make_probe, question_probe, sentinel_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import ScriptedReader
 
 DOCUMENTS = [
     Passage("Straw here. The pin is here. More straw lies there.", title="Barns"),

@@ -32,10 +32,10 @@ from tamis.probes.errors import (
 )
 from tamis.probes.folder_registry import written_info
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
+from tests.scripted import ScriptedReader
 
 PARSE = ast.parse
 FOLDER = registry.METHODS.folder

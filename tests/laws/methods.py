@@ -25,27 +25,27 @@ from tamis.compressors.features.second_step import (
 )
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.method import Orderer, Ranker, Scorer
-from tamis.compressors.methods.attnrank import AttnRank
-from tamis.compressors.methods.corehead import CoReHead
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.methods.systemone import SystemOne
 from tamis.compressors.registry import method_class, method_info, method_names
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.terms import words
+from tamis_lab.methods.attnrank import AttnRank
+from tamis_lab.methods.corehead import CoReHead
+from tamis_lab.methods.position_bias import PositionProfile
+from tamis_lab.methods.qrhead import QRHead
+from tamis_lab.methods.raw_attention import RawAttention
 from tests.compressors.methods.decision_kit import WordDecisions
 from tests.laws.texts import NEEDLE
+from tests.scripted import ScriptedReader
 
 LAYERS, HEADS = 4, 2
 CHUNK_TOKENS = 4096

@@ -14,14 +14,14 @@ import pytest
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.reading.in_context import EMPTY_QUERY
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Scores
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import replace_surrogates
+from tamis_lab.methods.raw_attention import RawAttention
 from tests.laws.halves import (
     THREADS,
     compressor,

@@ -1,4 +1,4 @@
 """Whether a language model still answers from compressed contexts, and when compression pays.
 
-Imports `datasets` and `probes`.
+Imports `tamis` and `datasets`.
 """

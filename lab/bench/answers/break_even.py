@@ -23,7 +23,7 @@ class Deployment:
     """Speeds and prices of one deployment.
 
     Attributes:
-        ms_per_1k: milliseconds tamis takes for 1,000 tokens of context (`tamis bench speed`).
+        ms_per_1k: milliseconds tamis takes for 1,000 tokens of context (`tamis lab bench speed`).
         machine_per_hour: price of an hour of the machine that tamis runs on.
         keep: share of the tokens that is kept, from 0 to below 1.
         price_per_million: price of a million input tokens at the next model, in the same currency.

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import Record, add_distractors, are_single_passages, record_id
-from tamis.service.datasets.statistics import paired_bootstrap
+from tamis_lab.datasets.records import Record, add_distractors, are_single_passages, record_id
+from tamis_lab.datasets.statistics import paired_bootstrap
 
 ORIGINAL = "original"
 SYSTEM = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.hub import zoo
-from tamis.service.evaluation.answers.quality import AnswerReader
+from tamis_lab.bench.answers.quality import AnswerReader
 
 _TIMEOUT_S = 120.0
 
@@ -56,7 +56,7 @@ class LocalReader:
     """A model folder, or a model of the zoo, on this machine."""
 
     def __init__(self, model: str) -> None:
-        from tamis.probes.model.generate import Generator
+        from tamis_lab.bench.answers.generate import Generator
 
         folder = zoo.model_folder(model)
         self._generator = Generator.from_folder(folder)

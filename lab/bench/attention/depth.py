@@ -28,19 +28,19 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.case_readings import CaseReadings
-from tamis.service.datasets.record_files import RecordFile, ReportProgress
-from tamis.service.datasets.score_sources import TimedScores
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.tally import (
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.tally import (
     EvidenceTally,
     load_gold_records,
     record_progress,
     tally_evidence,
 )
-from tamis.service.training.probe.fitting import fit_steps, probe_card, split_held_out
-from tamis.service.training.probe.labelled_readings import LabelledReading, RecordReader
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.case_readings import CaseReadings
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress
+from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.train.probe.fitting import fit_steps, probe_card, split_held_out
+from tamis_lab.train.probe.labelled_readings import LabelledReading, RecordReader
 
 
 @dataclass(frozen=True, slots=True)

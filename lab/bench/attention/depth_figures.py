@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.attention.depth import HeadCut
-from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.attention.depth import HeadCut
+from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 
 MAX_LOST_SHARE = 0.01
 """The share of gold sentences that a cut may lose, at the upper end of the interval."""

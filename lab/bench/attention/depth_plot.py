@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tamis.service.evaluation.attention.depth_figures import MAX_LOST_SHARE
-from tamis.service.evaluation.evidence.plot import figure_class, save_figure
+from tamis_lab.bench.attention.depth_figures import MAX_LOST_SHARE
+from tamis_lab.bench.evidence.plot import figure_class, save_figure
 
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73")
 

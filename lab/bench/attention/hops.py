@@ -22,7 +22,16 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.record_files import (
+from tamis_lab.bench.attention.hops_ways import REFERENCE_WAY, WayReader, WayWeights
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.tally import (
+    RecordProgress,
+    evidence_figures,
+    load_gold_records,
+    record_progress,
+    tally_evidence,
+)
+from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,
     answerable_records,
@@ -30,19 +39,10 @@ from tamis.service.datasets.record_files import (
     file_sha256,
     fold_of,
 )
-from tamis.service.datasets.records import Record, annotated_units, gold_labels, passages_of
-from tamis.service.datasets.score_sources import TimedScores
-from tamis.service.evaluation.attention.hops_ways import REFERENCE_WAY, WayReader, WayWeights
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.tally import (
-    RecordProgress,
-    evidence_figures,
-    load_gold_records,
-    record_progress,
-    tally_evidence,
-)
-from tamis.service.training.probe.fitting import fit_ordering
-from tamis.service.training.probe.labelled_readings import LabelledReading, label_reading
+from tamis_lab.datasets.records import Record, annotated_units, gold_labels, passages_of
+from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.train.probe.fitting import fit_ordering
+from tamis_lab.train.probe.labelled_readings import LabelledReading, label_reading
 
 
 class WaySource:

@@ -29,9 +29,7 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.records import Record, passages_of
-from tamis.service.evaluation.attention.hops_readings import (
+from tamis_lab.bench.attention.hops_readings import (
     PassagePacks,
     PassagesAlone,
     append_features,
@@ -39,7 +37,9 @@ from tamis.service.evaluation.attention.hops_readings import (
     join_readings,
     log_shares,
 )
-from tamis.service.training.probe.answerability import CrossFitWeights
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.records import Record, passages_of
+from tamis_lab.train.probe.answerability import CrossFitWeights
 
 REFERENCE_WAY = "alone"
 SURVIVOR_COUNTS = {"again1": 1, "again2": 2}

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
@@ -35,15 +36,14 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.record_files import fold_of
-from tamis.service.datasets.records import Record, gold_labels, passages_of
-from tamis.service.datasets.score_sources import TimedScores
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.run import language_of
-from tamis.service.evaluation.evidence.tally import RecordProgress, evidence_figures, tally_evidence
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.run import language_of
+from tamis_lab.bench.evidence.tally import RecordProgress, evidence_figures, tally_evidence
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.record_files import fold_of
+from tamis_lab.datasets.records import Record, gold_labels, passages_of
+from tamis_lab.datasets.score_sources import TimedScores
 
-EMPTY_QUERY = "N/A"
 TREATMENTS = ("raw", "renormalised", "less N/A", "without separators", "both")
 MIXES = ("mean of heads", "fitted, from 0", "fitted")
 MAX_LAYERS = 20

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.service.evaluation.attention.sinks import MIXES, TREATMENTS
-from tamis.service.evaluation.evidence.plot import figure_class, save_figure
+from tamis_lab.bench.attention.sinks import MIXES, TREATMENTS
+from tamis_lab.bench.evidence.plot import figure_class, save_figure
 
 _COLOURS = ("#56B4E9", "#E69F00", "#000000")
 _BAR_WIDTH = 0.27

@@ -1,5 +1,4 @@
-"""The commands of `tamis bench`, one module each.
+"""The commands of `tamis lab bench`, one module each.
 
-Imports `cli.display` and `cli.options`, and `evaluation`, `datasets`, `api`, `retrieval`,
-`compressors` and `probes`; evaluation and heavy packages only inside functions.
+Imports `tamis`, `options` and `bench`; benchmarks and heavy packages only inside functions.
 """

@@ -1,4 +1,4 @@
-"""`tamis bench answers`: how well a language model answers from compressed contexts."""
+"""`tamis lab bench answers`: how well a language model answers from compressed contexts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_images, check_targets
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.output_files import check_images
 
 _CACHE_BYTES = 1 << 28
 _WEAK_F1 = 50
@@ -24,11 +25,11 @@ _WEAK_F1 = 50
 EPILOG = """
 **Examples**
 
-`tamis bench answers records.jsonl.gz --reader smollm2-135m --limit 50`
+`tamis lab bench answers records.jsonl.gz --reader smollm2-135m --limit 50`
 
-`tamis bench answers records.jsonl.gz --keep 0.5 --orders original,score,edges,attnrank`
+`tamis lab bench answers records.jsonl.gz --keep 0.5 --orders original,score,edges,attnrank`
 
-`tamis bench answers records.jsonl.gz --reader http://localhost:8000/v1 --reader-model my-llm
+`tamis lab bench answers records.jsonl.gz --reader http://localhost:8000/v1 --reader-model my-llm
 --keep 0.1,0.3 --png answers.png`
 
 A record is a line `{"id", "question", "answers": ["..."], "docs": [{"title", "text", "sents",
@@ -67,14 +68,14 @@ def answers(
     as_json: AsJson = False,
 ) -> None:
     """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
-    from tamis.service.datasets.records import load_records
-    from tamis.service.evaluation.answers.quality import (
+    from tamis_lab.bench.answers.quality import (
         AnswerSettings,
         answer_figures,
         answer_records,
         usable_records,
     )
-    from tamis.service.evaluation.answers.readers import load_reader
+    from tamis_lab.bench.answers.readers import load_reader
+    from tamis_lab.datasets.records import load_records
 
     check_targets(kept)
     check_images(png)
@@ -138,7 +139,7 @@ def _record_compressor(method: str) -> Any:
     from tamis.probes.errors import BudgetTooSmall
     from tamis.probes.kv_cache.cache import PassageCache
     from tamis.service.api.compress import compress
-    from tamis.service.datasets.records import passages_of
+    from tamis_lab.datasets.records import passages_of
 
     cache = PassageCache(max_bytes=_CACHE_BYTES)  # each record is compressed once per condition
 
@@ -193,7 +194,7 @@ def _table(found: Mapping[str, Any], reader: str) -> Table:
 
 def _draw(found: Mapping[str, Any], reader: str, path: Path) -> None:
     """Draws F1 and exact match against the share kept; levels are the whole context and none."""
-    from tamis.service.evaluation.evidence.plot import figure_class, save_figure
+    from tamis_lab.bench.evidence.plot import figure_class, save_figure
 
     figure = figure_class()(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()

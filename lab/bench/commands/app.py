@@ -1,10 +1,10 @@
-"""`tamis bench`: the commands that measure."""
+"""`tamis lab bench`: the commands that measure."""
 
 from __future__ import annotations
 
 import typer
 
-from tamis.service.cli.bench import (
+from tamis_lab.bench.commands import (
     answers,
     break_even,
     depth,
@@ -28,7 +28,7 @@ from tamis.service.cli.bench import (
     thin,
     tools,
 )
-from tamis.service.cli.options.bench_options import RECORDS
+from tamis_lab.options.bench_options import RECORDS
 
 app = typer.Typer(help="Measure how much evidence methods keep.", no_args_is_help=True)
 app.command("speed", epilog=speed.EPILOG)(speed.speed)

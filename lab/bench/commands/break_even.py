@@ -1,4 +1,4 @@
-"""`tamis bench break-even`: when compression pays, in money and in time."""
+"""`tamis lab bench break-even`: when compression pays, in money and in time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.answers.break_even import BreakEven, Deployment
+    from tamis_lab.bench.answers.break_even import BreakEven, Deployment
 
 EPILOG = """
 **Examples**
 
-`tamis bench break-even --price 0.15 --next-ms-per-1k 20`
+`tamis lab bench break-even --price 0.15 --next-ms-per-1k 20`
 
-`tamis bench break-even --ms-per-1k 55 --machine-per-hour 0.05 --keep 0.2 --price 2.5
+`tamis lab bench break-even --ms-per-1k 55 --machine-per-hour 0.05 --keep 0.2 --price 2.5
 --next-ms-per-1k 400 --tokens 8000`
 
-Measure --ms-per-1k with `tamis bench speed`: 395 is one core and a first reading, 55 passages of
-512 tokens whose keys are kept. Time the next model with a long and a short prompt: the difference,
-over the difference in thousands of tokens, is --next-ms-per-1k. Whether answers stay as good is
-another question: `tamis bench answers`.
+Measure --ms-per-1k with `tamis lab bench speed`: 395 is one core and a first reading, 55 passages
+of 512 tokens whose keys are kept. Time the next model with a long and a short prompt: the
+difference, over the difference in thousands of tokens, is --next-ms-per-1k. Whether answers stay
+as good is
+another question: `tamis lab bench answers`.
 """
 
 
@@ -46,8 +47,8 @@ def break_even(
     as_json: AsJson = False,
 ) -> None:
     """What compression costs and saves a request, and from which price and slowness on it pays."""
-    from tamis.service.evaluation.answers.break_even import Deployment
-    from tamis.service.evaluation.answers.break_even import break_even as verdict_of
+    from tamis_lab.bench.answers.break_even import Deployment
+    from tamis_lab.bench.answers.break_even import break_even as verdict_of
 
     setting = Deployment(ms_per_1k, machine_per_hour, keep, price, next_ms_per_1k, fixed_ms)
     verdict = verdict_of(tokens, setting)

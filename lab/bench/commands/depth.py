@@ -1,4 +1,4 @@
-"""`tamis bench depth`: the fewest layers and the fewest heads that keep the evidence."""
+"""`tamis lab bench depth`: the fewest layers and the fewest heads that keep the evidence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bench_options import (
     SHARP,
     Budgets,
     ProxyName,
@@ -25,24 +26,25 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_sizes,
 )
-from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.output_files import check_images
+from tamis_lab.options.probe_options import parse_record_file, readings_folder
 
 if TYPE_CHECKING:
-    from tamis.service.datasets.record_files import RecordFile
-    from tamis.service.evaluation.evidence.tally import EvidenceTally
+    from tamis_lab.bench.evidence.tally import EvidenceTally
+    from tamis_lab.datasets.record_files import RecordFile
 
 EPILOG = """
 **Examples**
 
-`tamis bench depth --data train/hotpotqa.jsonl.gz --judge dev/hotpotqa.jsonl.gz`
+`tamis lab bench depth --data train/hotpotqa.jsonl.gz --judge dev/hotpotqa.jsonl.gz`
 
-`tamis bench depth --data squad2.jsonl.gz:600 --judge xquad_en.jsonl.gz --exits 12,16,20 --heads 60`
+`tamis lab bench depth --data squad2.jsonl.gz:600 --judge xquad_en.jsonl.gz --exits 12,16,20
+--heads 60`
 
 The deepest exit is the full reading; it is read once, and every other cut is fitted to a part of
-it. What was read by `tamis probe train` and `tamis bench evidence` with the same proxy and as many
-layers is not read again. A cut is within .01 if the upper end of what it loses is, at every budget.
+it. What was read by `tamis lab probe train` and `tamis lab bench evidence` with the same proxy and
+as many layers is not read again. A cut is within .01 if the upper end of what it loses is, at
+every budget.
 """
 
 
@@ -57,7 +59,9 @@ def depth(
     ],
     articles: Annotated[
         list[str] | None,
-        typer.Option("--articles", help="To fit on, joined as in `tamis probe train`. Repeatable."),
+        typer.Option(
+            "--articles", help="To fit on, joined as in `tamis lab probe train`. Repeatable."
+        ),
     ] = None,
     exits: Annotated[
         str, typer.Option(help="Layers to read, with commas; the most is the full reading.")
@@ -73,9 +77,9 @@ def depth(
     png: Annotated[Path | None, typer.Option("--png", help="Also draw what is lost.")] = None,
 ) -> None:
     """Gold sentences lost by reading fewer layers, or fewer heads, each with a probe of its own."""
-    from tamis.service.evaluation.attention.depth_figures import verdict
-    from tamis.service.evaluation.attention.depth_plot import draw_depth
-    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis_lab.bench.attention.depth_figures import verdict
+    from tamis_lab.bench.attention.depth_plot import draw_depth
+    from tamis_lab.bench.evidence.tally import environment_facts
 
     check_images(png)
     depths, counts = parse_sizes(exits, "exits"), parse_sizes(heads, "heads")
@@ -113,10 +117,10 @@ def _measure_cuts(
     """Reads, fits and evaluates every cut, with a bar for each; the figures as JSON."""
     from tamis.compressors.registry import load_proxy
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.case_readings import CaseReadings, store_key
-    from tamis.service.evaluation.attention import depth as bench
-    from tamis.service.evaluation.attention.depth_figures import cut_figures
-    from tamis.service.evaluation.speed.timing import count_linear_weights
+    from tamis_lab.bench.attention import depth as bench
+    from tamis_lab.bench.attention.depth_figures import cut_figures
+    from tamis_lab.bench.speed.timing import count_linear_weights
+    from tamis_lab.datasets.case_readings import CaseReadings, store_key
 
     loaded, counter = load_proxy(proxy, max(depths)), counter_of("proxy", proxy)
     bench.check_cuts(loaded, depths, counts)
@@ -139,7 +143,7 @@ def _measure_cuts(
 
 
 def _set_facts(file: RecordFile, counts: EvidenceTally) -> dict[str, Any]:
-    from tamis.service.datasets.record_files import describe_file
+    from tamis_lab.datasets.record_files import describe_file
 
     sizes: dict[str, Any] = {"gold_sentences": sum(counts.gold), "distractors": counts.distractors}
     return describe_file(file, len(counts.gold)) | sizes
@@ -147,7 +151,7 @@ def _set_facts(file: RecordFile, counts: EvidenceTally) -> dict[str, Any]:
 
 def _tables(found: Mapping[str, Any]) -> Iterator[Table]:
     """A table of all sets pooled, with savings and the verdict on each cut; then one per set."""
-    from tamis.service.evaluation.attention.depth_figures import MAX_LOST_SHARE
+    from tamis_lab.bench.attention.depth_figures import MAX_LOST_SHARE
 
     rows = found["cuts"]
     title = (

@@ -1,4 +1,4 @@
-"""`tamis bench documents`: answers kept from manuals as people have them, in four text formats."""
+"""`bench documents`: answers kept from manuals as people have them, in four text formats."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import typer
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ProxyName, ReadingsFolder, parse_list
-from tamis.service.cli.options.probe_options import readings_folder
-from tamis.service.cli.options.target_files import check_targets, write_json
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import SHARP, ProxyName, ReadingsFolder, parse_list
+from tamis_lab.options.output_files import write_json
+from tamis_lab.options.probe_options import readings_folder
 
 DEFAULT_MANUALS = Path("examples/manuals")
 EPILOG = """
 **Example**
 
-`tamis bench documents --methods lexical,lead --limit 20`
+`tamis lab bench documents --methods lexical,lead --limit 20`
 
 Each question gets the six chunks of 4,000 characters of its manual that are most like it by BM25.
 An answer is kept when 90 % of its visible characters are. Shares are of the answers that the chunks
@@ -54,15 +55,15 @@ def documents(
     from tamis.compressors.pipeline.compression import Compressor
     from tamis.compressors.registry import method_info
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.score_sources import SourceScorer
-    from tamis.service.evaluation.documents.cases import (
+    from tamis_lab.bench.documents.cases import (
         document_cases,
         load_pages,
         load_questions,
     )
-    from tamis.service.evaluation.documents.figures import method_figures, segmentation_figures
-    from tamis.service.evaluation.evidence.panel import build_panel
-    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis_lab.bench.documents.figures import method_figures, segmentation_figures
+    from tamis_lab.bench.evidence.panel import build_panel
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.datasets.score_sources import SourceScorer
 
     check_targets(json_file)
     pages, questions = load_pages(data), load_questions(data, limit)

@@ -1,4 +1,4 @@
-"""`tamis bench domains`: every domain judged by a probe that was fitted on all the others."""
+"""`tamis lab bench domains`: every domain judged by a probe that was fitted on all the others."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import typer
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     ReadingsFolder,
     parse_budgets,
 )
-from tamis.service.cli.options.probe_options import readings_folder
-from tamis.service.cli.options.target_files import check_images, check_targets, write_json
+from tamis_lab.options.output_files import check_images, write_json
+from tamis_lab.options.probe_options import readings_folder
 
 EPILOG = """
 **Example**
 
-`tamis bench domains --data ../shared/data/train --data manuals/ --judge ../shared/data/dev`
+`tamis lab bench domains --data ../shared/data/train --data manuals/ --judge ../shared/data/dev`
 
 The domain of a set is known by its name; a set that no domain names is a domain of its own. Regret
 is how far a method is below the best free one (BM25, MiniLM, their sum) on a domain; misses are the
@@ -64,11 +65,11 @@ def domains(
     no columns for it; get it with `tamis models pull minilm-l6`.
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.service.evaluation.domains.figures import domain_figures
-    from tamis.service.evaluation.domains.plot import draw_domains
-    from tamis.service.evaluation.domains.readings import Sides, read_domains
-    from tamis.service.evaluation.domains.table import domain_table
-    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis_lab.bench.domains.figures import domain_figures
+    from tamis_lab.bench.domains.plot import draw_domains
+    from tamis_lab.bench.domains.readings import Sides, read_domains
+    from tamis_lab.bench.domains.table import domain_table
+    from tamis_lab.bench.evidence.tally import environment_facts
 
     check_targets(json_file)
     check_images(png)

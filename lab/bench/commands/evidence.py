@@ -1,4 +1,4 @@
-"""`tamis bench evidence`: compares methods by the share of gold sentences that they keep."""
+"""`tamis lab bench evidence`: compares methods by the share of gold sentences that they keep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     DEFAULT_DATA,
     SHARP,
     Budgets,
@@ -24,8 +25,8 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.probe_options import readings_folder
-from tamis.service.cli.options.target_files import check_targets, write_json
+from tamis_lab.options.output_files import write_json
+from tamis_lab.options.probe_options import readings_folder
 
 METHODS = ("question_rows", "fusion", "lexical", "embedding", "bm25+minilm", "sentinel", "lead")
 
@@ -62,13 +63,13 @@ def evidence(
 ) -> None:
     """Compare methods by the share of gold sentences they keep at each budget.
 
-    Example: tamis bench evidence --data mine/ --sets support,wiki --methods question_rows,lexical
-    reads mine/support.jsonl and mine/wiki.jsonl (or .jsonl.gz).
+    Example: tamis lab bench evidence --data mine/ --sets support,wiki --methods
+    question_rows,lexical reads mine/support.jsonl and mine/wiki.jsonl (or .jsonl.gz).
     """
-    from tamis.service.evaluation.evidence.panel import build_panel
-    from tamis.service.evaluation.evidence.plot import figure_class
-    from tamis.service.evaluation.evidence.table import evidence_footnote, evidence_table
-    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis_lab.bench.evidence.panel import build_panel
+    from tamis_lab.bench.evidence.plot import figure_class
+    from tamis_lab.bench.evidence.table import evidence_footnote, evidence_table
+    from tamis_lab.bench.evidence.tally import environment_facts
 
     check_targets(json_file)
     shares = parse_budgets(budgets)
@@ -95,7 +96,7 @@ def evidence(
 def usual_methods(proxy: str) -> list[str]:
     """The default methods; prints which ones are left out for want of a probe for the proxy."""
     from tamis.compressors.registry import ships_for
-    from tamis.service.evaluation.evidence.panel import BLENDS
+    from tamis_lab.bench.evidence.panel import BLENDS
 
     names = [name for name in METHODS if name in BLENDS or ships_for(name, proxy)]
     if left_out := [name for name in METHODS if name not in names]:
@@ -113,12 +114,12 @@ def _measure_sets(
 ) -> dict[str, Any]:
     """The figures of every set, with a bar for each."""
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.record_files import file_sha256
-    from tamis.service.evaluation.evidence.tally import (
+    from tamis_lab.bench.evidence.tally import (
         evidence_figures,
         load_gold_records,
         tally_evidence,
     )
+    from tamis_lab.datasets.record_files import file_sha256
 
     counter, found = counter_of("proxy", proxy), {}
     with record_bars() as progress:
@@ -138,7 +139,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_report(report: Mapping[str, Any], out: Path | None, json_file: Path | None) -> None:
-    from tamis.service.evaluation.evidence.plot import draw_evidence
+    from tamis_lab.bench.evidence.plot import draw_evidence
 
     for path in (json_file, out / "evidence.json" if out else None):
         if path:

@@ -1,4 +1,4 @@
-"""`tamis bench hops`: compares ways of reading on questions that chain facts."""
+"""`tamis lab bench hops`: compares ways of reading on questions that chain facts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     SHARP,
     Budgets,
     ProxyName,
@@ -23,18 +24,20 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
-from tamis.service.cli.options.target_files import check_targets, write_json
+from tamis_lab.options.output_files import write_json
+from tamis_lab.options.probe_options import parse_record_file, readings_folder
 
 if TYPE_CHECKING:
-    from tamis.service.datasets.record_files import RecordFile
+    from tamis_lab.datasets.record_files import RecordFile
 
 EPILOG = """
 **Examples**
 
-`tamis bench hops --train hotpotqa.jsonl.gz:100 --train squad2.jsonl.gz:60 --judge dev.jsonl:100`
+`tamis lab bench hops --train hotpotqa.jsonl.gz:100 --train squad2.jsonl.gz:60 --judge
+dev.jsonl:100`
 
-`tamis bench hops --train mine.jsonl:200 --judge held.jsonl --ways again1,again2 --json hops.json`
+`tamis lab bench hops --train mine.jsonl:200 --judge held.jsonl --ways again1,again2 --json
+hops.json`
 
 Every way has a probe of its own, fitted on the same training questions. What survives the first
 reading of a training question is said by weights that never saw its article. Readings are kept, so
@@ -63,16 +66,16 @@ def hops(
 ) -> None:
     """Read passages alone, twice, in packs, or all at once: evidence kept, ms, tokens read.
 
-    Sets of single short passages get distractors, as in `tamis bench evidence`.
+    Sets of single short passages get distractors, as in `tamis lab bench evidence`.
     """
     from tamis.compressors import registry
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.cached_reader import cached_reader
-    from tamis.service.evaluation.attention.hops import compare_ways
-    from tamis.service.evaluation.attention.hops_readings import one_thread
-    from tamis.service.evaluation.attention.hops_ways import WayReader, order_ways
-    from tamis.service.evaluation.evidence.panel import proxy_facts
-    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis_lab.bench.attention.hops import compare_ways
+    from tamis_lab.bench.attention.hops_readings import one_thread
+    from tamis_lab.bench.attention.hops_ways import WayReader, order_ways
+    from tamis_lab.bench.evidence.panel import proxy_facts
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.datasets.cached_reader import cached_reader
 
     check_targets(json_file)
     names, shares = order_ways(parse_list(ways, "ways")), parse_budgets(budgets)

@@ -1,4 +1,4 @@
-"""`tamis bench languages`: the evidence that each proxy keeps, by language."""
+"""`tamis lab bench languages`: the evidence that each proxy keeps, by language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import typer
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     Budgets,
     ReadingsFolder,
     Seed,
@@ -21,17 +22,17 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.probe_options import readings_folder
-from tamis.service.cli.options.target_files import check_targets, write_json
+from tamis_lab.options.output_files import write_json
+from tamis_lab.options.probe_options import readings_folder
 
 EPILOG = """
 **Examples**
 
-`tamis bench languages --limit 50`
+`tamis lab bench languages --limit 50`
 
-`tamis bench languages --languages zh --proxies smollm2-135m,gemma3-270m --json zh.json`
+`tamis lab bench languages --languages zh --proxies smollm2-135m,gemma3-270m --json zh.json`
 
-`tamis bench languages --data my-sets/ --set faq` reads `my-sets/faq_en.jsonl` and its like
+`tamis lab bench languages --data my-sets/ --set faq` reads `my-sets/faq_en.jsonl` and its like
 """
 
 
@@ -87,9 +88,9 @@ def _measure_languages(
 ) -> dict[str, Any]:
     """The figures of every language, with a bar for each."""
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.record_files import file_sha256
-    from tamis.service.evaluation.evidence.languages import language_figures, proxy_panel
-    from tamis.service.evaluation.evidence.tally import load_gold_records, tally_evidence
+    from tamis_lab.bench.evidence.languages import language_figures, proxy_panel
+    from tamis_lab.bench.evidence.tally import load_gold_records, tally_evidence
+    from tamis_lab.datasets.record_files import file_sha256
 
     panel, counter, found = proxy_panel(proxies, folder), counter_of("proxy", proxies[-1]), {}
     with record_bars() as progress:
@@ -118,7 +119,7 @@ def _make_report(
     from datetime import UTC, datetime
 
     from tamis.probes.hub.zoo import ZOO
-    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis_lab.bench.evidence.tally import environment_facts
 
     return {
         "command": ["tamis", *sys.argv[1:]],

@@ -1,4 +1,4 @@
-"""`tamis bench needle`: finds a sentence at every depth of haystacks of every length."""
+"""`tamis lab bench needle`: finds a sentence at every depth of haystacks of every length."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     parse_list,
     parse_sizes,
     read_prose,
 )
-from tamis.service.cli.options.target_files import check_images, check_targets, write_json
+from tamis_lab.options.output_files import check_images, write_json
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.needle.sweep import MemoizedReader, NeedleCell
+    from tamis_lab.bench.needle.sweep import MemoizedReader, NeedleCell
 
 BOOKS = Path("../shared/data/haystack")
 EPILOG = """
 **Examples**
 
-`tamis bench needle --text book.txt --tokens 4000,16000,64000 --out needle.png`
+`tamis lab bench needle --text book.txt --tokens 4000,16000,64000 --out needle.png`
 
-`tamis bench needle --text book.txt --methods question_rows,lexical,infiniretri --depths 0,0.5,1`
+`tamis lab bench needle --text book.txt --methods question_rows,lexical,infiniretri --depths
+0,0.5,1`
 
-`tamis bench needle --text book.txt --needle "The key is under the mat." -q "Where is the key?"`
+`tamis lab bench needle --text book.txt --needle "The key is under the mat." -q "Where is the key?"`
 
 A needle that shares its words with the question is found by word search, too: see the line of
 `lexical`.
@@ -78,10 +80,10 @@ def needle(
 
     Windows that are read alone are read once for all depths and lengths.
     """
-    from tamis.service.evaluation.evidence.panel import source_names
-    from tamis.service.evaluation.evidence.plot import figure_class
-    from tamis.service.evaluation.needle import sweep as bench
-    from tamis.service.evaluation.needle.rank_map import draw_rank_map, rank_map
+    from tamis_lab.bench.evidence.panel import source_names
+    from tamis_lab.bench.evidence.plot import figure_class
+    from tamis_lab.bench.needle import sweep as bench
+    from tamis_lab.bench.needle.rank_map import draw_rank_map, rank_map
 
     if (needle is None) != (question is None):
         raise BadInput("--needle and --question belong together; give both or neither")
@@ -124,8 +126,8 @@ def build_with_memory(
     """A method or a blend of methods, and the reader with a memory that it reads with, if any."""
     from tamis.compressors import registry
     from tamis.compressors.methods.fusion import Fusion
-    from tamis.service.evaluation.evidence.panel import BLENDS, parse_method_spec
-    from tamis.service.evaluation.needle.sweep import MemoizedReader
+    from tamis_lab.bench.evidence.panel import BLENDS, parse_method_spec
+    from tamis_lab.bench.needle.sweep import MemoizedReader
 
     if name in BLENDS:
         parts = {part: build_with_memory(part, proxy, cache) for part in BLENDS[name]}

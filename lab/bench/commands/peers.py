@@ -1,4 +1,4 @@
-"""`tamis bench peers`: compares tamis and published compressors on the same cases, in one run."""
+"""`bench peers`: compares tamis and published compressors on the same cases, in one run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import DEFAULT_DATA, ProxyName, data_folder, parse_list
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.bench_options import DEFAULT_DATA, ProxyName, data_folder, parse_list
+from tamis_lab.options.output_files import check_images
 
 if TYPE_CHECKING:
     from tamis.probes.tokens import TextTokenizer
-    from tamis.service.datasets.result_file import ResultFile
-    from tamis.service.evaluation.peers.cases import PeerCase
-    from tamis.service.evaluation.peers.registry import Peer, PeerRegistry
-    from tamis.service.evaluation.peers.run import PeerRunSettings
+    from tamis_lab.bench.peers.cases import PeerCase
+    from tamis_lab.bench.peers.registry import Peer, PeerRegistry
+    from tamis_lab.bench.peers.run import PeerRunSettings
+    from tamis_lab.datasets.result_file import ResultFile
 
 EPILOG = """
 **What is measured**
@@ -38,20 +38,20 @@ They take turns case by case. `make peers` makes the environments, then runs thi
 
 **Examples**
 
-`tamis bench peers` runs all peers that are here, on 25 cases a set
+`tamis lab bench peers` runs all peers that are here, on 25 cases a set
 
-`tamis bench peers --peers tamis,bm25,minilm --sets hotpotqa --cases 5`
+`tamis lab bench peers --peers tamis,bm25,minilm --sets hotpotqa --cases 5`
 
-`tamis bench peers --plot peers.png --json > peers.json`
+`tamis lab bench peers --plot peers.png --json > peers.json`
 
-`tamis bench peers --against tamis_warm` compares with tamis on passages that it has cached
+`tamis lab bench peers --against tamis_warm` compares with tamis on passages that it has cached
 
-`tamis bench peers --peers tamis,cross_encoder --weights cross_encoder=models/ms-marco-minilm`
+`tamis lab bench peers --peers tamis,cross_encoder --weights cross_encoder=models/ms-marco-minilm`
 
 A run that was cut short goes on where it ended: rows are kept in `--out`, and what the processes
 say in a folder beside it. Sets take turns; cases that some peer has not done yet are left out.
 
-`tamis bench peers --minutes 10` measures ten minutes more
+`tamis lab bench peers --minutes 10` measures ten minutes more
 """
 SETS = "hotpotqa,xquad_en,hotpotqa@4500"
 
@@ -98,15 +98,15 @@ def peers(
     ] = None,
     adapters: Annotated[
         Path | None,
-        typer.Option(help="Folder with peers.toml. Default: tests/peers.", show_default=False),
+        typer.Option(help="Folder with peers.toml. Default: lab/tests/peers.", show_default=False),
     ] = None,
 ) -> None:
     """Compare tamis with published compressors: evidence, time and memory on the same cases."""
     from tamis.probes.hub.zoo import model_folder
     from tamis.service.api.compress import counter_of
-    from tamis.service.evaluation.peers.cases import interleave_sets, load_peer_cases
-    from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry, parse_weights
-    from tamis.service.evaluation.peers.run import PeerRunSettings
+    from tamis_lab.bench.peers.cases import interleave_sets, load_peer_cases
+    from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry, parse_weights
+    from tamis_lab.bench.peers.run import PeerRunSettings
 
     check_images(plot)
     field, given = PeerRegistry.load(adapters or PEERS_FOLDER), parse_weights(weights or ())
@@ -153,7 +153,7 @@ def _choose_peers(
 
 def _open_results(out: Path | None, settings: Mapping[str, Any]) -> ResultFile:
     """The result rows; by default in a file for these settings, so that a run resumes."""
-    from tamis.service.datasets.result_file import ResultFile
+    from tamis_lab.datasets.result_file import ResultFile
 
     made = dict(settings) | {"tamis": version("tamis")}
     if out is None:
@@ -180,7 +180,7 @@ def _measure(
     minutes: float | None,
 ) -> None:
     """Runs the cases that are not done yet, under a bar that names the peer at work."""
-    from tamis.service.evaluation.peers.run import row_key, run_peers
+    from tamis_lab.bench.peers.run import row_key, run_peers
 
     keys = [row_key(case, peer) for case in cases for peer in peers]
     before = len(results.done_keys.intersection(keys))
@@ -207,8 +207,8 @@ def _make_report(
     results: ResultFile,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from tamis.service.evaluation.evidence.tally import environment_facts
-    from tamis.service.evaluation.peers.figures import complete_cases, peer_figures
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.bench.peers.figures import complete_cases, peer_figures
 
     rows = [json.loads(line) for line in results.path.read_text("utf8").splitlines()]
     done = {name: complete_cases(of, peers, rows) for name, of in by_set.items()}
@@ -228,7 +228,7 @@ def _make_report(
 
 
 def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
-    from tamis.service.evaluation.peers.table import describe_frontier, peer_footnote, peer_tables
+    from tamis_lab.bench.peers.table import describe_frontier, peer_footnote, peer_tables
 
     if as_json:
         typer.echo(json.dumps(report, indent=1))
@@ -241,7 +241,7 @@ def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _draw_report(report: Mapping[str, Any], path: Path) -> None:
-    from tamis.service.evaluation.peers.plot import draw_peers
+    from tamis_lab.bench.peers.plot import draw_peers
 
     draw_peers(report["sets"], path)
     typer.echo(f"wrote {path}", err=True)

@@ -1,4 +1,4 @@
-"""`tamis bench places`: the same questions with their evidence first, in the middle and last."""
+"""`bench places`: the same questions with their evidence first, in the middle and last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bench_options import (
     SHARP,
     Budgets,
     ProxyName,
@@ -24,15 +25,15 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import readings_folder
+from tamis_lab.options.probe_options import readings_folder
 
 EPILOG = """
 **Examples**
 
-`tamis bench places hotpotqa.jsonl.gz --limit 200`
+`tamis lab bench places hotpotqa.jsonl.gz --limit 200`
 
-`tamis bench places xquad_en.jsonl.gz --joined --methods question_rows,sentinel --budgets 0.1,0.2`
+`tamis lab bench places xquad_en.jsonl.gz --joined --methods question_rows,sentinel --budgets
+0.1,0.2`
 
 Spread is the largest less the smallest of the three shares. Its interval cannot reach below 0: what
 counts is its upper end. With `--joined` the documents of a question are one long document.
@@ -59,12 +60,12 @@ def places(
 ) -> None:
     """Gold sentences kept by where the evidence stands, and how far the places lie apart.
 
-    Sets of single short passages get distractors, as in `tamis bench evidence`.
+    Sets of single short passages get distractors, as in `tamis lab bench evidence`.
     """
     from tamis.service.api.compress import counter_of
-    from tamis.service.evaluation.evidence.panel import build_panel
-    from tamis.service.evaluation.evidence.places import movable_records, sweep_places
-    from tamis.service.evaluation.evidence.tally import environment_facts, load_gold_records
+    from tamis_lab.bench.evidence.panel import build_panel
+    from tamis_lab.bench.evidence.places import movable_records, sweep_places
+    from tamis_lab.bench.evidence.tally import environment_facts, load_gold_records
 
     shares, names = parse_budgets(budgets), parse_list(methods, "methods")
     found, distractors = load_gold_records(records, None, seed)

@@ -1,4 +1,4 @@
-"""`tamis bench prefill`: patterns of sparse prefill on long prompts, beside the dense pass."""
+"""`tamis lab bench prefill`: patterns of sparse prefill on long prompts, beside the dense pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     Seed,
@@ -20,8 +21,8 @@ from tamis.service.cli.options.bench_options import (
     parse_list,
     parse_sizes,
 )
-from tamis.service.cli.options.probe_options import parse_record_file
-from tamis.service.cli.options.target_files import check_images, check_targets, write_json
+from tamis_lab.options.output_files import check_images, write_json
+from tamis_lab.options.probe_options import parse_record_file
 
 EPILOG = """
 **What is measured**
@@ -35,11 +36,11 @@ mean of eight heads, in brackets the 95 % interval of the lead over the dense pa
 
 **Examples**
 
-`tamis bench prefill --data hotpotqa.jsonl.gz --tokens 512,2048 --prompts 8,4 --json table.json`
+`tamis lab bench prefill --data hotpotqa.jsonl.gz --tokens 512,2048 --prompts 8,4 --json table.json`
 
-`tamis bench prefill --data mine.jsonl --patterns sample,flexprefill --shares 0.5,0.25,0.125`
+`tamis lab bench prefill --data mine.jsonl --patterns sample,flexprefill --shares 0.5,0.25,0.125`
 
-`tamis methods --kind pattern` lists the patterns with their papers; a new one is a file in
+`tamis lab kinds --kind pattern` lists the patterns with their papers; a new one is a file in
 `probes/patterns/`.
 """
 
@@ -71,10 +72,10 @@ def prefill(
 ) -> None:
     """Compare patterns of sparse prefill: blocks, attention, evidence and time."""
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.prefill.registry import PATTERNS
-    from tamis.service.evaluation.evidence.tally import environment_facts
-    from tamis.service.evaluation.prefill.bench import PrefillPlan, compare_patterns
-    from tamis.service.evaluation.prefill.table import draw_similarity, pattern_table
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.bench.prefill.bench import PrefillPlan, compare_patterns
+    from tamis_lab.bench.prefill.table import draw_similarity, pattern_table
+    from tamis_lab.methods.prefill.registry import PATTERNS
 
     check_targets(json_file)
     check_images(png)

@@ -1,4 +1,4 @@
-"""`tamis bench readings`: published readings of attention beside raw attention, in one table."""
+"""`bench readings`: published readings of attention beside raw attention, in one table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     ReadingsFolder,
@@ -19,8 +20,8 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
-from tamis.service.cli.options.target_files import check_images, check_targets, write_json
+from tamis_lab.options.output_files import check_images, write_json
+from tamis_lab.options.probe_options import parse_record_file, readings_folder
 
 DEFAULT_READINGS = (
     "raw,raw:less_empty=true,value_mass,value_mass:less_empty=true,traced,traced:less_empty=true,"
@@ -30,9 +31,9 @@ DEFAULT_READINGS = (
 EPILOG = """
 **Examples**
 
-`tamis bench readings --data xquad_en.jsonl.gz:40 --data hotpotqa.jsonl.gz:40 --json table.json`
+`tamis lab bench readings --data xquad_en.jsonl.gz:40 --data hotpotqa.jsonl.gz:40 --json table.json`
 
-`tamis bench readings --data mine.jsonl --readings value_mass,zero:gamma=0.2 --png mine.png`
+`tamis lab bench readings --data mine.jsonl --readings value_mass,zero:gamma=0.2 --png mine.png`
 
 Columns: plain and heads, nothing fitted, the mean of all heads or of the contrast profile's
 best eight; probe, fitted on this reading; added, fitted on raw attention and this reading.
@@ -58,7 +59,9 @@ def readings(
     ] = DEFAULT_READINGS,
     heads: Annotated[
         list[Path] | None,
-        typer.Option(help="Profiles of `tamis heads find`, judged by their best 8. Repeatable."),
+        typer.Option(
+            help="Profiles of `tamis lab heads find`, judged by their best 8. Repeatable."
+        ),
     ] = None,
     budgets: Annotated[str, typer.Option(help="Shares of the tokens, with commas.")] = "0.1,0.2",
     layers: Annotated[
@@ -79,10 +82,10 @@ def readings(
 ) -> None:
     """Compare readings of attention: gold kept, AUC, MRR, answerability and time."""
     from tamis.compressors.registry import load_proxy
-    from tamis.service.evaluation.evidence.tally import environment_facts
-    from tamis.service.evaluation.readings.bench import compare_readings
-    from tamis.service.evaluation.readings.plot import draw_readings
-    from tamis.service.evaluation.readings.table import other_table, reading_table
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.bench.readings.bench import compare_readings
+    from tamis_lab.bench.readings.plot import draw_readings
+    from tamis_lab.bench.readings.table import other_table, reading_table
 
     check_targets(json_file)
     check_images(png)

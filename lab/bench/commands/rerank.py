@@ -1,4 +1,4 @@
-"""`tamis bench rerank`: compares a reranking method with its first stage and a sentence encoder."""
+"""`bench rerank`: compares a reranking method with its first stage and a sentence encoder."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import ProxyMissing
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, parse_options
 from tamis.service.cli.options.compress_options import AsJson
 from tamis.service.cli.options.method_options import parse_fuse
 from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import SHARP, parse_options
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.ranking.rerank import RerankSettings
+    from tamis_lab.bench.ranking.rerank import RerankSettings
 
 EPILOG = """
 **Examples**
 
-`tamis bench rerank queries.jsonl.gz --corpus corpus.jsonl.gz --depth 30 --out rankings.jsonl`
+`tamis lab bench rerank queries.jsonl.gz --corpus corpus.jsonl.gz --depth 30 --out rankings.jsonl`
 
-`tamis bench rerank queries.jsonl --corpus corpus.jsonl --method icr --fuse rrf --limit 50`
+`tamis lab bench rerank queries.jsonl --corpus corpus.jsonl --method icr --fuse rrf --limit 50`
 
-`tamis bench rerank queries.jsonl --corpus corpus.jsonl --method icr --option calibrate=false`
+`tamis lab bench rerank queries.jsonl --corpus corpus.jsonl --method icr --option calibrate=false`
 
 A query is a line `{"qid", "query", "qrels": {docid: grade}, "candidates": {"bm25": [[docid, score],
 ...]}}`, a document is a line `{"docid", "title", "text"}`. A line of the rankings is
@@ -76,9 +76,9 @@ def rerank(
 ) -> None:
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
     from tamis.service.api.rerank import reranker
-    from tamis.service.datasets.qrels import load_corpus, load_queries
-    from tamis.service.datasets.result_file import ResultFile
-    from tamis.service.evaluation.ranking import rerank as bench
+    from tamis_lab.bench.ranking import rerank as bench
+    from tamis_lab.datasets.qrels import load_corpus, load_queries
+    from tamis_lab.datasets.result_file import ResultFile
 
     check_targets(out)
     loaded, system = load_queries(queries, first)

@@ -1,4 +1,4 @@
-"""`tamis bench retrieval`: how well the corpus index finds documents, by each search and fused."""
+"""`bench retrieval`: how well the corpus index finds documents, by each search and fused."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import ProxyName
 from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bench_options import ProxyName
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.ranking.retrieval import RetrievalTask
+    from tamis_lab.bench.ranking.retrieval import RetrievalTask
 
 SHARED_DATA = Path("../shared/data")
 POOL = ("xquad_en", "hotpotqa", "2wikimultihopqa")
 EPILOG = """
 **Examples**
 
-`tamis bench retrieval --corpus corpus.jsonl --queries queries.jsonl`, rows of
+`tamis lab bench retrieval --corpus corpus.jsonl --queries queries.jsonl`, rows of
 `{"id", "title", "text"}` and of `{"query", "qrels": {"id": 1}}`
 
-`tamis bench retrieval --records dev.jsonl.gz --json` pools the passages of labelled records
+`tamis lab bench retrieval --records dev.jsonl.gz --json` pools the passages of labelled records
 
-`tamis bench retrieval --no-model --corpus corpus.jsonl --queries queries.jsonl` is BM25 alone
+`tamis lab bench retrieval --no-model --corpus corpus.jsonl --queries queries.jsonl` is BM25 alone
 """
 
 
@@ -64,7 +64,7 @@ def retrieval(
     Without a corpus: SciFact and the pooled passages of dev/ in ../shared/data, where they are.
     """
     from tamis.service.api.index import index_settings, load_readers, open_index
-    from tamis.service.evaluation.ranking.retrieval import measure_index
+    from tamis_lab.bench.ranking.retrieval import measure_index
 
     home = cache or cache_home() / "retrieval"
     settings = index_settings(
@@ -95,7 +95,7 @@ def _retrieval_tasks(
 ) -> list[RetrievalTask]:
     from dataclasses import replace
 
-    from tamis.service.evaluation.ranking.retrieval import load_judged_task, pool_records
+    from tamis_lab.bench.ranking.retrieval import load_judged_task, pool_records
 
     if (corpus is None) != (queries is None):
         raise BadInput("--corpus and --queries go together; give both, or --records")

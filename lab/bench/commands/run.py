@@ -1,4 +1,4 @@
-"""`tamis bench run`: runs a method over labelled records, with one result line per record."""
+"""`tamis lab bench run`: runs a method over labelled records, with one result line per record."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ProxyName
 from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import SHARP, ProxyName
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N records.")]
 
@@ -39,11 +39,11 @@ def run_records(
 ) -> None:
     """Compress every record of a file and write what was kept, a line per record.
 
-    Example: tamis bench run dev.jsonl.gz --method lexical --keep 0.1 --out results.jsonl
+    Example: tamis lab bench run dev.jsonl.gz --method lexical --keep 0.1 --out results.jsonl
     """
     from tamis.service.api.compress import compressor, counter_of
-    from tamis.service.datasets.result_file import ResultFile
-    from tamis.service.evaluation.evidence import run as bench
+    from tamis_lab.bench.evidence import run as bench
+    from tamis_lab.datasets.result_file import ResultFile
 
     check_targets(out, gold_out)
     settings = bench.RunSettings(keep, method, distractors, seed, proxy, language)

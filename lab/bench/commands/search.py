@@ -1,4 +1,4 @@
-"""`tamis bench search`: what the searches of an index's keys find, read, take and cost."""
+"""`tamis lab bench search`: what the searches of an index's keys find, read, take and cost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import record_bars, stage_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import parse_list, parse_sizes
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.bench_options import parse_list, parse_sizes
+from tamis_lab.options.output_files import check_images
 
 EPILOG = """
 **What is measured**
@@ -26,9 +26,9 @@ own: their keys are moved as far as near keys lie apart, and they have no text.
 
 **Examples**
 
-`tamis bench search docs.index --questions asked.txt`
+`tamis lab bench search docs.index --questions asked.txt`
 
-`tamis bench search scifact.index --questions queries.jsonl --sizes 1000000,3000000,10000000
+`tamis lab bench search scifact.index --questions queries.jsonl --sizes 1000000,3000000,10000000
 --keep built --plot recall.png --plot-growth growth.png --json > search.json`; rows of
 `{"query", "qrels": {"id": 1}}` also give nDCG@10
 """
@@ -66,9 +66,9 @@ def search(
 ) -> None:
     """Compare the searches of an index's keys, at one or more sizes."""
     from tamis.retrieval.index.store import CorpusIndex
-    from tamis.service.evaluation.evidence.tally import environment_facts
-    from tamis.service.evaluation.search.plots import draw_growth, draw_recall
-    from tamis.service.evaluation.search.run import STRUCTURES, SearchRun, load_asked
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.bench.search.plots import draw_growth, draw_recall
+    from tamis_lab.bench.search.run import STRUCTURES, SearchRun, load_asked
 
     names = parse_list(structures, "structures")
     if odd := [name for name in names if name not in STRUCTURES]:

@@ -1,4 +1,4 @@
-"""`tamis bench selectors`: how many keys a search reads to find what a question attends to."""
+"""`tamis lab bench selectors`: how many keys a search reads to find what a question attends to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars, stage_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import ProxyName, parse_list, parse_sizes
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.bench_options import ProxyName, parse_list, parse_sizes
+from tamis_lab.options.output_files import check_images
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.selectors.inputs import SelectorInputs
+    from tamis_lab.bench.selectors.inputs import SelectorInputs
 
 EPILOG = """
 **What is measured**
@@ -32,13 +32,13 @@ second table compares selectors that may read the same share of keys.
 
 **Examples**
 
-`tamis bench selectors` searches the example pages, or ../shared/data where it is
+`tamis lab bench selectors` searches the example pages, or ../shared/data where it is
 
-`tamis bench selectors --tokens 32000,128000 --json > selectors.json`
+`tamis lab bench selectors --tokens 32000,128000 --json > selectors.json`
 
-`tamis bench selectors --text docs/ --train asked.txt --test new.txt --plot recall.png`
+`tamis lab bench selectors --text docs/ --train asked.txt --test new.txt --plot recall.png`
 
-`tamis bench selectors --selectors attention_graph,hnsw --heads 14.3,18.6`
+`tamis lab bench selectors --selectors attention_graph,hnsw --heads 14.3,18.6`
 """
 HEADS = "14.3,15.6,17.3,18.6"
 """Of the default proxy: the best single retrieval heads by gold sentences found."""
@@ -89,10 +89,10 @@ def selectors(
 ) -> None:
     """Compare ways to find the keys that a question attends to."""
     from tamis.probes.hub.zoo import load_proxy
-    from tamis.retrieval.kv import selector_registry
-    from tamis.service.evaluation.evidence.tally import environment_facts
-    from tamis.service.evaluation.selectors.plot import draw_selectors
-    from tamis.service.evaluation.selectors.run import SelectorRun, SelectorSettings, parse_heads
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.bench.selectors.plot import draw_selectors
+    from tamis_lab.bench.selectors.run import SelectorRun, SelectorSettings, parse_heads
+    from tamis_lab.methods.kv_search import registry as selector_registry
 
     chosen = parse_list(names, "selectors") if names else selector_registry.SELECTORS.names()
     for name in chosen:
@@ -124,7 +124,7 @@ def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
     Raises:
         BadInput: only some of the three were named, or there is nothing to read.
     """
-    from tamis.service.evaluation.selectors.inputs import SelectorInputs
+    from tamis_lab.bench.selectors.inputs import SelectorInputs
 
     given = [bool(text), bool(train), bool(test)]
     if all(given):
@@ -139,7 +139,7 @@ def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
             (dev / "hotpotqa.jsonl.gz",),
         )
     if EXAMPLES.is_dir():
-        own = Path(__file__).parents[2] / "evaluation/selectors/questions"
+        own = Path(__file__).parents[1] / "selectors/questions"
         return SelectorInputs((EXAMPLES,), (own / "train.txt",), (own / "test.txt",))
     raise BadInput("there is no examples/ here; name --text, --train and --test")
 
@@ -184,7 +184,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def _budget_table(rows: list[dict[str, Any]]) -> Table:
     """Output error at fixed shares of keys read."""
-    from tamis.service.evaluation.selectors.measurement import BUDGETS
+    from tamis_lab.bench.selectors.measurement import BUDGETS
 
     names = ("selector", "tokens", *(f"{budget:.0%}" for budget in BUDGETS))
     table = Table(*names, title="output error (recall@100) by keys read at most")

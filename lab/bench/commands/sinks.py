@@ -1,4 +1,4 @@
-"""`tamis bench sinks`: compares treatments of attention sinks by the evidence kept."""
+"""`tamis lab bench sinks`: compares treatments of attention sinks by the evidence kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bench_options import (
     DEFAULT_DATA,
     Budgets,
     ProxyName,
@@ -24,16 +25,15 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import readings_folder
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.output_files import check_images
+from tamis_lab.options.probe_options import readings_folder
 
 EPILOG = """
 **Examples**
 
-`tamis bench sinks --sets hotpotqa,xquad_en --limit 60 --out sinks.png`
+`tamis lab bench sinks --sets hotpotqa,xquad_en --limit 60 --out sinks.png`
 
-`tamis bench sinks --data mine/ --sets contracts --budgets 0.05,0.1`
+`tamis lab bench sinks --data mine/ --sets contracts --budgets 0.05,0.1`
 
 Every question is read twice, for itself and for "N/A"; readings are kept, so that a second run
 takes seconds. Fits judge only articles that they did not see.
@@ -60,11 +60,11 @@ def sinks(
     """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
     from tamis.compressors import registry
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.cached_reader import cached_reader
-    from tamis.service.evaluation.attention import sinks as bench
-    from tamis.service.evaluation.attention.sinks_plot import draw_sinks
-    from tamis.service.evaluation.evidence.plot import figure_class
-    from tamis.service.evaluation.evidence.tally import environment_facts, load_gold_records
+    from tamis_lab.bench.attention import sinks as bench
+    from tamis_lab.bench.attention.sinks_plot import draw_sinks
+    from tamis_lab.bench.evidence.plot import figure_class
+    from tamis_lab.bench.evidence.tally import environment_facts, load_gold_records
+    from tamis_lab.datasets.cached_reader import cached_reader
 
     check_images(out)
     shares = parse_budgets(budgets)

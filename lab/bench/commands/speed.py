@@ -1,4 +1,4 @@
-"""`tamis bench speed`: how long a request takes, for new passages and for cached ones."""
+"""`tamis lab bench speed`: how long a request takes, for new passages and for cached ones."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.bench.speed_documents import run_documents
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.bench.commands.speed_documents import run_documents
+from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     parse_list,
     parse_sizes,
     read_prose,
 )
-from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.output_files import check_images
 
 if TYPE_CHECKING:
     from tamis.probes.model.proxy import Proxy
-    from tamis.service.evaluation.speed.timing import SpeedPlan
-    from tamis.service.evaluation.speed.workload import WorkloadText
+    from tamis_lab.bench.speed.timing import SpeedPlan
+    from tamis_lab.bench.speed.workload import WorkloadText
 
 EPILOG = """
 **Examples**
 
-`tamis bench speed` times the documents of examples/, cold and warm
+`tamis lab bench speed` times the documents of examples/, cold and warm
 
-`tamis bench speed --tokens 4500,16000 --passage-tokens 512 --paths cold,warm --json`
+`tamis lab bench speed --tokens 4500,16000 --passage-tokens 512 --paths cold,warm --json`
 
-`tamis bench speed --text book.txt --paths cold,fill,warm --storage int8 --rounds 9`
+`tamis lab bench speed --text book.txt --paths cold,fill,warm --storage int8 --rounds 9`
 
-`tamis bench speed --text book.txt --tokens 1000,4500,16000,128000 --plot speed.png` draws it, too
+`tamis lab bench speed --text book.txt --tokens 1000,4500,16000,128000 --plot speed.png` draws it,
+too
 
-`tamis bench speed --paths cold,batch,minilm` beside a sentence encoder on the same passages
+`tamis lab bench speed --paths cold,batch,minilm` beside a sentence encoder on the same passages
 
-`tamis bench speed --against HEAD~3 --rounds 5` takes turns with another commit
+`tamis lab bench speed --against HEAD~3 --rounds 5` takes turns with another commit
 
-`tamis bench speed --documents 10,30,100 --data hotpotqa.jsonl.gz --passage-tokens 300` times many
-documents read whole, with a gate and with a cascade, with the evidence that each keeps
+`tamis lab bench speed --documents 10,30,100 --data hotpotqa.jsonl.gz --passage-tokens 300` times
+many documents read whole, with a gate and with a cascade, with the evidence that each keeps
 
 **cold** reads every passage with the question. **warm** finds every passage in the passage cache,
 where an earlier question left it; each round asks another question. **fill** is a cold reading
@@ -118,8 +119,8 @@ def speed(
     """Time whole requests: cold, and of passages that were read before."""
     from tamis.compressors.registry import DEFAULT, layers_needed, load_proxy
     from tamis.probes.kv_cache.storage import STORAGES
-    from tamis.service.evaluation.speed.timing import SpeedPlan
-    from tamis.service.evaluation.speed.workload import WorkloadText, example_text
+    from tamis_lab.bench.speed.timing import SpeedPlan
+    from tamis_lab.bench.speed.workload import WorkloadText, example_text
 
     if storage not in STORAGES:
         raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
@@ -146,7 +147,7 @@ def speed(
     source = WorkloadText(prose, name, model.layout, passage_tokens, seed)
     cells = _measure_cells(source, model, plan)
     if plot is not None:
-        from tamis.service.evaluation.speed.plot import draw_speed
+        from tamis_lab.bench.speed.plot import draw_speed
 
         draw_speed(cells, plot)
     report = {**cells, "workload": source.workload.as_json(), "machine": _machine_facts(model)}
@@ -167,7 +168,7 @@ def _measure_cells(
     source: WorkloadText, proxy: Proxy, plan: SpeedPlan
 ) -> dict[str, dict[str, Any]]:
     """Timings by path and size, with a bar on stderr."""
-    from tamis.service.evaluation.speed.timing import measure_paths
+    from tamis_lab.bench.speed.timing import measure_paths
 
     cells: dict[str, dict[str, Any]] = {path: {} for path in plan.paths}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -180,7 +181,7 @@ def _measure_cells(
 
 def _take_turns(revision: str, words: list[str], turns: int) -> dict[str, dict[str, Any]]:
     """Timings of this code and of a commit in turns, with a bar on stderr."""
-    from tamis.service.evaluation.speed.commits import compare_commits
+    from tamis_lab.bench.speed.commits import compare_commits
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -1,4 +1,4 @@
-"""`tamis bench speed --documents`: time and evidence of many documents, with gate and cascade."""
+"""`bench speed --documents`: time and evidence of many documents, with gate and cascade."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def run_documents(
         BadInput: no labelled records, too few of them, or a path that there is not.
     """
     from tamis.compressors.registry import DEFAULT, layers_needed, load_proxy
-    from tamis.service.datasets.record_files import RecordFile, answerable_records
-    from tamis.service.evaluation.speed.documents import document_cases, measure_documents
+    from tamis_lab.bench.speed.documents import document_cases, measure_documents
+    from tamis_lab.datasets.record_files import RecordFile, answerable_records
 
     if not data:
         raise BadInput("--documents are made of labelled records; give --data FILE")

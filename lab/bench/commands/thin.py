@@ -1,4 +1,4 @@
-"""`tamis bench thin`: what kept passages can lose, and in how few bytes they keep the evidence."""
+"""`bench thin`: what kept passages can lose, and in how few bytes they keep the evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import (
+from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bench_options import (
     SHARP,
     Budgets,
     ProxyName,
@@ -23,18 +24,17 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
-from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
+from tamis_lab.options.probe_options import parse_record_file, readings_folder
 
 if TYPE_CHECKING:
-    from tamis.service.datasets.record_files import RecordFile
+    from tamis_lab.datasets.record_files import RecordFile
 
 EPILOG = """
 **Examples**
 
-`tamis bench thin --judge dev/hotpotqa.jsonl.gz:40 --bank train/hotpotqa.jsonl.gz`
+`tamis lab bench thin --judge dev/hotpotqa.jsonl.gz:40 --bank train/hotpotqa.jsonl.gz`
 
-`tamis bench thin --judge dev/xquad_en.jsonl.gz:200 --bank train/squad2.jsonl.gz
+`tamis lab bench thin --judge dev/xquad_en.jsonl.gz:200 --bank train/squad2.jsonl.gz
 --policies int8,thin,k3v2,kvcompose,sage:asked --shares 0.5,0.25 --stand-ins kvcompose`
 
 Each passage is read once, exactly, and kept on disk in the readings folder; every row is made from
@@ -70,9 +70,9 @@ def thin(
     as_json: AsJson = False,
 ) -> None:
     """What passages lose that are kept in part or in few bits: attention, evidence, bytes, time."""
-    from tamis.service.evaluation.evidence.tally import environment_facts
-    from tamis.service.evaluation.thin.candidates import parse_candidates
-    from tamis.service.evaluation.thin.run import ThinPlan, measure_thin
+    from tamis_lab.bench.evidence.tally import environment_facts
+    from tamis_lab.bench.thin.candidates import parse_candidates
+    from tamis_lab.bench.thin.run import ThinPlan, measure_thin
 
     files: list[RecordFile] = [parse_record_file(name) for name in judge]
     source = parse_record_file(bank)
@@ -103,7 +103,7 @@ def thin(
 
 
 def _all_policies() -> Sequence[str]:
-    from tamis.probes.kv_cache.eviction_registry import EVICTIONS
+    from tamis_lab.methods.kv_thinning.registry import EVICTIONS
 
     return ["int8", "thin", *EVICTIONS.names(), "sage:asked"]
 

@@ -1,4 +1,4 @@
-"""`tamis bench tools`: what is kept of the outputs of tools, and whether it is still valid."""
+"""`tamis lab bench tools`: what is kept of the outputs of tools, and whether it is still valid."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ProxyName, Seed, parse_list
-from tamis.service.cli.options.target_files import check_images, check_targets, write_json
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import SHARP, ProxyName, Seed, parse_list
+from tamis_lab.options.output_files import check_images, write_json
 
 if TYPE_CHECKING:
     from tamis.probes.tokens import TextTokenizer
-    from tamis.service.evaluation.tools.compressors import OutputCompressor
-    from tamis.service.evaluation.tools.records import LabelledOutput
-    from tamis.service.evaluation.tools.tally import ToolRow
+    from tamis_lab.bench.tools.compressors import OutputCompressor
+    from tamis_lab.bench.tools.records import LabelledOutput
+    from tamis_lab.bench.tools.tally import ToolRow
 
 EPILOG = """
 **Examples**
 
-`tamis bench tools`
+`tamis lab bench tools`
 
-`tamis bench tools --kinds pytest,git --ratio .3 --method lexical,question_rows --rows rows.jsonl`
+`tamis lab bench tools --kinds pytest,git --ratio .3 --method lexical,question_rows --rows
+rows.jsonl`
 
 **Labelled outputs** come with tamis: pytest, compilers, git, listings, searches, JSON, logs,
 tables, pages. Yours are JSON Lines, a file a kind, given by --data; spans are half-open in code
@@ -82,8 +84,8 @@ def tools(
 
     The first compressor is the one that the others are compared with.
     """
-    from tamis.service.evaluation.evidence.plot import figure_class
-    from tamis.service.evaluation.tools.figures import tool_figures
+    from tamis_lab.bench.evidence.plot import figure_class
+    from tamis_lab.bench.tools.figures import tool_figures
 
     check_targets(json_file)
     check_targets(rows_file)
@@ -101,7 +103,7 @@ def tools(
     if json_file:
         write_json(bench.report(figures, seed, limit), json_file)
     if png:
-        from tamis.service.evaluation.tools.plot import draw_tools
+        from tamis_lab.bench.tools.plot import draw_tools
 
         draw_tools(figures, png)
         typer.echo(f"wrote {png}", err=True)
@@ -121,8 +123,8 @@ class _Bench:
         self, methods: Sequence[str], against: str | None, stack: ExitStack
     ) -> dict[str, OutputCompressor]:
         """tamis with each method, then those that it is compared with."""
-        from tamis.service.evaluation.tools.compressors import ToolCompressor
-        from tamis.service.evaluation.tools.scorers import build_scorer
+        from tamis_lab.bench.tools.compressors import ToolCompressor
+        from tamis_lab.bench.tools.scorers import build_scorer
 
         own: dict[str, OutputCompressor] = {
             f"tamis {name}": ToolCompressor(build_scorer(name, self.proxy), self.counter)
@@ -132,7 +134,7 @@ class _Bench:
 
     def measure(self, compressors: Mapping[str, OutputCompressor]) -> list[ToolRow]:
         """All rows, under a bar."""
-        from tamis.service.evaluation.tools.tally import tally_tools
+        from tamis_lab.bench.tools.tally import tally_tools
 
         with record_bars() as progress:
             report = add_bar(progress, "outputs", len(self.outputs))
@@ -140,9 +142,9 @@ class _Bench:
 
     def report(self, figures: Mapping[str, Any], seed: int, limit: int | None) -> dict[str, Any]:
         """The figures with everything that they depend on."""
-        from tamis.service.datasets.record_files import file_sha256
-        from tamis.service.evaluation.evidence.tally import environment_facts
-        from tamis.service.evaluation.tools.records import file_facts
+        from tamis_lab.bench.evidence.tally import environment_facts
+        from tamis_lab.bench.tools.records import file_facts
+        from tamis_lab.datasets.record_files import file_sha256
 
         files = {
             kind: file_facts(path) | {"sha256": file_sha256(path)}
@@ -163,7 +165,7 @@ def _prepare(
     ratio: str, data: Path | None, kinds: str | None, limit: int | None, proxy: str
 ) -> _Bench:
     from tamis.service.api.compress import counter_of
-    from tamis.service.evaluation.tools.records import OUTPUTS_FOLDER, find_kinds, load_outputs
+    from tamis_lab.bench.tools.records import OUTPUTS_FOLDER, find_kinds, load_outputs
 
     ratios, files = parse_ratios(ratio), find_kinds(data or OUTPUTS_FOLDER)
     if kinds:
@@ -192,8 +194,8 @@ def parse_ratios(given: str) -> list[float]:
 
 def _others(against: str | None, bench: _Bench, stack: ExitStack) -> dict[str, OutputCompressor]:
     """The compressors named, or all that can run here; says on stderr which ones cannot."""
-    from tamis.service.evaluation.tools.compressors import PLAIN
-    from tamis.service.evaluation.tools.packages import (
+    from tamis_lab.bench.tools.compressors import PLAIN
+    from tamis_lab.bench.tools.packages import (
         TOOL_PEERS_FOLDER,
         installed_packages,
         package_compressor,
@@ -219,7 +221,7 @@ def _others(against: str | None, bench: _Bench, stack: ExitStack) -> dict[str, O
 
 
 def _print_figures(figures: Mapping[str, Any]) -> None:
-    from tamis.service.evaluation.tools.table import kind_table, tool_footnote, tool_table
+    from tamis_lab.bench.tools.table import kind_table, tool_footnote, tool_table
 
     console = make_console()
     for ratio, of in figures.items():
@@ -229,7 +231,7 @@ def _print_figures(figures: Mapping[str, Any]) -> None:
 
 
 def _write_rows(rows: Sequence[ToolRow], path: Path) -> None:
-    from tamis.service.evaluation.tools.tally import row_json
+    from tamis_lab.bench.tools.tally import row_json
 
     lines = "".join(json.dumps(row_json(row), ensure_ascii=False) + "\n" for row in rows)
     try:

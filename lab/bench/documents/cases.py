@@ -18,7 +18,7 @@ from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage
-from tamis.service.datasets.records import read_jsonl, take_evenly
+from tamis_lab.datasets.records import read_jsonl, take_evenly
 
 CHUNK_CHARS = 4_000
 CHUNKS = 6

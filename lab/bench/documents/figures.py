@@ -9,10 +9,10 @@ from typing import Any
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import WORTHLESS, Budget
 from tamis.compressors.types import Compressed
-from tamis.probes.segmentation.mid_sentence import stops_mid_sentence
 from tamis.probes.segmentation.segment import segment
-from tamis.service.datasets.records import is_covered
-from tamis.service.evaluation.documents.cases import DocumentCase
+from tamis_lab.bench.documents.cases import DocumentCase
+from tamis_lab.bench.documents.mid_sentence import stops_mid_sentence
+from tamis_lab.datasets.records import is_covered
 
 
 @dataclass(slots=True)

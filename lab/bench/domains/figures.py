@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.features.z_scores import z_scores
-from tamis.service.datasets.record_files import ReportProgress
-from tamis.service.datasets.records import gold_spans, is_covered, request_units
-from tamis.service.evaluation.domains.left_out import LeftOutFits, method_scores
-from tamis.service.training.probe.figures import fill_token_share
-from tamis.service.training.probe.labelled_readings import LabelledReading
+from tamis_lab.bench.domains.left_out import LeftOutFits, method_scores
+from tamis_lab.datasets.record_files import ReportProgress
+from tamis_lab.datasets.records import gold_spans, is_covered, request_units
+from tamis_lab.train.probe.figures import fill_token_share
+from tamis_lab.train.probe.labelled_readings import LabelledReading
 
 FREE = ("bm25", "minilm", "bm25+minilm")
 """Methods that need no proxy and no fit; those with an encoder are there where it is installed."""

@@ -18,9 +18,9 @@ from tamis.compressors.features.second_step import ENCODER
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import fit_listwise, fit_logistic
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.training.probe.answerability import UNFINISHED_CARD
-from tamis.service.training.probe.figures import scores_of
-from tamis.service.training.probe.fitting import (
+from tamis_lab.train.probe.answerability import UNFINISHED_CARD
+from tamis_lab.train.probe.figures import scores_of
+from tamis_lab.train.probe.fitting import (
     L2,
     MIN_DOMAINS,
     SINGLE_L2,
@@ -29,7 +29,7 @@ from tamis.service.training.probe.fitting import (
     fit_second_step,
     isolated_questions,
 )
-from tamis.service.training.probe.labelled_readings import LabelledReading
+from tamis_lab.train.probe.labelled_readings import LabelledReading
 
 Weights = tuple[Tensor, float]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.domains.figures import FREE
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis_lab.bench.domains.figures import FREE
+from tamis_lab.bench.evidence.plot import figure_class
 
 # Okabe & Ito's palette; free methods are drawn hollow
 _COLOURS = {

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.model.proxy import Proxy
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.domains import find_domain_files
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.domains import find_domain_files
+from tamis_lab.datasets.record_files import (
     NoGold,
     RecordFile,
     ReportProgress,
     name_distinctly,
 )
-from tamis.service.datasets.score_sources import installed_encoder_source
-from tamis.service.training.probe.labelled_readings import LabelledReading, RecordReader
+from tamis_lab.datasets.score_sources import installed_encoder_source
+from tamis_lab.train.probe.labelled_readings import LabelledReading, RecordReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tamis.service.evaluation.domains.figures import FREE
+from tamis_lab.bench.domains.figures import FREE
 
 
 def domain_table(share: str, figures: Mapping[str, Any]) -> Table:

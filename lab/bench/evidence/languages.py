@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors import registry
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.score_sources import ScoreSource, TwoStepSource
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.evidence.panel import Panel, build_panel
-from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.evidence.panel import Panel, build_panel
+from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.score_sources import ScoreSource, TwoStepSource
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 
 PROXY_FREE_METHODS = ("lexical", "embedding", "bm25+minilm")
 """Methods without a proxy; each proxy is compared with the best of them."""

@@ -21,10 +21,10 @@ from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.reading_store import StoreKey
-from tamis.service.datasets.score_sources import (
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import StoreKey
+from tamis_lab.datasets.score_sources import (
     ScoreSource,
     StoredSource,
     TimedScores,

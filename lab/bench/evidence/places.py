@@ -16,10 +16,10 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.records import Record, gold_spans
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap, spread_bootstrap
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.tally import BudgetOutcome, RecordProgress, tally_evidence
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.tally import BudgetOutcome, RecordProgress, tally_evidence
+from tamis_lab.datasets.records import Record, gold_spans
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap, spread_bootstrap
 
 PLACES = ("first", "middle", "last")
 

@@ -24,7 +24,7 @@ def figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"') from error
+        raise MissingExtra("plots need matplotlib: pip install matplotlib") from error
     return Figure
 
 

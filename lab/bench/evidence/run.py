@@ -20,8 +20,8 @@ from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.rules import Budget
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, TamisError
-from tamis.service.datasets.records import Record, add_distractors, load_records, passages_of
-from tamis.service.datasets.result_file import ResultFile, ResultRow
+from tamis_lab.datasets.records import Record, add_distractors, load_records, passages_of
+from tamis_lab.datasets.result_file import ResultFile, ResultRow
 
 AUTO_LANGUAGE = "auto"
 

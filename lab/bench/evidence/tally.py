@@ -28,7 +28,9 @@ from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.records import (
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.run import budget_of, language_of
+from tamis_lab.datasets.records import (
     DISTRACTORS,
     Record,
     add_distractors,
@@ -38,9 +40,7 @@ from tamis.service.datasets.records import (
     load_records,
     passages_of,
 )
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.run import budget_of, language_of
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 
 KeptSpans = Sequence[Sequence[tuple[int, int]]]
 """Kept spans of each document of a record: half-open, without overlap."""

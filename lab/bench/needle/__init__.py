@@ -1,4 +1,4 @@
 """A needle sentence at every depth of haystacks of every length.
 
-Imports `evaluation.evidence`, `datasets`, `compressors` and `probes`.
+Imports `tamis`, `bench.evidence` and `datasets`.
 """

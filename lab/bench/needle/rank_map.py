@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from tamis.service.evaluation.evidence.plot import figure_class, save_figure
-from tamis.service.evaluation.needle.sweep import NeedleCell
+from tamis_lab.bench.evidence.plot import figure_class, save_figure
+from tamis_lab.bench.needle.sweep import NeedleCell
 
 _KEPT, _LOST = "#009E73", "#D55E00"
 _CELL_INCHES = (0.75, 0.42)

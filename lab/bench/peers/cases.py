@@ -21,7 +21,8 @@ from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.records import (
+from tamis_lab.bench.evidence.tally import find_set_file
+from tamis_lab.datasets.records import (
     Record,
     add_distractors,
     are_single_passages,
@@ -30,7 +31,6 @@ from tamis.service.datasets.records import (
     passages_of,
     record_id,
 )
-from tamis.service.evaluation.evidence.tally import find_set_file
 
 WARM_UP_DOCS = 3
 _SEPARATOR = "\n\n"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.peers.cases import PeerCase
-from tamis.service.evaluation.peers.registry import Peer, PeerRegistry
-from tamis.service.evaluation.peers.run import row_key
+from tamis_lab.bench.peers.cases import PeerCase
+from tamis_lab.bench.peers.registry import Peer, PeerRegistry
+from tamis_lab.bench.peers.run import row_key
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 
 MeasuredRow = Mapping[str, Any]
 

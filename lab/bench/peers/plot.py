@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis_lab.bench.evidence.plot import figure_class
 
 OUR_COLOURS, THEIR_COLOURS = (
     ("#b5361c", "#e07a3f", "#8c1d40", "#d9a400"),

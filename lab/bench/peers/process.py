@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tamis.service.evaluation.peers.registry import PeerFailed
+from tamis_lab.bench.peers.registry import PeerFailed
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _OFFLINE = {

@@ -17,7 +17,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput, TamisError
 
-PEERS_FOLDER = Path(__file__).parents[3] / "tests/peers"
+PEERS_FOLDER = Path(__file__).parents[2] / "tests/peers"
 """In the sources of tamis; the installed package has no peers."""
 LIST_NAME = "peers.toml"
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.result_file import ResultFile
-from tamis.service.evaluation.peers.cases import PeerCase
-from tamis.service.evaluation.peers.process import PeerProcess
-from tamis.service.evaluation.peers.registry import Peer, PeerFailed, PeerRegistry
-from tamis.service.evaluation.peers.text_evidence import find_evidence
+from tamis_lab.bench.peers.cases import PeerCase
+from tamis_lab.bench.peers.process import PeerProcess
+from tamis_lab.bench.peers.registry import Peer, PeerFailed, PeerRegistry
+from tamis_lab.bench.peers.text_evidence import find_evidence
+from tamis_lab.datasets.result_file import ResultFile
 
 PeerRow = dict[str, Any]
 PeerListener = Callable[[str], object]

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.patterns.echo import layer_similarity
-from tamis.probes.prefill.contract import Pattern
-from tamis.probes.prefill.prefill_pass import prefill
-from tamis.probes.prefill.registry import PATTERNS
 from tamis.probes.probing.heads import Head, HeadProfile
-from tamis.service.datasets.record_files import RecordFile, ReportProgress, answerable_records
-from tamis.service.datasets.statistics import paired_bootstrap
-from tamis.service.evaluation.prefill.measure import (
+from tamis_lab.bench.prefill.measure import (
     PromptFigures,
     dense_reference,
     measure_pattern,
 )
-from tamis.service.evaluation.prefill.prompts import LongPrompt, PromptBuilder
+from tamis_lab.bench.prefill.prompts import LongPrompt, PromptBuilder
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress, answerable_records
+from tamis_lab.datasets.statistics import paired_bootstrap
+from tamis_lab.methods.patterns.echo import layer_similarity
+from tamis_lab.methods.prefill.contract import Pattern
+from tamis_lab.methods.prefill.prefill_pass import prefill
+from tamis_lab.methods.prefill.registry import PATTERNS
 
 HEADS = 8
 """The heads of the contrast profile whose mean ranks the units."""

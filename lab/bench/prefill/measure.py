@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.probes.patterns.parallel import segments_of
-from tamis.probes.prefill.contract import BLOCK, Pattern, Sight, sampled_weights
-from tamis.probes.prefill.prefill_pass import Prefilled, prefill
 from tamis.probes.probing.heads import Head
 from tamis.probes.signal import pool_tokens
-from tamis.service.datasets.statistics import rank_correlations
-from tamis.service.evaluation.prefill.prompts import LongPrompt
-from tamis.service.training.probe.figures import fill_token_share
+from tamis_lab.bench.prefill.prompts import LongPrompt
+from tamis_lab.datasets.statistics import rank_correlations
+from tamis_lab.methods.patterns.parallel import segments_of
+from tamis_lab.methods.prefill.contract import BLOCK, Pattern, Sight, sampled_weights
+from tamis_lab.methods.prefill.prefill_pass import Prefilled, prefill
+from tamis_lab.train.probe.figures import fill_token_share
 
 SAMPLED_ROWS = 32
 

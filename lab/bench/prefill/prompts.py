@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import split_windows
 from tamis.probes.errors import BadInput
-from tamis.probes.prefill.contract import PromptShape
 from tamis.probes.prompt import Layout, PassageTokens
-from tamis.service.datasets.records import (
+from tamis_lab.datasets.records import (
     Record,
     gold_labels,
     passages_of,
     request_units,
 )
+from tamis_lab.methods.prefill.contract import PromptShape
 
 MISSES = 20
 """Passages in a row that are too long for what is left before a prompt counts as full."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tamis.service.evaluation.evidence.plot import figure_class, save_figure
+from tamis_lab.bench.evidence.plot import figure_class, save_figure
 
 
 def pattern_table(rows: Sequence[Mapping[str, Any]], tokens: int) -> Table:

@@ -1,4 +1,4 @@
 """Reranking of candidates and retrieval from a corpus index, against judged documents.
 
-Imports `evaluation.evidence`, `datasets`, `files`, `retrieval`, `compressors` and `probes`.
+Imports `tamis`, `bench.evidence` and `datasets`.
 """

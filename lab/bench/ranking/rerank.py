@@ -28,14 +28,14 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.qrels import JudgedQuery
-from tamis.service.datasets.ranking_metrics import ndcg, recall
-from tamis.service.datasets.record_files import file_sha256
-from tamis.service.datasets.records import read_jsonl
-from tamis.service.datasets.result_file import ResultFile, ResultRow
-from tamis.service.datasets.statistics import paired_bootstrap
 from tamis.service.files.json_values import replace_non_finite
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.qrels import JudgedQuery
+from tamis_lab.datasets.ranking_metrics import ndcg, recall
+from tamis_lab.datasets.record_files import file_sha256
+from tamis_lab.datasets.records import read_jsonl
+from tamis_lab.datasets.result_file import ResultFile, ResultRow
+from tamis_lab.datasets.statistics import paired_bootstrap
 
 CONFIDENCE = 0.9
 RANK_CUTOFF = 10

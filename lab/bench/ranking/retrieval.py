@@ -22,8 +22,8 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.postings import ScoreArray
-from tamis.service.datasets.records import load_records, read_jsonl
-from tamis.service.datasets.statistics import paired_bootstrap
+from tamis_lab.datasets.records import load_records, read_jsonl
+from tamis_lab.datasets.statistics import paired_bootstrap
 
 METRICS = ("recall@10", "recall@100", "ndcg@10")
 SYSTEMS: Mapping[str, tuple[str, ...]] = {

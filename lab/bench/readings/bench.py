@@ -8,22 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.probing.heads import Head, HeadProfile
-from tamis.service.datasets.record_files import (
-    RecordFile,
-    ReportProgress,
-    answerable_records,
-    describe_file,
-    name_distinctly,
-    unanswerable_records,
-)
-from tamis.service.evaluation.readings.cases import (
+from tamis_lab.bench.readings.cases import (
     HEADS,
     CaseReader,
     ReadingCase,
     heads_within,
     profile_heads,
 )
-from tamis.service.evaluation.readings.figures import (
+from tamis_lab.bench.readings.figures import (
     CALIBRATED,
     RAW,
     Scores,
@@ -32,6 +24,14 @@ from tamis.service.evaluation.readings.figures import (
     entering_rows,
     head_scores,
     set_figures,
+)
+from tamis_lab.datasets.record_files import (
+    RecordFile,
+    ReportProgress,
+    answerable_records,
+    describe_file,
+    name_distinctly,
+    unanswerable_records,
 )
 
 PROFILES = ("contrast", "qr", "copy", "needle", "probe")
@@ -57,7 +57,7 @@ def compare_readings(
         names: readings with their options; raw attention is added where it is missing.
         judged: a file with questions that have no answer; as many with one are read beside them.
         timed: on how many questions of the first file each reading is timed alone.
-        profiles: files of `tamis heads find`, judged beside those that ship.
+        profiles: files of `tamis lab heads find`, judged beside those that ship.
 
     Raises:
         UnknownMethod: no such reading. BadInput: too few articles to fit and judge on.

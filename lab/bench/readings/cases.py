@@ -15,14 +15,14 @@ from tamis.compressors.options import check_values
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windows
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
-from tamis.probes.window_attention.contract import Reading
-from tamis.probes.window_attention.passes import read_window
-from tamis.probes.window_attention.registry import READINGS, build_reading
-from tamis.service.datasets.case_readings import case_identity
-from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
-from tamis.service.datasets.record_files import RecordFile, ReportProgress
-from tamis.service.datasets.records import Record, gold_labels, passages_of, request_units
-from tamis.service.evaluation.evidence.panel import parse_method_spec
+from tamis_lab.bench.evidence.panel import parse_method_spec
+from tamis_lab.datasets.case_readings import case_identity
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress
+from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
+from tamis_lab.methods.window_attention.contract import Reading
+from tamis_lab.methods.window_attention.passes import read_window
+from tamis_lab.methods.window_attention.registry import READINGS, build_reading
 
 VERSION = 1
 """Raised whenever what a reading returns changes; what was kept before is then read again."""

@@ -20,13 +20,13 @@ from torch import Tensor
 from tamis.compressors.method import best_unit_scores
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.heads import Head
-from tamis.service.datasets.record_files import ReportProgress
-from tamis.service.datasets.records import gold_spans
-from tamis.service.datasets.statistics import paired_bootstrap
-from tamis.service.evaluation.evidence.tally import kept_gold_flags
-from tamis.service.evaluation.readings.cases import ReadingCase
-from tamis.service.evaluation.readings.fits import out_of_fold_scores
-from tamis.service.training.probe.figures import fill_token_share
+from tamis_lab.bench.evidence.tally import kept_gold_flags
+from tamis_lab.bench.readings.cases import ReadingCase
+from tamis_lab.bench.readings.fits import out_of_fold_scores
+from tamis_lab.datasets.record_files import ReportProgress
+from tamis_lab.datasets.records import gold_spans
+from tamis_lab.datasets.statistics import paired_bootstrap
+from tamis_lab.train.probe.figures import fill_token_share
 
 RAW = "raw"
 CALIBRATED = "raw:less_empty=true"

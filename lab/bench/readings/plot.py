@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.service.evaluation.evidence.plot import figure_class, save_figure
-from tamis.service.evaluation.readings.figures import COLUMNS
+from tamis_lab.bench.evidence.plot import figure_class, save_figure
+from tamis_lab.bench.readings.figures import COLUMNS
 
 _COLOURS = dict(zip(COLUMNS, ("#56B4E9", "#0072B2", "#E69F00", "#000000"), strict=True))
 _ROW_INCHES = 0.28

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tamis.service.evaluation.readings.figures import COLUMNS
+from tamis_lab.bench.readings.figures import COLUMNS
 
 
 def reading_table(name: str, of: Mapping[str, Any], share: str) -> Table:

@@ -23,7 +23,7 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.types import Floats, KeySearch, Progress
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.files import write_durably
-from tamis.service.evaluation.search.key_corpus import KeyCorpus, extend_corpus, index_corpus
+from tamis_lab.bench.search.key_corpus import KeyCorpus, extend_corpus, index_corpus
 
 Costs = dict[str, float]
 

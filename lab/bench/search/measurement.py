@@ -25,8 +25,8 @@ from tamis.retrieval.index.key_shards import KeyShard, LocalShards
 from tamis.retrieval.index.leg_scores import LegScores, complete_scores
 from tamis.retrieval.index.legs import OTHERS_DEPTH
 from tamis.retrieval.index.rank_fusion import fuse_standard_scores, top_indexes
-from tamis.service.evaluation.ranking.retrieval import query_metrics
-from tamis.service.evaluation.search.key_corpus import KeyCorpus
+from tamis_lab.bench.ranking.retrieval import query_metrics
+from tamis_lab.bench.search.key_corpus import KeyCorpus
 
 TOP = 10
 EFFORTS = (0.25, 0.5, 1.0, 2.0, 4.0)

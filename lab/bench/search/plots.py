@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis_lab.bench.evidence.plot import figure_class
 
 
 def draw_recall(report: Mapping[str, Any], path: Path) -> None:

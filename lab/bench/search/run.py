@@ -22,11 +22,10 @@ from tamis.retrieval.index.training_queries import (
 )
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis.service.datasets.records import read_jsonl
-from tamis.service.evaluation.search.hnsw import HnswSearch
-from tamis.service.evaluation.search.kept_builds import KeptBuilds, build_searches
-from tamis.service.evaluation.search.key_corpus import KeyCorpus
-from tamis.service.evaluation.search.measurement import (
+from tamis_lab.bench.search.hnsw import HnswSearch
+from tamis_lab.bench.search.kept_builds import KeptBuilds, build_searches
+from tamis_lab.bench.search.key_corpus import KeyCorpus
+from tamis_lab.bench.search.measurement import (
     EFFORTS,
     KeyQuestion,
     SearchedCorpus,
@@ -36,6 +35,7 @@ from tamis.service.evaluation.search.measurement import (
     search_exactly,
     time_growth,
 )
+from tamis_lab.datasets.records import read_jsonl
 
 STRUCTURES: Mapping[str, type[KeySearch]] = {
     "graph": GraphSearch,

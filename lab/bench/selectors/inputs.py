@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import load_records, read_jsonl
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
+from tamis_lab.datasets.records import load_records, read_jsonl
 
 DOCUMENT_SEPARATOR = "\n\n"
 

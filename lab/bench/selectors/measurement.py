@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.shared_selector import Setting, SharedSelector
 from tamis.retrieval.kv.types import KeyHits
-from tamis.service.evaluation.selectors.cases import SelectorCase
-from tamis.service.evaluation.selectors.fidelity import (
+from tamis_lab.bench.selectors.cases import SelectorCase
+from tamis_lab.bench.selectors.fidelity import (
     UnitSpans,
     best_of,
     hit_weights,
     output_error,
 )
+from tamis_lab.methods.kv_search import registry as selector_registry
+from tamis_lab.methods.kv_search.shared_selector import Setting, SharedSelector
 
 TOP_K = 100
 BATCH_ROWS = 16

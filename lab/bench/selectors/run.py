@@ -1,4 +1,4 @@
-"""`tamis bench selectors`: from input files to rows of figures."""
+"""`tamis lab bench selectors`: from input files to rows of figures."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.segmentation.segment import segment
-from tamis.retrieval.kv import selector_registry
-from tamis.service.datasets.records import take_evenly
-from tamis.service.evaluation.selectors.cases import Head, SelectorCase, StateCapture, content_mask
-from tamis.service.evaluation.selectors.fidelity import UnitSpans
-from tamis.service.evaluation.selectors.inputs import (
+from tamis_lab.bench.selectors.cases import Head, SelectorCase, StateCapture, content_mask
+from tamis_lab.bench.selectors.fidelity import UnitSpans
+from tamis_lab.bench.selectors.inputs import (
     DOCUMENT_SEPARATOR,
     SelectorInputs,
     load_questions,
     load_text,
 )
-from tamis.service.evaluation.selectors.measurement import (
+from tamis_lab.bench.selectors.measurement import (
     HeadGroup,
     exact_reference,
     measure_group,
     selector_row,
 )
+from tamis_lab.datasets.records import take_evenly
+from tamis_lab.methods.kv_search import registry as selector_registry
 
 MAX_QUESTIONS = {"training": 600, "test": 150}
 """At most so many are used, at even distances; each gives about 20 query states."""

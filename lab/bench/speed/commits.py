@@ -21,7 +21,8 @@ from typing import Any
 from tamis.probes.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
-_COMMAND = "from tamis.service.cli.main import run; run()"
+_COMMAND = "from tamis_lab.app import run; run()"
+_COMMAND_BEFORE_LAB = "from tamis.service.cli.main import run; run()"
 _FRONT = "service/front"
 
 SpeedReport = dict[str, Any]
@@ -30,7 +31,7 @@ SpeedReport = dict[str, Any]
 def compare_commits(
     revision: str, words: Sequence[str], turns: int, on_run: Callable[[], None] = lambda: None
 ) -> dict[str, dict[str, SpeedReport]]:
-    """Runs `tamis bench speed` of this tree and of another commit in turns, this tree first.
+    """Runs `tamis lab bench speed` of this tree and of another commit in turns, this tree first.
 
     Args:
         revision: the other commit, in any form that git accepts.
@@ -108,11 +109,14 @@ def _link_package(tree: Path, folder: Path) -> Path:
             link = package / source.name
             link.unlink(missing_ok=True)
             link.symlink_to(source)
+    if (tree / "lab").is_dir():
+        (folder / "tamis_lab").symlink_to(tree / "lab")
     return folder
 
 
 def _run_side(side: Path, words: Sequence[str], name: str) -> SpeedReport:
-    command = [sys.executable, "-c", _COMMAND, "bench", "speed", *words, "--json"]
+    code = _COMMAND if (side / "tamis_lab").exists() else _COMMAND_BEFORE_LAB
+    command = [sys.executable, "-c", code, "bench", "speed", *words, "--json"]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -28,8 +28,8 @@ from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.records import Record, gold_spans, is_covered, passages_of
-from tamis.service.training.probe.figures import fill_token_share
+from tamis_lab.datasets.records import Record, gold_spans, is_covered, passages_of
+from tamis_lab.train.probe.figures import fill_token_share
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "whole": {"gate": False},

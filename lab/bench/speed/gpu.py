@@ -1,7 +1,7 @@
 """Everything about a GPU's speed in one run; nothing is fetched: random weights of a real shape.
 
-    python -m tamis.service.evaluation.speed.gpu         # first GPU
-    python -m tamis.service.evaluation.speed.gpu --device cpu --layers 2 --tokens 300 # rehearsal
+    python -m tamis_lab.bench.speed.gpu         # first GPU
+    python -m tamis_lab.bench.speed.gpu --device cpu --layers 2 --tokens 300 # rehearsal
 
 The shape is that of Qwen2.5-0.5B: 24 layers, 14 query heads, 2 key heads, 896 wide, 4,864 in the
 MLP. Times are those of the trained model; the attention of random weights has no meaning. The
@@ -31,7 +31,7 @@ from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
-from tamis.service.evaluation.speed.timing import MachineLimit, measure_limit
+from tamis_lab.bench.speed.timing import MachineLimit, measure_limit
 
 SHAPE = {
     "hidden_size": 896,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.service.evaluation.evidence.plot import figure_class, save_figure
+from tamis_lab.bench.evidence.plot import figure_class, save_figure
 
 # Okabe & Ito's palette
 _COLOURS = {

@@ -38,7 +38,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, token_batches
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.evaluation.speed.workload import WorkloadText
+from tamis_lab.bench.speed.workload import WorkloadText
 
 PATHS = ("cold", "fill", "warm", "batch", "minilm")
 BATCH_QUESTIONS = 8

@@ -1,4 +1,4 @@
-"""The rows of `tamis bench thin`: a policy at a share, with or without stand-ins, or a storage."""
+"""The rows of `bench thin`: a policy at a share, with or without stand-ins, or a storage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.codec import shipped_codec
-from tamis.probes.kv_cache.eviction import EvictionPlan
-from tamis.probes.kv_cache.eviction_registry import EVICTIONS
-from tamis.probes.kv_cache.passage_rows import PassageRows
 from tamis.probes.kv_cache.storage import layer_bytes, store_layers, thin_layer
-from tamis.probes.kv_cache.thinning import stand_in_count, thin_layers, unit_of_tokens
 from tamis.probes.prompt import Prompt
+from tamis_lab.methods.kv_thinning.contract import EvictionPlan
+from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
+from tamis_lab.methods.kv_thinning.registry import EVICTIONS
+from tamis_lab.methods.kv_thinning.thinning import stand_in_count, thin_layers, unit_of_tokens
 
 ORACLE = "asked"
 """`sage:asked` ranks by the question that is asked: the upper bound that no cache can reach."""

@@ -1,4 +1,4 @@
-"""The figures of `tamis bench thin`: one row a candidate, each set apart, and the verdict."""
+"""The figures of `tamis lab bench thin`: one row a candidate, each set apart, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.attention.depth_figures import pool_tallies
-from tamis.service.evaluation.evidence.tally import EvidenceTally
-from tamis.service.evaluation.thin.candidates import Candidate
-from tamis.service.evaluation.thin.panel import DENSE, Measures
+from tamis_lab.bench.attention.depth_figures import pool_tallies
+from tamis_lab.bench.evidence.tally import EvidenceTally
+from tamis_lab.bench.thin.candidates import Candidate
+from tamis_lab.bench.thin.panel import DENSE, Measures
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 
 HARMLESS = 0.01
 """The share of gold sentences that a harmless candidate may lose, at the interval's upper end."""

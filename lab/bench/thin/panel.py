@@ -20,14 +20,14 @@ from tamis.probes.attention.coded_layer import CodedKVLayer, decode_layers
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import ThinKVLayer
 from tamis.probes.kv_cache.cache import CachedReader
-from tamis.probes.kv_cache.passage_rows import PassageRows
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.case_readings import CaseReadings
-from tamis.service.datasets.score_sources import TimedScores
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.thin.candidates import Candidate, ThinnedPassage, kept_mask
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.thin.candidates import Candidate, ThinnedPassage, kept_mask
+from tamis_lab.datasets.case_readings import CaseReadings
+from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
 
 DENSE = "dense"
 """The row that all others are compared with: passages read with the question, nothing kept."""

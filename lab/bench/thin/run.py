@@ -1,4 +1,4 @@
-"""`tamis bench thin`: from record files to rows of figures."""
+"""`tamis lab bench thin`: from record files to rows of figures."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.kv_cache.eviction import SPANS, by_key_head, ragged_plan
-from tamis.probes.kv_cache.passage_rows import PassageRows
-from tamis.probes.kv_cache.thinning import thin_layers
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.record_files import RecordFile, ReportProgress
-from tamis.service.datasets.records import passages_of
-from tamis.service.evaluation.attention.depth import tally_cuts
-from tamis.service.evaluation.evidence.run import language_of
-from tamis.service.evaluation.evidence.tally import load_gold_records
-from tamis.service.evaluation.thin.candidates import Candidate
-from tamis.service.evaluation.thin.figures import thin_figures, verdict
-from tamis.service.evaluation.thin.panel import ThinPanel
+from tamis_lab.bench.attention.depth import tally_cuts
+from tamis_lab.bench.evidence.run import language_of
+from tamis_lab.bench.evidence.tally import load_gold_records
+from tamis_lab.bench.thin.candidates import Candidate
+from tamis_lab.bench.thin.figures import thin_figures, verdict
+from tamis_lab.bench.thin.panel import ThinPanel
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress
+from tamis_lab.datasets.records import passages_of
+from tamis_lab.methods.kv_thinning.contract import SPANS, by_key_head, ragged_plan
+from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
+from tamis_lab.methods.kv_thinning.thinning import thin_layers
 
 BANK_QUESTIONS = 8
 CALIBRATION_PASSAGES = 2

@@ -22,8 +22,8 @@ from tamis.compressors.tools.types import Omission
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.tools.records import LabelledOutput
-from tamis.service.evaluation.tools.validity import IsMarker
+from tamis_lab.bench.tools.records import LabelledOutput
+from tamis_lab.bench.tools.validity import IsMarker
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.tools.tally import ToolRow
+from tamis_lab.bench.tools.tally import ToolRow
+from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 
 Interval = dict[str, float]
 

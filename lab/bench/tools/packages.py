@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.peers.process import PeerProcess
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER, Peer, PeerFailed, PeerRegistry
-from tamis.service.evaluation.tools.compressors import Shortened
-from tamis.service.evaluation.tools.records import LabelledOutput
+from tamis_lab.bench.peers.process import PeerProcess
+from tamis_lab.bench.peers.registry import PEERS_FOLDER, Peer, PeerFailed, PeerRegistry
+from tamis_lab.bench.tools.compressors import Shortened
+from tamis_lab.bench.tools.records import LabelledOutput
 
 TOOL_PEERS_FOLDER = PEERS_FOLDER / "tools"
 TIMEOUT_S = 120.0

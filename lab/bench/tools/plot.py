@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis_lab.bench.evidence.plot import figure_class
 
 # Okabe & Ito's palette; the first is the reference
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -18,7 +18,7 @@ from typing import Any
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import take_evenly
+from tamis_lab.datasets.records import take_evenly
 
 OUTPUTS_FOLDER = Path(__file__).parent / "outputs"
 """The outputs that come with tamis."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tamis.compressors import registry
 from tamis.compressors.method import Scorer, check_scores
-from tamis.service.evaluation.evidence.panel import parse_method_spec
+from tamis_lab.bench.evidence.panel import parse_method_spec
 
 
 def build_scorer(spec: str, proxy: str) -> Scorer:

@@ -11,9 +11,9 @@ from typing import Any
 
 from tamis.compressors.rules import Budget
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.tools.compressors import OutputCompressor, Shortened
-from tamis.service.evaluation.tools.records import LabelledOutput
-from tamis.service.evaluation.tools.validity import count_reworded, count_violations, lost_labels
+from tamis_lab.bench.tools.compressors import OutputCompressor, Shortened
+from tamis_lab.bench.tools.records import LabelledOutput
+from tamis_lab.bench.tools.validity import count_reworded, count_violations, lost_labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from tamis.service.evaluation.tools.records import LabelledOutput, Rule, Span
+from tamis_lab.bench.tools.records import LabelledOutput, Rule, Span
 
 IsMarker = Callable[[str], bool]
 """Whether a line, or a string of a JSON text, stands for what was left out."""

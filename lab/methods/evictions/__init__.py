@@ -1,4 +1,4 @@
-"""One file an eviction policy, by the file's name: see `kv_cache/eviction.py`.
+"""One file an eviction policy, by the file's name; the folder is the registry.
 
-May import `kv_cache/eviction.py` alone.
+May import `tamis` and `methods.kv_thinning`.
 """

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tamis.probes.kv_cache.eviction import (
+from tamis_lab.methods.kv_thinning.contract import (
     EvictionClass,
     EvictionInfo,
     EvictionPlan,

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-from tamis.probes.kv_cache.eviction import (
+from tamis_lab.methods.kv_thinning.contract import (
     EvictionClass,
     EvictionInfo,
     EvictionPlan,

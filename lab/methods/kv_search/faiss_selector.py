@@ -7,8 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.selector import geometric_steps
 from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import geometric_steps
 
 
 class FaissSelector:

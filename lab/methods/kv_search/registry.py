@@ -8,18 +8,18 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.probes.folder_registry import FolderRegistry
-from tamis.retrieval.kv.selector import KeySelector, SelectorClass, SelectorInfo
-from tamis.retrieval.kv.shared_selector import (
+from tamis.retrieval.kv.types import check_vectors
+from tamis_lab.methods.kv_search.contract import KeySelector, SelectorClass, SelectorInfo
+from tamis_lab.methods.kv_search.shared_selector import (
     PerHead,
     Setting,
     SharedSelector,
     SharedSelectorClass,
     check_heads,
 )
-from tamis.retrieval.kv.types import check_vectors
 
 SELECTORS: FolderRegistry[Any, SelectorInfo] = FolderRegistry(
-    "selector", "retrieval/kv/selectors", SelectorInfo
+    "selector", "tamis_lab/methods/selectors", SelectorInfo
 )
 """Of `SelectorClass` or, where `info.needs` is not empty, of `SharedSelectorClass`."""
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.attention.recorder import KVLayer
-from tamis.probes.kv_cache.eviction import KeptPassage, Needs
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
-from tamis.probes.model.sequence_rows import sequence_rows
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
+from tamis_lab.methods.kv_thinning.contract import KeptPassage, Needs
+from tamis_lab.methods.kv_thinning.sequence_rows import sequence_rows
 
 REPEAT = "\nRepeat the previous context exactly.\n"
 _KEPT_PASSAGES = 64

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tamis.probes.folder_registry import FolderRegistry
-from tamis.probes.kv_cache.eviction import EvictionClass, EvictionInfo
+from tamis_lab.methods.kv_thinning.contract import EvictionClass, EvictionInfo
 
 EVICTIONS: FolderRegistry[EvictionClass, EvictionInfo] = FolderRegistry(
-    "eviction", "probes/kv_cache/evictions", EvictionInfo
+    "eviction", "tamis_lab/methods/evictions", EvictionInfo
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
-from tamis.probes.kv_cache.eviction import EvictionPlan
+from tamis_lab.methods.kv_thinning.contract import EvictionPlan
 
 
 def thin_layers(

@@ -18,8 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import (
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import (
     BLOCK,
     PatternInfo,
     PromptShape,

@@ -20,9 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.patterns.shared import SharedLayers
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import PatternInfo, PromptShape
+from tamis_lab.methods.patterns.shared import SharedLayers
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape
 
 
 class Echo(contract.Pattern):

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.rows import normalise_rows
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import PatternInfo, PromptShape
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape
 
 LARGEST = 5
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import PatternInfo, PromptShape
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape
 
 
 class SharedLayers(contract.Sight):

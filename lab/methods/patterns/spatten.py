@@ -19,8 +19,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import PatternInfo, PromptShape
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape
 
 DEPTH = 0.4
 """The share of the layers that all tokens pass."""

@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.patterns.streaming import StaticBlocks
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import PatternInfo, PromptShape, block_density
+from tamis_lab.methods.patterns.streaming import StaticBlocks
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape, block_density
 
 
 class Star(contract.Pattern):

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import PatternInfo, PromptShape, widest_window
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape, widest_window
 
 
 class StaticBlocks(contract.Sight):

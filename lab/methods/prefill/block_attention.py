@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import blocked
-from tamis.probes.prefill.contract import BLOCK, causal_blocks, count_blocks
+from tamis_lab.methods.prefill.contract import BLOCK, causal_blocks, count_blocks
 
 
 @dataclass(slots=True)

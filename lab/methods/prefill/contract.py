@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.prefill.info import PatternInfo as PatternInfo
+from tamis_lab.methods.prefill.info import PatternInfo as PatternInfo
 
 BLOCK = 64
 """Tokens in a block."""
@@ -117,7 +117,7 @@ class Pattern:
         if self.info.needs_similarity and similarity is None:
             raise BadInput(
                 f"{type(self).__name__} chooses layers by their similarity; measure it first "
-                "(tamis bench prefill does)"
+                "(tamis lab bench prefill does)"
             )
         self.share, self.similarity = share, similarity
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.ops import Rotation
-from tamis.probes.prefill import block_attention
-from tamis.probes.prefill.block_attention import BlockWeights
-from tamis.probes.prefill.contract import (
+from tamis_lab.methods.prefill import block_attention
+from tamis_lab.methods.prefill.block_attention import BlockWeights
+from tamis_lab.methods.prefill.contract import (
     BLOCK,
     PromptShape,
     Sight,

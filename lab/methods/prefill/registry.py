@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tamis.probes.folder_registry import FolderRegistry
-from tamis.probes.prefill.info import PatternInfo
+from tamis_lab.methods.prefill.info import PatternInfo
 
 if TYPE_CHECKING:
-    from tamis.probes.prefill.contract import Pattern
+    from tamis_lab.methods.prefill.contract import Pattern
 
 PATTERNS: FolderRegistry[type[Pattern], PatternInfo] = FolderRegistry(
-    "pattern", "probes/patterns", PatternInfo
+    "pattern", "tamis_lab/methods/patterns", PatternInfo
 )

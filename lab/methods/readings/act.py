@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamis.probes.attention.row_sums import ColumnSum
 from tamis.probes.errors import BadInput
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
 )
+from tamis_lab.methods.window_attention.row_sums import ColumnSum
 
 ALPHA, BETA = 0.1, 0.4
 MIN_ROWS = 8

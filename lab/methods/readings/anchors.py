@@ -21,11 +21,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import BandSum, SpanSum
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     TokenSpan,
     VisitorFactories,
@@ -33,6 +32,7 @@ from tamis.probes.window_attention.contract import (
     WindowShape,
     mean_tokens,
 )
+from tamis_lab.methods.window_attention.row_sums import BandSum, SpanSum
 
 LOW, HIGH, MOST = 10, 50, 10
 HEAD_SHARE = 0.3

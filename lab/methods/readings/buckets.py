@@ -23,8 +23,8 @@ from tamis.probes.attention.rope import remove_rotation, rotate
 from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     TINY,
     ReadingInfo,
     TokenSpan,

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.rows import normalise_rows
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     TINY,
     ReadingInfo,
     TokenSpan,
@@ -32,6 +31,7 @@ from tamis.probes.window_attention.contract import (
     WindowAttention,
     WindowShape,
 )
+from tamis_lab.methods.window_attention.row_sums import LayerSums
 
 UNIT_CAPACITY = 1 << 20
 

@@ -24,17 +24,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tamis.probes.attention.rope import rotate
-from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.rows import softmax_rows
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
 )
+from tamis_lab.methods.window_attention.row_sums import LayerSums
 
 STRENGTH = 1.0
 

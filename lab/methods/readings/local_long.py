@@ -22,11 +22,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     TokenSpan,
     VisitorFactories,
@@ -34,6 +33,7 @@ from tamis.probes.window_attention.contract import (
     WindowShape,
     logs_for_every_unit,
 )
+from tamis_lab.methods.window_attention.row_sums import LayerSums
 
 SINKS, WINDOW = 4, 128
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import ReadingInfo, WindowAttention
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import ReadingInfo, WindowAttention
 
 
 class Raw(contract.Reading):

@@ -9,7 +9,7 @@ Source: What Does BERT Look At? (Clark et al. 2019, arXiv 1906.04341, §3): aver
 Departures: rows are those of the trunk but the first, which has one place to look; a causal model
 has no next token; separators are all tokens without a letter or digit, where BERT has [SEP]. A
 window's units share the figures, so a probe on them alone tells no unit from another; their probe
-of dependencies is not built. `tamis heads roles` prints the profile.
+of dependencies is not built. `tamis lab heads roles` prints the profile.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     TokenSpan,
     VisitorFactories,
@@ -32,6 +31,7 @@ from tamis.probes.window_attention.contract import (
     WindowShape,
     logs_for_every_unit,
 )
+from tamis_lab.methods.window_attention.row_sums import LayerSums
 
 ROLES = ("separator", "first", "previous", "own", "same", "entropy")
 

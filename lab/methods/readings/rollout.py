@@ -18,10 +18,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import PathSum
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     TokenSpan,
     VisitorFactories,
@@ -29,6 +28,7 @@ from tamis.probes.window_attention.contract import (
     WindowShape,
     mean_tokens,
 )
+from tamis_lab.methods.window_attention.row_sums import PathSum
 
 DEPTHS = 4
 

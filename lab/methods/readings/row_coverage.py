@@ -23,8 +23,8 @@ from torch import Tensor
 
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.signal import pool_tokens
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     TINY,
     AskedRows,
     ReadingInfo,

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from tamis.probes.probing.heads import Head
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     TokenSpan,
     WindowAttention,

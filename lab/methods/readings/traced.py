@@ -19,14 +19,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import PathSum
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
 )
+from tamis_lab.methods.window_attention.row_sums import PathSum
 
 
 class Traced(contract.Reading):

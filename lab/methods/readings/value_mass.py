@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import ValueNorm, output_grams
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
     ReadingInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
 )
+from tamis_lab.methods.window_attention.row_sums import ValueNorm, output_grams
 
 
 class ValueMass(contract.Reading):

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
-from tamis.probes.window_attention import contract
-from tamis.probes.window_attention.contract import ReadingInfo, WindowAttention, WindowShape
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import ReadingInfo, WindowAttention, WindowShape
 
 FORMS = ("pass", "reading")
 

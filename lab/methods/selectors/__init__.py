@@ -1,4 +1,4 @@
-"""Key selectors, one per file, compared by `tamis bench selectors`; the folder is the registry.
+"""Key selectors, one per file, compared by `tamis lab bench selectors`; the folder is the registry.
 
-May import `probes` and `retrieval.kv`.
+May import `tamis` and `methods.kv_search`.
 """

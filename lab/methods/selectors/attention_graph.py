@@ -7,8 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis.retrieval.kv.attention_graph import AttentionGraphIndex
-from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo, geometric_steps
 from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo, geometric_steps
 
 
 class AttentionGraph:

@@ -7,8 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo
 from tamis.retrieval.kv.types import KeyHits, check_effort
+from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo
 
 
 class Exact:

@@ -17,14 +17,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
     best_hits,
     block_members,
     prepare_queries,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 BLOCK = 2
 

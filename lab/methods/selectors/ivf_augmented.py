@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.faiss_selector import FaissSelector
-from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo
+from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo
+from tamis_lab.methods.kv_search.faiss_selector import FaissSelector
 
 
 class IvfAugmented(FaissSelector):

@@ -15,14 +15,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
     best_hits,
     geometric_steps,
     prepare_queries,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 SHARE = 0.25
 

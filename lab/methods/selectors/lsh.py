@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from tamis.retrieval.kv.query_metric import query_metric
-from tamis.retrieval.kv.selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
     best_hits,
     geometric_steps,
     prepare_queries,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 PROJECTIONS, SEED = 7, 0
 

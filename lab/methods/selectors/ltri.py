@@ -22,14 +22,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import SelectorInfo, drop_columns_of_none, geometric_steps
-from tamis.retrieval.kv.shared_selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import SelectorInfo, drop_columns_of_none, geometric_steps
+from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
     SharedSelectorClass,
     best_hits_of_heads,
     prepare_heads,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 PIECE, LONGEST = 512, 64
 

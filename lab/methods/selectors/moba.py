@@ -15,7 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
     best_hits,
@@ -23,7 +24,6 @@ from tamis.retrieval.kv.selector import (
     geometric_steps,
     prepare_queries,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 BLOCK = 64
 

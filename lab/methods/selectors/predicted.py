@@ -19,15 +19,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tamis.retrieval.kv.selector import SelectorInfo, block_members, geometric_steps
-from tamis.retrieval.kv.shared_selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import SelectorInfo, block_members, geometric_steps
+from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
     SharedSelectorClass,
     best_hits_of_heads,
     prepare_heads,
     question_rows,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 BLOCK, HISTORY, STRIDE = 16, 8, 8
 ALWAYS = 64 // BLOCK

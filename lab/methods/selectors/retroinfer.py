@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tamis.retrieval.kv.selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
     best_hits,
@@ -26,7 +27,6 @@ from tamis.retrieval.kv.selector import (
     geometric_steps,
     prepare_queries,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 SEGMENT, CLUSTER, ROUNDS = 8192, 16, 10
 

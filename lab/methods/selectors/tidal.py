@@ -14,14 +14,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import SelectorInfo, geometric_steps
-from tamis.retrieval.kv.shared_selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import SelectorInfo, geometric_steps
+from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
     SharedSelectorClass,
     best_hits_of_heads,
     prepare_heads,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 CHOOSING = (2, 9)
 

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from tamis.retrieval.kv.selector import SelectorInfo, geometric_steps
-from tamis.retrieval.kv.shared_selector import (
+from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.contract import SelectorInfo, geometric_steps
+from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
     SharedSelectorClass,
     best_hits_of_heads,
     prepare_heads,
     question_rows,
 )
-from tamis.retrieval.kv.types import KeyHits
 
 SAME = 0.9
 

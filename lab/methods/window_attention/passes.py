@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import BranchRows
 from tamis.probes.attention.visitor import PassEdit
-from tamis.probes.model.visited_pass import visit_window
 from tamis.probes.prompt import Layout, PassageTokens
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention.contract import (
     AskedRows,
     Reading,
     WindowAttention,
     WindowShape,
 )
+from tamis_lab.methods.window_attention.row_sums import BranchRows
+from tamis_lab.methods.window_attention.visited_pass import visit_window
 
 EMPTY_QUESTION = "N/A"
 

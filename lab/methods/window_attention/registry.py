@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.folder_registry import FolderRegistry
-from tamis.probes.window_attention.info import ReadingInfo
+from tamis_lab.methods.window_attention.info import ReadingInfo
 
 if TYPE_CHECKING:
-    from tamis.probes.window_attention.contract import Reading
+    from tamis_lab.methods.window_attention.contract import Reading
 
 READINGS: FolderRegistry[type[Reading], ReadingInfo] = FolderRegistry(
-    "reading", "probes/readings", ReadingInfo
+    "reading", "tamis_lab/methods/readings", ReadingInfo
 )
 
 

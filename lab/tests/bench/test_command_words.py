@@ -7,9 +7,10 @@ import gzip
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.bench_options import read_prose
-from tamis.service.cli.options.target_files import check_probe_target, check_targets
-from tamis.service.cli.probe.rank import parse_weights
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import read_prose
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.train.commands.rank import parse_weights
 from tests.service.cli.cli_kit import tamis
 
 
@@ -34,7 +35,7 @@ from tests.service.cli.cli_kit import tamis
     ],
 )
 def test_a_target_that_cannot_be_written_is_refused_before_anything_is_read(words):
-    done = tamis("bench", *words)
+    done = tamis("lab", "bench", *words)
     assert done.exit_code == 2, done.output
     assert f"{words[-1]} cannot be written: there is no folder no" in done.stderr
 

@@ -9,17 +9,17 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from lab.tests.bench.records import read
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.bench.app import app
-from tamis.service.datasets.records import load_records
-from tamis.service.evaluation.evidence.panel import build_panel
-from tamis.service.evaluation.evidence.tally import (
+from tamis_lab.bench.commands.app import app
+from tamis_lab.bench.evidence.panel import build_panel
+from tamis_lab.bench.evidence.tally import (
     evidence_figures,
     kept_gold_flags,
     load_gold_records,
     tally_evidence,
 )
-from tests.service.evaluation.records import read
+from tamis_lab.datasets.records import load_records
 
 pytestmark = pytest.mark.data
 

@@ -9,17 +9,17 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.reading_store import StoreKey
-from tamis.service.datasets.signal_readings import SignalReadings, TimedSignal
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import StoreKey
+from tamis_lab.datasets.signal_readings import SignalReadings, TimedSignal
 from tests.laws.methods import make_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
+from tests.scripted import ScriptedReader
 
 KEY = StoreKey("features", "tiny", "r1")
 PASSAGES = [Passage("Ann lives in Rome. Bob left."), Passage("Rome is old.", title="Rome")]

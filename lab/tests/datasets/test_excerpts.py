@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.service.datasets.excerpts import (
+from tamis_lab.datasets.excerpts import (
     MAX_SENTENCES,
     excerpt_with_answer,
     excerpt_without_answer,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.heading_records import heading_records, load_pages
-from tamis.service.datasets.record_checks import check_labels
-from tamis.service.datasets.records import gold_spans
+from tamis_lab.datasets.heading_records import heading_records, load_pages
+from tamis_lab.datasets.record_checks import check_labels
+from tamis_lab.datasets.records import gold_spans
 
 PAGE = """<html><head><title>Keys</title><style>p {{}}</style></head><body>
 <nav><a href="/">Home</a></nav>

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
-from tamis.service.datasets import reading_store
-from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets import reading_store
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tests.scripted import ScriptedReader
 
 KEY = StoreKey("features", "tiny", "r1", "float32", "chatml", "20 layers")
 TENSORS = {
@@ -223,7 +223,7 @@ def test_the_key_of_a_reader_has_model_revision_precision_and_template():
     card = reader.card
     template = reader.layout.template.name
     assert (key.model, key.revision, key.template) == (card.name, card.revision, template)
-    assert (key.kind, key.options, key.version) == ("heads", "4 layers", 3)
+    assert (key.kind, key.options, key.version) == ("lab", "heads", "4 layers", 3)
 
 
 def test_the_key_of_a_reader_that_keeps_passages_is_that_of_its_proxy():

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from lab.tests.bench.records import doc, record, write
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import is_covered, load_records, record_id
-from tests.service.evaluation.records import doc, record, write
+from tamis_lab.datasets.records import is_covered, load_records, record_id
 
 
 def one(**changes):

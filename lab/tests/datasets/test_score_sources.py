@@ -12,9 +12,9 @@ from tamis.compressors.types import Scores
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.datasets.case_readings import CaseReadings
-from tamis.service.datasets.reading_store import StoreKey
-from tamis.service.datasets.score_sources import (
+from tamis_lab.datasets.case_readings import CaseReadings
+from tamis_lab.datasets.reading_store import StoreKey
+from tamis_lab.datasets.score_sources import (
     EmbeddingSource,
     SourceScorer,
     StoredSource,

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.statistics import paired_bootstrap
+from tamis_lab.datasets.statistics import paired_bootstrap
 
 
 def test_the_difference_is_of_the_two_ratios_over_all_records():

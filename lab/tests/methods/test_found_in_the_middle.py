@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS, AttentionSorting
-from tamis.compressors.methods.found_in_the_middle import DUMMY, EMPTY_QUERY, FoundInTheMiddle
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.registry import build_method
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
+from tamis_lab.methods.attention_sorting import WINDOW_TOKENS, AttentionSorting
+from tamis_lab.methods.found_in_the_middle import DUMMY, FoundInTheMiddle
 from tests.probes import tiny
+from tests.scripted import ScriptedReader
 
 QUESTION = "Where do the geese fly?"
 TEXTS = ["A goose, white.", "Geese go south.", "Snow lies here."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.probing.position_bias import PositionProfile, bias_ratio, biased_layer
+from tamis_lab.methods.position_bias import PositionProfile, bias_ratio, biased_layer
 
 FLAT, DEEP = (0.25, 0.25, 0.25, 0.25), (0.4, 0.1, 0.1, 0.4)
 
@@ -42,5 +42,5 @@ def test_a_profile_is_read_back_as_it_was_written(tmp_path):
 
 def test_the_default_proxys_profile_ships_and_others_are_an_error_with_the_command():
     assert len(PositionProfile.load_shipped("smollm2-135m").shares) == 10
-    with pytest.raises(BadInput, match="tamis heads basin --proxy nobody"):
+    with pytest.raises(BadInput, match="tamis lab heads basin --proxy nobody"):
         PositionProfile.load_shipped("nobody")

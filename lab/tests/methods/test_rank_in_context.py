@@ -7,27 +7,27 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tamis.compressors.methods.corehead import CoReHead
-from tamis.compressors.methods.icr import ICR
-from tamis.compressors.methods.qrhead import QRHead
-from tamis.compressors.reading.in_context import (
-    EMPTY_QUERY,
-    PromptForm,
-    document_batches,
-    read_questions,
-)
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.probing.head_scores import masked_sum
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES, Layout, Prompt
-from tamis.probes.scripted import byte_tokenizer
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
+from tamis_lab.methods.corehead import CoReHead
+from tamis_lab.methods.head_scores import masked_sum
+from tamis_lab.methods.icr import ICR
+from tamis_lab.methods.in_context import (
+    PromptForm,
+    document_batches,
+    read_questions,
+)
+from tamis_lab.methods.qrhead import QRHead
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import byte_tokenizer
 
 LAYERS, HEADS = 2, 2
 

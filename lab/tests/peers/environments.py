@@ -1,7 +1,7 @@
 """The environments that peers run in, each with pinned versions of its own.
 
-    python -m tests.peers.environments            # all of them: `make peers` runs this first
-    python -m tests.peers.environments NAME ...   # some
+    python -m lab.tests.peers.environments            # all of them: `make peers` runs this first
+    python -m lab.tests.peers.environments NAME ...   # some
 
 An environment is a file NAME.txt in this folder, requirements for pip. It is made in
 .venv/peers/NAME, and again when its file has changed. Packages that it does not pin, above all

@@ -6,13 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+from lab.tests.bench.records import people
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.result_file import ResultFile
-from tamis.service.evaluation.peers.cases import load_peer_cases
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis.service.evaluation.peers.run import PeerRunSettings
+from tamis_lab.bench.peers.cases import load_peer_cases
+from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers.run import PeerRunSettings
+from tamis_lab.datasets.result_file import ResultFile
 from tests.service.cli.cli_kit import word_tokenizer
-from tests.service.evaluation.records import people
 
 FAULTY_ADAPTER = """
 import os, sys, time

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.tests.bench.records import doc
+from lab.tests.peers.kit import counter, people_cases, people_folder
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.peers.cases import interleave_sets, load_peer_cases
-from tamis.service.evaluation.peers.text_evidence import (
+from tamis_lab.bench.peers.cases import interleave_sets, load_peer_cases
+from tamis_lab.bench.peers.text_evidence import (
     common_subsequence_length,
     find_evidence,
     share_found,
     words_of,
 )
-from tests.peers.kit import counter, people_cases, people_folder
-from tests.service.evaluation.records import doc
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 

@@ -1,4 +1,4 @@
-"""The command `tamis bench peers`: table, JSON, plot, resumption, and what it refuses."""
+"""The command `tamis lab bench peers`: table, JSON, plot, resumption, and what it refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.peers.kit import people_folder, tokenizer_folder
+from lab.tests.peers.kit import people_folder, tokenizer_folder
 from tests.service.cli.cli_kit import tamis
 
 
@@ -15,6 +15,7 @@ def options(tmp_path):
     """Options with which no model is needed."""
     return (
         *(
+            "lab",
             "bench",
             "peers",
             "--data",
@@ -106,7 +107,7 @@ def test_bm25_keeps_more_evidence_than_truncation_on_real_cases(
     tmp_path, data_folder, proxy_folder
 ):
     done = tamis(
-        *("bench", "peers", "--peers", "truncation,bm25", "--sets", "hotpotqa@4500"),
+        *("lab", "bench", "peers", "--peers", "truncation,bm25", "--sets", "hotpotqa@4500"),
         *("--cases", 3, "--data", data_folder / "dev", "--threads", 1),
         *("--out", tmp_path / "rows.jsonl", "--json"),
     )

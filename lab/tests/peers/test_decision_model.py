@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from lab.tests.peers.kit import people_folder, result_file
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.peers.cases import load_peer_cases
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis.service.evaluation.peers.run import PeerRunSettings, run_peers
+from tamis_lab.bench.peers.cases import load_peer_cases
+from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers.run import PeerRunSettings, run_peers
 from tests.compressors.methods.decision_kit import decision_server
-from tests.peers.kit import people_folder, result_file
 
 
 @pytest.mark.model

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.service.evaluation.peers.figures import (
+from lab.tests.peers.kit import people_cases
+from tamis_lab.bench.peers.figures import (
     complete_cases,
     frontier,
     peer_figures,
     ratio_of_medians,
 )
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis.service.evaluation.peers.run import row_key
-from tests.peers.kit import people_cases
+from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers.run import row_key
 
 
 def row(case, peer, ms, evidence, **more):

@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
+from lab.tests.peers.kit import people_folder, result_file
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.peers.cases import load_peer_cases
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis.service.evaluation.peers.run import PeerRunSettings, run_peers
-from tests.peers.kit import people_folder, result_file
+from tamis_lab.bench.peers.cases import load_peer_cases
+from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers.run import PeerRunSettings, run_peers
 
 pytestmark = pytest.mark.model
 TINY = """

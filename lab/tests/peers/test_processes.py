@@ -6,12 +6,7 @@ import json
 
 import pytest
 
-from tamis import compress
-from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.peers.cases import load_peer_cases
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerFailed, PeerRegistry
-from tamis.service.evaluation.peers.run import PeerRunSettings, row_key, run_peers
-from tests.peers.kit import (
+from lab.tests.peers.kit import (
     counter,
     faulty_registry,
     people_cases,
@@ -19,6 +14,11 @@ from tests.peers.kit import (
     result_file,
     run_settings,
 )
+from tamis import compress
+from tamis.probes.tokens import TextTokenizer
+from tamis_lab.bench.peers.cases import load_peer_cases
+from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerFailed, PeerRegistry
+from tamis_lab.bench.peers.run import PeerRunSettings, row_key, run_peers
 
 
 def rows_of(folder, registry, names, cases=None, timeout_s=60.0, **settings):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.bench.records import people
 from tamis.compressors import registry
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER
-from tests.service.evaluation.records import people
+from tamis_lab.bench.peers.registry import PEERS_FOLDER
 
 
 @pytest.mark.model

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.service.evaluation.tools.packages import (
+from tamis_lab.bench.tools.packages import (
     TOOL_PEERS_FOLDER,
     installed_packages,
     package_compressor,
 )
-from tamis.service.evaluation.tools.records import OUTPUTS_FOLDER, find_kinds, load_outputs
+from tamis_lab.bench.tools.records import OUTPUTS_FOLDER, find_kinds, load_outputs
 
 LOGS = load_outputs(find_kinds(OUTPUTS_FOLDER)["applogs"], "applogs")
 

@@ -1,8 +1,8 @@
-"""Makes the labelled outputs of `tamis bench tools` with real tools.
+"""Makes the labelled outputs of `tamis lab bench tools` with real tools.
 
-    python -m tests.tool_outputs            # every kind
-    python -m tests.tool_outputs git npm    # some
-    python -m tests.tool_outputs --try git  # made and checked, not written
+    python -m lab.tests.tool_outputs            # every kind
+    python -m lab.tests.tool_outputs git npm    # some
+    python -m lab.tests.tool_outputs --try git  # made and checked, not written
 
 A kind is a file of kinds/. It names its programs in TOOLS, each with the command that prints its
 version, and its `make` fills a workshop. Python tools are those of python-tools.txt, in an
@@ -27,11 +27,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lab.tests.tool_outputs.kit import Workshop
 from tests.environments import ROOT, Environments
-from tests.tool_outputs.kit import Workshop
 
 HERE = Path(__file__).parent
-DATA = ROOT / "service/evaluation/tools/outputs"
+DATA = ROOT / "lab/bench/tools/outputs"
 JAVASCRIPT = ("typescript@5.9.3", "eslint@9.39.1", "@eslint/js@9.39.1")
 SEED = 24
 
@@ -55,7 +55,7 @@ def tool_folders() -> list[Path]:
 
 def make_kind(kind: str, bins: list[Path], root: Path) -> tuple[list[dict[str, Any]], Any]:
     """The outputs of a kind, and the versions of its tools."""
-    module = importlib.import_module(f"tests.tool_outputs.kinds.{kind}")
+    module = importlib.import_module(f"lab.tests.tool_outputs.kinds.{kind}")
     shop = Workshop(kind, root, bins, SEED)
     module.make(shop)
     versions = {

@@ -1,4 +1,4 @@
-"""Fitting the codec of a model, for `tamis cache fit`: samples of keys and values, and the fit.
+"""Fitting the codec of a model, for `tamis lab fit-codec`: samples of keys and values, and the fit.
 
-Imports `service/datasets`, `compressors` and `probes`.
+Imports `tamis` and `datasets`.
 """

@@ -17,7 +17,7 @@ from tamis.probes.attention.coded_layer import RUN
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.codec import CodecCard, KVCodec, analysis_of, codec_of
-from tamis.service.training.codec.samples import KVSamples
+from tamis_lab.train.codec.samples import KVSamples
 
 NORMAL_ERROR = (1.0, 0.3634, 0.1188, 0.03744, 0.01154, 0.00349, 0.00104)
 """Squared error of the best uniform codes of a standard normal component, by bits (Max, 1960)."""

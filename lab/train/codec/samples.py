@@ -22,8 +22,8 @@ from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.service.datasets.record_files import RecordFile, ReportProgress
-from tamis.service.datasets.records import load_records, passages_of
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress
+from tamis_lab.datasets.records import load_records, passages_of
 
 TOKENS_PER_PASSAGE = 120
 PLACES_PER_PASSAGE = 4

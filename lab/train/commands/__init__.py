@@ -1,5 +1,4 @@
-"""The commands of `tamis probe` and `tamis heads`, and how their results are drawn.
+"""The commands of `tamis lab` that fit, and how their results are drawn.
 
-Imports `cli.display` and `cli.options`, and `training`, `evaluation`, `datasets`, `compressors` and
-`probes`; training and heavy packages only inside functions.
+Imports `tamis`, `options`, `bench` and `train`; fits and heavy packages only inside functions.
 """

@@ -1,11 +1,11 @@
-"""`tamis probe`: the commands that fit, judge and show probes, and train adapters."""
+"""`tamis lab probe`: the commands that fit, judge and show probes, and train adapters."""
 
 from __future__ import annotations
 
 import typer
 
-from tamis.service.cli.options.bench_options import RECORDS
-from tamis.service.cli.probe import evaluate, fit, gate, headings, lists, lora, rank, train
+from tamis_lab.options.bench_options import RECORDS
+from tamis_lab.train.commands import evaluate, fit, gate, headings, lists, lora, rank, train
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",

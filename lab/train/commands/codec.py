@@ -1,4 +1,4 @@
-"""`tamis cache fit`: fits how a model's passages are kept in few bits."""
+"""`tamis lab fit-codec`: fits how a model's passages are kept in few bits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.console import Console
 
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP
-from tamis.service.cli.options.probe_options import Data, ProxyName, parse_record_file
-from tamis.service.cli.options.target_files import check_probe_target
+from tamis_lab.options.bench_options import SHARP
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.probe_options import Data, ProxyName, parse_record_file
 
 EPILOG = """
 **Examples**
 
-`tamis cache fit --data hotpotqa.jsonl.gz:20 --data manuals.jsonl.gz:20 --proxy NAME
+`tamis lab fit-codec --data hotpotqa.jsonl.gz:20 --data manuals.jsonl.gz:20 --proxy NAME
 --out NAME.safetensors`, then `PassageCache(storage="thin", codec="NAME.safetensors")`
 
-Records are of the kind that `tamis probe train` takes; their answers are not used. Some hundred
+Records are of the kind that `tamis lab probe train` takes; their answers are not used. Some hundred
 passages of many kinds are enough. The default proxy has a codec already.
 """
 
@@ -39,9 +39,9 @@ def fit(
     """Fit a codec: passages of a model in some 2 bits a component, at little loss."""
     from tamis.compressors import registry
     from tamis.probes.hub import zoo
-    from tamis.service.datasets.record_files import describe_file, name_distinctly
-    from tamis.service.training.codec.fitting import check_bits, fit_codec
-    from tamis.service.training.codec.samples import read_samples, rotation_rates
+    from tamis_lab.datasets.record_files import describe_file, name_distinctly
+    from tamis_lab.train.codec.fitting import check_bits, fit_codec
+    from tamis_lab.train.codec.samples import read_samples, rotation_rates
 
     check_probe_target(out)
     check_bits(bits)

@@ -1,4 +1,4 @@
-"""`tamis probe eval`, `calibrate` and `show`: evaluates, calibrates and draws a fitted probe."""
+"""`probe eval`, `calibrate` and `show`: evaluates, calibrates and draws a fitted probe."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from rich.console import Console
 from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import (
+from tamis_lab.options.bench_options import SHARP
+from tamis_lab.options.output_files import check_images, check_probe_target
+from tamis_lab.options.probe_options import (
     Cache,
     Data,
     ProbeFile,
@@ -23,8 +24,7 @@ from tamis.service.cli.options.probe_options import (
     parse_record_file,
     readings_folder,
 )
-from tamis.service.cli.options.target_files import check_images, check_probe_target
-from tamis.service.cli.probe.probe_plots import (
+from tamis_lab.train.commands.probe_plots import (
     draw_coverage,
     draw_weight_map,
     head_weights,
@@ -49,8 +49,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge a probe on labelled questions it was not fitted on: evidence, calibration, coverage."""
-    from tamis.service.training.probe.coverage import reached_coverage
-    from tamis.service.training.probe.figures import probe_figures
+    from tamis_lab.train.probe.coverage import reached_coverage
+    from tamis_lab.train.probe.figures import probe_figures
 
     check_images(png)
     found, cases = _read_cases(probe, proxy, data, cache)
@@ -72,7 +72,7 @@ def calibrate(
     cache: Cache = None,
 ) -> None:
     """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
-    from tamis.service.training.probe.fitting import recalibrate
+    from tamis_lab.train.probe.fitting import recalibrate
 
     check_probe_target(out)
     found, cases = _read_cases(probe, proxy, data, cache)
@@ -109,10 +109,10 @@ def _read_cases(
     from tamis.compressors.methods.question_rows import QuestionRows
     from tamis.compressors.registry import load_proxy
     from tamis.probes.errors import BadInput
-    from tamis.service.datasets.cached_reader import cached_reader
-    from tamis.service.datasets.record_files import name_distinctly
-    from tamis.service.datasets.score_sources import installed_encoder_source
-    from tamis.service.training.probe.labelled_readings import RecordReader
+    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.record_files import name_distinctly
+    from tamis_lab.datasets.score_sources import installed_encoder_source
+    from tamis_lab.train.probe.labelled_readings import RecordReader
 
     found = named_or_shipped_probe(probe, "question_rows", proxy)
     method = QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found, gate=False)

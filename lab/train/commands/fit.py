@@ -1,4 +1,4 @@
-"""`tamis probe fit`: fits a probe on questions that nobody labelled."""
+"""`tamis lab probe fit`: fits a probe on questions that nobody labelled."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from rich.console import Console
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP
-from tamis.service.cli.options.probe_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import SHARP
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.probe_options import (
     Cache,
     ProxyName,
     parse_record_file,
     readings_folder,
 )
-from tamis.service.cli.options.target_files import check_probe_target, check_targets
-from tamis.service.cli.probe.probe_plots import print_figures
+from tamis_lab.train.commands.probe_plots import print_figures
 
 EPILOG = """
 **Examples**
 
-`tamis probe fit --unlabelled questions.jsonl:200 --proxy ./my-model --out my-probe.safetensors`
+`tamis lab probe fit --unlabelled questions.jsonl:200 --proxy ./my-model --out my-probe.safetensors`
 
 `tamis compress docs/ -q "Who?" --proxy ./my-model --probe my-probe.safetensors`
 
@@ -69,15 +70,15 @@ def fit(
     """Fit a probe without labels: on the sentences that the model's own answers depend on.
 
     The model answers each question, and again with sentences left out at random; those that its
-    answer needs become the labels. Then the probe is fitted as `tamis probe train` does. A question
-    takes the time of reading its text 36 times.
+    answer needs become the labels. Then the probe is fitted as `tamis lab probe train` does. A
+    question takes the time of reading its text 36 times.
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.linear import probe_files
-    from tamis.service.datasets.record_files import RecordFile
-    from tamis.service.datasets.score_sources import installed_encoder_source
-    from tamis.service.training.probe import own_answers
-    from tamis.service.training.probe.fitting import train_probe
+    from tamis_lab.datasets.record_files import RecordFile
+    from tamis_lab.datasets.score_sources import installed_encoder_source
+    from tamis_lab.train.probe import own_answers
+    from tamis_lab.train.probe.fitting import train_probe
 
     check_probe_target(out)
     if labels is None:

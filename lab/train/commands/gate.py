@@ -1,4 +1,4 @@
-"""`tamis probe gate`: fits what decides which windows are read to the end."""
+"""`tamis lab probe gate`: fits what decides which windows are read to the end."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, parse_sizes
-from tamis.service.cli.options.probe_options import (
+from tamis_lab.options.bench_options import SHARP, parse_sizes
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.probe_options import (
     Cache,
     Data,
     ProxyName,
     parse_record_file,
     readings_folder,
 )
-from tamis.service.cli.options.target_files import check_probe_target
 
 EPILOG = """
 **Examples**
 
-`tamis probe gate --data hotpotqa.jsonl.gz:40 --data fever.jsonl.gz:40 --documents 10,30
+`tamis lab probe gate --data hotpotqa.jsonl.gz:40 --data fever.jsonl.gz:40 --documents 10,30
 --stage units:4:3:10:.95 --stage units:20:3:10:1.4 --out gate.safetensors`
 
 `tamis compress docs/ -q "How are keys rotated?" --max-tokens 500 --gate gate.safetensors`
@@ -62,11 +62,11 @@ def gate(
     """Fit a gate, and show what its stages lose and save on domains that the fit has not seen."""
     from tamis.compressors import registry
     from tamis.probes.probing.linear import ProbeCard
-    from tamis.service.datasets.cached_reader import cached_reader
-    from tamis.service.datasets.record_files import describe_file, name_distinctly
-    from tamis.service.datasets.score_sources import installed_encoder_source
-    from tamis.service.training.probe.gate import fit_gate, gate_figures
-    from tamis.service.training.probe.labelled_readings import RecordReader
+    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.record_files import describe_file, name_distinctly
+    from tamis_lab.datasets.score_sources import installed_encoder_source
+    from tamis_lab.train.probe.gate import fit_gate, gate_figures
+    from tamis_lab.train.probe.labelled_readings import RecordReader
 
     stages = _parse_stages(stage)
     check_probe_target(out)

@@ -1,4 +1,4 @@
-"""Options that the commands of `tamis heads` share, and what their values stand for."""
+"""Options that the commands of `tamis lab heads` share, and what their values stand for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from tamis.probes.probing.heads import HEAD_SCORINGS
-from tamis.service.cli.options.probe_options import parse_record_file
-from tamis.service.training.heads.finder import FINDERS
+from tamis_lab.options.probe_options import parse_record_file
+from tamis_lab.train.heads.finder import FINDERS
 
 BY_CHOICES = (*HEAD_SCORINGS, *FINDERS.names())
 

@@ -12,13 +12,14 @@ from rich.table import Table
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, Seed
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_images, check_targets, write_whole
-from tamis.service.cli.probe.head_options import Data, Out, Png, ProxyName, record_files
+from tamis.service.cli.options.target_files import check_targets, write_whole
+from tamis_lab.options.bench_options import SHARP, Seed
+from tamis_lab.options.output_files import check_images
+from tamis_lab.train.commands.head_options import Data, Out, Png, ProxyName, record_files
 
 if TYPE_CHECKING:
-    from tamis.service.training.heads.causal import CausalCheck
+    from tamis_lab.train.heads.causal import CausalCheck
 
 
 @report_errors()
@@ -40,9 +41,9 @@ def position_bias(
     Without --data, the profile that ships is shown.
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.position_bias import PositionProfile, bias_ratio
-    from tamis.service.cli.probe.profile_plots import draw_position_bias, position_bias_text
-    from tamis.service.training.heads.position_bias import measure_position_bias
+    from tamis_lab.methods.position_bias import PositionProfile, bias_ratio
+    from tamis_lab.train.commands.profile_plots import draw_position_bias, position_bias_text
+    from tamis_lab.train.heads.position_bias import measure_position_bias
 
     check_targets(out)
     check_images(png)
@@ -85,8 +86,8 @@ def check(
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.heads import choose_profile
-    from tamis.service.datasets.record_files import answerable_records
-    from tamis.service.training.heads.causal import check_heads
+    from tamis_lab.datasets.record_files import answerable_records
+    from tamis_lab.train.heads.causal import check_heads
 
     found = choose_profile(profile or "auto", by, proxy)
     files = record_files(data, None, "check")
@@ -137,8 +138,8 @@ def roles(
     Averages over the documents of the records (What Does BERT Look At?, arXiv 1906.04341, §3).
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.readings.roles import ROLES
-    from tamis.service.training.heads.roles import measure_roles
+    from tamis_lab.methods.readings.roles import ROLES
+    from tamis_lab.train.heads.roles import measure_roles
 
     check_targets(out)
     files = record_files(data, None, "roles")
@@ -173,15 +174,15 @@ def focus(
 ) -> None:
     """Fit focus directions: added to the queries of the best heads, they move mass to the gold.
 
-    For `tamis bench readings --readings focus:directions=FILE` (Focus Directions, arXiv
+    For `tamis lab bench readings --readings focus:directions=FILE` (Focus Directions, arXiv
     2503.23306). Fit on questions that are not judged.
     """
     from safetensors.torch import save
 
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.heads import choose_profile
-    from tamis.service.datasets.record_files import answerable_records
-    from tamis.service.training.heads.focus import fit_directions
+    from tamis_lab.datasets.record_files import answerable_records
+    from tamis_lab.train.heads.focus import fit_directions
 
     check_targets(out)
     found = choose_profile(profile or "auto", "contrast", proxy)

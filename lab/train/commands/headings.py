@@ -1,4 +1,4 @@
-"""`tamis probe headings`: labelled questions from documentation, at no labelling cost."""
+"""`tamis lab probe headings`: labelled questions from documentation, at no labelling cost."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import typer
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import Seed
 from tamis.service.cli.options.target_files import check_targets, write_whole
+from tamis_lab.options.bench_options import Seed
 
 EPILOG = """
 **Examples**
 
-`tamis probe headings manual/ --out manual.jsonl --limit 200`
+`tamis lab probe headings manual/ --out manual.jsonl --limit 200`
 
-`tamis probe train --data manual.jsonl --data mine.jsonl --out mine.safetensors`
+`tamis lab probe train --data manual.jsonl --data mine.jsonl --out mine.safetensors`
 
 A heading is the question, the text below it the evidence; the heading is taken out of the
 document, and sections of other pages stand beside it. A third of the questions on longer sections
@@ -39,7 +39,7 @@ def headings(
     seed: Seed = 0,
 ) -> None:
     """Make labelled questions out of the headings of documentation."""
-    from tamis.service.datasets.heading_records import heading_records, load_pages
+    from tamis_lab.datasets.heading_records import heading_records, load_pages
 
     check_targets(out)
     pages = load_pages(folder)

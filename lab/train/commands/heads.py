@@ -1,4 +1,4 @@
-"""`tamis heads`: finds retrieval heads of a proxy, and measures its position bias."""
+"""`tamis lab heads`: finds retrieval heads of a proxy, and measures its position bias."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from tamis.probes.probing.heads import HEAD_SCORINGS
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ReadingsFolder, parse_options
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import named_or_shipped_probe
-from tamis.service.cli.options.target_files import check_images, check_targets
-from tamis.service.cli.probe import head_studies
-from tamis.service.cli.probe.head_options import (
+from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.options.bench_options import SHARP, ReadingsFolder, parse_options
+from tamis_lab.options.output_files import check_images
+from tamis_lab.options.probe_options import named_or_shipped_probe
+from tamis_lab.train.commands import head_studies
+from tamis_lab.train.commands.head_options import (
     Best,
     By,
     Data,
@@ -30,7 +31,7 @@ from tamis.service.cli.probe.head_options import (
     check_by,
     record_files,
 )
-from tamis.service.training.heads.finder import FINDERS
+from tamis_lab.train.heads.finder import FINDERS
 
 if TYPE_CHECKING:
     from tamis.probes.probing.heads import HeadProfile
@@ -38,17 +39,17 @@ if TYPE_CHECKING:
 EPILOG = """
 **Examples**
 
-`tamis heads show --by contrast` draws the heads that ship for the default proxy
+`tamis lab heads show --by contrast` draws the heads that ship for the default proxy
 
-`tamis heads find --by needle --data train.jsonl.gz:100 --out needle.json --png needle.png`
+`tamis lab heads find --by needle --data train.jsonl.gz:100 --out needle.json --png needle.png`
 
-`tamis heads find --by induction --option draws=2 --out induction.json` needs no data
+`tamis lab heads find --by induction --option draws=2 --out induction.json` needs no data
 
-`tamis heads check induction.json --data train.jsonl.gz:20` masks them, and random ones
+`tamis lab heads check induction.json --data train.jsonl.gz:20` masks them, and random ones
 
-`tamis heads overlap --k 16` says how far the ways to find heads agree
+`tamis lab heads overlap --k 16` says how far the ways to find heads agree
 
-`tamis heads basin --data multi.jsonl.gz:100 --out basin.json --png basin.png`
+`tamis lab heads basin --data multi.jsonl.gz:100 --out basin.json --png basin.png`
 """
 app = typer.Typer(
     help="Find, compare and inspect heads that attend to the evidence.",
@@ -114,8 +115,8 @@ def find(
 ) -> None:
     """Score every head of a proxy."""
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.head_scores import check_temperature
-    from tamis.service.training.heads import profiles as finding
+    from tamis_lab.methods.head_scores import check_temperature
+    from tamis_lab.train.heads import profiles as finding
 
     scoring = check_by(by)
     check_targets(out)
@@ -226,7 +227,7 @@ def _load_profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadPr
 
 
 def _print_profile(profile: HeadProfile, k: int) -> None:
-    from tamis.service.cli.probe.profile_plots import head_map_text
+    from tamis_lab.train.commands.profile_plots import head_map_text
 
     k = min(k, profile.layers * profile.heads)
     console = make_console()
@@ -245,7 +246,7 @@ def _print_profile(profile: HeadProfile, k: int) -> None:
 
 
 def _draw_profile(profile: HeadProfile, png: Path | None) -> None:
-    from tamis.service.cli.probe.profile_plots import draw_head_map
+    from tamis_lab.train.commands.profile_plots import draw_head_map
 
     if png:
         draw_head_map(profile, png)

@@ -1,4 +1,4 @@
-"""`tamis probe lists`: makes the queries for `tamis probe rank` from labelled records."""
+"""`tamis lab probe lists`: makes the queries for `tamis lab probe rank` from labelled records."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tamis.service.cli.options.target_files import write_whole
 EPILOG = """
 **Examples**
 
-`tamis probe lists claims.jsonl.gz --corpus corpus.jsonl.gz --cited --without test_queries.jsonl.gz
---out claims_lists.jsonl`
+`tamis lab probe lists claims.jsonl.gz --corpus corpus.jsonl.gz --cited --without
+test_queries.jsonl.gz --out claims_lists.jsonl`
 
-`tamis probe rank claims_lists.jsonl --corpus corpus.jsonl.gz --out rank.safetensors`
+`tamis lab probe rank claims_lists.jsonl --corpus corpus.jsonl.gz --out rank.safetensors`
 
 A document of a record is found in the corpus by its text. Give the queries that you will measure on
 as `--without`: records that ask one of them, or share a relevant document with one, are left out.
@@ -44,8 +44,8 @@ def lists(
 ) -> None:
     """Search a corpus by BM25 for every labelled question, and note what is relevant."""
     from tamis.service.cli.display.bars import file_bars
-    from tamis.service.datasets.records import load_records, read_jsonl
-    from tamis.service.training.probe.query_lists import HeldOutQueries, build_query_lists
+    from tamis_lab.datasets.records import load_records, read_jsonl
+    from tamis_lab.train.probe.query_lists import HeldOutQueries, build_query_lists
 
     rows = load_records(records)
     documents = [row for row in read_jsonl(corpus) if isinstance(row.get("text"), str)]

@@ -1,4 +1,4 @@
-"""`tamis probe lora`: trains low-rank adapters that sharpen the attention of a proxy."""
+"""`tamis lab probe lora`: trains low-rank adapters that sharpen the attention of a proxy."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.target_files import check_images
+from tamis_lab.options.output_files import check_images
 
 EPILOG = """
 **Examples**
 
-`tamis probe lora --data hotpotqa.jsonl.gz:220 --data squad2.jsonl.gz:520 --out sharp/` a file
+`tamis lab probe lora --data hotpotqa.jsonl.gz:220 --data squad2.jsonl.gz:520 --out sharp/` a file
 with fewer questions than asked for comes again, with other passages beside them
 
-`tamis probe lora --proxy ./my-model --data mine.jsonl --questions 500 --out sharp/ --png
+`tamis lab probe lora --proxy ./my-model --data mine.jsonl --questions 500 --out sharp/ --png
 curve.png` the same command goes on where it was stopped
 
-`tamis probe lora --proxy ./my-model --data mine.jsonl --questions 800 --behind sharp/ --out
+`tamis lab probe lora --proxy ./my-model --data mine.jsonl --questions 800 --behind sharp/ --out
 sharper/` eight hundred more of the same file: what was given to `sharp/`, with another `--out`
 
-`tamis probe train --proxy sharp/ --data mine.jsonl --out sharp.safetensors` then fits its probe
+`tamis lab probe train --proxy sharp/ --data mine.jsonl --out sharp.safetensors` then fits its probe
 
 `tamis compress docs/ -q "Who?" --proxy sharp/ --probe sharp.safetensors`
 
@@ -93,10 +93,10 @@ def train_adapters(
     from tamis.compressors.registry import load_proxy
     from tamis.probes.hub.zoo import adapters_of
     from tamis.service.cli.display.bars import file_bars
-    from tamis.service.cli.options.probe_options import parse_record_file
-    from tamis.service.training.lora.export import trained_adapters
-    from tamis.service.training.lora.recipe import LoraRecipe
-    from tamis.service.training.lora.training_run import build_training_run
+    from tamis_lab.options.probe_options import parse_record_file
+    from tamis_lab.train.lora.export import trained_adapters
+    from tamis_lab.train.lora.recipe import LoraRecipe
+    from tamis_lab.train.lora.training_run import build_training_run
 
     check_images(png)
     reader = load_proxy(proxy, layers)
@@ -151,7 +151,7 @@ def _curve_table(curve: Sequence[dict[str, Any]]) -> Table:
 
 def draw_curve(curve: Sequence[dict[str, Any]], path: Path) -> None:
     """Draws loss on the left and gold kept by file on the right, over the questions trained on."""
-    from tamis.service.cli.probe.probe_plots import make_figure, save_figure
+    from tamis_lab.train.commands.probe_plots import make_figure, save_figure
 
     figure = make_figure(10, 4.5)
     left, right = figure.subplots(1, 2)

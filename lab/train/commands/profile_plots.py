@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.position_bias import PositionProfile
+from tamis_lab.methods.position_bias import PositionProfile
 
 
 def head_map_text(profile: HeadProfile, best: int) -> Text:
@@ -89,7 +89,7 @@ def draw_position_bias(profile: PositionProfile, path: Path) -> None:
 
 
 def _draw_figure(path: Path, size: tuple[float, float], paint: Callable[[Any, Any], None]) -> None:
-    from tamis.service.evaluation.evidence.plot import figure_class, save_figure
+    from tamis_lab.bench.evidence.plot import figure_class, save_figure
 
     figure = figure_class()(figsize=size, dpi=150, layout="constrained")
     paint(figure.add_subplot(), figure)

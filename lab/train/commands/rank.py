@@ -1,4 +1,4 @@
-"""`tamis probe rank`: fits the probe that ranks whole documents."""
+"""`tamis lab probe rank`: fits the probe that ranks whole documents."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from rich.console import Console
 from rich.table import Table
 
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP
-from tamis.service.cli.options.target_files import check_probe_target
+from tamis_lab.options.bench_options import SHARP
+from tamis_lab.options.output_files import check_probe_target
 
 EPILOG = """
 **Examples**
 
-`tamis probe rank queries.jsonl.gz --corpus corpus.jsonl.gz --out rank.safetensors`
+`tamis lab probe rank queries.jsonl.gz --corpus corpus.jsonl.gz --out rank.safetensors`
 
-`tamis probe rank queries.jsonl --corpus corpus.jsonl --data hotpotqa.jsonl:200 --weight queries=4
---out rank.safetensors`
+`tamis lab probe rank queries.jsonl --corpus corpus.jsonl --data hotpotqa.jsonl:200 --weight
+queries=4 --out rank.safetensors`
 
 `tamis rerank docs/ -q "How are keys rotated?" --rank-probe rank.safetensors` ranks by it; so do
-`tamis.rerank(..., rank_probe="rank.safetensors")` and `tamis bench rerank ... --option
+`tamis.rerank(..., rank_probe="rank.safetensors")` and `tamis lab bench rerank ... --option
 rank_probe=rank.safetensors`
 
-Queries and corpus are those of `tamis bench rerank`; records are those of `tamis probe train`.
+Queries and corpus are those of `tamis lab bench rerank`; records are those of `tamis lab probe
+train`.
 """
 
 
@@ -65,11 +66,11 @@ def rank(
     from tamis.compressors import registry
     from tamis.probes.probing.fit import check_l2
     from tamis.service.cli.display.bars import file_bars
-    from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
-    from tamis.service.datasets.cached_reader import cached_reader
-    from tamis.service.datasets.qrels import load_corpus, load_queries
-    from tamis.service.datasets.record_files import describe_file, name_distinctly
-    from tamis.service.training.probe.ranking import QueryLists, RankCaseReader, fit_rank_probe
+    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.qrels import load_corpus, load_queries
+    from tamis_lab.datasets.record_files import describe_file, name_distinctly
+    from tamis_lab.options.probe_options import parse_record_file, readings_folder
+    from tamis_lab.train.probe.ranking import QueryLists, RankCaseReader, fit_rank_probe
 
     check_l2(l2)
     check_probe_target(out)

@@ -1,4 +1,4 @@
-"""`tamis index fit`: chooses the heads of a proxy whose keys an index stores."""
+"""`tamis lab fit-recipe`: chooses the heads of a proxy whose keys an index stores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.target_files import write_whole
 
 if TYPE_CHECKING:
-    from tamis.retrieval.keys.head_selection import LabelledQuestion
+    from tamis_lab.train.head_selection import LabelledQuestion
 
 EPILOG = """
 **Examples**
 
-`tamis index fit train.jsonl.gz --proxy Qwen/Qwen2.5-0.5B-Instruct --layers 14 -o qwen.json`
+`tamis lab fit-recipe train.jsonl.gz --proxy Qwen/Qwen2.5-0.5B-Instruct --layers 14 -o qwen.json`
 
 `tamis index build docs/ -o docs.index --proxy Qwen/Qwen2.5-0.5B-Instruct --recipe qwen.json`
 """
@@ -50,7 +50,7 @@ def fit(
     The records' passages are one pool, and each question has to find its own among all of them.
     """
     from tamis.probes.hub.zoo import load_proxy
-    from tamis.retrieval.keys import head_selection
+    from tamis_lab.train import head_selection
 
     passages, cases = _passage_pool(records, limit)
     loaded = load_proxy(proxy, layers=layers, root=models_folder(root))
@@ -77,8 +77,8 @@ def fit(
 
 def _passage_pool(records: list[Path], limit: int) -> tuple[list[Any], list[LabelledQuestion]]:
     """Every passage once, and the questions with the positions of the passages that answer them."""
-    from tamis.retrieval.keys.head_selection import LabelledQuestion
-    from tamis.service.datasets.records import load_records
+    from tamis_lab.datasets.records import load_records
+    from tamis_lab.train.head_selection import LabelledQuestion
 
     rows = [
         row

@@ -1,4 +1,4 @@
-"""`tamis probe train`: fits a linear probe to a proxy on labelled questions."""
+"""`tamis lab probe train`: fits a linear probe to a proxy on labelled questions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rich.console import Console
 from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP
-from tamis.service.cli.options.probe_options import (
+from tamis_lab.options.bench_options import SHARP
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.probe_options import (
     Cache,
     Data,
     ProxyName,
     parse_record_file,
     readings_folder,
 )
-from tamis.service.cli.options.target_files import check_probe_target
-from tamis.service.cli.probe.probe_plots import (
+from tamis_lab.train.commands.probe_plots import (
     print_figures,
 )
 
@@ -78,16 +78,17 @@ def train(
 
     Where the sentence encoder is installed (`tamis models pull minilm-l6`), the probe also learns
     to weigh its cosines. A proxy that finds more than the encoder is better off with
-    `--no-encoder`; `tamis bench domains` tells. Sets of four domains or more are fitted so that it
-    holds on others.
+    `--no-encoder`; `tamis lab bench domains` tells. Sets of four domains or more are fitted so
+    that it holds on others.
 
-    Example: tamis probe train --proxy ./my-model --data train.jsonl.gz --out my-probe.safetensors
+    Example: tamis lab probe train --proxy ./my-model --data train.jsonl.gz --out
+    my-probe.safetensors
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.fit import check_l2
-    from tamis.service.datasets.score_sources import installed_encoder_source
-    from tamis.service.training.probe.fitting import train_probe as fit
-    from tamis.service.training.probe.sentinel import SentinelRecipe, train_sentinel
+    from tamis_lab.datasets.score_sources import installed_encoder_source
+    from tamis_lab.train.probe.fitting import train_probe as fit
+    from tamis_lab.train.probe.sentinel import SentinelRecipe, train_sentinel
 
     _check_choice("method", method, ("question_rows", "sentinel"))
     if recipe is not None:

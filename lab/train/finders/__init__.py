@@ -1,4 +1,4 @@
 """Ways to find heads, one file each beside those of `heads`: the folder is the registry.
 
-May import `training/heads`, `training/probe`, `datasets`, `compressors` and `probes`.
+May import `tamis`, `train.heads`, `train.probe` and `datasets`.
 """

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.head_scores import document_masses
 from tamis.probes.prompt import PassageTokens, Prompt
-from tamis.service.datasets.records import Record
-from tamis.service.training.heads.cases import want_all_layers
-from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
-from tamis.service.training.heads.masked_answers import (
+from tamis_lab.datasets.records import Record
+from tamis_lab.methods.head_scores import document_masses
+from tamis_lab.train.heads.cases import want_all_layers
+from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
+from tamis_lab.train.heads.masked_answers import (
     MASKS,
     TOKENS,
     check_masks,

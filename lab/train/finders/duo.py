@@ -25,9 +25,9 @@ from tamis.probes.attention.rows import normalise_rows
 from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import final_states
-from tamis.service.datasets.records import Record
-from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
-from tamis.service.training.heads.repeats import random_words
+from tamis_lab.datasets.records import Record
+from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
+from tamis_lab.train.heads.repeats import random_words
 
 SINKS, RECENT, KEYS, KEY_TOKENS = 4, 64, 3, 4
 SPARSITY, RATE = 0.05, 0.05

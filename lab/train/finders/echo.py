@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.service.datasets.records import Record
-from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
-from tamis.service.training.heads.repeats import DRAWS, TOKENS, repeat_scores
+from tamis_lab.datasets.records import Record
+from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
+from tamis_lab.train.heads.repeats import DRAWS, TOKENS, repeat_scores
 
 
 class Echo(HeadFinder):

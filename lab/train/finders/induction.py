@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tamis.service.training.finders.echo import Echo
-from tamis.service.training.heads.finder import FinderInfo
+from tamis_lab.train.finders.echo import Echo
+from tamis_lab.train.heads.finder import FinderInfo
 
 
 class Induction(Echo):

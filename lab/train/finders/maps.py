@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
-from tamis.probes.attention.row_sums import output_weights
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
-from tamis.service.datasets.records import Record
-from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
+from tamis_lab.datasets.records import Record
+from tamis_lab.methods.window_attention.row_sums import output_weights
+from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 
 WORDS, TOP = 100, 1
 

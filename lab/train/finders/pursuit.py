@@ -21,14 +21,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.row_sums import output_weights
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
-from tamis.probes.model.visited_pass import visit_window
-from tamis.service.datasets.records import Record
-from tamis.service.training.heads.cases import PROMPT_TOKENS, answered_cases
-from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
+from tamis_lab.datasets.records import Record
+from tamis_lab.methods.window_attention.row_sums import output_weights
+from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.train.heads.cases import PROMPT_TOKENS, answered_cases
+from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 
 STEPS = 10
 

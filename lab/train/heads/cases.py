@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.probing.head_scores import calibrated_mass, copy_score, document_masses
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_spans
 from tamis.probes.signal import RowGroup, Want
-from tamis.service.datasets.records import Record, gold_spans, record_id
+from tamis_lab.datasets.records import Record, gold_spans, record_id
+from tamis_lab.methods.head_scores import calibrated_mass, copy_score, document_masses
 
 TokenSpan = tuple[int, int]
 PROMPT_TOKENS = 1000

@@ -24,10 +24,10 @@ import torch
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import MaskedHeads, final_states, token_losses, unembedding
 from tamis.probes.probing.heads import Head
-from tamis.service.datasets.records import Record
-from tamis.service.datasets.statistics import paired_bootstrap
-from tamis.service.training.heads.finder import Progress
-from tamis.service.training.heads.needle import build_needle_case
+from tamis_lab.datasets.records import Record
+from tamis_lab.datasets.statistics import paired_bootstrap
+from tamis_lab.train.heads.finder import Progress
+from tamis_lab.train.heads.needle import build_needle_case
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tamis.probes.folder_registry import FolderRegistry
 if TYPE_CHECKING:  # a list of finders needs no torch
     from torch import Tensor
 
-    from tamis.service.datasets.records import Record
+    from tamis_lab.datasets.records import Record
 
 Progress = Callable[[int, int], None]
 """Called with how many cases are done, and of how many."""
@@ -53,5 +53,5 @@ class HeadFinder:
 
 
 FINDERS: FolderRegistry[type[HeadFinder], FinderInfo] = FolderRegistry(
-    "finder", "service/training/finders", FinderInfo
+    "finder", "tamis_lab/train/finders", FinderInfo
 )

@@ -19,11 +19,11 @@ from torch import Tensor
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
-from tamis.probes.model.visited_pass import visit_window
 from tamis.probes.probing.heads import Head
-from tamis.probes.readings.focus import focused_rows, turned_directions
-from tamis.service.datasets.records import Record, gold_labels, passages_of, request_units
-from tamis.service.training.heads.finder import Progress
+from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
+from tamis_lab.methods.readings.focus import focused_rows, turned_directions
+from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.train.heads.finder import Progress
 
 EPOCHS, RATE = 10, 0.02
 

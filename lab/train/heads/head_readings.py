@@ -12,16 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from tamis.probes.probing.heads import HeadScoring
-from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
-from tamis.service.datasets.records import Record, record_id
-from tamis.service.training.heads.cases import (
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets.records import Record, record_id
+from tamis_lab.train.heads.cases import (
     HeadCase,
     build_head_case,
     read_calibrated_mass,
     read_copying,
     read_document_masses,
 )
-from tamis.service.training.heads.needle import build_needle_case, read_needle_mass
+from tamis_lab.train.heads.needle import build_needle_case, read_needle_mass
 
 BuildCase = Callable[[Record, Any, int], HeadCase]
 ReadCase = Callable[[HeadCase, Any], dict[str, Tensor]]

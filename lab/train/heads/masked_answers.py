@@ -22,7 +22,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import final_states, token_losses, unembedding
 from tamis.probes.prompt import token_spans
 from tamis.probes.segmentation.segment import segment
-from tamis.service.datasets.records import Record
+from tamis_lab.datasets.records import Record
 
 TOKENS, MASKS, ANSWER_TOKENS = 400, 16, 8
 _BETWEEN = "\n\n"

@@ -11,10 +11,10 @@ import random
 from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.probing.head_scores import needle_mass
 from tamis.probes.prompt import PassageTokens, Prompt, token_spans
-from tamis.service.datasets.records import Record, record_id
-from tamis.service.training.heads.cases import HeadCase, want_all_layers
+from tamis_lab.datasets.records import Record, record_id
+from tamis_lab.methods.head_scores import needle_mass
+from tamis_lab.train.heads.cases import HeadCase, want_all_layers
 
 NEEDLES = (
     ("The special magic number for {key} is: {value}.", "What is the special magic number for"),

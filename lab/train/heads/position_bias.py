@@ -14,18 +14,18 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.head_scores import document_masses
-from tamis.probes.probing.position_bias import PositionProfile, biased_layer
 from tamis.probes.prompt import PassageTokens, Prompt, token_spans
 from tamis.probes.signal import Want
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,
     answerable_records,
     describe_file,
     name_distinctly,
 )
-from tamis.service.datasets.records import Record, record_id
+from tamis_lab.datasets.records import Record, record_id
+from tamis_lab.methods.head_scores import document_masses
+from tamis_lab.methods.position_bias import PositionProfile, biased_layer
 
 DOCUMENTS, DOCUMENT_TOKENS = 10, 100
 """Documents in a list, and the most tokens of each."""

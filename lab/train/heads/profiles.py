@@ -14,20 +14,20 @@ from torch import Tensor
 
 from tamis.compressors.options import check_values
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.bootstrap import stability
-from tamis.probes.probing.head_scores import check_temperature, contrast_score, probe_weights
 from tamis.probes.probing.heads import HeadProfile, HeadScoring
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,
     answerable_records,
     describe_file,
     name_distinctly,
 )
-from tamis.service.training.heads.cases import PROMPT_TOKENS
-from tamis.service.training.heads.finder import FINDERS
-from tamis.service.training.heads.head_readings import HeadReadings
+from tamis_lab.methods.head_scores import check_temperature, contrast_score, probe_weights
+from tamis_lab.train.heads.bootstrap import stability
+from tamis_lab.train.heads.cases import PROMPT_TOKENS
+from tamis_lab.train.heads.finder import FINDERS
+from tamis_lab.train.heads.head_readings import HeadReadings
 
 TEMPERATURE = 0.01
 SIZES = (4, 8, 16, 32)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.reading.windows import split_windows
-from tamis.probes.readings.roles import Reading as Roles
-from tamis.probes.window_attention.passes import EMPTY_QUESTION, read_window
-from tamis.service.datasets.record_files import RecordFile, ReportProgress, answerable_records
-from tamis.service.datasets.records import passages_of, request_units
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress, answerable_records
+from tamis_lab.datasets.records import passages_of, request_units
+from tamis_lab.methods.readings.roles import Reading as Roles
+from tamis_lab.methods.window_attention.passes import EMPTY_QUESTION, read_window
 
 
 def measure_roles(reader: Any, files: Sequence[RecordFile], report: ReportProgress) -> Tensor:

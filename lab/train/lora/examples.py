@@ -14,9 +14,9 @@ from tamis.compressors.reading.question import tokenize_question
 from tamis.compressors.reading.windows import Window, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt
-from tamis.service.datasets.record_files import RecordFile, answerable_records, fold_of
-from tamis.service.datasets.records import Record, annotated_units, gold_labels, passages_of
-from tamis.service.training.lora.recipe import LoraRecipe
+from tamis_lab.datasets.record_files import RecordFile, answerable_records, fold_of
+from tamis_lab.datasets.records import Record, annotated_units, gold_labels, passages_of
+from tamis_lab.train.lora.recipe import LoraRecipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tamis.probes.hub.adapters import AdapterCard, Adapters
-from tamis.service.training.lora.training_run import TrainingRun
+from tamis_lab.train.lora.training_run import TrainingRun
 
 
 def trained_adapters(

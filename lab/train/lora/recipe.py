@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tamis.probes.errors import BadInput
-from tamis.probes.lora.lowrank import PROJECTIONS
+from tamis_lab.train.lora.lowrank import PROJECTIONS
 
 
 @dataclass(frozen=True, slots=True)

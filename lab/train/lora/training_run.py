@@ -15,18 +15,18 @@ import torch
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.model.proxy import Proxy
-from tamis.service.datasets.record_files import RecordFile, describe_file
-from tamis.service.training.lora import checkpoint
-from tamis.service.training.lora.examples import (
+from tamis_lab.datasets.record_files import RecordFile, describe_file
+from tamis_lab.train.lora import checkpoint
+from tamis_lab.train.lora.examples import (
     Draw,
     Example,
     build_example,
     draw_records,
     take_from_each_file,
 )
-from tamis.service.training.lora.recipe import LoraRecipe
-from tamis.service.training.lora.student import Student
-from tamis.service.training.lora.validation import evaluate_student
+from tamis_lab.train.lora.recipe import LoraRecipe
+from tamis_lab.train.lora.student import Student
+from tamis_lab.train.lora.validation import evaluate_student
 
 CURVE = "curve.jsonl"
 _HEAD_EXAMPLES = 64

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.service.training.lora.examples import Example
-from tamis.service.training.lora.student import Student
-from tamis.service.training.probe.figures import fill_token_share
+from tamis_lab.train.lora.examples import Example
+from tamis_lab.train.lora.student import Student
+from tamis_lab.train.probe.figures import fill_token_share
 
 TOKEN_SHARE = 0.2
 """Of an example's tokens, in which the gold kept is measured."""

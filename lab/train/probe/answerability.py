@@ -20,8 +20,8 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.gated import gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.records import request_units
-from tamis.service.training.probe.labelled_readings import LabelledReading, label_reading
+from tamis_lab.datasets.records import request_units
+from tamis_lab.train.probe.labelled_readings import LabelledReading, label_reading
 
 _C = 0.1
 """Inverse weight of the squared norm in the logistic regression."""

@@ -14,9 +14,9 @@ from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.second_step import ENCODER
 from tamis.compressors.features.unit_scores import isolated_probabilities, unit_probabilities
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.datasets.records import record_id
-from tamis.service.training.probe.figures import case_probabilities, scores_of
-from tamis.service.training.probe.labelled_readings import LabelledReading
+from tamis_lab.datasets.records import record_id
+from tamis_lab.train.probe.figures import case_probabilities, scores_of
+from tamis_lab.train.probe.labelled_readings import LabelledReading
 
 COVERAGE_TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _SPLITS = 200

@@ -12,7 +12,7 @@ from torch import Tensor
 from tamis.compressors.features.unit_scores import unit_probabilities, unit_scores
 from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.training.probe.labelled_readings import LabelledReading
+from tamis_lab.train.probe.labelled_readings import LabelledReading
 
 
 def probe_figures(

@@ -32,15 +32,15 @@ from tamis.probes.probing.fit import (
 )
 from tamis.probes.probing.gated import GatedFeatures, GatedQuestion, fit_gated, gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,
     describe_file,
     name_distinctly,
 )
-from tamis.service.datasets.score_sources import ScoreSource
-from tamis.service.training.probe.answerability import (
+from tamis_lab.datasets.score_sources import ScoreSource
+from tamis_lab.train.probe.answerability import (
     UNFINISHED_CARD,
     CrossFitWeights,
     FittedSteps,
@@ -48,9 +48,9 @@ from tamis.service.training.probe.answerability import (
     fit_answerability,
     split_by_answer,
 )
-from tamis.service.training.probe.coverage import coverage_figures, coverage_weights
-from tamis.service.training.probe.figures import probe_figures, scores_of
-from tamis.service.training.probe.labelled_readings import LabelledReading, RecordReader, hard_units
+from tamis_lab.train.probe.coverage import coverage_figures, coverage_weights
+from tamis_lab.train.probe.figures import probe_figures, scores_of
+from tamis_lab.train.probe.labelled_readings import LabelledReading, RecordReader, hard_units
 
 Fit = Callable[[Sequence[LabelledFeatures], float], tuple[Tensor, float]]
 LOSSES: dict[str, Fit] = {"listwise": fit_listwise, "logistic": fit_logistic}

@@ -22,9 +22,9 @@ from tamis.compressors.gate.judge import WindowJudge
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import WINDOW_TOKENS
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.records import passages_of, request_units
-from tamis.service.training.probe.figures import fill_token_share
-from tamis.service.training.probe.labelled_readings import LabelledReading
+from tamis_lab.datasets.records import passages_of, request_units
+from tamis_lab.train.probe.figures import fill_token_share
+from tamis_lab.train.probe.labelled_readings import LabelledReading
 
 RIDGE = 3.0
 """The ridge, in units of standardised features."""

@@ -15,10 +15,10 @@ from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.text import Unit
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.domains import domain_of
-from tamis.service.datasets.excerpts import excerpt_records
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.domains import domain_of
+from tamis_lab.datasets.excerpts import excerpt_records
+from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,
     answerable_records,
@@ -26,8 +26,8 @@ from tamis.service.datasets.record_files import (
     records_among,
     unanswerable_records,
 )
-from tamis.service.datasets.records import Record, gold_labels, passages_of, request_units
-from tamis.service.datasets.score_sources import ScoreSource
+from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
+from tamis_lab.datasets.score_sources import ScoreSource
 
 HARD_UNITS = 96
 

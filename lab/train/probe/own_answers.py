@@ -6,7 +6,7 @@
 
 Source: ContextCite (Cohen-Wang et al. 2024, arXiv 2409.00729, §3). Departures: a ridge, not a
 lasso, since passages have few sentences; fewer masks; and those of
-`tamis.service.training.heads.masked_answers`. AT2 (arXiv 2504.13752) fits heads to such effects at
+`tamis_lab.train.heads.masked_answers`. AT2 (arXiv 2504.13752) fits heads to such effects at
 once; here they become labels, so that words, second step and calibration are fitted as on labelled
 questions.
 """
@@ -24,16 +24,16 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.record_files import RecordFile, ReportProgress, sample_records
-from tamis.service.datasets.records import (
+from tamis_lab.datasets.record_files import RecordFile, ReportProgress, sample_records
+from tamis_lab.datasets.records import (
     DISTRACTORS,
     Record,
     are_single_passages,
     load_records,
     record_id,
 )
-from tamis.service.datasets.result_file import ResultFile
-from tamis.service.training.heads.masked_answers import (
+from tamis_lab.datasets.result_file import ResultFile
+from tamis_lab.train.heads.masked_answers import (
     Sentences,
     check_masks,
     first_sentences,

@@ -24,16 +24,16 @@ from tamis.probes.probing.fit import Calibration, LabelledFeatures, fit_calibrat
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.qrels import JudgedQuery
-from tamis.service.datasets.ranking_metrics import ndcg
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.qrels import JudgedQuery
+from tamis_lab.datasets.ranking_metrics import ndcg
+from tamis_lab.datasets.record_files import (
     FOLDS,
     RecordFile,
     ReportProgress,
     answerable_records,
 )
-from tamis.service.datasets.records import annotated_units, gold_spans, passages_of
+from tamis_lab.datasets.records import annotated_units, gold_spans, passages_of
 
 UNIT_WEIGHTS = (0.25, 0.1)
 """Of evidence and best unit, beside the fitted weights. Fitted ones would trust units too much:

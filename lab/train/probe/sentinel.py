@@ -21,8 +21,8 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.record_files import (
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,
     answerable_records,
@@ -30,7 +30,7 @@ from tamis.service.datasets.record_files import (
     fold_of,
     name_distinctly,
 )
-from tamis.service.datasets.records import (
+from tamis_lab.datasets.records import (
     Record,
     annotated_units,
     gold_labels,

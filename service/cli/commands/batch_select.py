@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from tamis.service.api.languages import SHARP
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ProxyName
 from tamis.service.cli.options.target_files import check_targets
 
 EPILOG = """
@@ -31,7 +31,8 @@ def select(
     heads: Annotated[
         Path | None,
         typer.Option(
-            help="A profile of `tamis heads find`; default: copy, which ships.", show_default=False
+            help="A profile of `tamis lab heads find`; default: copy, which ships.",
+            show_default=False,
         ),
     ] = None,
     keep: Annotated[float, typer.Option(help="The share of the documents to mark.")] = 0.2,
@@ -41,7 +42,7 @@ def select(
     window_tokens: Annotated[
         int, typer.Option(min=2, help="Longer documents are read in windows of so many tokens.")
     ] = 1024,
-    proxy: ProxyName = SHARP,
+    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = SHARP,
     encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
 ) -> None:
     """Score documents by how much worse a model predicts them without its retrieval heads.

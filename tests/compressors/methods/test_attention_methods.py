@@ -8,15 +8,15 @@ import torch
 
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.methods.raw_attention import RawAttention, best_token_scores
 from tamis.compressors.reading.smoothing import box_filter, gaussian_filter
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.scripted import ScriptedReader
+from tamis_lab.methods.raw_attention import RawAttention, best_token_scores
 from tests.compressors.methods.attention_kit import signal_of
 from tests.laws.methods import head_profile
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import ScriptedReader
 
 
 def test_a_box_filter_averages_existing_tokens_or_pads_with_zeros():

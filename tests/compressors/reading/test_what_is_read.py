@@ -7,20 +7,21 @@ import inspect
 import pytest
 
 from tamis.compressors.method import RankingMethod
-from tamis.compressors.methods import corehead, ehpc, icr, infiniretri, qrhead, question_rows
-from tamis.compressors.methods.attention_sorting import AttentionSorting
-from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
-from tamis.compressors.methods.raw_attention import RawAttention
+from tamis.compressors.methods import ehpc, infiniretri, question_rows
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.compressors.reading.long_range import long_range_layers
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.evaluation.needle.sweep import MemoizedReader
+from tamis_lab.bench.needle.sweep import MemoizedReader
+from tamis_lab.methods import corehead, icr, qrhead
+from tamis_lab.methods.attention_sorting import AttentionSorting
+from tamis_lab.methods.found_in_the_middle import FoundInTheMiddle
+from tamis_lab.methods.raw_attention import RawAttention
 from tests.compressors.methods.attention_kit import QUESTION
 from tests.laws.methods import question_probe, sentinel_probe
+from tests.scripted import ScriptedReader
 
 ALL_LAYERS = (0, 1, 2, 3)
 PASSAGES = [Passage("Straw here. The pin is here."), Passage("Straw there.")]

@@ -13,10 +13,10 @@ from tamis.compressors.rules import Rules
 from tamis.compressors.selection.granularity import merge_units, split_words
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import head_profile
+from tests.scripted import ScriptedReader
 
 DOCUMENT = """Keys are rotated every 90 days. The wall is blue.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors.methods.attention_sorting import AttentionSorting
-from tamis.compressors.methods.attnrank import AttnRank
 from tamis.compressors.methods.edges import Edges
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.original import Original
@@ -14,11 +12,13 @@ from tamis.compressors.registry import build_method, method_names
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis_lab.methods.attention_sorting import AttentionSorting
+from tamis_lab.methods.attnrank import AttnRank
+from tamis_lab.methods.position_bias import PositionProfile
 from tests.probes import tiny
+from tests.scripted import ScriptedReader
 
 QUESTION = "Where do the geese fly?"
 TEXTS = ["The geese fly south. Nobody sees geese.", "A goose. Geese fly.", "Where geese sleep?"]

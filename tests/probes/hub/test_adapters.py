@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from lab.tests.train.lora.test_lowrank import WANT, prompts
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.hub.adapters import AdapterCard, Adapters, merge
-from tamis.probes.lora.lowrank import attach
-from tamis.probes.lora.training import read_with_grad
 from tamis.probes.signal import Want
+from tamis_lab.train.lora.lowrank import attach
+from tamis_lab.train.lora.training import read_with_grad
 from tests.probes import tiny
 from tests.probes.hub import fake_wheel
-from tests.probes.lora.test_lowrank import WANT, prompts
 from tests.probes.tiny import one_thread  # noqa: F401
 
 LAYERS = (1, 3)
@@ -128,7 +128,7 @@ def test_adapters_of_another_revision_are_refused(made, tmp_path):
         other = tiny.model("llama")
         other.model.norm.weight.add_(1)
     other.save_pretrained(base)
-    with pytest.raises(ProbeMismatch, match="tamis probe lora"):
+    with pytest.raises(ProbeMismatch, match="tamis lab probe lora"):
         zoo.load_proxy(sharp)
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from tamis.probes.errors import ProxyUnsupported
-from tamis.probes.lora.lowrank import attach
 from tamis.probes.model import hf_backend
 from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
+from tamis_lab.train.lora.lowrank import attach
 from tests.probes import tiny
 from tests.probes.model.decoder_kit import save_decoder
 from tests.probes.model.forward_kit import OURS, prompts

@@ -11,8 +11,9 @@ import torch
 
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.probing.bootstrap import stability
-from tamis.probes.probing.head_scores import (
+from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile, choose_profile, overlap
+from tamis.probes.signal import Signal
+from tamis_lab.methods.head_scores import (
     calibrated_mass,
     contrast_score,
     copy_score,
@@ -20,8 +21,7 @@ from tamis.probes.probing.head_scores import (
     needle_mass,
     probe_weights,
 )
-from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile, choose_profile, overlap
-from tamis.probes.signal import Signal
+from tamis_lab.train.heads.bootstrap import stability
 from tests.laws.methods import question_probe, scripted_reader
 
 CARD = ModelCard("m", "r", 2, 3)
@@ -141,12 +141,12 @@ def test_a_damaged_profile_is_refused(tmp_path, damage):
 def test_a_profile_of_another_model_or_template_is_refused_with_the_way_out():
     profile().check(CARD, "chatml")
     for card, template in ((replace(CARD, revision="x"), "chatml"), (CARD, "plain")):
-        with pytest.raises(ProbeMismatch, match="tamis heads find --by needle"):
+        with pytest.raises(ProbeMismatch, match="tamis lab heads find --by needle"):
             profile().check(card, template)
 
 
 def test_a_model_without_profile_is_an_error_with_the_command():
-    with pytest.raises(BadInput, match="tamis heads find --by copy --proxy nobody"):
+    with pytest.raises(BadInput, match="tamis lab heads find --by copy --proxy nobody"):
         HeadProfile.load_shipped("copy", "nobody")
 
 

@@ -22,13 +22,13 @@ from tamis.probes.errors import (
 )
 from tamis.probes.hub import zoo
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api import compress, lazy_method
 from tamis.service.api.compress import counter_of
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
+from tests.scripted import ScriptedReader
 
 PIN = "The pin is in the barn."
 TEXTS = [f"Hay lies here. {PIN} More hay there.", "Nothing to see. Just more hay."]

@@ -12,9 +12,9 @@ from rich.console import Console
 
 import tamis as front
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.scripted import ScriptedReader
 from tamis.service.cli.display.progress_reader import ProgressReader
 from tamis.service.cli.display.ranking import ranking_table
+from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import tamis
 
 QUESTION = "When was the old harbour of Malo closed?"

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
 from tamis.service.batch import influence
 from tamis.service.batch.influence import Influence, document_influence, select_documents
-from tests.probes.window_attention import kit
 from tests.service.cli.cli_kit import tamis
 
 TEXTS = [("a", "Keys are rotated. Keys are rotated."), ("b", "Rain."), ("c", "It rained all day.")]

@@ -10,9 +10,9 @@ from importlib.metadata import version
 
 import pytest
 
+from lab.tests.bench.records import people, write
 from tamis.probes.hub.cache_dir import cache_home
 from tests.service.cli.cli_kit import SCRIPT, process, tamis, word_tokenizer
-from tests.service.evaluation.records import people, write
 
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
 

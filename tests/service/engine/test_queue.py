@@ -9,11 +9,11 @@ import time
 import pytest
 
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest
+from tests.scripted import ScriptedReader
 
 WANT = Want((0, 1))
 TEMPLATE = ScriptedReader.from_needles("b").layout.template

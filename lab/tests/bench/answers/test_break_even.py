@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.answers.break_even import Deployment, break_even, table
+from tamis_lab.bench.answers.break_even import Deployment, break_even, table
 from tests.service.cli.cli_kit import tamis
 
 DOC = Path(__file__).parents[4] / "docs/break_even.md"
@@ -76,7 +76,7 @@ def test_the_documents_table_is_what_the_function_gives():
 
 
 def test_the_command_prints_both_verdicts_and_refuses_in_one_line():
-    words = ("bench", "break-even", "--price", "0.5", "--next-ms-per-1k", "600")
+    words = ("lab", "bench", "break-even", "--price", "0.5", "--next-ms-per-1k", "600")
     done = tamis(*words)
     assert done.exit_code == 0, done.output
     assert "Money: pays" in done.stdout

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from lab.tests.bench.records import doc, record, write
 from tamis.probes.errors import BadInput
-from tamis.service.cli.bench.answers import reader_strength
-from tamis.service.evaluation.answers.quality import (
+from tamis_lab.bench.answers.quality import (
     AnswerSettings,
     answer_figures,
     answer_records,
@@ -18,9 +18,9 @@ from tamis.service.evaluation.answers.quality import (
     f1,
     usable_records,
 )
-from tamis.service.evaluation.answers.readers import LocalReader, ServerReader
+from tamis_lab.bench.answers.readers import LocalReader, ServerReader
+from tamis_lab.bench.commands.answers import reader_strength
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
 
 HAY, GOLD = "Hay lies here. More hay there.", "The pin is in the barn."
 SETTINGS = AnswerSettings("lexical", (0.5,), 16)
@@ -99,7 +99,7 @@ def test_each_share_is_tried_in_each_order_and_the_whole_context_once(tmp_path):
 
 def test_an_unknown_order_is_refused_before_anything_is_read(tmp_path):
     file = write(tmp_path / "records.jsonl", rows())
-    done = tamis("bench", "answers", file, "--orders", "original,sideways")
+    done = tamis("lab", "bench", "answers", file, "--orders", "original,sideways")
     assert done.exit_code == 2
     assert "found_in_the_middle" in done.stderr
 
@@ -190,7 +190,7 @@ def test_the_command_prints_a_table_of_a_real_reader(proxy_folder, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "records.jsonl", rows())
     done = tamis(
-        "bench", "answers", file, "--reader", str(proxy_folder), "--method", "lexical",
+        "lab", "bench", "answers", file, "--reader", str(proxy_folder), "--method", "lexical",
         "--keep", "0.6", "--json", "--png", tmp_path / "a.png",
     )  # fmt: skip
     assert done.exit_code == 0, done.output

@@ -8,28 +8,28 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lab.tests.bench.records import write
+from lab.tests.train.lora.examples import example_records
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of
-from tamis.service.datasets.case_readings import CaseReadings, store_key
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.datasets.records import passages_of
-from tamis.service.datasets.statistics import paired_bootstrap
-from tamis.service.evaluation.attention import depth
-from tamis.service.evaluation.attention.depth_figures import (
+from tamis_lab.bench.attention import depth
+from tamis_lab.bench.attention.depth_figures import (
     VERDICT_QUESTIONS,
     cut_figures,
     pool_tallies,
     verdict,
 )
-from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
-from tamis.service.evaluation.speed.timing import count_linear_weights
-from tamis.service.training.probe.fitting import train_probe
+from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.speed.timing import count_linear_weights
+from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.datasets.records import passages_of
+from tamis_lab.datasets.statistics import paired_bootstrap
+from tamis_lab.train.probe.fitting import train_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import write
-from tests.service.training.lora.examples import example_records
 
 ALL = tiny.LAYERS * tiny.HEADS
 
@@ -211,7 +211,7 @@ def test_the_command_reads_once_prints_draws_and_writes_json(folder, tmp_path):
     fit_on, judged = tmp_path / "fit.jsonl", tmp_path / "judged.jsonl"
     write(fit_on, example_records())
     write(judged, example_records("new"))
-    words = ("bench", "depth", "--data", fit_on, "--judge", f"{judged}:9", "--exits", "4,2")
+    words = ("lab", "bench", "depth", "--data", fit_on, "--judge", f"{judged}:9", "--exits", "4,2")
     words += ("--heads", "3", "--proxy", tmp_path / "llama", "--cache", tmp_path / "readings")
     done = tamis(*words, "--png", tmp_path / "d.png")
     assert done.exit_code == 0, done.output
@@ -242,7 +242,7 @@ def test_the_command_reads_once_prints_draws_and_writes_json(folder, tmp_path):
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(folder, source, tmp_path, words, message):
     tiny.save("llama", tmp_path / "llama")
-    given = ("bench", "depth", "--data", source.path, "--judge", source.path)
+    given = ("lab", "bench", "depth", "--data", source.path, "--judge", source.path)
     given += ("--proxy", tmp_path / "llama", "--cache", tmp_path)
     done = tamis(*given, *(word.replace("{folder}", str(folder)) for word in words))
     assert done.exit_code == 2

@@ -7,26 +7,26 @@ import json
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.train.lora.examples import example_records
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.service.datasets.record_files import RecordFile, fold_of
-from tamis.service.datasets.records import annotated_units, passages_of
-from tamis.service.evaluation.attention.hops import (
+from tamis_lab.bench.attention.hops import (
     _gain_over_reference,
     readable_records,
     training_case,
 )
-from tamis.service.evaluation.attention.hops_readings import (
+from tamis_lab.bench.attention.hops_readings import (
     PassagePacks,
     PassagesAlone,
     count_joined_tokens,
     log_shares,
     pack_windows,
 )
-from tamis.service.evaluation.attention.hops_ways import (
+from tamis_lab.bench.attention.hops_ways import (
     NO_FOLD,
     WAYS,
     WayReader,
@@ -34,12 +34,12 @@ from tamis.service.evaluation.attention.hops_ways import (
     extend_question,
     order_ways,
 )
-from tamis.service.training.probe.answerability import CrossFitWeights
+from tamis_lab.datasets.record_files import RecordFile, fold_of
+from tamis_lab.datasets.records import annotated_units, passages_of
+from tamis_lab.train.probe.answerability import CrossFitWeights
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import example_records
 
 LAYERS = tiny.LAYERS
 FEATURES = 2 * LAYERS * tiny.HEADS
@@ -230,7 +230,7 @@ def folder(tmp_path_factory):
 def hops(folder, *words, judge="held.jsonl"):
     given = ("--train", f"{folder / 'fit.jsonl'}:20", "--judge", folder / judge)
     given += ("--proxy", folder / "llama", "--cache", folder / "readings", "--budgets", "0.3")
-    return tamis("bench", "hops", *given, *words)
+    return tamis("lab", "bench", "hops", *given, *words)
 
 
 def test_the_command_fits_judges_and_does_not_read_again(folder):
@@ -267,6 +267,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(folder):
         assert done.exit_code == 2
         assert message in done.stderr
     few = ("--train", folder / "one.jsonl", "--judge", folder / "held.jsonl")
-    done = tamis("bench", "hops", *few, "--proxy", folder / "llama", "--cache", folder / "readings")
+    done = tamis(
+        "lab", "bench", "hops", *few, "--proxy", folder / "llama", "--cache", folder / "readings"
+    )
     assert (done.exit_code, done.stdout) == (2, "")
     assert "too few articles" in done.stderr

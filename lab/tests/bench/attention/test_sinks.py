@@ -8,18 +8,18 @@ import math
 import pytest
 import torch
 
+from lab.tests.bench.records import counting_folder, people, write
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.records import passages_of
-from tamis.service.evaluation.attention import sinks
+from tamis_lab.bench.attention import sinks
+from tamis_lab.datasets.records import passages_of
 from tests.probes import tiny
+from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import counting_folder, people, write
 
 WORD, STOP = 0.02, 0.10
 """Attention to a letter of the answering sentence, and to any full stop."""
@@ -158,9 +158,9 @@ def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     counting_folder(tmp_path / "proxy")
     made = reader()
     monkeypatch.setattr(registry, "load_proxy", lambda *_: made)
-    monkeypatch.setattr("tamis.service.datasets.cached_reader.cached_reader", lambda proxy: proxy)
+    monkeypatch.setattr("tamis_lab.datasets.cached_reader.cached_reader", lambda proxy: proxy)
     write(tmp_path / "people.jsonl", rows())
-    words = ("bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
+    words = ("lab", "bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
     words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "readings")
     done = tamis(*words, "--out", tmp_path / "s.png")
     assert done.exit_code == 0, done.output
@@ -182,6 +182,6 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):
         (("--sets", "nobody"), "there are: people"),
         (("--budgets", "much"), "give numbers"),
     ):
-        done = tamis("bench", "sinks", "--data", tmp_path, *words)
+        done = tamis("lab", "bench", "sinks", "--data", tmp_path, *words)
         assert done.exit_code == 2
         assert message in done.stderr

@@ -1,4 +1,4 @@
-"""`tamis bench selectors` as a user calls it."""
+"""`tamis lab bench selectors` as a user calls it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_help_teaches_with_examples_and_says_what_is_measured():
-    run = tamis("bench", "selectors", "--help")
+    run = tamis("lab", "bench", "selectors", "--help")
     assert run.exit_code == 0
-    assert "tamis bench selectors --tokens 32000,128000" in run.output
+    assert "tamis lab bench selectors --tokens 32000,128000" in run.output
     assert "largest logits" in run.output
 
 
@@ -41,7 +41,7 @@ def test_help_teaches_with_examples_and_says_what_is_measured():
     ],
 )
 def test_what_cannot_be_measured_is_one_line_and_exit_code_2(words, says, elsewhere):
-    run = tamis("bench", "selectors", *words)
+    run = tamis("lab", "bench", "selectors", *words)
     assert run.exit_code == 2
     assert says in run.stderr
     assert "Traceback" not in run.output
@@ -50,7 +50,7 @@ def test_what_cannot_be_measured_is_one_line_and_exit_code_2(words, says, elsewh
 def test_where_there_is_no_text_the_options_are_named(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    run = tamis("bench", "selectors")
+    run = tamis("lab", "bench", "selectors")
     assert run.exit_code == 2
     assert "name --text, --train and --test" in run.stderr
 
@@ -60,7 +60,7 @@ def test_on_the_examples_the_graph_reads_fewer_keys_than_quest(elsewhere, proxy_
     """The shipped questions, the real proxy, one head that is not deep."""
     what = ("--tokens", 4000, "--selectors", "attention_graph,quest,exact", "--heads", "10.3")
     run = tamis(
-        "bench", "selectors", *what, "--window", 512, "--cache", elsewhere / "keys", "--json"
+        "lab", "bench", "selectors", *what, "--window", 512, "--cache", elsewhere / "keys", "--json"
     )
     assert run.exit_code == 0, run.stderr
     rows = {row["selector"]: row for row in json.loads(run.stdout)["rows"]}

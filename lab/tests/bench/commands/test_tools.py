@@ -1,4 +1,4 @@
-"""The command `tamis bench tools`: tables, files, and what it refuses; tokens are words."""
+"""The command `tamis lab bench tools`: tables, files, and what it refuses; tokens are words."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from tests.peers.kit import tokenizer_folder
+from lab.tests.peers.kit import tokenizer_folder
 from tests.service.cli.cli_kit import tamis
 
 
 @pytest.fixture
 def bench(tmp_path):
     """The command with a tokenizer for which no model is needed."""
-    return ("bench", "tools", "--proxy", tokenizer_folder(tmp_path))
+    return ("lab", "bench", "tools", "--proxy", tokenizer_folder(tmp_path))
 
 
 def test_tables_and_files_are_of_the_same_rows(bench, tmp_path):

@@ -1,4 +1,4 @@
-"""`tamis bench domains` on a tiny model: a domain is judged by fits that never saw it."""
+"""`tamis lab bench domains` on a tiny model: a domain is judged by fits that never saw it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.train.lora.examples import example_records
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.domains import domain_of, find_domain_files
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.evaluation.domains.figures import FREE, domain_figures, kept_gold
-from tamis.service.evaluation.domains.left_out import LeftOutFits, method_scores
-from tamis.service.evaluation.domains.readings import Sides, read_domains
+from tamis_lab.bench.domains.figures import FREE, domain_figures, kept_gold
+from tamis_lab.bench.domains.left_out import LeftOutFits, method_scores
+from tamis_lab.bench.domains.readings import Sides, read_domains
+from tamis_lab.datasets.domains import domain_of, find_domain_files
+from tamis_lab.datasets.record_files import RecordFile
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import example_records
 
 SETS = {"squad2": "facts", "hotpotqa": "hops", "fever": "claims", "own": "own", "manual": "manuals"}
 
@@ -128,7 +128,7 @@ def test_too_few_domains_are_refused(cases):
 
 def test_the_command_prints_the_table_and_writes_figures_and_plot(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("TAMIS_HOME", str(tmp_path))  # no encoder there
-    words = ("bench", "domains", "--data", folder / "train", "--judge", folder / "dev")
+    words = ("lab", "bench", "domains", "--data", folder / "train", "--judge", folder / "dev")
     done = tamis(
         *words,
         *("--proxy", folder / "llama", "--layers", 2, "--limit", 8, "--budgets", "0.4"),

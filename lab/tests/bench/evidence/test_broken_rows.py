@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import read_jsonl
-from tamis.service.evaluation.ranking.retrieval import load_judged_task
-from tamis.service.evaluation.selectors.cases import _load_shard
-from tamis.service.evaluation.selectors.inputs import load_text
-from tamis.service.evaluation.selectors.run import CapturedStates, SelectorRun, SelectorSettings
+from tamis_lab.bench.ranking.retrieval import load_judged_task
+from tamis_lab.bench.selectors.cases import _load_shard
+from tamis_lab.bench.selectors.inputs import load_text
+from tamis_lab.bench.selectors.run import CapturedStates, SelectorRun, SelectorSettings
+from tamis_lab.datasets.records import read_jsonl
 
 
 def rows(path, *given):

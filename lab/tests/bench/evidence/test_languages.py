@@ -7,11 +7,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from lab.tests.bench.records import people, write
 from tamis.service.api.languages import best_proxy
 from tamis.service.cli.app import app
-from tamis.service.evaluation.evidence.languages import language_figures
-from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
-from tests.service.evaluation.records import people, write
+from tamis_lab.bench.evidence.languages import language_figures
+from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
 
 GOLD = [1] * 40
 
@@ -61,7 +61,7 @@ def test_the_command_writes_the_figures_that_choose_a_proxy(proxy_folder, encode
     for code in ("en", "xx"):
         write(tmp_path / f"faq_{code}.jsonl", people())
     words = ["--data", tmp_path, "--set", "faq", "--languages", "en,xx", "--cache", tmp_path]
-    given = ["bench", "languages", *words, "--proxies", "smollm2-135m", "--limit", "4"]
+    given = ["lab", "bench", "languages", *words, "--proxies", "smollm2-135m", "--limit", "4"]
     done = CliRunner().invoke(app, [*map(str, given), "--json", str(tmp_path / "out.json")])
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "out.json").read_text())
@@ -74,7 +74,17 @@ def test_the_command_writes_the_figures_that_choose_a_proxy(proxy_folder, encode
 
 def test_a_missing_set_is_named_with_the_existing_ones(tmp_path):
     write(tmp_path / "faq_en.jsonl", people())
-    words = ["bench", "languages", "--data", str(tmp_path), "--set", "faq", "--languages", "fr"]
+    words = [
+        "lab",
+        "bench",
+        "languages",
+        "--data",
+        str(tmp_path),
+        "--set",
+        "faq",
+        "--languages",
+        "fr",
+    ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
     assert "faq_fr" in done.stderr

@@ -13,17 +13,17 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.datasets.score_sources import (
-    TimedScores,
-    TimedSource,
-)
-from tamis.service.evaluation.evidence.panel import (
+from tamis_lab.bench.evidence.panel import (
     BLENDS,
     Panel,
     blend_scores,
     build_panel,
     parse_method_spec,
     source_names,
+)
+from tamis_lab.datasets.score_sources import (
+    TimedScores,
+    TimedSource,
 )
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401

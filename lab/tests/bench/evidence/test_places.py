@@ -6,15 +6,13 @@ import json
 
 import pytest
 
+from lab.tests.bench.records import counting_folder, doc, record, write
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.datasets.records import gold_spans
-from tamis.service.datasets.score_sources import TimedSource
-from tamis.service.datasets.statistics import paired_bootstrap, spread_bootstrap
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.places import (
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.places import (
     PLACES,
     arrange_records,
     join_documents,
@@ -22,9 +20,11 @@ from tamis.service.evaluation.evidence.places import (
     move_evidence,
     sweep_places,
 )
+from tamis_lab.datasets.records import gold_spans
+from tamis_lab.datasets.score_sources import TimedSource
+from tamis_lab.datasets.statistics import paired_bootstrap, spread_bootstrap
 from tests.probes import tiny
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import counting_folder, doc, record, write
 
 HAY = [doc(f"Hay lies in field number {i}.", f"More hay in field {i}.") for i in range(4)]
 GOLD = doc("The red pin is in the barn.", "Hay, hay.", gold=[0], title="Pins")
@@ -115,7 +115,7 @@ def test_the_command_prints_places_and_json(tmp_path):
     counting_folder(tmp_path / "proxy")
     rows = [one(*HAY[:2], GOLD, *HAY[2:], name=str(i)) for i in range(4)]
     file = write(tmp_path / "r.jsonl", rows)
-    words = ("bench", "places", file, "--methods", "lead,lexical", "--budgets", "0.3")
+    words = ("lab", "bench", "places", file, "--methods", "lead,lexical", "--budgets", "0.3")
     words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "c", "--limit", "3")
     shown = tamis(*words, "--joined")
     assert shown.exit_code == 0, shown.output
@@ -129,6 +129,6 @@ def test_a_file_without_a_middle_is_refused_in_one_line(tmp_path):
     counting_folder(tmp_path / "proxy")
     long = doc(*["The red pin is in the barn, as all of us know."] * 90, gold=[0])
     file = write(tmp_path / "r.jsonl", [one(long)])
-    done = tamis("bench", "places", file, "--proxy", tmp_path / "proxy", "--cache", tmp_path)
+    done = tamis("lab", "bench", "places", file, "--proxy", tmp_path / "proxy", "--cache", tmp_path)
     assert done.exit_code == 2
     assert "no middle" in done.stderr

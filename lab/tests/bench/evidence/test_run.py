@@ -1,4 +1,4 @@
-"""`tamis bench run`: result lines that can be judged, resumed and trusted."""
+"""`tamis lab bench run`: result lines that can be judged, resumed and trusted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import re
 import pytest
 from typer.testing import CliRunner
 
+from lab.tests.bench.records import counting_folder, doc, people, read, record, write
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.cli.bench.app import app
-from tamis.service.cli.bench.evidence import usual_methods
-from tamis.service.cli.options.bench_options import RECORDS
-from tamis.service.datasets.result_file import ResultFile
-from tamis.service.evaluation.evidence import run as bench
+from tamis_lab.bench.commands.app import app
+from tamis_lab.bench.commands.evidence import usual_methods
+from tamis_lab.bench.evidence import run as bench
+from tamis_lab.datasets.result_file import ResultFile
+from tamis_lab.options.bench_options import RECORDS
 from tests.service.cli.cli_kit import tamis as run
-from tests.service.evaluation.records import counting_folder, doc, people, read, record, write
 
 
 @pytest.fixture
@@ -239,12 +239,12 @@ def test_the_record_in_the_help_text_is_valid(tmp_path):
     rows = [json.loads(text.replace("90", f"9{i}")) | {"id": f"{i}"} for i in range(7)]
     write(tmp_path / "mine.jsonl", rows)
     words = ("--data", tmp_path, "--sets", "mine", "--methods", "lexical", "--budgets", "0.6")
-    done = run("bench", "evidence", *words, "--json", tmp_path / "found.json")
+    done = run("lab", "bench", "evidence", *words, "--json", tmp_path / "found.json")
     assert done.exit_code == 0, done.output
     (found,) = json.loads((tmp_path / "found.json").read_text())["sets"].values()
     assert found["gold_sentences"] == 7
     done = run(
-        "bench", "run", tmp_path / "mine.jsonl", "--method", "lexical", "--keep", "0.6",
+        "lab", "bench", "run", tmp_path / "mine.jsonl", "--method", "lexical", "--keep", "0.6",
         "--out", tmp_path / "out.jsonl", "--language", "en",
     )  # fmt: skip
     assert done.exit_code == 0, done.output

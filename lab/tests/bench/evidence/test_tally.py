@@ -8,24 +8,24 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from lab.tests.bench.records import counting_folder, doc, people, record, write
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.cli.bench.app import app
-from tamis.service.datasets.score_sources import TimedScores, TimedSource
-from tamis.service.evaluation.evidence.panel import Panel
-from tamis.service.evaluation.evidence.table import evidence_footnote, evidence_table
-from tamis.service.evaluation.evidence.tally import (
+from tamis_lab.bench.commands.app import app
+from tamis_lab.bench.evidence.panel import Panel
+from tamis_lab.bench.evidence.table import evidence_footnote, evidence_table
+from tamis_lab.bench.evidence.tally import (
     evidence_figures,
     find_set_file,
     kept_gold_flags,
     load_gold_records,
     tally_evidence,
 )
+from tamis_lab.datasets.score_sources import TimedScores, TimedSource
 from tests.probes import tiny
-from tests.service.evaluation.records import counting_folder, doc, people, record, write
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,18 @@ import json
 
 import pytest
 
+from lab.tests.bench.records import counting_folder
 from tamis.compressors import registry
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.cli.bench import needle
-from tamis.service.evaluation.evidence.panel import BLENDS
-from tamis.service.evaluation.needle.sweep import (
+from tamis_lab.bench.commands import needle
+from tamis_lab.bench.evidence.panel import BLENDS
+from tamis_lab.bench.needle.sweep import (
     NEEDLE,
     PASSAGE_TOKENS,
     QUESTION,
@@ -28,8 +28,8 @@ from tamis.service.evaluation.needle.sweep import (
 )
 from tests.laws.methods import ScriptedEncoder, head_profile
 from tests.probes import tiny
+from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import counting_folder
 
 BOOK = " ".join(f"The {i}th day was as long as the one before it, and as dull." for i in range(400))
 
@@ -153,7 +153,7 @@ def test_methods_without_a_model_read_nothing_and_sequential_ones_everything(hay
 def run(folder, *words):
     book = folder / "book.txt"
     book.write_text(BOOK)
-    return tamis("bench", "needle", "--text", book, "--proxy", folder / "proxy", *words)
+    return tamis("lab", "bench", "needle", "--text", book, "--proxy", folder / "proxy", *words)
 
 
 def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):

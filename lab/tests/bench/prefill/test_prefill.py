@@ -8,17 +8,17 @@ from itertools import pairwise
 import pytest
 import torch
 
+from lab.tests.bench.records import people, write
+from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
-from tamis.probes.prefill.contract import PromptShape
-from tamis.probes.prefill.prefill_pass import Prefilled
-from tamis.probes.prefill.registry import PATTERNS
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.evaluation.prefill import bench, measure
-from tamis.service.evaluation.prefill.prompts import LongPrompt, PromptBuilder
-from tests.probes.window_attention import kit
+from tamis_lab.bench.prefill import bench, measure
+from tamis_lab.bench.prefill.prompts import LongPrompt, PromptBuilder
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.methods.prefill.contract import PromptShape
+from tamis_lab.methods.prefill.prefill_pass import Prefilled
+from tamis_lab.methods.prefill.registry import PATTERNS
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import people, write
 
 TOKENS = 460
 
@@ -151,13 +151,15 @@ def test_the_command_writes_table_json_and_map(tmp_path, monkeypatch):
 
 def test_numbers_of_prompts_that_do_not_agree_with_lengths_are_refused(tmp_path):
     data = write(tmp_path / "people.jsonl", people())
-    done = tamis("bench", "prefill", "--data", str(data), "--tokens", "9,99", "--prompts", "1,2,3")
+    done = tamis(
+        "lab", "bench", "prefill", "--data", str(data), "--tokens", "9,99", "--prompts", "1,2,3"
+    )
     assert done.exit_code == 2
     assert "one for each length" in done.stderr.replace("\n", " ")
 
 
 def test_one_more_pattern_is_one_file(tmp_path, monkeypatch):
-    from tamis.probes import patterns
+    from tamis_lab.methods import patterns
 
     code = (PATTERNS.folder / "power.py").read_text("utf8")
     (tmp_path / "thirds.py").write_text(code.replace("& (distance - 1)) == 0", "% 3) == 0"), "utf8")

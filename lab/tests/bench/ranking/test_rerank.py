@@ -1,4 +1,4 @@
-"""`tamis bench rerank`: figures worked out by hand, runs that go on, files that are refused."""
+"""`tamis lab bench rerank`: figures worked out by hand, runs that go on, files that are refused."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lab.tests.bench.records import read, write
 from tamis.compressors import registry
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.qrels import load_corpus, load_queries
-from tamis.service.datasets.ranking_metrics import ndcg, recall
-from tamis.service.evaluation.ranking import rerank as bench
+from tamis_lab.bench.ranking import rerank as bench
+from tamis_lab.datasets.qrels import load_corpus, load_queries
+from tamis_lab.datasets.ranking_metrics import ndcg, recall
 from tests.compressors.features.test_rank_probe import rank_probe
 from tests.laws.methods import question_probe, scripted_reader
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import read, write
 
 DOCS = [
     {"docid": "a", "title": "Bread", "text": "Bread was cheap."},
@@ -56,6 +56,7 @@ class FixedRanker:
 
 def run(files, *words):
     return tamis(
+        "lab",
         "bench",
         "rerank",
         files[0],

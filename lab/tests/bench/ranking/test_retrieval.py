@@ -1,4 +1,4 @@
-"""The figures of `tamis bench retrieval`: by hand on a few documents, and through the command."""
+"""The figures of `bench retrieval`: by hand on a few documents, and through the command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.service.evaluation.ranking.retrieval import (
+from tamis_lab.bench.ranking.retrieval import (
     GradedQuery,
     RetrievalTask,
     load_judged_task,
@@ -77,7 +77,7 @@ def test_grades_of_documents_that_are_not_there_are_refused(rows, tmp_path):
 
 
 def test_the_command_prints_what_was_measured_and_builds_once(rows, tmp_path):
-    words = ("bench", "retrieval", "--corpus", rows[0], "--queries", rows[1], "--no-model")
+    words = ("lab", "bench", "retrieval", "--corpus", rows[0], "--queries", rows[1], "--no-model")
     words = (*words, "--vectors", "none", "--cache", tmp_path / "kept", "--json")
     first = tamis(*words)
     assert first.exit_code == 0, first.output
@@ -90,6 +90,6 @@ def test_the_command_prints_what_was_measured_and_builds_once(rows, tmp_path):
 
 
 def test_a_corpus_without_queries_is_refused(rows):
-    done = tamis("bench", "retrieval", "--corpus", rows[0], "--no-model")
+    done = tamis("lab", "bench", "retrieval", "--corpus", rows[0], "--no-model")
     assert done.exit_code == 2
     assert "go together" in done.stderr

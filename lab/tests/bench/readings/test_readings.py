@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, people, record, write
+from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.probing.heads import HeadProfile
-from tamis.service.datasets.record_files import RecordFile, fold_of
-from tamis.service.datasets.records import request_units
-from tamis.service.evaluation.readings import bench, cases, figures, fits
-from tests.probes.window_attention import kit
+from tamis_lab.bench.readings import bench, cases, figures, fits
+from tamis_lab.datasets.record_files import RecordFile, fold_of
+from tamis_lab.datasets.records import request_units
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, people, record, write
 
 RECORD = record(
     "r",
@@ -167,7 +167,17 @@ def test_the_command_prints_draws_and_writes_the_table(tmp_path, monkeypatch):
     rows = people()
     file = write(tmp_path / "people.jsonl", rows)
     hard = [*rows, *({**row, "id": f"n{i}", "answerable": False} for i, row in enumerate(rows))]
-    words = ("bench", "readings", "--data", file, "--layers", 2, "--cache", tmp_path / "kept")
+    words = (
+        "lab",
+        "bench",
+        "readings",
+        "--data",
+        file,
+        "--layers",
+        2,
+        "--cache",
+        tmp_path / "kept",
+    )
     words += ("--readings", "flow,zero:form=reading,roles")
     words += ("--answerable", write(tmp_path / "hard.jsonl", hard))
     done = tamis(*words, "--json", tmp_path / "t.json", "--png", tmp_path / "t.png")
@@ -204,6 +214,6 @@ def test_an_unknown_reading_is_refused_before_anything_is_read(tmp_path, monkeyp
         ("zero:gamma=much", "gamma is 'much'; give a number"),
         ("flow:less_empty=true", "flow has no option ['less_empty']"),
     ):
-        done = tamis("bench", "readings", "--data", file, "--readings", given)
+        done = tamis("lab", "bench", "readings", "--data", file, "--readings", given)
         assert done.exit_code == 2
         assert message in done.stderr

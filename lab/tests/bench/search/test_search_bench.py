@@ -1,4 +1,4 @@
-"""`tamis bench search`: its figures on a small index are those of counting by hand."""
+"""`tamis lab bench search`: its figures on a small index are those of counting by hand."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.service.evaluation.search import kept_builds
-from tamis.service.evaluation.search.kept_builds import KeptBuilds, build_searches
-from tamis.service.evaluation.search.key_corpus import extend_corpus, index_corpus
-from tamis.service.evaluation.search.measurement import time_growth
-from tamis.service.evaluation.search.plots import draw_growth, draw_recall
-from tamis.service.evaluation.search.run import SearchRun, load_asked
+from tamis_lab.bench.search import kept_builds
+from tamis_lab.bench.search.kept_builds import KeptBuilds, build_searches
+from tamis_lab.bench.search.key_corpus import extend_corpus, index_corpus
+from tamis_lab.bench.search.measurement import time_growth
+from tamis_lab.bench.search.plots import draw_growth, draw_recall
+from tamis_lab.bench.search.run import SearchRun, load_asked
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
 from tests.retrieval.index.corpora import make_documents
@@ -151,6 +151,6 @@ def test_questions_are_rows_with_grades_or_lines(tmp_path):
 )
 def test_what_cannot_be_measured_is_one_line_and_exit_code_2(index, tmp_path, words, says):
     (tmp_path / "q.txt").write_text("one?")
-    run = tamis("bench", "search", index.home, "--questions", tmp_path / "q.txt", *words)
+    run = tamis("lab", "bench", "search", index.home, "--questions", tmp_path / "q.txt", *words)
     assert run.exit_code == 2
     assert says in run.stderr

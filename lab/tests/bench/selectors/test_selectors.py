@@ -17,12 +17,10 @@ from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tamis.retrieval.kv.types import KeyHits
-from tamis.service.cli.options.target_files import check_images
-from tamis.service.datasets.records import take_evenly
-from tamis.service.evaluation.selectors.cases import SelectorCase, StateCapture, content_mask
-from tamis.service.evaluation.selectors.fidelity import UnitSpans, output_error
-from tamis.service.evaluation.selectors.inputs import SelectorInputs, load_questions, load_text
-from tamis.service.evaluation.selectors.measurement import (
+from tamis_lab.bench.selectors.cases import SelectorCase, StateCapture, content_mask
+from tamis_lab.bench.selectors.fidelity import UnitSpans, output_error
+from tamis_lab.bench.selectors.inputs import SelectorInputs, load_questions, load_text
+from tamis_lab.bench.selectors.measurement import (
     BUDGETS,
     HeadGroup,
     HeadMeasurement,
@@ -32,14 +30,16 @@ from tamis.service.evaluation.selectors.measurement import (
     measure_group,
     selector_row,
 )
-from tamis.service.evaluation.selectors.plot import draw_selectors
-from tamis.service.evaluation.selectors.run import (
+from tamis_lab.bench.selectors.plot import draw_selectors
+from tamis_lab.bench.selectors.run import (
     SelectorRun,
     SelectorSettings,
     parse_heads,
     passage_spans,
     whole_questions,
 )
+from tamis_lab.datasets.records import take_evenly
+from tamis_lab.options.output_files import check_images
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.retrieval.kv import clouds

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.bench.app import app
-from tamis.service.evaluation.speed.documents import WAYS, document_cases, measure_documents
+from tamis_lab.bench.commands.app import app
+from tamis_lab.bench.speed.documents import WAYS, document_cases, measure_documents
 from tests.compressors.gate.test_stages import gate_probe
 from tests.laws.methods import question_probe
 from tests.probes import tiny

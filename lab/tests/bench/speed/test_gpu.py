@@ -9,14 +9,14 @@ import sys
 import pytest
 import torch
 
-from tamis.service.evaluation.speed import gpu
+from tamis_lab.bench.speed import gpu
 from tests.probes.tiny import one_thread  # noqa: F401
 
-RUN = [sys.executable, "-m", "tamis.service.evaluation.speed.gpu"]
+RUN = [sys.executable, "-m", "tamis_lab.bench.speed.gpu"]
 
 
 def test_both_sides_read_the_same_and_every_cell_is_there(monkeypatch):
-    monkeypatch.setattr("tamis.service.evaluation.speed.timing._MATRIX_SIZE", 64)
+    monkeypatch.setattr("tamis_lab.bench.speed.timing._MATRIX_SIZE", 64)
     words = "--device cpu --dtype fp32 --layers 2 --rounds 1 --tokens 200 --passage-tokens 60 100"
     found = gpu.measure_gpu(gpu.argument_parser().parse_args(words.split()))
     assert found["agree"] < 1e-5

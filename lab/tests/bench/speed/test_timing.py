@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.bench.app import app
-from tamis.service.evaluation.speed.commits import ROOT, _compare_runs
-from tamis.service.evaluation.speed.timing import measure_limit
-from tamis.service.evaluation.speed.workload import QUESTION_TOKENS, WorkloadText, example_text
+from tamis_lab.bench.commands.app import app
+from tamis_lab.bench.speed.commits import ROOT, _compare_runs
+from tamis_lab.bench.speed.timing import measure_limit
+from tamis_lab.bench.speed.workload import QUESTION_TOKENS, WorkloadText, example_text
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 
@@ -30,7 +30,7 @@ def proxy():
 @pytest.fixture(autouse=True)
 def small_products(monkeypatch):
     """Ten products of 2048³ take seconds on a busy core; how they are counted is the same."""
-    monkeypatch.setattr("tamis.service.evaluation.speed.timing._MATRIX_SIZE", 64)
+    monkeypatch.setattr("tamis_lab.bench.speed.timing._MATRIX_SIZE", 64)
 
 
 def text(proxy, each, prose=LONG, seed=0):

@@ -1,4 +1,4 @@
-"""`tamis bench thin`: figures are what their names say, and rows come from one reading."""
+"""`tamis lab bench thin`: figures are what their names say, and rows come from one reading."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.kv_cache.eviction import SPANS, EvictionPlan
-from tamis.probes.kv_cache.eviction_registry import EVICTIONS
-from tamis.probes.kv_cache.passage_rows import PassageRows
-from tamis.probes.kv_cache.thinning import thin_layers
 from tamis.probes.model.loading import choose_dtype
-from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
-from tamis.service.evaluation.thin.candidates import Candidate, ThinnedPassage, parse_candidates
-from tamis.service.evaluation.thin.figures import thin_figures, verdict
-from tamis.service.evaluation.thin.panel import (
+from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.thin.candidates import Candidate, ThinnedPassage, parse_candidates
+from tamis_lab.bench.thin.figures import thin_figures, verdict
+from tamis_lab.bench.thin.panel import (
     DENSE,
     Measures,
     compare_attention,
     rank_correlation,
 )
+from tamis_lab.methods.kv_thinning.contract import SPANS, EvictionPlan
+from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
+from tamis_lab.methods.kv_thinning.registry import EVICTIONS
+from tamis_lab.methods.kv_thinning.thinning import thin_layers
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import MEAN, make_prompts, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -133,6 +133,7 @@ def test_the_command_measures_real_passages(tmp_path):
         file = tmp_path / f"{name}.jsonl"
         file.write_text("\n".join(json.dumps(record | {"id": f"{name}{i}"}) for i in range(2)))
     words = (
+        "lab",
         "bench",
         "thin",
         "--judge",

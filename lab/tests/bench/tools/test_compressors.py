@@ -9,10 +9,10 @@ import pytest
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.tools.compressors import PLAIN, Shortened, ToolCompressor
-from tamis.service.evaluation.tools.figures import tool_figures
-from tamis.service.evaluation.tools.records import LabelledOutput, Rule
-from tamis.service.evaluation.tools.tally import row_json, tally_tools
+from tamis_lab.bench.tools.compressors import PLAIN, Shortened, ToolCompressor
+from tamis_lab.bench.tools.figures import tool_figures
+from tamis_lab.bench.tools.records import LabelledOutput, Rule
+from tamis_lab.bench.tools.tally import row_json, tally_tools
 from tests.service.cli.cli_kit import word_tokenizer
 
 LINES = [f"line {i} is of no interest here" for i in range(40)]

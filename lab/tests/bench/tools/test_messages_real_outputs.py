@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tamis.service.evaluation.tools.records import (
+from tamis_lab.bench.tools.records import (
     OUTPUTS_FOLDER,
     LabelledOutput,
     find_kinds,

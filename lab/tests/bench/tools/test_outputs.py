@@ -7,15 +7,15 @@ import re
 
 import pytest
 
+from lab.tests.tool_outputs.kit import MOST_LABELLED
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.tools.records import (
+from tamis_lab.bench.tools.records import (
     OUTPUTS_FOLDER,
     file_facts,
     find_kinds,
     load_outputs,
 )
-from tamis.service.evaluation.tools.validity import count_violations, lost_labels
-from tests.tool_outputs.kit import MOST_LABELLED
+from tamis_lab.bench.tools.validity import count_violations, lost_labels
 
 KINDS = find_kinds(OUTPUTS_FOLDER)
 LEAST_OUTPUTS, MOST_BYTES = 200, 1_500_000
@@ -49,7 +49,7 @@ def test_every_file_names_its_seed_and_the_versions_of_its_tools():
 
 
 def test_a_kind_is_made_by_a_file_of_its_name():
-    from tests.tool_outputs.__main__ import kinds
+    from lab.tests.tool_outputs.__main__ import kinds
 
     assert sorted(KINDS) == kinds()
 

@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
+from lab.tests.bench.tools.test_compressors import labelled
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.peers.registry import PEERS_FOLDER
-from tamis.service.evaluation.tools.packages import (
+from tamis_lab.bench.peers.registry import PEERS_FOLDER
+from tamis_lab.bench.tools.packages import (
     TOOL_PEERS_FOLDER,
     installed_packages,
     package_compressor,
 )
-from tests.service.evaluation.tools.test_compressors import labelled
 
 ADAPTER = """
 from protocol import serve

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from tamis.compressors.tools.types import ToolOutput
-from tamis.service.evaluation.tools.records import LabelledOutput, Rule
-from tamis.service.evaluation.tools.validity import (
+from tamis_lab.bench.tools.records import LabelledOutput, Rule
+from tamis_lab.bench.tools.validity import (
     count_reworded,
     count_violations,
     headed_lines,

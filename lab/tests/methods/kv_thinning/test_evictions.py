@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.kv_cache import eviction_registry
-from tamis.probes.kv_cache.eviction import SPANS, KeptPassage, ragged_plan
-from tamis.probes.kv_cache.evictions import (
+from tamis_lab.methods.evictions import (
     balance,
     expected,
     kvcompose,
@@ -22,7 +20,9 @@ from tamis.probes.kv_cache.evictions import (
     spatten,
     streaming,
 )
-from tamis.probes.kv_cache.evictions import random as random_eviction
+from tamis_lab.methods.evictions import random as random_eviction
+from tamis_lab.methods.kv_thinning import registry as eviction_registry
+from tamis_lab.methods.kv_thinning.contract import SPANS, KeptPassage, ragged_plan
 
 L, H, HKV, D, BANK = 3, 4, 2, 8, 5
 NAMES = eviction_registry.EVICTIONS.names()

@@ -14,8 +14,8 @@ from tamis.probes.attention.rounding.low_bits import (
     packed_bytes,
     unpack_codes,
 )
-from tamis.probes.kv_cache.eviction import EvictionPlan
-from tamis.probes.kv_cache.thinning import thin_layers, unit_of_tokens
+from tamis_lab.methods.kv_thinning.contract import EvictionPlan
+from tamis_lab.methods.kv_thinning.thinning import thin_layers, unit_of_tokens
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import MEAN, WANT, assert_close, make_prompts, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.methods.prefill import prefill_kit
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.prefill import registry
-from tamis.probes.prefill.contract import causal_blocks
-from tests.probes.prefill import prefill_kit
+from tamis_lab.methods.prefill import registry
+from tamis_lab.methods.prefill.contract import causal_blocks
 
 every_pattern = pytest.mark.parametrize("name", registry.PATTERNS.names())
 ONE_PASSAGE = ((6, 276),)

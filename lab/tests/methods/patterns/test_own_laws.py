@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from tamis.probes.patterns import (
+from lab.tests.methods.prefill import prefill_kit
+from tamis_lab.methods.patterns import (
     dhsa,
     echo,
     flexprefill,
@@ -18,10 +19,9 @@ from tamis.probes.patterns import (
     spatten,
     star,
 )
-from tamis.probes.prefill import contract
-from tamis.probes.prefill.contract import BLOCK, PromptShape, fewest
-from tamis.probes.prefill.prefill_pass import prefill
-from tests.probes.prefill import prefill_kit
+from tamis_lab.methods.prefill import contract
+from tamis_lab.methods.prefill.contract import BLOCK, PromptShape, fewest
+from tamis_lab.methods.prefill.prefill_pass import prefill
 
 SEEDS = range(3)
 

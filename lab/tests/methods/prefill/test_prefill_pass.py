@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.methods.prefill import prefill_kit
+from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput
-from tamis.probes.prefill import block_attention, contract
-from tamis.probes.prefill.contract import BLOCK, PromptShape
-from tamis.probes.prefill.prefill_pass import prefill
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want
-from tests.probes.prefill import prefill_kit
-from tests.probes.window_attention import kit
+from tamis_lab.methods.prefill import block_attention, contract
+from tamis_lab.methods.prefill.contract import BLOCK, PromptShape
+from tamis_lab.methods.prefill.prefill_pass import prefill
 
 SEEDS = range(3)
 

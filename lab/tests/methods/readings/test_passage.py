@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from tamis.probes.attention.row_sums import BandSum, SpanSum, output_grams
+from lab.tests.methods.window_attention import kit
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
-from tamis.probes.readings import anchors, local_long, raw, roles, value_mass
-from tests.probes.window_attention import kit
+from tamis_lab.methods.readings import anchors, local_long, raw, roles, value_mass
+from tamis_lab.methods.window_attention.row_sums import BandSum, SpanSum, output_grams
 
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)
 NOTHING = torch.zeros(0)

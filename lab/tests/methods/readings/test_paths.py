@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.probes.attention.row_sums import PathSum
+from lab.tests.methods.window_attention import kit
 from tamis.probes.attention.visitor import RowBlock
-from tamis.probes.readings import flow, raw, rollout, traced
-from tests.probes.window_attention import kit
+from tamis_lab.methods.readings import flow, raw, rollout, traced
+from tamis_lab.methods.window_attention.row_sums import PathSum
 
 HAND = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).expand(2, 1, 2, 2)
 """Two layers of one head over two tokens, as in the paper's notation."""

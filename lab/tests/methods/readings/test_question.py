@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lab.tests.methods.window_attention import kit
 from tamis.probes.attention.rope import rotate
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.readings import buckets, focus, raw, row_coverage
-from tamis.probes.window_attention.contract import AskedRows, WindowAttention, WindowShape
-from tests.probes.window_attention import kit
+from tamis_lab.methods.readings import buckets, focus, raw, row_coverage
+from tamis_lab.methods.window_attention.contract import AskedRows, WindowAttention, WindowShape
 
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)
 

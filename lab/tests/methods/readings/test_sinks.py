@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput
-from tamis.probes.readings import act, sink_share, zero
-from tests.probes.window_attention import kit
+from tamis_lab.methods.readings import act, sink_share, zero
 
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)
 

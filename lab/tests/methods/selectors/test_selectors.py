@@ -1,7 +1,7 @@
 """Every selector keeps what its contract promises; quest's bounds are bounds.
 
 Tests with a parameter `name` run over the files of the registry's folder:
-`-p tests.selector_folder --selector-folder DIR` runs them over those of another folder.
+`-p lab.tests.selector_folder --selector-folder DIR` runs them over those of another folder.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.selector import KeySelector
-from tamis.retrieval.kv.selectors import hip, lsh, moba
-from tamis.retrieval.kv.selectors.quest import PAGE, Quest
-from tamis.retrieval.kv.selectors.retroinfer import CLUSTER, cluster_keys
+from tamis_lab.methods.kv_search import registry as selector_registry
+from tamis_lab.methods.kv_search.contract import KeySelector
+from tamis_lab.methods.selectors import hip, lsh, moba
+from tamis_lab.methods.selectors.quest import PAGE, Quest
+from tamis_lab.methods.selectors.retroinfer import CLUSTER, cluster_keys
 from tests.retrieval.kv import clouds
 
 N, Q, K = 2100, 20, 25

@@ -11,14 +11,14 @@ from tamis.probes.card import ModelCard
 from tamis.probes.model.decoder import Decoder, DecoderConfig
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Template
-from tamis.probes.scripted import byte_tokenizer
-from tamis.probes.window_attention.contract import (
+from tamis_lab.methods.window_attention.contract import (
     AskedRows,
     Reading,
     WindowAttention,
     WindowShape,
 )
-from tamis.probes.window_attention.passes import read_window
+from tamis_lab.methods.window_attention.passes import read_window
+from tests.scripted import byte_tokenizer
 
 LAYERS, HEADS, KV_HEADS, SIZE, WIDTH = 2, 4, 2, 8, 32
 TEMPLATE = Template("short", "ab", "cd", "ef")

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.methods.window_attention import kit
 from tamis.probes.attention import visitor
-from tamis.probes.attention.row_sums import (
+from tamis.probes.attention.visitor import PassEdit
+from tamis.probes.errors import BadInput
+from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Want
+from tamis_lab.methods.window_attention.row_sums import (
     BandSum,
     BranchRows,
     ColumnSum,
@@ -15,12 +20,7 @@ from tamis.probes.attention.row_sums import (
     ValueNorm,
     output_grams,
 )
-from tamis.probes.attention.visitor import PassEdit
-from tamis.probes.errors import BadInput
-from tamis.probes.model.visited_pass import visit_window
-from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Want
-from tests.probes.window_attention import kit
+from tamis_lab.methods.window_attention.visited_pass import visit_window
 
 ALL = (0, 1)
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)

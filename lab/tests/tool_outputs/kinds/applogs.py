@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.tool_outputs.kit import Workshop, bash, label_values
-from tests.tool_outputs.words import actions, camel, nouns, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash, label_values
+from lab.tests.tool_outputs.words import actions, camel, nouns, sentence
 
 TOOLS = {"python": "python --version"}
 PROGRAM = '''

@@ -6,8 +6,8 @@ import random
 import re
 from pathlib import Path
 
-from tests.tool_outputs.kit import Workshop, bash
-from tests.tool_outputs.words import actions, camel, nouns
+from lab.tests.tool_outputs.kit import Workshop, bash
+from lab.tests.tool_outputs.words import actions, camel, nouns
 
 TOOLS = {
     "g++": "g++ --version",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from tests.tool_outputs.kit import Workshop, bash, headers
-from tests.tool_outputs.words import FIRST, LAST, actions, nouns, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash, headers
+from lab.tests.tool_outputs.words import FIRST, LAST, actions, nouns, sentence
 
 TOOLS = {"git": "git --version"}
 HUNKS = headers("hunks", r"^diff --git ", r"^@@ ")

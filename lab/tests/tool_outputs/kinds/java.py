@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from tests.tool_outputs.kit import Workshop, bash, write_files
-from tests.tool_outputs.words import actions, camel, nouns, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash, write_files
+from lab.tests.tool_outputs.words import actions, camel, nouns, sentence
 
 TOOLS = {"mvn": "mvn --version", "java": "java --version"}
 VERSIONS = {"compiler": "3.13.0", "resources": "3.3.1", "surefire": "2.22.3"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import random
 
-from tests.tool_outputs.kit import Workshop, bash
-from tests.tool_outputs.words import actions, camel, nouns, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash
+from lab.tests.tool_outputs.words import actions, camel, nouns, sentence
 
 TOOLS = {"node": "node --version", "npm": "npm --version", "eslint": "eslint --version"}
 

@@ -12,8 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.tool_outputs.kit import Workshop, bash, label_values
-from tests.tool_outputs.words import CITIES, nouns, person, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash, label_values
+from lab.tests.tool_outputs.words import CITIES, nouns, person, sentence
 
 TOOLS = {"curl": "curl --version"}
 JSON, ROWS = ({"rule": "json"},), ({"rule": "lines"}, {"rule": "json_lines"})

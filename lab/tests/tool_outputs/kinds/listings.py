@@ -6,8 +6,8 @@ import os
 import random
 from pathlib import Path
 
-from tests.tool_outputs.kit import Workshop, bash, headers
-from tests.tool_outputs.words import actions, nouns
+from lab.tests.tool_outputs.kit import Workshop, bash, headers
+from lab.tests.tool_outputs.words import actions, nouns
 
 TOOLS = {"ls": "ls --version", "find": "find --version"}
 WHOLE = {"rule": "lines"}

@@ -7,9 +7,9 @@ import json
 import random
 from pathlib import Path
 
-from tests.tool_outputs.kinds.json import served
-from tests.tool_outputs.kit import Workshop, bash, label_values
-from tests.tool_outputs.words import actions, nouns, person, sentence
+from lab.tests.tool_outputs.kinds.json import served
+from lab.tests.tool_outputs.kit import Workshop, bash, label_values
+from lab.tests.tool_outputs.words import actions, nouns, person, sentence
 
 TOOLS = {"curl": "curl --version", "nbconvert": "jupyter nbconvert --version"}
 

@@ -6,8 +6,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from tests.tool_outputs.kit import Workshop, bash
-from tests.tool_outputs.words import actions, camel, nouns
+from lab.tests.tool_outputs.kit import Workshop, bash
+from lab.tests.tool_outputs.words import actions, camel, nouns
 
 TOOLS = {"pytest": "python -m pytest --version"}
 FLAGS = ("-v", "-v -ra", "-vv", "-v --durations=5", "-v --tb=short", "-v -rA --tb=short")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from tests.tool_outputs.kit import Workshop, bash
-from tests.tool_outputs.words import actions, camel, nouns, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash
+from lab.tests.tool_outputs.words import actions, camel, nouns, sentence
 
 TOOLS = {
     "unittest": "python --version",

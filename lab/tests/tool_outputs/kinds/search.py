@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.tool_outputs.kinds.git import module
-from tests.tool_outputs.kit import Workshop, bash, headers
-from tests.tool_outputs.words import nouns, sentence
+from lab.tests.tool_outputs.kinds.git import module
+from lab.tests.tool_outputs.kit import Workshop, bash, headers
+from lab.tests.tool_outputs.words import nouns, sentence
 
 TOOLS = {"grep": "grep --version", "rg": "rg --version"}
 WHOLE = {"rule": "lines"}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.tool_outputs.kit import Workshop, bash, headers
-from tests.tool_outputs.words import CITIES, nouns, person, sentence
+from lab.tests.tool_outputs.kit import Workshop, bash, headers
+from lab.tests.tool_outputs.words import CITIES, nouns, person, sentence
 
 TOOLS = {"psql": "psql --version", "sqlite3": "sqlite3 --version", "column": "column --version"}
 WHOLE = {"rule": "lines"}

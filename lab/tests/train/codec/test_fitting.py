@@ -19,9 +19,9 @@ from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.codec import KVCodec, find_codec, shipped_codec
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import TEMPLATES
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.training.codec.fitting import NORMAL_ERROR, allot_bits, fit_codec
-from tamis.service.training.codec.samples import _Sampler, read_samples, rotation_rates
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.train.codec.fitting import NORMAL_ERROR, allot_bits, fit_codec
+from tamis_lab.train.codec.samples import _Sampler, read_samples, rotation_rates
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import MEAN, make_prompts, versioned_proxy, weights
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

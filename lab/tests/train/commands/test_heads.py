@@ -1,4 +1,4 @@
-"""`tamis heads` on a tiny model: finds, compares and draws heads, and stores readings."""
+"""`tamis lab heads` on a tiny model: finds, compares and draws heads, and stores readings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import pytest
 
+from lab.tests.bench.records import doc, record, write
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.probing.profile_file import shipped_file
 from tamis.service.api.languages import SHARP
+from tamis_lab.methods.position_bias import PositionProfile
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WAYS = ("needle", "copy", "contrast", "qr")
@@ -44,7 +44,9 @@ def place(tmp_path_factory):
 
 def find(folder, by, *more):
     given = ("--proxy", folder / "llama", "--data", folder / "records.jsonl")
-    return tamis("heads", "find", "--by", by, *given, "--cache", folder / "kept", "--k", 3, *more)
+    return tamis(
+        "lab", "heads", "find", "--by", by, *given, "--cache", folder / "kept", "--k", 3, *more
+    )
 
 
 @pytest.mark.parametrize("by", WAYS)
@@ -73,7 +75,7 @@ def test_a_readings_scores_do_not_depend_on_the_order_of_the_files_records(place
     rows = [answered_record(i) for i in reversed(range(5))]
     write(place / "turned.jsonl", rows)
     given = ("--proxy", place / "llama", "--data", place / "turned.jsonl", "--cache", place / "new")
-    done = tamis("heads", "find", "--by", "needle", *given, "--out", place / "turned.json")
+    done = tamis("lab", "heads", "find", "--by", "needle", *given, "--out", place / "turned.json")
     assert done.exit_code == 0, done.output
     here, there = (HeadProfile.load(place / f"{n}.json").scores for n in ("needle", "turned"))
     assert [x for row in here for x in row] == pytest.approx([x for row in there for x in row])
@@ -81,24 +83,24 @@ def test_a_readings_scores_do_not_depend_on_the_order_of_the_files_records(place
 
 def test_overlap_compares_profiles_pair_by_pair(place):
     files = [place / f"{by}.json" for by in WAYS]
-    done = tamis("heads", "overlap", *files, "--k", 4, "--json")
+    done = tamis("lab", "heads", "overlap", *files, "--k", 4, "--json")
     found = json.loads(done.stdout)
     assert found["jaccard"]["needle"]["needle"] == 1.0
     assert found["jaccard"]["needle"]["qr"] == found["jaccard"]["qr"]["needle"]
     assert len(found["best"]["copy"]) == 4
-    assert "in all:" in tamis("heads", "overlap", *files, "--k", 4).stdout
+    assert "in all:" in tamis("lab", "heads", "overlap", *files, "--k", 4).stdout
 
 
 def test_profiles_of_one_file_name_are_told_apart_by_their_folders(place, tmp_path):
     (tmp_path / "qr.json").write_bytes((place / "needle.json").read_bytes())
     files = [place / "qr.json", tmp_path / "qr.json", place / "copy.json"]
-    done = tamis("heads", "overlap", *files, "--k", 4, "--json")
+    done = tamis("lab", "heads", "overlap", *files, "--k", 4, "--json")
     assert done.exit_code == 0, done.output
     assert set(json.loads(done.stdout)["best"]) == {*map(str, files[:2]), "copy"}
 
 
 def test_show_draws_one_line_a_layer_with_the_best_heads_by_rank(place):
-    done = tamis("heads", "show", place / "qr.json", "--k", 3)
+    done = tamis("lab", "heads", "show", place / "qr.json", "--k", 3)
     assert [line for line in done.stdout.splitlines() if line.startswith("layer")]
     (layer, head), *_ = HeadProfile.load(place / "qr.json").best(3)
     assert f"{layer}-{head}" in done.stdout
@@ -106,7 +108,7 @@ def test_show_draws_one_line_a_layer_with_the_best_heads_by_rank(place):
 
 
 def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
-    done = tamis("heads", "show", "--by", "probe", "--png", tmp_path / "p.png")
+    done = tamis("lab", "heads", "show", "--by", "probe", "--png", tmp_path / "p.png")
     assert done.exit_code == 0, done.output
     assert "not measured" in done.stdout
     assert (tmp_path / "p.png").read_bytes().startswith(PNG)
@@ -118,7 +120,7 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
         (("find", "--by", "magic"), "needle, copy, contrast, qr, probe"),
         (("find", "--by", "needle"), "--data FILE"),
         (("show", "nowhere.json"), "nowhere.json"),
-        (("show", "--proxy", "nobody"), "tamis heads find --by contrast --proxy nobody"),
+        (("show", "--proxy", "nobody"), "tamis lab heads find --by contrast --proxy nobody"),
         (("find", "--by", "contrast", "--temperature", "nan"), "temperature is nan"),
         (("find", "--by", "contrast", "--temperature", "-1"), "temperature is -1"),
         (("find", "--by", "qr", "--data", "no", "--out", "no/where.json"), "no folder no"),
@@ -129,11 +131,11 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
         (("overlap", *SHIPPED), "heads of one model can be compared"),
         (("show", "--png", "map.doc"), "map.doc ends in .doc; draw a .png"),
         (("basin", "--data", "no", "--png", "map"), "map ends in nothing; draw a .png"),
-        (("basin", "--proxy", "nobody"), "tamis heads basin --proxy nobody"),
+        (("basin", "--proxy", "nobody"), "tamis lab heads basin --proxy nobody"),
     ],
 )
 def test_an_impossible_call_is_one_line_and_exit_code_2(words, message):
-    done = tamis("heads", *words)
+    done = tamis("lab", "heads", *words)
     assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.output
@@ -146,7 +148,7 @@ def test_contrast_without_other_documents_is_refused(place, tmp_path):
     ]
     write(tmp_path / "alone.jsonl", alone)
     done = tamis(
-        *("heads", "find", "--by", "contrast", "--proxy", place / "llama"),
+        *("lab", "heads", "find", "--by", "contrast", "--proxy", place / "llama"),
         *("--data", tmp_path / "alone.jsonl", "--cache", tmp_path / "kept"),
     )
     assert done.exit_code == 2
@@ -155,7 +157,7 @@ def test_contrast_without_other_documents_is_refused(place, tmp_path):
 
 def test_position_bias_is_measured_over_lists_of_equal_length(place):
     done = tamis(
-        *("heads", "basin", "--proxy", place / "llama", "--data", place / "records.jsonl"),
+        *("lab", "heads", "basin", "--proxy", place / "llama", "--data", place / "records.jsonl"),
         *("--documents", 3, "--out", place / "basin.json", "--png", place / "basin.png"),
     )
     assert done.exit_code == 0, done.output
@@ -166,19 +168,19 @@ def test_position_bias_is_measured_over_lists_of_equal_length(place):
     assert found.cases == 5
     assert (place / "basin.png").read_bytes().startswith(PNG)
     short = tamis(
-        *("heads", "basin", "--proxy", place / "llama", "--data", place / "records.jsonl"),
+        *("lab", "heads", "basin", "--proxy", place / "llama", "--data", place / "records.jsonl"),
     )
     assert short.exit_code == 2
     assert "lower number" in short.stderr
 
 
 def test_the_shipped_position_bias_is_shown_without_data():
-    done = tamis("heads", "basin")
+    done = tamis("lab", "heads", "basin")
     assert done.exit_code == 0, done.output
     assert "ends to middle" in done.stdout
 
 
 def test_without_a_name_the_heads_are_those_of_the_model_that_reads_by_default():
-    done = tamis("heads", "show")
+    done = tamis("lab", "heads", "show")
     assert done.exit_code == 0, done.output
     assert SHARP in done.stdout

@@ -1,4 +1,4 @@
-"""`tamis probe lora` on a tiny model: its adapters can be read with; wrong input is refused."""
+"""`tamis lab probe lora` on a tiny model: its adapters can be read with; wrong input is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from lab.tests.bench.records import write
+from lab.tests.train.lora.test_lora import planted
 from tamis.compressors.rules import Budget
 from tamis.probes.hub import zoo
 from tamis.probes.hub.adapters import Adapters
@@ -13,15 +15,13 @@ from tamis.service.batch.job import BatchJob, resume_settings
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import write
-from tests.service.training.lora.test_lora import planted
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def train_adapters(place, *words):
     given = ("--proxy", place / "llama", "--data", place / "planted.jsonl", "--layers", 3)
-    return tamis("probe", "lora", *given, *words)
+    return tamis("lab", "probe", "lora", *given, *words)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def place(tmp_path_factory):
 def test_what_it_writes_is_a_proxy_that_probe_train_and_compress_take(place):
     probe = place / "sharp.safetensors"
     words = ("--proxy", place / "sharp", "--data", place / "planted.jsonl", "--layers", 3)
-    done = tamis("probe", "train", *words, "--out", probe, "--cache", place / "readings")
+    done = tamis("lab", "probe", "train", *words, "--out", probe, "--cache", place / "readings")
     assert done.exit_code == 0, done.output
     (place / "in.txt").write_text("One is here. Two is there. Three is far.")
     words = ("compress", place / "in.txt", "-q", "Q?", "--max-tokens", 20, "--probe", probe)
@@ -113,6 +113,6 @@ def test_wrong_input_is_one_sentence(place, tmp_path, words, says):
 
 
 def test_help_teaches():
-    done = tamis("probe", "lora", "--help")
+    done = tamis("lab", "probe", "lora", "--help")
     assert done.exit_code == 0
-    assert "tamis probe train --proxy sharp/" in done.stdout
+    assert "tamis lab probe train --proxy sharp/" in done.stdout

@@ -1,4 +1,4 @@
-"""`tamis probe` on a tiny model: fits, evaluates, calibrates and draws a probe."""
+"""`tamis lab probe` on a tiny model: fits, evaluates, calibrates and draws a probe."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import json
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.train.lora.examples import example_records
 from tamis.compressors.features.second_step import ENCODER
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.cli.options.probe_options import parse_record_file
-from tamis.service.cli.probe.probe_plots import head_weights
-from tamis.service.datasets import score_sources
-from tamis.service.datasets.record_files import name_distinctly
-from tamis.service.datasets.records import load_records
-from tamis.service.datasets.score_sources import TimedScores
+from tamis_lab.datasets import score_sources
+from tamis_lab.datasets.record_files import name_distinctly
+from tamis_lab.datasets.records import load_records
+from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.options.probe_options import parse_record_file
+from tamis_lab.train.commands.probe_plots import head_weights
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import example_records
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -34,7 +34,7 @@ def place(tmp_path_factory):
     tiny.save("llama", folder / "llama")
     write(folder / "records.jsonl", example_records())
     done = tamis(
-        *("probe", "train", "--proxy", folder / "llama", "--data", folder / "records.jsonl"),
+        *("lab", "probe", "train", "--proxy", folder / "llama", "--data", folder / "records.jsonl"),
         *("--out", folder / "mine.safetensors", "--layers", 2, "--cache", folder / "readings"),
     )
     assert done.exit_code == 0, done.output
@@ -48,7 +48,7 @@ def test_headings_of_pages_become_records_that_train_takes(place, tmp_path):
         steps = "\n".join(f"{n}. Step {n} of {name}." for n in range(1, 4))
         (tmp_path / f"{name}.md").write_text(f"# Manual\n\n## Rotate {name} keys\n\n{steps}\n")
     out = tmp_path / "manual.jsonl"
-    done = tamis("probe", "headings", tmp_path, "--out", out)
+    done = tamis("lab", "probe", "headings", tmp_path, "--out", out)
     assert done.exit_code == 0, done.output
     assert "4 questions of 4 pages, 3.0 gold units" in " ".join(done.stderr.split())
     rows = load_records(out)
@@ -57,14 +57,14 @@ def test_headings_of_pages_become_records_that_train_takes(place, tmp_path):
     }
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "a.md").write_text("No heading here.")
-    refused = tamis("probe", "headings", tmp_path / "bare", "--out", out)
+    refused = tamis("lab", "probe", "headings", tmp_path / "bare", "--out", out)
     assert refused.exit_code == 2
     assert "none of 1 pages has a heading" in " ".join(refused.stderr.split())
 
 
 def probe(place, command, *words):
     given = ("--proxy", place / "llama", "--data", place / "records.jsonl")
-    return tamis("probe", command, *words, *given, "--cache", place / "readings")
+    return tamis("lab", "probe", command, *words, *given, "--cache", place / "readings")
 
 
 def test_train_writes_a_probe_that_compress_takes(place):
@@ -115,7 +115,9 @@ def test_calibrate_writes_the_same_weights_with_other_probabilities(place):
 
 def test_show_draws_a_line_a_layer_and_an_image(place, tmp_path):
     pytest.importorskip("matplotlib")
-    done = tamis("probe", "show", place / "mine.safetensors", "--png", tmp_path / "heads.png")
+    done = tamis(
+        "lab", "probe", "show", place / "mine.safetensors", "--png", tmp_path / "heads.png"
+    )
     assert done.exit_code == 0, done.output
     assert [line[:8] for line in done.stdout.splitlines() if line.startswith("layer")] == [
         "layer  1",
@@ -123,7 +125,7 @@ def test_show_draws_a_line_a_layer_and_an_image(place, tmp_path):
     ]
     assert (tmp_path / "heads.png").read_bytes().startswith(PNG)
     for wrong in (tmp_path / "none" / "heads.png", tmp_path / "heads.nope"):
-        refused = tamis("probe", "show", place / "mine.safetensors", "--png", wrong)
+        refused = tamis("lab", "probe", "show", place / "mine.safetensors", "--png", wrong)
         assert refused.exit_code == 2
         assert "cannot be written" in refused.stderr
 
@@ -143,7 +145,7 @@ def test_sentinel_is_trained_and_shown(place):
     assert LinearProbe.load(out).card.method == "sentinel"
     (used,) = LinearProbe.load(out).card.trained_on
     assert used["questions"] == len(example_records())
-    assert tamis("probe", "show", out).exit_code == 0
+    assert tamis("lab", "probe", "show", out).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,9 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(place, tmp_path, wo
     write(tmp_path / "all.jsonl", [record("a", "Q?", doc("A.", gold=[0]), doc("", title="x"))])
     names = {"place": place, "bad": tmp_path / "bad.jsonl", "all": tmp_path / "all.jsonl"}
     given = [word.format(**names) if word != "o" else tmp_path / "o.safetensors" for word in words]
-    done = tamis("probe", *given, "--proxy", place / "llama", "--cache", tmp_path / "readings")
+    done = tamis(
+        "lab", "probe", *given, "--proxy", place / "llama", "--cache", tmp_path / "readings"
+    )
     assert done.exit_code == 2, done.output
     assert why in done.stderr
     assert "Traceback" not in done.stderr
@@ -222,7 +226,7 @@ class LongestFirst:
 def test_the_encoder_is_weighed_unless_told_not_to(place, tmp_path, monkeypatch, flags):
     monkeypatch.setattr(score_sources, "installed_encoder_source", lambda folder: LongestFirst())
     done = tamis(
-        *("probe", "train", "--proxy", place / "llama", "--data", place / "records.jsonl"),
+        *("lab", "probe", "train", "--proxy", place / "llama", "--data", place / "records.jsonl"),
         *("--out", tmp_path / "mine", "--layers", 2, "--cache", place / "readings", *flags),
     )
     assert done.exit_code == 0, done.output
@@ -236,7 +240,7 @@ def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(pla
         write(tmp_path / folder / "set.jsonl", part)
     both = [word for f in "ab" for word in ("--data", tmp_path / f / "set.jsonl")]
     done = tamis(
-        *("probe", "train", "--proxy", place / "llama", *both, "--layers", 2),
+        *("lab", "probe", "train", "--proxy", place / "llama", *both, "--layers", 2),
         *("--out", tmp_path / "two", "--cache", place / "readings"),
     )
     assert done.exit_code == 0, done.output
@@ -247,7 +251,7 @@ def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(pla
         ("b/set", 15),
     ]
     judged = tamis(
-        *("probe", "eval", tmp_path / "two", "--proxy", place / "llama", *both, "--json"),
+        *("lab", "probe", "eval", tmp_path / "two", "--proxy", place / "llama", *both, "--json"),
         *("--cache", place / "readings"),
     )
     assert set(json.loads(judged.stdout)["evidence"]) == {"a/set", "b/set"}
@@ -262,7 +266,7 @@ def test_names_are_distinct_however_files_are_given(tmp_path):
 
 
 def test_the_map_of_the_probe_that_ranks_is_of_its_heads_and_none_is_made_up():
-    done = tamis("probe", "show", "--method", "rank")
+    done = tamis("lab", "probe", "show", "--method", "rank")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("layer")
     empty = make_probe(tiny.proxy(), "other", {"calibration": [0.0] * 4})
@@ -293,7 +297,7 @@ def test_fit_needs_no_label_and_goes_on_with_those_it_made(place, tmp_path):
     (tmp_path / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "own.safetensors"
     words = ("--proxy", place / "llama", "--out", out, "--layers", 2, "--masks", 6)
-    words = ("probe", "fit", "--unlabelled", tmp_path / "plain.jsonl", *words)
+    words = ("lab", "probe", "fit", "--unlabelled", tmp_path / "plain.jsonl", *words)
     done = tamis(*words, "--cache", place / "readings")
     assert done.exit_code == 0, done.output
     assert LinearProbe.load(out).card.trained_on[0]["name"] == "own"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record
+from lab.tests.methods.window_attention import kit
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.model.edited_pass import final_states, unembedding
 from tamis.probes.probing.fit import LabelledFeatures
-from tamis.service.training.finders import at2, duo, locos, maps, michel, pursuit
-from tamis.service.training.heads.cases import build_head_case
-from tamis.service.training.heads.finder import FINDERS
-from tamis.service.training.heads.masked_answers import answer_logit
-from tamis.service.training.heads.repeats import RepeatSum, random_words, repeat_scores
-from tests.probes.window_attention import kit
-from tests.service.evaluation.records import doc, record
+from tamis_lab.train.finders import at2, duo, locos, maps, michel, pursuit
+from tamis_lab.train.heads.cases import build_head_case
+from tamis_lab.train.heads.finder import FINDERS
+from tamis_lab.train.heads.masked_answers import answer_logit
+from tamis_lab.train.heads.repeats import RepeatSum, random_words, repeat_scores
 
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)
 NOTHING = torch.zeros(0)

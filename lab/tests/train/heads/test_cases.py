@@ -8,20 +8,20 @@ from math import exp
 import pytest
 import torch
 
-from tamis.probes.scripted import ScriptedReader
+from lab.tests.bench.records import doc, record
+from lab.tests.train.commands.test_heads import answered_record
 from tamis.probes.signal import Signal
-from tamis.service.cli.probe import heads as cli_heads
-from tamis.service.training.heads import profiles
-from tamis.service.training.heads.cases import (
+from tamis_lab.train.commands import heads as cli_heads
+from tamis_lab.train.heads import profiles
+from tamis_lab.train.heads.cases import (
     build_head_case,
     read_calibrated_mass,
     read_copying,
     read_document_masses,
 )
-from tamis.service.training.heads.needle import build_needle_case, read_needle_mass
-from tamis.service.training.heads.position_bias import attention_shares, first_sentences
-from tests.service.cli.probe.test_heads import answered_record
-from tests.service.evaluation.records import doc, record
+from tamis_lab.train.heads.needle import build_needle_case, read_needle_mass
+from tamis_lab.train.heads.position_bias import attention_shares, first_sentences
+from tests.scripted import ScriptedReader
 
 
 @pytest.fixture

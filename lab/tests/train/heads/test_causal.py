@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.edited_pass import MaskedHeads, final_states, token_losses, unembedding
 from tamis.probes.probing.heads import HeadProfile
-from tamis.service.training.heads.causal import check_heads, random_heads
+from tamis_lab.train.heads.causal import check_heads, random_heads
 from tests.probes import tiny
-from tests.probes.window_attention import kit
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
 
 IDS = [5, 60, 61, 7, 62, 60, 8]
 
@@ -90,7 +90,7 @@ def place(tmp_path_factory):
     tiny.save("llama", folder / "llama")
     write(folder / "records.jsonl", records())
     done = tamis(
-        *("heads", "find", "--by", "echo", "--proxy", folder / "llama", "--out"),
+        *("lab", "heads", "find", "--by", "echo", "--proxy", folder / "llama", "--out"),
         *(folder / "echo.json", "--option", "tokens=8", "--option", "draws=2", "--k", 3),
     )
     assert done.exit_code == 0, done.output
@@ -104,7 +104,7 @@ def test_a_finder_without_data_makes_a_profile(place):
 
 
 def test_the_check_is_a_command(place):
-    words = ("heads", "check", place / "echo.json", "--proxy", place / "llama", "--k", 2)
+    words = ("lab", "heads", "check", place / "echo.json", "--proxy", place / "llama", "--k", 2)
     done = tamis(*words, "--data", place / "records.jsonl", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -114,7 +114,7 @@ def test_the_check_is_a_command(place):
 
 
 def test_roles_are_a_command(place):
-    words = ("heads", "roles", "--proxy", place / "llama", "--data", place / "records.jsonl")
+    words = ("lab", "heads", "roles", "--proxy", place / "llama", "--data", place / "records.jsonl")
     done = tamis(*words, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -128,13 +128,13 @@ def test_what_a_finder_cannot_do_is_refused_in_one_line(place):
         (("--by", "locos"), "give --data FILE"),
         (("--by", "ecko"), "echo"),
     ):
-        done = tamis("heads", "find", *words, "--proxy", place / "llama")
+        done = tamis("lab", "heads", "find", *words, "--proxy", place / "llama")
         assert done.exit_code == 2
         assert message in done.stderr
 
 
 def test_help_lists_every_finder_with_its_paper():
-    shown = " ".join(tamis("heads", "find", "--help").stdout.split())
+    shown = " ".join(tamis("lab", "heads", "find", "--help").stdout.split())
     for name, paper in (("echo", "2407.15891"), ("duo", "2410.10819"), ("maps", "2412.11965")):
         assert f"{name}:" in shown
         assert paper in shown

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput
-from tamis.service.training.heads.focus import fit_directions, gold_mass, gold_windows
-from tests.probes.window_attention import kit
+from tamis_lab.train.heads.focus import fit_directions, gold_mass, gold_windows
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, record, write
 
 HEADS = [(0, 1), (1, 2), (1, 3)]
 
@@ -60,7 +60,7 @@ def test_records_without_gold_are_refused():
 def test_the_command_writes_directions_that_the_reading_takes(tmp_path, monkeypatch):
     from tamis.compressors import registry
     from tamis.probes.probing.heads import HeadProfile
-    from tamis.probes.readings import focus
+    from tamis_lab.methods.readings import focus
 
     monkeypatch.setattr(registry, "load_proxy", lambda *_: kit.proxy())
     card = kit.proxy().card
@@ -68,7 +68,7 @@ def test_the_command_writes_directions_that_the_reading_takes(tmp_path, monkeypa
     HeadProfile(card.name, card.revision, "short", 2, 4, "echo", scores).save(tmp_path / "h.json")
     data = write(tmp_path / "records.jsonl", records())
     out = tmp_path / "d.safetensors"
-    words = ("heads", "focus", tmp_path / "h.json", "--data", data, "--out", out, "--k", 3)
+    words = ("lab", "heads", "focus", tmp_path / "h.json", "--data", data, "--out", out, "--k", 3)
     done = tamis(*words)
     assert done.exit_code == 0, done.output
     assert "mass on gold" in done.stdout

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from tamis.probes.scripted import ScriptedReader
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.training.heads import head_readings
-from tamis.service.training.heads.head_readings import HeadReadings
-from tamis.service.training.heads.profiles import find_heads
-from tests.service.cli.probe.test_heads import answered_record
-from tests.service.evaluation.records import write
+from lab.tests.bench.records import write
+from lab.tests.train.commands.test_heads import answered_record
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.train.heads import head_readings
+from tamis_lab.train.heads.head_readings import HeadReadings
+from tamis_lab.train.heads.profiles import find_heads
+from tests.scripted import ScriptedReader
 
 SCRIPTED = ("needle", "contrast", "qr")
 """Ways of scoring whose prompts a scripted reader can read."""

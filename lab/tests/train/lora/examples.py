@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.service.evaluation.records import doc, record
+from lab.tests.bench.records import doc, record
 
 PLACES = ("Malo", "Brest", "Vigo", "Cork", "Bari", "Gent", "Riga", "Oslo", "Turku", "Kiel", "Hull")
 

@@ -9,22 +9,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.hub.adapters import merge
-from tamis.service.datasets.record_files import RecordFile, fold_of
-from tamis.service.training.lora import checkpoint
-from tamis.service.training.lora.examples import (
+from tamis_lab.datasets.record_files import RecordFile, fold_of
+from tamis_lab.train.lora import checkpoint
+from tamis_lab.train.lora.examples import (
     Draw,
     build_example,
     draw_records,
     take_from_each_file,
 )
-from tamis.service.training.lora.export import trained_adapters
-from tamis.service.training.lora.recipe import LoraRecipe
-from tamis.service.training.lora.training_run import build_training_run
+from tamis_lab.train.lora.export import trained_adapters
+from tamis_lab.train.lora.recipe import LoraRecipe
+from tamis_lab.train.lora.training_run import build_training_run
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
-from tests.service.evaluation.records import doc, record, write
 
 RECIPE = LoraRecipe(depth=4, first_layer=1, rank=4, rate=1e-2, head_rate=3e-3, question_tokens=200)
 

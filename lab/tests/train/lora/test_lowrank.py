@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
-from tamis.probes.lora.lowrank import FrozenLinear, attach, projections
-from tamis.probes.lora.training import read_with_grad
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
+from tamis_lab.train.lora.lowrank import FrozenLinear, attach, projections
+from tamis_lab.train.lora.training import read_with_grad
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 

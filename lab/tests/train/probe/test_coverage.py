@@ -5,23 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.train.lora.examples import example_records
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.service.datasets.cached_reader import cached_reader
-from tamis.service.datasets.record_files import RecordFile, answerable_records, unanswerable_records
-from tamis.service.datasets.records import gold_spans, join_articles, passages_of, request_units
-from tamis.service.training.probe.answerability import answerability_figures, remove_gold
-from tamis.service.training.probe.coverage import (
+from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.record_files import RecordFile, answerable_records, unanswerable_records
+from tamis_lab.datasets.records import gold_spans, join_articles, passages_of, request_units
+from tamis_lab.train.probe.answerability import answerability_figures, remove_gold
+from tamis_lab.train.probe.coverage import (
     COVERAGE_TARGETS,
     coverage_figures,
     reached_coverage,
 )
-from tamis.service.training.probe.figures import case_probabilities
-from tamis.service.training.probe.fitting import train_probe
-from tamis.service.training.probe.labelled_readings import label_reading
+from tamis_lab.train.probe.figures import case_probabilities
+from tamis_lab.train.probe.fitting import train_probe
+from tamis_lab.train.probe.labelled_readings import label_reading
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
-from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import example_records
 
 LAYERS = 2
 

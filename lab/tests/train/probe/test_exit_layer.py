@@ -15,7 +15,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.http.runtime.methods import proxy_layers
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.training.probe.labelled_readings import cut_to_exit_layer
+from tamis_lab.train.probe.labelled_readings import cut_to_exit_layer
 
 SHARP = "smollm2-135m-sharp"
 EARLY = [12, 14, 16, 18]

@@ -8,24 +8,24 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lab.tests.bench.speed.test_documents import RECORDS
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
-from tamis.service.cli.probe.gate import _parse_stages, gate_table
-from tamis.service.datasets.record_files import RecordFile, records_among
-from tamis.service.datasets.records import passages_of, request_units
-from tamis.service.training.probe.gate import (
+from tamis_lab.datasets.record_files import RecordFile, records_among
+from tamis_lab.datasets.records import passages_of, request_units
+from tamis_lab.train.commands.gate import _parse_stages, gate_table
+from tamis_lab.train.probe.gate import (
     by_layer,
     fit_gate,
     gate_figures,
     read_case_in_stages,
 )
-from tamis.service.training.probe.labelled_readings import RecordReader
+from tamis_lab.train.probe.labelled_readings import RecordReader
 from tests.laws.methods import question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
-from tests.service.evaluation.speed.test_documents import RECORDS
 
 W = len(WORD_FEATURES)
 STAGES = [Stage(0, 0.4, 1, 1.0), Stage(1, 0.2, 1), Stage(3, 0.05, 1), Stage(4, 0.01, 1, 0.8)]

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from lab.tests.bench.records import doc, read, record, write
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.qrels import load_queries
-from tamis.service.training.probe.query_lists import (
+from tamis_lab.datasets.qrels import load_queries
+from tamis_lab.train.probe.query_lists import (
     K1,
     B,
     FirstStage,
@@ -17,7 +18,6 @@ from tamis.service.training.probe.query_lists import (
     index_terms,
 )
 from tests.service.cli.cli_kit import tamis
-from tests.service.evaluation.records import doc, read, record, write
 
 CORPUS = [
     {"docid": "a", "title": "Pins", "text": "Pins rust in the barn."},
@@ -91,7 +91,7 @@ def test_the_command_writes_queries_that_rank_reads(tmp_path):
     held = write(tmp_path / "held.jsonl", [{"qid": "h", "query": "Other?", "qrels": {"b": 1}}])
     out = tmp_path / "lists.jsonl"
     done = tamis(
-        *("probe", "lists", files[0], "--corpus", files[1], "--out", out),
+        *("lab", "probe", "lists", files[0], "--corpus", files[1], "--out", out),
         *("--without", held, "--cited", "--depth", "3"),
     )
     assert done.exit_code == 0, done.output
@@ -106,11 +106,13 @@ def test_files_that_are_none_are_refused_in_a_line(tmp_path):
     claims = write(tmp_path / "claims.jsonl", CLAIMS)
     bare = write(tmp_path / "corpus.jsonl", [{"text": "No name."}])
     for corpus, said in ((bare, "'docid' is needed"), (tmp_path / "none.jsonl", "cannot be read")):
-        done = tamis("probe", "lists", claims, "--corpus", corpus, "--out", tmp_path / "o.jsonl")
+        done = tamis(
+            "lab", "probe", "lists", claims, "--corpus", corpus, "--out", tmp_path / "o.jsonl"
+        )
         assert done.exit_code == 2
         assert said in done.stderr
     done = tamis(
-        *("probe", "lists", claims, "--corpus", write(tmp_path / "c.jsonl", CORPUS)),
+        *("lab", "probe", "lists", claims, "--corpus", write(tmp_path / "c.jsonl", CORPUS)),
         *("--out", tmp_path / "no" / "o.jsonl", "--cited"),
     )
     assert done.exit_code == 2

@@ -7,20 +7,20 @@ import json
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.datasets.records import load_records
-from tamis.service.training.heads.masked_answers import first_sentences
-from tamis.service.training.probe.own_answers import (
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.datasets.records import load_records
+from tamis_lab.train.heads.masked_answers import first_sentences
+from tamis_lab.train.probe.own_answers import (
     check_unlabelled,
     gold_sentences,
     label_file,
     label_record,
     sentence_effects,
 )
-from tests.probes.window_attention import kit
-from tests.service.evaluation.records import doc, record, write
 
 TOWN = (
     "The harbour lies in the north of the town. The bridge was opened in 1932 by the mayor. "

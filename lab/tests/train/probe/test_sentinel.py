@@ -7,13 +7,13 @@ import random
 import numpy as np
 import pytest
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.train.lora.examples import example_records
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.record_files import RecordFile
-from tamis.service.training.probe import sentinel as training
+from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.train.probe import sentinel as training
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
-from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import example_records
 
 LONG = record("long", "Who?", doc("Straw. " * 290 + ".", "It was Ann.", gold=[1]))
 

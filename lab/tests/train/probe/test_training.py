@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lab.tests.bench.records import doc, record, write
+from lab.tests.train.lora.examples import PLACES, example_records
 from tamis.compressors.features.second_step import RequestTexts
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
@@ -12,17 +14,15 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import LabelledFeatures
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.segmentation.segment import units_of
-from tamis.service.datasets.record_files import FOLDS, RecordFile, answerable_records, fold_of
-from tamis.service.datasets.records import passages_of, request_units
-from tamis.service.training.probe import fitting
-from tamis.service.training.probe.figures import case_probabilities, evidence_kept, probe_figures
-from tamis.service.training.probe.fitting import recalibrate, train_probe
-from tamis.service.training.probe.labelled_readings import LabelledReading
-from tamis.service.training.probe.sentinel import train_sentinel
+from tamis_lab.datasets.record_files import FOLDS, RecordFile, answerable_records, fold_of
+from tamis_lab.datasets.records import passages_of, request_units
+from tamis_lab.train.probe import fitting
+from tamis_lab.train.probe.figures import case_probabilities, evidence_kept, probe_figures
+from tamis_lab.train.probe.fitting import recalibrate, train_probe
+from tamis_lab.train.probe.labelled_readings import LabelledReading
+from tamis_lab.train.probe.sentinel import train_sentinel
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
-from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import PLACES, example_records
 
 LAYERS = 2
 CALIBRATED_ON_HELD_OUT = {"lowest", "alone_lowest"}

@@ -10,9 +10,9 @@ import pytest
 from tamis.compressors import registry
 from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.probes.hub import zoo
-from tamis.probes.prefill.registry import PATTERNS
-from tamis.probes.window_attention.registry import READINGS
 from tamis.service.cli.commands.methods import KINDS
+from tamis_lab.methods.prefill.registry import PATTERNS
+from tamis_lab.methods.window_attention.registry import READINGS
 from tests.service.cli.cli_kit import tamis
 
 

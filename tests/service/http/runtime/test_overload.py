@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tamis.probes.prompt import Prompt
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import NEEDLE, QUESTION, busy_ratio, pointing, served
 
 CLIENTS = 16

@@ -33,16 +33,16 @@ from torch import Tensor
 
 from tamis.compressors.method import RankingMethod
 from tamis.compressors.reading.long_range import context_tokens, long_range_layers, opening_token
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.head_scores import masked_sum
 from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_profile
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, QuestionTokens, Template, token_spans
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
+from tamis_lab.methods.head_scores import masked_sum
 
-EMPTY_QUERY = "N/A"
 INSTRUCTIONS = (
     "Please find information that are relevant to the following query in the paragraphs above.",
     "Please answer the following question based on the information in the paragraphs above.",
