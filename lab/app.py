@@ -9,7 +9,7 @@ from tamis.service.cli.main import run_command_line
 from tamis_lab.bench.commands import app as bench
 from tamis_lab.listing import kinds
 from tamis_lab.train.commands import app as probe
-from tamis_lab.train.commands import codec, heads, recipe
+from tamis_lab.train.commands import codec, heads, influence, recipe
 
 app = typer.Typer(
     help="Measure tamis, fit what it reads with, and compare it with published methods.",
@@ -23,6 +23,7 @@ app.add_typer(probe.app, name="probe")
 app.add_typer(heads.app, name="heads")
 app.command("fit-codec", epilog=codec.EPILOG)(codec.fit)
 app.command("fit-recipe", epilog=recipe.EPILOG)(recipe.fit)
+app.command("influence", epilog=influence.EPILOG)(influence.select)
 app.command("kinds")(kinds)
 
 

@@ -21,7 +21,6 @@ from tamis.compressors.types import Scores
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import replace_surrogates
-from tamis_lab.methods.raw_attention import RawAttention
 from tests.laws.halves import (
     THREADS,
     compressor,
@@ -152,7 +151,6 @@ def tiny_scorers(batch_tokens: int) -> dict[str, Any]:
         "question_rows isolated": QuestionRows(proxy, probe, isolated=True),
         "question_rows untrained": QuestionRows(proxy, None),
         "sentinel": Sentinel(proxy, sentinel_probe(proxy), chunk_tokens=128),
-        "raw_attention": RawAttention(proxy, window_tokens=128),
         "ehpc": EHPC(proxy, head_profile(proxy), heads=2),
         "infiniretri independent": InfiniRetri(
             proxy, "independent", window_tokens=128, carry_tokens=128

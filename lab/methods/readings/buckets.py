@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.rope import remove_rotation, rotate
-from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
@@ -33,6 +32,7 @@ from tamis_lab.methods.window_attention.contract import (
     log_mean_max,
     mean_tokens,
 )
+from tamis_lab.methods.window_attention.visitor import PassEdit
 
 
 class Buckets(contract.Reading):

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from tamis.probes.attention.rope import rotate
 from tamis.probes.attention.rows import softmax_rows
-from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
@@ -35,6 +34,7 @@ from tamis_lab.methods.window_attention.contract import (
     WindowShape,
 )
 from tamis_lab.methods.window_attention.row_sums import LayerSums
+from tamis_lab.methods.window_attention.visitor import RowBlock
 
 STRENGTH = 1.0
 

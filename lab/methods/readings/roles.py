@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
@@ -32,6 +31,7 @@ from tamis_lab.methods.window_attention.contract import (
     logs_for_every_unit,
 )
 from tamis_lab.methods.window_attention.row_sums import LayerSums
+from tamis_lab.methods.window_attention.visitor import RowBlock
 
 ROLES = ("separator", "first", "previous", "own", "same", "entropy")
 

@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import ReadingInfo, WindowAttention, WindowShape
+from tamis_lab.methods.window_attention.visitor import PassEdit
 
 FORMS = ("pass", "reading")
 

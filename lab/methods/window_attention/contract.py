@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.visitor import PassEdit, RowVisitor
 from tamis.probes.probing.heads import Head
 from tamis.probes.signal import pool_tokens
 from tamis_lab.methods.window_attention.info import ReadingInfo as ReadingInfo
+from tamis_lab.methods.window_attention.visitor import PassEdit, RowVisitor
 
 TokenSpan = tuple[int, int]
 TINY = 1e-9

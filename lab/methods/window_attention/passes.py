@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.prompt import Layout, PassageTokens
 from tamis_lab.methods.window_attention.contract import (
     AskedRows,
@@ -19,6 +18,7 @@ from tamis_lab.methods.window_attention.contract import (
 )
 from tamis_lab.methods.window_attention.row_sums import BranchRows
 from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.methods.window_attention.visitor import PassEdit
 
 EMPTY_QUESTION = "N/A"
 

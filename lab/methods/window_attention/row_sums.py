@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tamis.probes.attention.rows import normalise_rows
-from tamis.probes.attention.visitor import RowBlock
+from tamis_lab.methods.window_attention.visitor import RowBlock
 
 
 class LayerSums:

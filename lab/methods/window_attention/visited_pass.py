@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tamis.probes.attention.recorder import Recorder
-from tamis.probes.attention.visitor import PassEdit, RowVisitor, VisitedAttention
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
+from tamis_lab.methods.window_attention.visitor import PassEdit, RowVisitor, VisitedAttention
 
 
 def visit_window(

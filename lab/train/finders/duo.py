@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.rows import normalise_rows
-from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import final_states
 from tamis_lab.datasets.records import Record
+from tamis_lab.methods.window_attention.edited_pass import final_states
+from tamis_lab.methods.window_attention.visitor import PassEdit
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 from tamis_lab.train.heads.repeats import random_words
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import unembedding
 from tamis_lab.datasets.records import Record
+from tamis_lab.methods.window_attention.edited_pass import unembedding
 from tamis_lab.methods.window_attention.row_sums import output_weights
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 

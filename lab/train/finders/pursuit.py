@@ -21,12 +21,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import unembedding
 from tamis_lab.datasets.records import Record
+from tamis_lab.methods.window_attention.edited_pass import unembedding
 from tamis_lab.methods.window_attention.row_sums import output_weights
 from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.methods.window_attention.visitor import RowBlock
 from tamis_lab.train.heads.cases import PROMPT_TOKENS, answered_cases
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 

@@ -22,10 +22,15 @@ from typing import Any
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import MaskedHeads, final_states, token_losses, unembedding
 from tamis.probes.probing.heads import Head
 from tamis_lab.datasets.records import Record
 from tamis_lab.datasets.statistics import paired_bootstrap
+from tamis_lab.methods.window_attention.edited_pass import (
+    MaskedHeads,
+    final_states,
+    token_losses,
+    unembedding,
+)
 from tamis_lab.train.heads.finder import Progress
 from tamis_lab.train.heads.needle import build_needle_case
 

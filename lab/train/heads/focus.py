@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
-from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
 from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
 from tamis_lab.methods.readings.focus import focused_rows, turned_directions
 from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.methods.window_attention.visitor import RowBlock
 from tamis_lab.train.heads.finder import Progress
 
 EPOCHS, RATE = 10, 0.02

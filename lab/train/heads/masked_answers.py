@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import final_states, token_losses, unembedding
 from tamis.probes.prompt import token_spans
 from tamis.probes.segmentation.segment import segment
 from tamis_lab.datasets.records import Record
+from tamis_lab.methods.window_attention.edited_pass import final_states, token_losses, unembedding
 
 TOKENS, MASKS, ANSWER_TOKENS = 400, 16, 8
 _BETWEEN = "\n\n"

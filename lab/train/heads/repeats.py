@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis_lab.methods.window_attention.row_sums import LayerSums
 from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.methods.window_attention.visitor import RowBlock
 
 TOKENS, REPEATS, DRAWS = 256, 4, 8
 

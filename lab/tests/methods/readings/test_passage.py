@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lab.tests.methods.window_attention import kit
-from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis_lab.methods.readings import anchors, local_long, raw, roles, value_mass
 from tamis_lab.methods.window_attention.row_sums import BandSum, SpanSum, output_grams
+from tamis_lab.methods.window_attention.visitor import RowBlock
 
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)
 NOTHING = torch.zeros(0)

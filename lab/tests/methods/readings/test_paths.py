@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lab.tests.methods.window_attention import kit
-from tamis.probes.attention.visitor import RowBlock
 from tamis_lab.methods.readings import flow, raw, rollout, traced
 from tamis_lab.methods.window_attention.row_sums import PathSum
+from tamis_lab.methods.window_attention.visitor import RowBlock
 
 HAND = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).expand(2, 1, 2, 2)
 """Two layers of one head over two tokens, as in the paper's notation."""

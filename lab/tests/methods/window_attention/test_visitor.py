@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from lab.tests.methods.window_attention import kit
-from tamis.probes.attention import visitor
-from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want
+from tamis_lab.methods.window_attention import visitor
 from tamis_lab.methods.window_attention.row_sums import (
     BandSum,
     BranchRows,
@@ -21,6 +20,7 @@ from tamis_lab.methods.window_attention.row_sums import (
     output_grams,
 )
 from tamis_lab.methods.window_attention.visited_pass import visit_window
+from tamis_lab.methods.window_attention.visitor import PassEdit
 
 ALL = (0, 1)
 every_seed = pytest.mark.parametrize("seed", kit.SEEDS)

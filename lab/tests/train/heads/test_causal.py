@@ -10,8 +10,13 @@ import torch
 from lab.tests.bench.records import doc, record, write
 from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput, ProxyUnsupported
-from tamis.probes.model.edited_pass import MaskedHeads, final_states, token_losses, unembedding
 from tamis.probes.probing.heads import HeadProfile
+from tamis_lab.methods.window_attention.edited_pass import (
+    MaskedHeads,
+    final_states,
+    token_losses,
+    unembedding,
+)
 from tamis_lab.train.heads.causal import check_heads, random_heads
 from tests.probes import tiny
 from tests.service.cli.cli_kit import tamis

@@ -7,26 +7,11 @@ import torch
 from torch import nn
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
-from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
-from tamis.probes.signal import Want
 from tamis_lab.train.lora.lowrank import FrozenLinear, attach, projections
 from tamis_lab.train.lora.training import read_with_grad
 from tests.probes import tiny
+from tests.probes.hub.test_adapters import WANT, prompts
 from tests.probes.tiny import one_thread  # noqa: F401
-
-WANT = Want((0, 1, 2, 3), ("question_mean", "sentence_means"))
-
-
-def prompts() -> list[Prompt]:
-    """Of unequal lengths, one with a title, beyond the window of the sliding layers."""
-    sizes = ((30, 4, 12), (17, 0, 9))
-    return [
-        Prompt(
-            PassageTokens(tuple(tiny.ids(length, seed)), title, ((0, 5), (5, length - title))),
-            QuestionTokens(tuple(tiny.ids(asked, 9)), 3, ((3, 5), (5, 8)) if seed else ()),
-        )
-        for seed, (length, title, asked) in enumerate(sizes)
-    ]
 
 
 @pytest.mark.parametrize("kind", tiny.ARCHITECTURES)

@@ -28,8 +28,13 @@ import torch
 
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import MaskedHeads, final_states, token_losses, unembedding
 from tamis.probes.probing.heads import Head
+from tamis_lab.methods.window_attention.edited_pass import (
+    MaskedHeads,
+    final_states,
+    token_losses,
+    unembedding,
+)
 
 WINDOW_TOKENS = 1024
 HEAD_SHARE = 0.05

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.recorder import Recorder, use_recorder
-from tamis.probes.attention.visitor import PassEdit, VisitedAttention
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.heads import Head
+from tamis_lab.methods.window_attention.visitor import PassEdit, VisitedAttention
 
 
 class MaskedHeads(PassEdit):

@@ -1,4 +1,4 @@
-"""`tamis batch select`: scores by hand, the same in any order, resumed where they stopped."""
+"""`tamis lab influence`: scores by hand, the same in any order, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.service.batch import influence
-from tamis.service.batch.influence import Influence, document_influence, select_documents
+from tamis_lab.train import influence
+from tamis_lab.train.influence import Influence, document_influence, select_documents
 from tests.service.cli.cli_kit import tamis
 
 TEXTS = [("a", "Keys are rotated. Keys are rotated."), ("b", "Rain."), ("c", "It rained all day.")]
@@ -109,7 +109,7 @@ def test_the_command_scores_a_corpus_with_a_profile(tmp_path, monkeypatch):
     profile.save(tmp_path / "heads.json")
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps({"id": n, "text": t}) + "\n" for n, t in TEXTS))
-    words = ("batch", "select", corpus, "-o", tmp_path / "out.jsonl", "--keep", 0.3)
+    words = ("lab", "influence", corpus, "-o", tmp_path / "out.jsonl", "--keep", 0.3)
     done = tamis(*words, "--heads", tmp_path / "heads.json", "--head-share", 0.25)
     assert done.exit_code == 0, done.output
     found = rows(tmp_path / "out.jsonl")

@@ -1,4 +1,4 @@
-"""`tamis batch select`: documents whose prediction needs a model that looks back."""
+"""`tamis lab influence`: documents whose prediction needs a model that looks back."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ A row out per document, in the order of the input: `{"id", "score", "loss", "mas
 
 **Examples**
 
-`tamis batch select corpus.jsonl -o influence.jsonl --keep 0.2`
+`tamis lab influence corpus.jsonl -o influence.jsonl --keep 0.2`
 
-`tamis batch select docs/ -o influence.jsonl --heads induction.json --head-share 0.05`
+`tamis lab influence docs/ -o influence.jsonl --heads induction.json --head-share 0.05`
 """
 
 
@@ -52,7 +52,6 @@ def select(
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.heads import choose_profile
-    from tamis.service.batch import influence
     from tamis.service.files.corpus import (
         CorpusFields,
         corpus_fingerprint,
@@ -60,6 +59,7 @@ def select(
         find_corpus_files,
         read_documents,
     )
+    from tamis_lab.train import influence
 
     check_targets(out)
     influence.mark_kept([], keep)
