@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def install_package(
     if code is not None:
         (home / f"{module}.py").write_text(code, "utf-8")
     monkeypatch.syspath_prepend(home)
+    monkeypatch.delitem(sys.modules, module, raising=False)
     importlib.invalidate_caches()
     forget_plugins()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib.metadata import version
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
-from tamis.probes.plugins import PluginWarning
 from tamis.service.cli.agents import hook, mcp, pipe
 from tamis.service.cli.commands import (
     ask_context,
@@ -81,25 +79,6 @@ def main(
 
 def root_command() -> Any:
     """The command line, with the help that is shown."""
-    warnings.showwarning = _show_plugin_warning
     command = typer.main.get_command(app)
     hide_flag_types(command)
     return command
-
-
-_show_warning = warnings.showwarning
-
-
-def _show_plugin_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """A warning of a package that is left out is a line; others look as they always do."""
-    if issubclass(category, PluginWarning):
-        typer.echo(f"tamis: warning: {message}", err=True)
-    else:
-        _show_warning(message, category, filename, lineno, file, line)

@@ -132,8 +132,7 @@ def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
     reader = ScriptedReader.from_needles(PIN)
     for wrong, error in (
         ({"method": "lexicl"}, UnknownMethod),
-        ({"method": "icr"}, BadInput),
-        ({"method": "attention_sorting"}, BadInput),
+        ({"method": "edges"}, BadInput),
         ({"colour": 1}, BadInput),
         ({"tokenizer": "gpt-9"}, UnknownTokenizer),
         ({"tokenizer": "g" * 5000}, UnknownTokenizer),

@@ -1,13 +1,15 @@
-"""Methods that read documents together know the model through the engine, too."""
+"""The published methods behind the service and the library: as through the engine, so without."""
 
 from __future__ import annotations
 
 import pytest
 
 import tamis
+from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import served
 
 QUESTION = "When was the harbour closed?"
@@ -39,3 +41,38 @@ def test_an_order_that_reads_every_layer_says_so_where_not_all_are_loaded(tmp_pa
         )  # fmt: skip
     assert answer.status_code == 422, answer.text
     assert "2 of 4 are loaded" in answer.text
+
+
+@pytest.mark.parametrize("method", ["icr", "corehead"])
+def test_spans_of_a_method_that_scores_no_sentences_are_refused(method):
+    with served(tiny.proxy("llama"), methods=("lexical", method), method="lexical") as service:
+        answer = service.post(
+            "/v2/rerank", query=QUESTION, documents=DOCUMENTS[:3], model=method,
+            relevant_spans={"mode": "enabled"},
+        )  # fmt: skip
+    assert answer.status_code == 422, answer.text
+    assert "no probability for each sentence" in answer.json()["message"]
+
+
+def test_a_method_of_reranking_compresses_nothing():
+    for method in ("icr", "qrhead"):
+        with pytest.raises(BadInput, match="is a method of reranking"):
+            tamis.compress(QUESTION, DOCUMENTS, max_tokens=20, method=method)
+
+
+def test_a_loaded_reader_is_taken_as_it_is():
+    reader = ScriptedReader.from_needles("1907")
+    found = tamis.rerank(QUESTION, DOCUMENTS[:3], method="icr", proxy=reader)
+    assert found.windows == reader.prompts_read // 2
+    assert len(found.results) == 3
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("method", ["icr", "qrhead", "corehead"])
+def test_the_default_proxy_finds_the_document_that_answers(proxy_folder, method):
+    texts = ["Ships came to Malo.", "The harbour was closed in 1907.", "Bread was cheap."]
+    found = tamis.rerank(QUESTION, [*texts, "", texts[0]], method=method)
+    assert found.results[0].index == 1
+    assert len(found.results) == 5
+    own = {one.index: one.own for one in found.results}
+    assert own[0] == own[4]
