@@ -84,7 +84,7 @@ def test_the_type_check_notices_what_does_not_keep_the_contract(example: Path):
 
 def test_it_keeps_the_laws_of_every_selector(example: Path):
     words = ("pytest", "-q", "-p", "lab.tests.selector_folder", "--selector-folder", example.parent)
-    laws = "tests/retrieval/kv/selectors/test_selectors.py"
+    laws = "lab/tests/methods/selectors/test_selectors.py"
     run_module(*words, "-p", "no:cacheprovider", laws, "-k", "half_width")
 
 

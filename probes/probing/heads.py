@@ -23,7 +23,7 @@ from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.probing import profile_file
 
 HeadScoring = str
-"""One of `HEAD_SCORINGS`, or a file of `service/training/finders/`."""
+"""One of `HEAD_SCORINGS`, or the name of another way to find heads."""
 HEAD_SCORINGS: tuple[HeadScoring, ...] = ("needle", "copy", "contrast", "qr", "probe")
 Head = tuple[int, int]
 """Layer and query head, counted from 0."""

@@ -41,7 +41,7 @@ mean of eight heads, in brackets the 95 % interval of the lead over the dense pa
 `tamis lab bench prefill --data mine.jsonl --patterns sample,flexprefill --shares 0.5,0.25,0.125`
 
 `tamis lab kinds --kind pattern` lists the patterns with their papers; a new one is a file in
-`probes/patterns/`.
+`lab/methods/patterns/`.
 """
 
 

@@ -38,8 +38,9 @@ EPILOG = """
 Columns: plain and heads, nothing fitted, the mean of all heads or of the contrast profile's
 best eight; probe, fitted on this reading; added, fitted on raw attention and this reading.
 Probes are judged on articles that they were not fitted on. Windows are read once for all readings
-that leave the pass as it is; what is read is kept, so another run takes minutes. `tamis methods
---kind reading` lists the readings with their papers; a new one is a file in `probes/readings/`.
+that leave the pass as it is; what is read is kept, so another run takes minutes. `tamis lab
+kinds --kind reading` lists the readings with their papers; a new one is a file in
+`lab/methods/readings/`.
 """
 
 

@@ -1,6 +1,6 @@
 """Fits focus directions: what added to the queries of contextual heads moves mass to the gold.
 
-See `probes/readings/focus.py` for the source and its departures. The model is read once for every
+See `methods/readings/focus.py` for the source and its departures. The model is read once for every
 window that has gold; queries and keys of the chosen heads are kept, and directions are fitted on
 them head by head, because the pass does not change with them:
 
