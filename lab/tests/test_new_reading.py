@@ -55,7 +55,7 @@ def test_it_is_found_by_its_file_and_reads():
 
 @pytest.mark.usefixtures("register_example")
 def test_the_command_line_lists_it_with_its_paper():
-    rows = json.loads(tamis("methods", "--kind", "reading", "--json").stdout)
+    rows = json.loads(tamis("lab", "kinds", "--kind", "reading", "--json").stdout)
     assert [row["name"] for row in rows] == ["last_row", "raw"]
     assert rows[0]["source"] == registry.READINGS.load("last_row").info.source
 

@@ -223,7 +223,7 @@ def test_the_key_of_a_reader_has_model_revision_precision_and_template():
     card = reader.card
     template = reader.layout.template.name
     assert (key.model, key.revision, key.template) == (card.name, card.revision, template)
-    assert (key.kind, key.options, key.version) == ("lab", "heads", "4 layers", 3)
+    assert (key.kind, key.options, key.version) == ("heads", "4 layers", 3)
 
 
 def test_the_key_of_a_reader_that_keeps_passages_is_that_of_its_proxy():

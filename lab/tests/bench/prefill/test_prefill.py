@@ -139,7 +139,7 @@ def test_the_command_writes_table_json_and_map(tmp_path, monkeypatch):
     data = write(tmp_path / "people.jsonl", people())
     table, picture = tmp_path / "table.json", tmp_path / "map.png"
     done = tamis(
-        *f"bench prefill --data {data} --tokens {TOKENS} --prompts 1 --shares 0.5".split(),
+        *f"lab bench prefill --data {data} --tokens {TOKENS} --prompts 1 --shares 0.5".split(),
         *f"--patterns streaming,star --layers 2 --json {table} --png {picture}".split(),
     )
     assert done.exit_code == 0, done.output
@@ -168,5 +168,5 @@ def test_one_more_pattern_is_one_file(tmp_path, monkeypatch):
     assert PATTERNS.names() == ["thirds"]
     shape = builder().build(2, TOKENS).shape
     assert PATTERNS.load("thirds")(0.9).start(shape).blocks(0, torch.zeros(1), torch.zeros(1)).any()
-    rows = json.loads(tamis("methods", "--kind", "pattern", "--json").stdout)
+    rows = json.loads(tamis("lab", "kinds", "--kind", "pattern", "--json").stdout)
     assert [row["name"] for row in rows] == ["thirds"]

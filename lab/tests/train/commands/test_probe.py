@@ -307,7 +307,7 @@ def test_fit_needs_no_label_and_goes_on_with_those_it_made(place, tmp_path):
     assert tamis(*words, "--cache", place / "readings").exit_code == 0
     assert labels.read_bytes() == before
     few = tamis(
-        *words[:3], f"{tmp_path / 'plain.jsonl'}:3", *words[4:], "--labels", tmp_path / "few"
+        *words[:4], f"{tmp_path / 'plain.jsonl'}:3", *words[5:], "--labels", tmp_path / "few"
     )
     assert few.exit_code == 2
     assert "a probe needs 10" in " ".join(few.stderr.split())
