@@ -12,8 +12,8 @@ import pytest
 
 from tests.size import Size, code_lines, commands, import_lines, measure
 
-BOUNDS = Size(57_621, 782, 15.0, 232, 72, 8)
-GOALS = Size(30_000, 300, 10.0, 100, 30, 4)
+BOUNDS = Size(36_508, 480, 13.4, 131, 30, 3)
+GOALS = Size(30_000, 300, 10.0, 100, 30, 3)
 TEXT = '''"""Two
 lines."""
 
