@@ -102,7 +102,7 @@ class FolderRegistry(Generic[Entry, Info]):
             BrokenPlugin: it is another package's, and cannot be loaded.
         """
         plugin = self._find(name)
-        source = plugin.source() if plugin else self.folder / f"{name}.py"
+        source = plugin.source if plugin else self.folder / f"{name}.py"
         written = written_info(source, self._info) if source else None
         if written is not None:
             return written

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +31,7 @@ class PluginWarning(UserWarning):
     """Something that another package adds is left out; the message names the package."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plugin:
     """One entry point of an installed package."""
 
@@ -65,6 +65,7 @@ class Plugin:
         except Exception as error:  # the code of others may raise anything
             raise self.broken(f"{type(error).__name__}: {error}") from error
 
+    @cached_property
     def source(self) -> Path | None:
         """The file of its module, which is not imported; its packages are.
 
