@@ -12,12 +12,12 @@ QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test coverage test-data test-integrations soak chaos mutations image chroot screenshots docs typescript-types dist release-check bench bench-gpu peers clean
+.PHONY: help setup models demo types check format test test-lab coverage test-data test-integrations soak chaos mutations image chroot screenshots docs typescript-types dist release-check bench bench-gpu peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP) ## make .venv and install tamis with its development tools
+setup: $(STAMP) ## make .venv and install tamis, its development tools and the lab
 
 .venv/bin/python:
 	@test -x $(BIN)/python || $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -26,10 +26,11 @@ setup: $(STAMP) ## make .venv and install tamis with its development tools
 	  { rm -rf .venv; echo "$(PY) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(STAMP): pyproject.toml | .venv/bin/python
+$(STAMP): pyproject.toml lab/pyproject.toml | .venv/bin/python
 	@echo "installing tamis and its tools into .venv; torch is large, so the first time takes minutes"
 	$(TORCH)
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -e './lab[dev]'
 	@touch $@ $(PLAIN)
 
 $(PLAIN): pyproject.toml | .venv/bin/python
@@ -46,9 +47,11 @@ demo: $(PLAIN) ## compress the example pages to 300 tokens, without the developm
 	$(BIN)/tamis compress examples/fastapi-docs -q "$(QUESTION)" --max-tokens 300 --explain
 
 types: ## link the folders under the names they install as, for mypy
-	@mkdir -p .types/tamis
+	@mkdir -p .types/tamis .types/tamis_lab
 	@for path in $(wildcard probes compressors retrieval service service/front/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis/$${path##*/}; done
+	@for path in $(wildcard lab/bench lab/datasets lab/methods lab/options lab/train lab/*.py*); do \
+	  ln -sfn ../../$$path .types/tamis_lab/$${path##*/}; done
 
 check: setup types ## lint, format and types
 	$(BIN)/ruff check .
@@ -59,16 +62,21 @@ format: setup ## rewrite the files as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: models check ## check, then every test that needs no data set (ORDER=random, WORKERS=1)
+test: models check ## check, then every test of tamis that needs no data set (ORDER=random, WORKERS=1)
 	$(BIN)/tamis models pull minilm-l6
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
+
+test-lab: models check ## check, then every test of the lab that needs no data set
+	$(BIN)/tamis models pull minilm-l6
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest lab/tests -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p lab.tests.law_methods tests/laws -m "not data" $(SHARED_OUT)
 
 coverage: models ## line coverage of the quick tests, a figure and no gate
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data and not slow" $(SHARED_OUT) \
 	  --cov=tamis --cov-report=term --cov-report=xml
 
 test-data: models ## the tests that measure on ../shared/data
-	$(BIN)/python -m pytest -m data
+	$(BIN)/python -m pytest tests lab/tests -m data
 
 test-integrations: models ## tamis inside other projects, each in an environment of its own
 	$(BIN)/tamis models pull minilm-l6
@@ -101,23 +109,24 @@ typescript-types: setup types ## the types of the TypeScript client, anew from t
 	$(BIN)/python clients/typescript/openapi_document.py > .types/openapi.json
 	cd clients/typescript && npm run --silent types -- ../../.types/openapi.json --output src/openapi.ts
 
-dist: setup ## wheel and source distribution, into dist/
+dist: setup ## wheels and source distributions of tamis and the lab, into dist/
 	rm -rf dist build
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist lab
 
 release-check: dist ## open both, install the wheel into empty environments, ask it, list licences
 	$(BIN)/python -m tests.release dist
 
 bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with random weights
-	$(BIN)/python -m tamis.service.evaluation.speed.gpu
+	$(BIN)/python -m tamis_lab.bench.speed.gpu
 
 peers: models ## tamis and published compressors side by side, each in an environment of its own
-	$(BIN)/python -m tests.peers.environments
-	TAMIS_PEERS=1 $(BIN)/python -m pytest -q tests/peers/test_packages.py tests/peers/test_tool_packages.py
-	$(BIN)/tamis bench peers
+	$(BIN)/python -m lab.tests.peers.environments
+	TAMIS_PEERS=1 $(BIN)/python -m pytest -q lab/tests/peers/test_packages.py lab/tests/peers/test_tool_packages.py
+	$(BIN)/tamis lab bench peers
 
 bench: models ## how much evidence each method keeps, at which budget
-	$(BIN)/tamis bench evidence
+	$(BIN)/tamis lab bench evidence
 
 clean: ## remove what can be made again, the models aside
 	rm -rf .venv .types build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml

@@ -1,4 +1,8 @@
-"""The methods: a file each in `methods/`, whose last line is `Method = TheClass`."""
+"""The methods: a file each in `methods/`, whose last line is `Method = TheClass`.
+
+Other packages add theirs as entry points of `tamis.methods`. Where a name is taken, a class or an
+instance of a method is, too: it needs no name.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import MethodInfo, MethodKind
+from tamis.compressors.method import Method, MethodInfo, MethodKind
 from tamis.compressors.options import check_values
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, BrokenPlugin
 from tamis.probes.folder_registry import FolderRegistry
+from tamis.probes.plugins import LAB_INSTALL, METHODS_GROUP, warn_of_plugin
 
 if TYPE_CHECKING:
     from tamis.probes.model.encoder import VectorSource
@@ -20,33 +25,74 @@ DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 
 
+LAB_METHODS = (
+    *("attention_sorting", "attnrank", "corehead", "found_in_the_middle", "icr", "qrhead"),
+    "raw_attention",
+)
+"""Published methods that another distribution of the project has: it is named where one is asked
+for and not installed."""
 METHODS: FolderRegistry[Any, MethodInfo] = FolderRegistry(
-    "method", "compressors/methods", MethodInfo
+    "method",
+    "tamis/compressors/methods",
+    MethodInfo,
+    METHODS_GROUP,
+    elsewhere=dict.fromkeys(LAB_METHODS, LAB_INSTALL),
 )
 
 
 def method_names(kind: MethodKind | None = "compression") -> list[str]:
-    """The methods of a kind, or all of them, by their file names."""
-    names = METHODS.names()
-    return [name for name in names if kind is None or method_info(name).kind == kind]
+    """The methods of a kind, or all of them, by name; those that cannot be loaded are left out."""
+    return [name for name in METHODS.names() if _is_of_kind(name, kind)]
 
 
-def method_class(name: str) -> Any:
-    """The class of a method, a subclass of `Method`.
+def _is_of_kind(name: str, kind: MethodKind | None) -> bool:
+    try:
+        return kind in (None, METHODS.info(name).kind)
+    except BrokenPlugin as error:
+        warn_of_plugin(str(error))
+        return False
+
+
+def install_hint(name: Any) -> str:
+    """How to install a method that is known and not here, as a clause; empty for others."""
+    if name not in LAB_METHODS or name in METHODS.names():
+        return ""
+    return f"; {name} is not installed: {LAB_INSTALL}"
+
+
+def method_name(method: Any) -> str:
+    """What a method is called: its name, or that of its class."""
+    if isinstance(method, str):
+        return method
+    return str(method.__name__ if isinstance(method, type) else type(method).__name__)
+
+
+def method_class(method: Any) -> Any:
+    """The class of a method that is given by name, as a class, or as an instance.
 
     Raises:
         UnknownMethod: with the nearest name there is.
+        BrokenPlugin: it is another package's, and cannot be loaded.
     """
-    return METHODS.load(name)
+    if isinstance(method, type) and issubclass(method, Method):
+        return method
+    return type(method) if isinstance(method, Method) else METHODS.load(method)
 
 
-def method_info(name: str) -> MethodInfo:
+def method_info(method: Any) -> MethodInfo:
     """What a method is, in a line, and where it comes from; most often without importing its file.
 
+    Args:
+        method: a name, a class, or an instance.
+
     Raises:
         UnknownMethod: with the nearest name there is.
+        BrokenPlugin: it is another package's, and cannot be loaded.
     """
-    return METHODS.info(name)
+    if isinstance(method, str):
+        return METHODS.info(method)
+    found: MethodInfo = method_class(method).info
+    return found
 
 
 def layers_needed(name: str, proxy: str | Path = DEFAULT_PROXY, **options: Any) -> int | None:
@@ -65,6 +111,9 @@ def ships_for(name: str, proxy: str | Path = DEFAULT_PROXY) -> bool:
     """Whether all that a method has to know of a proxy ships with tamis: its probe, its heads."""
     try:
         layers_needed(name, proxy)
+    except BrokenPlugin as error:
+        warn_of_plugin(str(error))
+        return False
     except BadInput:
         return False
     return bool(method_class(name).ships_for(str(proxy)))
@@ -124,14 +173,22 @@ def build_method(
     return method_class(name).build(InstalledModels(proxy, encoder, root), options)
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
+def check_options(method: Any, options: Mapping[str, Any]) -> None:
     """Refuses what a method has no option for, before any model is loaded.
+
+    Args:
+        method: a name, a class, or an instance, which has all of its options already.
 
     Raises:
         UnknownMethod: no such method. BadInput: an option that the method does not have, or a value
             of another kind than the option takes.
     """
-    check_values(name, method_class(name), options)
+    if options and isinstance(method, Method):
+        raise BadInput(
+            f"{method_name(method)} was built already, and {', '.join(sorted(options))} would "
+            "change nothing; give options to its class, or leave them out"
+        )
+    check_values(method_name(method), method_class(method), options)
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:

@@ -16,7 +16,7 @@ from string import Formatter
 from typing import Any, Literal
 
 from tamis.compressors.options import is_number, is_whole
-from tamis.compressors.registry import method_names
+from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
 
 Granularity = Literal["sentence", "block", "document", "token"]
@@ -325,7 +325,8 @@ class Rules:
         for one in RULES:
             spec, value = spec_of(one), getattr(self, one.name)
             if not spec.accepts(value):
-                raise BadInput(f"{one.name} is {value!r:.200}; give {spec.describe_values()}")
+                hint = install_hint(value) if one.name == "order" else ""
+                raise BadInput(f"{one.name} is {value!r:.200}; give {spec.describe_values()}{hint}")
         for pattern in self.protect:
             compile_protect(pattern)
         parse_citation(self.citations or "")

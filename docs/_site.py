@@ -12,6 +12,8 @@ import click
 import typer
 from mkdocs.structure.files import File
 
+from tamis.service.cli.plugin_commands import PluginCommand, command_of
+
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files of the repository's root that are also pages of the site."""
@@ -53,7 +55,9 @@ def command_line() -> Iterator[str]:
 
 
 def commands(command: Any, context: click.Context, level: int) -> Iterator[str]:
-    """A command, then those below it."""
+    """A command, then those below it; those of installed packages, such as the lab, are loaded."""
+    if isinstance(command, PluginCommand):
+        command = command_of(command.plugin)
     if context.parent is not None:
         yield f"\n{'#' * min(level, 4)} {context.command_path}\n\n{command.help or ''}\n\n"
         yield from parameters(command)

@@ -4,6 +4,7 @@ TamisError
 ├── BadInput              the caller's input cannot be served (also a ValueError)
 │   ├── BudgetTooSmall    the budget is smaller than the shortest unit
 │   ├── UnknownMethod     no method has that name
+│   │   └── BrokenPlugin  another package's method or command cannot be loaded
 │   ├── UnknownTokenizer  neither a tokenizer file, a folder with one, nor a known name
 │   └── ProbeMismatch     a probe, profile or adapters of another model, revision or template
 ├── ProxyMissing          the model's weights are not on this machine
@@ -40,6 +41,10 @@ class BudgetTooSmall(BadInput):
 
 class UnknownMethod(BadInput):
     """No compression or reranking method has that name."""
+
+
+class BrokenPlugin(UnknownMethod):
+    """A method or a command of another package that cannot be loaded; the message names both."""
 
 
 class UnknownTokenizer(BadInput):

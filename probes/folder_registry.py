@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+from collections.abc import Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tamis.probes.errors import UnknownMethod
+from tamis.probes.plugins import Plugin, find_plugins, warn_of_plugin
 
 Entry = TypeVar("Entry")
 Info = TypeVar("Info")
@@ -18,23 +21,57 @@ Info = TypeVar("Info")
 class FolderRegistry(Generic[Entry, Info]):
     """The entries of one kind: a class each, in a file of the kind's folder.
 
-    The last line of `readings/raw.py` is `Reading = Raw`: the entry `raw` of the kind "reading".
-    `Raw.info` is written as one call with literals, because importing the file may take seconds,
-    for torch. Files whose name begins with _ are no entries.
+    The last line of `methods/lead.py` is `Method = Lead`: the entry `lead` of the kind "method".
+    `Lead.info` is written as one call with literals, because importing the file may take seconds,
+    for torch. Files whose name begins with _ are no entries. Other packages add entries by entry
+    points of the registry's group: what the folder has comes first.
 
     Attributes:
         kind: what messages call an entry; the last line of its file says it with a capital.
         folder: where the files are listed.
     """
 
-    def __init__(self, kind: str, place: str, info: type[Info]) -> None:
-        """`place` is the folder below that of tamis, such as `probes/readings`."""
-        self.kind, self._place, self._info = kind, place, info
-        self.folder = Path(__file__).parents[1] / place
+    def __init__(
+        self,
+        kind: str,
+        place: str,
+        info: type[Info],
+        group: str | None = None,
+        elsewhere: Mapping[str, str] | None = None,
+    ) -> None:
+        """Finds the folder.
+
+        Args:
+            place: the package of the files with slashes, such as `tamis/compressors/methods`.
+            info: the type of what an entry says of itself.
+            group: of the entry points by which other packages add entries; None for none.
+            elsewhere: the names of entries that are known to be in other packages, with the
+                command that installs each.
+        """
+        self.kind, self._info, self._group = kind, info, group
+        self._package = place.replace("/", ".")
+        self._elsewhere = elsewhere or {}
+        spec = find_spec(self._package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(f"there is no package {self._package}")
+        self.folder = Path(spec.submodule_search_locations[0])
 
     def names(self) -> list[str]:
         """The names of all entries, in order."""
+        return sorted({*self.own_names(), *self._plugins()})
+
+    def own_names(self) -> list[str]:
+        """The names of the entries in the folder, in order."""
         return list(_file_names(self.folder, self.folder.stat().st_mtime_ns))
+
+    def package_of(self, name: str) -> str:
+        """The distribution that an entry comes from.
+
+        Raises:
+            UnknownMethod: with the nearest name there is.
+        """
+        plugin = self._find(name)
+        return plugin.package if plugin else self._package.partition(".")[0].replace("_", "-")
 
     def check(self, name: str) -> None:
         """Refuses what is not the name of an entry.
@@ -42,24 +79,18 @@ class FolderRegistry(Generic[Entry, Info]):
         Raises:
             UnknownMethod: with the nearest name there is.
         """
-        known = self.names()
-        if not isinstance(name, str):
-            raise UnknownMethod(f"{self.kind} is {name!r:.80}; give one of {', '.join(known)}")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UnknownMethod(
-                f"there is no {self.kind} {name!r}; {hint}there are: {', '.join(known)}"
-            )
+        self._find(name)
 
     def load(self, name: str) -> Entry:
         """The class of an entry; its file is imported.
 
         Raises:
             UnknownMethod: with the nearest name there is.
+            BrokenPlugin: it is another package's, and cannot be loaded.
         """
-        self.check(name)
-        module = importlib.import_module(f"tamis.{self._place.replace('/', '.')}.{name}")
+        if plugin := self._find(name):
+            return self._load_plugin(plugin)
+        module = importlib.import_module(f"{self._package}.{name}")
         found: Entry = getattr(module, self.kind.capitalize())
         return found
 
@@ -68,13 +99,55 @@ class FolderRegistry(Generic[Entry, Info]):
 
         Raises:
             UnknownMethod: with the nearest name there is.
+            BrokenPlugin: it is another package's, and cannot be loaded.
         """
-        self.check(name)
-        written = written_info(self.folder / f"{name}.py", self._info)
+        plugin = self._find(name)
+        source = plugin.source if plugin else self.folder / f"{name}.py"
+        written = written_info(source, self._info) if source else None
         if written is not None:
             return written
         entry: Any = self.load(name)
         found: Info = entry.info
+        return found
+
+    def _find(self, name: str) -> Plugin | None:
+        """The entry point of an entry; None for one of the folder."""
+        if isinstance(name, str) and name in self.own_names():
+            return None
+        if isinstance(name, str) and (plugin := self._plugins().get(name)):
+            return plugin
+        known = self.names()
+        if not isinstance(name, str):
+            raise UnknownMethod(f"{self.kind} is {name!r:.80}; give one of {', '.join(known)}")
+        if install := self._elsewhere.get(name):
+            raise UnknownMethod(
+                f"{self.kind} {name!r} is not installed; install it with: {install}"
+            )
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownMethod(
+            f"there is no {self.kind} {name!r}; {hint}there are: {', '.join(known)}"
+        )
+
+    def _plugins(self) -> Mapping[str, Plugin]:
+        """The entries of other packages, without those of a name that the folder has."""
+        if self._group is None:
+            return {}
+        found = find_plugins(self._group)
+        own = self.own_names()
+        for name in sorted(set(own) & set(found)):
+            warn_of_plugin(
+                f"{name} of the package {found[name].package} is left out: tamis has a "
+                f"{self.kind} of that name"
+            )
+        return {name: plugin for name, plugin in found.items() if name not in own}
+
+    def _load_plugin(self, plugin: Plugin) -> Entry:
+        found: Entry = plugin.load()
+        if not isinstance(found, type) or not isinstance(getattr(found, "info", None), self._info):
+            raise plugin.broken(
+                f"{plugin.entry.value} is no class with an `info` of type {self._info.__name__}"
+            )
         return found
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tamis.probes.folder_registry import FolderRegistry
+from tamis.probes.plugins import LAB_INSTALL, POOLINGS_GROUP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,5 +50,9 @@ class Pooling:
 
 
 POOLINGS: FolderRegistry[type[Pooling], PoolingInfo] = FolderRegistry(
-    "pooling", "probes/poolings", PoolingInfo
+    "pooling",
+    "tamis/probes/poolings",
+    PoolingInfo,
+    POOLINGS_GROUP,
+    elsewhere=dict.fromkeys(("all_layers", "ditto", "weighted_mean"), LAB_INSTALL),
 )

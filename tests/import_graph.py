@@ -1,7 +1,8 @@
 """Who imports whom, read from the source: `python tests/import_graph.py` prints rooms by floor.
 
-A room is a folder of `service/`, or one of the other three top folders as a whole. A room stands
-one floor above the highest room that it imports; floor 1 imports none of ours.
+A room is a folder of `service/` or of `lab/`, or one of the other three top folders as a whole. A
+room stands one floor above the highest room that it imports; floor 1 imports none of ours. The
+graphs are of what ships as tamis, unless the lab is asked for, too.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("probes", "compressors", "retrieval", "service")
+LAB = "lab"
+"""The folder of the second distribution, `tamis_lab`; its tests and its log are no part of it."""
 Graph = Mapping[str, set[str]]
 
 
 def source_files() -> list[Path]:
     """Every module of the four folders."""
     return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def lab_files() -> list[Path]:
+    """Every module of the lab."""
+    return sorted(p for p in (ROOT / LAB).rglob("*.py") if (ROOT / LAB / "tests") not in p.parents)
 
 
 def module_of(path: Path) -> str:
@@ -39,11 +47,16 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
             yield module
 
 
-def module_graph() -> Graph:
-    """Module to the modules of ours that it imports: in functions, for types, by a string, too."""
-    modules = {module_of(path) for path in source_files()}
+def module_graph(files: Sequence[Path] | None = None) -> Graph:
+    """Module to the modules of ours that it imports: in functions, for types, by a string, too.
+
+    Args:
+        files: the modules; by default those that ship as tamis.
+    """
+    files = source_files() if files is None else files
+    modules = {module_of(path) for path in files}
     graph: dict[str, set[str]] = {module: set() for module in modules}
-    for path in source_files():
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             for target in _targets(node, modules):
                 if target != module_of(path):
@@ -60,17 +73,19 @@ def _targets(node: ast.AST, modules: set[str]) -> Iterator[str]:
             found = _find(f"{node.module}.{alias.name}", modules) or _find(node.module, modules)
             if found:
                 yield found
-    elif isinstance(node, ast.Constant) and str(node.value).startswith("tamis."):
+    elif isinstance(node, ast.Constant) and str(node.value).startswith(("tamis.", "tamis_lab.")):
         # a module that is named in a string is imported late: by import_module, or by the front
         if found := _find(node.value, modules):
             yield found
 
 
 def _find(name: str, modules: set[str]) -> str | None:
-    if name == "tamis":
-        return "service/front"
-    path = name.removeprefix("tamis.").replace(".", "/")
-    return path if name.startswith("tamis.") and path in modules else None
+    if name in ("tamis", "tamis_lab"):
+        path = "service/front" if name == "tamis" else LAB
+        return path if path in modules else None
+    top, _, rest = name.partition(".")
+    path = {"tamis": "", "tamis_lab": f"{LAB}/"}.get(top, "?") + rest.replace(".", "/")
+    return path if path in modules else None
 
 
 def package_of(module: str) -> str:
@@ -79,9 +94,14 @@ def package_of(module: str) -> str:
 
 
 def room_of(module: str) -> str:
-    """`service/http`, `probes`: what a newcomer sees as one thing."""
+    """`service/http`, `probes`, `lab/train`: what a newcomer sees as one thing.
+
+    The commands of the lab are a room each, for a command may import any benchmark or fit.
+    """
     parts = package_of(module).split("/")
-    return "/".join(parts[:2]) if parts[0] == "service" else parts[0]
+    if parts[0] == LAB and parts[-1] == "commands":
+        return "/".join(parts[:3])
+    return "/".join(parts[:2]) if parts[0] in ("service", LAB) else parts[0]
 
 
 def group_graph(graph: Graph, group_of: Callable[[str], str]) -> Graph:
@@ -133,7 +153,7 @@ def floors(graph: Graph) -> dict[str, int]:
 def main() -> int:
     """Prints the rooms from the top floor down, and every circle there is."""
     sys.setrecursionlimit(10_000)
-    modules = module_graph()
+    modules = module_graph([*source_files(), *lab_files()])
     packages, rooms = group_graph(modules, package_of), group_graph(modules, room_of)
     tied = [*circles(modules), *circles(packages), *circles(rooms)]
     for one in tied:

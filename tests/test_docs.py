@@ -32,7 +32,7 @@ LOG = DOCS / "log"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if LOG not in page.parents]
 ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
-TAGS = {"bash", "python", "text", "bash service", "bash no-run", "python no-run"}
+TAGS = {"bash", "python", "text", "bash service", "bash no-run", "python no-run", "toml no-run"}
 OWN = {
     *("new_method.md", "new_selector.md", "service.md", "scale.md"),
     *("break_even.md", "languages.md"),
@@ -42,6 +42,10 @@ OWN = {
 
 def named(page: Path) -> str:
     return page.relative_to(DOCS).as_posix()
+
+
+LAB = "tamis lab"
+"""How the commands begin that lab/tests/test_docs.py looks at."""
 
 
 GUIDES = [page for page in PAGES if named(page) not in OWN]
@@ -60,7 +64,11 @@ def lines(tag: str) -> list[tuple[str, str]]:
         for body in blocks(page, tag)
         for line in body.splitlines()
     }
-    return [(page, line) for line, page in found.items() if line and line not in shown]
+    return [
+        (page, line)
+        for line, page in found.items()
+        if line and line not in shown and not line.startswith(LAB)
+    ]
 
 
 SESSIONS = [page for page in GUIDES if blocks(page, "python")]
@@ -137,10 +145,15 @@ def test_commands_that_are_shown_but_not_run_exist_with_their_options():
 
     pages = [*PAGES, ROOT / "README.md"]
     shown = [line for p in pages for b in blocks(p, "bash no-run") for line in b.splitlines()]
-    shown_commands = [line.split("#")[0].split() for line in shown if line.startswith("tamis ")]
-    assert len(shown_commands) > 10
+    own = [line for line in shown if line.startswith("tamis ") and not line.startswith(LAB)]
+    assert len(own) > 10
+    assert_known(get_command(app), [line.split("#")[0].split()[1:] for line in own])
+
+
+def assert_known(root: Any, shown_commands: list[list[str]]) -> None:
+    """Every command is there, with the options that are shown."""
     for words in shown_commands:
-        command, path = get_command(app), words[1:]
+        command, path = root, list(words)
         while hasattr(command, "commands") and path and path[0] in command.commands:
             command = command.commands[path.pop(0)]
         assert not hasattr(command, "commands") or not path, words
@@ -178,7 +191,7 @@ def test_every_file_that_is_named_exists():
         name
         for page in [*PAGES, *ROOT_PAGES]
         for name in re.findall(
-            r"`((?:deploy|tests|probes|compressors|retrieval|service)/[\w./-]*\w)`",
+            r"`((?:deploy|tests|probes|compressors|retrieval|service|lab|examples)/[\w./-]*\w)`",
             page.read_text("utf-8"),
         )
     }
@@ -267,7 +280,7 @@ def test_every_citation_of_the_log_in_the_source_leads_to_an_entry():
     """Page and heading: a page alone holds dozens of measurements."""
     cited = [
         (path.relative_to(ROOT).as_posix(), *found)
-        for folder in ("probes", "compressors", "retrieval", "service", "tests")
+        for folder in ("probes", "compressors", "retrieval", "service", "tests", "lab")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if path != Path(__file__)
         for found in CITATION.findall(path.read_text("utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from tests.import_graph import (
     floors,
     group_graph,
     imported_names,
+    lab_files,
     main,
     module_graph,
     package_of,
@@ -25,10 +27,11 @@ from tests.import_graph import (
 )
 
 TRANSFORMERS = {
-    f"probes/model/{name}.py" for name in ("hf_backend", "encoder", "convert", "generate")
+    *(f"probes/model/{name}.py" for name in ("hf_backend", "encoder", "convert")),
+    "lab/bench/answers/generate.py",
 }
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
-FLOORS = 9
+FLOORS, LAB_FLOORS = 7, 9
 BELOW = {
     "probes": set(),
     "compressors": {"probes"},
@@ -61,15 +64,25 @@ BELOW = {
         *("probes", "compressors", "retrieval"),
         *("service/files", "service/api", "service/http", "service/agents"),
     },
-    "service/datasets": {"probes", "compressors", "service/documents"},
-    "service/training": {"probes", "compressors", "service/datasets"},
-    "service/evaluation": {
-        *("probes", "compressors", "retrieval", "service/files", "service/api"),
-        *("service/datasets", "service/training"),
-    },
 }
-"""What each room may import. The command line may import everything, and nobody imports it: what
-serves knows neither the benchmarks nor the training."""
+"""What each room may import. The command line may import everything of tamis."""
+LAB_BELOW = {
+    "lab/datasets": set(),
+    "lab/methods": set(),
+    "lab/train": {"lab/datasets", "lab/methods"},
+    "lab/bench": {"lab/datasets", "lab/methods", "lab/train"},
+    "lab/options": {"lab/datasets", "lab/bench"},
+    "lab/bench/commands": {"lab/datasets", "lab/methods", "lab/options", "lab/bench"},
+    "lab/train/commands": {
+        *("lab/datasets", "lab/methods", "lab/options", "lab/bench", "lab/train"),
+    },
+    "lab": {"lab/methods", "lab/train", "lab/bench/commands", "lab/train/commands"},
+}
+"""What each room of the lab may import of the lab."""
+COMMANDS = ("lab", "lab/options", "lab/bench/commands", "lab/train/commands")
+"""The rooms of the lab that may import the command line of tamis."""
+SERVING = {f"service/{room}" for room in ("http", "engine", "batch", "agents", "integrations")}
+"""What the lab imports nothing of: it measures what these serve, by the library."""
 
 
 def names(tree: ast.AST) -> Iterator[str]:
@@ -96,7 +109,7 @@ def offences(
 ) -> list[str]:
     """`file: name` for every name that `why(file, name)` objects to."""
     found = []
-    for path in source_files():
+    for path in [*source_files(), *lab_files()]:
         file = path.relative_to(ROOT).as_posix()
         seen = set(read(ast.parse(path.read_text("utf-8"))))
         found += [f"{file}: {name}" for name in sorted(seen) if why(file, name)]
@@ -125,9 +138,30 @@ def test_a_room_imports_only_rooms_below_it():
     assert wrong == {}
 
 
+def test_the_lab_imports_what_is_below_it():
+    rooms = group_graph(module_graph([*source_files(), *lab_files()]), room_of)
+    for room, targets in rooms.items():
+        if room.startswith("lab"):
+            own = {target for target in targets if target.startswith("lab")}
+            assert own <= LAB_BELOW[room], room
+            assert not targets & SERVING, room
+            assert room in COMMANDS or "service/cli" not in targets, room
+
+
+def test_tamis_names_the_lab_in_the_line_that_installs_it_and_nowhere_else():
+    """It finds what the lab has by entry points, as it finds what any package has."""
+    named = [
+        (path.relative_to(ROOT).as_posix(), line.strip())
+        for path in source_files()
+        for line in path.read_text("utf-8").splitlines()
+        if re.search("tamis[_-]lab", line)
+    ]
+    assert named == [("probes/plugins.py", 'LAB_INSTALL = "pip install tamis-lab"')]
+
+
 def test_no_import_leads_back_to_where_it_began():
     """Among modules, among folders, and among rooms; imports for types alone count, too."""
-    modules = module_graph()
+    modules = module_graph([*source_files(), *lab_files()])
     for graph in (modules, group_graph(modules, package_of), group_graph(modules, room_of)):
         assert circles(graph) == []
 
@@ -138,6 +172,8 @@ def test_a_circle_would_be_found():
 
 def test_the_import_graph_has_few_floors(capsys: pytest.CaptureFixture[str]):
     assert max(floors(group_graph(module_graph(), room_of)).values()) <= FLOORS
+    both = module_graph([*source_files(), *lab_files()])
+    assert max(floors(group_graph(both, room_of)).values()) <= LAB_FLOORS
     assert main() == 0
     assert capsys.readouterr().out.startswith("floor ")
 
@@ -146,7 +182,8 @@ def test_the_front_is_for_callers_alone():
     """`import tamis` from below would go out to come in again."""
 
     def imports_front(file: str, name: str) -> bool:
-        return name == "tamis" and not file.startswith(("service/integrations", "service/cli"))
+        outside = ("service/integrations", "service/cli", "lab/")
+        return name == "tamis" and not file.startswith(outside)
 
     assert offences(imports_front, imported_names) == []
 
@@ -179,29 +216,8 @@ def test_a_private_name_stays_in_its_folder():
     assert offences(foreign, imported_names) == []
 
 
-MANY = 15
-ONE_KIND = (
-    "compressors/methods",
-    "probes/patterns",
-    "probes/readings",
-    "retrieval/kv/selectors",
-    "service/http/schemas",
-    "service/cli/bench",
-)
-"""Folders whose modules are all of one kind, such as methods, readings and benchmarks."""
-
-
-def test_no_folder_is_crowded():
-    sizes: dict[str, int] = {}
-    for path in source_files():
-        if path.name != "__init__.py":
-            folder = path.parent.relative_to(ROOT).as_posix()
-            sizes[folder] = sizes.get(folder, 0) + 1
-    assert {f: n for f, n in sizes.items() if n > MANY and f not in ONE_KIND} == {}
-
-
 def test_every_folder_says_what_it_is_for_and_what_it_may_import():
-    for path in source_files():
+    for path in [*source_files(), *lab_files()]:
         if path.name == "__init__.py" and path.parent.name != "front":
             text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             assert len([line for line in text.splitlines() if line.strip()]) >= 2, path
@@ -220,7 +236,7 @@ def test_imports_are_absolute():
     ("module", "home"),
     [
         ("transformers", lambda file: file in TRANSFORMERS),
-        ("faiss", lambda file: file.startswith("retrieval/")),
+        ("faiss", lambda file: file.startswith(("retrieval/", "lab/"))),
         ("fastapi", lambda file: file.startswith("service/")),
     ],
 )
@@ -232,7 +248,7 @@ def test_a_library_stays_where_it_belongs(module: str, home: Callable[[str], boo
 
 def test_only_the_service_reads_the_environment():
     def reads(file: str, name: str) -> bool:
-        return not file.startswith("service/") and within(
+        return not file.startswith(("service/", "lab/")) and within(
             name, "os.environ", "os.getenv", "os.environb", "os.putenv"
         )
 

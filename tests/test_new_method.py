@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 import tamis
 from tamis.compressors import methods, registry
-from tamis.probes.scripted import ScriptedReader
 from tamis.service.cli.app import app
 from tests.example_checks import ROOT, check_lint_and_format, check_types, run_module
 from tests.fences import blocks
+from tests.scripted import ScriptedReader
 
 PAGE = ROOT / "docs" / "new_method.md"
 KINDS = {"brightest": "compression", "most_words": "reranking", "best_last": "ordering"}

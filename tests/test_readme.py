@@ -32,7 +32,7 @@ def commands() -> list[str]:
 
 
 def test_every_block_is_one_that_is_run_or_says_why_not():
-    assert fences.tags(README) <= {"bash", "python", "bash service", "bash no-run"}
+    assert fences.tags(README) <= {"bash", "python", "bash service", "bash no-run", "toml no-run"}
 
 
 def test_only_the_set_up_is_not_run():
@@ -69,12 +69,12 @@ def test_the_extras_that_are_named_exist():
 
 
 def test_the_example_of_a_method_scores_units():
-    (source,) = [body for body in blocks("python") if "Method = " in body]
+    (source,) = [body for body in blocks("python") if "ScoringMethod" in body]
     shown: dict[str, Any] = {"__name__": "readme"}
     exec(compile(source, "README.md", "exec"), shown)
     text = "Bread. Room 1907."
     units = [Unit(0, 0, 7, (0, 6)), Unit(0, 7, 17, (7, 17))]
-    scores = shown["Method"]().scores("Which room?", [Passage(text)], units)
+    scores = shown["Digits"]().scores("Which room?", [Passage(text)], units)
     assert scores.values[0] < scores.values[1] == scores.passages[0]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tamis.compressors.registry import METHODS
+from tests.bare_environment import install, make_bare_environment, run_there
 
 pytestmark = pytest.mark.slow
 
@@ -53,3 +57,22 @@ def test_nothing_else_is_in_the_wheel(members: set[str]):
 
 def test_the_licence_is_in_the_wheel(members: set[str]):
     assert [name for name in members if name.endswith(".dist-info/licenses/LICENSE")]
+
+
+def test_a_wheel_alone_has_everything_but_the_lab_and_says_where_that_is(
+    dist: Path, tmp_path: Path
+):
+    python = make_bare_environment(tmp_path / "env")
+    install(python, *dist.glob("tamis-*.whl"))
+    assert run_there(python, "python", "-c", "import tamis_lab").returncode == 1
+    rows = json.loads(run_there(python, "tamis", "methods", "--json").stdout)
+    assert {row["package"] for row in rows} == {"tamis"}
+    assert {row["name"] for row in rows} == set(METHODS.own_names())
+    words = ("--method", "lexical", "--tokenizer", "estimate", "--max-tokens", 9, "--quiet")
+    text = "Keys are rotated every 90 days. Rooms are painted in spring."
+    kept = run_there(python, "tamis", "compress", "-", "-q", "rotated keys?", *words, stdin=text)
+    assert kept.stdout.strip() == "Keys are rotated every 90 days."
+    for asked in (("lab",), ("bench", "speed"), ("compress", "-", "-q", "?", "--method", "icr")):
+        done = run_there(python, "tamis", *asked, stdin=text)
+        assert done.returncode == 2
+        assert "pip install tamis-lab" in " ".join(done.stderr.replace("│", "").split())

@@ -57,7 +57,7 @@ def unlike_warning(coverage: float | None) -> str:
     )
     return (
         "these passages are unlike those that scores were fitted on, so probabilities are rough: "
-        f"compare with other methods, or calibrate on your own (tamis probe calibrate){action}"
+        f"compare with other methods, or calibrate on your own (tamis lab probe calibrate){action}"
     )
 
 
@@ -65,7 +65,7 @@ def no_coverage_error(name: str) -> BadInput:
     """The error for a coverage where the method has no calibration for one."""
     return BadInput(
         f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
-        "question_rows with its probe, or calibrate your own: tamis probe calibrate"
+        "question_rows with its probe, or calibrate your own: tamis lab probe calibrate"
     )
 
 

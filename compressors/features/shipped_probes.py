@@ -49,7 +49,7 @@ def shipped_probe(method: str, model: str, exit_layer: int | None = None) -> Lin
         exits = ", ".join(map(str, shipped_exits(method, model))) or "none"
         raise BadInput(
             f"exit_layer is {exit_layer}, and probes for {model} ship for {exits}; fit one: "
-            f"tamis probe train --proxy {model} --layers {exit_layer} --data FILE"
+            f"tamis lab probe train --proxy {model} --layers {exit_layer} --data FILE"
         )
     return LinearProbe.load(path)
 
@@ -84,7 +84,8 @@ def choose_probe(
         if found.card.method != method:
             raise BadInput(
                 f"the probe is one for {found.card.method}, and here one for {method} is needed; "
-                "probes of `tamis probe train` go in as probe, those of `tamis probe rank` as "
+                "probes of `tamis lab probe train` go in as probe, those of "
+                "`tamis lab probe rank` as "
                 "rank_probe"
             )
         found.check(reader.card, reader.layout.template.name)

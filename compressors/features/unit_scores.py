@@ -159,5 +159,6 @@ def check_isolation(probe: LinearProbe) -> None:
     if b or c:
         raise BadModelFile(
             f"the probe's alone_calibration weighs the request's best ({b:g}) and sum ({c:g}), so "
-            "scores would not be isolated; both must be 0: fit it again with tamis probe calibrate"
+            "scores would not be isolated; both must be 0: fit it again with tamis lab "
+            "probe calibrate"
         )

@@ -2,9 +2,9 @@
 
 Source: "Efficient Prompt Compression with Evaluator Heads" (arXiv 2501.12959, §3). A pilot on
 needles chooses the one layer whose last row attends to them most, and its 8 best heads
-(`tamis heads find --by needle`). The model runs up to that layer. Each head's attention of the last
-16 rows is averaged, then pooled along the text over 32 tokens, stride 1; the heads are summed; the
-M tokens of the highest sums are the compressed prompt.
+(`tamis lab heads find --by needle`). The model runs up to that layer. Each head's attention of the
+last 16 rows is averaged, then pooled along the text over 32 tokens, stride 1; the heads are
+summed; the M tokens of the highest sums are the compressed prompt.
 
 From tokens to units: tamis keeps whole units, so `form="token"` ranks a unit by its best pooled
 token, which is the order in which units are first touched as M grows. `form="sentence"`, tamis's
@@ -42,8 +42,8 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
-from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.joining import join_passages
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import (
     WINDOW_TOKENS,

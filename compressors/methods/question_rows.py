@@ -124,17 +124,17 @@ class QuestionRows(TwoStepMethod):
                 not probabilities.
             isolated: score each window on its own, without words and second step.
             exit_layer: stop reading after so many layers, for a little time and some of the
-                evidence (`tamis bench depth`); None is as deep as the probe was fitted.
-            rank_probe: what ranks whole documents: a probe of `tamis probe rank`, or its path;
+                evidence (`tamis lab bench depth`); None is as deep as the probe was fitted.
+            rank_probe: what ranks whole documents: a probe of `tamis lab probe rank`, or its path;
                 `auto` is the one that ships, None ranks each document by its best unit.
             use_encoder: whether cosines of a sentence encoder are weighed beside the heads; `auto`
                 is wherever one is installed and the probe was fitted with one.
-            profile: without a probe, of this proxy's induction heads, or its path (`tamis heads
+            profile: without a probe, of this proxy's induction heads, or its path (`tamis lab heads
                 find --by induction`, which needs no labels); `auto` is the one that ships, if any.
             encoder: an `Encoder`; None for none.
             gate: whether, of many windows, those that cannot matter stop after the first layers:
                 `auto` where a gate ships for the proxy and this depth, True likewise, and is
-                refused where none does; False never; or the path of one that `tamis probe gate`
+                refused where none does; False never; or the path of one that `tamis lab probe gate`
                 wrote.
             cascade: whether a gate may also leave some of many windows unread, for their words; it
                 says from how many on.
@@ -279,7 +279,8 @@ class QuestionRows(TwoStepMethod):
         if found is None and gate != "auto":
             raise BadInput(
                 f"gate is {gate!r:.80}, and there is none for {self.reader.card.name} at "
-                f"{self.layers} layers and this probe; leave it out, or fit one: tamis probe gate"
+                f"{self.layers} layers and this probe; leave it out, or fit one: tamis "
+                "lab probe gate"
             )
         return found
 

@@ -86,7 +86,7 @@ class Sentinel(TwoStepMethod):
         if found is None:
             raise BadInput(
                 f"sentinel has no probe for {reader.card.name}; fit one: "
-                f"tamis probe train --method sentinel --proxy {reader.card.name} --data FILE"
+                f"tamis lab probe train --method sentinel --proxy {reader.card.name} --data FILE"
             )
         self.probe, self.chunk_tokens = found, chunk_tokens
 

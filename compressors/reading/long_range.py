@@ -30,7 +30,7 @@ def long_range_layers(reader: Any, tokens: int) -> tuple[int, ...]:
     if (depth := getattr(proxy, "depth", layers)) < layers:
         raise BadInput(
             f"every layer is read for this, and of {reader.card.name} {depth} of {layers} are "
-            "loaded; load them all, or start the service with a method that reads them, such as icr"
+            "loaded; load them all, or start the service with a method that reads them all"
         )
     every = tuple(range(layers))
     config = getattr(proxy, "config", None)

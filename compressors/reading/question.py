@@ -9,6 +9,8 @@ from __future__ import annotations
 from tamis.probes.prompt import Layout, QuestionTokens
 from tamis.probes.segmentation.segment import segment
 
+EMPTY_QUERY = "N/A"
+"""The question whose scores are subtracted: what is attended to whatever is asked (ICR)."""
 MAX_SENTENCES = 16
 """Longer questions are divided into so many runs of sentences, of about the same length."""
 

@@ -149,7 +149,7 @@ class Adapters:
             raise ProbeMismatch(
                 f"the adapters were learnt on {self.card.base} at {self.card.revision}, and this "
                 f"is {proxy.card.name} at {proxy.card.revision}; learn some for it: "
-                "tamis probe lora --proxy PROXY --data FILE --out FOLDER"
+                "tamis lab probe lora --proxy PROXY --data FILE --out FOLDER"
             )
         merge(proxy.body, self)
         proxy.forget_weights()

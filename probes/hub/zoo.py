@@ -189,7 +189,7 @@ def load_proxy(
     """Loads a proxy by the name of the zoo, from a folder, or by hub id, tried in that order.
 
     Args:
-        model: name, folder or hub id; a folder may contain only adapters of `tamis probe lora`.
+        model: name, folder or hub id; a folder may contain only adapters of `tamis lab probe lora`.
         layers: how many layers to load; None for all.
         dtype, device: as in `Proxy.from_folder`.
         root: the folder that contains models.

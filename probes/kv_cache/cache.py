@@ -91,8 +91,8 @@ class PassageCache:
             passage's first reading is exact, later ones are of what was kept. Figures:
             docs/log/kept-passages.md#2026-11-24-storage-in-8-bits and
             docs/log/thin.md#2026-11-27-keys-and-values-coded-together.
-        codec: of `thin`, a file of `tamis cache fit`; by default the one that ships for the model
-            that reads. A model without one is kept in 2 bits a component, which loses more.
+        codec: of `thin`, a file of `tamis lab fit-codec`; by default the one that ships for the
+            model that reads. A model without one is kept in 2 bits a component, which loses more.
         max_disk_bytes: of the folder.
         source: looked at for what is in neither; its entries are of this storage.
 

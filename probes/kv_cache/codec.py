@@ -120,7 +120,7 @@ class KVCodec:
         if (self.card.model, self.card.revision) != (card.name, card.revision):
             raise ProbeMismatch(
                 f"the codec is for {self.card.model} at {self.card.revision}, and the model is "
-                f"{card.name} at {card.revision}; fit one: tamis cache fit"
+                f"{card.name} at {card.revision}; fit one: tamis lab fit-codec"
             )
 
     def save(self, path: Path) -> KVCodec:

@@ -6,7 +6,7 @@
     qr        calibrated mass on gold  QRHead, arXiv 2506.09944, §3
     probe     weights of a linear probe fitted on labelled sentences
 
-`head_scores` computes them from signals; `tamis heads find` reads the signals.
+`head_scores` computes them from signals; `tamis lab heads find` reads the signals.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.probing import profile_file
 
 HeadScoring = str
-"""One of `HEAD_SCORINGS`, or a file of `service/training/finders/`."""
+"""One of `HEAD_SCORINGS`, or the name of another way to find heads."""
 HEAD_SCORINGS: tuple[HeadScoring, ...] = ("needle", "copy", "contrast", "qr", "probe")
 Head = tuple[int, int]
 """Layer and query head, counted from 0."""
@@ -104,7 +104,7 @@ class HeadProfile:
         if mine != given:
             raise ProbeMismatch(
                 f"the {self.by} profile is of {' / '.join(mine)} and the proxy is "
-                f"{' / '.join(given)}; make one: tamis heads find --by {self.by} "
+                f"{' / '.join(given)}; make one: tamis lab heads find --by {self.by} "
                 f"--proxy {card.name} --data FILE --out FILE"
             )
 
@@ -157,7 +157,7 @@ def _load_shipped(by: HeadScoring, model: str) -> HeadProfile:
     if not path.is_file():
         raise BadInput(
             f"no {by} profile of {model} ships with tamis; make one: "
-            f"tamis heads find --by {by} --proxy {model} --data FILE --out FILE"
+            f"tamis lab heads find --by {by} --proxy {model} --data FILE --out FILE"
         )
     return HeadProfile.load(path)
 

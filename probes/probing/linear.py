@@ -71,7 +71,7 @@ class LinearProbe:
             raise ProbeMismatch(
                 f"the probe was fitted with model {mine[0]} at {mine[1]} and template {mine[2]}; "
                 f"this is {given[0]} at {given[1]} and template {given[2]}. "
-                "Fit one for it: tamis probe train --proxy PROXY --data FILE"
+                "Fit one for it: tamis lab probe train --proxy PROXY --data FILE"
             )
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -14,9 +14,9 @@ FORMAT = 1
 SHIPPED_FOLDER = Path(__file__).parent / "profiles"
 
 
-def shipped_file(name: str, model: str) -> Path:
+def shipped_file(name: str, model: str, folder: Path = SHIPPED_FOLDER) -> Path:
     """The path of a model's shipped profile, whether or not it exists."""
-    return SHIPPED_FOLDER / f"{name}.{model.replace('/', '--')}.json"
+    return folder / f"{name}.{model.replace('/', '--')}.json"
 
 
 def write_profile(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
@@ -45,10 +45,10 @@ def read_profile(path: Path, kind: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BadModelFile(f"{path} cannot be read as a profile: {error}") from error
     if not isinstance(found, dict) or found.get("kind") != kind:
-        raise BadModelFile(f"{path} is no {kind} profile; make one with tamis heads")
+        raise BadModelFile(f"{path} is no {kind} profile; make one with tamis lab heads")
     if found.get("format") != FORMAT:
         raise BadModelFile(
             f"{path} has format {found.get('format')} and this tamis reads {FORMAT}; "
-            "make it again with tamis heads"
+            "make it again with tamis lab heads"
         )
     return {name: value for name, value in found.items() if name not in ("format", "kind")}

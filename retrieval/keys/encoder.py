@@ -51,7 +51,7 @@ class KeyEncoder:
             raise ProbeMismatch(
                 f"the recipe looks at layer {depth - 1} and head {heads - 1}, and {given[0]} has "
                 f"{proxy.card.layers} layers of {proxy.card.heads} heads; fit one with "
-                "`tamis index fit`"
+                "`tamis lab fit-recipe`"
             )
         self.proxy, self.recipe = proxy, recipe
         self._key_means = torch.tensor(recipe.key_means)

@@ -59,7 +59,7 @@ class KeyRecipe:
             _check_recipe(recipe)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadIndex(
-                f"this is no recipe for keys: {error}; make one with `tamis index fit`"
+                f"this is no recipe for keys: {error}; make one with `tamis lab fit-recipe`"
             ) from error
         return recipe
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from tamis.compressors.options import option_kinds
-from tamis.compressors.registry import method_class, method_info
+from tamis.compressors.registry import method_class, method_info, method_name
 from tamis.compressors.rules import RULES, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
@@ -69,7 +69,7 @@ def rules_of(given: Any) -> Rules:
     return Rules(**whole)
 
 
-def check_keywords(options: Mapping[str, Any], method: str, function: Callable[..., Any]) -> None:
+def check_keywords(options: Mapping[str, Any], method: Any, function: Callable[..., Any]) -> None:
     """Refuses a keyword that neither the function nor the method knows, and says what was meant.
 
     Raises:
@@ -89,7 +89,7 @@ def check_keywords(options: Mapping[str, Any], method: str, function: Callable[.
             raise BadInput(f"{name} is a rule; give rules={{{name!r}: {options[name]!r:.40}}}")
         raise BadInput(
             f"{function.__name__} has no argument {name!r}{_hint(name, (*own, *accepted))}; the "
-            f"options of the method {method} are {', '.join(accepted) or 'none'}"
+            f"options of the method {method_name(method)} are {', '.join(accepted) or 'none'}"
         )
 
 

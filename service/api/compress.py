@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from tamis.compressors.inputs import question_text
+from tamis.compressors.method import Method
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import (
     DEFAULT,
     DEFAULT_PROXY,
     method_info,
+    method_name,
 )
 from tamis.compressors.rules import DEFAULT_RULES, Budget, Rules
 from tamis.compressors.types import Compressed
@@ -60,7 +62,7 @@ def compress(
     coverage: float | None = None,
     instruction: str | None = None,
     history: Sequence[str] = (),
-    method: str = DEFAULT,
+    method: str | Method | type[Method] = DEFAULT,
     tokenizer: AnyTokenizer = "proxy",
     proxy: Any = AUTO,
     quality: Quality = "standard",
@@ -87,7 +89,7 @@ def compress(
         coverage: keep as few sentences as hold all the evidence with this probability.
         instruction: what to look for, beside the question. history: earlier turns that the question
             depends on, the oldest first; both are read with it.
-        method: see `tamis methods`.
+        method: a name of `tamis methods`, or a method of your own: its class or an instance.
         tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, a tokenizer of
             `tokenizers` or `transformers`, a function from a text to its tokens or their number, a
             name such as `gpt-4o` (see `tamis models tokenizers`), or `estimate`, which counts by
@@ -105,7 +107,8 @@ def compress(
             or in the user's cache.
         cache: passages in it are not read again, whoever asks; `tokens_cached` says how much that
             was.
-        options: the method's own, such as `probe`, the path of one that `tamis probe train` wrote.
+        options: the method's own, such as `probe`, the path of one that `tamis lab probe train`
+            wrote.
 
     Raises:
         BadInput: and its kinds, for whatever cannot be served.
@@ -117,7 +120,8 @@ def compress(
     check_keywords(options, method, compress)
     rules, passages = rules_of(rules), read_documents(passages)
     probe = options.get("probe", AUTO)
-    choice = choose_proxy(proxy, method, language, question, passages, root, probe, quality)
+    name = method_name(method)
+    choice = choose_proxy(proxy, name, language, question, passages, root, probe, quality)
     counter = counter_of(tokenizer, choice.proxy, root)
     built = compressor(method, choice.proxy, counter, root=root, cache=cache, **options)
     result = built.compress(
@@ -159,7 +163,7 @@ async def acompress(question: str, passages: Sequence[Any], **arguments: Any) ->
 
 
 def compressor(
-    method: str,
+    method: str | Method | type[Method],
     proxy: Any,
     counter: TextTokenizer,
     *,
@@ -169,19 +173,21 @@ def compressor(
 ) -> Compressor:
     """A compressor for these choices, built once and shared; its model is loaded when first asked.
 
-    The latest few are kept; those over a loaded proxy go with it.
+    The latest few are kept; those over a loaded proxy go with it. One of a method's instance is not
+    kept: whoever made the method keeps it.
 
     Raises:
         UnknownMethod: no such method. BadInput: an option that the method does not have.
     """
     chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
-    key = (method, identity_of(proxy), identity_of(root), identity_of(cache), chosen)
+    key = (identity_of(method), identity_of(proxy), identity_of(root), identity_of(cache), chosen)
 
     def build() -> Compressor:
         lazy = LazyMethod(method, proxy, root, cache=cache, **options)
-        return Compressor(lazy, method, counter, ordering_methods(proxy, root))
+        orders = ordering_methods(proxy, root)
+        return Compressor(lazy, method_name(method), counter, orders)
 
-    return _built.get(proxy, cache, key, build)
+    return build() if isinstance(method, Method) else _built.get(proxy, cache, key, build)
 
 
 def identity_of(value: Any) -> Any:

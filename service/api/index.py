@@ -154,7 +154,7 @@ def index_settings(
     Args:
         model: whether the proxy reads the chunks for keys; without, the index has BM25 alone.
         vectors: `minilm` adds sentence vectors, `minilm:last` and the like those of another
-            pooling of `probes/poolings/`. recipe: a file of `tamis index fit`, instead of
+            pooling of `probes/poolings/`. recipe: a file of `tamis lab fit-recipe`, instead of
             the one that ships for the proxy.
         keep_kv: keep chunks as they were read by the model that `ask_context` reads with, so that
             it need not read them again. root: the folder that holds models.
@@ -311,7 +311,7 @@ def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:
     found = shipped_recipe(Path(proxy).name)
     if found is None:
         raise BadInput(
-            f"no recipe for keys of {proxy} ships with tamis; fit one with `tamis index fit`, "
+            f"no recipe for keys of {proxy} ships with tamis; fit one with `tamis lab fit-recipe`, "
             "or index words alone with --no-model"
         )
     return found

@@ -1,4 +1,4 @@
-"""The figures of `tamis bench languages` as a table, as Markdown, and one line per language."""
+"""The figures of `tamis lab bench languages` as a table, as Markdown, and one line per language."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tamis.service.api.languages import BUDGET, load_measurements
 
 
 def figures_table(report: Mapping[str, Any]) -> Table:
-    """Figures of `tamis bench languages` as a table, one row per language and budget."""
+    """Figures of `tamis lab bench languages` as a table, one row per language and budget."""
     methods = list(next(iter(_cells(report)))[2]["methods"])
     table = Table("language", "budget", *methods, title=_title(report), title_justify="left")
     for code, budget, figures in _cells(report):

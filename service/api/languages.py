@@ -1,7 +1,7 @@
 """Chooses the proxy for a language and a quality by shipped measurements.
 
-`languages.json` holds the figures of `tamis bench languages`. This is the one place where a proxy
-is chosen, for the library, the command line, the service, the adapters and the batch.
+`languages.json` holds the figures of `tamis lab bench languages`. This is the one place where a
+proxy is chosen, for the library, the command line, the service, the adapters and the batch.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_lan
 T = TypeVar("T")
 FILE = Path(__file__).with_name("languages.json")
 SHARP = f"{DEFAULT_PROXY}-sharp"
-"""The default proxy with LoRA adapters (`tamis probe lora`): nothing more is downloaded for it, and
-it reads English, the language of its training."""
+"""The default proxy with LoRA adapters (`tamis lab probe lora`): nothing more is downloaded for
+it, and it reads English, the language of its training."""
 LARGE = "qwen2.5-coder-0.5b-sharp"
 """The second size, taught as the default was: more of the evidence, in more time. It is fetched by
 `tamis models pull` alone."""
@@ -54,7 +54,7 @@ class ProxyChoice:
 
 @lru_cache(maxsize=1)
 def load_measurements() -> dict[str, Any]:
-    """The shipped figures, as `tamis bench languages --json` wrote them."""
+    """The shipped figures, as `tamis lab bench languages --json` wrote them."""
     found: dict[str, Any] = json.loads(FILE.read_text("utf8"))
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import (
+    Method,
     MethodInfo,
     MethodKind,
     Orderer,
@@ -20,8 +21,10 @@ from tamis.compressors.registry import (
     DEFAULT_ENCODER,
     InstalledModels,
     check_options,
+    install_hint,
     method_class,
     method_info,
+    method_name,
     method_names,
 )
 from tamis.compressors.selection.order import OrdererFactory
@@ -51,14 +54,14 @@ class PooledModels(InstalledModels):
 
 
 class LazyMethod:
-    """A method by name, checked at once and loaded at its first use; threads may share it.
+    """A method, checked at once and loaded at its first use; threads may share it.
 
     It is a `Scorer`, a `Ranker` and an `Orderer`, as far as the method behind it is one.
     """
 
     def __init__(
         self,
-        name: str,
+        name: str | Method | type[Method],
         proxy: Any,
         root: Path | None = None,
         *,
@@ -70,6 +73,8 @@ class LazyMethod:
         """Looks the method up and checks its options; loads nothing.
 
         Args:
+            name: of a method; or a class of one, which is built as a named one is; or an instance,
+                which is used as it is.
             use: what it is wanted for.
             cache: passages in it are not read again.
             encoder: a loaded sentence encoder, or the name of one.
@@ -80,12 +85,14 @@ class LazyMethod:
                 method that cannot do what it is wanted for.
         """
         self.info: MethodInfo = method_info(name)
-        _check_use(name, self.info, use)
+        self.name = method_name(name)
+        _check_use(self.name, self.info, use)
         if options:
             check_options(name, options)
-        self.name, self.proxy, self.root, self.options = name, proxy, root, options
+        self.proxy, self.root, self.options = proxy, root, options
         self._models = PooledModels(proxy, encoder, root, cache)
-        self._method: Any = None
+        self._given = name
+        self._method: Any = name if isinstance(name, Method) else None
         self._loading = threading.Lock()
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
@@ -124,7 +131,7 @@ class LazyMethod:
         """
         with self._loading:
             if self._method is None:
-                self._method = method_class(self.name).build(self._models, self.options)
+                self._method = method_class(self._given).build(self._models, self.options)
             return self._method
 
     def _timed_load(self) -> tuple[Any, float]:
@@ -142,7 +149,7 @@ def _check_use(name: str, info: MethodInfo, use: MethodKind) -> None:
         )
     elif use == "ordering" and info.kind != "ordering":
         orders = ", ".join(sorted({*method_names("ordering"), "score"}))
-        raise BadInput(f"order is {name!r}; give {orders}")
+        raise BadInput(f"order is {name!r}; give {orders}{install_hint(name)}")
 
 
 def ordering_methods(proxy: Any, root: Path | None = None) -> OrdererFactory:
@@ -153,7 +160,7 @@ def ordering_methods(proxy: Any, root: Path | None = None) -> OrdererFactory:
         if name not in made:
             if name not in method_names("ordering"):
                 orders = ", ".join(sorted({*method_names("ordering"), "score"}))
-                raise BadInput(f"order is {name!r}; give {orders}")
+                raise BadInput(f"order is {name!r}; give {orders}{install_hint(name)}")
             made[name] = LazyMethod(name, proxy, root, use="ordering")
         return made[name]
 

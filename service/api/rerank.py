@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode
+from tamis.compressors.method import Method
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_name
 from tamis.compressors.types import Reranked
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -32,7 +33,7 @@ def rerank(
     documents: Sequence[Passage | str | Mapping[str, Any]],
     *,
     top_n: int | None = None,
-    method: str = DEFAULT,
+    method: str | Method | type[Method] = DEFAULT,
     first_stage: FirstStage | None = None,
     fuse: FusionMode | None = None,
     proxy: Any = AUTO,
@@ -52,7 +53,8 @@ def rerank(
         documents: texts, mappings with `text` and maybe `id`, `title`, `metadata` and `format`,
             `Passage`s, or documents of LangChain; of any number and length.
         top_n: how many results to return; None for all.
-        method: a method of reranking or of compression, see `tamis methods`.
+        method: a method of reranking or of compression, by its name in `tamis methods`, or one of
+            your own: its class or an instance.
         first_stage: what found the documents thought of each: a score per document, higher is
             better, or `"order"` where they come best first.
         fuse: `"rrf"`, `"fitted"`, or the weight of the method's own scores from 0 to 1; None is
@@ -74,7 +76,8 @@ def rerank(
     check_keywords(options, method, rerank)
     documents = read_documents(documents)
     probe = probe_option(options)
-    choice = choose_proxy(proxy, method, language, question, documents, root, probe, quality)
+    name = method_name(method)
+    choice = choose_proxy(proxy, name, language, question, documents, root, probe, quality)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,
         documents,
@@ -92,7 +95,7 @@ async def arerank(question: str, documents: Sequence[Any], **arguments: Any) -> 
 
 
 def reranker(
-    method: str = DEFAULT,
+    method: str | Method | type[Method] = DEFAULT,
     proxy: Any = DEFAULT_PROXY,
     *,
     root: Path | None = None,
@@ -101,15 +104,17 @@ def reranker(
 ) -> Reranker:
     """A reranker for these choices, built once and shared; its model is loaded when first asked.
 
+    One of a method's instance is not kept: whoever made the method keeps it.
+
     Raises:
         UnknownMethod: no such method. BadInput: an option that the method does not have, or a
             method that orders passages and ranks none.
     """
     chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
-    key = (method, identity_of(proxy), identity_of(root), identity_of(cache), chosen)
+    key = (identity_of(method), identity_of(proxy), identity_of(root), identity_of(cache), chosen)
 
     def build() -> Reranker:
         lazy = LazyMethod(method, proxy, root, use="reranking", cache=cache, **options)
-        return Reranker(lazy, method)
+        return Reranker(lazy, method_name(method))
 
-    return _built.get(proxy, cache, key, build)
+    return build() if isinstance(method, Method) else _built.get(proxy, cache, key, build)

@@ -1,4 +1,4 @@
-"""All commands of `tamis`, in the order in which help lists them."""
+"""All commands of `tamis`, in the order in which help lists them; then those of other packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from tamis.service.cli.agents import hook, mcp, pipe
-from tamis.service.cli.bench import app as bench
 from tamis.service.cli.commands import (
     ask_context,
     batch,
@@ -23,8 +22,7 @@ from tamis.service.cli.commands import (
     serve,
 )
 from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
-from tamis.service.cli.probe import app as probe
-from tamis.service.cli.probe import heads
+from tamis.service.cli.plugin_commands import PluginGroup
 
 EPILOG = """
 **Examples**
@@ -39,6 +37,7 @@ EPILOG = """
 app = typer.Typer(
     help="Keep the sentences of a retrieved context that answer a question, verbatim, within a "
     "token budget.",
+    cls=PluginGroup,
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -58,9 +57,6 @@ app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.add_typer(batch.app, name="batch")
-app.add_typer(bench.app, name="bench")
-app.add_typer(probe.app, name="probe")
-app.add_typer(heads.app, name="heads")
 
 
 def _print_version(requested: bool) -> None:

@@ -9,10 +9,16 @@ import errno
 import os
 import shutil
 import sys
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from tamis.service.cli.display.exit_codes import EXIT_REFUSED
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 QUICK_COMMANDS = ("hook", "pipe")
@@ -26,12 +32,17 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 
 def run() -> None:
-    """Runs the command line; output that cannot be written is one message and exit code 2."""
+    """Runs `tamis`."""
+    run_command_line(lambda: _run_command(sys.argv[1:]))
+
+
+def run_command_line(command: Callable[[], None]) -> None:
+    """Runs a command line; output that cannot be written is one message and exit code 2."""
     if sys.stdout is None:  # closed: only a command that writes to it fails
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
     try:
         try:
-            _run_command(sys.argv[1:])
+            command()
         finally:
             sys.stdout.flush()
     except OSError as error:
@@ -54,6 +65,7 @@ def _run_command(words: list[str]) -> None:
         quick = import_module(f"tamis.service.cli.quick.{words[0]}")
         if (values := parse_quickly(words[1:], quick.OPTIONS)) is not None:
             sys.exit(quick.run(**values))
+    warnings.showwarning = _show_warning
     from tamis.service.cli.app import root_command
 
     try:
@@ -62,6 +74,26 @@ def _run_command(words: list[str]) -> None:
         if words[:1] == ["pipe"] and end.code == EXIT_REFUSED:
             _pass_input_on()
         raise
+
+
+_show_as_python_does = warnings.showwarning
+_shown: set[str] = set()
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of a package that is left out is a line, once; others look as they always do."""
+    if category.__module__ != "tamis.probes.plugins":  # which is not imported for this alone
+        _show_as_python_does(message, category, filename, lineno, file, line)
+    elif str(message) not in _shown:
+        _shown.add(str(message))
+        sys.stderr.write(f"tamis: warning: {message}\n")
 
 
 def _pass_input_on() -> None:

@@ -10,8 +10,8 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import build_method, check_options
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
+from tests.scripted import ScriptedReader
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,8 @@ from tests.laws.methods import head_profile, question_probe, sentinel_probe
         ("infiniretri", "top_k", "abc", "a whole number"),
         ("infiniretri", "heads", True, "a whole number or null"),
         ("infiniretri", "form", "backwards", "'sequential' or 'independent'"),
-        ("raw_attention", "sigma", "x", "a number"),
-        ("icr", "window_tokens", "abc", "a whole number or null"),
-        ("qrhead", "heads", 2.5, "a whole number"),
-        ("corehead", "profile", [1], "a HeadProfile or a Path or a text"),
+        ("ehpc", "heads", 2.5, "a whole number"),
+        ("ehpc", "profile", [1], "a HeadProfile or a Path or a text"),
         ("fusion", "weights", "all", "a Mapping or null"),
     ],
 )
@@ -37,9 +35,8 @@ def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, opt
 
 def test_values_of_the_right_kind_pass():
     reader = ScriptedReader.from_needles("pin")
-    check_options("qrhead", {"profile": head_profile(reader), "heads": 2, "window_tokens": None})
-    check_options("corehead", {"profile": "auto", "calibrate": False})
-    check_options("raw_attention", {"sigma": 2})
+    check_options("ehpc", {"profile": head_profile(reader), "heads": 2})
+    check_options("ehpc", {"profile": "auto", "calibrate": False})
     check_options("question_rows", {"probe": question_probe(reader), "exit_layer": None})
     check_options("fusion", {"weights": {"lexical": 1}})
 

@@ -6,22 +6,12 @@ import pytest
 import torch
 
 from tamis.compressors.method import OrderingMethod, RankingMethod
-from tamis.compressors.methods.attention_sorting import AttentionSorting
-from tamis.compressors.methods.attnrank import AttnRank
-from tamis.compressors.methods.corehead import CoReHead
 from tamis.compressors.methods.ehpc import EHPC
-from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
-from tamis.compressors.methods.icr import ICR
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.reading import in_context
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
@@ -29,6 +19,7 @@ from tests.compressors.methods.attention_kit import QUESTION
 from tests.laws.methods import head_profile, make_probe, question_probe, sentinel_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import ScriptedReader
 
 DOCUMENTS = [
     Passage("Straw here. The pin is here. More straw lies there.", title="Barns"),
@@ -61,54 +52,12 @@ def run(method):
     return method.scores(QUESTION, DOCUMENTS, units_of(DOCUMENTS))
 
 
-def with_profile(kind, by):
-    return lambda r, **options: kind(r, head_profile(r, by), heads=2, **options)
-
-
-TOGETHER = {
-    "icr": ICR,
-    "qrhead": with_profile(QRHead, "qr"),
-    "corehead": with_profile(CoReHead, "contrast"),
-}
-
-
-@pytest.mark.parametrize("name", TOGETHER)
-def test_rerankers_in_one_prompt_apply_their_options(name):
-    def rank(**options):
-        reader = recording_reader()
-        found = run(TOGETHER[name](reader, **options))
-        return reader, found
-
-    usual, found = rank()
-    assert found.windows == 1
-    assert usual.read_texts[0].index("Hay is dry") < usual.read_texts[0].index("The pin is here")
-    assert sum("N/A" in text for text in usual.question_texts) == 1
-    forward, _ = rank(reverse=False)
-    assert forward.read_texts[0].index("Hay is dry") > forward.read_texts[0].index("The pin")
-    raw, _ = rank(calibrate=False)
-    assert not any("N/A" in text for text in raw.question_texts)
-    longest = max(len(text) for text in usual.question_texts)
-    _, small = rank(window_tokens=longest + 110)
-    assert small.windows > 1
-
-
-@pytest.mark.parametrize("name", ["icr", "qrhead"])
-def test_the_instruction_to_answer_differs_from_the_one_to_find(name):
-    for answer, words in enumerate(in_context.INSTRUCTIONS):
-        reader = recording_reader()
-        run(TOGETHER[name](reader, answer=bool(answer)))
-        assert all(words in text for text in reader.question_texts)
-
-
 WINDOWED = {
     "question_rows": lambda r, **o: QuestionRows(r, question_probe(r), **o),
     "ehpc": lambda r, **o: EHPC(r, head_profile(r), 1, **o),
-    "raw_attention": RawAttention,
     "infiniretri": lambda r, **o: InfiniRetri(r, top_k=1, phrase_tokens=1, **o),
     "infiniretri alone": lambda r, **o: InfiniRetri(r, "independent", top_k=1, **o),
     "sentinel": lambda r, window_tokens: Sentinel(r, sentinel_probe(r), chunk_tokens=window_tokens),
-    "attention_sorting": AttentionSorting,
-    "found_in_the_middle": FoundInTheMiddle,
 }
 
 
@@ -125,12 +74,9 @@ def test_a_window_bounds_the_text_of_one_prompt(name):
     [
         lambda r: EHPC(r, head_profile(r), 1),
         lambda r: EHPC(r, head_profile(r), 1, together=True),
-        RawAttention,
         InfiniRetri,
-        AttentionSorting,
         lambda r: QuestionRows(r, question_probe(r)),
         lambda r: Sentinel(r, sentinel_probe(r)),
-        *TOGETHER.values(),
     ],
 )
 def test_titles_are_read(make):
@@ -154,8 +100,6 @@ def test_passages_that_are_read_together_share_a_prompt():
         InfiniRetri,
         lambda r: InfiniRetri(r, "independent"),
         lambda r: InfiniRetri(r, carry_tokens=100),
-        AttentionSorting,
-        FoundInTheMiddle,
     ],
 )
 def test_a_model_of_a_short_context_is_read_in_windows_that_fit(make):
@@ -163,9 +107,6 @@ def test_a_model_of_a_short_context_is_read_in_windows_that_fit(make):
     texts = [" ".join(f"Straw {i} {j} is dry." for j in range(20)) for i in range(12)]
     given = [*map(Passage, texts), Passage("The pin is here.")]
     method = make(tiny.proxy("llama"))
-    if isinstance(method, OrderingMethod):
-        assert sorted(method.order(QUESTION, given, [0.0] * len(given))) == list(range(len(given)))
-        return
     found = method.scores(QUESTION, given, units_of(given))
     assert len(found.values) == len(units_of(given))
     assert found.windows > 3
@@ -177,8 +118,6 @@ def test_a_question_that_fills_the_context_is_refused():
     proxy = tiny.proxy("llama")
     with pytest.raises(BadInput, match="takes 1024; shorten the question"):
         InfiniRetri(proxy).scores(question, given, units_of(given))
-    with pytest.raises(BadInput, match="takes 1024; shorten the question"):
-        AttentionSorting(proxy).order(question, given, [0.0, 0.0])
 
 
 def test_infiniretri_takes_the_mean_of_the_chosen_heads_and_of_no_others():
@@ -205,13 +144,6 @@ def test_the_published_tokens_are_chosen_after_pooling():
             reader, head_profile(reader), observed_rows=1, pool_tokens=width, form="token"
         )
         assert method.tokens("Who?", "abcdefgh", 1) == [best]
-
-
-@pytest.mark.parametrize("model", ["smollm2-135m", "gemma3-270m"])
-def test_attnrank_has_the_profile_of_the_model_that_is_named(model):
-    assert AttnRank(model=model).profile == PositionProfile.load_shipped(model)
-    others = {PositionProfile.load_shipped(m).shares for m in ("smollm2-135m", "gemma3-270m")}
-    assert len(others) == 2
 
 
 def test_a_layer_of_even_heads_is_chosen_before_one_with_the_best_head():

@@ -18,8 +18,8 @@ from haystack.utils import Secret
 
 from tamis.haystack import TamisRanker
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import FunctionTokenizer
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import served
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken_reader
 

@@ -21,7 +21,6 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from examples.rag import MiniLM
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.integrations.langchain import (
     TamisCompressor,
@@ -29,6 +28,7 @@ from tamis.service.integrations.langchain import (
     TamisDocumentTransformer,
     TamisRetriever,
 )
+from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import word_tokenizer
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS
 

@@ -1,8 +1,8 @@
 """Every method over scripted models: the subjects of the laws.
 
 Each file in `compressors/methods/` is built with its defaults over a scripted proxy, whatever its
-name and kind. `OWN_VARIANTS`, `OWN_RANKERS` and `OWN_ORDERERS` have the methods that need a probe
-or a profile, and further forms.
+name and kind. `OWN_VARIANTS` has the methods that need a probe or a profile, and further forms.
+Another package's methods take their place by `use_methods`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -24,28 +24,24 @@ from tamis.compressors.features.second_step import (
     REQUEST_FEATURES,
 )
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
+from tamis.compressors.method import MethodKind as Kind
 from tamis.compressors.method import Orderer, Ranker, Scorer
-from tamis.compressors.methods.attnrank import AttnRank
-from tamis.compressors.methods.corehead import CoReHead
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.methods.systemone import SystemOne
-from tamis.compressors.registry import method_class, method_info, method_names
+from tamis.compressors.registry import METHODS, method_class, method_info
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.terms import words
 from tests.compressors.methods.decision_kit import WordDecisions
 from tests.laws.texts import NEEDLE
+from tests.scripted import ScriptedReader
 
 LAYERS, HEADS = 4, 2
 CHUNK_TOKENS = 4096
@@ -212,7 +208,7 @@ def head_profile(reader: Any, by: str = "needle") -> HeadProfile:
     )
 
 
-def _over_scripted_reader(make: Callable[[ScriptedReader], Scorer]) -> Callable[[], BuiltMethod]:
+def over_scripted_reader(make: Callable[[ScriptedReader], Scorer]) -> Callable[[], BuiltMethod]:
     """A method over the scripted reader, nothing else to build."""
 
     def build() -> BuiltMethod:
@@ -237,35 +233,30 @@ OWN_VARIANTS = {
         "question_rows", lambda: _question_rows(isolated=True), True, True
     ),
     "sentinel": MethodVariant("sentinel", _sentinel, follows_script=True),
-    "raw_attention": MethodVariant(
-        "raw_attention",
-        _over_scripted_reader(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)),
-        follows_script=True,
-    ),
     "ehpc": MethodVariant(
-        "ehpc", _over_scripted_reader(lambda r: EHPC(r, head_profile(r))), True, True
+        "ehpc", over_scripted_reader(lambda r: EHPC(r, head_profile(r))), True, True
     ),
     "ehpc by token": MethodVariant(
         "ehpc",
-        _over_scripted_reader(lambda r: EHPC(r, head_profile(r), form="token")),
+        over_scripted_reader(lambda r: EHPC(r, head_profile(r), form="token")),
         True,
         True,
     ),
     "ehpc together": MethodVariant(
         "ehpc",
-        _over_scripted_reader(
+        over_scripted_reader(
             lambda r: EHPC(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)
         ),
         follows_script=True,
     ),
     "infiniretri": MethodVariant(
         "infiniretri",
-        _over_scripted_reader(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)),
+        over_scripted_reader(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)),
         follows_script=True,
     ),
     "infiniretri independent": MethodVariant(
         "infiniretri",
-        _over_scripted_reader(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
+        over_scripted_reader(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
         follows_script=True,
     ),
     "fusion": MethodVariant("fusion", _fusion, follows_script=True),
@@ -305,15 +296,48 @@ def _build_by_name(name: str) -> BuiltMethod:
     return BuiltMethod(*_build_by_class(name))
 
 
-VARIANTS = {
-    name: MethodVariant(
-        name, partial(_build_by_name, name), follows_script=method_info(name).needs_proxy
-    )
-    for name in method_names()
-} | OWN_VARIANTS
-"""Every method; one that reads with the proxy must find what the script points at."""
-ISOLATED_VARIANTS = [name for name, variant in VARIANTS.items() if variant.isolated]
-SCRIPT_FOLLOWERS = [name for name, variant in VARIANTS.items() if variant.follows_script]
+VARIANTS: dict[str, MethodVariant] = {}
+"""Every method that scores; one that reads with the proxy must find what the script points at."""
+ISOLATED_VARIANTS: list[str] = []
+SCRIPT_FOLLOWERS: list[str] = []
+RANKERS: list[str] = []
+"""Every method that ranks passages: those of reranking and, by their `rank`, those that score."""
+ORDERERS: list[str] = []
+_OWN_RANKERS: dict[str, Callable[[], Ranker]] = {}
+_OWN_ORDERERS: dict[str, Callable[[], Orderer]] = {}
+
+
+def use_methods(
+    names: Sequence[str],
+    variants: Mapping[str, MethodVariant],
+    rankers: Mapping[str, Callable[[], Ranker]] | None = None,
+    orderers: Mapping[str, Callable[[], Orderer]] | None = None,
+) -> None:
+    """Makes some methods the subjects of the laws, in place of all others.
+
+    Args:
+        names: of the methods; each is built by its class, unless it has a way of its own below.
+        variants, rankers, orderers: ways to build those that need a probe or a profile, and further
+            forms.
+    """
+    of_kind = {kind: [n for n in names if method_info(n).kind == kind] for kind in get_args(Kind)}
+    by_class = {
+        name: MethodVariant(
+            name, partial(_build_by_name, name), follows_script=method_info(name).needs_proxy
+        )
+        for name in of_kind["compression"]
+    }
+    for kept, given in (
+        (VARIANTS, by_class | dict(variants)),
+        (_OWN_RANKERS, rankers or {}),
+        (_OWN_ORDERERS, orderers or {}),
+    ):
+        kept.clear()
+        kept.update(given)
+    ISOLATED_VARIANTS[:] = [name for name, variant in VARIANTS.items() if variant.isolated]
+    SCRIPT_FOLLOWERS[:] = [name for name, variant in VARIANTS.items() if variant.follows_script]
+    RANKERS[:] = [*VARIANTS, *dict.fromkeys([*of_kind["reranking"], *_OWN_RANKERS])]
+    ORDERERS[:] = list(dict.fromkeys([*of_kind["ordering"], *_OWN_ORDERERS]))
 
 
 @cache
@@ -322,27 +346,7 @@ def build_variant(variant: str) -> BuiltMethod:
     return VARIANTS[variant].build()
 
 
-def _qrhead() -> Ranker:
-    reader = scripted_reader()
-    return QRHead(reader, head_profile(reader, "qr"), heads=HEADS)
-
-
-def _corehead() -> Ranker:
-    reader = scripted_reader()
-    return CoReHead(reader, head_profile(reader, "contrast"), heads=HEADS)
-
-
-def _attnrank() -> Orderer:
-    shares = (0.4, 0.1, 0.2, 0.3)
-    return AttnRank(PositionProfile("scripted", "scripted", "chatml", (shares,), 0, True, 1))
-
-
-OWN_RANKERS: dict[str, Callable[[], Ranker]] = {"qrhead": _qrhead, "corehead": _corehead}
-OWN_ORDERERS: dict[str, Callable[[], Orderer]] = {"attnrank": _attnrank}
-
-RANKERS = [*VARIANTS, *dict.fromkeys([*method_names("reranking"), *OWN_RANKERS])]
-"""Every method that ranks passages: those of reranking and, by their `rank`, those that score."""
-ORDERERS = list(dict.fromkeys([*method_names("ordering"), *OWN_ORDERERS]))
+use_methods(METHODS.own_names(), OWN_VARIANTS)
 
 
 @cache
@@ -350,10 +354,10 @@ def build_ranker(name: str) -> Ranker:
     """A method that ranks passages, built once for all laws."""
     if name in VARIANTS:
         return build_variant(name).scorer
-    return OWN_RANKERS[name]() if name in OWN_RANKERS else _build_by_class(name)[0]
+    return _OWN_RANKERS[name]() if name in _OWN_RANKERS else _build_by_class(name)[0]
 
 
 @cache
 def build_orderer(name: str) -> Orderer:
     """A method that orders passages, built once for all laws."""
-    return OWN_ORDERERS[name]() if name in OWN_ORDERERS else _build_by_class(name)[0]
+    return _OWN_ORDERERS[name]() if name in _OWN_ORDERERS else _build_by_class(name)[0]

@@ -14,9 +14,8 @@ import pytest
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.reading.in_context import EMPTY_QUERY
+from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Scores
 from tamis.probes.segmentation.segment import units_of
@@ -152,7 +151,6 @@ def tiny_scorers(batch_tokens: int) -> dict[str, Any]:
         "question_rows isolated": QuestionRows(proxy, probe, isolated=True),
         "question_rows untrained": QuestionRows(proxy, None),
         "sentinel": Sentinel(proxy, sentinel_probe(proxy), chunk_tokens=128),
-        "raw_attention": RawAttention(proxy, window_tokens=128),
         "ehpc": EHPC(proxy, head_profile(proxy), heads=2),
         "infiniretri independent": InfiniRetri(
             proxy, "independent", window_tokens=128, carry_tokens=128

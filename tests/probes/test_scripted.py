@@ -10,9 +10,9 @@ import torch
 from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
-from tamis.probes.scripted import MAX_PASSAGE_MASS, ScriptedReader, byte_tokenizer
 from tamis.probes.signal import Signal, Want
 from tamis.probes.tokens import replace_surrogates
+from tests.scripted import MAX_PASSAGE_MASS, ScriptedReader, byte_tokenizer
 
 NASTY = "aé\u0301 \U0001f469\u200d\U0001f680 你好\x00\r\n<|im_end|> \ud800 \u202eabc"
 EXACT = 1e-6

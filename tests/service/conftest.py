@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import TextTokenizer
+from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import word_tokenizer
 from tests.service.integrations.adapter_kit import PIN
 

@@ -324,7 +324,7 @@ export interface components {
              * @default original
              * @enum {string}
              */
-            order?: "original" | "score" | "edges" | "attention_sorting" | "attnrank" | "found_in_the_middle";
+            order?: "original" | "score" | "edges";
             /**
              * Priority
              * @default 0
@@ -653,7 +653,7 @@ export interface components {
              * @default original
              * @enum {string}
              */
-            order?: "original" | "score" | "edges" | "attention_sorting" | "attnrank" | "found_in_the_middle";
+            order?: "original" | "score" | "edges";
             /**
              * Priority
              * @default 0

@@ -14,7 +14,6 @@ from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
-from tamis.service.cli.commands import batch_select
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.options import batch_options as bat
@@ -56,7 +55,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-app.command("select", epilog=batch_select.EPILOG)(batch_select.select)
 EXIT_ROWS_FAILED = 1
 
 

@@ -1,4 +1,4 @@
-"""`tamis cache`: shows, checks and clears the passage cache on disk; fits how it is coded."""
+"""`tamis cache`: shows, checks and clears the passage cache on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder
-from tamis.service.cli.probe import codec
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
@@ -35,12 +34,11 @@ A damaged file is never served, verified or not: it is found when it is read, an
 EXIT_DAMAGED = EXIT_REMAINING = 1
 
 app = typer.Typer(
-    help="Show, check and clear the passages that are kept on disk, and fit how they are kept.",
+    help="Show, check and clear the passages that are kept on disk.",
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-app.command("fit", epilog=codec.EPILOG)(codec.fit)
 Folder = Annotated[
     Path | None,
     typer.Option(

@@ -245,7 +245,7 @@ def _check_probes(models: Path) -> Iterator[Finding]:
             yield Finding(name, "fail", seen, "install tamis anew")
     if not any(file.name.startswith(f"question_rows.{DEFAULT_PROXY}.") for file in files):
         seen = f"none ships for {DEFAULT_PROXY}: heads are averaged, scores are no probabilities"
-        yield Finding("probes", "warn", seen, "tamis probe train --help")
+        yield Finding("probes", "warn", seen, "tamis lab probe train --help")
 
 
 def _check_languages(models: Path) -> Iterator[Finding]:
@@ -261,7 +261,9 @@ def _check_languages(models: Path) -> Iterator[Finding]:
             seen = f"{name} keeps more in {', '.join(better)}, and is not installed"
             yield Finding(f"languages of {name}", "ok", seen, f"tamis models pull {name}")
     seen = f"measured in {', '.join(load_measurements()['languages'])}; no other language was"
-    yield Finding("languages", "ok", seen, "measure yours with tamis bench languages --data DIR")
+    yield Finding(
+        "languages", "ok", seen, "measure yours with tamis lab bench languages --data DIR"
+    )
 
 
 def _languages_to_gain(proxy: str) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
-from tamis.service.cli.commands import index_export, index_fit, index_optimise
+from tamis.service.cli.commands import index_export, index_optimise
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.index_results import (
@@ -74,7 +74,7 @@ def build(
     language: opt.Language = "en",
     proxy: Annotated[str, typer.Option("--proxy", help="The model of the keys.")] = DEFAULT_PROXY,
     recipe: Annotated[
-        Path | None, typer.Option(help="Which heads to use: a file of `tamis index fit`.")
+        Path | None, typer.Option(help="Which heads to use: a file of `tamis lab fit-recipe`.")
     ] = None,
     keep_kv: Annotated[
         bool,
@@ -200,7 +200,6 @@ def compact(index: Folder, quiet: opt.Quiet = False) -> None:
 
 app.command("optimise", epilog=index_optimise.EPILOG)(index_optimise.optimise)
 app.command("export", epilog=index_export.EPILOG)(index_export.export)
-app.command("fit", epilog=index_fit.EPILOG)(index_fit.fit)
 
 
 @app.command("search", epilog=EPILOG)

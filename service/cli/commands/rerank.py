@@ -42,7 +42,7 @@ EPILOG = """
 `tamis rerank found.json --first-stage order --fuse rrf`, where found.json holds
 `{"question": "...", "documents": ["...", {"id": "a", "title": "...", "text": "..."}]}`, best first
 
-`tamis rerank docs/ -q "How are keys rotated?" --method icr` reads all documents in one prompt
+`tamis rerank docs/ -q "How are keys rotated?" --method lexical` needs no model
 """
 
 TopN = Annotated[int | None, typer.Option("--top-n", "-n", help="Show the N best only.")]

@@ -88,14 +88,16 @@ Quality = Annotated[
 Probe = Annotated[
     Path | None,
     typer.Option(
-        "--probe", help="What weighs its heads: a file of `tamis probe train`.", show_default=False
+        "--probe",
+        help="What weighs its heads: a file of `tamis lab probe train`.",
+        show_default=False,
     ),
 ]
 RankProbe = Annotated[
     Path | None,
     typer.Option(
         "--rank-probe",
-        help="What ranks whole documents by what its heads saw: a file of `tamis probe rank`.",
+        help="What ranks whole documents by what its heads saw: a file of `tamis lab probe rank`.",
         show_default=False,
     ),
 ]

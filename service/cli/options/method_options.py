@@ -36,7 +36,7 @@ GateOption = Annotated[
         metavar="auto|on|off|FILE",
         help="Of ten windows or more (of up to 512 tokens), stop reading what cannot matter: by "
         "the gate that ships for a proxy (auto; on refuses where none does), or by one that "
-        "`tamis probe gate` wrote. off reads everything.",
+        "`tamis lab probe gate` wrote. off reads everything.",
         rich_help_panel="Selection",
     ),
 ]

@@ -12,9 +12,9 @@ from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
+from tests.scripted import ScriptedReader
 
 TEXT = "The sky is blue. The grass is green. The door is shut."
 

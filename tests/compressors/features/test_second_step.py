@@ -16,10 +16,10 @@ from tamis.compressors.features.second_step import (
 from tamis.compressors.features.unit_scores import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import ScriptedEncoder, question_probe
+from tests.scripted import ScriptedReader
 
 SCORED = st.lists(st.tuples(st.floats(-5, 5), st.integers(1, 90)), min_size=1, max_size=60)
 

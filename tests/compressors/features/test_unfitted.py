@@ -12,7 +12,7 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.hub.catalog import ZOO
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.scripted import ScriptedReader
+from tests.scripted import ScriptedReader
 
 READER = ScriptedReader.from_needles("pin", layers=6, heads=2)
 CARD = READER.card
@@ -58,7 +58,7 @@ def test_layers_below_the_deepest_chosen_head_are_not_read():
 
 def test_a_profile_of_another_revision_is_refused_and_one_beside_a_probe_too():
     other = dataclasses.replace(PROFILE, revision="other")
-    with pytest.raises(ProbeMismatch, match="tamis heads find --by induction"):
+    with pytest.raises(ProbeMismatch, match="tamis lab heads find --by induction"):
         QuestionRows(READER, probe=None, profile=other)
     sharp = ScriptedReader.from_needles("pin", name="smollm2-135m-sharp")
     with pytest.raises((BadInput, ProbeMismatch)):

@@ -1,4 +1,4 @@
-"""Shared by the published methods: smoothing, raw attention, depths, options out of range."""
+"""Shared by the published methods: smoothing, depths, options out of range."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import torch
 
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.methods.raw_attention import RawAttention, best_token_scores
 from tamis.compressors.reading.smoothing import box_filter, gaussian_filter
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.scripted import ScriptedReader
-from tests.compressors.methods.attention_kit import signal_of
 from tests.laws.methods import head_profile
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import ScriptedReader
 
 
 def test_a_box_filter_averages_existing_tokens_or_pads_with_zeros():
@@ -49,29 +47,8 @@ def test_the_gaussian_filter_is_scipys(size):
         gaussian_filter(scores, -1.0)
 
 
-def test_raw_attention_is_the_best_token_of_the_last_layers_last_row_over_heads():
-    signal = signal_of(
-        [[9.0, 9.0, 9.0, 9.0], [0.2, 0.0, 0.4, 0.0]],
-        [[9.0, 9.0, 9.0, 9.0], [0.0, 0.4, 0.0, 0.2]],
-        layers=2,
-    )
-    found = best_token_scores(signal, [(0, 2), (2, 4), (1, 1)], sigma=0.0)
-    assert found.flatten().tolist() == pytest.approx([0.2, 0.2, 0.0])
-
-
-def test_raw_attention_is_smoothed_before_the_best_token_is_taken():
-    """A lone spike sinks below two adjacent values."""
-    row = [0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.4, 0.4, 0.0, 0.0]
-    sharp, soft = (
-        best_token_scores(signal_of([row]), [(0, 6), (6, 12)], s).flatten() for s in (0.0, 1.0)
-    )
-    assert sharp[0] > sharp[1]
-    assert soft[0] < soft[1]
-
-
 def test_only_the_layers_that_the_options_need_are_loaded():
     """The default proxy has 30; its needle and contrast heads are at two thirds of its depth."""
-    assert layers_needed("raw_attention") is None
     assert layers_needed("infiniretri", heads=0) is None
     assert layers_needed("infiniretri", heads=1) <= layers_needed("infiniretri") < 30
     assert (
@@ -91,8 +68,6 @@ def test_only_the_layers_that_the_options_need_are_loaded():
         lambda r: EHPC(r, head_profile(r), form="word"),
         lambda r: EHPC(r, head_profile(r), pool_tokens=0),
         lambda r: EHPC(r, head_profile(r), heads=3),
-        lambda r: RawAttention(r, sigma=-1),
-        lambda r: RawAttention(r, window_tokens=0),
         lambda r: InfiniRetri(r, "backwards"),
         lambda r: InfiniRetri(r, top_k=0),
         lambda r: InfiniRetri(r, heads=-1),

@@ -9,7 +9,6 @@ from tamis.compressors.methods.ehpc import EHPC, mean_last_rows, unit_features
 from tamis.probes.errors import ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
@@ -17,6 +16,7 @@ from tests.compressors.methods.attention_kit import QUESTION, signal_of
 from tests.laws.methods import head_profile
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import ScriptedReader
 
 HAY = "Straw here. More straw there. The pin is here. Straw again. And again."
 

@@ -30,12 +30,12 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.gated import PARTS, gated_scores
 from tamis.probes.prompt import TEMPLATES
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tests.compressors.features.test_words import BRIDGE, QUESTION, bridge
 from tests.laws.methods import ScriptedEncoder, make_probe, question_probe
+from tests.scripted import ScriptedReader
 
 FP32 = 1e-6
 
@@ -296,7 +296,7 @@ def test_sentinel_reads_the_title_of_every_document_the_first_included():
 
 def test_sentinel_without_a_probe_is_refused_with_the_way_to_one():
     with pytest.raises(
-        BadInput, match=r"no probe for nobody.* tamis probe train --method sentinel"
+        BadInput, match=r"no probe for nobody.* tamis lab probe train --method sentinel"
     ):
         Sentinel(ScriptedReader.from_needles("x", name="nobody"))
 

@@ -13,11 +13,11 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
+from tests.scripted import ScriptedReader
 
 HAY = "Hay lies here. More hay there."
 PIN = "The pin is in the barn."

@@ -11,12 +11,12 @@ from torch import Tensor
 from tamis.compressors.reading import windows as windows_module
 from tamis.compressors.reading.windows import read_windows, split_windows
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+from tests.scripted import ScriptedReader
 
 LONG = "This sentence is far longer than any window that is tried here, and still is one unit."
 TEXTS = [

@@ -13,10 +13,10 @@ from tamis.compressors.rules import Rules
 from tamis.compressors.selection.granularity import merge_units, split_words
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import head_profile
+from tests.scripted import ScriptedReader
 
 DOCUMENT = """Keys are rotated every 90 days. The wall is blue.
 
@@ -120,17 +120,12 @@ def test_an_example_is_worth_its_best_sentence():
     assert {u.kind for u in documents} == {"sentence"}
 
 
-@pytest.mark.parametrize("method", ["ehpc", "raw_attention"])
-def test_single_words_are_kept_by_methods_that_can_score_one(method):
+def test_single_words_are_kept_by_a_method_that_can_score_one():
     reader = ScriptedReader.from_needles("90")
     rules = Rules(granularity="token")
-    options = (
-        {"form": "token", "pool_tokens": 1, "profile": head_profile(reader)}
-        if method == "ehpc"
-        else {}
-    )
+    options = {"form": "token", "pool_tokens": 1, "profile": head_profile(reader)}
     found = tamis.compress(
-        "How often?", [DOCUMENT], max_tokens=8, method=method, proxy=reader, rules=rules, **options
+        "How often?", [DOCUMENT], max_tokens=8, method="ehpc", proxy=reader, rules=rules, **options
     )
     assert "90" in found.text.split()
     assert found.tokens_out <= 8

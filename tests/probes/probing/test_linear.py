@@ -169,7 +169,7 @@ def test_a_probe_of_another_model_is_refused_and_both_are_named(model: ModelCard
         LinearProbe(WEIGHTS, CARD).check(model, template)
     for side in ("m at r1 and template plain", f"{model.name} at {model.revision}", template):
         assert side in str(refused.value)
-    assert "tamis probe train" in str(refused.value)
+    assert "tamis lab probe train" in str(refused.value)
     assert isinstance(refused.value, BadInput)
 
 

@@ -79,17 +79,6 @@ def test_the_examined_sample_is_bounded_and_spread_over_the_passages():
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["xquad_en", "xquad_de", "xquad_es", "xquad_zh", "covid_qa"])
-def test_the_language_of_labelled_questions_with_passages_is_guessed_correctly(data_folder, name):
-    from tamis.service.datasets.records import load_records
-
-    rows = load_records(data_folder / "dev" / f"{name}.jsonl.gz")[::3]
-    found = [guess_language(row["question"], [doc["text"] for doc in row["docs"]]) for row in rows]
-    wrong = sum(code != row["lang"] for code, row in zip(found, rows, strict=True))
-    assert wrong <= len(rows) // 100
-
-
-@pytest.mark.data
 def test_the_language_of_product_pages_is_guessed_correctly(data_folder):
     with gzip.open(data_folder / "product_docs" / "markdown.jsonl.gz", "rt", encoding="utf8") as f:
         rows = [json.loads(line) for line in f]

@@ -22,7 +22,6 @@ from tamis.probes.errors import (
 )
 from tamis.probes.hub import zoo
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api import compress, lazy_method
 from tamis.service.api.compress import counter_of
@@ -30,6 +29,7 @@ from tamis.service.api.model_pool import Built
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
+from tests.scripted import ScriptedReader
 
 PIN = "The pin is in the barn."
 TEXTS = [f"Hay lies here. {PIN} More hay there.", "Nothing to see. Just more hay."]
@@ -133,8 +133,7 @@ def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
     reader = ScriptedReader.from_needles(PIN)
     for wrong, error in (
         ({"method": "lexicl"}, UnknownMethod),
-        ({"method": "icr"}, BadInput),
-        ({"method": "attention_sorting"}, BadInput),
+        ({"method": "edges"}, BadInput),
         ({"colour": 1}, BadInput),
         ({"tokenizer": "gpt-9"}, UnknownTokenizer),
         ({"tokenizer": "g" * 5000}, UnknownTokenizer),

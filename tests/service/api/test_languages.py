@@ -165,7 +165,7 @@ def test_what_cannot_be_followed_beside_the_best_quality_is_refused(given, says)
 
 
 def test_a_method_that_was_not_measured_stays_with_the_default(table, here):
-    assert choose_proxy(AUTO, "qrhead", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+    assert choose_proxy(AUTO, "ehpc", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
 
 
 def test_where_the_better_one_is_missing_the_loss_and_the_command_are_named(table, here):

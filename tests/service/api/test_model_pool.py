@@ -29,9 +29,9 @@ def loaded_from(folder):
 
 def test_compressing_ranking_and_options_share_one_proxy(folder):
     late = [
-        LazyMethod("raw_attention", folder),
-        LazyMethod("raw_attention", folder, window_tokens=400),
-        LazyMethod("icr", folder, use="reranking"),
+        LazyMethod("infiniretri", folder, heads=0),
+        LazyMethod("infiniretri", folder, heads=0, window_tokens=400),
+        LazyMethod("infiniretri", folder, heads=0, use="reranking"),
     ]
     held = [one.load() for one in late]
     assert len(held) == 3

@@ -12,9 +12,9 @@ from rich.console import Console
 
 import tamis as front
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.scripted import ScriptedReader
 from tamis.service.cli.display.progress_reader import ProgressReader
 from tamis.service.cli.display.ranking import ranking_table
+from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import tamis
 
 QUESTION = "When was the old harbour of Malo closed?"
@@ -48,15 +48,12 @@ def test_scores_of_a_first_stage_are_fused_and_both_sides_reported():
     assert own == {one.index: one.own for one in alone.results}
 
 
-@pytest.mark.parametrize("method", ["question_rows", "icr"])
-def test_a_loaded_reader_is_taken_as_it_is(method):
+def test_a_loaded_reader_is_taken_as_it_is():
     reader = ScriptedReader.from_needles("1907")
-    options = {"probe": None} if method == "question_rows" else {}
-    found = front.rerank(QUESTION, DOCS, method=method, proxy=reader, **options)
-    assert found.windows == reader.prompts_read // (2 if method == "icr" else 1)
+    found = front.rerank(QUESTION, DOCS, method="question_rows", proxy=reader, probe=None)
+    assert found.windows == reader.prompts_read
     assert len(found.results) == 3
-    if method == "question_rows":
-        assert found.results[0].index == 1
+    assert found.results[0].index == 1
 
 
 def test_what_ranks_nothing_or_is_not_there_is_refused():
@@ -122,7 +119,7 @@ def test_documents_and_question_may_come_as_json_by_a_pipe():
         (("--method", "edges"), "ranks none"),
         (("--first-stage", "{deep}"), "neither 'order' nor a JSON file"),
         (("--first-stage", "order", "--fuse", "2"), "fuse is 2.0"),
-        (("--rank-probe", "p.safetensors", "--method", "icr"), "icr has no option"),
+        (("--rank-probe", "p.safetensors", "--method", "lexical"), "lexical has no option"),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(folder, words, says):
@@ -150,9 +147,8 @@ def test_a_watched_reader_reads_alike_and_counts_up_to_all():
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("method", ["question_rows", "icr", "qrhead", "corehead"])
-def test_the_default_proxy_finds_the_document_that_answers(proxy_folder, method):
-    found = front.rerank(QUESTION, [*DOCS, "", DOCS[0]], method=method)
+def test_the_default_proxy_finds_the_document_that_answers(proxy_folder):
+    found = front.rerank(QUESTION, [*DOCS, "", DOCS[0]], method="question_rows")
     assert found.results[0].index == 1
     assert len(found.results) == 5
     own = {one.index: one.own for one in found.results}

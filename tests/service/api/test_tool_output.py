@@ -55,7 +55,7 @@ def test_the_call_is_a_name_a_mapping_or_nothing():
         ({"ratio": 2}, "ratio is 2"),
         ({"max_tokens": 3, "ratio": 0.1}, "cannot be met together"),
         ({"method": "lexica"}, "did you mean"),
-        ({"method": "icr"}, "reranking"),
+        ({"method": "edges"}, "ordering"),
         ({"k1": 3}, "no option"),
     ],
 )

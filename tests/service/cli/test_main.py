@@ -10,9 +10,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tamis.probes.hub.cache_dir import cache_home
 from tests.service.cli.cli_kit import SCRIPT, process, tamis, word_tokenizer
-from tests.service.evaluation.records import people, write
 
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
 
@@ -68,7 +66,7 @@ def test_the_version_is_that_of_the_package():
 
 def test_every_command_is_there():
     shown = tamis("--help").stdout
-    for command in ("compress", "methods", "doctor", "models", "bench", "probe"):
+    for command in ("compress", "methods", "doctor", "models", "index", "batch"):
         assert f" {command} " in shown
 
 
@@ -111,24 +109,6 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
     assert run.stderr.read() == b""
     assert run.wait(timeout=600) == 1
     run.stderr.close()
-
-
-def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch):
-    """Whatever reads with a model: not compress and serve alone, whose --root it is."""
-    monkeypatch.delenv("TAMIS_HOME", raising=False)
-    before = cache_home()
-    monkeypatch.setenv("TAMIS_HOME", str(tmp_path / "home"))
-    data = write(tmp_path / "people.jsonl", people())
-    for words in (
-        ("bench", "run", data, "--out", tmp_path / "out.jsonl"),
-        ("probe", "train", "--data", data, "--out", tmp_path / "p.safetensors"),
-        ("heads", "find", "--by", "contrast", "--data", data),
-    ):
-        asked = tamis(*words)
-        assert asked.exit_code != 0, words
-        assert "models pull" in asked.output, asked.output
-    monkeypatch.delenv("TAMIS_HOME")
-    assert cache_home() == before
 
 
 def shell(redirected, *words):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tamis.probes.scripted import ScriptedReader
+from tests.scripted import ScriptedReader
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Unavailable, WorkerDied
 from tests.compressors.gate.test_stages import FP32, PASSAGES, QUESTION, UNITS, method_of

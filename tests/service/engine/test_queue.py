@@ -9,13 +9,13 @@ import time
 import pytest
 
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
 from tamis.service.engine import promises, queue
 from tamis.service.engine import request as request_module
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest
+from tests.scripted import ScriptedReader
 
 
 class Clock:

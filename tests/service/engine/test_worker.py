@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tamis.probes.scripted import ScriptedReader
+from tests.scripted import ScriptedReader
 from tamis.service.engine.engine import Engine, EngineBounds, NullObserver
 from tamis.service.engine.errors import Unavailable, WorkerDied
 from tamis.service.engine.queue import RequestQueue

@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 
 from tamis.probes.prompt import Prompt
-from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.server import create_server
+from tests.scripted import ScriptedReader
 
 NEEDLE = "Keys are rotated every 90 days."
 DOCUMENTS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from tamis.probes.scripted import ScriptedReader
+from tests.scripted import ScriptedReader
 
 PIN = "The pin is in the barn."
 ASKED = "Where is the pin?"

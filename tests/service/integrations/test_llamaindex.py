@@ -22,8 +22,8 @@ from llama_index.core.schema import (
 
 import tamis
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.service.integrations.llamaindex import TamisPostprocessor
+from tests.scripted import ScriptedReader
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken_reader
 
 

@@ -11,7 +11,6 @@ from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.service.integrations.backend import RankingPlan
 from tamis.service.integrations.client import AsyncClient, Client, ServiceError
 from tamis.service.integrations.langchain import TamisCompressor, TamisCrossEncoder
@@ -22,6 +21,7 @@ from tamis.service.integrations.remote import (
     _request_documents,
     _request_slices,
 )
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import served
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS
 

@@ -11,7 +11,6 @@ from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
 from tamis.service.cli.options import compress_options
 from tamis.service.http.schemas.compress import MAX_TOKENS, CompressRequest
 from tamis.service.integrations.backend import CompressedContext, KeptPassage
@@ -23,6 +22,7 @@ from tamis.service.integrations.langchain import (
     TamisRetriever,
 )
 from tamis.service.integrations.llamaindex import TamisPostprocessor
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import served
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS
 from tests.service.integrations.langchain_kit import documents

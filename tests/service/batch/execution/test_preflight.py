@@ -49,7 +49,7 @@ def test_the_field_for_a_text_files_name_must_be_free(free, tmp_path, words, mes
         (("--granularity", "token"), "lexical scores sentences, not words"),
         (("--answerable-floor", "3"), "answerable_floor is 3"),
         (("--if-unanswerable", "nothing"), "lexical cannot tell whether"),
-        (("--method", "attnrank"), "is a method of ordering"),
+        (("--method", "edges"), "is a method of ordering"),
     ],
 )
 def test_rules_that_no_row_can_follow_are_refused_before_any_is_read(
@@ -68,7 +68,7 @@ def test_rules_that_no_row_can_follow_are_refused_before_any_is_read(
         ("lexical", ("--threshold", ".5"), "lexical gives no probabilities"),
         ("lead", ("--threshold", "0"), "lead gives no probabilities"),
         ("lexical", ("--coverage", ".9"), "lexical has no calibrated coverage"),
-        ("raw_attention", ("--coverage", ".9"), "raw_attention has no calibrated coverage"),
+        ("infiniretri", ("--coverage", ".9"), "infiniretri has no calibrated coverage"),
     ],
 )
 def test_a_probability_is_accepted_only_for_methods_that_give_one(

@@ -10,8 +10,6 @@ import pytest
 from tamis.compressors import registry
 from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.probes.hub import zoo
-from tamis.probes.prefill.registry import PATTERNS
-from tamis.probes.window_attention.registry import READINGS
 from tamis.service.cli.commands.methods import KINDS
 from tests.service.cli.cli_kit import tamis
 
@@ -33,6 +31,7 @@ def test_json_lists_every_method_with_what_it_needs():
         assert row["needs"] == method_info(row["name"]).needs
         assert row["summary"] == method_info(row["name"]).summary
         assert row["source"] == method_info(row["name"]).source
+        assert row["package"] == registry.METHODS.package_of(row["name"])
 
 
 def test_every_method_has_a_line_below_its_kind_and_the_default_is_first():
@@ -55,24 +54,7 @@ def test_a_kind_lists_its_own_alone():
         assert sorted(row["name"] for row in rows) == sorted(method_names(kind))
 
 
-def test_readings_are_listed_with_their_papers():
-    rows = json.loads(tamis("methods", "--kind", "reading", "--json").stdout)
-    assert [row["name"] for row in rows] == READINGS.names()
-    assert {row["kind"] for row in rows} == {"reading"}
-    papers = {row["name"]: row["source"] for row in rows}
-    assert papers["value_mass"] == "arXiv 2004.10102"
-    assert papers == {name: READINGS.load(name).info.source for name in READINGS.names()}
-
-
-def test_patterns_are_listed_with_their_papers():
-    rows = json.loads(tamis("methods", "--kind", "pattern", "--json").stdout)
-    assert {row["name"]: row["source"] for row in rows} == {
-        name: PATTERNS.load(name).info.source for name in PATTERNS.names()
-    }
-    assert "power" in tamis("methods", "--kind", "pattern").stdout
-
-
 def test_an_unknown_kind_is_refused_with_those_there_are():
     done = tamis("methods", "--kind", "guess")
     assert done.exit_code == 2
-    assert "compression, reranking, ordering, reading, pattern" in done.stderr
+    assert "compression, reranking, ordering" in done.stderr

@@ -204,7 +204,7 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
         ),
         ({"documents": [["a"]]}, "bad_input", "documents.0: Input should be a string"),
         ({"language": "English, please"}, "bad_input", "language: language is"),
-        ({"method": "icr"}, "bad_input", "icr is a method of reranking"),
+        ({"method": "edges"}, "model_not_found", "edges"),
     ],
 )
 def test_errors_say_what_is_wrong(service, fields, code, says):

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tamis.probes.scripted import ScriptedReader
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, pointing, served
 
 KEY = "0123456789abcdef"

@@ -55,18 +55,6 @@ def test_cohere_without_spans_has_no_such_field(service):
     assert set(found["results"][0]) == {"index", "relevance_score"}
 
 
-@pytest.mark.parametrize("method", ["icr", "corehead"])
-def test_spans_of_a_method_that_scores_no_sentences_are_refused(service, method):
-    spans = {"mode": "enabled"}
-    answer = service.post(
-        "/v2/rerank", query=QUESTION, documents=DOCUMENTS, model=method, relevant_spans=spans
-    )
-    assert answer.status_code == 422, answer.text
-    assert "no probability for each sentence" in answer.json()["message"]
-    body = asked(service, "/v2/rerank", model="question_rows", documents=[""], relevant_spans=spans)
-    assert body["results"][0]["relevant_spans"] == []
-
-
 def test_a_document_comes_back_as_it_was_sent_whatever_it_was_ranked_by(service):
     sent = [{"title": NEEDLE, "text": "Below."}, {"title": BLANK}]
     found = asked(

@@ -1,0 +1,4 @@
+"""Searches of an index's keys at several sizes: what they find, read, take and cost.
+
+Imports `tamis`, `bench.evidence`, `bench.ranking` and `datasets`.
+"""

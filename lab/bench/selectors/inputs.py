@@ -1,0 +1,90 @@
+"""The text whose keys selectors search, and the questions they search for."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tamis.probes.errors import BadInput
+from tamis.service.files.command_inputs import InputOptions, gather_inputs
+from tamis_lab.datasets.records import load_records, read_jsonl
+
+DOCUMENT_SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorInputs:
+    """Paths of the text to index, of questions an index may learn from, and of test questions."""
+
+    text: tuple[Path, ...]
+    train: tuple[Path, ...]
+    test: tuple[Path, ...]
+
+
+def load_text(paths: Sequence[Path]) -> str:
+    """The text of all documents in order, each once.
+
+    Args:
+        paths: labelled records (.jsonl, .jsonl.gz), text files (.gz or not) and folders of them.
+
+    Raises:
+        BadInput: a path cannot be read, or there is no text.
+    """
+    documents = dict.fromkeys(text for path in paths for text in _read_documents(path))
+    text = DOCUMENT_SEPARATOR.join(documents)
+    if not text.strip():
+        raise BadInput(f"there is no text in {', '.join(map(str, paths)) or 'no paths'}")
+    return text
+
+
+def load_questions(paths: Sequence[Path]) -> list[str]:
+    """All questions, each once: of labelled records, or the lines of a text file.
+
+    Raises:
+        BadInput: a path cannot be read, or there is no question.
+    """
+    questions = dict.fromkeys(q for path in paths for q in _read_questions(path) if q.strip())
+    if not questions:
+        raise BadInput(f"there are no questions in {', '.join(map(str, paths)) or 'no paths'}")
+    return list(questions)
+
+
+def _read_documents(path: Path) -> Iterator[str]:
+    if _is_records(path):
+        for record in load_records(path):
+            for doc in record["docs"]:
+                yield f"{doc['title']}\n{doc['text']}" if doc.get("title") else doc["text"]
+    elif path.suffix == ".gz":
+        yield _read_gzip(path)
+    else:
+        found = gather_inputs([str(path)], io.BytesIO(), InputOptions())
+        yield from (passage.text for passage in found.passages)
+
+
+def _read_questions(path: Path) -> Iterator[str]:
+    if _is_records(path):
+        for number, record in enumerate(read_jsonl(path), 1):
+            if not isinstance(record.get("question"), str):
+                raise BadInput(f"{path}, line {number}: a record without a 'question'")
+            yield record["question"]
+        return
+    try:
+        text = _read_gzip(path) if path.suffix == ".gz" else path.read_text("utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+    yield from text.splitlines()
+
+
+def _is_records(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".jsonl")
+
+
+def _read_gzip(path: Path) -> str:
+    try:
+        return gzip.decompress(path.read_bytes()).decode("utf8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,265 @@
+"""Labelled records: a question, its documents, and the sentences that answer it.
+
+The format is one JSON object a line: `id`, `question`, `answerable`, `docs` of
+`{"title", "text", "sents", "gold"}`; a document given as `{"ref", "gold"}` is found in
+`<name>_docs.jsonl[.gz]` beside the file. Offsets are half-open code points.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage, Unit
+from tamis_lab.datasets.record_checks import (
+    check_document,
+    check_labels,
+    check_shape,
+    resolve_reference,
+)
+
+Record = dict[str, Any]
+T = TypeVar("T")
+DISTRACTORS = 5
+_BETWEEN = "\n\n"
+_COVERED_SHARE = 0.9
+"""A gold sentence counts as kept when this share of its visible characters is."""
+
+
+def read_jsonl(path: Path) -> Iterator[Record]:
+    """The objects of a JSON Lines file, also of one packed as .gz or .xz.
+
+    Raises:
+        BadInput: it cannot be read, or a line is not a JSON object; the message has its number.
+    """
+    open_file: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    try:
+        with open_file(path, "rt", encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _parse_line(line, path, number)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def _parse_line(line: str, path: Path, number: int) -> Record:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}, line {number}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise BadInput(
+            f"{path}, line {number}: a record is a JSON object, got {type(row).__name__}"
+        )
+    return row
+
+
+def take_evenly(items: Sequence[T], max_count: int) -> list[T]:
+    """At most so many of the items, at even distances."""
+    count = min(max_count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def load_records(path: str | Path) -> list[Record]:
+    """The records of a file with their documents in place.
+
+    Raises:
+        BadInput: no such file, a line that is not a record, a span outside its text, or a reference
+            without its document.
+    """
+    path = Path(path)
+    rows = list(read_jsonl(path))
+    for number, row in enumerate(rows, 1):
+        check_shape(row, path, number)
+    if any("ref" in doc for row in rows for doc in row["docs"]):
+        beside = _documents_path(path)
+        stored = dict(check_document(doc, beside, n) for n, doc in enumerate(read_jsonl(beside), 1))
+        for number, row in enumerate(rows, 1):
+            row["docs"] = [resolve_reference(doc, stored, path, number) for doc in row["docs"]]
+    check_labels(rows, path)
+    return rows
+
+
+def record_id(record: Record) -> str:
+    """The `id` of a record, which also seeds whatever is drawn at random for it.
+
+    Raises:
+        BadInput: it has none.
+    """
+    if not isinstance(name := record.get("id"), str | int):
+        raise BadInput(
+            f"the record of {record['question']!r:.60} has the 'id' {name!r}; give each its own"
+        )
+    return str(name)
+
+
+def _documents_path(path: Path) -> Path:
+    stem = path.name.split(".jsonl")[0]
+    for ending in (".jsonl.gz", ".jsonl"):
+        if (found := path.with_name(f"{stem}_docs{ending}")).is_file():
+            return found
+    raise BadInput(f"{path} refers to documents in {stem}_docs.jsonl[.gz], which is not beside it")
+
+
+def are_single_passages(records: Sequence[Record]) -> bool:
+    """Whether every record is one passage, below 3,000 characters on average: little to select."""
+    sizes = [sum(len(doc["text"]) for doc in record["docs"]) for record in records]
+    return all(len(r["docs"]) == 1 for r in records) and sum(sizes) < 3000 * len(sizes)
+
+
+def add_distractors(
+    records: Sequence[Record],
+    count: int = DISTRACTORS,
+    seed: int = 0,
+    pool: Sequence[Record] | None = None,
+) -> list[Record]:
+    """Each record among `count` other passages of its set, shuffled.
+
+    Up to half of them have the same title, where there are so many. Given the set, what a record
+    gets depends on its id and the seed alone.
+
+    Args:
+        pool: the records of the set, where these are some of them.
+    """
+    whole = records if pool is None else pool
+    passages = list({doc["text"]: doc for record in whole for doc in record["docs"]}.values())
+    if len(passages) <= count:
+        raise BadInput(f"{count} distractors are wanted and the set has {len(passages)} passages")
+    by_title: dict[str, list[Record]] = {}
+    for doc in passages:
+        by_title.setdefault(doc.get("title") or "", []).append(doc)
+    return [_add_distractors(record, passages, by_title, count, seed) for record in records]
+
+
+def _add_distractors(
+    record: Record, pool: list[Record], by_title: dict[str, list[Record]], count: int, seed: int
+) -> Record:
+    chance = random.Random(f"{seed}:{record_id(record)}")
+    own = {doc["text"] for doc in record["docs"]}
+    near = [d for d in by_title[record["docs"][0].get("title") or ""] if d["text"] not in own]
+    picked = chance.sample(near, min(len(near), count // 2))
+    own |= {doc["text"] for doc in picked}
+    while len(picked) < count:
+        doc = chance.choice(pool)
+        if doc["text"] not in own:
+            own.add(doc["text"])
+            picked.append(doc)
+    docs = [*record["docs"], *({**doc, "gold": []} for doc in picked)]
+    order = chance.sample(range(len(docs)), len(docs))
+    new_index = {old: new for new, old in enumerate(order)}
+    spans = [[new_index[d], a, b] for d, a, b in record.get("answer_spans", ())]
+    return {**record, "docs": [docs[i] for i in order], "answer_spans": spans}
+
+
+def passages_of(record: Record) -> list[Passage]:
+    """The documents of a record as passages."""
+    return [
+        Passage(doc["text"], str(i), doc.get("title") or None)
+        for i, doc in enumerate(record["docs"])
+    ]
+
+
+def annotated_units(record: Record) -> list[Unit]:
+    """The data set's own sentences as units; empty ones are left out."""
+    return [
+        Unit(d, a, b, (a, b))
+        for d, doc in enumerate(record["docs"])
+        for a, b in doc["sents"]
+        if doc["text"][a:b].strip()
+    ]
+
+
+def request_units(record: Record) -> list[Unit]:
+    """The units that tamis finds in the documents of a record, in the record's own language."""
+    return units_of(passages_of(record), str(record.get("lang") or "en"))
+
+
+def gold_spans(record: Record) -> list[tuple[int, int, int]]:
+    """The gold sentences: document index, start, stop."""
+    return [
+        (d, *doc["sents"][i]) for d, doc in enumerate(record["docs"]) for i in doc.get("gold", ())
+    ]
+
+
+def count_visible_chars(text: str) -> int:
+    """How many characters are not white space."""
+    return len("".join(text.split()))
+
+
+def is_covered(text: str, kept: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
+    """Whether enough of one gold sentence is in kept spans, which do not overlap.
+
+    Never true of a sentence without a visible character, which leaves nothing to keep.
+    """
+    visible = count_visible_chars(text[start:stop])
+    inside = sum(
+        count_visible_chars(text[max(a, start) : min(b, stop)])
+        for a, b in kept
+        if a < stop and start < b
+    )
+    return visible > 0 and inside >= _COVERED_SHARE * visible - 1e-9
+
+
+def gold_labels(record: Record, units: Sequence[Unit]) -> list[bool]:
+    """Which units are gold: at least half of the unit, or of a gold sentence, is in both."""
+    gold = gold_spans(record)
+    return [any(_overlaps(unit, span) for span in gold) for unit in units]
+
+
+def _overlaps(unit: Unit, gold: tuple[int, int, int]) -> bool:
+    doc, start, stop = gold
+    a, b = unit.visible
+    if unit.passage != doc:
+        return False
+    return 2 * (min(b, stop) - max(a, start)) >= max(1, min(b - a, stop - start))
+
+
+def join_articles(records: Sequence[Record]) -> list[Record]:
+    """Each record with its whole article as one document: all passages of the set with its title.
+
+    Passages are in the order of the first record that has each, a blank line between them. A record
+    whose passages have several titles, or none, is left out.
+    """
+    articles: dict[str, dict[str, Record]] = {}
+    for record in records:
+        for doc in record["docs"]:
+            articles.setdefault(doc.get("title") or "", {})[doc["text"]] = doc
+    joined = {
+        title: _join_documents(title, list(docs.values())) for title, docs in articles.items()
+    }
+    kept = (r for r in records if len({d.get("title") for d in r["docs"]}) == 1)
+    return [
+        _move_into_article(r, *joined[r["docs"][0]["title"]]) for r in kept if r["docs"][0]["title"]
+    ]
+
+
+def _join_documents(
+    title: str, docs: Sequence[Record]
+) -> tuple[Record, dict[str, tuple[int, int]]]:
+    """One document, and by passage text where the passage starts: its character, its sentence."""
+    text, starts = "", {}
+    sents: list[list[int]] = []
+    for doc in docs:
+        starts[doc["text"]] = (len(text), len(sents))
+        sents += [[a + len(text), b + len(text)] for a, b in doc["sents"]]
+        text += doc["text"] + _BETWEEN
+    return {"title": title, "text": text.removesuffix(_BETWEEN), "sents": sents, "gold": []}, starts
+
+
+def _move_into_article(
+    record: Record, article: Record, starts: dict[str, tuple[int, int]]
+) -> Record:
+    gold = [starts[doc["text"]][1] + i for doc in record["docs"] for i in doc.get("gold", ())]
+    spans = [
+        [0, a + starts[record["docs"][d]["text"]][0], b + starts[record["docs"][d]["text"]][0]]
+        for d, a, b in record.get("answer_spans", ())
+    ]
+    return {**record, "docs": [{**article, "gold": sorted(gold)}], "answer_spans": spans}

@@ -1,0 +1,66 @@
+"""QRHead: in-context reranking by the few heads that attend from a query to its documents.
+
+Source: "Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ranking", arXiv
+2506.09944, §3. Prompt, rows, calibration and mask are ICR's; only the 16 heads with the highest
+QRScore are summed: the calibrated, masked attention mass on the gold documents of labelled
+questions (`tamis lab heads find --by qr`).
+
+Departures: those of `reading/in_context.py` and of `icr`; heads are found on tamis's own training
+sets, in the proxy's own template, not in this prompt's words, by the rows from the question to the
+prompt's end, where the paper's begin with the instruction. A profile scores every layer, those with
+a sliding window too, on prompts of about 1,000 tokens: of such a model (Gemma) a head may be chosen
+that attends to the last documents alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from tamis.compressors.method import MethodInfo
+from tamis.compressors.reading.windows import Reader
+from tamis.probes.probing.heads import HeadProfile, HeadScoring
+from tamis_lab.methods.in_context import HeadRankingMethod, InContextRanker, PromptForm
+
+HEADS = 16
+
+
+class QRHead(HeadRankingMethod):
+    """Ranks by sixteen heads that find the gold documents, calibrated."""
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        "as icr, with the 16 heads that draw most to gold documents",
+        "QRHead, arXiv 2506.09944",
+        "proxy",
+        "reranking",
+    )
+    head_scoring: ClassVar[HeadScoring] = "qr"
+    default_heads: ClassVar[int] = HEADS
+
+    def __init__(
+        self,
+        reader: Reader,
+        profile: HeadProfile | Path | str = "auto",
+        heads: int = HEADS,
+        window_tokens: int | None = None,
+        reverse: bool = True,
+        calibrate: bool = True,
+        answer: bool = False,
+    ) -> None:
+        """A method over one proxy.
+
+        Args:
+            profile: of this proxy's heads, or its path; `auto` is the qr profile that ships.
+            heads: how many of the best.
+            window_tokens, reverse, calibrate, answer: as for `icr`.
+
+        Raises:
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadInput: no profile ships for this proxy, or it has fewer heads.
+        """
+        best = self.best_heads(reader, profile, heads)
+        form = PromptForm(reverse=reverse, calibrate=calibrate, answer=answer)
+        self.ranker = InContextRanker(reader, best, form, window_tokens)
+
+
+Method = QRHead

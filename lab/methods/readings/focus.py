@@ -1,0 +1,146 @@
+"""Focus directions: a learnt vector is added to the queries of heads that read the context.
+
+Source: Focus Directions (Zhu et al. 2025, arXiv 2503.23306, §4): per layer and head d_q and d_k,
+trained with the model frozen so that the mass on the gold document grows; q + s·d_q and k + s·d_k
+in the 20 contextual heads.
+
+    a'[l, h, r, ·] = softmax over the prompt of (R_r (q_r + s·d_q[l, h]))·k / √d
+
+Departures: d_q is added before rotation (R_r rotates to row r), where it prefers kinds of keys by
+their distance; added after it, as published, it prefers absolute places, and d_k then shifts every
+logit of a row alike and does nothing, so there is no d_k. The question's rows are changed, the pass
+is not, so that directions are fitted layer by layer on states that do not move
+(`service.training.heads.focus`). Heads without a direction are read as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tamis.probes.attention.rope import rotate
+from tamis.probes.attention.rows import softmax_rows
+from tamis.probes.errors import BadInput, BadModelFile
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import (
+    ReadingInfo,
+    VisitorFactories,
+    WindowAttention,
+    WindowShape,
+)
+from tamis_lab.methods.window_attention.row_sums import LayerSums
+from tamis_lab.methods.window_attention.visitor import RowBlock
+
+STRENGTH = 1.0
+
+
+class Focus(contract.Reading):
+    """The question's rows with a learnt direction added to their queries."""
+
+    info: ClassVar[ReadingInfo] = ReadingInfo(
+        "a learnt direction added to the queries of contextual heads", "arXiv 2503.23306"
+    )
+
+    def __init__(
+        self,
+        reader: Any,
+        directions: Path | str | Tensor | None = None,
+        strength: float = STRENGTH,
+        less_empty: bool = False,
+    ) -> None:
+        """A reading by one proxy.
+
+        Args:
+            directions: `[layers, H, d]` of the whole model, or a safetensors file with a tensor
+                `directions`; without any, rows are as they are.
+
+        Raises:
+            BadModelFile: the file is missing or damaged. BadInput: directions of another shape.
+        """
+        super().__init__(reader, less_empty)
+        card, attn = reader.card, reader.body.layers[0].self_attn
+        shape = (card.layers, card.heads, int(attn.head_dim))
+        found = torch.zeros(shape) if directions is None else _load(directions)
+        if tuple(found.shape) != shape:
+            raise BadInput(f"directions are {tuple(found.shape)}; {card.name} has {shape}")
+        self.directions, self.strength = found.float(), strength
+
+    def visitors(self, shape: WindowShape) -> VisitorFactories:
+        """The rows with directions, of both questions."""
+        return {
+            f"focus {branch}": lambda branch=branch: FocusedRows(self, branch, shape)  # type: ignore[misc]
+            for branch in range(len(shape.branches))
+        }
+
+    def token_weights(self, window: WindowAttention, branch: int) -> Tensor:
+        """The mean of the changed rows: `[L, H, N]`."""
+        rows: Tensor = window.sums[f"focus {branch}"].result()
+        return rows[..., window.shape.passage]
+
+
+class FocusedRows:
+    """The mean of a branch's question rows, with directions added to their queries."""
+
+    def __init__(self, focus: Focus, branch: int, shape: WindowShape) -> None:
+        """Of a reading's directions and one branch."""
+        self._focus, self._branch, self._trunk = focus, branch, shape.trunk
+        self._tokens, self._first_row = shape.branches[branch]
+        self._sums = LayerSums()
+
+    def visit(self, block: RowBlock) -> None:
+        """Adds the branch's rows."""
+        if block.branch != self._branch:
+            return
+        counted = max(0, self._first_row - (block.first - self._trunk))
+        direction = self._focus.strength * self._focus.directions[block.layer]
+        rows = block.weights[:, counted:]
+        if direction.any():
+            body, at = self._focus.reader.body, block.positions[counted:]
+            rows = focused_rows(
+                block.queries[:, counted:],
+                block.keys,
+                turned_directions(body, block.layer, direction, at),
+                at,
+            )
+        sums = rows[..., : self._trunk].sum(1) / (self._tokens - self._first_row)
+        self._sums.add(block.layer, sums)
+
+    def result(self) -> Tensor:
+        """The mean rows over the trunk: `[L, H, P]`."""
+        return self._sums.stack()
+
+
+def turned_directions(body: Any, layer: int, direction: Tensor, at: Tensor) -> Tensor:
+    """Directions `[H, d]` rotated to each row's position, scaled as queries are: `[H, n, d]`."""
+    scale = float(body.layers[layer].self_attn.scaling)
+    copies = direction[:, None].expand(-1, len(at), -1)
+    return rotate(body, layer, copies, at) * scale
+
+
+def focused_rows(queries: Tensor, keys: Tensor, turned: Tensor, at: Tensor) -> Tensor:
+    """Softmax rows of queries with directions added: `[H, n, K]`.
+
+    Args:
+        queries: scaled and rotated, `[H, n, d]`. keys: `[Hkv, K, d]`. turned: `[H, n, d]`.
+        at: positions of the rows, `[n]`.
+    """
+    mask = torch.arange(keys.shape[1])[None] <= at[:, None]
+    return softmax_rows(queries + turned, keys, mask, 1.0)
+
+
+def _load(directions: Path | str | Tensor) -> Tensor:
+    if isinstance(directions, Tensor):
+        return directions
+    try:
+        found: Tensor = load_file(directions)["directions"]
+        return found
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadModelFile(f"{directions} holds no directions: {error}") from error
+
+
+Reading = Focus

@@ -1,0 +1,31 @@
+"""Raw attention: the mean of the question's rows; what every other reading is compared with.
+
+Features are those of the default method: log mean and log max of each head over a unit's tokens.
+With `less_empty` it is calibrated as by ICR (arXiv 2410.02642, §3); departure: differences are
+taken for each unit and head in logarithms (features) or of means over heads (scores), and no token
+is masked out.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from tamis_lab.methods.window_attention import contract
+from tamis_lab.methods.window_attention.contract import ReadingInfo, WindowAttention
+
+
+class Raw(contract.Reading):
+    """The mean of the question's rows."""
+
+    info: ClassVar[ReadingInfo] = ReadingInfo(
+        "mean of the question's rows; less_empty: less those of N/A", "own; ICR, arXiv 2410.02642"
+    )
+
+    def token_weights(self, window: WindowAttention, branch: int) -> Tensor:
+        """The rows' mean: `[L, H, N]`."""
+        return window.passage_mean(branch)
+
+
+Reading = Raw

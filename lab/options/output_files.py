@@ -1,0 +1,59 @@
+"""Files that a command of the lab writes at its end: images, probes and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli.options.target_files import check_targets, write_whole
+
+IMAGE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
+
+
+def check_images(*paths: Path | None) -> None:
+    """Checks that images can be written, whose suffix decides their format.
+
+    Raises:
+        BadInput: one of them cannot be written, or has the suffix of no image format.
+        MissingExtra: matplotlib is not installed.
+    """
+    from tamis_lab.bench.evidence.plot import figure_class
+
+    check_targets(*paths)
+    for path in filter(None, paths):
+        figure_class()
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise BadInput(f"{path} ends in {path.suffix or 'nothing'}; draw a .png, .svg or .pdf")
+
+
+def check_probe_target(path: Path) -> None:
+    """Checks that a probe can be written, whose folder is created if it does not exist.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    from tamis.probes.probing.linear import probe_files
+
+    if not path.name:
+        raise BadInput(f"{path} cannot be written: it is a folder; name a file")
+    for file in probe_files(path):
+        existing = next(folder for folder in (file.parent, *file.parent.parents) if folder.exists())
+        check_targets(existing / file.name if existing != file.parent else file)
+
+
+def write_json(report: Mapping[str, Any], path: Path) -> None:
+    """Writes a report as JSON, and prints where.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    try:
+        write_whole(path, (json.dumps(report, indent=1) + "\n").encode())
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error}") from error
+    typer.echo(f"wrote {path}", err=True)

@@ -1,0 +1,54 @@
+"""A plugin: the methods of the lab in place of those of tamis, for one run of `tests/laws`.
+
+pytest -p lab.tests.law_methods tests/laws
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tamis.compressors.registry import LAB_METHODS
+from tamis_lab.methods.attnrank import AttnRank
+from tamis_lab.methods.corehead import CoReHead
+from tamis_lab.methods.position_bias import PositionProfile
+from tamis_lab.methods.qrhead import QRHead
+from tamis_lab.methods.raw_attention import RawAttention
+from tests.laws.methods import (
+    CHUNK_TOKENS,
+    HEADS,
+    MethodVariant,
+    head_profile,
+    over_scripted_reader,
+    scripted_reader,
+    use_methods,
+)
+
+VARIANTS = {
+    "raw_attention": MethodVariant(
+        "raw_attention",
+        over_scripted_reader(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)),
+        follows_script=True,
+    )
+}
+
+
+def qrhead() -> QRHead:
+    reader = scripted_reader()
+    return QRHead(reader, head_profile(reader, "qr"), heads=HEADS)
+
+
+def corehead() -> CoReHead:
+    reader = scripted_reader()
+    return CoReHead(reader, head_profile(reader, "contrast"), heads=HEADS)
+
+
+def attnrank() -> AttnRank:
+    shares = (0.4, 0.1, 0.2, 0.3)
+    return AttnRank(PositionProfile("scripted", "scripted", "chatml", (shares,), 0, True, 1))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any law is collected."""
+    use_methods(
+        LAB_METHODS, VARIANTS, {"qrhead": qrhead, "corehead": corehead}, {"attnrank": attnrank}
+    )

@@ -1,0 +1,169 @@
+"""Answerability: how to tell questions whose context holds no answer from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from tamis.compressors.features.second_step import second_step_features
+from tamis.compressors.features.unit_scores import answer_features, answerability, unit_scores
+from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.reading.windows import Reading
+from tamis.probes.probing.fit import auc
+from tamis.probes.probing.gated import gated_scores
+from tamis.probes.probing.linear import LinearProbe, ProbeCard
+from tamis_lab.datasets.records import request_units
+from tamis_lab.train.probe.labelled_readings import LabelledReading, label_reading
+
+_C = 0.1
+"""Inverse weight of the squared norm in the logistic regression."""
+UNFINISHED_CARD = ProbeCard("", "", "", "", 0, 0, ())
+"""Of weights that are still being fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFitWeights:
+    """Weights fitted on all questions, and for each fold those fitted without its articles.
+
+    Attributes:
+        whole: fitted on all questions, `[F]`. bias: that of `whole`.
+        folds: weights and bias by fold. by_domain: whether a fold is a domain, or some articles.
+    """
+
+    whole: Tensor
+    bias: float
+    folds: Mapping[str | int, tuple[Tensor, float]]
+    by_domain: bool = False
+
+    def fold_of(self, case: LabelledReading) -> str | int:
+        """The fold that a case is in."""
+        return case.domain if self.by_domain else case.fold
+
+    def scores(self, features: Tensor, fold: str | int) -> Tensor:
+        """Scores `[U]` by weights that were fitted without the fold, centred as in that fit."""
+        w, bias = self.folds.get(fold, (self.whole, self.bias))
+        # less the bias of the whole, so that absolute scores mean the same in every fold
+        return features @ w + bias - self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSteps:
+    """The fits that the features of answerability are computed with.
+
+    Attributes:
+        first, single, alone: out of fold. weights: of the second step, by name.
+    """
+
+    first: CrossFitWeights
+    single: CrossFitWeights
+    alone: CrossFitWeights
+    weights: Mapping[str, Tensor]
+
+    def features(self, case: LabelledReading) -> Tensor:
+        """Features of one request; first step and attention by weights that never saw its fold."""
+        first = self.first.scores(case.first, self.first.fold_of(case))
+        single = self.single.scores(case.first, self.single.fold_of(case))
+        alone = self.alone.scores(case.isolated, self.alone.fold_of(case))
+        words = case.first[:, -len(WORD_FEATURES) :]
+        features = second_step_features(case.texts, first, single, words)
+        z = gated_scores(LinearProbe(self.weights, UNFINISHED_CARD), features)
+        return answer_features(z, alone, words)
+
+
+def remove_gold(case: LabelledReading) -> LabelledReading | None:
+    """The same question with only those of its passages that hold no gold; None if all do.
+
+    Passages are read one by one, so their features stay as they are; words are counted anew.
+    """
+    docs = case.record["docs"]
+    record = {**case.record, "docs": [doc for doc in docs if not doc["gold"]], "answer_spans": []}
+    units = request_units(case.record)
+    kept = [i for i, unit in enumerate(units) if not docs[unit.passage]["gold"]]
+    if not kept:
+        return None
+    tokens = tuple(case.tokens[i] for i in kept)
+    reading = Reading(case.isolated[torch.tensor(kept), :-1], tokens, 0, 0, {})
+    gold = torch.zeros(len(kept), dtype=torch.bool)
+    bare = label_reading(case.source, case.domain, record, request_units(record), reading, gold)
+    return replace(bare, fold=case.fold)
+
+
+def split_by_answer(
+    cases: Sequence[LabelledReading],
+) -> tuple[list[LabelledReading], list[LabelledReading]]:
+    """Those with gold, and those without."""
+    with_answer = [case for case in cases if case.gold.any()]
+    return with_answer, [case for case in cases if not case.gold.any()]
+
+
+def fit_answerability(
+    fits: FittedSteps, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
+) -> Tensor:
+    """Weights and bias `[len(ANSWER_FEATURES) + 1]` of a logistic regression over requests.
+
+    Questions without an answer are the records labelled so, and every answerable record once more
+    with its gold passages removed. Both classes weigh the same, so that 0.5 is even odds.
+    """
+    lacking = [*absent, *(bare for case in present if (bare := remove_gold(case)) is not None)]
+    if not lacking:
+        return torch.zeros(0)
+    x = torch.stack([fits.features(case) for case in (*present, *lacking)]).numpy()
+    y = np.array([1] * len(present) + [0] * len(lacking))
+    weight = np.where(y == 1, len(lacking) / len(present), 1.0)
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=_C, max_iter=5000))
+    fit.fit(x, y, logisticregression__sample_weight=weight)
+    scaler, regression = fit[0], fit[1]
+    w = torch.from_numpy(regression.coef_[0] / scaler.scale_)
+    bias = torch.tensor(regression.intercept_[0]) - w @ torch.from_numpy(scaler.mean_)
+    return torch.cat([w, bias[None]]).float()
+
+
+def answerability_figures(
+    probe: LinearProbe, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
+) -> dict[str, Any]:
+    """AUROC by file: against records without an answer, and against gold passages removed."""
+    if "answerable" not in probe.weights or not len(probe.weights["answerable"]):
+        return {}
+    names = sorted({case.source for case in (*present, *absent)})
+    answerable, unanswerable, removed = ({name: list[float]() for name in names} for _ in range(3))
+    for case in present:
+        answerable[case.source].append(_answerability(probe, case))
+        if (bare := remove_gold(case)) is not None:
+            removed[case.source].append(_answerability(probe, bare))
+    for case in absent:
+        unanswerable[case.source].append(_answerability(probe, case))
+    sides = answerable, unanswerable, removed
+    found = {name: _auroc(*(side[name] for side in sides)) for name in names}
+    pooled = ([p for name in names for p in side[name]] for side in sides)
+    return found | {"pooled": _auroc(*pooled)}
+
+
+def _answerability(probe: LinearProbe, case: LabelledReading) -> float:
+    z, _ = unit_scores(probe, case.texts, case.first)
+    return answerability(probe, case.first, z, case.isolated) or 0.0
+
+
+def _auroc(
+    answerable: list[float], unanswerable: list[float], without_gold: list[float]
+) -> dict[str, Any]:
+    def auroc_against(other: list[float]) -> float | None:
+        if not answerable or not other:
+            return None
+        truth = np.array([1.0] * len(answerable) + [0.0] * len(other))
+        return round(auc(np.array(answerable + other), truth), 4)
+
+    return {
+        "answerable": len(answerable),
+        "unanswerable": len(unanswerable),
+        "auroc": auroc_against(unanswerable),
+        "without_gold": len(without_gold),
+        "auroc_without_gold": auroc_against(without_gold),
+    }

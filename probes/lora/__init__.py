@@ -1,4 +1,0 @@
-"""Low-rank adapters in training, and reading with gradients.
-
-May import the root modules of `probes`, `attention` and `model`.
-"""

@@ -1,4 +1,0 @@
-"""Published ways to leave parts of a long prompt out, a file each; the folder is the registry.
-
-May import the root modules of `probes`, `attention` and `prefill`.
-"""

@@ -1,4 +1,0 @@
-"""Sparse prefill: the contract of patterns, the attention in blocks, and a pass that obeys them.
-
-May import the root modules of `probes`, `attention` and `model`.
-"""

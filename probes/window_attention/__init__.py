@@ -1,4 +1,0 @@
-"""The contract of a reading: what it is given of one window, and how it is found and run.
-
-May import the root modules of `probes`, `attention`, `model` and `probing`.
-"""

@@ -1,4 +1,0 @@
-"""Labelled records and queries, kept readings of them, scores and statistics over them.
-
-Imports `compressors` and `probes` only.
-"""

@@ -1,4 +1,0 @@
-"""Which heads of a proxy point at evidence, and how its attention depends on position.
-
-Imports `service/datasets`, `compressors` and `probes`.
-"""

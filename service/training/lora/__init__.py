@@ -1,8 +1,0 @@
-"""Low-rank adapters that teach a proxy where to look, learnt on labelled questions.
-
-Imports `service/datasets`, `service/training/probe`, `compressors` and `probes`.
-
-records ─ examples ─► prompts ─ student ─► scores ─ listwise loss ─► adapters and linear heads
-   └ a fifth of the articles is held out for the curve       └► adapters are saved, heads are not:
-                                                                `tamis probe train` fits the probe
-"""
