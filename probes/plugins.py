@@ -67,11 +67,17 @@ class Plugin:
 
     @cached_property
     def source(self) -> Path | None:
-        """The file of its module, which is not imported; its packages are.
+        """The file of its module, which is not imported.
+
+        What is installed in place, not copied, is found by importing the packages around it.
 
         Raises:
             BrokenPlugin: its package cannot be imported, or has no such module.
         """
+        path, dist = self.entry.module.replace(".", "/"), self.entry.dist
+        for name in (f"{path}.py", f"{path}/__init__.py"):
+            if dist and (copied := Path(str(dist.locate_file(name)))).is_file():
+                return copied
         try:
             spec = find_spec(self.entry.module)
         except Exception as error:

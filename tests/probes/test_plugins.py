@@ -85,6 +85,17 @@ def test_what_it_says_of_itself_is_read_without_importing_it(install, capsys):
     assert capsys.readouterr().out == "tamis_shout is imported\n"
 
 
+def test_nor_is_the_package_around_it(install, tmp_path):
+    install("tamis-shout", None, {"tamis.methods": {"shout": "tamis_shout.deep:Shout"}})
+    home = tmp_path / "tamis-shout/tamis_shout"
+    home.mkdir()
+    (home / "__init__.py").write_text("raise RuntimeError('imported')")
+    (home / "deep.py").write_text(METHOD)
+    assert method_info("shout").summary == "prefers capitals"
+    with pytest.raises(BrokenPlugin, match="RuntimeError: imported"):
+        method_class("shout")
+
+
 def test_an_order_of_another_package_is_a_rule(install):
     install("tamis-backwards", BACKWARDS, BACKWARDS_ENTRY)
     rules = Rules(order="backwards")
