@@ -155,6 +155,14 @@ class LayerCode:
         Values that are not coded are `[Hkv, 0, d]`.
         """
         lengths = [len(one) for one in packed]
+        keys, values = self.decode_joined(packed, dtype)
+        sizes = lengths if self.has_values else [0] * len(lengths)
+        pairs = zip(torch.split(keys, lengths, 1), torch.split(values, sizes, 1), strict=True)
+        return [KVLayer(*pair) for pair in pairs]
+
+    def decode_joined(self, packed: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of several passages end to end, each `[Hkv, N, d]`, as for `decode`."""
+        lengths = [len(one) for one in packed]
         rows = torch.cat(list(packed)) if len(packed) > 1 else packed[0]
         # int8 is multiplied at twice the rate of bf16
         in_int8 = dtype == torch.bfloat16 and multiplies_int8(rows.device)
@@ -163,10 +171,7 @@ class LayerCode:
         vectors = vectors.view(len(rows), parts * self.heads, self.size)
         keys = self.rotation.apply(vectors[:, : self.heads], lengths)
         values = vectors[:, self.heads :] if self.has_values else keys[:0]
-        keys, values = (part.to(dtype).transpose(0, 1) for part in (keys, values))
-        sizes = lengths if self.has_values else [0] * len(lengths)
-        pairs = zip(torch.split(keys, lengths, 1), torch.split(values, sizes, 1), strict=True)
-        return [KVLayer(*pair) for pair in pairs]
+        return keys.to(dtype).transpose(0, 1), values.to(dtype).transpose(0, 1)
 
     def _synthesize(self, rows: Tensor, in_int8: bool) -> Tensor:
         """The vectors `[N, C]` fp32 of packed rows `[N, B]`."""

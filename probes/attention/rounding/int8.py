@@ -5,6 +5,7 @@ Figures: docs/log/kept-passages.md#2026-11-24-storage-in-8-bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,13 @@ class Int8Vectors:
         )
         scales = largest.clamp_min_(torch.finfo(torch.float32).tiny).div_(_MAX_CODE)
         return cls(torch.div(vectors, scales).round_().to(torch.int8), scales)
+
+    @classmethod
+    def join(cls, parts: Sequence[Int8Vectors]) -> Int8Vectors:
+        """Vectors `[H, n, d]` end to end along their second axis."""
+        return cls(
+            torch.cat([one.codes for one in parts], 1), torch.cat([one.scales for one in parts], 1)
+        )
 
     @property
     def shape(self) -> torch.Size:
