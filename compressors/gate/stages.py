@@ -11,7 +11,7 @@ prompt of its own, and goes on from the states at which it paused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,15 +20,21 @@ from torch import Tensor
 
 from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.reading.question import tokenize_question
-from tamis.compressors.reading.windows import Reader, Reading, Window, split_windows
+from tamis.compressors.reading.windows import (
+    Pool,
+    PoolBatch,
+    Reader,
+    Reading,
+    Window,
+    pool_signals,
+    split_windows,
+)
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
-from tamis.probes.signal import Signal, Want
+from tamis.probes.signal import Want
 from tamis.probes.text import Passage, Unit
 
 GROUP_TOKENS = 65536
 """Tokens of the windows that are judged together; their paused states are in memory at a time."""
-
-Pool = Callable[[Signal, Sequence[tuple[int, int]]], Tensor]
 
 
 class Judge(Protocol):
@@ -52,6 +58,7 @@ class Plan:
         is_isolated: a window needs the stage's margin, whatever the others have.
         judge: whose scores windows go on by.
         pool: a signal's features of its units: `[U, 2·l·H]` of l layers.
+        pool_batch: the same of many windows at once, as for `read_windows`.
     """
 
     gate: Gate
@@ -59,6 +66,7 @@ class Plan:
     is_isolated: bool
     judge: Judge
     pool: Pool
+    pool_batch: PoolBatch | None = None
 
 
 def read_in_stages(
@@ -175,10 +183,11 @@ class _Group:
         pause = stop < self.plan.gate.probe.card.layers
         want = Want(tuple(range(first, stop)), ("sentence_means",), pause=pause)
         prompts = [self.prompts[w] for w in live]
-        for w, signal in zip(live, self.reader.read(prompts, want), strict=True):
+        signals = self.reader.read(prompts, want)
+        pooled = pool_signals(prompts, signals, self.plan.pool, self.plan.pool_batch)
+        for w, signal in zip(live, pooled, strict=True):
             prompt, known = self.prompts[w], self.known[w]
-            pooled = self.plan.pool(signal, prompt.passage.unit_spans)
-            deeper = pooled.view(len(known), 2, stop - first, -1)
+            deeper = signal.features.view(len(known), 2, stop - first, -1)
             self.known[w] = torch.cat([known, deeper], 2)
             self.prompts[w] = replace(prompt, paused=signal.paused)
             if not first:
