@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention import varlen
-from tamis.probes.attention.recorder import KVLayer, Recorder, StopForward
+from tamis.probes.attention.recorder import KVBatch, KVLayer, Recorder, StopForward
 from tamis.probes.devices import Ints, copy_to
 from tamis.probes.signal import SharedRows
 
@@ -161,6 +161,7 @@ class BatchedAttention:
         self._chunks: list[_Chunk] = []
         self._chunk_of: dict[int, tuple[_Chunk, int]] = {}
         self._kept: list[Tensor] = []
+        self._first_layer = 0
 
     # ------------------------------------------------------------------ once a batch
 
@@ -309,6 +310,7 @@ class BatchedAttention:
         recorder, last = self.recorder, layer == self.recorder.stop_after
         query, key, value = query[0], key[0], value[0]
         if recorder.keep_kv:
+            self._first_layer = layer if not self._kept else self._first_layer
             self._kept += [part.index_select(1, self._numbers["kept"]) for part in (key, value)]
         past_keys, past_values = self._past.layer(layer, key, not last)
         keys = torch.cat([*past_keys, key], 1)
@@ -400,7 +402,10 @@ class BatchedAttention:
         """Gives the recorder what it was asked to store of each sequence; its rows stay here."""
         recorder, sequences = self.recorder, range(len(self.lengths))
         if recorder.keep_kv:
-            recorder.kv_layers = self._kv_layers()
+            sizes = list(recorder.kv_tokens or self.lengths)
+            batch, self._kept = KVBatch(self._kept, sizes, self._first_layer), []
+            store = recorder.store_batch or KVBatch.exact
+            recorder.kv_layers = [list(layers) for layers in store(batch)]
         if recorder.record_queries:
             recorder.queries = [list(self._query_states(s)) for s in sequences]
 
@@ -418,20 +423,6 @@ class BatchedAttention:
         """The states of a sequence's rows, layer by layer: `[H, R, d]` fp32."""
         chunk, place = self._chunk_of[s]
         return (rows[place, :, : self._row_count(s)] for rows in chunk.queries)
-
-    def _kv_layers(self) -> list[list[KVLayer]]:
-        """The stored keys and values of each sequence, layer by layer, in memory of its own."""
-        sizes = list(self.recorder.kv_tokens or self.lengths)
-        together = torch.stack(self._kept)
-        self._kept = []
-        shape = together.shape
-        each = [together.new_empty(*shape[:2], size, shape[3]) for size in sizes]
-        torch.split_with_sizes_copy(together, sizes, 2, out=each)
-        found = []
-        for own in each:
-            parts = own.unbind(0)
-            found.append([KVLayer(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)])
-        return found
 
 
 def recorded_weights(recorder: Recorder, s: int) -> Tensor:

@@ -18,7 +18,7 @@ from tamis.probes.attention.batched import BatchedAttention
 from tamis.probes.attention.cached import CachedAttention, CachedPrompt, KeptPast
 from tamis.probes.attention.kv_layers import ExactKVLayers, KVLayers, join_kv, passage_kv
 from tamis.probes.attention.packed import attention_function
-from tamis.probes.attention.recorder import Recorder, use_recorder
+from tamis.probes.attention.recorder import KVBatch, Recorder, use_recorder
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.forward import ForwardRunner
@@ -207,17 +207,27 @@ class Proxy:
         yield from (signal for signal, _ in self._read(prompts, want, keep_kv=False))
 
     def read_with_kv(
-        self, prompts: Sequence[Prompt], want: Want
+        self,
+        prompts: Sequence[Prompt],
+        want: Want,
+        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         """Like `read`, with each signal the keys and values of its passage, for `read_cached`.
 
         They are those of the title line and the passage, without the template's opening, in
         `want.depth` layers.
+
+        Args:
+            store_batch: on a device, makes what is yielded out of a whole batch's, in its place.
         """
-        return self._read(prompts, want, keep_kv=True)
+        return self._read(prompts, want, keep_kv=True, store_batch=store_batch)
 
     def _read(
-        self, prompts: Sequence[Prompt], want: Want, keep_kv: bool
+        self,
+        prompts: Sequence[Prompt],
+        want: Want,
+        keep_kv: bool,
+        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         opening_tokens = len(self.layout.opening)
         for batch in _batches(prompts, self.batch_tokens, len):
@@ -229,6 +239,7 @@ class Proxy:
                 kv_tokens=[len(p.passage.ids) for p in batch] if keep_kv else None,
                 paused=[p.paused for p in batch if p.paused],
                 sentences=[p.question.sentence_rows for p in batch],
+                store_batch=store_batch,
             )
             together = recorder.custom_attention
             for s, prompt in enumerate(batch):
@@ -351,6 +362,7 @@ class Proxy:
         kv_tokens: Sequence[int] | None = None,
         paused: Sequence[Paused] = (),
         sentences: Sequence[RowSpans] | None = None,
+        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
     ) -> tuple[Recorder, Sequence[Paused | None]]:
         """One forward pass over packed sequences; also returns where each of them pauses."""
         recorder = Recorder(
@@ -362,6 +374,7 @@ class Proxy:
             sentences=sentences,
             keep_kv=want.keep_kv or kv_tokens is not None,
             kv_tokens=kv_tokens,
+            store_batch=store_batch,
             stop_after=None if want.keep_kv or want.pause else want.depth - 1,
         )
         starts = [past_kv[s][0].keys.shape[1] if past_kv else 0 for s in range(len(sequences))]

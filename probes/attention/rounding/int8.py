@@ -42,6 +42,13 @@ class Int8Vectors:
             torch.cat([one.codes for one in parts], 1), torch.cat([one.scales for one in parts], 1)
         )
 
+    def without_tokens(self) -> Int8Vectors:
+        """None of the vectors `[H, n, d]`, in memory of its own: `[H, 0, d]`."""
+        heads, _, size = self.codes.shape
+        return Int8Vectors(
+            self.codes.new_empty(heads, 0, size), self.scales.new_empty(heads, 0, 1)
+        )
+
     @property
     def shape(self) -> torch.Size:
         """The shape of the vectors."""
@@ -51,10 +58,6 @@ class Int8Vectors:
     def nbytes(self) -> int:
         """Bytes in memory."""
         return self.codes.nbytes + self.scales.nbytes
-
-    def to(self, device: str | torch.device) -> Int8Vectors:
-        """The same vectors on another device."""
-        return Int8Vectors(self.codes.to(device), self.scales.to(device))
 
     def dequantize_into(self, target: Tensor) -> None:
         """Writes the vectors, in the dtype of the target."""
