@@ -89,13 +89,14 @@ class InstalledModels:
         return load_proxy(self.proxy, layers, self.root)
 
     def encoder(self) -> Any:
-        """The sentence encoder."""
+        """The sentence encoder, on the device of a loaded proxy."""
         if not isinstance(self.given_encoder, str):
             return self.given_encoder
         from tamis.probes.hub.zoo import locate
         from tamis.probes.model.encoder import Encoder
 
-        return Encoder.from_folder(locate(self.given_encoder, self.root))
+        device = str(getattr(self.proxy, "device", "auto"))
+        return Encoder.from_folder(locate(self.given_encoder, self.root), device)
 
 
 def build_method(

@@ -1,4 +1,4 @@
-"""What differs between devices: float64, how numbers of the host get there, and free memory."""
+"""What differs between devices: how tensors of the host get there, and how much room there is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Ints = NDArray[np.int64]
-
-
-def has_float64(device: torch.device) -> bool:
-    """Whether a device computes in float64; MPS does not."""
-    return device.type != "mps"
 
 
 def copy_to(tensor: Tensor, device: torch.device) -> Tensor:

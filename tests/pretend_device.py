@@ -27,11 +27,13 @@ those that ran before do not.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -39,6 +41,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+_VARLEN = "torch.nn.attention.varlen"
 _MARK, _PINNED = "_pretend_device", "_pretend_pinned"
 _CPU = torch.device("cpu")
 
@@ -59,6 +62,9 @@ _FROM_HOST = {"tensor", "as_tensor", "asarray", "new_tensor", "scalar_tensor"}
 
 
 _IN_PLACE = {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "and", "or", "xor")}
+
+
+_entered: list[PretendDevice] = []
 
 
 class MixedDevices(RuntimeError):
@@ -100,6 +106,7 @@ class PretendDevice(TorchFunctionMode):
     # ------------------------------------------------------------------ the machine
 
     def __enter__(self) -> PretendDevice:
+        _entered.append(self)
         if self._machine is None:
             self._machine = self._pretend_machine()
         super().__enter__()
@@ -107,6 +114,7 @@ class PretendDevice(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
+        _entered.remove(self)
         if self._machine is not None:
             self._machine.close()
             self._machine = None
@@ -133,7 +141,13 @@ class PretendDevice(TorchFunctionMode):
         for name, answer in answers.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
         stack.enter_context(patch.object(torch.backends.mps, "is_available", lambda: not is_cuda))
-        stack.enter_context(patch.object(varlen, "kernel", lambda: self.varlen))
+        module = None  # which import refuses
+        if self.varlen is not None:
+            module = ModuleType(_VARLEN)
+            module.varlen_attn = self.varlen  # type: ignore[attr-defined]
+        stack.enter_context(patch.dict(sys.modules, {_VARLEN: module}))
+        varlen.kernel.cache_clear()
+        stack.callback(varlen.kernel.cache_clear)
         make_subclass, run, mode = torch.Tensor._make_subclass, threading.Thread.run, self
 
         def marked_subclass(cls: Any, data: Tensor, *rest: Any, **options: Any) -> Tensor:
@@ -687,4 +701,6 @@ def _by_sequence(
             seen &= (back >= -right) if right >= 0 else seen
             logits = (q @ k.transpose(1, 2) * scale).masked_fill(~seen, float("-inf"))
             out[starts[n] : starts[n + 1]] = (logits.softmax(-1) @ v).transpose(0, 1).to(out.dtype)
+    for card in _entered:
+        card._launch("varlen_attn")
     return _mark(out, place)

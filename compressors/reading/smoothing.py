@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
+from tamis.probes.precision import to_float64
 
 
 def box_filter(scores: Tensor, width: int, padded: bool = False) -> Tensor:
@@ -25,11 +26,11 @@ def box_filter(scores: Tensor, width: int, padded: bool = False) -> Tensor:
     if width < 1:
         raise BadInput(f"a width of {width} tokens; give at least 1")
     N = scores.shape[-1]
-    total = torch.nn.functional.pad(scores.double().cumsum(-1), (1, 0))
-    place = torch.arange(N, device=scores.device) - width // 2
+    total = torch.nn.functional.pad(to_float64(scores).cumsum(-1), (1, 0))
+    place = torch.arange(N, device=total.device) - width // 2
     start, stop = place.clamp(0, N), (place + width).clamp(0, N)
     sums = total[..., stop] - total[..., start]
-    return (sums / (width if padded else (stop - start))).to(scores.dtype)
+    return (sums / (width if padded else (stop - start))).to(scores.dtype).to(scores.device)
 
 
 def gaussian_filter(scores: Tensor, sigma: float, reach: float = 4.0) -> Tensor:

@@ -86,7 +86,7 @@ class Reading:
     """The attention to every unit, pooled to features.
 
     Attributes:
-        features: `[U, F]` fp32, one row per unit, in order.
+        features: `[U, F]` fp32 on the CPU, one row per unit, in order.
         tokens: proxy tokens of each unit.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
         tokens_cached: tokens whose keys and values came from a cache, and did not run.
@@ -234,8 +234,9 @@ def read_windows(
     """Reads each window in a prompt of its own: no passage can change the features of another.
 
     Args:
-        pool: turns a window's signal and its units' token spans into features `[U, F]`. A signal is
-            dropped as soon as it is pooled, so memory does not grow with the input.
+        pool: turns a window's signal and its units' token spans into features `[U, F]`, on the
+            device of the signal. A signal is dropped as soon as it is pooled, so memory does not
+            grow with the input.
         limit, include_gaps: as for `split_windows`.
         other_questions: read after every window, too; their features are appended, in order.
         pool_batch: pools the windows of a batch at once, where a device has them in one tensor.

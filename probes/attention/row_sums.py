@@ -152,9 +152,9 @@ class ValueNorm:
 
 
 def output_grams(body: Any) -> list[Tensor]:
-    """W_O^hᵀ W_O^h of every head of a decoder, layer by layer: `[H, d, d]` fp32 each."""
+    """W_O^hᵀ W_O^h of every head, layer by layer: `[H, d, d]` fp32 each, on the CPU as rows are."""
     weights = map(output_weights, body.layers)
-    return [by_head.transpose(1, 2) @ by_head for by_head in weights]
+    return [(by_head.transpose(1, 2) @ by_head).cpu() for by_head in weights]
 
 
 def output_weights(layer: Any) -> Tensor:

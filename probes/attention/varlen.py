@@ -5,7 +5,8 @@
 
 FlashAttention-2 (Dao 2023, arXiv 2307.08691) takes sequences of different lengths end to end, with
 the offset where each begins. Where a sequence has fewer queries than keys, the queries belong to
-its last tokens. Without such a kernel, or in fp32, `batched` pads the sequences.
+its last tokens. Without such a kernel (torch 2.12 is the first with one that takes a scale, a
+window and key heads that queries share), or in fp32, `batched` pads the sequences.
 """
 
 from __future__ import annotations
@@ -23,18 +24,15 @@ _NEEDED = {"scale", "window_size", "enable_gqa"}
 
 @cache
 def kernel() -> Any:
-    """Torch's kernel, or None if torch is too old. Imported late: it takes a second."""
+    """Torch's kernel, or None if torch has none or one without an option that `attend` needs.
+
+    Imported late: it takes a second.
+    """
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn
-
-
-@cache
-def _takes_all(function: Any) -> bool:
-    """Whether a kernel has the arguments that are needed; those of torch 2.10 and 2.11 do not."""
-    return set(inspect.signature(function).parameters) >= _NEEDED
+    return varlen_attn if set(inspect.signature(varlen_attn).parameters) >= _NEEDED else None
 
 
 def is_supported(query: Tensor) -> bool:
@@ -44,7 +42,6 @@ def is_supported(query: Tensor) -> bool:
         and query.dtype in (torch.bfloat16, torch.float16)
         and torch.cuda.get_device_capability(query.device)[0] >= _MIN_CAPABILITY
         and kernel() is not None
-        and _takes_all(kernel())
     )
 
 

@@ -152,6 +152,7 @@ class Adapters:
                 "tamis probe lora --proxy PROXY --data FILE --out FOLDER"
             )
         merge(proxy.body, self)
+        proxy.forget_weights()
         proxy.card = replace(proxy.card, name=self.card.name, revision=self.revision)
         return proxy
 

@@ -432,6 +432,11 @@ class CachedReader:
         self._coded = fingerprint(proxy, cache.storage, self.codec)
         self._uncoded = fingerprint(proxy, cache.storage)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the proxy."""
+        return self.proxy.device
+
     def with_template(self, template: Template) -> CachedReader:
         """The same model and cache with another template."""
         return CachedReader(self.proxy.with_template(template), self.cache)

@@ -312,6 +312,10 @@ class ForwardRunner:
         )
         return None
 
+    def forget_weights(self) -> None:
+        """Drops the pass with its copies of weights; the next run makes another."""
+        self._forward = None
+
     def transformers_model(self) -> Any:
         """The model as a class of transformers; a `Decoder` is converted, sharing the weights."""
         with self._lock:

@@ -126,7 +126,8 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if device.type == "cpu":
         cpu = cpu_capabilities()
         return torch.bfloat16 if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else torch.float32
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    # older cards, such as T4 and V100, only emulate it, and are slower so than in fp16
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bf16 else torch.float16
 
 

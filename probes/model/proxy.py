@@ -65,7 +65,7 @@ class Proxy:
         self.layout = Layout(tokenizer, template, card.name, owned)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
-        self._opening_kv: ExactKVLayers | None = None
+        self._openings: dict[tuple[int, ...], ExactKVLayers] = {}
 
     @property
     def body(self) -> Any:
@@ -191,7 +191,6 @@ class Proxy:
             return self
         twin = copy(self)
         twin.layout = self.layout.with_template(template)
-        twin._opening_kv = None
         return twin
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
@@ -345,12 +344,18 @@ class Proxy:
         return Signal(rows.own(), want.layers, want.rows, cached_tokens, paused, rows)
 
     def opening_kv(self) -> ExactKVLayers:
-        """Keys and values of the template's opening, computed once."""
-        if self._opening_kv is None:
+        """Keys and values of the template's opening, computed once for all who share the model."""
+        opening = tuple(self.layout.opening)
+        if (found := self._openings.get(opening)) is None:
             want = Want(tuple(range(self.depth)), keep_kv=True)
-            recorder, _ = self._run([self.layout.opening], [(0, 0)], None, want, record=False)
-            self._opening_kv = tuple(recorder.kv_layers[0])
-        return self._opening_kv
+            recorder, _ = self._run([opening], [(0, 0)], None, want, record=False)
+            found = self._openings[opening] = tuple(recorder.kv_layers[0])
+        return found
+
+    def forget_weights(self) -> None:
+        """Drops what was made of weights that were then changed in place: openings, int8 copies."""
+        self._openings.clear()
+        self._runner.forget_weights()
 
     def _run(
         self,

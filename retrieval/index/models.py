@@ -44,8 +44,14 @@ class ChunkModels:
 class QuestionModels:
     """The models that encode questions, loaded on first use, shared by all states of an index."""
 
-    def __init__(self, proxy: Any, encoder: Any, root: Path | None) -> None:
+    def __init__(self, proxy: Any, encoder: Any, root: Path | None, device: str = "auto") -> None:
+        """Models that are given, or named.
+
+        Args:
+            device: where models are loaded to, unless a loaded proxy is given: then where that is.
+        """
         self._proxy, self._encoder, self._root = proxy, encoder, root
+        self._device = str(getattr(proxy, "device", device))
         self._key_encoder: KeyEncoder | None = None
         self._lock = threading.Lock()
 
@@ -59,7 +65,12 @@ class QuestionModels:
 
                 proxy = recipe.model if self._proxy is None else self._proxy
                 if isinstance(proxy, str | Path):
-                    proxy = load_proxy(proxy, layers=recipe.layers[-1] + 1, root=self._root)
+                    proxy = load_proxy(
+                        proxy,
+                        layers=recipe.layers[-1] + 1,
+                        device=self._device,
+                        root=self._root,
+                    )
                 self._key_encoder = KeyEncoder(proxy, recipe)
             return self._key_encoder
 
@@ -67,23 +78,26 @@ class QuestionModels:
         """The encoder of sentence vectors; `name` is the one of the index's manifest."""
         with self._lock:
             if self._encoder is None or isinstance(self._encoder, str | Path):
-                self._encoder = load_encoder(name, self._root, self._encoder)
+                self._encoder = load_encoder(name, self._root, self._encoder, self._device)
             return self._encoder
 
 
-def load_encoder(name: str, root: Path | None, given: str | Path | None = None) -> Encoder:
+def load_encoder(
+    name: str, root: Path | None, given: str | Path | None = None, device: str = "auto"
+) -> Encoder:
     """The encoder of an index's vectors, with the pooling that they were made with.
 
     Args:
         name: as the index's manifest has it: an encoder, or `encoder:pooling`.
         given: another name of the encoder, or its folder.
+        device: as in `Encoder.from_folder`.
     """
     from tamis.probes.hub.zoo import locate
     from tamis.probes.model.encoder import Encoder
 
     encoder, _, pooling = name.partition(":")
     if given is not None and Path(given).is_dir():
-        found = Encoder.from_folder(given)
+        found = Encoder.from_folder(given, device)
     else:
-        found = Encoder.from_folder(locate(str(given or encoder), root))
+        found = Encoder.from_folder(locate(str(given or encoder), root), device)
     return found.with_pooling(pooling) if pooling else found

@@ -64,6 +64,7 @@ class CorpusIndex:
         proxy: Any = None,
         encoder: Any = None,
         root: Path | None = None,
+        device: str = "auto",
         engine: SearchEngine = "local",
     ) -> CorpusIndex:
         """Opens an index; arrays are memory-mapped and models loaded when first used.
@@ -74,12 +75,13 @@ class CorpusIndex:
                 manifest; it has to be the same model.
             encoder: likewise, for sentence vectors.
             root: the folder that holds models; by default the user's cache.
+            device: where models are loaded to, unless a loaded proxy is given: then where that is.
             engine: `local`, or `ray` to search keys on a Ray cluster, a segment an actor.
 
         Raises:
             BadInput: there is no index. BadIndex: it is damaged.
         """
-        models = QuestionModels(proxy, encoder, root)
+        models = QuestionModels(proxy, encoder, root, device)
         return cls(Path(home), *open_snapshot(Path(home)), models, engine)
 
     def newest(self) -> CorpusIndex:

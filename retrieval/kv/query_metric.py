@@ -12,14 +12,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tamis.probes.precision import to_float64
+
 FLOOR = 1e-4
 """Directions in which queries hardly vary get this share of the strongest direction's weight."""
 
 
 def query_metric(queries: Tensor) -> Tensor:
-    """S^½ of `[T, D]` queries: `[D, D]` fp32, symmetric and positive definite."""
-    moment = queries.double().T @ queries.double() / len(queries)
+    """S^½ of `[T, D]` fp32 queries: `[D, D]` fp32, symmetric and positive definite."""
+    exact = to_float64(queries)
+    moment = exact.T @ exact / len(queries)
     values, vectors = torch.linalg.eigh(moment)
     floor = (values.max() * FLOOR).clamp_min(torch.finfo(torch.float32).tiny)
     root: Tensor = (vectors * values.clamp_min(floor).sqrt()) @ vectors.T
-    return root.float()
+    return root.to(queries)

@@ -41,11 +41,13 @@ def open_index(
     proxy: Any = None,
     encoder: Any = None,
     root: Path | None = None,
+    device: str = "auto",
     engine: SearchEngine = "local",
 ) -> CorpusIndex:
     """Opens an index that `tamis index build` made; models are loaded when first used.
 
     Args:
+        device: where they are loaded to, unless a loaded proxy is given: then where that is.
         engine: `ray` searches keys on a Ray cluster, a segment an actor: `pip install tamis[ray]`.
 
     Raises:
@@ -53,7 +55,9 @@ def open_index(
     """
     if engine == "ray":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send statistics
-    return CorpusIndex.open(home, proxy=proxy, encoder=encoder, root=root, engine=engine)
+    return CorpusIndex.open(
+        home, proxy=proxy, encoder=encoder, root=root, device=device, engine=engine
+    )
 
 
 def open_store(

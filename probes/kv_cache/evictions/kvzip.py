@@ -40,7 +40,7 @@ class KvZip:
         best = scores.argmax(-1, keepdim=True)
         scores = scores.scatter(-1, best, float("inf"))  # at least one a head
         budget = max(layers * heads, int(share * layers * heads * tokens))
-        kept = torch.zeros(scores.numel(), dtype=torch.bool)
+        kept = scores.new_zeros(scores.numel(), dtype=torch.bool)
         kept[scores.flatten().argsort(dim=-1, descending=True, stable=True)[:budget]] = True
         return ragged_plan(kept.view(scores.shape))
 

@@ -41,7 +41,7 @@ class SpAtten:
         check_share(share)
         layers, heads, tokens = passage.shape
         drawn = needed(passage.rows, "own rows").mean(2).sum(1).cumsum(0)  # [L, N]
-        alive, ids = torch.arange(tokens), []
+        alive, ids = torch.arange(tokens, device=drawn.device), []
         for importance, count in zip(drawn, tokens_by_layer(layers, tokens, share), strict=True):
             alive = alive[best_tokens(importance[alive], count)]
             ids.append(alive.expand(heads, -1))

@@ -60,24 +60,30 @@ class Hip:
             logits = logits.masked_fill(ids < 0, -torch.inf)
             return logits.view(len(queries), -1, BLOCK).amax(2)
 
-        blocks, scored = halve_groups(score_blocks, self._blocks, groups, len(queries))
+        blocks, scored = halve_groups(
+            score_blocks, self._blocks, groups, len(queries), queries.device
+        )
         ids = block_members(blocks, BLOCK, len(self._keys))
         read = scored * BLOCK if scored else len(self._keys)  # blocks that are left were scored
         return best_hits(self._keys, queries, ids, k, min(read, len(self._keys)) * len(queries))
 
 
 def halve_groups(
-    score_blocks: Callable[[Tensor], Tensor], blocks: int, groups: int, rows: int
+    score_blocks: Callable[[Tensor], Tensor],
+    blocks: int,
+    groups: int,
+    rows: int,
+    device: torch.device | str = "cpu",
 ) -> tuple[Tensor, int]:
     """The blocks that are left when groups have been halved until each is a single block.
 
     Args:
-        score_blocks: `[Q, M]` blocks to their `[Q, M]` scores. rows: Q.
+        score_blocks: `[Q, M]` blocks to their `[Q, M]` scores, on the device. rows: Q.
 
     Returns:
         `[Q, groups]` blocks, and how many blocks were scored for each row.
     """
-    edges = torch.arange(groups + 1) * blocks // groups
+    edges = torch.arange(groups + 1, device=device) * blocks // groups
     starts, ends = edges[:-1].expand(rows, -1), edges[1:].expand(rows, -1)
     scored = 0
     while int((ends - starts).max()) > 1:

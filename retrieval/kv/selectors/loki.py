@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.precision import to_float64
 from tamis.retrieval.kv.selector import (
     SelectorClass,
     SelectorInfo,
@@ -36,7 +37,7 @@ class Loki:
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
         self._keys = keys
-        covariance = torch.cov(keys.double().T, correction=0)  # without correction: of one key, too
+        covariance = torch.cov(to_float64(keys).T, correction=0)  # without: of one key, too
         axes = torch.linalg.eigh(covariance.view(-1, keys.shape[1])).eigenvectors.flip(1)
         width = max(1, round(SHARE * keys.shape[1]))
         self._axes = axes[:, :width].to(keys)

@@ -38,7 +38,7 @@ class Lsh:
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
         self._keys, D = keys, keys.shape[1]
-        root = query_metric(train) if len(train) else torch.eye(D)
+        root = query_metric(train).cpu() if len(train) else torch.eye(D)
         draw = torch.Generator().manual_seed(SEED)
         directions = torch.randn(D, PROJECTIONS, generator=draw)
         self._query_map = torch.linalg.solve(root, directions).to(keys)

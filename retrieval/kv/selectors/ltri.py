@@ -47,12 +47,12 @@ class Ltri:
 
     def __init__(self, keys: Tensor, train: Tensor, setting: Setting) -> None:
         self._keys = keys
-        spans = torch.tensor(list(triangle_spans(keys)))
+        spans = torch.tensor(list(triangle_spans(keys)), device=keys.device)
         sizes = spans[:, 1] - spans[:, 0]
-        owner = torch.arange(len(spans)).repeat_interleave(sizes)
+        owner = torch.arange(len(spans), device=keys.device).repeat_interleave(sizes)
         sums = keys.new_zeros(len(keys), len(spans), keys.shape[2]).index_add(1, owner, keys)
         self._vectors = sums / sizes.sqrt()[:, None]
-        place = torch.arange(int(sizes.max()))
+        place = torch.arange(int(sizes.max()), device=keys.device)
         self._members = torch.where(place < sizes[:, None], spans[:, :1] + place, -1)
         self.efforts = geometric_steps(1, len(spans), 16)
 
@@ -72,8 +72,10 @@ def triangle_spans(keys: Tensor) -> Iterator[tuple[int, int]]:
     for start in range(0, keys.shape[1], PIECE):
         piece = keys[:, start : start + PIECE]
         logits = piece @ piece.mT * piece.shape[2] ** -0.5
-        later = torch.ones(logits.shape[1:], dtype=torch.bool).triu(1)
-        attention = logits.masked_fill(later, -torch.inf).softmax(2).mean(0)
+        later = logits.new_ones(logits.shape[1:], dtype=torch.bool).triu(1)
+        # spans are sorted and chosen one by one, which is work for the CPU
+        attention = logits.masked_fill(later, -torch.inf).softmax(2).mean(0).cpu()
+        later = later.cpu()
         threshold = float(attention[~later].median())
         for a, b in disjoint_spans(span_scores(attention, threshold)):
             yield start + a, start + b

@@ -116,7 +116,7 @@ def fit_predictor(rows: Tensor) -> nn.Sequential:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = new_network()
+        network = new_network().to(rows.device)
         places = torch.randint(1, max(2, rows.shape[1]), (STEPS, BATCH))
         heads = torch.randint(0, len(rows), (STEPS, BATCH))
     if rows.shape[1] < 2:

@@ -38,11 +38,11 @@ class Round:
     )
 
     def __init__(self, keys: Tensor, train: Tensor, setting: Setting) -> None:
-        self._keys, passages = keys, setting.passages
+        self._keys, passages = keys, setting.passages.to(keys.device)
         self._low = sum(layer == setting.layers[0] for layer in setting.layers)
         sizes = passages[:, 1] - passages[:, 0]
-        self._owner = torch.arange(len(passages)).repeat_interleave(sizes)
-        place = torch.arange(int(sizes.max()))
+        self._owner = torch.arange(len(passages), device=keys.device).repeat_interleave(sizes)
+        place = torch.arange(int(sizes.max()), device=keys.device)
         self._members = torch.where(place < sizes[:, None], passages[:, :1] + place, -1)
         self.efforts = geometric_steps(1, len(passages), 16)
 
@@ -59,7 +59,7 @@ class Round:
             ]
         )
         ids = drop_columns_of_none(self._members[chosen].flatten(1))
-        whole = torch.arange(N).expand(len(ids), -1)
+        whole = torch.arange(N, device=ids.device).expand(len(ids), -1)
         read = self._low * whole.numel() + (S - self._low) * int((ids >= 0).sum())
         candidates = [whole] * self._low + [ids] * (S - self._low)
         return best_hits_of_heads(self._keys, queries, candidates, k, read)

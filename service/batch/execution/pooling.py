@@ -65,6 +65,11 @@ class PooledReader:
         """Whether the wrapped reader can; rows that pause at the same layers are read together."""
         return getattr(self.reader, "can_pause", False)
 
+    @property
+    def device(self) -> Any:
+        """The device of the wrapped reader; `auto` where it has none."""
+        return getattr(self.reader, "device", "auto")
+
     def with_template(self, template: Template) -> PooledReader:
         """The same model and the same group, with another template."""
         twin = copy(self)

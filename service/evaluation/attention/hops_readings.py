@@ -104,7 +104,7 @@ class PassagePacks:
         signals = zip(reads, self.reader.read(prompts, want), strict=True)
         features = torch.cat(
             [pool_question_rows(signal, read.unit_spans) for read, signal in signals]
-        )
+        ).cpu()
         timings_ms = {
             "tokenize": (tokenised - clock) * 1e3,
             "read": (time.perf_counter() - tokenised) * 1e3,

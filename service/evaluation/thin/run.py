@@ -165,7 +165,8 @@ def _alone(method: QuestionRows, signal: Any, prompt: Prompt) -> Tensor:
     from tamis.compressors.methods.question_rows import pool_question_rows
 
     spans = prompt.passage.unit_spans
-    reading = Reading(pool_question_rows(signal, spans), tuple(b - a for a, b in spans), 1, 0, {})
+    pooled = pool_question_rows(signal, spans).cpu()
+    reading = Reading(pooled, tuple(b - a for a, b in spans), 1, 0, {})
     features = isolated_features(reading)
     assert method.probe is not None
     return features @ method.probe.weight("alone", (features.shape[1],))

@@ -268,7 +268,8 @@ class ServedMethods:
             from tamis.probes.model.encoder import Encoder
 
             try:
-                found = Encoder.from_folder(zoo.locate(DEFAULT_ENCODER, self.root))
+                folder = zoo.locate(DEFAULT_ENCODER, self.root)
+                found = Encoder.from_folder(folder, self.settings.device)
             except ProxyMissing:
                 return DEFAULT_ENCODER
             self._encoder = SingleThreadEncoder(found)

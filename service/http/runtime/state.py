@@ -86,7 +86,7 @@ class ServiceState:
         if passages.cache is not None:
             metrics.add_cache_metrics(passages.cache.stats)
         indexes = {
-            name: _open_index(folder, methods.root)
+            name: _open_index(folder, methods.root, settings.device)
             for name, folder in parse_named_paths(settings.indexes)
         }
         originals = OriginalStore(settings.retrieve_bytes, settings.retrieve_s)
@@ -207,14 +207,14 @@ def _default_batch_tokens(settings: Settings) -> int:
     return 1024 if choose_device(settings.device).type == "cpu" else 16384
 
 
-def _open_index(folder: Path, root: Path) -> Any:
+def _open_index(folder: Path, root: Path, device: str) -> Any:
     try:
         from tamis.retrieval.index.store import CorpusIndex
     except ImportError as error:
         raise MissingExtra(
             f"indexes need more packages ({error}): pip install 'tamis[retrieval]'"
         ) from error
-    return IndexPool(CorpusIndex.open(folder, root=root))
+    return IndexPool(CorpusIndex.open(folder, root=root, device=device))
 
 
 def _passage_cache(settings: Settings) -> PassageCache | None:

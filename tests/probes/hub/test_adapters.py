@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import chain as joined
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch import nn
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.hub.adapters import AdapterCard, Adapters, merge
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.lora.lowrank import attach
 from tamis.probes.lora.training import read_with_grad
+from tamis.probes.prompt import TEMPLATES
 from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.hub import fake_wheel
@@ -58,6 +61,25 @@ def test_merged_adapters_read_like_adapters_in_training(kind, tmp_path):
     for mine, theirs, frozen in zip(weights(merged), alive, before, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
         assert (mine - frozen).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_adapters_on_a_used_proxy_are_those_on_a_fresh_one(made, cached):
+    """Used by another template, too: it has the same model, and an opening of its own."""
+    base, _, adapters = made
+    used, fresh = (zoo.load_proxy(base, dtype="fp32") for _ in range(2))
+    other = TEMPLATES["plain"]
+    weights(used)
+    weights(used.with_template(other))
+    found = []
+    for proxy in (used, fresh):
+        adapters.apply_to(proxy)
+        for twin in (proxy, proxy.with_template(other)):
+            reader = CachedReader(twin, PassageCache()) if cached else twin
+            found.append([weights(reader), weights(reader)])
+    for mine, theirs in zip(found[:2], found[2:], strict=True):
+        for one, same in zip(joined(*mine), joined(*theirs), strict=True):
+            torch.testing.assert_close(one, same, atol=1e-6, rtol=0)
 
 
 def test_adapters_on_adapters_are_one_set_for_the_base(made, tmp_path):

@@ -70,10 +70,10 @@ def test_a_model_whose_weights_were_replaced_is_read_with_the_new_ones() -> None
     list(proxy.read(prompts(proxy), WANT))
     layer = proxy.model.layers[0].self_attn
     layer.q_proj.weight = nn.Parameter(layer.q_proj.weight * 1.5)
-    proxy._opening_kv = None  # the template's opening is kept with the old ones
+    proxy.forget_weights()  # the template's opening is kept with the old ones
     assert_close(proxy, run_by_transformers(proxy), FP32)
     layer.k_proj = nn.Linear(64, 32, bias=False)
-    proxy._opening_kv = None
+    proxy.forget_weights()
     assert_close(proxy, run_by_transformers(proxy), FP32)
 
 
@@ -83,7 +83,7 @@ def test_a_weight_that_was_changed_in_place_is_read_as_it_is_now() -> None:
     for part in (proxy.model.layers[0].mlp.down_proj, proxy.model.layers[0].input_layernorm):
         with torch.no_grad():
             part.weight.mul_(1.5)
-    proxy._opening_kv = None
+    proxy.forget_weights()
     assert_close(proxy, run_by_transformers(proxy), FP32)
 
 

@@ -84,7 +84,7 @@ def test_an_unpacked_model_has_linear_layers_that_can_be_changed(tmp_path: Path)
     for p in (proxy, plain):
         with torch.no_grad():
             p.model.layers[1].self_attn.q_proj.weight.mul_(1.5)
-        p._opening_kv = None
+        p.forget_weights()
     changed, expected = (list(p.read(prompts(p), WANT)) for p in (proxy, plain))
     assert all(torch.equal(a.weights, b.weights) for a, b in zip(changed, expected, strict=True))
     assert not torch.equal(changed[0].weights, before[0])
