@@ -18,9 +18,5 @@ def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory of an accelerator that nobody uses; None where torch cannot say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return None
+    """Memory of a card that nobody uses; None where it has none of its own, as Apple's GPUs."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None

@@ -210,6 +210,7 @@ class Forward:
         kind = RollingRotation if self._is_device else Rotation
         rotation: Rotation | RollingRotation = kind.from_angles(cos[0], sin[0])
         tiles = self._tiles(len(start))
+        in_place = self._is_device and len(tiles) == 1 and self.layers[first].q_norm is None
         heads = states.new_empty(len(start), self.heads + 2 * self.kv_heads, self.size)
         for tile in tiles:
             self._project(self.layers[first], states[tile], rotation.select(tile), heads[tile])
@@ -223,8 +224,12 @@ class Forward:
             attended = attended.reshape(len(start), -1)
             for tile in tiles:
                 layer.add_feed_forward(states[tile], attended[tile])
-                if number < last:
-                    following = self.layers[number + 1]
+                if number == last:
+                    continue
+                following = self.layers[number + 1]
+                if in_place:
+                    heads = self._project_in_place(following, states, rotation)
+                else:
                     self._project(following, states[tile], rotation.select(tile), heads[tile])
         return states
 
@@ -242,10 +247,7 @@ class Forward:
         heads: Tensor,
     ) -> None:
         """Writes a tile's query, key and value, the first two rotated: `[N, H + 2 Hkv, d]`."""
-        normalised = layer.input_norm(states)
-        parts = [part(normalised).view(len(states), -1, self.size) for part in layer.qkv]
-        both = self.heads + self.kv_heads
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        joined, both = self._multiply(layer, states), self.heads + self.kv_heads
         rotated = joined[:, :both]
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = joined[:, : self.heads], joined[:, self.heads : both]
@@ -254,6 +256,21 @@ class Forward:
             )
         rotation(rotated, heads[:, :both])
         heads[:, both:] = joined[:, both:]
+
+    def _project_in_place(
+        self, layer: _Layer, states: Tensor, rotation: Rotation | RollingRotation
+    ) -> Tensor:
+        """What `_project` writes, for all tokens, without a copy of what is not rotated."""
+        joined = self._multiply(layer, states)
+        rotated = joined[:, : self.heads + self.kv_heads]
+        rotation(rotated, rotated)
+        return joined
+
+    def _multiply(self, layer: _Layer, states: Tensor) -> Tensor:
+        """Query, key and value of a tile before rotation: `[N, H + 2 Hkv, d]`."""
+        normalised = layer.input_norm(states)
+        parts = [part(normalised).view(len(states), -1, self.size) for part in layer.qkv]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _split(self, heads: Tensor) -> list[Tensor]:
         """Query, key and value of all tokens, as attention takes them: `[1, heads, N, d]`."""

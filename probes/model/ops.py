@@ -115,9 +115,10 @@ class RollingRotation:
         return RollingRotation(self.cos[tile], self.sin[tile])
 
     def __call__(self, states: Tensor, out: Tensor) -> None:
-        """Rotates `[N, heads, d]` into `out`, of the same shape."""
+        """Rotates `[N, heads, d]` into `out`, of the same shape, which may be the same memory."""
+        other = states.roll(states.shape[-1] // 2, -1)
         torch.mul(states, self.cos, out=out)
-        out.addcmul_(states.roll(states.shape[-1] // 2, -1), self.sin)
+        out.addcmul_(other, self.sin)
 
 
 def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
