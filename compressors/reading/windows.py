@@ -322,8 +322,8 @@ def _pool_waiting(
         return
     batches: dict[int, list[int]] = {}
     for n, (_, signal) in enumerate(waiting):
-        alone = pool_batch is None or signal.shared is None
-        batches.setdefault(-1 - n if alone else id(signal.shared.weights), []).append(n)
+        shared = None if pool_batch is None else signal.shared
+        batches.setdefault(-1 - n if shared is None else id(shared.weights), []).append(n)
     parts = [_pool_alike([waiting[n] for n in some], pool, pool_batch) for some in batches.values()]
     order = [n for some in batches.values() for n in some]
     sizes = [len(waiting[n][0].passage.unit_spans) for n in order]

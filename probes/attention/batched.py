@@ -63,7 +63,9 @@ class SharedPast:
         for name, past in self._layers.items():
             stop = start + past[0].keys.shape[1]
             spans[name], start = (start, stop), stop
-        self.spans = [[spans[id(past)]] if past else [] for past in past_kv]
+        self.spans: Sequence[Sequence[tuple[int, int]]] = [
+            [spans[id(past)]] if past else [] for past in past_kv
+        ]
 
     def layer(
         self, layer: int, like: Tensor, with_values: bool
@@ -180,9 +182,7 @@ class BatchedAttention:
             self._chunks.append(chunk)
             named += [(chunk.numbers, name, array) for name, array in arrays.items()]
         self._chunk_of = {
-            s: (chunk, place)
-            for chunk in self._chunks
-            for place, s in enumerate(chunk.members)
+            s: (chunk, place) for chunk in self._chunks for place, s in enumerate(chunk.members)
         }
         named += [(self._numbers, name, array) for name, array in self._plan_batch().items()]
         others: dict[str, Tensor] = {}

@@ -85,7 +85,9 @@ class KeptPast:
         for name, one in own.items():
             places[name] = (start, start + one.passage_tokens)
             start += one.passage_tokens
-        self.spans = [(head, places[id(one.passage_kv)]) for one in prompts]
+        self.spans: Sequence[Sequence[tuple[int, int]]] = [
+            (head, places[id(one.passage_kv)]) for one in prompts
+        ]
 
     @staticmethod
     def can_hold(prompts: Sequence[CachedPrompt]) -> bool:
@@ -99,7 +101,7 @@ class KeptPast:
         own = self._opening[layer]
         stored = [passage[layer] for passage in self._passages]
         keys, values = join_passages(stored, like, with_values)
-        return [own.keys, *keys], [own.values, *values] if with_values else []
+        return [own.keys, *keys], [own.values, *values]
 
 
 def join_passages(
@@ -111,18 +113,18 @@ def join_passages(
         isinstance(one, CodedKVLayer) and one.code is first.code for one in stored
     ):
         coded = [one.packed for one in stored if isinstance(one, CodedKVLayer)]
-        keys, values = first.code.decode_joined(coded, like.dtype)
-        return [keys], [values]
+        decoded = first.code.decode_joined(coded, like.dtype)
+        return [decoded[0]], [decoded[1]]
     separate: list[SeparateKVLayer] = []
     for one in stored:
         separate += decode_layers([one], like.dtype) if isinstance(one, CodedKVLayer) else [one]
-    keys = join_vectors([one.keys for one in separate], like)
-    return keys, join_vectors([one.values for one in separate], like) if with_values else []
+    values = [one.values for one in separate] if with_values else []
+    return join_vectors([one.keys for one in separate], like), join_vectors(values, like)
 
 
 def join_vectors(parts: Sequence[Vectors], like: Tensor) -> list[Tensor]:
     """Vectors of passages in the dtype of `like`: those in 8 bits as one, others one by one."""
-    if all(isinstance(one, Int8Vectors) for one in parts):
+    if parts and all(isinstance(one, Int8Vectors) for one in parts):
         whole = Int8Vectors.join([one for one in parts if isinstance(one, Int8Vectors)])
         target = like.new_empty(whole.shape)
         whole.dequantize_into(target)

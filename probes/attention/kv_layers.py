@@ -7,6 +7,7 @@ they are valid for every question.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,7 +114,7 @@ def move_kv(
     for entry in entries:
         tensors: list[Tensor] = []
         for layer in entry:
-            _map_tensors(layer, lambda tensor, found=tensors: _append(found, tensor))
+            _map_tensors(layer, partial(_append, tensors))
         groups: dict[tuple[torch.dtype, torch.Size], list[int]] = {}
         for n, tensor in enumerate(tensors):
             groups.setdefault((tensor.dtype, tensor.shape), []).append(n)

@@ -259,7 +259,9 @@ class PassageCache:
         """
         if not entries:
             return
-        device, staying, leaving, needed = entry_device(entries[0][1]), [], [], 0
+        device, needed = entry_device(entries[0][1]), 0
+        staying: list[int] = []
+        leaving: list[int] = []
         for n, (_, entry, _) in enumerate(entries):
             needed += (size := sum(map(layer_bytes, entry)))
             fits = needed <= self._device_room(device)

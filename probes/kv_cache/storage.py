@@ -90,7 +90,9 @@ def store_batch(
     for codes, scales in zip(
         batch.split(whole.codes, 2), batch.split(whole.scales, 2), strict=True
     ):
-        vectors = [Int8Vectors(*pair) for pair in zip(codes.unbind(0), scales.unbind(0), strict=True)]
+        vectors = [
+            Int8Vectors(*pair) for pair in zip(codes.unbind(0), scales.unbind(0), strict=True)
+        ]
         if not may_go_on:
             vectors.append(vectors[-1].without_tokens())
         pairs = zip(vectors[::2], vectors[1::2], strict=True)

@@ -45,9 +45,7 @@ class Int8Vectors:
     def without_tokens(self) -> Int8Vectors:
         """None of the vectors `[H, n, d]`, in memory of its own: `[H, 0, d]`."""
         heads, _, size = self.codes.shape
-        return Int8Vectors(
-            self.codes.new_empty(heads, 0, size), self.scales.new_empty(heads, 0, 1)
-        )
+        return Int8Vectors(self.codes.new_empty(heads, 0, size), self.scales.new_empty(heads, 0, 1))
 
     @property
     def shape(self) -> torch.Size:

@@ -26,10 +26,10 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.signal import Want
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.reader import EngineReader, KeptPassages
@@ -155,7 +155,12 @@ class _Load:
     """
 
     def __init__(
-        self, text: WorkloadText, proxy: Proxy, tokens: int, at_once: int, cache: PassageCache | None
+        self,
+        text: WorkloadText,
+        proxy: Proxy,
+        tokens: int,
+        at_once: int,
+        cache: PassageCache | None,
     ) -> None:
         self.text, self.proxy, self.at_once, self.cache = text, proxy, at_once, cache
         self.passages = text.passages(tokens)
@@ -220,10 +225,10 @@ def measure_cell(
         finally:
             load.close()
         prompts = load.prompts()
-        read: Callable[[], Any] = lambda own=prompts: list(proxy.read(own, want))  # noqa: E731
+        read: Callable[[], Iterator[Signal]] = partial(proxy.read, prompts, want)
         if cache is not None:
             kept = list(proxy.compute_kv(prompts[: len(load.windows)], want)) * at_once
-            read = lambda own=prompts, kv=kept: list(proxy.read_cached(own, kv, want))  # noqa: E731
+            read = partial(proxy.read_cached, prompts, kept, want)
         read_ms = [_time_ms(read, proxy.device) for _ in range(rounds + 1)][1:]
         found[way] = _figures(times, read_ms, sum(len(w.tokens.ids) for w in load.windows))
     return found
@@ -247,10 +252,10 @@ def _figures(
     }
 
 
-def _time_ms(run: Callable[[], Any], device: torch.device) -> float:
+def _time_ms(read: Callable[[], Iterator[Signal]], device: torch.device) -> float:
     _synchronize(device)
     clock = time.perf_counter()
-    run()
+    list(read())
     _synchronize(device)
     return (time.perf_counter() - clock) * 1e3
 
@@ -311,9 +316,12 @@ def main() -> None:
     """Prints the report; exits with code 2 and one line where the device is missing."""
     parser = argument_parser()
     options = parser.parse_args()
-    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    is_missing = {
+        "cuda": not torch.cuda.is_available(),
+        "mps": not torch.backends.mps.is_available(),
+    }
     kind = options.device.partition(":")[0]
-    if kind in is_there and not is_there[kind]():
+    if is_missing.get(kind):
         parser.error(
             f"no GPU that torch can use as {kind} is here, and no time was measured; rehearse on "
             "the processor with --device cpu --shape tiny --tokens 200 --requests 2 --rounds 1"

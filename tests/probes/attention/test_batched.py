@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from functools import partial
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def random_prompts(layout: Any, seed: int) -> list[Prompt]:
         ids = tuple(draw.randrange(256) for _ in range(draw.choice((0, 3, 20, 120))))
         title = draw.randrange(min(4, len(ids) + 1))
         cuts = sorted(draw.sample(range(len(ids) - title + 1), min(3, len(ids) - title + 1)))
-        spans = tuple(zip(cuts, cuts[1:], strict=False))
+        spans = tuple(pairwise(cuts))
         prompts.append(Prompt(PassageTokens(ids, title, spans), questions[n % 3]))
     return prompts
 
@@ -174,7 +175,7 @@ def test_a_proxy_reads_the_same_cold_filling_and_kept(
             deeper = Want((2, 3), want.rows)
             paused = [
                 Prompt(p.passage, p.question, signal.paused)
-                for p, signal in zip(prompts * 3, sum(found, []), strict=True)
+                for p, signal in zip(prompts * 3, chain(*found), strict=True)
             ]
             third = len(prompts)
             found.append(list(proxy.read(paused[:third], deeper)))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tamis.compressors.reading.windows import pool_signals
 from tamis.compressors.methods.question_rows import pool_question_batch, pool_question_rows
+from tamis.compressors.reading.windows import pool_signals
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
@@ -43,8 +43,9 @@ def test_calls_do_not_grow_with_prompts(card: Card, storage: Any, folder: Path) 
 
 def test_what_the_card_has_no_room_for_comes_back_in_one_copy(folder: Path) -> None:
     card = CARDS[1]
+    limits = (1 << 30, 1)
     roomy, tight = (
-        device_calls.count(card, folder, 40, "exact", max_device_bytes=most) for most in (1 << 30, 1)
+        device_calls.count(card, folder, 40, "exact", max_device_bytes=most) for most in limits
     )
     assert roomy["cold"] == tight["cold"]
     assert tight["fill"].syncs == roomy["fill"].syncs + 1, "one copy to the host"
@@ -96,9 +97,7 @@ def test_a_codec_reads_and_writes_all_passages_of_a_layer_at_once(
     samples = read_samples(proxy, [RecordFile(data)], "en", 0, lambda *_: None)
     opening = len(proxy.layout.opening)
     codec = fit_codec(samples, proxy.card, opening, rotation_rates(proxy), 4)
-    one, many = (
-        device_calls.count(CARDS[1], folder, n, "thin", codec=codec) for n in (1, 40)
-    )
+    one, many = (device_calls.count(CARDS[1], folder, n, "thin", codec=codec) for n in (1, 40))
     for way in ("fill", "kept"):
         assert many[way].launches - one[way].launches <= 20, way
         assert many[way].a_layer <= MOST_CALLS + 25, way
