@@ -92,6 +92,7 @@ class PretendDevice(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.kind, self.count, self.capability, self.varlen = kind, count, capability, varlen
+        self.current = 0
         self.syncs = self.launches = 0
         self.sync_calls: Counter[str] = Counter()
         self.launch_calls: Counter[str] = Counter()
@@ -131,7 +132,8 @@ class PretendDevice(TorchFunctionMode):
         answers = {
             "is_available": lambda: is_cuda,
             "device_count": lambda: self.count if is_cuda else 0,
-            "current_device": lambda: 0,
+            "current_device": lambda: self.current,
+            "set_device": self._set_device,
             "get_device_capability": lambda device=None: self.capability,
             "get_device_name": lambda device=None: "a card that is not there",
             "is_bf16_supported": is_bf16_supported,
@@ -163,6 +165,9 @@ class PretendDevice(TorchFunctionMode):
         )
         stack.enter_context(patch.object(threading.Thread, "run", run_in_mode))
         return stack
+
+    def _set_device(self, device: Any) -> None:
+        self.current = device if isinstance(device, int) else torch.device(device).index or 0
 
     # ------------------------------------------------------------------ calls
 
@@ -285,7 +290,7 @@ class PretendDevice(TorchFunctionMode):
             device = torch.device(self.kind, device)
         device = torch.device(device)
         if device.type == self.kind and device.index is None:
-            device = torch.device(self.kind, 0)
+            device = torch.device(self.kind, self.current)
         if device.type == self.kind and device.index >= self.count:
             raise RuntimeError("CUDA error: invalid device ordinal")
         return device

@@ -33,6 +33,8 @@ from tamis.probes.kv_cache.passage_rows import PassageRows
 from tamis.probes.kv_cache.thinning import thin_layers
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
+from tamis.probes.prefill.prefill_pass import prefill
+from tamis.probes.prefill.registry import PATTERNS
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
@@ -42,6 +44,7 @@ from tamis.retrieval.index.models import ChunkModels, QuestionModels
 from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.encoder import KeyEncoder
+from tamis.retrieval.keys.head_selection import LabelledQuestion, select_heads
 from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.shared_selector import Setting
 from tamis.retrieval.storage.manifest import IndexSettings
@@ -55,10 +58,13 @@ from tests.compressors.gate.test_stages import gate_probe
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
 from tests.pretend_device import MixedDevices, PretendDevice, varlen_stand_in
 from tests.probes import tiny
+from tests.probes.hub.test_adapters import make_adapters
 from tests.probes.kv_cache.cache_kit import make_prompts
+from tests.probes.prefill import prefill_kit
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.retrieval.index.corpora import DOCUMENTS
 from tests.retrieval.keys.test_encoder import as_lists, recipe_for
+from tests.retrieval.keys.test_head_selection import WORDS
 from tests.retrieval.kv import clouds
 from tests.service.training.codec.test_fitting import fit, records
 
@@ -254,6 +260,36 @@ def test_every_architecture_reads_in_every_dtype(folders, kind, dtype, architect
 
     here, there, _ = on_both(kind, task)
     assert_same(here, there, DTYPES[dtype])
+
+
+@every_device
+def test_a_model_that_transformers_runs(kind, tmp_path):
+    """A window of 8 tokens in every other layer, and angles for each kind of layer."""
+    folder = tiny.save("gemma3", tmp_path / "gemma3")
+
+    def task():
+        proxy = proxy_of(folder)
+        proxy.model  # noqa: B018 - from here on transformers runs it
+        reader = CachedReader(proxy, PassageCache())
+        prompts = make_prompts(proxy)
+        return [weights_of(one, prompts) for one in (proxy, reader, reader)]
+
+    here, there, _ = on_both(kind, task)
+    assert_same(here, there, 1e-3)
+
+
+@every_device
+def test_adapters_are_merged_where_the_model_is(folders, kind):
+    base = folders["llama"]
+    adapters = make_adapters(Proxy.from_folder(base, device="cpu", dtype="float32"), str(base))
+
+    def task():
+        proxy = proxy_of(base)
+        before = weights_of(proxy, make_prompts(proxy))
+        return before, weights_of(adapters.apply_to(proxy), make_prompts(proxy))
+
+    here, there, _ = on_both(kind, task)
+    assert_same(here, there)
 
 
 @pytest.mark.parametrize("version", ["2.10", "2.11", "2.12"])
@@ -504,6 +540,19 @@ def test_an_index_is_built_and_searched(folders, kind, tmp_path):
 
 
 @every_device
+def test_heads_for_an_index_are_chosen(folders, kind):
+    passages = [(None, f"the {a} of the {b}") for a in WORDS[:4] for b in WORDS[:4] if a < b]
+    cases = [LabelledQuestion(text, (n,)) for n, (_, text) in enumerate(passages)]
+
+    def task():
+        found = select_heads(proxy_of(folders["llama"]), passages, cases, max_heads=2)
+        return list(found.recipe.heads), list(found.head_mrr.values())
+
+    here, there, _ = on_both(kind, task)
+    assert_same(here, there, 0.05)
+
+
+@every_device
 @pytest.mark.parametrize("name", selector_registry.SELECTORS.names())
 def test_every_selector_of_keys(kind, name):
     def task():
@@ -568,6 +617,24 @@ def test_every_reading_of_a_window(folders, kind, name):
         return host([reading.pool(window, passage.unit_spans)]), host(
             [reading.score(window, passage.unit_spans, None)] if reading.ranks_units else []
         )
+
+    here, there, _ = on_both(kind, task)
+    assert_same(here, there, 1e-3)
+
+
+@every_device
+@pytest.mark.parametrize("name", PATTERNS.names())
+def test_every_pattern_of_prefilling(kind, name):
+    shape = prefill_kit.shape(((6, 80), (80, 150)), 170)
+
+    def task():
+        proxy = prefill_kit.kit.proxy(0, prefill_kit.LAYERS, context=512)
+        if torch.cuda.is_available() or torch.backends.mps.is_available():
+            proxy.body.to(kind)
+        with proxy.device:
+            sight = prefill_kit.build(name, 0.5).start(shape)
+        found = prefill(proxy, prefill_kit.ids(tokens=170), shape, sight)
+        return host(list(found.rows)), host(found.states), found.density
 
     here, there, _ = on_both(kind, task)
     assert_same(here, there, 1e-3)

@@ -89,7 +89,7 @@ def _softmax(query: Tensor, columns: Tensor, rows: int, scale: float) -> Tensor:
     zero = query[:1, :1, :1]  # the summand that beta=0 ignores
     logits = torch.baddbmm(zero, query, columns, beta=0, alpha=scale)
     by_row = logits.view(logits.shape[0], -1, rows, logits.shape[-1])
-    by_row[..., by_row.shape[-1] - rows :].add_(_causal_bias(rows, query.dtype))
+    by_row[..., by_row.shape[-1] - rows :].add_(_causal_bias(rows, query.dtype, query.device))
     return logits.softmax(-1)
 
 
@@ -101,6 +101,6 @@ def _blocks(rows: int, weights: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=2 * MAX_ROWS)
-def _causal_bias(rows: int, dtype: torch.dtype) -> Tensor:
+def _causal_bias(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf where the column's token comes after the row's, else 0: `[rows, rows]`."""
-    return torch.full((rows, rows), -math.inf, dtype=dtype).triu(1)
+    return torch.full((rows, rows), -math.inf, dtype=dtype, device=device).triu(1)

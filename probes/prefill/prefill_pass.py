@@ -66,7 +66,7 @@ def prefill(
 
     Args:
         proxy: a `Proxy`. ids: `shape.tokens` of them, from the prompt's first on.
-        sight: of a pattern; None for the dense pass.
+        sight: of a pattern, made under `with proxy.device`; None for the dense pass.
 
     Raises:
         BadInput: a prompt beyond the model's context, or more layers than are loaded.
@@ -82,7 +82,8 @@ def prefill(
     forward = proxy._runner.own_forward()
     if forward is None or any(layer.window for layer in forward.layers[: shape.layers]):
         raise ProxyUnsupported(f"{proxy.card.name} is not run by the pass of tamis without windows")
-    with proxy._lock, torch.inference_mode():
+    # patterns make their tensors without a device: here that is the model's
+    with proxy._lock, torch.inference_mode(), proxy.device:
         return _Pass(forward, shape, sight or Sight()).run(torch.tensor(ids))
 
 

@@ -12,11 +12,14 @@ Centring the keys subtracts the same number from all scores of a query, so it ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.probes.errors import BadInput, MissingExtra
@@ -25,6 +28,8 @@ from tamis.retrieval.kv.faiss_library import faiss, search_and_count, to_numpy, 
 from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
 
 KeyForm = Literal["ip", "augmented_l2"]
+MAX_GPU_HITS = 2048
+"""The largest k of FAISS on a GPU, and the most lists that it probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def build(name: str, *, form: KeyForm = "ip", device: str = "cpu", **options: in
     Args:
         name: `flat`, `ivf` or `hnsw`.
         form: `ip` or `augmented_l2`, as above.
-        device: `cpu`, or `cuda` for flat and ivf with a GPU build of FAISS.
+        device: `cpu`; or `cuda` or `cuda:N`, for flat and ivf with a GPU build of FAISS.
         options: for ivf `lists` (4 √N by default) and `probes`, how many are read; for hnsw
             `degree` (neighbours on the lowest level), `construction` and `beam` (efSearch).
 
@@ -98,10 +103,12 @@ def build(name: str, *, form: KeyForm = "ip", device: str = "cpu", **options: in
         BadInput: no such name, form, device or option.
         MissingExtra: FAISS is not installed, or its build has no GPU.
     """
-    if name not in _KINDS or form not in get_args(KeyForm) or device not in ("cpu", "cuda"):
+    on_gpu = re.fullmatch(r"cuda(:(\d+))?", device)
+    if name not in _KINDS or form not in get_args(KeyForm) or not (device == "cpu" or on_gpu):
         raise BadInput(
             f"there is no index {name!r} in form {form!r} on {device!r}; names are "
-            f"{', '.join(_KINDS)}, forms {', '.join(get_args(KeyForm))}, devices cpu and cuda"
+            f"{', '.join(_KINDS)}, forms {', '.join(get_args(KeyForm))}, devices cpu, cuda and "
+            "cuda:N"
         )
     kind = _KINDS[name]
     if odd := sorted(set(options) - set(kind.options)):
@@ -109,16 +116,43 @@ def build(name: str, *, form: KeyForm = "ip", device: str = "cpu", **options: in
     for key, value in options.items():
         if value < (minimum := kind.minimums.get(key, 1)):
             raise BadInput(f"{key}={value} is too small; give at least {minimum}")
-    if device == "cuda":
-        _check_gpu(name, kind)
+    if on_gpu:
+        _check_gpu(name, kind, int(on_gpu[2] or 0))
     return AnnIndex(kind, form, device, {**kind.options, **options})
 
 
-def _check_gpu(name: str, kind: _IndexKind) -> None:
+def _check_gpu(name: str, kind: _IndexKind, number: int) -> None:
     if not kind.runs_on_gpu:
         raise BadInput(f"FAISS has no {name} on a GPU; choose ivf or flat, or device='cpu'")
     if not hasattr(faiss(), "StandardGpuResources") or not faiss().get_num_gpus():
         raise MissingExtra("this FAISS sees no GPU: pip uninstall faiss-cpu, then 'tamis[gpu]'")
+    if number >= (count := faiss().get_num_gpus()):
+        raise BadInput(
+            f"device is cuda:{number} and FAISS sees {count}; give cuda:0 to {count - 1}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuLists:
+    """How many keys each list of an ivf on a GPU has, where FAISS counts no keys that it reads.
+
+    Attributes:
+        centroids: an index of the lists' centroids, on the CPU.
+        sizes: of the lists.
+    """
+
+    centroids: Any
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, index: Any) -> _GpuLists:
+        """The lists of an ivf that is still on the CPU."""
+        sizes = [index.invlists.list_size(number) for number in range(index.nlist)]
+        return cls(faiss().clone_index(index.quantizer), np.array(sizes, np.int64))
+
+    def count_keys(self, queries: NDArray[np.float32], probes: int) -> int:
+        """The keys in the lists that the queries probe."""
+        return int(self.sizes[self.centroids.search(queries, probes)[1]].sum())
 
 
 class AnnIndex:
@@ -131,6 +165,7 @@ class AnnIndex:
         self.form, self.device, self.options, self._kind = form, device, options, kind
         self._keys = torch.empty(0, 0)
         self._index: Any = None
+        self._gpu_lists: _GpuLists | None = None
 
     def add(self, keys: Tensor) -> None:
         """Adds `[N, D]` keys, and builds the index of all its keys anew.
@@ -149,9 +184,13 @@ class AnnIndex:
         index = self._kind.make(len(vectors), vectors.shape[1], metric, self.options)
         index.train(vectors)
         index.add(vectors)
-        if self.device == "cuda":
-            index = module.index_cpu_to_gpu(module.StandardGpuResources(), 0, index)
-        self._keys, self._index = all_keys, index
+        lists = None
+        if self.device != "cpu":
+            if self._kind.effort_option == "probes":
+                lists = _GpuLists.of(index)
+            number = int(self.device.partition(":")[2] or 0)
+            index = module.index_cpu_to_gpu(module.StandardGpuResources(), number, index)
+        self._keys, self._index, self._gpu_lists = all_keys, index, lists
 
     def search(self, queries: Tensor, k: int, effort: int | None = None) -> KeyHits:
         """The best keys that the index finds.
@@ -160,7 +199,8 @@ class AnnIndex:
             effort: probes of ivf or beam of hnsw, in place of what the index was built with.
 
         Raises:
-            BadInput: queries of another width, an effort below 1, or no keys were added.
+            BadInput: queries of another width, an effort below 1, no keys were added, or more is
+                asked of a GPU than FAISS has there.
         """
         check_k(k)
         check_effort(effort)
@@ -172,8 +212,15 @@ class AnnIndex:
         if effort is None:
             option = self._kind.effort_option
             effort = self.options[option] if option else 1
-        best, params = min(k, len(self)), self._kind.search_parameters(effort)
+        best = min(k, len(self))
+        if self.list_count is not None:
+            effort = min(effort, self.list_count)
+        if self.device != "cpu":
+            self._check_gpu_limits(best, effort)
+        params = self._kind.search_parameters(effort)
         found, read = search_and_count(lambda: self._index.search(padded, best, params=params))
+        if self._gpu_lists is not None:
+            read = self._gpu_lists.count_keys(padded, effort)
         ids = to_tensors(found)[1]
         # distances are small differences of large numbers: scores come from the keys themselves
         scores = torch.einsum("qd,qkd->qk", queries, self._keys[ids.clamp_min(0)])
@@ -181,6 +228,14 @@ class AnnIndex:
         return pad_hits(
             scores, ids.gather(1, order), k, read + len(queries) * self._uncounted_vectors()
         )
+
+    def _check_gpu_limits(self, k: int, effort: int) -> None:
+        for what, asked in (("k", k), ("the effort", effort)):
+            if asked > MAX_GPU_HITS:
+                raise BadInput(
+                    f"{what} is {asked:,} and FAISS on a GPU takes {MAX_GPU_HITS:,} at most; give "
+                    "less, or build the index with device='cpu'"
+                )
 
     def __len__(self) -> int:
         return len(self._keys)

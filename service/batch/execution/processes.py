@@ -32,7 +32,9 @@ def run_in_processes(
     Raises:
         BadInput: as in `PartWorker.run`, or a worker was killed.
     """
+    context = multiprocessing.get_context("spawn")
     arguments = (
+        context.Value("i", 0),
         job.as_dict(),
         plan,
         options.out,
@@ -42,7 +44,7 @@ def run_in_processes(
     )
     pool = ProcessPoolExecutor(
         min(options.workers, len(parts)),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_start_worker,
         initargs=arguments,
     )
@@ -77,8 +79,19 @@ def _run_ahead(pool: Any, parts: Sequence[BatchPart], max_running: int) -> Itera
 
 
 def _start_worker(
-    job: dict[str, Any], plan: BatchPlan, out: str, stop_on_error: bool, redo: bool, cores: int
+    started: Any,
+    job: dict[str, Any],
+    plan: BatchPlan,
+    out: str,
+    stop_on_error: bool,
+    redo: bool,
+    cores: int,
 ) -> None:
+    """Prepares a worker process.
+
+    Args:
+        started: how many workers have been, shared by all of them.
+    """
     import signal
 
     signal.signal(
@@ -87,6 +100,9 @@ def _start_worker(
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     if _uses_torch(job["method"]):
         _set_threads(cores)
+        with started.get_lock():
+            number, started.value = started.value, started.value + 1
+        choose_card(number)
     _process_worker["worker"] = PartWorker(
         BatchJob.from_dict(job), plan, out, stop_on_error=stop_on_error, redo=redo
     )
@@ -111,6 +127,14 @@ def _set_threads(cores: int) -> None:
     import torch
 
     torch.set_num_threads(cores)
+
+
+def choose_card(number: int) -> None:
+    """Makes one of the machine's CUDA cards that of this process, in turn; nothing without any."""
+    import torch
+
+    if count := torch.cuda.device_count():
+        torch.cuda.set_device(number % count)
 
 
 def _run_part(part: BatchPart) -> PartReceipt:

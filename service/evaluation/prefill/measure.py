@@ -107,7 +107,9 @@ def measure_pattern(
     clock = time.process_time()
     result = dense.result
     if pattern is not None:
-        result = prefill(proxy, prompt.ids, prompt.shape, pattern.start(prompt.shape))
+        with proxy.device:
+            sight = pattern.start(prompt.shape)
+        result = prefill(proxy, prompt.ids, prompt.shape, sight)
     ms = (time.process_time() - clock) * 1e3 if pattern else dense.ms
     seen, least = coverage(result, dense, prompt)
     return PromptFigures(

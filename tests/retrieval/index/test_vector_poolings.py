@@ -20,7 +20,7 @@ class NamedEncoder:
         self.folder, self.pooling = Path(folder), pooling
 
     @classmethod
-    def from_folder(cls, folder):
+    def from_folder(cls, folder, device="auto"):
         return cls(folder)
 
     def with_pooling(self, name):

@@ -12,6 +12,7 @@ import torch
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval.kv import ann
 from tamis.retrieval.kv.exact import ExactIndex
+from tamis.retrieval.kv.faiss_library import faiss
 from tests.retrieval.kv import clouds
 
 FORMS = ("ip", "augmented_l2")
@@ -152,3 +153,61 @@ def test_without_faiss_the_error_names_the_extra():
 def test_a_graph_of_one_link_a_key_is_refused(degree):
     with pytest.raises(BadInput, match="at least 3"):
         ann.build("hnsw", degree=degree)
+
+
+class PretendGpu:
+    """An index of FAISS on a GPU: the one on the CPU within the limits of the other, uncounted."""
+
+    def __init__(self, number, index):
+        self.number, self._index = number, index
+
+    def __getattr__(self, name):
+        return getattr(self._index, name)
+
+    def search(self, queries, k, params=None):
+        if k > 2048 or (params is not None and params.nprobe > 2048):
+            raise RuntimeError("GPU index only supports min/max-K selection up to 2048")
+        stats = faiss().cvar.indexIVF_stats
+        before = stats.ndis
+        found = self._index.search(queries, k, params=params)
+        stats.ndis = before
+        return found
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """FAISS as it is built for GPUs, of which there are two."""
+    module = faiss()
+    monkeypatch.setattr(module, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(module, "get_num_gpus", lambda: 2, raising=False)
+    to_gpu = lambda resources, number, index: PretendGpu(number, index)  # noqa: E731
+    monkeypatch.setattr(module, "index_cpu_to_gpu", to_gpu, raising=False)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "effort"), [("flat", None), ("ivf", 1), ("ivf", 9), ("ivf", 500)])
+def test_a_gpu_finds_and_counts_what_the_cpu_does(two_gpus, form, name, effort, keys, queries):
+    found = []
+    for device in ("cpu", "cuda", "cuda:1"):
+        index = ann.build(name, form=form, device=device)
+        index.add(keys)
+        found.append(index.search(queries, K, effort))
+        assert (
+            getattr(index._index, "number", None) == {"cpu": None, "cuda": 0, "cuda:1": 1}[device]
+        )
+    assert found[0].keys_read > 0
+    for hits in found[1:]:
+        assert torch.equal(hits.ids, found[0].ids)
+        assert hits.keys_read == found[0].keys_read
+
+
+def test_what_faiss_does_not_do_on_a_gpu_is_refused_with_the_way_out(two_gpus, queries):
+    index = ann.build("flat", device="cuda")
+    index.add(clouds.keys(2049))
+    assert index.search(queries[:1], 2048).ids.shape == (1, 2048)
+    with pytest.raises(BadInput, match=r"k is 2,049 and FAISS on a GPU takes 2,048 at most.*cpu"):
+        index.search(queries[:1], 3000)
+    with pytest.raises(BadInput, match="cuda:2 and FAISS sees 2; give cuda:0 to 1"):
+        ann.build("flat", device="cuda:2")
+    with pytest.raises(BadInput, match="no hnsw on a GPU"):
+        ann.build("hnsw", device="cuda")
