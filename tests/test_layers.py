@@ -65,7 +65,7 @@ BELOW = {
     "service/training": {"probes", "compressors", "service/datasets"},
     "service/evaluation": {
         *("probes", "compressors", "retrieval", "service/files", "service/api"),
-        *("service/datasets", "service/training"),
+        *("service/datasets", "service/training", "service/engine"),
     },
 }
 """What each room may import. The command line may import everything, and nobody imports it: what
