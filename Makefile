@@ -117,7 +117,7 @@ dist: setup ## wheels and source distributions of tamis and the lab, into dist/
 release-check: dist ## open both, install the wheel into empty environments, ask it, list licences
 	$(BIN)/python -m tests.release dist
 
-bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with random weights
+bench-gpu: setup ## what a user of a GPU waits for: whole requests, cold and kept, one and 64 at a time
 	$(BIN)/python -m tamis_lab.bench.speed.gpu
 
 peers: models ## tamis and published compressors side by side, each in an environment of its own

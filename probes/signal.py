@@ -6,20 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tamis.probes.devices import Ints, copy_to
 from tamis.probes.errors import BadInput
-from tamis.probes.precision import to_float64
 
 if TYPE_CHECKING:
     from tamis.probes.prompt import Paused, Prompt
 
 Pool = Literal["sum", "mean", "max"]
+Spans = Sequence[tuple[int, int]]
 RowGroup = Literal["question", "question_mean", "sentence_means", "last"]
 """`question`: every row from the question's first token to the prompt's end. `question_mean`: their
 mean. `sentence_means`: of a question of several sentences, the mean of the rows of each; of another
 the mean of all. `last`: the prompt's last row alone."""
+
+_LEAST_WIDTH = 16
+"""Spans are pooled together with those of up to twice their length, and the shortest with all up to
+this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,28 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedRows:
+    """Recorded rows of one sequence inside the padded tensor of its batch.
+
+    Attributes:
+        weights: `[L, B, H, R', N]` fp32. What is padded repeats a row of the sequence, or is 0; the
+            last column is 0 for all.
+        place: of the sequence, on the B axis. rows: how many of its R' rows are its own.
+        start, stop: the half-open span of its columns that it is asked for.
+    """
+
+    weights: Tensor
+    place: int
+    rows: int
+    start: int
+    stop: int
+
+    def own(self) -> Tensor:
+        """Its own rows and columns: `[L, H, R, N]`, a view."""
+        return self.weights[:, self.place, :, : self.rows, self.start : self.stop]
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """The attention that some query rows of one prompt pay to the tokens of its passage.
 
@@ -63,6 +91,7 @@ class Signal:
         cached_tokens: how many of the prompt's tokens did not run because their keys and values
             were cached.
         paused: with what the prompt is read on; None unless `Want.pause`.
+        shared: where the weights are part of a whole batch's, which can be pooled at once.
     """
 
     weights: Tensor
@@ -70,6 +99,7 @@ class Signal:
     rows: tuple[str, ...]
     cached_tokens: int = 0
     paused: Paused | None = None
+    shared: SharedRows | None = None
 
     @classmethod
     def cut_to_passage(
@@ -98,6 +128,8 @@ def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) ->
     """The sum, mean or maximum of `weights[..., a:b]` for each span `(a, b)`: `[U, ...]`."""
     if not spans:
         return weights.new_zeros((0, *weights.shape[:-1]))
+    if weights.device.type != "cpu":
+        return _pool_on_device(weights, spans, how)
     if how == "max":
         return torch.stack(
             [
@@ -106,11 +138,73 @@ def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) ->
             ]
         )
     # fp64: sums are differences of running totals; a tiny share must survive beside a sink of .9
-    total = torch.nn.functional.pad(to_float64(weights).cumsum(-1), (1, 0))
-    starts = torch.tensor([a for a, _ in spans], device=total.device)
-    stops = torch.tensor([b for _, b in spans], device=total.device)
+    total = torch.nn.functional.pad(weights.double().cumsum(-1), (1, 0))
+    starts = torch.tensor([a for a, _ in spans], device=weights.device)
+    stops = torch.tensor([b for _, b in spans], device=weights.device)
     sums = (total[..., stops] - total[..., starts]).clamp_min(0).movedim(-1, 0)
     if how == "mean":
         width = (stops - starts).clamp_min(1).view(-1, *[1] * (sums.ndim - 1))
         sums = sums / width
-    return sums.to(weights.dtype).to(weights.device)
+    return sums.to(weights.dtype)
+
+
+def pool_shared(rows: Sequence[SharedRows], spans: Sequence[Spans]) -> tuple[Tensor, Tensor]:
+    """Mean and maximum over each token span, of many sequences of one padded batch.
+
+    Args:
+        rows: of the sequences; all of one tensor. spans: of each sequence, within its own columns.
+
+    Returns:
+        Each `[U, L, H, R']`, the spans of all sequences in order; what `Signal.pool` has of every
+        row, and behind a sequence's own rows one of these, or 0.
+    """
+    every = [
+        (one.place, one.start + a, one.start + b)
+        for one, some in zip(rows, spans, strict=True)
+        for a, b in some
+    ]
+    sums, best, widths = _pool_places(rows[0].weights, every)
+    return sums / widths, best
+
+
+def _pool_on_device(weights: Tensor, spans: Spans, how: Pool) -> Tensor:
+    """`pool_tokens` in few calls, whatever the number of spans."""
+    columns = torch.nn.functional.pad(weights, (0, 1)).reshape(1, 1, -1, 1, weights.shape[-1] + 1)
+    sums, best, widths = _pool_places(columns, [(0, a, b) for a, b in spans])
+    pooled = {"sum": sums, "max": best, "mean": sums / widths}[how]
+    return pooled.view(len(spans), *weights.shape[:-1])
+
+
+def _pool_places(
+    weights: Tensor, spans: Sequence[tuple[int, int, int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum and maximum over spans `(b, start, stop)` of `weights [L, B, H, R, N]`, and their widths.
+
+    The last column has to be 0: it is what a span is padded with. Every span is summed by itself,
+    so that fp32 is enough: nothing is a difference of two totals.
+
+    Returns:
+        Two `[U, L, H, R]`, and `[U, 1, 1, 1]` of the spans' lengths, at least 1.
+    """
+    given: Ints = np.array(spans, dtype=np.int64).reshape(-1, 3)
+    lengths = given[:, 2] - given[:, 1]
+    steps = np.ceil(np.log2(np.maximum(lengths, 1) / _LEAST_WIDTH)).clip(0).astype(np.int64)
+    order = np.argsort(steps, kind="stable")
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    parts: list[Ints] = [back, np.maximum(lengths, 1)]
+    for step in np.unique(steps):
+        some = given[steps == step]
+        offset = np.arange(_LEAST_WIDTH << int(step))
+        inside = offset < (some[:, 2] - some[:, 1])[:, None]
+        parts += [some[:, :1], np.where(inside, some[:, 1:2] + offset, weights.shape[-1] - 1)]
+    flat = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
+    sent = torch.split(copy_to(flat, weights.device), [part.size for part in parts])
+    restore, widths, *places = (t.view(a.shape) for t, a in zip(sent, parts, strict=True))
+    sums, best = [], []
+    for place, columns in zip(places[::2], places[1::2], strict=True):
+        picked = weights[:, place, :, :, columns]  # [U, W, L, H, R]
+        sums.append(picked.sum(1))
+        best.append(picked.amax(1))
+    joined = (torch.cat(part).index_select(0, restore) for part in (sums, best))
+    return next(joined), next(joined), widths.view(-1, 1, 1, 1)

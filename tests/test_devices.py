@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,59 +13,41 @@ import numpy as np
 import pytest
 import torch
 
-from tamis.compressors.methods.corehead import CoReHead
+from tamis.compressors import registry
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.registry import build_method, method_class, method_info, method_names
+from tamis.compressors.registry import build_method, method_class, method_info
 from tamis.probes.attention import varlen
 from tamis.probes.hub.zoo import load_proxy
-from tamis.probes.kv_cache import eviction_registry
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.kv_cache.codec import KVCodec
-from tamis.probes.kv_cache.passage_rows import PassageRows
-from tamis.probes.kv_cache.thinning import thin_layers
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prefill.prefill_pass import prefill
-from tamis.probes.prefill.registry import PATTERNS
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
-from tamis.probes.window_attention.passes import read_window
-from tamis.probes.window_attention.registry import READINGS
 from tamis.retrieval.index.models import ChunkModels, QuestionModels
 from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.encoder import KeyEncoder
-from tamis.retrieval.keys.head_selection import LabelledQuestion, select_heads
-from tamis.retrieval.kv import selector_registry
-from tamis.retrieval.kv.shared_selector import Setting
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.kept_chunks import ChunkKeeper
 from tamis.service.batch.execution.pooling import PooledReader
-from tamis.service.datasets.record_files import RecordFile
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.training.codec.samples import read_samples
 from tests.compressors.gate.test_stages import gate_probe
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
 from tests.pretend_device import MixedDevices, PretendDevice, varlen_stand_in
 from tests.probes import tiny
 from tests.probes.hub.test_adapters import make_adapters
 from tests.probes.kv_cache.cache_kit import make_prompts
-from tests.probes.prefill import prefill_kit
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.retrieval.index.corpora import DOCUMENTS
 from tests.retrieval.keys.test_encoder import as_lists, recipe_for
-from tests.retrieval.keys.test_head_selection import WORDS
-from tests.retrieval.kv import clouds
-from tests.service.training.codec.test_fitting import fit, records
 
 KINDS = ("cuda", "mps")
 OURS = ("llama", "qwen2", "qwen3")
@@ -84,22 +65,11 @@ WANT = Want((0, 1, 2, 3), ("question", "question_mean", "sentence_means", "last"
 every_device = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Mapping[str, Path]:
+@pytest.fixture(scope="module", name="folders")
+def tiny_folders(tmp_path_factory) -> Mapping[str, Path]:
     """A tiny model of each architecture, on disk."""
     home = tmp_path_factory.mktemp("models")
     return {kind: tiny.save(kind, home / kind) for kind in OURS}
-
-
-@pytest.fixture(scope="module")
-def tiny_codec(folders, tmp_path_factory) -> KVCodec:
-    """A codec of the first of them."""
-    home = tmp_path_factory.mktemp("codec")
-    data = home / "cats.jsonl"
-    data.write_text("".join(json.dumps(r) + "\n" for r in records(20)))
-    proxy = Proxy.from_folder(folders["llama"], device="cpu", dtype="float32")
-    samples = read_samples(proxy, [RecordFile(data)], "en", 0, lambda *_: None)
-    return fit(proxy, samples, 6).save(home / "codec.safetensors")
 
 
 def on_both(kind: str, task: Callable[[], Any], **card: Any) -> tuple[Any, Any, PretendDevice]:
@@ -314,15 +284,19 @@ def test_the_kernel_that_is_installed_has_the_options_of_the_stand_in():
 
 
 @every_device
-@pytest.mark.parametrize("storage", ["exact", "int8", "thin", "coded"])
+@pytest.mark.parametrize("storage", ["exact", "int8", "thin"])
 @pytest.mark.parametrize("where", ["memory", "disk"])
-def test_kept_passages_are_asked_again(folders, tiny_codec, kind, storage, where, tmp_path):
-    codec = tiny_codec if storage == "coded" else None
+def test_kept_passages_are_asked_again(folders, kind, storage, where, tmp_path):
+    within = 2e-3 if storage in ("exact", "int8") else 5e-2
+    check_kept_passages(folders["llama"], kind, where, tmp_path, within, storage=storage)
+
+
+def check_kept_passages(model, kind, where, tmp_path, within, **options):
+    """Passages that are read, kept in memory or on disk, and asked again say the same on a card."""
 
     def task():
-        proxy = proxy_of(folders["llama"])
+        proxy = proxy_of(model)
         folder = tmp_path / ("card" if proxy.device.type == kind else "host")
-        options = {"storage": "thin" if codec else storage, "codec": codec}
         answers = []
         for _ in range(2):
             home = folder if where == "disk" else None
@@ -332,7 +306,7 @@ def test_kept_passages_are_asked_again(folders, tiny_codec, kind, storage, where
         return answers
 
     here, there, _ = on_both(kind, task)
-    assert_same(here, there, 2e-3 if storage in ("exact", "int8") else 5e-2)
+    assert_same(here, there, within)
 
 
 @every_device
@@ -398,15 +372,11 @@ BUILDERS: dict[str, Callable[[Proxy], Any]] = {
     "ehpc together": lambda p: EHPC(p, head_profile(p), together=True),
     "infiniretri": lambda p: InfiniRetri(p, window_tokens=40),
     "infiniretri independent": lambda p: InfiniRetri(p, "independent", window_tokens=40),
-    "qrhead": lambda p: QRHead(p, head_profile(p, "qr"), heads=2),
-    "corehead": lambda p: CoReHead(p, head_profile(p, "contrast"), heads=2),
     "fusion": lambda p: Fusion({"attention": _with_probe(p), "lexical": Lexical()}),
 }
-WITHOUT_A_PROXY = {"embedding", "lexical", "lead", "systemone", "edges", "original", "attnrank"}
-NAMES = sorted(
-    {name for kind in ("compression", "reranking", "ordering") for name in method_names(kind)}
-)
-METHODS = sorted({*BUILDERS, *NAMES} - WITHOUT_A_PROXY)
+WITHOUT_A_PROXY = {"embedding", "lexical", "lead", "systemone", "edges", "original"}
+OURS_BY_NAME = set(registry.METHODS.names()) - set(registry.LAB_METHODS)
+METHODS = sorted({*BUILDERS, *OURS_BY_NAME} - WITHOUT_A_PROXY)
 
 
 def answer_of(method: Any) -> list[Any]:
@@ -537,104 +507,3 @@ def test_an_index_is_built_and_searched(folders, kind, tmp_path):
     (encoded, hits), (encoded_there, hits_there), _ = on_both(kind, task)
     assert_same(encoded, encoded_there, 1.01e-2)
     assert_same(hits, hits_there, 1e-2)
-
-
-@every_device
-def test_heads_for_an_index_are_chosen(folders, kind):
-    passages = [(None, f"the {a} of the {b}") for a in WORDS[:4] for b in WORDS[:4] if a < b]
-    cases = [LabelledQuestion(text, (n,)) for n, (_, text) in enumerate(passages)]
-
-    def task():
-        found = select_heads(proxy_of(folders["llama"]), passages, cases, max_heads=2)
-        return list(found.recipe.heads), list(found.head_mrr.values())
-
-    here, there, _ = on_both(kind, task)
-    assert_same(here, there, 0.05)
-
-
-@every_device
-@pytest.mark.parametrize("name", selector_registry.SELECTORS.names())
-def test_every_selector_of_keys(kind, name):
-    def task():
-        heads, tokens, k = 2, 300, 10
-        keys = torch.stack([clouds.keys(tokens, seed) for seed in range(heads)])
-        queries = torch.stack([clouds.queries(12, seed) for seed in range(heads)])
-        if torch.cuda.is_available() or torch.backends.mps.is_available():
-            keys, queries = keys.to(kind), queries.to(kind)
-        spans = torch.tensor([[0, 90], [90, tokens]], device=keys.device)
-        found = []
-        if selector_registry.SELECTORS.load(name).info.needs:
-            setting = Setting(keys.flip(2), spans, (2, 9))
-            selector = selector_registry.build_shared_selector(name, keys, queries, setting)
-            questions = torch.tensor([0] * 5 + [4] * 7, device=keys.device)
-            for effort in (selector.efforts[0], selector.efforts[-1]):
-                found.append(selector.search(queries, k, effort, questions))
-        else:
-            selector = selector_registry.build_selector(name, keys[0], queries[0])
-            for effort in (selector.efforts[0], selector.efforts[-1]):
-                found.append(selector.search(queries[0], k, effort))
-        return [(host(hits.scores), hits.keys_read) for hits in found]
-
-    here, there, _ = on_both(kind, task)
-    assert_same(here, there, 1e-3)
-
-
-@every_device
-@pytest.mark.parametrize("name", eviction_registry.EVICTIONS.names())
-def test_every_eviction_of_kept_passages(folders, kind, name):
-    def task():
-        proxy = proxy_of(folders["llama"])
-        policy = eviction_registry.EVICTIONS.load(name)
-        draw = torch.Generator().manual_seed(3)
-        sizes = torch.rand(proxy.depth, tiny.KV_HEADS, generator=draw)
-        losses = torch.rand(proxy.depth, tiny.KV_HEADS, 5, generator=draw).sort(-1, True).values
-        bank = [proxy.layout.question_tokens(text) for text in ("Who?", "When was it?")]
-        rows = PassageRows(proxy, proxy.depth, bank, sizes, losses)
-        (prompt,) = make_prompts(proxy)[:1]
-        ((_, kept),) = proxy.read_with_kv([prompt], Want((0, 1, 2, 3)))
-        share = policy.info.shares[0] if policy.info.shares else 0.5
-        plan = policy().keep(rows.passage(prompt.passage.ids, kept, policy.info.needs), share)
-        thinned = thin_layers(kept, plan)
-        asked = [signal.weights for signal in proxy.read_cached([prompt], [thinned], WANT)]
-        return host(list(plan.ids)), host(asked)
-
-    here, there, _ = on_both(kind, task)
-    assert_same(here, there, 1e-3)
-
-
-# ---------------------------------------------------------------------- research readings
-
-
-@every_device
-@pytest.mark.parametrize("name", READINGS.names())
-def test_every_reading_of_a_window(folders, kind, name):
-    def task():
-        proxy = proxy_of(folders["llama"])
-        reading = READINGS.load(name)(proxy)
-        text = "The cat sat on the mat. Then the dog came in."
-        passage = proxy.layout.passage_tokens(text, [(0, 23), (24, len(text))], "Cats")
-        window = read_window(proxy, passage, "Who came in?", (0, 1, 2, 3), {name: reading})[name]
-        return host([reading.pool(window, passage.unit_spans)]), host(
-            [reading.score(window, passage.unit_spans, None)] if reading.ranks_units else []
-        )
-
-    here, there, _ = on_both(kind, task)
-    assert_same(here, there, 1e-3)
-
-
-@every_device
-@pytest.mark.parametrize("name", PATTERNS.names())
-def test_every_pattern_of_prefilling(kind, name):
-    shape = prefill_kit.shape(((6, 80), (80, 150)), 170)
-
-    def task():
-        proxy = prefill_kit.kit.proxy(0, prefill_kit.LAYERS, context=512)
-        if torch.cuda.is_available() or torch.backends.mps.is_available():
-            proxy.body.to(kind)
-        with proxy.device:
-            sight = prefill_kit.build(name, 0.5).start(shape)
-        found = prefill(proxy, prefill_kit.ids(tokens=170), shape, sight)
-        return host(list(found.rows)), host(found.states), found.density
-
-    here, there, _ = on_both(kind, task)
-    assert_same(here, there, 1e-3)

@@ -11,7 +11,7 @@ prompt of its own, and goes on from the states at which it paused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,15 +20,21 @@ from torch import Tensor
 
 from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.reading.question import tokenize_question
-from tamis.compressors.reading.windows import Reader, Reading, Window, split_windows
+from tamis.compressors.reading.windows import (
+    Pool,
+    PoolBatch,
+    Reader,
+    Reading,
+    Window,
+    pool_signals,
+    split_windows,
+)
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
-from tamis.probes.signal import Signal, Want
+from tamis.probes.signal import Want
 from tamis.probes.text import Passage, Unit
 
 GROUP_TOKENS = 65536
 """Tokens of the windows that are judged together; their paused states are in memory at a time."""
-
-Pool = Callable[[Signal, Sequence[tuple[int, int]]], Tensor]
 
 
 class Judge(Protocol):
@@ -52,6 +58,7 @@ class Plan:
         is_isolated: a window needs the stage's margin, whatever the others have.
         judge: whose scores windows go on by.
         pool: a signal's features of its units: `[U, 2·l·H]` of l layers.
+        pool_batch: the same of many windows at once, as for `read_windows`.
     """
 
     gate: Gate
@@ -59,6 +66,7 @@ class Plan:
     is_isolated: bool
     judge: Judge
     pool: Pool
+    pool_batch: PoolBatch | None = None
 
 
 def read_in_stages(
@@ -175,11 +183,12 @@ class _Group:
         pause = stop < self.plan.gate.probe.card.layers
         want = Want(tuple(range(first, stop)), ("sentence_means",), pause=pause)
         prompts = [self.prompts[w] for w in live]
-        pooled: list[Tensor] = []
-        for w, signal in zip(live, self.reader.read(prompts, want), strict=True):
+        signals = self.reader.read(prompts, want)
+        pooled = pool_signals(prompts, signals, self.plan.pool, self.plan.pool_batch)
+        for w, signal in zip(live, pooled, strict=True):
             prompt, known = self.prompts[w], self.known[w]
-            part = self.plan.pool(signal, prompt.passage.unit_spans)
-            pooled.append(part.view(len(known), 2, stop - first, -1))
+            deeper = signal.features.view(len(known), 2, stop - first, -1)
+            self.known[w] = torch.cat([known, deeper], 2)
             self.prompts[w] = replace(prompt, paused=signal.paused)
             if not first:
                 self.tokens_read += len(prompt) - signal.cached_tokens
@@ -188,10 +197,6 @@ class _Group:
                 # the deeper layers were not cached: the passage ran after all
                 self.tokens_read += len(prompt.passage.ids)
                 self.tokens_cached -= len(prompt.passage.ids)
-        if pooled:  # in one copy from the device
-            parts = torch.split(torch.cat(pooled).cpu(), [len(part) for part in pooled])
-            for w, deeper in zip(live, parts, strict=True):
-                self.known[w] = torch.cat([self.known[w], deeper], 2)
 
     def _complete(self) -> None:
         """Estimates the features that were not read, of all windows of a depth at once."""

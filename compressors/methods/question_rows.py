@@ -72,7 +72,7 @@ from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.signal import Signal, Want
+from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
 if TYPE_CHECKING:
@@ -87,6 +87,12 @@ def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tens
     Where a signal has rows of several sentences, the largest of theirs, head by head.
     """
     mean, best = (signal.pool(spans, how).amax(-1) for how in ("mean", "max"))
+    return torch.cat([mean.flatten(1), best.flatten(1)], 1).clamp_min(_TINY).log()
+
+
+def pool_question_batch(rows: Sequence[SharedRows], spans: Sequence[Spans]) -> Tensor:
+    """What `pool_question_rows` gives for each of many sequences of one batch, in few calls."""
+    mean, best = (pooled.amax(-1) for pooled in pool_shared(rows, spans))
     return torch.cat([mean.flatten(1), best.flatten(1)], 1).clamp_min(_TINY).log()
 
 
@@ -253,14 +259,22 @@ class QuestionRows(TwoStepMethod):
         if self.gate is None or not stages:
             want = Want(tuple(range(self.layers)), ("sentence_means",))
             return read_windows(
-                self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
+                self.reader,
+                question,
+                passages,
+                units,
+                want,
+                pool_question_rows,
+                self.window_tokens,
+                pool_batch=pool_question_batch,
             )
         from tamis.compressors.gate.judge import WindowJudge
         from tamis.compressors.gate.stages import Plan, read_in_stages
 
         assert self.probe is not None
         judge = WindowJudge(self.probe, purpose, question, passages, units)
-        plan = Plan(self.gate, stages, purpose == "isolated", judge, pool_question_rows)
+        is_isolated, pools = purpose == "isolated", (pool_question_rows, pool_question_batch)
+        plan = Plan(self.gate, stages, is_isolated, judge, *pools)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
 
     def _choose_gate(self, gate: LinearProbe | Path | str | bool) -> Gate | None:

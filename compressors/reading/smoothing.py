@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from tamis.probes.devices import to_float64
 from tamis.probes.errors import BadInput
-from tamis.probes.precision import to_float64
 
 
 def box_filter(scores: Tensor, width: int, padded: bool = False) -> Tensor:

@@ -16,8 +16,16 @@ from tamis.compressors.types import Scores
 from tamis.probes.card import ModelCard
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prompt import Layout, PassageTokens, Prompt, Template, token_batches, token_spans
-from tamis.probes.signal import Signal, Want
+from tamis.probes.prompt import (
+    Layout,
+    PassageTokens,
+    Paused,
+    Prompt,
+    Template,
+    token_batches,
+    token_spans,
+)
+from tamis.probes.signal import SharedRows, Signal, Spans, Want
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 512
@@ -25,6 +33,15 @@ WINDOW_TOKENS = 512
 CACHED_GROUP_TOKENS = 16384
 """Where several questions are read with a cache: tokens of the windows that are read with all
 questions before the next windows are, so that the cache still holds them."""
+
+
+_WAITING_TENSORS = 8
+"""Tensors of rows that wait on a device to be pooled and copied together."""
+
+Pool = Callable[[Signal, Spans], Tensor]
+"""From a signal and the token spans of its units to their features `[U, F]`."""
+PoolBatch = Callable[[Sequence[SharedRows], Sequence[Spans]], Tensor]
+"""The same for many sequences of one tensor, on its device: the units of all, `[ΣU, F]`."""
 
 
 class Reader(Protocol):
@@ -208,10 +225,11 @@ def read_windows(
     passages: Sequence[Passage],
     units: Sequence[Unit],
     want: Want,
-    pool: Callable[[Signal, Sequence[tuple[int, int]]], Tensor],
+    pool: Pool,
     limit: int = WINDOW_TOKENS,
     include_gaps: bool = False,
     other_questions: Sequence[str] = (),
+    pool_batch: PoolBatch | None = None,
 ) -> Reading:
     """Reads each window in a prompt of its own: no passage can change the features of another.
 
@@ -221,6 +239,7 @@ def read_windows(
             grow with the input.
         limit, include_gaps: as for `split_windows`.
         other_questions: read after every window, too; their features are appended, in order.
+        pool_batch: pools the windows of a batch at once, where a device has them in one tensor.
     """
     clock = time.perf_counter()
     windows = split_windows(reader.layout, passages, units, limit, include_gaps)
@@ -234,16 +253,16 @@ def read_windows(
             for window in group
         ]
         pooled = []
-        for n, (prompt, signal) in enumerate(zip(prompts, reader.read(prompts, want), strict=True)):
-            pooled.append(pool(signal, prompt.passage.unit_spans))
-            tokens_read += len(prompt) - signal.cached_tokens
+        readings = pool_signals(prompts, reader.read(prompts, want), pool, pool_batch)
+        for n, (prompt, one) in enumerate(zip(prompts, readings, strict=True)):
+            pooled.append(one.features)
+            tokens_read += len(prompt) - one.cached_tokens
             # what was read for the first question just now did not come from an earlier request
-            tokens_cached += signal.cached_tokens if n < len(group) else 0
+            tokens_cached += one.cached_tokens if n < len(group) else 0
         by_question = [
             torch.cat(pooled[i : i + len(group)]) for i in range(0, len(pooled), len(group))
         ]
-        # scoring joins them with features of words, which are on the CPU; one copy for all windows
-        rows.append(torch.cat(by_question, -1).cpu())
+        rows.append(torch.cat(by_question, -1))
     read = time.perf_counter()
     return Reading(
         torch.cat(rows) if rows else torch.zeros(0, 0),
@@ -253,6 +272,75 @@ def read_windows(
         {"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
         tokens_cached,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PooledSignal:
+    """What is left of a signal once it is pooled.
+
+    Attributes:
+        features: of its units, `[U, F]`, on the host.
+        cached_tokens, paused: as in `Signal`.
+    """
+
+    features: Tensor
+    cached_tokens: int
+    paused: Paused | None
+
+
+def pool_signals(
+    prompts: Sequence[Prompt],
+    signals: Iterator[Signal],
+    pool: Pool,
+    pool_batch: PoolBatch | None = None,
+) -> Iterator[PooledSignal]:
+    """The features of each prompt's units, in order.
+
+    On a CPU a signal is pooled and dropped as it comes. On another device those of a batch are
+    pooled there together, and the features of up to `_WAITING_TENSORS` batches are copied at once.
+    """
+    waiting: list[tuple[Prompt, Signal]] = []
+    tensors: set[int] = set()
+    for prompt, signal in zip(prompts, signals, strict=True):
+        if signal.weights.device.type == "cpu":
+            features = pool(signal, prompt.passage.unit_spans)
+            yield PooledSignal(features, signal.cached_tokens, signal.paused)
+            continue
+        waiting.append((prompt, signal))
+        tensors.add(id(signal if signal.shared is None else signal.shared.weights))
+        if len(tensors) > _WAITING_TENSORS:
+            yield from _pool_waiting(waiting, pool, pool_batch)
+            waiting, tensors = [], set()
+    yield from _pool_waiting(waiting, pool, pool_batch)
+
+
+def _pool_waiting(
+    waiting: Sequence[tuple[Prompt, Signal]], pool: Pool, pool_batch: PoolBatch | None
+) -> Iterator[PooledSignal]:
+    """Signals on a device, pooled there and copied to the host at once."""
+    if not waiting:
+        return
+    batches: dict[int, list[int]] = {}
+    for n, (_, signal) in enumerate(waiting):
+        shared = None if pool_batch is None else signal.shared
+        batches.setdefault(-1 - n if shared is None else id(shared.weights), []).append(n)
+    parts = [_pool_alike([waiting[n] for n in some], pool, pool_batch) for some in batches.values()]
+    order = [n for some in batches.values() for n in some]
+    sizes = [len(waiting[n][0].passage.unit_spans) for n in order]
+    features = dict(zip(order, torch.split(torch.cat(parts).cpu(), sizes), strict=True))
+    for n, (_, signal) in enumerate(waiting):
+        yield PooledSignal(features[n], signal.cached_tokens, signal.paused)
+
+
+def _pool_alike(
+    some: Sequence[tuple[Prompt, Signal]], pool: Pool, pool_batch: PoolBatch | None
+) -> Tensor:
+    """The features of one signal, or of several of one tensor: `[ΣU, F]`."""
+    shared = [signal.shared for _, signal in some if signal.shared is not None]
+    if pool_batch is None or not shared:
+        ((prompt, signal),) = some
+        return pool(signal, prompt.passage.unit_spans)
+    return pool_batch(shared, [prompt.passage.unit_spans for prompt, _ in some])
 
 
 def _window_groups(

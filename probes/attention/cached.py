@@ -32,6 +32,7 @@ from tamis.probes.attention.kv_layers import (
     placement_of,
 )
 from tamis.probes.attention.recorder import KVLayer, StopForward
+from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.attention.rows import group_rows, group_rows_fp32, is_question_mean
 from tamis.probes.attention.thin_layer import Vectors
 from tamis.probes.attention.tile_masks import TileMasks
@@ -66,6 +67,76 @@ class CachedPrompt:
     def passage_tokens(self) -> int:
         """The number of cached tokens."""
         return count_tokens(self.passage_kv)
+
+
+class KeptPast:
+    """What questions attend to: the template's opening, and of each its passage, `batched.Past`.
+
+    Args:
+        opening: keys and values of the template's opening. prompts: of one batch.
+    """
+
+    def __init__(self, opening: Sequence[KVLayer], prompts: Sequence[CachedPrompt]) -> None:
+        self._opening = opening
+        own = {id(one.passage_kv): one for one in prompts}
+        self._passages = [one.passage_kv for one in own.values()]
+        places, start = {}, opening[0].keys.shape[1]
+        head = (0, start)
+        for name, one in own.items():
+            places[name] = (start, start + one.passage_tokens)
+            start += one.passage_tokens
+        self.spans: Sequence[Sequence[tuple[int, int]]] = [
+            (head, places[id(one.passage_kv)]) for one in prompts
+        ]
+
+    @staticmethod
+    def can_hold(prompts: Sequence[CachedPrompt]) -> bool:
+        """Whether all layers have a key for every token."""
+        return not any(placement_of(layer) for one in prompts for layer in one.passage_kv)
+
+    def layer(
+        self, layer: int, like: Tensor, with_values: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """As `batched.Past` has it: what is kept of all passages is decoded together."""
+        own = self._opening[layer]
+        stored = [passage[layer] for passage in self._passages]
+        keys, values = join_passages(stored, like, with_values)
+        return [own.keys, *keys], [own.values, *values]
+
+
+def join_passages(
+    stored: Sequence[StoredKVLayer], like: Tensor, with_values: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Keys and values of one layer of passages, as parts `[Hkv, n, d]` in the dtype of `like`."""
+    first = stored[0]
+    if isinstance(first, CodedKVLayer) and all(
+        isinstance(one, CodedKVLayer) and one.code is first.code for one in stored
+    ):
+        coded = [one.packed for one in stored if isinstance(one, CodedKVLayer)]
+        decoded = first.code.decode_joined(coded, like.dtype)
+        return [decoded[0]], [decoded[1]]
+    separate: list[SeparateKVLayer] = []
+    for one in stored:
+        separate += decode_layers([one], like.dtype) if isinstance(one, CodedKVLayer) else [one]
+    values = [one.values for one in separate] if with_values else []
+    return join_vectors([one.keys for one in separate], like), join_vectors(values, like)
+
+
+def join_vectors(parts: Sequence[Vectors], like: Tensor) -> list[Tensor]:
+    """Vectors of passages in the dtype of `like`: those in 8 bits as one, others one by one."""
+    if parts and all(isinstance(one, Int8Vectors) for one in parts):
+        whole = Int8Vectors.join([one for one in parts if isinstance(one, Int8Vectors)])
+        target = like.new_empty(whole.shape)
+        whole.dequantize_into(target)
+        return [target]
+    found = []
+    for one in parts:
+        if isinstance(one, Tensor):
+            found.append(one if one.dtype == like.dtype else one.to(like.dtype))
+        else:
+            found.append(like.new_empty(one.shape))
+            one.dequantize_into(found[-1])
+    return found
 
 
 @dataclass(slots=True)

@@ -15,23 +15,27 @@ an entropy coder, so that every token takes the same bytes, and is decoded by sh
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tamis.probes.attention.linear_kernels import multiplies_int8
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.rounding.int8 import Int8Vectors
+from tamis.probes.devices import copy_to
 
 RUN = 8
 """Directions share their number of bits in runs of so many, so that codes fill whole bytes."""
 MAX_BITS = 7
 """Of a code, so that codes are numbers of int8."""
-_KEPT_ANGLES = 64
+ANGLE_BYTES = 64 << 20
+"""Of cosines and sines that are kept of the latest batches, on the device where they are used."""
 _BYTES = torch.arange(256, dtype=torch.uint8)
 _SHIFTS = torch.arange(RUN, dtype=torch.uint8)
 _BITS_OF_BYTE = _BYTES[:, None] >> _SHIFTS & 1
@@ -47,7 +51,7 @@ class PassageRotation:
 
     def __init__(self, rates: Tensor) -> None:
         self.rates = rates
-        self._angles: dict[Any, tuple[Tensor, Tensor]] = {}
+        self._angles: OrderedDict[Any, tuple[Tensor, Tensor]] = OrderedDict()
 
     def apply(self, keys: Tensor, lengths: Sequence[int]) -> Tensor:
         """Keys `[N, Hkv, d]` fp32 of passages one after the other, rotated to their places."""
@@ -71,13 +75,39 @@ class PassageRotation:
         """Cosine and sine of each token's angles, `[N, 1, d/2]`; layers ask for the same ones."""
         key = tuple(lengths), device
         if (found := self._angles.get(key)) is not None:
+            self._angles.move_to_end(key)
             return found
-        places = torch.cat([torch.arange(n, dtype=torch.float32) for n in lengths])
-        angles = (places[:, None, None] * self.rates).to(device)
-        if len(self._angles) >= _KEPT_ANGLES:
-            self._angles = {}
+        numbers = np.concatenate([np.arange(n, dtype=np.float32) for n in lengths])
+        places = copy_to(torch.from_numpy(numbers), device)
+        angles = places[:, None, None] * self.rates.to(device)
         found = self._angles[key] = angles.cos(), angles.sin()
+        while len(self._angles) > 1 and self.nbytes > ANGLE_BYTES:
+            self._angles.popitem(last=False)
         return found
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cosines and sines that are kept."""
+        return sum(part.nbytes for pair in self._angles.values() for part in pair)
+
+
+class _Encoder(NamedTuple):
+    """What becomes of vectors, on the device where they are.
+
+    Attributes:
+        mean, analysis, lows, steps: of the code. most: `[K]`, the highest code of each direction.
+        columns, shifts: of each bit of a token, in the order of planes, the direction that it is
+            of, int64, and its place there, uint8. in_byte: its place in its byte, `[RUN]` uint8.
+    """
+
+    mean: Tensor
+    analysis: Tensor
+    lows: Tensor
+    steps: Tensor
+    most: Tensor
+    columns: Tensor
+    shifts: Tensor
+    in_byte: Tensor
 
 
 class _Decoder(NamedTuple):
@@ -122,6 +152,7 @@ class LayerCode:
     size: int
     has_values: bool
     _decoders: dict[tuple[torch.device, bool], _Decoder] = field(default_factory=dict, init=False)
+    _encoders: dict[torch.device, _Encoder] = field(default_factory=dict, init=False)
 
     @cached_property
     def planes(self) -> list[int]:
@@ -135,25 +166,47 @@ class LayerCode:
 
     def encode(self, layer: KVLayer) -> CodedKVLayer:
         """A passage's keys and values, from its first token on; values that are not coded go."""
-        tokens = layer.keys.shape[1]
-        keys, values = (p.float().cpu().transpose(0, 1) for p in (layer.keys, layer.values))
-        parts = [self.rotation.remove(keys, [tokens])]
+        packed = self.encode_joined(layer.keys, layer.values, [layer.keys.shape[1]])
+        return CodedKVLayer(packed, self)
+
+    def encode_joined(self, keys: Tensor, values: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Keys and values `[Hkv, N, d]` of passages end to end, coded where they are: `[N, B]`."""
+        own = self._encoder(keys.device)
+        parts = [self.rotation.remove(keys.float().transpose(0, 1), lengths)]
         if self.has_values:
-            parts.append(values)
+            parts.append(values.float().transpose(0, 1))
         vectors = torch.cat([part.flatten(1) for part in parts], 1)
-        along = (vectors - self.mean) @ self.analysis
-        codes = ((along - self.lows) / self.steps).round_()
-        codes = torch.minimum(codes.clamp_(min=0), 2.0**self.bits - 1).to(torch.uint8)
-        bits = torch.cat([codes[:, :n] >> b & 1 for b, n in enumerate(self.planes)], 1)
-        shifted = bits.view(tokens, self.token_bytes, RUN) << _SHIFTS
-        packed = shifted.sum(2, dtype=torch.uint8)
-        return CodedKVLayer(packed.to(layer.keys.device), self)
+        along = (vectors - own.mean) @ own.analysis
+        codes = ((along - own.lows) / own.steps).round_()
+        codes = torch.minimum(codes.clamp_(min=0), own.most).to(torch.uint8)
+        bits = codes.index_select(1, own.columns) >> own.shifts & 1
+        shifted = bits.view(len(codes), self.token_bytes, RUN) << own.in_byte
+        return shifted.sum(2, dtype=torch.uint8)
+
+    def _encoder(self, device: torch.device) -> _Encoder:
+        """What `encode_joined` needs on a device."""
+        if device not in self._encoders:
+            planes = list(enumerate(self.planes))
+            columns = torch.cat([torch.arange(n) for _, n in planes])
+            shifts = torch.cat([torch.full((n,), b, dtype=torch.uint8) for b, n in planes])
+            code = (self.mean, self.analysis, self.lows, self.steps, 2.0**self.bits - 1)
+            parts = (part.to(device) for part in (*code, columns, shifts, _SHIFTS))
+            self._encoders[device] = _Encoder(*parts)
+        return self._encoders[device]
 
     def decode(self, packed: Sequence[Tensor], dtype: torch.dtype) -> list[KVLayer]:
         """Keys and values of several passages: each `[N, B]` to `[Hkv, N, d]`, in one product.
 
         Values that are not coded are `[Hkv, 0, d]`.
         """
+        lengths = [len(one) for one in packed]
+        keys, values = self.decode_joined(packed, dtype)
+        sizes = lengths if self.has_values else [0] * len(lengths)
+        pairs = zip(torch.split(keys, lengths, 1), torch.split(values, sizes, 1), strict=True)
+        return [KVLayer(*pair) for pair in pairs]
+
+    def decode_joined(self, packed: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of several passages end to end, each `[Hkv, N, d]`, as for `decode`."""
         lengths = [len(one) for one in packed]
         rows = torch.cat(list(packed)) if len(packed) > 1 else packed[0]
         # int8 is multiplied at twice the rate of bf16
@@ -163,10 +216,7 @@ class LayerCode:
         vectors = vectors.view(len(rows), parts * self.heads, self.size)
         keys = self.rotation.apply(vectors[:, : self.heads], lengths)
         values = vectors[:, self.heads :] if self.has_values else keys[:0]
-        keys, values = (part.to(dtype).transpose(0, 1) for part in (keys, values))
-        sizes = lengths if self.has_values else [0] * len(lengths)
-        pairs = zip(torch.split(keys, lengths, 1), torch.split(values, sizes, 1), strict=True)
-        return [KVLayer(*pair) for pair in pairs]
+        return keys.to(dtype).transpose(0, 1), values.to(dtype).transpose(0, 1)
 
     def _synthesize(self, rows: Tensor, in_int8: bool) -> Tensor:
         """The vectors `[N, C]` fp32 of packed rows `[N, B]`."""
@@ -220,10 +270,6 @@ class CodedKVLayer:
     def nbytes(self) -> int:
         """Bytes in memory."""
         return self.packed.nbytes
-
-    def to(self, device: str | torch.device) -> CodedKVLayer:
-        """The same on another device."""
-        return CodedKVLayer(self.packed.to(device), self.code)
 
 
 def decode_layers(layers: Sequence[CodedKVLayer], dtype: torch.dtype) -> list[KVLayer]:

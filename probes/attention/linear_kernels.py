@@ -171,6 +171,32 @@ def unpack(model: nn.Module) -> None:
         setattr(model.get_submodule(parent), own, plain)
 
 
+def join(parent: nn.Module, names: tuple[str, ...]) -> Product:
+    """One product of linear layers that take the same states; their weights become parts of its.
+
+    For devices where a product is slow to start. The layers stay what they are: a change of their
+    weights in place is one of the product's, too.
+    """
+    layers = [getattr(parent, name) for name in names]
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    sizes = [layer.out_features for layer in layers]
+    for layer, rows in zip(layers, torch.split(weight, sizes), strict=True):
+        layer.weight.data = rows
+    if any(layer.bias is None for layer in layers):
+        return Product(weight, None)
+    bias = torch.cat([layer.bias.detach() for layer in layers])
+    for layer, own in zip(layers, torch.split(bias, sizes), strict=True):
+        layer.bias.data = own
+    return Product(weight, bias)
+
+
+def can_join(parent: nn.Module, names: tuple[str, ...]) -> bool:
+    """Whether all of these layers are ordinary ones, with biases or without."""
+    layers = [getattr(parent, name) for name in names]
+    biases = {layer.bias is None for layer in layers}
+    return len(biases) == 1 and all(type(layer) is nn.Linear for layer in layers)
+
+
 def make_products(parent: nn.Module, names: tuple[str, ...]) -> tuple[Product, ...]:
     """The products of layers that take the same states: one if they are packed, else one each."""
     layers = [getattr(parent, name) for name in names]

@@ -1,6 +1,9 @@
 """Attention over one packed row: each sequence attends to itself and to its cached keys.
 
 keys of a sequence   [0, past) cached   [past, past + n) its own new tokens
+
+The sequences are computed one after the other, without padding: what a CPU runs. Other devices
+compute them together, see `batched`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tamis.probes.attention import blocked, varlen
+from tamis.probes.attention import blocked
 from tamis.probes.attention.recorder import Recorder, StopForward
 from tamis.probes.attention.rows import group_rows_fp32, softmax_row_groups
 
@@ -43,8 +46,8 @@ def attend(
     """
     last = layer == recorder.stop_after
     lengths = recorder.lengths or ()
-    one_kernel, blocks = varlen.is_supported(query), blocked.is_faster(query)
-    keys, values, outs, start = [], [], [], 0
+    blocks = blocked.is_faster(query)
+    outs, start = [], 0
     for s, length in enumerate(lengths):
         q, k, v = (part[0, :, start : start + length] for part in (query, key, value))
         start += length
@@ -59,15 +62,10 @@ def attend(
             continue
         if layer in recorder.layers:
             _record(recorder, s, q, k, scale, window)
-        if one_kernel:
-            keys.append(k)
-            values.append(v)
-        elif not last:
+        if not last:
             outs.append(_attend_sequence(recorder, q, k, v, scale, window))
     if last:
         raise StopForward
-    if one_kernel:
-        return varlen.attend(query[0], keys, values, lengths, scale, window)[None]
     return torch.cat(outs)[None]
 
 

@@ -14,7 +14,7 @@ A batch comes in one of two layouts:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -34,6 +34,39 @@ class KVLayer:
 
     keys: Tensor
     values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class KVBatch:
+    """Keys and values of a whole packed batch, as a device has them together.
+
+    Attributes:
+        parts: keys and values of each layer in turn: `[Hkv, N, d]`, the sequences end to end.
+        sizes: the tokens of each sequence. first: the model's layer that the first one is.
+    """
+
+    parts: Sequence[Tensor]
+    sizes: Sequence[int]
+    first: int
+
+    def split(self, together: Tensor, axis: int) -> list[Tensor]:
+        """A tensor over the tokens of all sequences, cut into tensors with memory of their own."""
+        shape = list(together.shape)
+        each = [together.new_empty(*shape[:axis], n, *shape[axis + 1 :]) for n in self.sizes]
+        torch.split_with_sizes_copy(together, list(self.sizes), axis, out=each)
+        return each
+
+    def exact(self, with_last_values: bool = True) -> list[list[KVLayer]]:
+        """The layers of each sequence, the last perhaps without its values."""
+        parts = self.parts if with_last_values else self.parts[:-1]
+        found = []
+        for own in self.split(torch.stack(list(parts)), 2):
+            vectors = list(own.unbind(0))
+            if not with_last_values:
+                vectors.append(vectors[-1].new_empty(own.shape[1], 0, own.shape[3]))
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            found.append([KVLayer(*pair) for pair in pairs])
+        return found
 
 
 class StopForward(Exception):  # control flow, not an error
@@ -71,6 +104,8 @@ class Recorder:
             asks for them.
         keep_kv: store keys and values of the new tokens.
         kv_tokens: for how many of each sequence's new tokens; None for all.
+        store_batch: makes what is kept of each sequence out of a batch's keys and values, where a
+            device has them together; None for the exact ones.
         custom_attention: replaces the attention of `packed`.
         record_queries: store the query states of the rows (packed only).
         stop_after: raise `StopForward` once this layer has been recorded.
@@ -88,6 +123,7 @@ class Recorder:
     sentences: Sequence[RowSpans] | None = None
     keep_kv: bool = False
     kv_tokens: Sequence[int] | None = None
+    store_batch: Callable[[KVBatch], Sequence[Any]] | None = None
     custom_attention: CustomAttention | None = None
     record_queries: bool = False
     stop_after: int | None = None

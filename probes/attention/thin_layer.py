@@ -9,9 +9,9 @@ without a column get nothing, and what they would have got goes to the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tamis.probes.attention.rounding.int8 import Int8Vectors
@@ -45,10 +45,10 @@ class Placement:
         index = source.clamp_min(0).expand(-1, weights.shape[1], -1)
         return weights.gather(-1, index) * share
 
-    def to(self, device: str | torch.device) -> Placement:
-        """The same on another device."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> Placement:
+        """The same with every tensor changed, such as moved to another device."""
         parts = (self.source, self.share, self.bias, self.positions)
-        return Placement(*(part.to(device) for part in parts))
+        return Placement(*(change(part) for part in parts))
 
     @property
     def nbytes(self) -> int:
@@ -75,11 +75,6 @@ class ThinKVLayer:
     def tokens(self) -> int:
         """The number of tokens N of the passage."""
         return int(self.keys.shape[1] if self.placement is None else self.placement.source.shape[1])
-
-    def to(self, device: str | torch.device) -> ThinKVLayer:
-        """The same on another device."""
-        placement = None if self.placement is None else self.placement.to(device)
-        return ThinKVLayer(self.keys.to(device), self.values.to(device), placement)
 
     @property
     def nbytes(self) -> int:

@@ -6,15 +6,13 @@
 FlashAttention-2 (Dao 2023, arXiv 2307.08691) takes sequences of different lengths end to end, with
 the offset where each begins. Where a sequence has fewer queries than keys, the queries belong to
 its last tokens. Without such a kernel (torch 2.12 is the first with one that takes a scale, a
-window and key heads that queries share), or in fp32, `packed` runs sequence by sequence.
+window and key heads that queries share), or in fp32, `batched` pads the sequences.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -49,35 +47,28 @@ def is_supported(query: Tensor) -> bool:
 
 def attend(
     query: Tensor,
-    keys: Sequence[Tensor],
-    values: Sequence[Tensor],
-    lengths: Sequence[int],
+    keys: Tensor,
+    values: Tensor,
+    offsets: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
     scale: float,
     window: int | None,
 ) -> Tensor:
-    """Attention of `query [H, N, d]` to keys and values `[Hkv, p + n, d]` each: `[N, H, d]`.
+    """Attention of `query [N, H, d]` to keys and values `[S, Hkv, d]`, packed: `[N, H, d]`.
 
     Args:
-        lengths: new tokens of each sequence; they add up to N.
+        offsets: int32, where each sequence's queries and keys begin, and where the last end.
+        longest: the most queries and keys of a sequence.
         window: how many keys a token attends to, its own included; None for all before it.
     """
-    key_lengths = [part.shape[1] for part in keys]
-    left = -1 if window is None else window - 1
     out: Tensor = kernel()(
-        query.transpose(0, 1).contiguous(),
-        torch.cat(list(keys), 1).transpose(0, 1).contiguous(),
-        torch.cat(list(values), 1).transpose(0, 1).contiguous(),
-        _starts(lengths, query.device),
-        _starts(key_lengths, query.device),
-        max(lengths),
-        max(key_lengths),
+        query,
+        keys,
+        values,
+        *offsets,
+        *longest,
         scale=scale,
-        window_size=(left, 0),
-        enable_gqa=query.shape[0] != keys[0].shape[0],
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[1] != keys.shape[1],
     )
     return out
-
-
-def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """The offset where each sequence begins, and where the last ends, in int32."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)

@@ -19,19 +19,29 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, move_kv
-from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention import batched
+from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, entry_device, move_kv
+from tamis.probes.attention.recorder import KVBatch, KVLayer
+from tamis.probes.devices import free_bytes
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.codec import CodecMissing, KVCodec, shipped_codec
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
-from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
+from tamis.probes.kv_cache.storage import (
+    STORAGES,
+    Storage,
+    has_values,
+    layer_bytes,
+    store_batch,
+    store_layers,
+)
 from tamis.probes.kv_cache.unit_vectors import vectors_key
 from tamis.probes.lru import LruCache
 from tamis.probes.model.proxy import Proxy
@@ -95,6 +105,9 @@ class PassageCache:
             model that reads. A model without one is kept in 2 bits a component, which loses more.
         max_disk_bytes: of the folder.
         source: looked at for what is in neither; its entries are of this storage.
+        max_device_bytes: how many of the bytes in memory may be a graphics card's; entries beyond
+            stay with the host, and are copied to it, a whole batch at once, when they are read.
+            None is a quarter of what is free there when the first entry comes.
 
     Raises:
         BadInput: an invalid limit or storage, a codec without `thin`, or a folder that cannot be
@@ -109,8 +122,12 @@ class PassageCache:
         max_disk_bytes: int = 16 << 30,
         source: PassageSource | None = None,
         codec: KVCodec | str | Path | None = None,
+        max_device_bytes: int | None = None,
     ) -> None:
-        for name, value in (("max_bytes", max_bytes), ("max_disk_bytes", max_disk_bytes)):
+        limits = {"max_bytes": max_bytes, "max_disk_bytes": max_disk_bytes}
+        if max_device_bytes is not None:
+            limits["max_device_bytes"] = max_device_bytes
+        for name, value in limits.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BadInput(f"{name} is {value!r}; give a whole number of bytes, at least 1")
         if storage not in STORAGES:
@@ -123,7 +140,8 @@ class PassageCache:
             CacheFiles(Path(folder), max_disk_bytes).prepare() if folder is not None else None
         )
         self._entries: OrderedDict[str, KVLayers] = OrderedDict()
-        self._bytes = 0
+        self._bytes = self._device_bytes = 0
+        self._max_device_bytes = max_device_bytes
         self._counts = dict.fromkeys(
             ("hits", "disk_hits", "misses", "evicted", "dropped", "unread", "unwritten"), 0
         )
@@ -133,12 +151,11 @@ class PassageCache:
         self,
         key: str,
         layers: int,
-        device: str | torch.device = "cpu",
         may_go_on: bool = False,
     ) -> KVLayers | None:
         """An entry of at least so many layers; None, counted as a miss, if there is none.
 
-        An entry from disk is moved to the device, and stays there.
+        It is on the device where it is kept, the host's where it comes from disk.
 
         Args:
             may_go_on: whether the reading may go on behind them: then with all their values.
@@ -147,11 +164,11 @@ class PassageCache:
             in_memory = self._entries.get(key)
             if in_memory is not None:
                 self._entries.move_to_end(key)
-        entry = in_memory if in_memory is not None else self._load_from_disk(key, device)
+        entry = in_memory if in_memory is not None else self._load_from_disk(key)
         if entry is not None and len(entry) < layers + may_go_on and not has_values(entry[-1]):
             entry = None
         if entry is not None and len(entry) < layers:
-            rest = self.get_rest(key, len(entry), layers, device, may_go_on)
+            rest = self.get_rest(key, len(entry), layers, may_go_on)
             entry = None if rest is None else [*entry, *rest]
         self._count("misses" if entry is None else "hits")
         if entry is not None and in_memory is None:
@@ -163,7 +180,6 @@ class PassageCache:
         key: str,
         first: int,
         layers: int,
-        device: str | torch.device = "cpu",
         may_go_on: bool = False,
     ) -> KVLayers | None:
         """The layers from `first` on, to at least `layers`, of an entry that ends before them.
@@ -175,7 +191,7 @@ class PassageCache:
         """
         found: list[StoredKVLayer] = []
         while first + len(found) < layers:
-            part = self._peek(rest_key(key, first + len(found)), device)
+            part = self._peek(rest_key(key, first + len(found)))
             if not part:
                 return None
             found += part
@@ -198,13 +214,13 @@ class PassageCache:
             return None
         return self.source.load_vectors(vectors_key(encoder, texts))
 
-    def _peek(self, key: str, device: str | torch.device) -> KVLayers | None:
+    def _peek(self, key: str) -> KVLayers | None:
         """An entry of any number of layers; nothing is counted."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
                 self._entries.move_to_end(key)
-        return entry if entry is not None else self._load_from_disk(key, device)
+        return entry if entry is not None else self._load_from_disk(key)
 
     def holds(self, key: str) -> bool:
         """Whether an entry is in memory; loads nothing and counts nothing."""
@@ -231,6 +247,81 @@ class PassageCache:
         about = about | {"storage": self.storage}
         if self.files and not self.files.store(key, entry, about, codec):
             self._count("unwritten")
+
+    def put_batch(
+        self,
+        entries: Sequence[tuple[str, KVLayers, dict[str, str]]],
+        codec: KVCodec | None = None,
+    ) -> None:
+        """Stores entries of one batch that are on a device, as `store_batch` made them.
+
+        What has no room there, or also goes to disk, is copied to the host in one copy.
+
+        Args:
+            entries: the key of each, its layers, and what it is about. codec: as for `put`.
+        """
+        if not entries:
+            return
+        device, needed = entry_device(entries[0][1]), 0
+        staying: list[int] = []
+        leaving: list[int] = []
+        for n, (_, entry, _) in enumerate(entries):
+            needed += (size := sum(map(layer_bytes, entry)))
+            fits = needed <= self._device_room(device)
+            needed -= 0 if fits else size
+            (staying if fits else leaving).append(n)
+        copied = range(len(entries)) if self.files else leaving
+        on_host: dict[int, KVLayers] = {}
+        if copied:
+            moved = move_kv([entries[n][1] for n in copied], "cpu", own=True)
+            on_host = dict(zip(copied, moved, strict=True))
+        for n, (key, entry, about) in enumerate(entries):
+            self._store_in_memory(key, entry if n in staying else on_host[n])
+            about = about | {"storage": self.storage}
+            if self.files and not self.files.store(key, on_host[n], about, codec):
+                self._count("unwritten")
+
+    def move_to_device(
+        self, keys: Sequence[str], entries: Sequence[KVLayers], device: torch.device
+    ) -> list[KVLayers]:
+        """Entries on a device, those of the host in one copy; they stay there where there is room.
+
+        Args:
+            keys: under which each is kept.
+        """
+        found = [list(entry) for entry in entries]
+        away = {
+            n: places
+            for n, entry in enumerate(entries)
+            if (places := [i for i, one in enumerate(entry) if entry_device([one]) != device])
+        }
+        if not away:
+            return list(entries)
+        parts = [[entries[n][i] for i in places] for n, places in away.items()]
+        stay = sum(layer_bytes(one) for part in parts for one in part) <= self._device_room(device)
+        for (n, places), part in zip(away.items(), move_kv(parts, device, stay), strict=True):
+            for i, layer in zip(places, part, strict=True):
+                found[n][i] = layer
+            if stay:
+                self._replace_in_memory(keys[n], found[n])
+        return list(found)
+
+    def _device_room(self, device: torch.device) -> int:
+        """Bytes that further entries may have on a device."""
+        with self._lock:
+            if self._max_device_bytes is None:
+                free = free_bytes(device)
+                self._max_device_bytes = self.max_bytes if free is None else free // 4
+            return self._max_device_bytes - self._device_bytes
+
+    def _replace_in_memory(self, key: str, entry: KVLayers) -> None:
+        """Puts an entry in the place of the same on another device, if that is still there."""
+        with self._lock:
+            before = self._entries.get(key)
+            if before is None or len(before) != len(entry):
+                return
+            self._entries[key] = entry
+            self._device_bytes += _device_bytes(entry) - _device_bytes(before)
 
     def codec_for(self, proxy: Proxy) -> KVCodec | None:
         """What codes the passages of a proxy here; None where they are not coded.
@@ -266,7 +357,7 @@ class PassageCache:
         """Deletes all entries, in memory and on disk."""
         with self._lock:
             self._entries.clear()
-            self._bytes = 0
+            self._bytes = self._device_bytes = 0
         if self.files:
             self.files.clear()
 
@@ -282,13 +373,12 @@ class PassageCache:
             self.files.drop_damaged(one)
         return damaged
 
-    def _load_from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
+    def _load_from_disk(self, key: str) -> KVLayers | None:
         entry = self._load_file(key)
         if entry is None and self.source is not None:
             entry = self.source.load(key)
         if entry is None:
             return None
-        entry = move_kv(entry, device)
         self._store_in_memory(key, entry)
         return entry
 
@@ -314,18 +404,26 @@ class PassageCache:
         with self._lock:
             if (before := self._entries.pop(key, None)) is not None:
                 self._bytes -= sum(map(layer_bytes, before))
+                self._device_bytes -= _device_bytes(before)
             if size > self.max_bytes:
                 return  # this entry alone exceeds the limit
             self._entries[key] = entry
             self._bytes += size
+            self._device_bytes += _device_bytes(entry)
             while self._bytes > self.max_bytes:
                 _, oldest = self._entries.popitem(last=False)
                 self._bytes -= sum(map(layer_bytes, oldest))
+                self._device_bytes -= _device_bytes(oldest)
                 self._counts["evicted"] += 1
 
     def _count(self, name: str) -> None:
         with self._lock:
             self._counts[name] += 1
+
+
+def _device_bytes(entry: KVLayers) -> int:
+    """Bytes of an entry in a device's memory, 0 where it is the host's."""
+    return 0 if entry_device(entry).type == "cpu" else sum(map(layer_bytes, entry))
 
 
 class CachedReader:
@@ -410,15 +508,21 @@ class CachedReader:
             batch.add(prompt, key, entry)
         yield from self._run(batch, want)
 
+    def _store_batch(
+        self, batch: KVBatch, may_go_on: bool, codec: KVCodec | None
+    ) -> list[KVLayers]:
+        """What is kept of each passage of a batch on a device."""
+        return store_batch(batch, self.cache.storage, may_go_on, codec)
+
     def _find(self, key: str, prompt: Prompt, want: Want) -> tuple[Prompt, KVLayers | None]:
         """The prompt as it has to be read, and the cached layers of its passage."""
-        device, paused = self.proxy.device, prompt.paused
+        paused = prompt.paused
         if paused is None:
-            return prompt, self.cache.get(key, want.depth, device, want.pause)
+            return prompt, self.cache.get(key, want.depth, want.pause)
         if (kept := paused.passage_kv) is None:
             return prompt, None
         if len(kept) < want.depth:
-            rest = self.cache.get_rest(key, len(kept), want.depth, device, want.pause)
+            rest = self.cache.get_rest(key, len(kept), want.depth, want.pause)
             kept = None if rest is None else [*kept, *rest]
         # without the deeper layers, passage and question run again from the first
         return (prompt if kept else replace(prompt, paused=None)), kept
@@ -426,18 +530,30 @@ class CachedReader:
     def _run(self, batch: _CacheBatch, want: Want) -> Iterator[Signal]:
         """Reads uncached and cached passages, and yields the signals in the order of prompts."""
         uncached = [batch.prompts[i] for i in batch.uncached.values()]
-        readings = self.proxy.read_with_kv(uncached, want)
+        codec, device = self.codec if self._codes(want) else None, self.proxy.device
+        together = None
+        if batched.is_used(device):
+            together = partial(self._store_batch, may_go_on=want.pause, codec=codec)
+        readings = self.proxy.read_with_kv(uncached, want, together)
         signals: dict[int, Signal] = {}
+        stored: list[tuple[str, KVLayers, dict[str, str]]] = []
         for (key, i), (signal, layers) in zip(batch.uncached.items(), readings, strict=True):
             signals[i], prompt = signal, batch.prompts[i]
             if prompt.passage.ids:
                 metadata = self._metadata | {"tokens": str(len(prompt.passage.ids))}
                 name = rest_key(key, prompt.first_layer) if prompt.paused else key
                 first = prompt.first_layer if prompt.paused else 0
-                codec = self.codec if self._codes(want) else None
-                self.cache.put(name, layers, metadata, want.pause, codec, first)
+                if together is not None:
+                    stored.append((name, layers, metadata))
+                else:
+                    self.cache.put(name, layers, metadata, want.pause, codec, first)
+        self.cache.put_batch(stored, codec)
         cached = [batch.prompts[i] for i in batch.cached]
-        cached_signals = self.proxy.read_cached(cached, list(batch.cached.values()), want)
+        entries = list(batch.cached.values())
+        if together is not None:
+            keys = [self.key(prompt, want) for prompt in cached]
+            entries = self.cache.move_to_device(keys, entries, device)
+        cached_signals = self.proxy.read_cached(cached, entries, want)
         signals |= zip(batch.cached, cached_signals, strict=True)
         yield from (signals.pop(i) for i in range(len(batch.prompts)))
 

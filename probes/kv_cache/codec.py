@@ -24,7 +24,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tamis.probes.attention.coded_layer import MAX_BITS, CodedKVLayer, LayerCode, PassageRotation
-from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.kv_layers import KVLayers
+from tamis.probes.attention.recorder import KVBatch, KVLayer
 from tamis.probes.card import ModelCard
 from tamis.probes.card_file import read_card_fields, read_weights, write_weights_and_card
 from tamis.probes.errors import BadModelFile, ProbeMismatch
@@ -97,6 +98,17 @@ class KVCodec:
         """A passage's layers from `first` on, coded; it must cover them."""
         codes = self.layers[first : first + len(layers)]
         return [code.encode(layer) for code, layer in zip(codes, layers, strict=True)]
+
+    def encode_batch(self, batch: KVBatch) -> list[KVLayers]:
+        """What `encode` makes of each passage of a batch, layer by layer for all of them."""
+        codes = self.layers[batch.first : batch.first + len(batch.parts) // 2]
+        pairs = zip(codes, batch.parts[::2], batch.parts[1::2], strict=True)
+        packed = [code.encode_joined(keys, values, batch.sizes) for code, keys, values in pairs]
+        found: list[KVLayers] = []
+        for own in batch.split(torch.cat(packed, 1), 0):
+            parts = torch.split(own, [code.token_bytes for code in codes], 1)
+            found.append([CodedKVLayer(*pair) for pair in zip(parts, codes, strict=True)])
+        return found
 
     def join(self, first: int, packed: Tensor, tokens: int, layers: int) -> list[CodedKVLayer]:
         """The layers of an entry, from their bytes one after the other.

@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
+
 from tamis.probes.attention.coded_layer import CodedKVLayer
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer
-from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.recorder import KVBatch, KVLayer
 from tamis.probes.attention.rounding.int8 import Int8KVLayer, Int8Vectors
 from tamis.probes.attention.rounding.low_bits import LowBitVectors
 from tamis.probes.attention.thin_layer import ThinKVLayer
@@ -68,6 +70,34 @@ def store_layers(
     if storage == "thin":
         return [thin_layer(one, KEY_BITS, VALUE_BITS) for one in read]
     return read
+
+
+def store_batch(
+    batch: KVBatch, storage: Storage, may_go_on: bool = False, codec: KVCodec | None = None
+) -> list[KVLayers]:
+    """What `store_layers` makes of each passage of a batch, in a few calls for all of them."""
+    stop = batch.first + len(batch.parts) // 2
+    if storage == "thin" and codec is not None and codec.covers(batch.first, stop, may_go_on):
+        return codec.encode_batch(batch)
+    if storage != "int8":
+        layers = batch.exact(with_last_values=may_go_on)
+        if storage == "exact":
+            return list(layers)
+        return [[thin_layer(one, KEY_BITS, VALUE_BITS) for one in own] for own in layers]
+    parts = batch.parts if may_go_on else batch.parts[:-1]
+    whole = Int8Vectors.quantize(torch.stack(list(parts)))
+    found: list[KVLayers] = []
+    for codes, scales in zip(
+        batch.split(whole.codes, 2), batch.split(whole.scales, 2), strict=True
+    ):
+        vectors = [
+            Int8Vectors(*pair) for pair in zip(codes.unbind(0), scales.unbind(0), strict=True)
+        ]
+        if not may_go_on:
+            vectors.append(vectors[-1].without_tokens())
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        found.append([Int8KVLayer(*pair) for pair in pairs])
+    return found
 
 
 def thin_layer(layer: KVLayer, key_bits: int, value_bits: int) -> ThinKVLayer:

@@ -21,18 +21,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from tamis.probes.attention.linear_kernels import (
     PackedLinear,
     Product,
     can_fuse,
+    can_join,
+    join,
     make_products,
     pack,
     raise_malloc_threshold,
 )
 from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
-from tamis.probes.model.ops import Int8FeedForward, RmsNorm, Rotation, swiglu
+from tamis.probes.model.ops import Int8FeedForward, RmsNorm, RollingRotation, Rotation, swiglu
 
 AttentionFunction = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
 """From layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`."""
@@ -44,8 +47,11 @@ _TRANSFORMERS_MODELS = "transformers.models."
 TILE_TOKENS = 2048
 """Tokens that are processed together outside attention: this bounds the memory of a long prompt.
 Fewer are no faster, see docs/log/speed.md#2026-11-24-our-own-forward-pass."""
+DEVICE_TILE_TOKENS = 16384
+"""The same on other devices than the CPU, where each tile costs calls: a whole batch."""
 
 _QKV = ("q_proj", "k_proj", "v_proj")
+_GATE_UP = ("gate_proj", "up_proj")
 _PROJECTIONS = (
     ("self_attn", _QKV),
     ("self_attn", ("o_proj",)),
@@ -95,6 +101,7 @@ class _Layer:
     scale: float
     window: int | None
     int8: Int8FeedForward | None
+    gate_up: Product | None
 
     def add_feed_forward(self, states: Tensor, attended: Tensor) -> None:
         """Applies everything after attention to a tile of states `[N, D]`, in place."""
@@ -102,19 +109,30 @@ class _Layer:
             self.int8.add(states, attended)
             return
         states.add_(self.out(attended))
+        if self.gate_up is not None:
+            gate, up = self.gate_up(self.post_attention_norm(states)).chunk(2, -1)
+            states.add_(self.down(silu(gate).mul_(up)))
+            return
         states.add_(self.down(swiglu(self.post_attention_norm(states), self.gate, self.up)))
 
     @classmethod
-    def from_module(cls, layer: Any, in_int8: bool) -> _Layer:
-        """From the modules of a layer; weights are shared, but for copies in int8."""
+    def from_module(cls, layer: Any, in_int8: bool, joins: bool) -> _Layer:
+        """From the modules of a layer; weights are shared, but for copies in int8.
+
+        Args:
+            joins: whether products of the same states may become one.
+        """
         attn = layer.self_attn
+        qkv = (join(attn, _QKV),) if joins and can_join(attn, _QKV) else make_products(attn, _QKV)
+        joins = joins and can_join(layer.mlp, _GATE_UP)
+        gate_up = join(layer.mlp, _GATE_UP) if joins else None
         (out,), (gate,), (up,), (down,) = (
             make_products(getattr(layer, part), names) for part, names in _PROJECTIONS[1:]
         )
         norm = _rms_norm(layer.post_attention_layernorm)
         return cls(
             _rms_norm(layer.input_layernorm),
-            make_products(attn, _QKV),
+            qkv,
             _rms_norm(attn.q_norm) if hasattr(attn, "q_norm") else None,
             _rms_norm(attn.k_norm) if hasattr(attn, "k_norm") else None,
             out,
@@ -125,6 +143,7 @@ class _Layer:
             float(attn.scaling),
             getattr(attn, "sliding_window", None),
             Int8FeedForward.quantize(out, norm, gate, up, down) if in_int8 else None,
+            gate_up,
         )
 
 
@@ -151,8 +170,10 @@ class Forward:
                 for part, names in in_bf16:
                     pack(getattr(layer, part), names)
         raise_malloc_threshold()
+        self._is_device = model.embed_tokens.weight.device.type != "cpu"
+        joins = owned and self._is_device
+        self.layers = [_Layer.from_module(layer, self.in_int8, joins) for layer in model.layers]
         self._parts, self._versions = _parts(model), _versions(model)
-        self.layers = [_Layer.from_module(layer, self.in_int8) for layer in model.layers]
 
     def is_current(self) -> bool:
         """Whether the model still has the modules and weights that this was built from.
@@ -165,6 +186,7 @@ class Forward:
             len(parts) == len(self._parts)
             and all(a is b for a, b in zip(parts, self._parts, strict=True))
             and _versions(self.model) == self._versions
+            and all(map(_is_joined, self.layers, self.model.layers))
         )
 
     def run(
@@ -190,7 +212,10 @@ class Forward:
         """
         states = start if start.is_floating_point() else self.model.embed_tokens(start)
         cos, sin = self.model.rotary_emb(states[None], position_ids=positions[None])
-        rotation, tiles = Rotation.from_angles(cos[0], sin[0]), self._tiles(len(start))
+        kind = RollingRotation if self._is_device else Rotation
+        rotation: Rotation | RollingRotation = kind.from_angles(cos[0], sin[0])
+        tiles = self._tiles(len(start))
+        in_place = self._is_device and len(tiles) == 1 and self.layers[first].q_norm is None
         heads = states.new_empty(len(start), self.heads + 2 * self.kv_heads, self.size)
         for tile in tiles:
             self._project(self.layers[first], states[tile], rotation.select(tile), heads[tile])
@@ -204,23 +229,30 @@ class Forward:
             attended = attended.reshape(len(start), -1)
             for tile in tiles:
                 layer.add_feed_forward(states[tile], attended[tile])
-                if number < last:
-                    following = self.layers[number + 1]
+                if number == last:
+                    continue
+                following = self.layers[number + 1]
+                if in_place:
+                    heads = self._project_in_place(following, states, rotation)
+                else:
                     self._project(following, states[tile], rotation.select(tile), heads[tile])
         return states
 
-    @staticmethod
-    def _tiles(tokens: int) -> list[slice]:
+    def _tiles(self, tokens: int) -> list[slice]:
         """Spans of tokens that are processed together outside attention."""
-        each = -(-tokens // -(-tokens // TILE_TOKENS))
+        most = DEVICE_TILE_TOKENS if self._is_device else TILE_TOKENS
+        each = -(-tokens // -(-tokens // most))
         return [slice(start, start + each) for start in range(0, tokens, each)]
 
-    def _project(self, layer: _Layer, states: Tensor, rotation: Rotation, heads: Tensor) -> None:
+    def _project(
+        self,
+        layer: _Layer,
+        states: Tensor,
+        rotation: Rotation | RollingRotation,
+        heads: Tensor,
+    ) -> None:
         """Writes a tile's query, key and value, the first two rotated: `[N, H + 2 Hkv, d]`."""
-        normalised = layer.input_norm(states)
-        parts = [part(normalised).view(len(states), -1, self.size) for part in layer.qkv]
-        both = self.heads + self.kv_heads
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        joined, both = self._multiply(layer, states), self.heads + self.kv_heads
         rotated = joined[:, :both]
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = joined[:, : self.heads], joined[:, self.heads : both]
@@ -229,6 +261,21 @@ class Forward:
             )
         rotation(rotated, heads[:, :both])
         heads[:, both:] = joined[:, both:]
+
+    def _project_in_place(
+        self, layer: _Layer, states: Tensor, rotation: Rotation | RollingRotation
+    ) -> Tensor:
+        """What `_project` writes, for all tokens, without a copy of what is not rotated."""
+        joined = self._multiply(layer, states)
+        rotated = joined[:, : self.heads + self.kv_heads]
+        rotation(rotated, rotated)
+        return joined
+
+    def _multiply(self, layer: _Layer, states: Tensor) -> Tensor:
+        """Query, key and value of a tile before rotation: `[N, H + 2 Hkv, d]`."""
+        normalised = layer.input_norm(states)
+        parts = [part(normalised).view(len(states), -1, self.size) for part in layer.qkv]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _split(self, heads: Tensor) -> list[Tensor]:
         """Query, key and value of all tokens, as attention takes them: `[1, heads, N, d]`."""
@@ -299,6 +346,17 @@ class ForwardRunner:
 
                 self.model = adopt_decoder(self.model)
             return self.model
+
+
+def _is_joined(layer: _Layer, module: Any) -> bool:
+    """Whether joined products still have the memory of the weights that they were made of."""
+    pairs = [(module.mlp.gate_proj, layer.gate_up)]
+    if len(layer.qkv) == 1 and layer.gate_up is not None:
+        pairs.append((module.self_attn.q_proj, layer.qkv[0]))
+    return all(
+        product is None or linear.weight.data_ptr() == product.weight.data_ptr()
+        for linear, product in pairs
+    )
 
 
 def _rms_norm(module: Any) -> RmsNorm:

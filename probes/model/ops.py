@@ -93,6 +93,34 @@ class Rotation:
         torch.mul(b, self.cos, out=right).addcmul_(a, self.sin)
 
 
+@dataclass(frozen=True, slots=True)
+class RollingRotation:
+    """The same rotation in three calls, for devices where calls are slow to start.
+
+    Attributes:
+        cos, sin: `[N, 1, d]`, the first half of the sine negated.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def from_angles(cls, cos: Tensor, sin: Tensor) -> RollingRotation:
+        """From cos and sin `[N, d]` as transformers returns them, with two equal halves."""
+        half = sin.shape[-1] // 2
+        return cls(cos[:, None], torch.cat((-sin[:, :half], sin[:, half:]), 1)[:, None])
+
+    def select(self, tile: slice) -> RollingRotation:
+        """The rotation of a slice of the tokens."""
+        return RollingRotation(self.cos[tile], self.sin[tile])
+
+    def __call__(self, states: Tensor, out: Tensor) -> None:
+        """Rotates `[N, heads, d]` into `out`, of the same shape, which may be the same memory."""
+        other = states.roll(states.shape[-1] // 2, -1)
+        torch.mul(states, self.cos, out=out)
+        out.addcmul_(other, self.sin)
+
+
 def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
     """SwiGLU (Shazeer 2020, arXiv 2002.05202, §2): `silu(gate(x)) * up(x)`, `[N, D]` to `[N, F]`.
 

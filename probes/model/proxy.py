@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from tamis.probes.attention.cached import CachedAttention, CachedPrompt
+from tamis.probes.attention import batched
+from tamis.probes.attention.batched import BatchedAttention
+from tamis.probes.attention.cached import CachedAttention, CachedPrompt, KeptPast
 from tamis.probes.attention.kv_layers import ExactKVLayers, KVLayers, join_kv, passage_kv
 from tamis.probes.attention.packed import attention_function
-from tamis.probes.attention.recorder import Recorder, use_recorder
+from tamis.probes.attention.recorder import KVBatch, Recorder, use_recorder
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.lru import LruCache
@@ -222,17 +224,27 @@ class Proxy:
         yield from (signal for signal, _ in self._read(prompts, want, keep_kv=False))
 
     def read_with_kv(
-        self, prompts: Sequence[Prompt], want: Want
+        self,
+        prompts: Sequence[Prompt],
+        want: Want,
+        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         """Like `read`, with each signal the keys and values of its passage, for `read_cached`.
 
         They are those of the title line and the passage, without the template's opening, in
         `want.depth` layers.
+
+        Args:
+            store_batch: on a device, makes what is yielded out of a whole batch's, in its place.
         """
-        return self._read(prompts, want, keep_kv=True)
+        return self._read(prompts, want, keep_kv=True, store_batch=store_batch)
 
     def _read(
-        self, prompts: Sequence[Prompt], want: Want, keep_kv: bool
+        self,
+        prompts: Sequence[Prompt],
+        want: Want,
+        keep_kv: bool,
+        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         opening_tokens = len(self.layout.opening)
         for batch in _batches(prompts, self.batch_tokens, len):
@@ -244,10 +256,15 @@ class Proxy:
                 kv_tokens=[len(p.passage.ids) for p in batch] if keep_kv else None,
                 paused=[p.paused for p in batch if p.paused],
                 sentences=[p.question.sentence_rows for p in batch],
+                store_batch=store_batch,
             )
+            together = recorder.custom_attention
             for s, prompt in enumerate(batch):
-                weights = torch.stack([w[..., opening_tokens:] for w in recorder.weights[s]])
-                signal = Signal.cut_to_passage(weights, prompt, want, 0, paused[s])
+                if isinstance(together, BatchedAttention):
+                    signal = self._shared_signal(together, s, prompt, want, 0, paused[s])
+                else:
+                    weights = torch.stack([w[..., opening_tokens:] for w in recorder.weights[s]])
+                    signal = Signal.cut_to_passage(weights, prompt, want, 0, paused[s])
                 yield signal, tuple(recorder.kv_layers[s])
 
     def compute_kv(self, prompts: Sequence[Prompt], want: Want) -> Iterator[ExactKVLayers]:
@@ -289,11 +306,8 @@ class Proxy:
                 for p, passage in zip(batch, passages[start:], strict=False)
             ]
             start += len(batch)
-            attention = CachedAttention(
-                self.opening_kv(), cached_prompts, want.layers, want.rows, self.device, want.pause
-            )
+            recorder = self._cached_recorder(cached_prompts, want)
             starts = [len(self.layout.opening) + one.passage_tokens for one in cached_prompts]
-            recorder = Recorder(frozenset(), (), lengths=(), custom_attention=attention)
             paused = self._forward(
                 [p.question.ids for p in batch],
                 starts,
@@ -301,12 +315,51 @@ class Proxy:
                 want,
                 [p.paused for p in batch if p.paused],
             )
-            for s, weights in enumerate(attention.weights()):
-                prompt, at = batch[s], paused[s]
+            attention = recorder.custom_attention
+            rows = attention.weights() if isinstance(attention, CachedAttention) else None
+            for s, (prompt, at) in enumerate(zip(batch, paused, strict=True)):
                 if at is not None:
                     at = replace(at, passage_kv=cached_prompts[s].passage_kv)
                 cached_tokens = len(prompt.passage.ids)
-                yield Signal.cut_to_passage(weights, prompt, want, cached_tokens, at)
+                if rows is not None:
+                    yield Signal.cut_to_passage(next(rows), prompt, want, cached_tokens, at)
+                else:
+                    assert isinstance(attention, BatchedAttention)
+                    yield self._shared_signal(attention, s, prompt, want, cached_tokens, at)
+
+    def _cached_recorder(self, prompts: Sequence[CachedPrompt], want: Want) -> Recorder:
+        """What records the questions of cached passages: in tiles, or all of them together."""
+        opening, device = self.opening_kv(), self.device
+        if not batched.is_used(device) or not KeptPast.can_hold(prompts):
+            attention = CachedAttention(
+                opening, prompts, want.layers, want.rows, device, want.pause
+            )
+            return Recorder(frozenset(), (), lengths=(), custom_attention=attention)
+        recorder = Recorder(
+            frozenset(want.layers),
+            [(one.first_row, one.question_tokens) for one in prompts],
+            [one.question_tokens for one in prompts],
+            groups=want.rows,
+            sentences=[one.sentences for one in prompts],
+            stop_after=None if want.pause else want.depth - 1,
+        )
+        recorder.custom_attention = BatchedAttention(recorder, KeptPast(opening, prompts))
+        return recorder
+
+    def _shared_signal(
+        self,
+        attention: BatchedAttention,
+        s: int,
+        prompt: Prompt,
+        want: Want,
+        cached_tokens: int,
+        paused: Paused | None,
+    ) -> Signal:
+        """The signal of one prompt of a batch whose rows are in one tensor."""
+        title = len(self.layout.opening) + prompt.passage.title_tokens
+        stop = len(self.layout.opening) + len(prompt.passage.ids)
+        rows = attention.shared_rows(s, title, stop)
+        return Signal(rows.own(), want.layers, want.rows, cached_tokens, paused, rows)
 
     def opening_kv(self) -> ExactKVLayers:
         """Keys and values of the template's opening, computed once for all who share the model."""
@@ -332,6 +385,7 @@ class Proxy:
         kv_tokens: Sequence[int] | None = None,
         paused: Sequence[Paused] = (),
         sentences: Sequence[RowSpans] | None = None,
+        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
     ) -> tuple[Recorder, Sequence[Paused | None]]:
         """One forward pass over packed sequences; also returns where each of them pauses."""
         recorder = Recorder(
@@ -343,6 +397,7 @@ class Proxy:
             sentences=sentences,
             keep_kv=want.keep_kv or kv_tokens is not None,
             kv_tokens=kv_tokens,
+            store_batch=store_batch,
             stop_after=None if want.keep_kv or want.pause else want.depth - 1,
         )
         starts = [past_kv[s][0].keys.shape[1] if past_kv else 0 for s in range(len(sequences))]
@@ -375,25 +430,42 @@ class Proxy:
                 f"a prompt has {longest} tokens and {self.card.name} takes {self.context_tokens}; "
                 "read long passages in windows"
             )
-        positions = torch.cat(
-            [torch.arange(a, a + len(ids)) for a, ids in zip(starts, sequences, strict=True)]
-        )
-        begin = torch.tensor([token for sequence in sequences for token in sequence])
+        if recorder.custom_attention is None and batched.is_used(self.device):
+            recorder.custom_attention = BatchedAttention(recorder)
         states, first = None, paused[0].depth if paused else 0
         with self._lock, torch.inference_mode(), use_recorder(recorder):
+            begin, positions = self._start(sequences, starts, recorder)
             if paused:
                 begin = torch.cat([one.states for one in paused])
             states = self._runner.run(
                 begin.to(self.device),
-                positions.to(self.device),
+                positions,
                 attention_function(recorder),
                 first,
                 want.depth if want.pause else None,
             )
+        if isinstance(recorder.custom_attention, BatchedAttention):
+            recorder.custom_attention.finish()
         if not want.pause or states is None:
             return [None] * len(sequences)
         parts = torch.split(states, [len(sequence) for sequence in sequences])
         return [Paused(part, want.depth) for part in parts]
+
+    def _start(
+        self, sequences: Sequence[Sequence[int]], starts: Sequence[int], recorder: Recorder
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and positions of all tokens, on the device: each `[N]`."""
+        ids = [token for sequence in sequences for token in sequence]
+        if isinstance(recorder.custom_attention, BatchedAttention):
+            pairs = zip(starts, sequences, strict=True)
+            places = [place for a, own in pairs for place in range(a, a + len(own))]
+            heads = int(self.config.num_attention_heads)
+            begin, positions = recorder.custom_attention.prepare(self.device, heads, ids, places)
+            return begin, positions
+        positions = torch.cat(
+            [torch.arange(a, a + len(own)) for a, own in zip(starts, sequences, strict=True)]
+        )
+        return torch.tensor(ids).to(self.device), positions.to(self.device)
 
 
 def _batches(

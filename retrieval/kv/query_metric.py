@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamis.probes.precision import to_float64
+from tamis.probes.devices import to_float64
 
 FLOOR = 1e-4
 """Directions in which queries hardly vary get this share of the strongest direction's weight."""

@@ -166,8 +166,7 @@ def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Sign
     """The layers and rows of `want`, out of a signal read with more: `[L, H, R, N]`."""
     if read == want:
         return signal
-    layers = [read.layers.index(layer) for layer in want.layers]
-    question = prompt.question
+    layers, question = _select(read.layers, want.layers), prompt.question
     many = {"question": question.rows, "sentence_means": max(1, len(question.sentences))}
     sizes = [many.get(group, 1) for group in read.rows]
     parts = dict(zip(read.rows, torch.split(signal.weights[layers], sizes, 2), strict=True))
@@ -178,3 +177,13 @@ def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Sign
         signal.cached_tokens,
         signal.paused,
     )
+
+
+def _select(read: Sequence[int], wanted: Sequence[int]) -> slice | list[int]:
+    """Where the wanted layers are among those read: a slice if they adjoin, which copies nothing.
+
+    A list is copied to the device and waited for.
+    """
+    places = [read.index(layer) for layer in wanted]
+    adjoin = places == list(range(places[0], places[0] + len(places)))
+    return slice(places[0], places[0] + len(places)) if adjoin else places

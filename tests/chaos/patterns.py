@@ -385,11 +385,9 @@ OF_CALLERS = frozenset(
     (
         "compressors/rules.py compile_protect",
         "service/http/schemas/patterns.py compile_pattern",
-        "service/evaluation/tools/packages.py __init__",
-        "service/evaluation/tools/records.py _parse_rule",
     )
 )
-"""Made of what a caller or a file of cases gives: over HTTP each match has a time limit, see
+"""Made of what a caller gives: over HTTP each match has a time limit, see
 `service/http/schemas/patterns.py`; elsewhere who gives it runs it."""
 LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "probes/segmentation/terms.py _marked_word_pattern": lambda: (_marked_word_pattern(),),
@@ -410,11 +408,8 @@ BOUNDED: dict[str, str] = {
     "probes/segmentation/tool_output/blocks/shell.py _SAID": "the last 120 characters of a row",
     "probes/segmentation/tool_output/blocks/unittest.py _VERBOSE": "rows: in a text without a line "
     "break, what begins with skipped matches at the first try",
-    "service/datasets/heading_records.py _ATX": "headings of a data set that is trained on",
-    "service/datasets/heading_records.py _NUMBERING": "titles of a data set that is trained on",
-    "service/datasets/heading_records.py _MARKS": "pages of a data set that is trained on",
 }
-"""Slow patterns that get short texts, or those of whoever runs the command."""
+"""Slow patterns that get short texts."""
 
 
 def main() -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from tamis.probes.attention.batched import recorded_weights
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import RowGroup, Want
 
@@ -27,4 +27,4 @@ def sequence_rows(
     want = Want(tuple(range(layers)), (group,))
     recorder, _ = proxy._run([tuple(ids)], [rows], [opening], want)
     start = opening[0].keys.shape[1]
-    return torch.stack([weights[..., start:] for weights in recorder.weights[0]])
+    return recorded_weights(recorder, 0)[..., start:]

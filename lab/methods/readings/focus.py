@@ -10,7 +10,7 @@ Departures: d_q is added before rotation (R_r rotates to row r), where it prefer
 their distance; added after it, as published, it prefers absolute places, and d_k then shifts every
 logit of a row alike and does nothing, so there is no d_k. The question's rows are changed, the pass
 is not, so that directions are fitted layer by layer on states that do not move
-(`service.training.heads.focus`). Heads without a direction are read as they are.
+(`tamis_lab.train.heads.focus`). Heads without a direction are read as they are.
 """
 
 from __future__ import annotations

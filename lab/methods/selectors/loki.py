@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.precision import to_float64
+from tamis.probes.devices import to_float64
 from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,

@@ -5,6 +5,7 @@ Figures: docs/log/kept-passages.md#2026-11-24-storage-in-8-bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,18 @@ class Int8Vectors:
         scales = largest.clamp_min_(torch.finfo(torch.float32).tiny).div_(_MAX_CODE)
         return cls(torch.div(vectors, scales).round_().to(torch.int8), scales)
 
+    @classmethod
+    def join(cls, parts: Sequence[Int8Vectors]) -> Int8Vectors:
+        """Vectors `[H, n, d]` end to end along their second axis."""
+        return cls(
+            torch.cat([one.codes for one in parts], 1), torch.cat([one.scales for one in parts], 1)
+        )
+
+    def without_tokens(self) -> Int8Vectors:
+        """None of the vectors `[H, n, d]`, in memory of its own: `[H, 0, d]`."""
+        heads, _, size = self.codes.shape
+        return Int8Vectors(self.codes.new_empty(heads, 0, size), self.scales.new_empty(heads, 0, 1))
+
     @property
     def shape(self) -> torch.Size:
         """The shape of the vectors."""
@@ -43,10 +56,6 @@ class Int8Vectors:
     def nbytes(self) -> int:
         """Bytes in memory."""
         return self.codes.nbytes + self.scales.nbytes
-
-    def to(self, device: str | torch.device) -> Int8Vectors:
-        """The same vectors on another device."""
-        return Int8Vectors(self.codes.to(device), self.scales.to(device))
 
     def dequantize_into(self, target: Tensor) -> None:
         """Writes the vectors, in the dtype of the target."""

@@ -59,11 +59,6 @@ class LowBitVectors:
         """Bytes in memory."""
         return self.packed.nbytes + self.lows.nbytes + self.steps.nbytes
 
-    def to(self, device: str | torch.device) -> LowBitVectors:
-        """The same vectors on another device."""
-        packed, lows, steps = (part.to(device) for part in (self.packed, self.lows, self.steps))
-        return LowBitVectors(packed, lows, steps, self.bits, self.shape)
-
     def dequantize_into(self, target: Tensor) -> None:
         """Writes the vectors, in the dtype of the target."""
         _, tokens, size = self.shape

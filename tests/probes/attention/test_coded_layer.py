@@ -161,3 +161,18 @@ def test_places_are_rotated_as_the_model_rotates_positions():
     # another order of lengths is not taken for the last one
     other = rotation.apply(ours, [40, 600]).transpose(0, 1)
     assert not torch.allclose(other, keys, atol=1e-2)
+
+
+def test_angles_of_many_batches_take_bounded_memory(monkeypatch):
+    from tamis.probes.attention import coded_layer
+
+    monkeypatch.setattr(coded_layer, "ANGLE_BYTES", 40_000)
+    rotation = PassageRotation(RATES)
+    first = make_layer(300).keys.transpose(0, 1)
+    turned = rotation.apply(first, [300])
+    for n in range(1, 60):
+        layer = make_layer(10 * n).keys.transpose(0, 1)
+        back = rotation.remove(rotation.apply(layer, [10 * n]), [10 * n])
+        torch.testing.assert_close(back, layer, atol=1e-5, rtol=0)
+        assert rotation.nbytes <= 40_000 or len(rotation._angles) == 1
+    assert torch.equal(rotation.apply(first, [300]), turned)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.attention import packed, varlen
+from tamis.probes.attention import batched, packed, varlen
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want
 from tests.probes import tiny
@@ -64,6 +64,7 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
         calls.append(len(args[0]))
         return attend_by_formula(*args, **named)
 
+    monkeypatch.setattr(batched, "is_used", lambda device: True)
     monkeypatch.setattr(varlen, "is_supported", lambda query: True)
     monkeypatch.setattr(varlen, "kernel", lambda: kernel)
     found = list(proxy.read_with_kv(asked, want))

@@ -12,9 +12,11 @@ from tamis.probes.attention import blocked
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.kv_cache.storage import STORAGES
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.signal import Want
+from tests.pretend_device import PretendDevice
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import (
     FP32,
@@ -256,3 +258,34 @@ def test_the_real_proxy_reads_cached_passages_like_uncached_ones(proxy_folder, s
         assert_close(warm, weights(proxy, prompts, want), within)
     assert cache.stats().hits == 4
     assert len(cold) == 2
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_device_keeps_no_more_than_its_bound_and_reads_the_same(storage, monkeypatch, tmp_path):
+    """Entries beyond the bound are the host's; so are those of files, until there is room."""
+    with PretendDevice("cuda"):
+        proxy = versioned_proxy()
+        proxy.body.to("cuda")
+        prompts = make_prompts(proxy)
+        roomy = CachedReader(proxy, PassageCache(storage=storage))
+        due = [[w.cpu() for w in weights(roomy, prompts)] for _ in range(2)]
+        whole = roomy.cache._device_bytes
+        assert whole == roomy.cache.stats().bytes > 0
+        for most in (1, whole // 2):
+            cache = PassageCache(
+                storage=storage, folder=tmp_path / str(most), max_device_bytes=most
+            )
+            reader = CachedReader(proxy, cache)
+            for expected in due:
+                assert_close([w.cpu() for w in weights(reader, prompts)], expected)
+                assert cache._device_bytes <= most
+            assert cache.stats().bytes == whole
+        again = CachedReader(proxy, PassageCache(storage=storage, folder=tmp_path / "1"))
+        assert_close([w.cpu() for w in weights(again, prompts)], due[1])
+        assert again.cache.stats().disk_hits > 0
+        assert again.cache._device_bytes == again.cache.stats().bytes == whole
+
+
+def test_a_bound_on_a_device_is_a_number_of_bytes():
+    with pytest.raises(BadInput, match="max_device_bytes is 0"):
+        PassageCache(max_device_bytes=0)

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.scripted import ScriptedReader
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Unavailable, WorkerDied
 from tests.compressors.gate.test_stages import FP32, PASSAGES, QUESTION, UNITS, method_of
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+from tests.scripted import ScriptedReader
 from tests.service.engine.test_engine import WANT, prompts
 from tests.service.http.app_kit import wait_until
 

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from tests.scripted import ScriptedReader
 from tamis.service.engine.engine import Engine, EngineBounds, NullObserver
 from tamis.service.engine.errors import Unavailable, WorkerDied
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.reader import EngineReader
 from tamis.service.engine.worker import Worker
+from tests.scripted import ScriptedReader
 from tests.service.engine.test_engine import WANT, prompts, script
 
 
