@@ -30,8 +30,11 @@ from tamis.probes.devices import Ints, copy_to
 from tamis.probes.signal import SharedRows
 
 CHUNK_ELEMENTS = 64 << 20
-"""Logits of a chunk's rows, all heads together, or elements of its mask: what exceeds them becomes
-another chunk, with calls of its own."""
+"""Logits of a chunk's rows, all heads together: what exceeds them becomes another chunk, with calls
+of its own."""
+_TOKENS_A_ROW = 4
+"""Logits of new tokens that weigh as much as one of a row: most kernels never hold them, but a
+device without such a kernel does, once."""
 _KEY_STEP = 8
 """Padded keys are a multiple of this, as kernels want the rows of a mask."""
 
@@ -201,10 +204,10 @@ class BatchedAttention:
         run: list[int] = []
         for s in longest_first:
             together = [*run, s]
-            rows = heads * max(self._row_count(one) for one in together)
+            rows = max(self._row_count(one) for one in together)
             tokens = max(self.lengths[one] for one in together)
-            width = self._key_count(together[0])
-            if run and len(together) * width * max(rows, tokens) > CHUNK_ELEMENTS:
+            logits = len(together) * self._key_count(together[0]) * heads
+            if run and logits * max(rows, tokens // _TOKENS_A_ROW) > CHUNK_ELEMENTS:
                 yield run
                 run = []
             run.append(s)
@@ -315,8 +318,11 @@ class BatchedAttention:
         past_keys, past_values = self._past.layer(layer, key, not last)
         keys = torch.cat([*past_keys, key], 1)
         records, one_kernel = layer in recorder.layers, varlen.is_supported(query)
-        if records or not (one_kernel or last):
-            padded = [self._gather(keys, chunk.numbers["keys"]) for chunk in self._chunks]
+        pads = not (one_kernel or last)
+        # kernels that take a mask want as many heads of keys as of queries
+        shared = len(query) // len(keys) if pads else 1
+        if records or pads:
+            padded = [self._gather(keys, chunk.numbers["keys"], shared) for chunk in self._chunks]
         if records:
             for chunk, own in zip(self._chunks, padded, strict=True):
                 self._record(chunk, query, own, scale, window)
@@ -327,21 +333,22 @@ class BatchedAttention:
             return self._attend_at_once(query, keys, values, scale, window)[None]
         return self._attend_padded(query, padded, values, scale, window)[None]
 
-    def _gather(self, source: Tensor, places: Tensor) -> Tensor:
-        """Vectors `[heads, S, d]` of the source at places `[B, N]`: `[B, heads, N, d]`."""
-        return source[self._head_index(len(source), source.device)[:, None], places[:, None]]
+    def _gather(self, source: Tensor, places: Tensor, shared: int = 1) -> Tensor:
+        """Vectors `[heads, S, d]` of the source at places `[B, N]`: `[B, heads · shared, N, d]`."""
+        return source[self._head_index(source, shared)[:, None], places[:, None]]
 
-    def _head_index(self, heads: int, device: torch.device) -> Tensor:
-        """`[heads]`, from 0 on."""
-        name = f"{heads} heads"
+    def _head_index(self, source: Tensor, shared: int = 1) -> Tensor:
+        """The heads of a source, each as often as it is shared: `[heads · shared]`."""
+        name = f"{len(source)} heads, {shared} times"
         if name not in self._numbers:
-            self._numbers[name] = torch.arange(heads, device=device)
+            every = torch.arange(len(source) * shared, device=source.device)
+            self._numbers[name] = every if shared == 1 else every // shared
         return self._numbers[name]
 
     def _record(
         self, chunk: _Chunk, query: Tensor, keys: Tensor, scale: float, window: int | None
     ) -> None:
-        """Records the row groups of a chunk over its keys `[B, Hkv, N, d]`."""
+        """Records the row groups of a chunk over its keys, `[B, Hkv or H, N, d]`."""
         rows = self._gather(query, chunk.numbers["rows"]).float()
         if self.recorder.record_queries:
             chunk.queries.append(rows * scale)
@@ -361,7 +368,7 @@ class BatchedAttention:
         self, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None
     ) -> Tensor:
         """The output of all sequences, `[N, H, d]`, in one kernel for sequences of any lengths."""
-        heads = self._head_index(len(keys), keys.device)
+        heads = self._head_index(keys)
         places = self._numbers["packed_keys"][:, None]
         return varlen.attend(
             query.transpose(0, 1).contiguous(),
@@ -381,16 +388,15 @@ class BatchedAttention:
         scale: float,
         window: int | None,
     ) -> Tensor:
-        """The output of all sequences, `[N, H, d]`, from padded keys `[B, Hkv, N, d]`."""
+        """The output of all sequences, `[N, H, d]`, from padded keys `[B, H, N, d]`."""
         outs = []
         for chunk, keys in zip(self._chunks, padded, strict=True):
             out = scaled_dot_product_attention(
                 self._gather(query, chunk.numbers["tokens"]),
                 keys,
-                self._gather(values, chunk.numbers["keys"]),
+                self._gather(values, chunk.numbers["keys"], len(query) // len(values)),
                 attn_mask=chunk.seen_from("token", window),
                 scale=scale,
-                enable_gqa=len(query) != len(values),
             )
             outs.append(out.transpose(1, 2).flatten(0, 1))
         flat = torch.cat(outs) if len(outs) > 1 else outs[0]
