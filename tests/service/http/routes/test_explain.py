@@ -8,7 +8,6 @@ import threading
 import pytest
 
 from tamis.service.http.schemas.explain import budget_stops
-from tests.plugin_kit import backwards  # noqa: F401 - a fixture
 from tests.service.http.app_kit import (
     BODY,
     DOCUMENTS,
@@ -125,9 +124,8 @@ def test_selections_are_left_out_unless_asked_for(service):
     assert "selections" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("fields", [{"coverage": 0.9}, {"adaptive": {}}, {"order": "backwards"}])
-@pytest.mark.usefixtures("backwards")
-def test_selections_refuse_budgets_and_orders_that_they_cannot_follow(service, fields):
+@pytest.mark.parametrize("fields", [{"coverage": 0.9}, {"adaptive": {}}])
+def test_selections_refuse_budgets_that_they_cannot_follow(service, fields):
     answer = service.post(
         "/v1/explain", query=QUESTION, documents=DOCUMENTS, selections=4, **fields
     )
