@@ -50,7 +50,7 @@ def has_tiles() -> bool:
 def bound_primitives() -> None:
     """Has torch keep 256 primitives of oneDNN and not 1,024, unless the environment says how many.
 
-    oneDNN compiles one for each shape of a product, and no two batches have the same number of tokens.
+    oneDNN compiles one for each shape of a product, and batches have ever new numbers of tokens.
     With tiles one takes about a megabyte, which is a gigabyte after some hundred requests. Without
     tiles they stay: attention in blocks uses hundreds of shapes in each layer of a long prompt.
     Both caches look when the first one is made, so this is for a process that has made none.

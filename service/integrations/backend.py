@@ -32,7 +32,6 @@ from tamis.service.http.schemas.base import to_probability
 T = TypeVar("T")
 
 
-
 class _CallThreads:
     """The threads that calls run in; a process that was forked has its own.
 
