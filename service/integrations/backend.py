@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,25 @@ from tamis.service.http.schemas.base import to_probability
 
 T = TypeVar("T")
 
-_threads = ThreadPoolExecutor(4, thread_name_prefix="tamis")
-"""Not the event loop's default pool: calls that wait for a model here do not hold up other users of
-that pool, and a call that is cancelled while it waits is never started."""
+
+class _CallThreads:
+    """The threads that calls run in; a process that was forked has its own.
+
+    Not the event loop's default pool: calls that wait for a model here do not hold up other users
+    of that pool, and a call that is cancelled while it waits is never started.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Forgets the threads: those of a pool that was forked are counted, and do not run."""
+        self.pool = ThreadPoolExecutor(4, thread_name_prefix="tamis")
+
+
+_threads = _CallThreads()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,4 +278,4 @@ def is_backend_failure(error: Exception) -> bool:
 async def run_in_thread(call: Callable[[], T]) -> T:
     """Runs a call in a thread of this module's pool, with the context variables of its caller."""
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads, context.run, call)
+    return await asyncio.get_running_loop().run_in_executor(_threads.pool, context.run, call)
