@@ -11,7 +11,7 @@ from fastapi import Request
 from tamis.compressors.inputs import question_text
 from tamis.compressors.method import reading_everything
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
-from tamis.compressors.types import Reranked
+from tamis.compressors.types import Reranked, to_probability
 from tamis.service.api.spans import ranking_attributes, set_attributes
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.ranking import DeadlineRanker
@@ -20,7 +20,6 @@ from tamis.service.http.routes.base import check_limits, log_entry, request_span
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.methods import can_isolate
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.schemas.base import to_probability
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
+from tamis.compressors.types import to_probability
 from tamis.service.engine.errors import EmptyInput
 from tamis.service.http.routes import vendors
 from tamis.service.http.routes.base import (
@@ -19,7 +20,6 @@ from tamis.service.http.routes.base import (
 )
 from tamis.service.http.routes.ranking import model_of_answer, rank_documents, score_pairs
 from tamis.service.http.routes.tei import header_schemas, timing_headers
-from tamis.service.http.schemas.base import to_probability
 from tamis.service.http.schemas.dialects.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.http.schemas.dialects.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.http.schemas.dialects.score import ScoreAnswer, ScoreRequest, score_answer

@@ -1,0 +1,97 @@
+"""One request, one answer: the library, the command line, HTTP, the batch and the adapters.
+
+`DOOR_CALLS=2000` tries so many requests in place of the few that every run tries.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.laws.doors import (
+    FIELDS,
+    RULE_NAMES,
+    Answer,
+    Call,
+    House,
+    Refusal,
+    ask,
+    random_call,
+)
+from tests.service.cli.cli_kit import word_tokenizer
+from tests.service.http.app_kit import served
+
+CALLS = int(os.environ.get("DOOR_CALLS", "120"))
+LONGEST_SHOWN = 20
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """All doors, with a tokenizer that counts words and no model."""
+    folder = tmp_path_factory.mktemp("doors")
+    words = word_tokenizer(folder)
+    with served(tokenizers=(f"words={words}",)) as service:
+        yield House(words, folder, service)
+
+
+def differences(call: Call, house: House) -> list[str]:
+    """What a door says of a request that the library says otherwise, a line each."""
+    found = {door: ask(door, call, house) for door in call.doors()}
+    lines = []
+    for door, answer in found.items():
+        said = found["library"]
+        if door in ("langchain", "remote"):
+            said = ask("library", as_adapters_ask(call), house)
+        lines += [f"{door}: {line}" for line in _differing(said, answer, door)]
+    return lines
+
+
+def as_adapters_ask(call: Call) -> Call:
+    """The request that adapters make of it: an order by scores has scores even where all fits."""
+    if call.rules.get("order", "original") == "original" or call.rules.get("top_n"):
+        return call
+    return replace(call, rules={**call.rules, "top_n": max(1, len(call.documents))})
+
+
+def _differing(library: Answer, other: Answer, door: str) -> Iterator[str]:
+    if door == "command" and isinstance(other, Refusal) and " no text; " in other.message:
+        return  # files without a word were named by mistake; the others compress them to nothing
+    if isinstance(library, Refusal) or isinstance(other, Refusal):
+        if not (isinstance(library, Refusal) and isinstance(other, Refusal)):
+            yield f"{other!r:.300}, not {library!r:.300}"
+        elif door != "library" and not same_refusal(library.message, other.message):
+            yield f"refused with {other.message!r:.300}, not {library.message!r:.300}"
+        return
+    for name in library.keys() & other.keys():
+        if library[name] != other[name]:
+            yield f"{name} is {other[name]!r:.400}, not {library[name]!r:.400}"
+
+
+def same_refusal(library: str, other: str) -> bool:
+    """Whether a door refuses in the library's words, options in place of names aside."""
+    return _plain(library) in _plain(other) or (
+        # an offset is read in the caller's units first
+        all("keep" in message for message in (library, other))
+        and library.split()[:2] == other.replace(":", "").split()[:2]
+    )
+
+
+def _plain(message: str) -> str:
+    return message.replace("--", "").replace("-", "_")
+
+
+def test_every_door_answers_a_request_as_the_library_does(house: House):
+    lines = []
+    for seed in range(CALLS):
+        call = random_call(random.Random(seed))
+        if found := differences(call, house):
+            lines.append("\n  ".join((f"seed {seed}: {call}", *found)))
+    assert not lines, f"{len(lines)} of {CALLS}\n" + "\n".join(lines[:LONGEST_SHOWN])
+
+
+def test_the_table_has_every_rule():
+    assert set(RULE_NAMES) <= set(FIELDS)
