@@ -388,6 +388,7 @@ TEXTS = (
     "Der alte Hafen von Malo wurde 1954 geschlossen. Die Schiffe kamen im Frühling und mit dem "
     "ersten Frost fuhren sie. Das Brot war billig.",
     "港は1954年に閉鎖された。船は春に来た。誰も知らない。",
+    "Gate A, bzw. Gate B, usw. Tag Nr. 5 z. B. Hafen Malo, d. h. Ring. Salt Quay ca. 1954.",
     "Caf\u00e9 \U0001f469\u200d\U0001f680 closed. Harbour \u202eabc\u202c of Malo. End\u0301.",
     "First line of Malo.\r\nSecond line. Third harbour.\r\n\r\nNew paragraph in 1954.\r\n",
     "Keep <keep>this harbour</keep> and drop that. Or not. Malo sleeps.",
@@ -399,6 +400,11 @@ QUESTIONS = (
     "Wann wurde der Hafen geschlossen?",
     "1954",
 )
+INSTRUCTION = (
+    "Suche nach dem Hafen und der Stadt, in der er war, und nicht nach den Schiffen, die dort mit "
+    "der Ware auf dem Weg zu den Inseln waren."
+)
+"""In another language than most documents: which is theirs is not for it to say."""
 PATTERNS = (r"\d{4}", r"^Bread", r"again\.$", r"(?i)GRAIN", r"x*", r"Malo was.*Ships", "frost")
 
 
@@ -417,7 +423,7 @@ def random_call(draw: random.Random) -> Call:
         draw.choice(("auto", "auto", "auto", "de", "en")),
     )
     if draw.random() < 0.15:
-        call = replace(call, instruction="Suche nach dem Hafen und der Stadt, in der er war.")
+        call = replace(call, instruction=INSTRUCTION)
     if draw.random() < 0.15:
         call = replace(call, history=("Who is Ada Quint?",))
     return call

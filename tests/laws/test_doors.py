@@ -14,7 +14,9 @@ import pytest
 
 from tests.laws.doors import (
     FIELDS,
+    INSTRUCTION,
     RULE_NAMES,
+    TEXTS,
     Answer,
     Call,
     House,
@@ -91,6 +93,13 @@ def test_every_door_answers_a_request_as_the_library_does(house: House):
         if found := differences(call, house):
             lines.append("\n  ".join((f"seed {seed}: {call}", *found)))
     assert not lines, f"{len(lines)} of {CALLS}\n" + "\n".join(lines[:LONGEST_SHOWN])
+
+
+def test_an_instruction_does_not_tell_the_language_of_the_documents(house: House):
+    """Its abbreviations end sentences in English and none in German."""
+    text = next(text for text in TEXTS if "bzw." in text)
+    call = Call("Malo harbour?", ({"text": text},), {"ratio": 0.5}, instruction=INSTRUCTION)
+    assert differences(call, house) == []
 
 
 def test_the_table_has_every_rule():
