@@ -17,8 +17,8 @@ from langchain_core.documents import Document
 import tamis
 from tamis.compressors.pipeline.results import per_passage
 from tamis.compressors.rules import RULES, Rules
-from tamis.compressors.types import Compressed
-from tamis.langchain import TamisCompressor
+from tamis.compressors.types import Compressed, to_probability
+from tamis.langchain import TamisCompressor, TamisCrossEncoder
 from tamis.probes.errors import TamisError
 from tamis.service.api.compress import counter_of
 from tests.service.batch.kit import read_rows, write_lines
@@ -482,3 +482,148 @@ def _random_rules(draw: random.Random) -> dict[str, Any]:
     }
     names = draw.sample(sorted(choices), draw.choice((0, 1, 1, 2, 3)))
     return {name: draw.choice(choices[name]) for name in names}
+
+
+RANKING_DOORS = ("library", "command", "http", "langchain", "remote")
+RANKING_FIELDS: dict[str, dict[str, str]] = {
+    "question": {**dict.fromkeys(RANKING_DOORS, ""), "http": "query"},
+    "documents": dict.fromkeys(RANKING_DOORS, ""),
+    # the dialects rank documents by their text, and say so where they have more
+    "id": {"library": "", "command": ""},
+    "title": {"library": "", "command": ""},
+    "top_n": {"library": "", "command": "", "http": ""},
+    "method": {**dict.fromkeys(RANKING_DOORS, ""), "http": "model"},
+    "language": dict.fromkeys(RANKING_DOORS, ""),
+    "first_stage": {"library": "", "command": "--first-stage"},
+    "fuse": {"library": "", "command": "--fuse"},
+    "instruction": {"http": ""},
+}
+"""A field of a ranking by door, as in `FIELDS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingCall:
+    """One request to rank, in no door's words."""
+
+    question: str
+    documents: tuple[Mapping[str, Any], ...]
+    method: str = "lexical"
+    language: str = "auto"
+    top_n: int | None = None
+    first_stage: tuple[float, ...] | None = None
+    fuse: str | None = None
+
+    def doors(self) -> list[str]:
+        """The doors that have all of its fields."""
+        used = {name for document in self.documents for name in document} - {"text"}
+        used |= {name for name in ("top_n", "first_stage", "fuse") if getattr(self, name)}
+        return [door for door in RANKING_DOORS if all(door in RANKING_FIELDS[n] for n in used)]
+
+
+def random_ranking(draw: random.Random) -> RankingCall:
+    """A request to rank of any kind."""
+    documents = [
+        {name: value for name, value in _random_document(draw, i).items() if name in ("text", "id")}
+        for i in range(draw.choice((1, 3, 6)))
+    ]
+    if draw.random() < 0.7:
+        documents = [{"text": document["text"]} for document in documents]
+    if draw.random() < 0.3:
+        documents.append(dict(documents[0]))
+    stage = draw.random() < 0.15
+    return RankingCall(
+        draw.choice(QUESTIONS),
+        tuple(documents),
+        draw.choice(("lexical", "lexical", "lead")),
+        draw.choice(("auto", "auto", "de")),
+        draw.choice((None, None, 1, 4)),
+        tuple(round(draw.random(), 2) for _ in documents) if stage else None,
+        draw.choice(("rrf", None)) if stage else None,
+    )
+
+
+Ranking = list[tuple[int, float | None]] | Refusal
+"""Documents, best first, each with a score from 0 to 1."""
+
+
+def ask_ranking(door: str, call: RankingCall, house: House) -> Ranking:
+    """The ranking of one door."""
+    return _ASK_RANKING[door](call, house)
+
+
+def _library_ranking(call: RankingCall, house: House) -> Ranking:
+    try:
+        found = tamis.rerank(
+            call.question,
+            call.documents,
+            top_n=call.top_n,
+            method=call.method,
+            first_stage=call.first_stage,
+            fuse=call.fuse,  # type: ignore[arg-type]
+            proxy=house.proxy,
+            language=call.language,
+            root=house.root,
+        )
+    except TamisError as error:
+        return Refusal(str(error))
+    if call.first_stage is not None:  # the score is what both were joined to
+        return [(one.index, _finite(one.score)) for one in found.results]
+    return [(one.index, to_probability(one.score, found.calibrated)) for one in found.results]
+
+
+def _command_ranking(call: RankingCall, house: House) -> Ranking:
+    file, stage = house.folder / "ranking.json", house.folder / "stage.json"
+    file.write_text(json.dumps({"question": call.question, "documents": call.documents}))
+    stage.write_text(json.dumps(call.first_stage))
+    words: list[object] = ["--method", call.method, "--language", call.language, "--offline"]
+    words += ("--root", house.root) if house.root is not None else ()
+    words += ("--top-n", call.top_n) if call.top_n else ()
+    words += ("--first-stage", stage) if call.first_stage else ()
+    words += ("--fuse", call.fuse) if call.fuse else ()
+    done = run_command("rerank", file, "--json", *words)
+    if done.exit_code == 2:
+        return Refusal(done.stderr.removeprefix("tamis: ").strip())
+    body = json.loads(done.stdout)
+    return [(one["index"], one["relevance_score"]) for one in body["results"]]
+
+
+def _http_ranking(call: RankingCall, house: House) -> Ranking:
+    body = {
+        "query": call.question,
+        "documents": [document["text"] for document in call.documents],
+        "model": call.method,
+        "language": call.language,
+        "top_n": call.top_n,
+    }
+    answer = house.service.post("/v2/rerank", **body)
+    assert answer.status_code < 500, answer.text
+    if not answer.is_success:
+        return Refusal(answer.text)
+    assert answer.json()["meta"]["warnings"] == []
+    return [(one["index"], one["relevance_score"]) for one in answer.json()["results"]]
+
+
+def _langchain_ranking(call: RankingCall, house: House, base_url: str | None = None) -> Ranking:
+    where: dict[str, Any] = {"proxy": house.proxy} if base_url is None else {"base_url": base_url}
+    if base_url is None and house.root is not None:
+        where["options"] = {"root": house.root}
+    try:
+        encoder = TamisCrossEncoder(method=call.method, language=call.language, **where)
+        scores = encoder.score([(call.question, one["text"]) for one in call.documents])
+    except TamisError as error:
+        return Refusal(str(error))
+    scored: list[tuple[int, float | None]] = list(enumerate(scores))
+    return sorted(scored, key=lambda one: (-(one[1] or 0.0), one[0]))
+
+
+def _remote_ranking(call: RankingCall, house: House) -> Ranking:
+    return _langchain_ranking(call, house, house.service.url)
+
+
+_ASK_RANKING: dict[str, Callable[[RankingCall, House], Ranking]] = {
+    "library": _library_ranking,
+    "command": _command_ranking,
+    "http": _http_ranking,
+    "langchain": _langchain_ranking,
+    "remote": _remote_ranking,
+}
