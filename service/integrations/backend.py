@@ -19,7 +19,7 @@ from tamis.compressors.pipeline.results import per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
-from tamis.compressors.types import Compressed
+from tamis.compressors.types import Compressed, to_probability
 from tamis.probes.errors import TamisError
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -27,7 +27,6 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.rerank import rerank
-from tamis.service.http.schemas.base import to_probability
 
 T = TypeVar("T")
 

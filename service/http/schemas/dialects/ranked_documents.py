@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from tamis.service.http.schemas.base import Question, Text, TimedRequest, cut_name
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.http.schemas.base import Language, Question, Text, TimedRequest, cut_name
 
 _SHOWN_NAMES = 5
 
@@ -45,6 +46,7 @@ class RankRequest(TimedRequest):
     query: Question
     rank_fields: Annotated[list[Text], Field(fail_fast=True)] | None = None
     documents: Annotated[list[RankedDocument], Field(fail_fast=True)]
+    language: Language = AUTO
 
     def texts(self) -> list[str]:
         """The text of each document that is ranked."""
