@@ -52,6 +52,15 @@ def test_a_body_of_a_few_members_over_many_pieces_is_whole(service, coding):
     assert answer.json()["usage"]["input_tokens"] > 120_000
 
 
+@pytest.mark.parametrize("names", [["text"] * 2, [f"f{i}" for i in range(65)]])
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/inference/v1/rerank"])
+def test_fields_to_rank_by_are_few_and_each_is_named_once(service, path, names):
+    """Each naming repeats the field's text: 100 kB of names made half a gigabyte of 100 kB."""
+    answer = service.post(path, query="x", documents=[{"text": NEEDLE}], rank_fields=names)
+    assert answer.status_code == 422
+    assert "rank_fields" in answer.text
+
+
 @pytest.mark.parametrize("field", ["separator", "elision", "citations"])
 def test_what_is_written_around_texts_is_short(service, field):
     answer = service.post("/v1/compress", **BODY, **{field: "x " * 25_000})
