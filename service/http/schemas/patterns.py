@@ -8,6 +8,7 @@ from typing import Any
 import regex
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 
 MATCH_S = 0.25
 """Processor time of the matching thread that a pattern may take on one document."""
@@ -88,6 +89,7 @@ def match_spans(pattern: Any, text: str) -> list[tuple[int, int]]:
     """
     process_s = MATCH_S
     while True:
+        check_interruption()
         began = time.thread_time()
         try:
             found = pattern.finditer(text, timeout=process_s)

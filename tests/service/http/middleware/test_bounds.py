@@ -109,6 +109,18 @@ def test_a_pattern_that_unrolls_into_gigabytes_is_never_compiled(service, patter
     assert "at most 1,000 and 10,000 are taken" in answer.json()["error"]["message"]
 
 
+def test_patterns_that_are_slow_on_each_of_many_documents_end_with_their_request(service):
+    """Each stays within its quarter second, and all together took hours after the answer."""
+    documents = ["a" * 24 + f" {i}." for i in range(1000)]
+    protect = {"regex": [f"(a|aa)+$|(a*)*c{i}" for i in range(32)]}
+    body = {"query": QUESTION, "documents": documents, "max_tokens": 40, "timeout_ms": 500}
+    answer = service.post("/v1/compress", **body, protect=protect)
+    assert answer.status_code == 408
+    time.sleep(1.0)  # the pattern that is being matched
+    with patience(0.5):
+        time.sleep(2.0)
+
+
 def test_every_number_of_a_long_table_is_kept_in_time(service):
     rows = [f"Row {10_000 + i} holds 99999 units." for i in range(4000)]
     body = {"query": QUESTION, "documents": [" ".join(rows)], "max_tokens": 200_000}
