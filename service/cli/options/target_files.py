@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
+from tamis.service.cli.display.text import print_note
 
 _DEVICE_FOLDERS = ("/dev/", "/proc/")
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
@@ -79,7 +78,7 @@ def write_json(report: Mapping[str, Any], path: Path) -> None:
         write_whole(path, (json.dumps(report, indent=1) + "\n").encode())
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error}") from error
-    typer.echo(f"wrote {path}", err=True)
+    print_note(f"wrote {path}")
 
 
 def write_whole(path: Path, data: bytes) -> None:
