@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
@@ -21,8 +21,8 @@ from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
 from tamis.service.documents.decoding import decode_text
 from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
 from tamis.service.files.arrow_rows import iterate_rows
-from tamis.service.files.codecs import open_unpacked
-from tamis.service.files.lines import read_lines
+from tamis.service.files.codecs import codec_of, open_unpacked
+from tamis.service.files.lines import MAX_LINE_BYTES, read_lines
 from tamis.service.files.parquet import import_pyarrow, open_parquet
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
@@ -162,10 +162,20 @@ def read_documents(
             yield from _row_documents(source, _json_rows(source.path), fields)
         else:
             with open_unpacked(source.path) as stream:
-                document = read_document(stream.read(), source.path, encoding)
+                document = read_document(_read_whole(stream, source.path), source.path, encoding)
             metadata = {} if document.format == "text" else {FORMAT: document.format}
             text = document.text.removeprefix("\ufeff")
             yield CorpusDocument(source.name, text, document.title, metadata)
+
+
+def _read_whole(stream: IO[bytes], path: str) -> bytes:
+    """All of a file; of a packed one at most as much as one row may have."""
+    if codec_of(path) is None:
+        return stream.read()
+    data = stream.read(MAX_LINE_BYTES + 1)
+    if len(data) > MAX_LINE_BYTES:
+        raise BadInput(f"{path} unpacks to over {MAX_LINE_BYTES >> 20} MiB; split it, or unpack it")
+    return data
 
 
 def _row_documents(
