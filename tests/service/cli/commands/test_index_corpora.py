@@ -58,7 +58,7 @@ def test_a_packed_text_that_unpacks_beyond_a_bound_is_refused_before_it_is_unpac
     text.write_bytes(gzip.compress(b"Keys are rotated. " * 1000))
     message = refusal_message("index", "build", bomb, "-o", home, "--no-model")
     assert "bomb.txt.gz unpacks to over 1 MiB; split it" in message
-    assert "1 documents added" in build(home, text)
+    assert "1 documents added" in build(tmp_path / "other", text)
 
 
 def test_a_repeated_id_is_reported(tmp_path, home):
