@@ -19,7 +19,7 @@ from tamis.probes.text import Passage
 from tamis.service.cli.display.compression_json import compression_json
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.text import dump_json, print_note
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.method_options import (
@@ -118,7 +118,7 @@ def compress(
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
     found = gather_inputs(paths or (), standard_input(), reading)
     if not quiet and (passed_over := found.skipped_note()):
-        typer.echo(passed_over, err=True)
+        print_note(passed_over)
     query = found.question(question)
 
     from tamis.compressors.inputs import question_text
@@ -205,7 +205,7 @@ def _encode(text: str) -> bytes:
 
     valid = replace_surrogates(text)
     if valid != text:
-        typer.echo("tamis: lone surrogates are written as U+FFFD; --json keeps them", err=True)
+        print_note("tamis: lone surrogates are written as U+FFFD; --json keeps them")
     return f"{valid}\n".encode()
 
 

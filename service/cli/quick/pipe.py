@@ -108,4 +108,4 @@ def _first_interrupt_ignored() -> Iterator[None]:
 
 
 def _print_failure(why: str) -> None:
-    sys.stderr.write(f"tamis: {why}; the input is passed on as it came\n")
+    print_warning(f"{why}; the input is passed on as it came")

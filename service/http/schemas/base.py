@@ -73,7 +73,7 @@ def _check_language(value: Any) -> str:
 Language = Annotated[
     str,
     PlainValidator(_check_language),
-    WithJsonSchema({"type": "string", "pattern": LANGUAGE_CODE.pattern}),
+    WithJsonSchema({"type": "string", "pattern": f"^({LANGUAGE_CODE.pattern})$"}),
 ]
 Question = Annotated[
     str,

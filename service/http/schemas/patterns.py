@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import regex
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 
 T = TypeVar("T")
 MATCH_S = 0.25
@@ -140,6 +141,7 @@ def _find_in_time(pattern: Any, find: Callable[[float], T], most_s: float) -> T:
     """
     process_s = most_s
     while process_s > 0:
+        check_interruption()
         began = time.thread_time()
         try:
             return find(process_s)

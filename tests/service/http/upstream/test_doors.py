@@ -155,6 +155,7 @@ ESCAPES = (
     *("/v1/../admin/keys", "/v1/../../admin/keys?x=1", "/v1/./chat/completions", "/v1/files/.."),
     *("/v1/files/../../admin", "/v1/files/%2e%2e/admin", "/v1/files/%2E%2E/%2E%2E/admin"),
     *("/v1/files/.%2e/admin", "/v1/files/%252e%252e/admin", "/v1/files/%25252e%25252e/admin"),
+    *("/v1/files/%u002e%u002e/admin", "/v1/files/50%/admin"),
     *("/v1/files/..%2fadmin", "/v1/files/..%2Fadmin", "/v1/files/..%252fadmin"),
     *("/v1/files/..%5cadmin", "/v1/files/..\\admin", "/v1/files/..%255cadmin", "/v1/files\\..\\a"),
     *("/v1/files/..;/admin", "/v1/files/..;a=b/admin", "/v1/files/%2e%2e%3b/admin"),
