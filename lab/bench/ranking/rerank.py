@@ -30,9 +30,9 @@ from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.files.json_values import replace_non_finite
 from tamis.service.files.lines import read_json_lines
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.result_file import ResultFile, ResultRow
 from tamis_lab.datasets.statistics import paired_bootstrap

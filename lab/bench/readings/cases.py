@@ -16,8 +16,7 @@ from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windo
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
 from tamis_lab.bench.evidence.panel import parse_method_spec
-from tamis_lab.datasets.case_readings import case_identity
-from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey, case_identity
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress
 from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
 from tamis_lab.methods.window_attention.contract import Reading

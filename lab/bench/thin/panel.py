@@ -25,7 +25,7 @@ from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis_lab.bench.evidence.panel import Panel
 from tamis_lab.bench.thin.candidates import Candidate, ThinnedPassage, kept_mask
-from tamis_lab.datasets.case_readings import CaseReadings
+from tamis_lab.datasets.reading_store import CaseReadings
 from tamis_lab.datasets.score_sources import TimedScores
 from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
 
