@@ -44,7 +44,7 @@ class ResultFile:
         if codec_of(path.name):
             raise BadInput(f"{path} would be packed, and lines are added one by one; name a .jsonl")
         try:
-            self._open(dict(settings))
+            self._open(json.loads(json.dumps(settings)))
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error}") from error
 
@@ -53,6 +53,15 @@ class ResultFile:
         with self.path.open("a", encoding="utf8") as lines:
             lines.write(json.dumps(row) + "\n")
         self._count_row(row)
+
+    def rows(self) -> list[ResultRow]:
+        """The results so far."""
+        return [row for _, row in read_json_lines(self.path)]
+
+    def delete(self) -> None:
+        """Deletes the file and its settings: what it held is elsewhere now."""
+        self.path.unlink()
+        self._settings_path.unlink()
 
     def _open(self, settings: dict[str, Any]) -> None:
         if self.path.exists() and not self.path.is_file():

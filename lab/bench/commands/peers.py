@@ -207,11 +207,10 @@ def _make_report(
     results: ResultFile,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from tamis.service.files.lines import read_json_lines
     from tamis_lab.bench.evidence.tally import environment_facts
     from tamis_lab.bench.peers.figures import complete_cases, peer_figures
 
-    rows = [row for _, row in read_json_lines(results.path)]
+    rows = results.rows()
     done = {name: complete_cases(of, peers, rows) for name, of in by_set.items()}
     for name in (name for name, of in done.items() if not of):
         typer.echo(f"tamis: {name}: no case was done by every peer yet", err=True)
