@@ -20,7 +20,7 @@ from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
 from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
 from tamis.service.files.arrow_rows import iterate_rows
-from tamis.service.files.codecs import codec_of, open_unpacked
+from tamis.service.files.codecs import CODECS, codec_of, open_unpacked
 from tamis.service.files.lines import MAX_LINE_BYTES, read_json_lines, read_lines
 from tamis.service.files.parquet import import_pyarrow, open_parquet
 
