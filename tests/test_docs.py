@@ -24,6 +24,7 @@ import pytest
 
 import tamis
 from tamis.compressors.registry import layers_needed, load_proxy
+from tamis.probes.hub.catalog import ZOO
 from tests import fences
 from tests.service.http.app_kit import served
 
@@ -110,6 +111,7 @@ def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path
     (shown,) = fences.blocks(text, "text")
     assert shown.strip() in done.stdout + done.stderr
     assert re.search(r"cors\.md +\S+ +8 of", done.stdout + done.stderr)
+    assert f"is {ZOO['smollm2-135m'].size_bytes / 1e6:.1f} MB" in text
 
 
 @pytest.mark.model
