@@ -101,7 +101,8 @@ chroot: ## the image's steps where there is no engine, then the smoke test; as r
 screenshots: models ## the pictures of the page and the terminal, into docs/; needs chromium
 	$(BIN)/python -m tests.screenshots
 
-docs: setup types ## the site, into site/; every warning is an error
+docs: setup ## the reference from the code, then the site, into site/; every warning is an error
+	$(BIN)/python docs/_site.py
 	$(BIN)/python -m mkdocs build --strict --quiet
 
 typescript-types: setup types ## the types of the TypeScript client, anew from the service's OpenAPI document

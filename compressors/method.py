@@ -181,8 +181,8 @@ class Method:
     first_stage_weight: ClassVar[float] = 0.5
     """The weight of the method's own scores where a first stage's are added; the first stage has
     the rest. Methods that set another have it fitted on training claims and BM25 lists. Figures:
-    docs/log/ranking.md#2026-11-24-ranking-documents,
-    docs/log/ranking.md#2026-11-26-two-models-rank-together."""
+    lab/log/ranking.md#2026-11-24-ranking-documents,
+    lab/log/ranking.md#2026-11-26-two-models-rank-together."""
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:

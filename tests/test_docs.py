@@ -2,7 +2,7 @@
 
 A page's Python blocks are run one after the other, in one session, as its reader runs them. Blocks
 that cannot be run here are tagged `no-run`: commands of other programs, or files of the reader's.
-The pages of docs/log are records of measurements: they are read for figures and links alone.
+The pages of the lab have lab/tests/test_docs.py; its log is read here for figures of the guides.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -23,21 +24,19 @@ import pytest
 
 import tamis
 from tamis.compressors.registry import layers_needed, load_proxy
+from tamis.probes.hub.catalog import ZOO
 from tests import fences
 from tests.service.http.app_kit import served
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-LOG = DOCS / "log"
-PAGES = [page for page in sorted(DOCS.rglob("*.md")) if LOG not in page.parents]
+LOG = ROOT / "lab/log"
+PAGES = sorted(DOCS.rglob("*.md"))
 ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 TAGS = {"bash", "python", "text", "bash service", "bash no-run", "python no-run", "toml no-run"}
-OWN = {
-    *("new_method.md", "new_selector.md", "service.md", "scale.md"),
-    *("break_even.md", "languages.md"),
-}
-"""Pages with tests of their own, or with arithmetic and transcripts of commands alone."""
+OWN = {"new_method.md", "service.md"}
+"""Pages with tests of their own, or with transcripts of commands alone."""
 
 
 def named(page: Path) -> str:
@@ -86,6 +85,33 @@ def test_the_python_of_a_page_runs(page: Path):
     session = {"__name__": page.stem}
     for body in blocks(page, "python"):
         exec(compile(body, named(page), "exec"), session)
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("example_folder", "proxy_folder", "encoder_folder")
+def test_the_first_page_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]):
+    """Tokens before and after, the kept sentences, and the money at the prices of the page."""
+    text, session = (DOCS / "index.md").read_text("utf-8"), {"__name__": "index"}
+    printed = []
+    for body in fences.blocks(text, "python"):
+        exec(compile(body, "index.md", "exec"), session)
+        printed.append(capsys.readouterr().out)
+    assert printed == fences.blocks(text, "text")
+    short, readme = session["short"], (ROOT / "README.md").read_text("utf-8")
+    assert f"{short.tokens_in:,} tokens become {short.tokens_out}," in readme
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("encoder_folder")
+def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path):
+    text = (DOCS / "tutorial.md").read_text("utf-8")
+    (command,) = (line for line in fences.blocks(text, "bash") if line.startswith("tamis compress"))
+    words = [str(Path(sys.executable).parent / "tamis"), *shlex.split(command)[1:]]
+    done = subprocess.run(words, cwd=example_folder, capture_output=True, text=True, check=True)
+    (shown,) = fences.blocks(text, "text")
+    assert shown.strip() in done.stdout + done.stderr
+    assert re.search(r"cors\.md +\S+ +8 of", done.stdout + done.stderr)
+    assert f"is {ZOO['smollm2-135m'].size_bytes / 1e6:.1f} MB" in text
 
 
 @pytest.mark.model
@@ -171,9 +197,9 @@ def test_every_make_target_that_is_named_exists():
 def test_every_figure_of_a_guide_and_of_the_readme_is_in_the_log():
     """As .839, or as the log's 83.9 %: a figure that is measured again is changed in both.
 
-    The table of all methods, on the page of benchmarks, is a source as the log is.
+    The table of all methods, on the lab's page of benchmarks, is a source as the log is.
     """
-    table = (DOCS / "benchmarks.md").read_text("utf-8").split("\n## ")[1]
+    table = (ROOT / "lab/docs/benchmarks.md").read_text("utf-8").split("\n## ")[1]
     sources = "".join([table, *(page.read_text("utf-8") for page in sorted(LOG.glob("*.md")))])
     pages = {named(page): page for page in GUIDES} | {"README.md": ROOT / "README.md"}
     found = {
@@ -202,7 +228,6 @@ def test_every_file_that_is_named_exists():
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site as `make docs` builds it."""
     place = tmp_path_factory.mktemp("site")
-    subprocess.run(["make", "-C", ROOT, "types"], check=True, capture_output=True)
     words = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
@@ -221,35 +246,67 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(site: Path):
         assert loaded == [], page
 
 
-@pytest.mark.slow
-def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers(site: Path):
-    from typer.main import get_command
-
-    from tamis.service.cli.app import app
-
-    shown = (site / "reference/cli.html").read_text("utf-8")
-    for name, command in get_command(app).commands.items():
-        for path in [f"{name} {below}" for below in getattr(command, "commands", {})] or [name]:
-            assert f">tamis {path}<" in shown, path
-    python = (site / "reference/python.html").read_text("utf-8")
-    offered = [name for name in tamis.__all__ if not name.startswith("_")]
-    assert [name for name in offered if not re.search(rf'id="tamis[\w.]*\.{name}"', python)] == []
-
-
-def test_a_link_that_leaves_docs_goes_to_its_page_or_becomes_a_name():
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    """docs/_site.py as mkdocs loads it."""
     spec = importlib.util.spec_from_file_location("docs_site", DOCS / "_site.py")
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
+    return made
 
+
+@pytest.mark.parametrize("name", ["cli", "python"])
+def test_the_reference_is_what_the_code_says(name: str, hooks: Any):
+    """`python docs/_site.py` writes both pages anew."""
+    assert (DOCS / f"reference/{name}.md").read_text("utf-8") == hooks.page_of(name)
+
+
+def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers():
+    from typer.main import get_command
+
+    from tamis.service.cli.app import app
+    from tamis.service.cli.plugin_commands import PluginCommand
+
+    shown = (DOCS / "reference/cli.md").read_text("utf-8")
+    for name, command in get_command(app).commands.items():
+        for path in [f"{name} {below}" for below in getattr(command, "commands", {})] or [name]:
+            assert isinstance(command, PluginCommand) or f"# tamis {path}\n" in shown, path
+    python = (DOCS / "reference/python.md").read_text("utf-8")
+    offered = [name for name in tamis.__all__ if not name.startswith("_")]
+    assert [name for name in offered if f"### {name}\n" not in python and name not in ERRORS] == []
+
+
+ERRORS = {"BadInput", "ProxyMissing", "TamisError"}
+"""Those of what tamis offers that the page draws as a tree."""
+
+MOST_WORDS = 30_000
+MOST_LINES = 70
+
+
+def test_the_site_can_be_read(capsys: pytest.CaptureFixture[str]):
+    """A word is what stands between spaces and has a letter or a digit; a how-to is one screen."""
+    texts = {named(page): page.read_text("utf-8") for page in PAGES}
+    words = {name: len(re.findall(r"\S*\w\S*", text)) for name, text in texts.items()}
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nthe site has {sum(words.values()):,} words of at most {MOST_WORDS:,}\n"
+        )
+    assert sum(words.values()) <= MOST_WORDS, sorted(words.items(), key=lambda item: -item[1])[:5]
+    how_to = {name: len(text.splitlines()) for name, text in texts.items() if "how-to/" in name}
+    assert {name: lines for name, lines in how_to.items() if lines > MOST_LINES} == {}
+
+
+def test_a_link_that_leaves_docs_goes_to_its_page_or_to_the_repository(hooks: Any):
     def rewritten(markdown: str, page: str) -> str:
-        return made.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=page)))
+        return hooks.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=page)))
 
-    links = "[log](../../CHANGELOG.md) [x](../../tests/a.py) [b](../benchmarks.md)"
+    there = f"{hooks.REPOSITORY}/blob/main"
+    links = "[log](../../CHANGELOG.md) [x](../../tests/a.py#b) [s](../service.md#keys) [a](#here)"
     assert rewritten(links, "how-to/budget.md") == (
-        "[log](../changelog.md) x (`tests/a.py`) [b](../benchmarks.md)"
+        f"[log](../changelog.md) [x]({there}/tests/a.py#b) [s](../service.md#keys) [a](#here)"
     )
-    assert rewritten("[map](docs/log/index.md) [s](SECURITY.md)", "contributing.md") == (
-        "[map](log/index.md) s (`SECURITY.md`)"
+    assert rewritten("[map](docs/architecture.md) [s](SECURITY.md)", "contributing.md") == (
+        f"[map](architecture.md) [s]({there}/SECURITY.md)"
     )
 
 
@@ -258,11 +315,13 @@ EVERY_PAGE = [*ROOT_PAGES, *sorted(DOCS.rglob("*.md"))]
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path):
+    check_links(page)
+
+
+def check_links(page: Path) -> None:
     """mkdocs checks the site; readers of the repository follow the same links in the files."""
     for target, anchor in LINK.findall(page.read_text("utf-8")):
         file = (page.parent / target).resolve() if target else page
-        if target.endswith("reference/cli.md"):
-            continue  # generated for the site
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
@@ -273,7 +332,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
-CITATION = re.compile(r"docs/log(?:/([\w-]+\.md))?(?:#([\w-]+))?")
+CITATION = re.compile(r"(?<!lab/)docs/log|lab/log(?:/([\w-]+\.md))?(?:#([\w-]+))?")
 
 
 def test_every_citation_of_the_log_in_the_source_leads_to_an_entry():

@@ -62,7 +62,7 @@ ENCODER = "encoder_"
 """How the names of the weights begin that are used together with an encoder."""
 ENCODER_SHARE = 1 / 3
 """Of a request's tokens, those that the encoder reads: of the units that are best without it. All
-of them keep no more. Figures: docs/log/domains.md#2026-11-26-the-encoder-reads-a-third."""
+of them keep no more. Figures: lab/log/domains.md#2026-11-26-the-encoder-reads-a-third."""
 _MIN_ENCODED_UNITS = 8
 _FILL_QUANTILE = 0.25
 """Of the cosines that are known: what a unit has that the encoder did not read."""

@@ -9,7 +9,7 @@ find them, and on real questions the same heads look at evidence.
 
 a[h, best] and a[h, mean] are what the question's rows pay to a unit's best token, and per token.
 Departures: heads per query head and not per key group, and no cache is thinned by them. Measured in
-docs/log/heads.md#2026-11-26-a-proxy-without-a-probe.
+lab/log/heads.md#2026-11-26-a-proxy-without-a-probe.
 """
 
 from __future__ import annotations

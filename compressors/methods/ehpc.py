@@ -11,7 +11,7 @@ token, which is the order in which units are first touched as M grows. `form="se
 own and the default, takes the unit itself as the window: the mean over its tokens, with no other
 pooling. A window of 32 tokens reaches over the ends of sentences and adds one's attention to the
 next: of three RULER records at a tenth of the tokens, the token form lost one, this none
-(docs/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records).
+(lab/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records).
 `EHPC.tokens` gives the published token choice, as spans.
 
 Departure of the sentence form: from a unit's mean, what the last rows of the question "N/A" pay to
@@ -19,7 +19,7 @@ it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not
 attend to places whatever the question is: to the first unit of a window, and to every token of a
 short one. Among 50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are
 kept without the subtraction, 75 with it
-(docs/log/long-inputs.md#2026-11-25-ehpc-on-all-of-ruler). The window's keys are kept, so
+(lab/log/long-inputs.md#2026-11-25-ehpc-on-all-of-ruler). The window's keys are kept, so
 it costs one more question, not one more reading (in a service only with a passage cache).
 `calibrate=False` leaves it out; the token form never has it.
 

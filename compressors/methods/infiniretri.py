@@ -16,7 +16,7 @@ the unit (mean over heads and rows) when it was last read.
 
 Departures: the last layer of a small proxy finds nothing (of three RULER records at a tenth of the
 tokens it lost all, 16 contrast heads lost none:
-docs/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records),
+lab/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records),
 so where a contrast profile ships, its 16 best heads of any layer are read: `heads=0` is the last
 layer, as published. At most `carry_tokens` are carried, the best first, where 300 tokens may carry
 300 sentences; no row weights (the authors' package weighs a row by its attention to the question;

@@ -2,13 +2,13 @@
 
 Idea: Sentinel (arXiv 2505.23277, §3) reads how the last prompt token attends to each sentence and
 weighs the heads by a logistic regression. Departures, each measured:
-docs/log/reading-and-probe.md#2026-11-24-prompt-wording-features-and-loss, and for 2
-docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts.
+lab/log/reading-and-probe.md#2026-11-24-prompt-wording-features-and-loss, and for 2
+lab/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts.
 
 1. rows: all rows from the question's first token to the prompt's end, averaged, not the last alone;
    of a question of several sentences each sentence's rows, of which each head's largest mean
    counts: one sentence asks, and the others are its body
-   (docs/log/reading-and-probe.md#2026-11-28-each-sentence-of-a-question-by-itself);
+   (lab/log/reading-and-probe.md#2026-11-28-each-sentence-of-a-question-by-itself);
 2. passages are read alone, in windows of whole units, so none changes the features of another;
 3. features: log of a unit's attention mass per token, and of its best token, of each head, not
    renormalised inside the context;

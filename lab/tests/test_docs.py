@@ -1,4 +1,4 @@
-"""The commands of the lab that the guides show: those that can be are run, the others exist."""
+"""The lab's pages: what they show runs or exists, and their links, and those of the log, hold."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from tamis.service.cli.app import app as tamis_app
 from tamis_lab.app import app
-from tests.test_docs import GUIDES, LAB, PAGES, ROOT, assert_known, blocks, named
+from tests import fences
+from tests.test_docs import LAB, PAGES, ROOT, TAGS, assert_known, blocks, check_links
 
+LAB_PAGES = [ROOT / "lab/README.md", *sorted((ROOT / "lab/docs").glob("*.md"))]
+LOG = sorted((ROOT / "lab" / "log").glob("*.md"))
 RUN = sorted(
     {
-        (named(page), line)
-        for page in GUIDES
+        (page.name, line)
+        for page in [*PAGES, *LAB_PAGES]
         for body in blocks(page, "bash")
         for line in body.splitlines()
         if line.startswith(LAB)
@@ -42,9 +46,26 @@ def test_a_command_runs(page: str, command: str, example_folder: Path):
     assert done.stdout
 
 
+def shown(*tags: str) -> list[list[str]]:
+    """The commands of tamis that all pages show and that are not run, without their first word."""
+    pages = [*PAGES, *LAB_PAGES, ROOT / "README.md"]
+    lines = [line for p in pages for tag in tags for b in blocks(p, tag) for line in b.splitlines()]
+    return [line.split("#")[0].split()[1:] for line in lines if line.startswith("tamis ")]
+
+
 def test_commands_that_are_shown_but_not_run_exist_with_their_options():
-    pages = [*PAGES, ROOT / "README.md"]
-    shown = [line for p in pages for b in blocks(p, "bash no-run") for line in b.splitlines()]
-    found = [line.split("#")[0].split()[2:] for line in shown if line.startswith(f"{LAB} ")]
-    assert len(found) > 10
-    assert_known(get_command(app), found)
+    found = [words for words in shown("bash no-run", "sh") if words[-1] != "--help"]
+    lab = [words[1:] for words in found if words[0] == "lab"]
+    assert len(lab) > 10
+    assert_known(get_command(app), lab)
+    assert_known(get_command(tamis_app), [words for words in found if words[0] != "lab"])
+
+
+@pytest.mark.parametrize("page", LAB_PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_is_one_that_is_run_or_says_that_it_is_not(page: Path):
+    assert fences.tags(page.read_text("utf-8")) <= {*TAGS, "sh"}
+
+
+@pytest.mark.parametrize("page", [*LAB_PAGES, *LOG], ids=lambda page: page.name)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path):
+    check_links(page)

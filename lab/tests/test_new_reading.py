@@ -1,4 +1,4 @@
-"""docs/readings.md: the file it shows is a reading as it stands; no other file is touched."""
+"""lab/docs/readings.md: the file it shows is a reading as it stands; no other file is touched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.example_checks import ROOT, check_lint_and_format, check_types
 from tests.fences import blocks
 from tests.service.cli.cli_kit import tamis
 
-PAGE = ROOT / "docs" / "readings.md"
+PAGE = ROOT / "lab/docs/readings.md"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""docs/new_selector.md: the file it shows is a selector as it stands; no other file is touched."""
+"""lab/docs/new_selector.md: the file it shows is a selector as it stands, and no other changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.probes import tiny
 from tests.retrieval.kv import clouds
 from tests.service.cli.cli_kit import tamis
 
-PAGE = ROOT / "docs" / "new_selector.md"
+PAGE = ROOT / "lab/docs/new_selector.md"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ masked, normalised and reduced to row groups in one call each. `packed` and `cac
 sequence; a CPU runs those, since padding costs it more than calls do, and they are the oracle here.
 
 Token ids, positions and places go to the device in one copy. Figures:
-docs/log/speed.md#2026-11-28-calls-and-waits-of-a-batch-on-a-device.
+lab/log/speed.md#2026-11-28-calls-and-waits-of-a-batch-on-a-device.
 """
 
 from __future__ import annotations

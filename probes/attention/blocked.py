@@ -9,7 +9,7 @@ of the speed of a plain product. Here the logits of one block, at most `BLOCK_WE
 computed, turned into weights and used before the next block's; most of what is above the diagonal
 is never computed. Logits and weights are rounded to bf16, as transformers' eager attention rounds
 them; sums inside a product and a softmax are fp32. Figures:
-docs/log/speed.md#2026-11-25-attention-in-blocks-of-rows-and-how-long-threads-spin.
+lab/log/speed.md#2026-11-25-attention-in-blocks-of-rows-and-how-long-threads-spin.
 """
 
 from __future__ import annotations

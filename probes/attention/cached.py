@@ -6,8 +6,8 @@
 Consecutive prompts with equally long questions are processed in tiles: their cached keys are copied
 side by side into one buffer and multiplied at once, in fp32; or in bf16, where the model is in bf16
 and `blocked.is_faster` (rounded logits are no further from uncached ones, see
-docs/log/speed.md#2026-11-25-attention-in-blocks-of-rows-and-how-long-threads-spin
-and docs/log/kept-passages.md#2026-11-24-warm-against-cold).
+lab/log/speed.md#2026-11-25-attention-in-blocks-of-rows-and-how-long-threads-spin
+and lab/log/kept-passages.md#2026-11-24-warm-against-cold).
 The recorded softmax is the one that the model's own pass uses, so attention is computed once, not
 once for the model and once for the recorder. A tile is as large as a processor's cache, or a part
 of a GPU's memory.
@@ -41,7 +41,7 @@ from tamis.probes.signal import RowGroup
 
 TILE_BYTES = 2 << 20
 """Bytes of keys and values of one tile on a CPU: about a core's second-level cache, see
-docs/log/kept-passages.md#2026-11-24-warm-against-cold."""
+lab/log/kept-passages.md#2026-11-24-warm-against-cold."""
 
 _GPU_TILE_BYTES = 256 << 20
 

@@ -98,8 +98,8 @@ class PassageCache:
         folder: also keep entries there, for other processes and later runs; None for memory only.
         storage: `exact`, or `int8` for half the bytes, or `thin` for a seventh, each at a loss: a
             passage's first reading is exact, later ones are of what was kept. Figures:
-            docs/log/kept-passages.md#2026-11-24-storage-in-8-bits and
-            docs/log/thin.md#2026-11-27-keys-and-values-coded-together.
+            lab/log/kept-passages.md#2026-11-24-storage-in-8-bits and
+            lab/log/thin.md#2026-11-27-keys-and-values-coded-together.
         codec: of `thin`, a file of `tamis lab fit-codec`; by default the one that ships for the
             model that reads. A model without one is kept in 2 bits a component, which loses more.
         max_disk_bytes: of the folder.

@@ -8,8 +8,8 @@ an entry serves readings of as many layers as it has, or fewer: so the values of
 not kept, unless a reading paused there and may go on. That loses nothing and saves a fortieth of
 the bytes in 20 layers.
 
-What each storage costs and saves: docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits and
-docs/log/thin.md#2026-11-27-keys-and-values-coded-together.
+What each storage costs and saves: lab/log/thin.md#2026-11-26-what-nothing-reads-and-bits and
+lab/log/thin.md#2026-11-27-keys-and-values-coded-together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 KEY_BITS, VALUE_BITS = 2, 2
 """Bits of a component in `thin` without a codec, by channel:
-docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits."""
+lab/log/thin.md#2026-11-26-what-nothing-reads-and-bits."""
 
 
 def storage_identity(storage: Storage, codec: KVCodec | None) -> str:

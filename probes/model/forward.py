@@ -46,7 +46,7 @@ _TRANSFORMERS_MODELS = "transformers.models."
 
 TILE_TOKENS = 2048
 """Tokens that are processed together outside attention: this bounds the memory of a long prompt.
-Fewer are no faster, see docs/log/speed.md#2026-11-24-our-own-forward-pass."""
+Fewer are no faster, see lab/log/speed.md#2026-11-24-our-own-forward-pass."""
 DEVICE_TILE_TOKENS = 16384
 """The same on other devices than the CPU, where each tile costs calls: a whole batch."""
 

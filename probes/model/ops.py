@@ -2,7 +2,7 @@
 
 On a CPU in bf16 element-wise steps are bound by memory, so each makes few passes over few bytes.
 Elsewhere they are torch's own operations. Costs of the alternatives:
-docs/log/speed.md#2026-11-24-our-own-forward-pass.
+lab/log/speed.md#2026-11-24-our-own-forward-pass.
 
     states [N, I] ─ each token's largest ─► int8 [N, I] · scale [N, 1] ┐
     weight [O, I] ─ each row's largest ───► int8 [I, O] · scale [O] ───┴─► int32 [N, O] ─► fp32
@@ -11,7 +11,7 @@ Processors with VNNI multiply int8 at twice the rate of bf16. Each token's state
 a weight have a scale of their own (LLM.int8(), arXiv 2208.07339, §2.1). Departure: outlying
 channels are not multiplied apart; at the sizes of a proxy no channel needs it. Query, key and value
 stay in bf16: they are a seventh of the work, and rounding them moves scores most. Figures:
-docs/log/speed.md#2026-11-27-int8-after-attention.
+lab/log/speed.md#2026-11-27-int8-after-attention.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _MOST_SPREADS = 2.5
 """Features of a request count as at most so many standard deviations from the training's mean."""
 L2 = {"own": 1e-3, "links": 3e-2, "levels": 1e-3}
 """Factors of the squared norms. Links are held short: where no training domain has two hops they
-mislead. Figures: docs/log/domains.md#2026-11-26-judging-a-unit-by-what-surrounds-it."""
+mislead. Figures: lab/log/domains.md#2026-11-26-judging-a-unit-by-what-surrounds-it."""
 _GATE_L2 = 1e-2
 
 

@@ -3,7 +3,7 @@
 Reading the 3.5 MB of `tokenizer.json` takes longer than everything else that a short run without a
 model does, and a budget in round numbers does not need it. Counts are within a tenth of those of
 `smollm2-135m` for English text, code, logs, JSON and listings:
-docs/log/agents.md#2026-11-26-tokens-by-rules
+lab/log/agents.md#2026-11-26-tokens-by-rules
 """
 
 from __future__ import annotations

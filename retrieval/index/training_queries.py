@@ -3,7 +3,7 @@
 A graph follows queries (RetrievalAttention, arXiv 2409.10516, §3.2). An index is made before its
 questions are known, so these stand in: the questions that the caller has, else general ones that
 ship with tamis; and sentences of the corpus, read as if they were asked. Sentences of the corpus
-made the better graph: docs/log/retrieval-and-selectors.md#2026-11-26-approximate-search-of-an-index
+made the better graph: lab/log/retrieval-and-selectors.md#2026-11-26-approximate-search-of-an-index
 """
 
 from __future__ import annotations

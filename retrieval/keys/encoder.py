@@ -3,7 +3,7 @@
 Idea: a head that finds the answer attends from a question's tokens to the answer's by the inner
 product of query and key (RetrievalAttention, arXiv 2409.10516, searches exactly those keys). Here
 the passages are not in the prompt, so the following differs; each was measured, see
-docs/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index:
+lab/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index:
 
 1. rotary positions are removed: rotated keys and queries found the passage half as often;
 2. a question is read alone, behind the template's opening; its tokens' queries are centred, because

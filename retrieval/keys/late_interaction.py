@@ -7,7 +7,7 @@ ColBERT adds the best products up. A token such as `the` then counts as much as 
 question is about, though every chunk has a key for it. So a query counts by how far a chunk's best
 key is above the mean of other chunks; squared, and divided by their standard deviation. What is
 rare in the corpus counts most, as with idf, without a table of words.
-Figures: docs/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index.
+Figures: lab/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ does not attend to. Known queries therefore guide the construction:
 3. keys that no query retrieved are linked to the rest.
 
 Departures, each measured, see
-docs/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-attends-to:
+lab/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-attends-to:
 
 - The papers give only a query's nearest key the others as candidates, in order of their distance.
   Here all keys that a query retrieves are candidates of each other, in order of how many queries

@@ -3,7 +3,7 @@
 The agent starts the command after a tool has run, with a JSON object on its standard input, and
 reads another from its standard output; no output leaves the result as it is. What each agent sends
 and obeys was seen with Claude Code 2.1.332 and Codex 0.171.0:
-docs/log/agents.md#2026-11-26-hooks-of-real-agents
+lab/log/agents.md#2026-11-26-hooks-of-real-agents
 """
 
 from __future__ import annotations

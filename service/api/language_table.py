@@ -21,7 +21,7 @@ def figures_table(report: Mapping[str, Any]) -> Table:
 
 
 def figures_markdown(report: Mapping[str, Any]) -> str:
-    """The same figures as a Markdown table, as in docs/languages.md."""
+    """The same figures as a Markdown table, as in docs/how-to/languages.md."""
     methods = list(next(iter(_cells(report)))[2]["methods"])
     rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
     for code, budget, figures in _cells(report):

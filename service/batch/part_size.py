@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tamis.service.files.input_files import InputFile
 
 PROXY_TOKENS_A_SECOND, BYTES_A_TOKEN = 1_690, 4.75
-"""Of the default proxy on one core, and of rows of JSON Lines: docs/scale.md."""
+"""Of the default proxy on one core, and of rows of JSON Lines: lab/docs/scale.md."""
 LOST_SECONDS = 50
 MAX_PARTS, MAX_BYTES = 50_000, 8 << 20
 """A larger input has larger parts, up to `MAX_BYTES`: the plan of all parts is held in memory."""

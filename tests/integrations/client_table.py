@@ -1,4 +1,4 @@
-"""The table of clients and versions in docs/how-to/recipes.md, made from the environments.
+"""The table of clients and versions in docs/reference/clients.md, made from the environments.
 
     python -m tests.integrations.client_table    # writes it into the page
 
@@ -12,7 +12,7 @@ import re
 from tests.environments import ROOT
 from tests.integrations.environments import INTEGRATIONS, tests
 
-PAGE = ROOT / "docs/how-to/recipes.md"
+PAGE = ROOT / "docs/reference/clients.md"
 MARKED = re.compile(r"(?<=<!-- clients -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 

@@ -1,6 +1,6 @@
 """Keys and values in 8 bits: half the memory of bf16, at a loss.
 
-Figures: docs/log/kept-passages.md#2026-11-24-storage-in-8-bits.
+Figures: lab/log/kept-passages.md#2026-11-24-storage-in-8-bits.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every tes
 # logits and weights of eight bits in four layers, as in eager_kit
 BF16 = 2.5e-2
 # rows of an 8-bit cache, on random weights drawn wide; the real proxy's:
-# docs/log/kept-passages.md#2026-11-24-storage-in-8-bits
+# lab/log/kept-passages.md#2026-11-24-storage-in-8-bits
 INT8 = 5e-2
 
 

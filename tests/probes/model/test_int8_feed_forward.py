@@ -147,7 +147,7 @@ def test_readings_in_int8_are_near_exact_ones_and_kept_under_keys_of_their_own(f
     ]
     assert not torch.equal(readings[0], readings[1])
     # of random weights drawn wide; the real proxy's:
-    # docs/log/speed.md#2026-11-27-int8-after-attention
+    # lab/log/speed.md#2026-11-27-int8-after-attention
     assert float((readings[0] - readings[2]).norm() / readings[2].norm()) < 0.1
     for storage in STORAGES:
         keys = {fingerprint(each, storage).digest() for each in (int8, bf16, exact)}

@@ -1,6 +1,6 @@
 """A proxy by language: measured, chosen in one place, and never without saying what it costs.
 
-`python -m tests.service.api.test_languages` writes the table of docs/languages.md anew.
+`python -m tests.service.api.test_languages` writes the table of docs/how-to/languages.md anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tamis.service.api import languages
 from tamis.service.api.language_table import figures_markdown, figures_table, proxy_lines
 from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
 
-DOCS = Path(__file__).parents[3] / "docs" / "languages.md"
+DOCS = Path(__file__).parents[3] / "docs/how-to/languages.md"
 GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
 CHINESE = "密钥每九十天更换一次，旧密钥保留一周。"
 ENGLISH = "The keys are rotated every ninety days, and the old ones are kept for a week."

@@ -1,4 +1,4 @@
-"""docs/how-to/agents.md: the request that it shows does what the page says."""
+"""docs/how-to/conversations.md: the request that it shows does what the page says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests import fences
 from tests.service.http.app_kit import served
 
-PAGE = Path(__file__).parents[3] / "docs/how-to/agents.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/conversations.md"
 
 
 @pytest.mark.parametrize("part", ["/v1/retrieve/", "retrieval_tags"])

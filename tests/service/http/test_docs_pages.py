@@ -1,4 +1,4 @@
-"""docs/service.md says what the service does: its tables are those of the code.
+"""docs/service.md and docs/settings.md say what the service does: their tables are the code's.
 
 `python -m tests.service.http.test_docs_pages` writes them anew.
 """
@@ -18,7 +18,7 @@ from tamis.service.http.runtime.settings import KNOBS, flag, variable
 from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES, REASONS, REFUSED, REQUESTS
 from tamis.service.http.telemetry.metrics import GAUGES, Metrics
 
-PAGE = Path(__file__).parents[3] / "docs/service.md"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def settings() -> list[str]:
@@ -83,18 +83,22 @@ TABLES = {
 }
 
 
+def page_of(name: str) -> Path:
+    return DOCS / ("settings.md" if name == "settings" else "service.md")
+
+
 def part(name: str) -> re.Pattern[str]:
     return re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_page_has_the_table_of_the_code(name):
-    (found,) = part(name).finditer(PAGE.read_text("utf-8"))
+    (found,) = part(name).finditer(page_of(name).read_text("utf-8"))
     assert found[0].splitlines()[1:-1] == TABLES[name]()
 
 
 if __name__ == "__main__":
-    page = PAGE.read_text("utf-8")
     for name, table in TABLES.items():
-        page = part(name).sub(lambda m, t=table: m[1] + "\n".join(t()) + "\n" + m[2], page)
-    PAGE.write_text(page, "utf-8")
+        page, made = page_of(name), "\n".join(table()) + "\n"
+        text = page.read_text("utf-8")
+        page.write_text(part(name).sub(lambda m, made=made: m[1] + made + m[2], text), "utf-8")

@@ -11,7 +11,7 @@ from tamis.probes.errors import BadInput
 from tamis_lab.bench.answers.break_even import Deployment, break_even, table
 from tests.service.cli.cli_kit import tamis
 
-DOC = Path(__file__).parents[4] / "docs/break_even.md"
+DOC = Path(__file__).parents[3] / "docs/break_even.md"
 HERE = Deployment(
     ms_per_1k=400, machine_per_hour=0.09, keep=0.2, price_per_million=0.5, next_ms_per_1k=100
 )

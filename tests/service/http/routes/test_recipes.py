@@ -1,4 +1,4 @@
-"""docs/how-to/recipes.md: the requests that these programs send, and the fields that they read."""
+"""docs/how-to: the requests that other programs send, and the fields that they read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.fences import blocks
 from tests.integrations.client_table import PAGE, table, table_in
 from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, Running, served
 
+HOW_TO = PAGE.parents[1] / "how-to"
 KEY = "0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 TEXTS = ["Nothing is said here. Nobody knows why.", DOCUMENTS[0], "Caves are cool."]
@@ -84,7 +85,8 @@ def test_librechat_s_rag_api_reads_ids(service: Running):
 
 
 def test_n8n_compresses_by_a_plain_request(service: Running):
-    (shown,) = [b for b in blocks(PAGE.read_text("utf-8"), "text") if b.startswith('{"query"')]
+    page = (HOW_TO / "recipes.md").read_text("utf-8")
+    (shown,) = [b for b in blocks(page, "text") if b.startswith('{"query"')]
     body = shown.replace("{{ $json.question }}", QUESTION).replace(
         "{{ JSON.stringify($json.documents) }}", json.dumps(TEXTS)
     )
@@ -99,7 +101,7 @@ class Dotted(Template):
 
 def connector_request(number: int, **parameters: str | int) -> tuple[str, dict[str, Any]]:
     """The path and the body that one of the page's connectors of OpenSearch sends."""
-    shown = [b for b in blocks(PAGE.read_text("utf-8"), "text") if b.startswith("POST /_plugins")]
+    shown = blocks((HOW_TO / "opensearch.md").read_text("utf-8"), "text")
     connector = json.loads(shown[number].partition("\n")[2])
     (action,) = connector["actions"]
     given = {**connector.get("parameters", {}), **parameters}
