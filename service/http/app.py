@@ -39,20 +39,17 @@ from tamis.service.http.middleware.request_log import (
     REQUEST_ID_HEADER,
     RequestLogMiddleware,
     error_response,
-    log_entry_of,
 )
 from tamis.service.http.openapi import openapi_builder
 from tamis.service.http.routes import (
     about,
     base,
     compress,
+    dialects,
     explain,
-    highlight,
     kept_results,
-    rerank,
     retrieve,
     search,
-    tei,
 )
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
 from tamis.service.http.runtime.memory import IdleMemory
@@ -60,6 +57,7 @@ from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
+from tamis.service.http.schemas.dialects.table import DIALECTS
 from tamis.service.http.telemetry.logs import create_logger
 from tamis.service.http.telemetry.metrics import Metrics
 from tamis.service.http.telemetry.traces import TraceContextMiddleware, start_traces
@@ -67,10 +65,7 @@ from tamis.service.http.upstream.forwarding import Upstream
 from tamis.service.http.upstream.middleware import UpstreamMiddleware
 from tamis.service.http.upstream.paths import ForwardedPaths
 
-_UNION_TAGS = (
-    *("body", "tei", "jina", "voyage", "sglang", "librechat", "ours", "conversation", "single"),
-    *("pair", "pairs"),
-)
+_UNION_TAGS = {"body", "pair", "pairs", *(row.name for row in DIALECTS)}
 """Parts of an error's location that name our unions, not fields of the request."""
 _TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
 """Parts of an error's location that name the type that was tried."""
@@ -148,7 +143,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         separate_input_output_schemas=False,
         telemetry=_NO_TELEMETRY,
     )
-    for part in (compress, explain, highlight, retrieve, rerank, search, about):
+    for part in (dialects, compress, explain, retrieve, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)
@@ -179,7 +174,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
                 *base.PASSTHROUGH_HEADERS,
                 *base.WARNINGS_HEADERS,
                 kept_results.HEADER,
-                *tei.HEADERS,
+                *(name for row in DIALECTS for name in row.headers),
             ],
         )
     app.add_middleware(FramingMiddleware)
@@ -248,8 +243,6 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def handle_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        if isinstance(error.body, dict) and request.url.path == "/rerank" and "texts" in error.body:
-            log_entry_of(request.scope).dialect = "tei"
         found, param = _first_validation_error(error.errors())
         return error_response(request.scope, found, param)
 

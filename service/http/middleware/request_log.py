@@ -17,14 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tamis.service.http.runtime.api_keys import ANONYMOUS
 from tamis.service.http.runtime.errors import (
     INTERNAL,
-    Dialect,
+    ErrorFormat,
     body_of,
-    dialect_of,
     failure_of,
     headers_of,
     message_of,
 )
 from tamis.service.http.runtime.memory import IdleMemory
+from tamis.service.http.schemas.dialects.table import error_format
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.telemetry.metrics import Metrics
 
@@ -42,7 +42,7 @@ class RequestLogEntry:
     """The log entry of one request; filled while it is served.
 
     Attributes:
-        dialect: of its error bodies. key: the name of its key's owner.
+        error_format: of its error bodies. key: the name of its key's owner.
         route: the route's pattern, so that there are few of them. error: the code, if any.
         passthrough_codes: codes of errors because of which contexts were returned whole.
         is_partial: whether a part of the answer was cut short by time.
@@ -50,7 +50,7 @@ class RequestLogEntry:
     """
 
     id: str
-    dialect: Dialect
+    error_format: ErrorFormat
     key: str = ANONYMOUS
     route: str = _UNKNOWN_ROUTE
     error: str | None = None
@@ -88,10 +88,10 @@ def log_entry_of(scope: Any) -> RequestLogEntry:
 
 
 def error_response(scope: Scope, error: Exception, param: str | None = None) -> JsonResponse:
-    """The answer to a request that failed, in its dialect."""
+    """The answer to a request that failed, in the format of its dialect."""
     entry, failure = log_entry_of(scope), failure_of(error)
     entry.error = failure.code
-    body = body_of(failure, message_of(error), entry.dialect, param)
+    body = body_of(failure, message_of(error), entry.error_format, param)
     return JsonResponse(body, failure.status, headers_of(error))
 
 
@@ -106,7 +106,7 @@ class RequestLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        entry = scope[_SCOPE_KEY] = RequestLogEntry(_request_id(scope), dialect_of(scope["path"]))
+        entry = scope[_SCOPE_KEY] = RequestLogEntry(_request_id(scope), error_format(scope["path"]))
         began, status, works = time.perf_counter(), 0, scope["path"] not in _PROBES
 
         async def send_with_headers(message: Message) -> None:

@@ -25,16 +25,15 @@ from tamis.service.http.middleware.request_log import (
 )
 from tamis.service.http.runtime.errors import (
     POST_STATUSES,
-    Dialect,
-    dialect_of,
+    ErrorFormat,
     failure_of,
     status_summary,
 )
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.schemas.base import warnings_header
+from tamis.service.http.schemas.base import WARNINGS_HEADER, warnings_header
+from tamis.service.http.schemas.dialects.table import error_format
 from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
-from tamis.service.http.schemas.fields import WARNINGS_HEADER
 from tamis.service.http.schemas.json import JsonRequest, JsonResponse
 
 _MAX_CHARS_PER_TOKEN = 6
@@ -60,11 +59,15 @@ PASSTHROUGH_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"headers": PASSTHROUGH_HEADERS | WARNINGS_HEADERS}
 }
 WARNINGS_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": WARNINGS_HEADERS}}
-_ERROR_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
+_ERROR_BODIES: dict[ErrorFormat, Any] = {
+    "openai": ErrorBody,
+    "tei": TeiError,
+    "cohere": CohereError,
+}
 
 
 class DialectRequest(JsonRequest):
-    """A request whose error dialect is set by its body, where the path alone does not decide."""
+    """A request whose format of errors is set by its body, where the path alone does not decide."""
 
     async def json(self) -> Any:
         """Parses the body as JSON.
@@ -73,7 +76,7 @@ class DialectRequest(JsonRequest):
             json.JSONDecodeError: as `JsonRequest.json`.
         """
         body = await super().json()
-        log_entry_of(self.scope).dialect = dialect_of(self.scope["path"], body)
+        log_entry_of(self.scope).error_format = error_format(self.scope["path"], body)
         return body
 
 
@@ -96,12 +99,12 @@ def create_router() -> APIRouter:
 
 
 def error_responses(
-    *extra: int, dialects: Sequence[Dialect] = ("openai",), post: bool = True
+    *extra: int, formats: Sequence[ErrorFormat] = ("openai",), post: bool = True
 ) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route for the OpenAPI document."""
-    body = _ERROR_BODIES[dialects[0]]
-    for dialect in dialects[1:]:
-        body = body | _ERROR_BODIES[dialect]
+    body = _ERROR_BODIES[formats[0]]
+    for form in formats[1:]:
+        body = body | _ERROR_BODIES[form]
     statuses = sorted({401, 429, 500, *(POST_STATUSES if post else ()), *extra})
     return {
         status: {"model": body, "description": status_summary(status)}

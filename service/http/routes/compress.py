@@ -1,4 +1,4 @@
-"""`/v1/compress` and `/v1/compress/batch`; includes the router of `/v1/expand`."""
+"""Compressions of a call, and `/v1/compress/batch`; includes the router of `/v1/expand`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
-from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Body, Request, Response
-from pydantic import Discriminator, Tag
+from fastapi import Request, Response
 
 from tamis.probes.errors import BadInput
 from tamis.service.api.spans import set_attributes
@@ -19,9 +17,7 @@ from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
-    PASSTHROUGH_HEADERS,
     PASSTHROUGH_RESPONSES,
-    WARNINGS_HEADERS,
     check_limits,
     create_router,
     error_responses,
@@ -31,8 +27,6 @@ from tamis.service.http.routes.base import (
     request_span,
     service_state,
 )
-from tamis.service.http.routes.kept_results import RESPONSES, answer_from_cache
-from tamis.service.http.routes.messages import compress_messages
 from tamis.service.http.routes.question_call import (
     QuestionCall,
     SharedDocuments,
@@ -42,116 +36,38 @@ from tamis.service.http.runtime.errors import failure_of, message_of
 from tamis.service.http.runtime.executor import TimeLimits, run_while_connected
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.compress import CompressBatch, CompressRequest
-from tamis.service.http.schemas.compression import (
-    BatchItem,
-    BatchResult,
-    Compression,
-    CompressionList,
-)
-from tamis.service.http.schemas.dialects.token_company import (
-    InputAnswer,
-    InputRequest,
-    input_answer,
-)
+from tamis.service.http.schemas.compression import BatchItem, BatchResult, Compression
+from tamis.service.http.schemas.dialects.base import CompressCall
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.explain import ExplainRequest
-from tamis.service.http.schemas.messages import CCR, MessagesAnswer, MessagesRequest
 
 R = TypeVar("R", bound=CompressRequest)
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
 routes = create_router()
 routes.include_router(expand.routes)
-_COMPRESS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"headers": PASSTHROUGH_HEADERS | WARNINGS_HEADERS | RESPONSES}
-}
 
 
-def body_dialect(given: Any) -> str:
-    """The dialect of a request body, by its keys."""
-    keys = given if isinstance(given, dict) else {}
-    if keys.get("messages") is not None:  # beside documents, too, which it then refuses by name
-        return "conversation"
-    return "single" if "input" in keys and "documents" not in keys else "ours"
-
-
-_Ours = Annotated[CompressRequest, Tag("ours")]
-_Messages = Annotated[MessagesRequest, Tag("conversation")]
-_Input = Annotated[InputRequest, Tag("single")]
-_AnyRequest = CompressRequest | MessagesRequest | InputRequest
-_Any = Annotated[_Ours | _Messages | _Input, Discriminator(body_dialect), Body()]
-
-
-@routes.post(
-    "/v1/compress",
-    response_model=Compression | CompressionList | MessagesAnswer | InputAnswer,
-    responses=_COMPRESS_RESPONSES | error_responses(404),
-    summary="Keep the sentences that answer, verbatim, within a token budget",
-)
-async def compress(body: _Any, request: Request) -> Response:
-    """Compresses documents for one question, or for each of many.
-
-    A body with `messages` has the tool results of a conversation compressed, one with `input` a
-    single text; each is answered in its own shape.
-    """
-    keeps_originals = isinstance(body, MessagesRequest) and body.config.mode == CCR
-    if keeps_originals or not service_state(request).results.max_bytes:
-        return await _compress(body, request)
-    return await answer_from_cache(request, partial(_compress, body, request))
-
-
-async def _compress(body: _AnyRequest, request: Request) -> Response:
-    if isinstance(body, MessagesRequest):
-        return await compress_messages(body, request)
-    ours = (
-        _with_known_model(body.compress_request(), request)
-        if isinstance(body, InputRequest)
-        else body
-    )
-    found = await _compress_each_question(ours, request)
-    if isinstance(body, InputRequest):
-        warnings = [*found[0].warnings, *body.field_warnings()]
-        return json_response(input_answer(found[0]), warnings=warnings)
-    if ours.queries is None:
-        return json_response(found[0])
-    return await asyncio.to_thread(json_response, CompressionList(data=found))
-
-
-def _with_known_model(body: CompressRequest, request: Request) -> CompressRequest:
-    """The request with the default model where it names a model that is not served here."""
-    known = service_state(request).methods.known_model(body.model)
-    return body.model_copy(update={"model": known})
-
-
-async def _compress_each_question(body: CompressRequest, request: Request) -> list[Compression]:
-    """One compression for each question."""
-    state, entry = service_state(request), log_entry(request)
-    questions = body.questions()
-    check_request_limits(state, body, questions)
-    limits = state.executor.limits(body.timeout_ms)
-    body = await with_extracted_texts(state, body, limits)
-    shared = SharedDocuments()
-    request_bytes.set(request_bytes.get() // len(questions))
-    work = [compress_question(state, body, q, entry, limits, shared) for q in questions]
-    found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
-    return found
-
-
-async def compress_all(request: Request, asked: list[CompressRequest]) -> list[Compression]:
-    """One compression for each request of one call, each with one question.
+async def compress_all(request: Request, call: CompressCall) -> list[Compression]:
+    """One compression for each question of each request of a call.
 
     Raises:
         BadInput: more requests than a call may have, or one that cannot be served.
     """
     state, entry = service_state(request), log_entry(request)
-    check_limits(state.settings, [""] * len(asked), 0)
-    request_bytes.set(request_bytes.get() // len(asked))
+    check_limits(state.settings, [""] * len(call.requests), 0)
+    for body in call.requests:
+        check_request_limits(state, body, body.questions())
     began, work = time.monotonic(), []
-    for body in asked:
-        (question,) = body.questions()
-        check_request_limits(state, body, [question])
+    for body in call.requests:
+        if call.any_model:
+            body = body.model_copy(update={"model": state.methods.known_model(body.model)})
         limits = state.executor.limits(body.timeout_ms, began)
-        work.append(compress_question(state, body, question, entry, limits, SharedDocuments()))
+        body = await with_extracted_texts(state, body, limits)
+        documents = SharedDocuments()
+        for question in body.questions():
+            work.append(compress_question(state, body, question, entry, limits, documents))
+    request_bytes.set(request_bytes.get() // len(work))
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
 

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 
 from tamis.service.http.routes.base import log_entry, service_state
 from tamis.service.http.runtime.result_cache import KeptResult
-from tamis.service.http.schemas.fields import WARNINGS_HEADER
+from tamis.service.http.schemas.base import WARNINGS_HEADER
 from tamis.service.http.schemas.json import MEDIA_TYPE
 
 HEADER = "X-Tamis-Result-Cache"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Request
 
 from tamis.probes.tokenizers.named import approximation_warning
 from tamis.service.api.spans import set_attributes
@@ -13,7 +13,6 @@ from tamis.service.http.conversation.answer import whole_answer
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.routes.base import (
     check_limits,
-    json_response,
     log_entry,
     note_passthrough,
     request_span,
@@ -24,7 +23,7 @@ from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 
 
-async def compress_messages(body: MessagesRequest, request: Request) -> Response:
+async def compress_messages(request: Request, body: MessagesRequest) -> MessagesAnswer:
     """The same messages, with what tools returned in fewer tokens.
 
     Raises:
@@ -46,7 +45,7 @@ async def compress_messages(body: MessagesRequest, request: Request) -> Response
     after = before if body.shadow else sum(one.tokens_after for one in answer.compressions)
     state.metrics.count_compression(before, after, entry.key)
     entry.tokens_in, entry.tokens_out = answer.tokens_before, answer.tokens_after
-    return await asyncio.to_thread(json_response, answer)
+    return answer
 
 
 def _span_attributes(answer: MessagesAnswer) -> dict[str, Any]:

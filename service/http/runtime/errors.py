@@ -39,7 +39,7 @@ from tamis.service.engine.errors import (
     WrongMediaType,
 )
 
-Dialect = Literal["openai", "tei", "cohere"]
+ErrorFormat = Literal["openai", "tei", "cohere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +187,6 @@ TABLE: dict[type[Exception], Failure] = {
     ),
 }
 ALWAYS = (500,)
-TEI_PATHS = ("/rerank", "/reranking")
-"""Paths of TEI's clients, which other clients use too. The body decides the dialect; a request that
-is refused before its body is read gets TEI's error."""
-TEI_PREDICT_PATH = "/predict"
 POST_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -206,11 +202,11 @@ def message_of(error: Exception) -> str:
     return str(error)
 
 
-def body_of(failure: Failure, message: str, dialect: Dialect, param: str | None = None) -> Any:
-    """The body of an error in a dialect."""
-    if dialect == "tei":
+def body_of(failure: Failure, message: str, form: ErrorFormat, param: str | None = None) -> Any:
+    """The body of an error in a format."""
+    if form == "tei":
         return {"error": message, "error_type": failure.tei}
-    if dialect == "cohere":
+    if form == "cohere":
         return {"message": message}
     error = {"message": message, "type": failure.type, "param": param, "code": failure.code}
     return {"error": error, "detail": message}
@@ -222,15 +218,6 @@ def headers_of(error: Exception) -> dict[str, str]:
     if (seconds := getattr(error, "retry_after_s", None)) is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     return headers
-
-
-def dialect_of(path: str, body: Any = None) -> Dialect:
-    """The dialect of a path's errors; the body, once read, separates Jina's requests from TEI's."""
-    if path == TEI_PREDICT_PATH:
-        return "tei"
-    if path not in TEI_PATHS:
-        return "cohere" if path == "/v2/rerank" else "openai"
-    return "openai" if isinstance(body, dict) and "texts" not in body else "tei"
 
 
 def status_summary(status: int) -> str:

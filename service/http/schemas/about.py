@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import RootModel
 
-from tamis.service.http.schemas.base import Response, Text, TimedRequest
+from tamis.service.http.schemas.base import NoEffect, Response, Text, TimedRequest
 
 
 class Model(Response):
@@ -107,7 +107,9 @@ class TokenizeRequest(TimedRequest):
     prompt: Text | None = None
     inputs: Text | list[Text] | None = None
     tokenizer: Text = "proxy"
-    model: Text | None = None
+    model: Annotated[Text | None, NoEffect("of `/tokenize`: tokenizer says who counts", False)] = (
+        None
+    )
 
 
 class TeiToken(Response):

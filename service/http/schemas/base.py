@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,14 +19,15 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
 from tamis.service.api.arguments import suggest_name
 from tamis.service.http.runtime.settings import KNOBS, flag
-from tamis.service.http.schemas.fields import REASONS, REQUESTS
 
+WARNINGS_HEADER = "X-Tamis-Warnings"
 MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
 """Of a caller's name in a message, of the fields that a warning names, of a header of warnings."""
 
@@ -130,25 +132,66 @@ class StrictRequest(BaseModel):
         return "; or ".join(hints) or "it is not known"
 
 
+@dataclass(frozen=True, slots=True)
+class NoEffect:
+    """Metadata of a field that does nothing here; fields without it do what they say.
+
+    Attributes:
+        why: the reason, for the warning and for the documentation.
+        warns: whether a warning names the field; not if it asks for nothing, or for what is so.
+    """
+
+    why: str
+    warns: bool = True
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> NoEffect | None:
+        """That of a field, or None where the field is obeyed."""
+        return next((one for one in field.metadata if isinstance(one, cls)), None)
+
+
+READ_WHOLE = "documents are read in windows, however long; nothing is cut off"
+NOTHING_TRUNCATED = NoEffect("documents are read whole, so there is nothing to truncate", False)
+SAME_ANSWER = NoEffect("the same request always has the same answer", False)
+NOT_LOGGED = NoEffect("it is neither used nor logged", False)
+UNDECLARED = {
+    "max_tokens_per_doc": READ_WHOLE,
+    "max_chunks_per_doc": READ_WHOLE,
+    "truncate_prompt_tokens": READ_WHOLE,
+    "max_length": READ_WHOLE,
+    "max_tokens_per_query": "the query is read whole",
+    "metadata": "documents are ranked by their text alone",
+    "rank_fields": "documents are ranked by their text alone",
+    "timeout": "the time that an answer may take is timeout_ms, in milliseconds",
+    "return_len": "usage has the tokens of all documents",
+    "return_token_strs": "ids are returned, not the texts of tokens",
+    "add_special_tokens": "texts are counted without special tokens",
+    "webhook": "answers are sent to the caller alone",
+    "service_tier": "there is one tier; priority sets the order",
+}
+"""Fields that clients send and a request need not declare, each with why it has no effect."""
+
+
 class LenientRequest(BaseModel):
     """A request in another service's dialect: fields without an effect here are named in warnings.
 
-    What becomes of each field is in the table of `schemas.fields`.
+    A declared field that has none says so by `NoEffect`.
     """
 
     model_config = ConfigDict(strict=True, extra="allow")
 
     def field_warnings(self) -> list[str]:
-        """One warning for each field of the request that has no effect, in the order of the table.
+        """One warning for each field of the request that has no effect, in their order.
 
         A field that is null, false or empty asks for nothing and is not named.
         """
         return list(dict.fromkeys(self._field_warnings("")))
 
     def _field_warnings(self, prefix: str) -> Iterator[str]:
-        for name in REQUESTS[type(self).__name__].warned:
-            if not _asks_nothing(getattr(self, name)):
-                yield f"{prefix}{name} has no effect: {REASONS[name]}"
+        for name, field in type(self).model_fields.items():
+            none = NoEffect.of(field)
+            if none is not None and none.warns and not _asks_nothing(getattr(self, name)):
+                yield f"{prefix}{name} has no effect: {none.why}"
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, LenientRequest):
@@ -159,7 +202,7 @@ class LenientRequest(BaseModel):
         extra = self.model_extra or {}
         unknown = [name for name, value in extra.items() if not _asks_nothing(value)]
         for name in unknown[:MAX_UNKNOWN_FIELDS]:
-            reason = REASONS.get(name, "it is not known here")
+            reason = UNDECLARED.get(name, "it is not known here")
             yield f"{prefix}{cut_name(name)} has no effect: {reason}"
         if len(unknown) > MAX_UNKNOWN_FIELDS:
             yield f"{len(unknown) - MAX_UNKNOWN_FIELDS} more fields have no effect"

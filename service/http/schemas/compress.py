@@ -26,6 +26,8 @@ from tamis.service.documents.document_text import read_html
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
 from tamis.service.http.schemas.base import (
     MOST_MS,
+    NOT_LOGGED,
+    SAME_ANSWER,
     Language,
     Question,
     ShortText,
@@ -142,9 +144,11 @@ class CompressRequest(RuleFields):
         ),
     ] = False
     seed: Annotated[
-        int | None, Field(description="Not used: the same request has the same answer.")
+        int | None,
+        Field(description="Not used: the same request has the same answer."),
+        SAME_ANSWER,
     ] = None
-    user: Annotated[Text | None, Field(description="Not used, and not logged.")] = None
+    user: Annotated[Text | None, Field(description="Not used, and not logged."), NOT_LOGGED] = None
 
     def questions(self) -> list[str]:
         """The request's questions, one or several.

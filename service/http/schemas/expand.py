@@ -19,6 +19,7 @@ from tamis.service.documents.document_text import read_html
 from tamis.service.http.schemas.base import (
     MOST_MS,
     Language,
+    NoEffect,
     Question,
     Response,
     StrictRequest,
@@ -35,7 +36,9 @@ class Span(StrictRequest):
     start: Position
     end: Position
     score: Annotated[
-        float | None, Field(description="Not used: a span may be sent as it was returned.")
+        float | None,
+        Field(description="Not used: a span may be sent as it was returned."),
+        NoEffect("a span may be sent as it was returned", False),
     ] = None
 
     @model_validator(mode="after")

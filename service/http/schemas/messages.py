@@ -13,6 +13,8 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
     MOST_MS,
+    NOT_LOGGED,
+    SAME_ANSWER,
     Language,
     LenientRequest,
     Question,
@@ -22,11 +24,31 @@ from tamis.service.http.schemas.base import (
 )
 from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return
 from tamis.service.http.schemas.compression import Status
-from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES
 from tamis.service.http.schemas.offsets import OffsetUnit
 
 CCR = "ccr"
 """The `config.mode` of Headroom's clients in which what is left out can be had again."""
+NOT_WITH_MESSAGES = {
+    "documents": "its texts are those of the messages; send documents in a request of their own, "
+    "or in a message between tags that config.retrieval_tags names",
+    "queries": "a conversation has one question; give query",
+    "threshold": "a result is cut to a number of tokens; give max_tokens or ratio",
+    "coverage": "no method promises it for what tools return; give max_tokens or ratio",
+    "adaptive": "a result is cut to a number of tokens; give max_tokens or ratio",
+    "context_window": "lines that belong together are kept together; give a larger ratio",
+    "fill": "a result is filled up to its limit as it is; leave it out",
+    "dedup": "a repeated line of a log counts; send texts as documents instead",
+    "order": "messages keep their places",
+    "separator": "messages stay apart; nothing is joined",
+    "citations": "compressions has the place of every span",
+    "titles": "messages have none",
+    "top_n": "no result is left out as a whole; name tools to leave alone in config.exclude_tools",
+    "keep_tags": "tags in what a tool returned are its author's; give protect",
+    "answerable_floor": "no result is left out as a whole; send texts as documents",
+    "unanswerable": "no result is left out as a whole; send texts as documents",
+    "granularity": "what a tool returned is cut by its format; send texts as documents",
+}
+"""Fields of our own requests that are refused beside `messages`, each with what to do."""
 
 
 class MessagesConfig(LenientRequest):
@@ -125,8 +147,8 @@ class MessagesRequest(LenientRequest):
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
     shadow: bool = False
-    seed: int | None = None
-    user: Text | None = None
+    seed: Annotated[int | None, SAME_ANSWER] = None
+    user: Annotated[Text | None, NOT_LOGGED] = None
     config: MessagesConfig = MessagesConfig()
 
     def check_served(self) -> None:

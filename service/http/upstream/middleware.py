@@ -25,8 +25,7 @@ from tamis.service.http.runtime.api_keys import ANONYMOUS
 from tamis.service.http.runtime.errors import failure_of
 from tamis.service.http.runtime.executor import request_fingerprint, run_while_connected
 from tamis.service.http.runtime.settings import Settings, flag
-from tamis.service.http.schemas.base import MAX_NAME_CHARS, warnings_header
-from tamis.service.http.schemas.fields import WARNINGS_HEADER
+from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.upstream.forwarding import Headers, Upstream
 from tamis.service.http.upstream.paths import CHAT_PATHS

@@ -31,8 +31,8 @@ DOCUMENTS = [
     "The market is held on Tuesdays. Bread is cheap.",
     "Ships came in spring. The port closed.",
 ]
-SUPERVISOR = "tamis-supervisor"
-"""Wakes every few milliseconds whether there are requests or not."""
+SUPERVISOR, IDLE = "tamis-supervisor", "service/http/runtime/memory.py"
+"""A thread and a task that wake by the clock whether there are requests or not."""
 MOST_FILES = 87
 MOST_FRAMES = 14
 """Files of ours that run, the passage cache included, and frames of ours at the queue, and one:
@@ -52,7 +52,7 @@ class Trace:
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         if event != "call" or not self.running or (file := own_file(frame)) is None:
             return
-        if threading.current_thread().name == SUPERVISOR:
+        if threading.current_thread().name == SUPERVISOR or file == IDLE:
             return
         if file not in self.files:
             self.files.append(file)

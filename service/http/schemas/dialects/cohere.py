@@ -13,17 +13,23 @@ from pydantic import Field
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
+    READ_WHOLE,
     LenientCount,
     LenientFlag,
     LenientRequest,
+    NoEffect,
     Priority,
     Response,
     Text,
     new_uuid,
 )
-from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
-
-DOCUMENTS_PER_UNIT = 100
+from tamis.service.http.schemas.dialects.base import (
+    Arrival,
+    Dialect,
+    RankCall,
+    RankRequest,
+    search_units,
+)
 
 
 class RelevantSpans(LenientRequest):
@@ -41,18 +47,19 @@ class CohereRequest(RankRequest):
     `return_documents`.
     """
 
-    model: Text | None = None
     top_n: LenientCount | None = None
     return_documents: LenientFlag | None = None
     instruction: Text | None = None
-    max_tokens_per_doc: LenientCount | None = None
+    max_tokens_per_doc: Annotated[LenientCount | None, NoEffect(READ_WHOLE)] = None
     relevant_spans: RelevantSpans | None = None
     priority: Priority = 0
 
-    @property
-    def wants_spans(self) -> bool:
-        """Whether the answer has the spans of each document that answer."""
-        return self.relevant_spans is not None and self.relevant_spans.mode == "enabled"
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for."""
+        spans = self.relevant_spans is not None and self.relevant_spans.mode == "enabled"
+        return self.rank_call(
+            self.top_n, priority=self.priority, instruction=self.instruction, with_spans=spans
+        )
 
 
 class CohereSpan(Response):
@@ -115,7 +122,7 @@ class CohereAnswer(Response):
     meta: CohereMeta
 
 
-def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
+def cohere_answer(request: CohereRequest, found: Reranked, _: Arrival) -> CohereAnswer:
     """The answer in Cohere's dialect.
 
     Raises:
@@ -136,7 +143,7 @@ def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
         id=new_uuid(),
         results=results,
         meta=CohereMeta(
-            billed_units=BilledUnits(search_units=-(-len(request.documents) // DOCUMENTS_PER_UNIT)),
+            billed_units=BilledUnits(search_units=search_units(len(request.documents))),
             tokens=CohereTokens(input_tokens=found.tokens_read),
             cached_tokens=found.tokens_cached,
             warnings=[*found.warnings, *request.field_warnings()],
@@ -167,3 +174,15 @@ def _relevant_spans(
         ]
         for spans in best
     ]
+
+
+COHERE = Dialect(
+    name="Cohere v2",
+    request=CohereRequest,
+    answer=CohereAnswer,
+    to_call=CohereRequest.to_call,
+    to_answer=cohere_answer,
+    errors="cohere",
+    warnings="`meta.warnings`",
+    omits_none=True,
+)

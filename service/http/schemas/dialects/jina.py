@@ -9,49 +9,64 @@ on request, without the field otherwise.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from tamis.compressors.types import Reranked
 from tamis.service.http.schemas.base import (
+    READ_WHOLE,
     LenientFlag,
     LenientNumber,
+    NoEffect,
     Priority,
     Response,
     Text,
     new_uuid,
     unix_seconds,
 )
-from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
-from tamis.service.http.schemas.dialects.tei import score_of
+from tamis.service.http.schemas.dialects.base import (
+    Arrival,
+    Dialect,
+    RankCall,
+    RankRequest,
+    score_of,
+    search_units,
+)
 
 COHERE_MODELS = re.compile(r"rerank-(?:v\d|english|multilingual)")
 """Matches the beginning of the names of Cohere's models."""
+_INFINITY, _DASHSCOPE = "/infinity/", "/reranks"
+"""Where these clients come, whose requests look like vLLM's."""
 
 
 class JinaRequest(RankRequest):
     """Which documents answer the query best."""
 
-    model: Text | None = None
     top_n: LenientNumber | None = None
     return_documents: LenientFlag | None = None
     instruction: Text | None = None
-    max_chunks_per_doc: LenientNumber | None = None
-    max_tokens_per_doc: LenientNumber | None = None
+    max_chunks_per_doc: Annotated[LenientNumber | None, NoEffect(READ_WHOLE)] = None
+    max_tokens_per_doc: Annotated[LenientNumber | None, NoEffect(READ_WHOLE)] = None
     raw_scores: LenientFlag | None = None
     priority: Priority = 0
 
-    @property
-    def is_infinity(self) -> bool:
-        """Whether one of infinity's clients sent this request; the route also checks the path."""
-        return self.raw_scores is not None
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for; a `top_n` of 0 asks for all documents."""
+        return self.rank_call(
+            self.top_n or None, priority=self.priority, instruction=self.instruction
+        )
 
-    @property
-    def is_cohere(self) -> bool:
-        """Whether it has what only Cohere's clients send; the route also checks headers."""
+    def is_infinity(self, arrival: Arrival) -> bool:
+        """Whether one of infinity's clients sent this request."""
+        return self.raw_scores is not None or arrival.path.startswith(_INFINITY)
+
+    def is_cohere(self, arrival: Arrival) -> bool:
+        """Whether one of Cohere's clients sent it, or it has what only those send."""
         own = self.max_chunks_per_doc is not None or self.rank_fields is not None
-        return own or COHERE_MODELS.match(self.model or "") is not None
+        named = COHERE_MODELS.match(self.model or "") is not None
+        return own or named or _is_cohere_sdk(arrival.headers)
 
 
 class JinaText(Response):
@@ -113,27 +128,18 @@ class JinaAnswer(Response):
     meta: JinaMeta
 
 
-def jina_answer(
-    request: JinaRequest,
-    found: Reranked,
-    model: str,
-    only_on_request: bool = False,
-    infinity: bool = False,
-) -> JinaAnswer:
-    """The answer in Jina's dialect and those like it.
-
-    Args:
-        only_on_request: documents are returned only if `return_documents` is set.
-        infinity: documents are returned as strings, or null.
-    """
-    with_documents = (
-        not only_on_request if request.return_documents is None else request.return_documents
-    )
+def jina_answer(request: JinaRequest, found: Reranked, arrival: Arrival) -> JinaAnswer:
+    """The answer in Jina's dialect and those like it."""
+    infinity = request.is_infinity(arrival)
+    with_documents = request.return_documents
+    if with_documents is None:  # without being asked, these return none
+        is_dashscope = arrival.path.endswith(_DASHSCOPE)
+        with_documents = not (infinity or is_dashscope or request.is_cohere(arrival))
     own = request.returned_texts() if with_documents else None
     return JinaAnswer(
         id=new_uuid(),
         created=unix_seconds(),
-        model=model,
+        model=arrival.answered_model(request.model),
         results=[
             JinaResult(
                 index=ranked.index,
@@ -146,7 +152,7 @@ def jina_answer(
         ],
         usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
         meta=JinaMeta(
-            billed_units=JinaBilled(search_units=-(-len(request.documents) // 100)),
+            billed_units=JinaBilled(search_units=search_units(len(request.documents))),
             warnings=[*found.warnings, *request.field_warnings()],
         ),
     )
@@ -157,3 +163,19 @@ def _document_field(infinity: bool, text: str | None) -> dict[str, Any]:
     if infinity:
         return {"document": text}
     return {} if text is None else {"document": JinaText(text=text)}
+
+
+def _is_cohere_sdk(headers: Mapping[str, str]) -> bool:
+    """Whether Cohere's SDK sent the request; requests of its version 1 look like Jina's."""
+    names = (headers.get("user-agent", ""), headers.get("x-fern-sdk-name", ""))
+    return "x-client-name" in headers or any(name.lower().startswith("cohere") for name in names)
+
+
+JINA = Dialect(
+    name="Jina, Cohere v1, vLLM, infinity, Contextual, Xinference, DashScope",
+    request=JinaRequest,
+    answer=JinaAnswer,
+    to_call=JinaRequest.to_call,
+    to_answer=jina_answer,
+    warnings="`meta.warnings`",
+)

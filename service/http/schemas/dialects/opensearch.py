@@ -5,6 +5,7 @@ Offsets are in UTF-16 code units, half-open: OpenSearch cuts Java strings with t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import Question, Response, Text, TimedRequest
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.dialects.base import Arrival, CompressCall, Dialect
 
 THRESHOLD = 0.5
 
@@ -46,13 +48,20 @@ class HighlightRequest(TimedRequest):
             return self.inputs
         return [HighlightInput(question=str(self.question), context=str(self.context))]
 
-    def compress_request(self, pair: HighlightInput, method: str | None) -> CompressRequest:
-        """A pair in our own dialect."""
+    def to_call(self, _: Arrival) -> CompressCall:
+        """A compression for each pair.
+
+        Raises:
+            BadInput: see `pairs`.
+        """
+        return CompressCall([self._compress_request(pair) for pair in self.pairs()])
+
+    def _compress_request(self, pair: HighlightInput) -> CompressRequest:
         return CompressRequest(
             query=pair.question,
             documents=[pair.context],
             threshold=self.threshold,
-            model=method,
+            model=self.model,
             history=[],
             offset_unit="utf16",
             timeout_ms=pair.timeout_ms or self.timeout_ms,
@@ -72,10 +81,26 @@ class Highlights(Response):
     highlights: list[Highlight] | list[list[Highlight]]
 
 
-def highlights_of(found: Compression) -> list[Highlight]:
-    """What was kept of the one document."""
+def highlight_answer(
+    request: HighlightRequest, found: Sequence[Compression], _: Arrival
+) -> Highlights:
+    """What was kept of each context."""
+    lists = [_highlights_of(one) for one in found]
+    return Highlights(highlights=lists[0] if request.inputs is None else lists)
+
+
+def _highlights_of(found: Compression) -> list[Highlight]:
     return [
         Highlight(start=span.start, end=span.end)
         for result in found.results or ()
         for span in result.relevant_spans or ()
     ]
+
+
+OPENSEARCH = Dialect(
+    name="OpenSearch",
+    request=HighlightRequest,
+    answer=Highlights,
+    to_call=HighlightRequest.to_call,
+    to_answer=highlight_answer,
+)

@@ -18,6 +18,7 @@ from tamis.service.http.schemas.base import (
     new_uuid,
     unix_seconds,
 )
+from tamis.service.http.schemas.dialects.base import Arrival, Dialect, Pairs, ScoreCall
 from tamis.service.http.schemas.dialects.jina import JinaUsage
 
 _NAME_PAIRS = (
@@ -45,8 +46,8 @@ class ScoreRequest(TimedRequest):
     language: Language = AUTO
     priority: Priority = 0
 
-    def sides(self) -> tuple[list[str], list[str]]:
-        """The questions, and the texts.
+    def to_call(self, _: Arrival) -> ScoreCall:
+        """The questions with their texts.
 
         Raises:
             BadInput: none or several of the four pairs of names, or sides whose lengths differ.
@@ -65,7 +66,15 @@ class ScoreRequest(TimedRequest):
                 f"{given[0][0]} has {len(left)} entries and {given[0][1]} {len(right)}; "
                 "give one question, or one for each text"
             )
-        return left, right
+        return ScoreCall(
+            left,
+            right,
+            self.model,
+            self.priority,
+            self.instruction,
+            self.timeout_ms,
+            self.language,
+        )
 
 
 class ScoreItem(Response):
@@ -87,14 +96,25 @@ class ScoreAnswer(Response):
     usage: JinaUsage
 
 
-def score_answer(scores: list[float], tokens: int, model: str) -> ScoreAnswer:
+def score_answer(request: ScoreRequest, found: Pairs, arrival: Arrival) -> ScoreAnswer:
     """The answer in vLLM's dialect; scores in [0, 1]."""
-    data = [ScoreItem(index=i, score=score) for i, score in enumerate(scores)]
-    usage = JinaUsage(prompt_tokens=tokens, total_tokens=tokens)
     return ScoreAnswer(
-        id=f"score-{new_uuid()}", created=unix_seconds(), model=model, data=data, usage=usage
+        id=f"score-{new_uuid()}",
+        created=unix_seconds(),
+        model=arrival.answered_model(request.model),
+        data=[ScoreItem(index=i, score=score) for i, score in enumerate(found.probabilities())],
+        usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
     )
 
 
 def _as_list(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given
+
+
+VLLM_SCORE = Dialect(
+    name="vLLM",
+    request=ScoreRequest,
+    answer=ScoreAnswer,
+    to_call=ScoreRequest.to_call,
+    to_answer=score_answer,
+)

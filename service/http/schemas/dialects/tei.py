@@ -1,19 +1,21 @@
 """`POST /rerank` with `texts`, and `/predict`: Hugging Face's text-embeddings-inference.
 
 The answer of a ranking is a bare list, best first; that of a prediction a list for each pair.
-`raw_scores` are logits. Documents are read whole, so `truncate` changes nothing.
+`raw_scores` are logits. TEI reads texts one by one, and its headers have their mean; here texts are
+read together, and the times are of the whole request, in whole milliseconds.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, RootModel, Tag
 
-from tamis.compressors.types import Reranked, to_probability
+from tamis.compressors.types import Reranked
+from tamis.probes.model.loading import choose_device
+from tamis.service.engine.errors import EmptyInput
 from tamis.service.http.schemas.base import (
+    NOTHING_TRUNCATED,
     LenientCount,
     LenientFlag,
     Question,
@@ -21,13 +23,30 @@ from tamis.service.http.schemas.base import (
     Text,
     TimedRequest,
 )
-from tamis.service.http.schemas.dialects.ranked_documents import (
+from tamis.service.http.schemas.dialects.base import (
+    Arrival,
+    Dialect,
+    Pairs,
+    RankCall,
     RankedDocument,
+    ScoreCall,
     document_warnings,
+    score_of,
     texts_of,
 )
 
-_MIN_PROBABILITY, _MAX_MAGNITUDE = 1e-9, 1e30
+_HEADERS = {
+    "x-compute-type": "where the model runs, such as cpu or cuda.",
+    "x-compute-time": "milliseconds in all.",
+    "x-compute-characters": "characters of the texts, and of the query once for each.",
+    "x-compute-tokens": "tokens that were read.",
+    "x-total-time": "milliseconds in all.",
+    "x-tokenization-time": "milliseconds of finding sentences and tokens.",
+    "x-queue-time": "milliseconds in the queue before the model.",
+    "x-inference-time": "milliseconds of the model's forward passes.",
+}
+_Truncate = Annotated[LenientFlag | None, NOTHING_TRUNCATED]
+_Direction = Annotated[Literal["left", "right", "Left", "Right"] | None, NOTHING_TRUNCATED]
 
 
 class TeiRequest(TimedRequest):
@@ -35,16 +54,28 @@ class TeiRequest(TimedRequest):
 
     query: Question
     texts: Annotated[list[RankedDocument], Field(fail_fast=True, json_schema_extra={"minItems": 1})]
-    truncate: LenientFlag | None = None
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    truncate: _Truncate = None
+    truncation_direction: _Direction = None
     raw_scores: LenientFlag = False
     return_text: LenientFlag = False
     top_n: LenientCount | None = None
     instruction: Text | None = None
 
-    def ranked_texts(self) -> list[str]:
-        """The texts to rank."""
-        return texts_of(self.texts)
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for.
+
+        Raises:
+            EmptyInput: there are no texts.
+        """
+        if not self.texts:
+            raise EmptyInput("texts is empty; give at least one")
+        return RankCall(
+            self.query,
+            texts_of(self.texts),
+            self.top_n,
+            instruction=self.instruction,
+            timeout_ms=self.timeout_ms,
+        )
 
     def field_warnings(self) -> list[str]:
         """Warnings for ignored request fields and ignored document fields."""
@@ -63,9 +94,9 @@ class TeiAnswer(RootModel[list[TeiRank]]):
     """Texts, best first."""
 
 
-def tei_answer(request: TeiRequest, found: Reranked) -> TeiAnswer:
+def tei_answer(request: TeiRequest, found: Reranked, _: Arrival) -> TeiAnswer:
     """The answer in TEI's dialect."""
-    texts = request.ranked_texts()
+    texts = texts_of(request.texts)
     return TeiAnswer(
         [
             TeiRank(
@@ -77,6 +108,38 @@ def tei_answer(request: TeiRequest, found: Reranked) -> TeiAnswer:
         ]
     )
 
+
+def tei_headers(request: TeiRequest, found: Reranked, arrival: Arrival) -> dict[str, str]:
+    """The headers of an answer, from the timings of a ranking."""
+
+    def ms(*names: str) -> int:
+        return int(sum(found.timings_ms.get(name, 0.0) for name in names))
+
+    read = sum(map(len, texts_of(request.texts))) + len(request.query) * len(request.texts)
+    total, queue, model = ms("total"), ms("queue"), ms("forward")
+    measured = (total, read, found.tokens_read, total, ms("segment", "tokenize"), queue, model)
+    values = (choose_device(arrival.device).type, *map(str, measured))
+    return dict(zip(_HEADERS, values, strict=True))
+
+
+TEI = Dialect(
+    name="TEI",
+    request=TeiRequest,
+    answer=TeiAnswer,
+    to_call=TeiRequest.to_call,
+    to_answer=tei_answer,
+    key="texts",
+    errors="tei",
+    omits_none=True,
+    headers={
+        name: {
+            "description": f"To TEI's requests: {text}",
+            "schema": {"type": "string" if name == "x-compute-type" else "integer"},
+        }
+        for name, text in _HEADERS.items()
+    },
+    to_headers=tei_headers,
+)
 
 Pair = Annotated[list[Text], Field(min_length=2, max_length=2)]
 
@@ -93,15 +156,17 @@ class PredictRequest(TimedRequest):
         | Annotated[list[Pair], Field(fail_fast=True, min_length=1), Tag("pairs")],
         Discriminator(_inputs_shape),
     ]
-    truncate: LenientFlag | None = None
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    truncate: _Truncate = None
+    truncation_direction: _Direction = None
     raw_scores: LenientFlag = False
 
-    def pairs(self) -> list[list[str]]:
-        """The pairs."""
+    def to_call(self, _: Arrival) -> ScoreCall:
+        """The pairs; one query where all are the same."""
         one = _inputs_shape(self.inputs) == "pair"
         pairs: list[Any] = [self.inputs] if one else self.inputs
-        return pairs
+        queries, texts = map(list, zip(*pairs, strict=True))
+        same = queries[:1] if len(set(queries)) == 1 else queries
+        return ScoreCall(same, texts, timeout_ms=self.timeout_ms)
 
 
 class TeiPrediction(Response):
@@ -115,27 +180,20 @@ class TeiPredictions(RootModel[list[TeiPrediction] | list[list[TeiPrediction]]])
     """One label for a pair, in a list for each pair where many were given."""
 
 
-def predict_answer(request: PredictRequest, scores: Sequence[tuple[float, bool]]) -> TeiPredictions:
-    """The answer to `/predict`.
-
-    Args:
-        scores: of each pair its score, and whether that is a probability.
-    """
-    found = [
+def predict_answer(request: PredictRequest, found: Pairs, _: Arrival) -> TeiPredictions:
+    """The answer to `/predict`."""
+    lists = [
         [TeiPrediction(score=score_of(score, calibrated, request.raw_scores))]
-        for score, calibrated in scores
+        for score, calibrated in found.scores
     ]
-    return TeiPredictions(found[0] if _inputs_shape(request.inputs) == "pair" else found)
+    return TeiPredictions(lists[0] if _inputs_shape(request.inputs) == "pair" else lists)
 
 
-def score_of(score: float, calibrated: bool, raw: bool) -> float:
-    """A score in [0, 1]; if `raw`, the logit of a probability, or an uncalibrated score itself."""
-    if not raw:
-        return to_probability(score, calibrated)
-    return logit(score) if calibrated else max(score, -_MAX_MAGNITUDE)
-
-
-def logit(p: float) -> float:
-    """The number whose sigmoid is p, kept finite."""
-    p = min(max(p, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
-    return math.log(p / (1 - p))
+TEI_PREDICT = Dialect(
+    name="TEI",
+    request=PredictRequest,
+    answer=TeiPredictions,
+    to_call=PredictRequest.to_call,
+    to_answer=predict_answer,
+    errors="tei",
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from tamis.service.http.schemas.base import (
 )
 from tamis.service.http.schemas.compress import CompressRequest, Document
 from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.dialects.base import Arrival, CompressCall, Dialect
 
 _OPEN, _CLOSE = "<ttc_safe>", "</ttc_safe>"
 
@@ -63,12 +65,13 @@ class InputAnswer(Response):
     original_input_tokens: int
 
 
-def input_answer(found: Compression) -> InputAnswer:
+def input_answer(_: InputRequest, found: Sequence[Compression], __: Arrival) -> InputAnswer:
     """A compression in this dialect."""
+    (one,) = found
     return InputAnswer(
-        output=found.text or "",
-        output_tokens=found.usage.output_tokens,
-        original_input_tokens=found.usage.input_tokens,
+        output=one.text or "",
+        output_tokens=one.usage.output_tokens,
+        original_input_tokens=one.usage.input_tokens,
     )
 
 
@@ -90,3 +93,15 @@ def _strip_safe_tags(text: str) -> tuple[str, list[tuple[int, int]]]:
         length += len(safe)
         last = stop + len(_CLOSE)
     return "".join([*parts, text[last:]]), spans
+
+
+TOKEN_COMPANY = Dialect(
+    name="The Token Company",
+    request=InputRequest,
+    answer=InputAnswer,
+    to_call=lambda body, _: CompressCall([body.compress_request()]),
+    to_answer=input_answer,
+    key="input",
+    claims=lambda body: "documents" not in body and body.get("messages") is None,
+    keeps=lambda _: True,
+)

@@ -1,8 +1,10 @@
-"""Smaller rerank dialects: SGLang, LibreChat's rag_api, DeepInfra and Fireworks."""
+"""Smaller rerank dialects: SGLang, LibreChat's rag_api, DeepInfra, Fireworks and NVIDIA NIM.
+
+NIM's texts are objects, and its scores are logits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
@@ -10,30 +12,42 @@ from pydantic import Field, RootModel
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
+    NOTHING_TRUNCATED,
     LenientCount,
     LenientFlag,
     LenientRequest,
+    NoEffect,
     Question,
     Response,
     Text,
     TimedRequest,
     new_uuid,
 )
-from tamis.service.http.schemas.dialects.jina import JinaRequest
-from tamis.service.http.schemas.dialects.ranked_documents import (
+from tamis.service.http.schemas.dialects.base import (
+    Arrival,
+    Dialect,
+    Pairs,
+    RankCall,
     RankedDocument,
     RankRequest,
+    ScoreCall,
+    document_warnings,
+    score_of,
     texts_of,
 )
+from tamis.service.http.schemas.dialects.jina import JinaRequest, JinaUsage
 
 
 class SglangRequest(RankRequest):
     """SGLang's request, told apart by `instruct`, which is an instruction."""
 
-    model: Text | None = None
     instruct: Text | None = None
     top_n: LenientCount | None = None
     return_documents: LenientFlag = True
+
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for."""
+        return self.rank_call(self.top_n, instruction=self.instruct)
 
 
 class SglangRank(Response):
@@ -49,7 +63,7 @@ class SglangAnswer(RootModel[list[SglangRank]]):
     """Documents, best first."""
 
 
-def sglang_answer(request: SglangRequest, found: Reranked) -> SglangAnswer:
+def sglang_answer(request: SglangRequest, found: Reranked, _: Arrival) -> SglangAnswer:
     """The answer in SGLang's dialect."""
     own = request.returned_texts()
     return SglangAnswer(
@@ -65,12 +79,24 @@ def sglang_answer(request: SglangRequest, found: Reranked) -> SglangAnswer:
     )
 
 
+SGLANG = Dialect(
+    name="SGLang",
+    request=SglangRequest,
+    answer=SglangAnswer,
+    to_call=SglangRequest.to_call,
+    to_answer=sglang_answer,
+    key="instruct",
+)
+
+
 class Candidate(LenientRequest):
     """A candidate of LibreChat's rag_api; its `base_score` is that of the first stage."""
 
     id: Text | int
     text: Text
-    base_score: float | None = None
+    base_score: Annotated[float | None, NoEffect("the score of a first stage is not mixed in")] = (
+        None
+    )
 
 
 class CandidatesRequest(TimedRequest):
@@ -78,13 +104,14 @@ class CandidatesRequest(TimedRequest):
 
     query: Question
     candidates: Annotated[list[Candidate], Field(fail_fast=True)]
-    profile: Text | None = None
+    profile: Annotated[Text | None, NoEffect("it is returned as it came", False)] = None
     model: Text | None = None
     top_n: LenientCount | None = None
 
-    def texts(self) -> list[str]:
-        """The texts to rank."""
-        return [candidate.text for candidate in self.candidates]
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for."""
+        texts = [candidate.text for candidate in self.candidates]
+        return RankCall(self.query, texts, self.top_n, self.model, timeout_ms=self.timeout_ms)
 
 
 class CandidateRank(Response):
@@ -103,11 +130,13 @@ class CandidatesAnswer(Response):
     results: list[CandidateRank]
 
 
-def candidates_answer(request: CandidatesRequest, found: Reranked, model: str) -> CandidatesAnswer:
+def candidates_answer(
+    request: CandidatesRequest, found: Reranked, arrival: Arrival
+) -> CandidatesAnswer:
     """The answer in the dialect of LibreChat's rag_api."""
     return CandidatesAnswer(
         profile=request.profile,
-        model=model,
+        model=arrival.answered_model(request.model),
         results=[
             CandidateRank(
                 id=request.candidates[ranked.index].id,
@@ -119,6 +148,17 @@ def candidates_answer(request: CandidatesRequest, found: Reranked, model: str) -
     )
 
 
+LIBRECHAT = Dialect(
+    name="LibreChat",
+    request=CandidatesRequest,
+    answer=CandidatesAnswer,
+    to_call=CandidatesRequest.to_call,
+    to_answer=candidates_answer,
+    key="candidates",
+    claims=lambda body: "documents" not in body,
+)
+
+
 class DeepinfraRequest(TimedRequest):
     """Pairs of a query and a document; one query may be for all documents."""
 
@@ -126,8 +166,8 @@ class DeepinfraRequest(TimedRequest):
     documents: Annotated[list[RankedDocument], Field(fail_fast=True, min_length=1)]
     instruction: Text | None = None
 
-    def sides(self) -> tuple[list[str], list[str]]:
-        """The queries, and the texts; one query where all are the same.
+    def to_call(self, arrival: Arrival) -> ScoreCall:
+        """The pairs; one query where all are the same. The path names the model.
 
         Raises:
             BadInput: neither one query nor as many as documents.
@@ -138,7 +178,13 @@ class DeepinfraRequest(TimedRequest):
                 "give one query, or one for each document"
             )
         same = len(set(self.queries)) == 1
-        return self.queries[:1] if same else self.queries, texts_of(self.documents)
+        return ScoreCall(
+            self.queries[:1] if same else self.queries,
+            texts_of(self.documents),
+            arrival.path_model,
+            instruction=self.instruction,
+            timeout_ms=self.timeout_ms,
+        )
 
 
 class DeepinfraStatus(Response):
@@ -160,14 +206,25 @@ class DeepinfraAnswer(Response):
     inference_status: DeepinfraStatus
 
 
-def deepinfra_answer(scores: Sequence[float], tokens: int, runtime_ms: float) -> DeepinfraAnswer:
+def deepinfra_answer(_: DeepinfraRequest, found: Pairs, arrival: Arrival) -> DeepinfraAnswer:
     """The answer in DeepInfra's dialect."""
     return DeepinfraAnswer(
-        scores=list(scores),
-        input_tokens=tokens,
+        scores=found.probabilities(),
+        input_tokens=found.tokens_read,
         request_id=new_uuid(),
-        inference_status=DeepinfraStatus(runtime_ms=round(runtime_ms), tokens_input=tokens),
+        inference_status=DeepinfraStatus(
+            runtime_ms=round(arrival.elapsed_ms()), tokens_input=found.tokens_read
+        ),
     )
+
+
+DEEPINFRA = Dialect(
+    name="DeepInfra",
+    request=DeepinfraRequest,
+    answer=DeepinfraAnswer,
+    to_call=DeepinfraRequest.to_call,
+    to_answer=deepinfra_answer,
+)
 
 
 class FireworksResult(Response):
@@ -195,11 +252,11 @@ class FireworksAnswer(Response):
     usage: FireworksUsage
 
 
-def fireworks_answer(request: JinaRequest, found: Reranked, model: str) -> FireworksAnswer:
+def fireworks_answer(request: JinaRequest, found: Reranked, arrival: Arrival) -> FireworksAnswer:
     """The answer in Fireworks' dialect; documents are returned on request."""
     own = request.returned_texts() if request.return_documents else None
     return FireworksAnswer(
-        model=model,
+        model=arrival.answered_model(request.model),
         data=[
             FireworksResult(
                 index=ranked.index,
@@ -210,3 +267,72 @@ def fireworks_answer(request: JinaRequest, found: Reranked, model: str) -> Firew
         ],
         usage=FireworksUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
     )
+
+
+FIREWORKS = Dialect(
+    name="Fireworks",
+    request=JinaRequest,
+    answer=FireworksAnswer,
+    to_call=JinaRequest.to_call,
+    to_answer=fireworks_answer,
+)
+
+
+class NimQuery(LenientRequest):
+    """The query."""
+
+    text: Question
+
+
+class NimRequest(TimedRequest):
+    """Which passages answer the query best. Passages are read whole, so nothing is truncated."""
+
+    model: Text | None = None
+    query: NimQuery
+    passages: Annotated[list[RankedDocument], Field(fail_fast=True)]
+    truncate: Annotated[Literal["NONE", "END", "START"] | None, NOTHING_TRUNCATED] = None
+    top_k: LenientCount | None = None
+
+    def to_call(self, arrival: Arrival) -> RankCall:
+        """The ranking that is asked for; the path names the model where the body does not."""
+        model = arrival.path_model if self.model is None else self.model
+        texts = texts_of(self.passages)
+        return RankCall(self.query.text, texts, self.top_k, model, timeout_ms=self.timeout_ms)
+
+    def field_warnings(self) -> list[str]:
+        """Warnings for ignored request fields and ignored document fields."""
+        return [*super().field_warnings(), *document_warnings(self.passages)]
+
+
+class NimRanking(Response):
+    """The rank of one passage."""
+
+    index: int
+    logit: float
+
+
+class NimAnswer(Response):
+    """Passages, best first."""
+
+    rankings: list[NimRanking]
+    usage: JinaUsage
+
+
+def nim_answer(_: NimRequest, found: Reranked, __: Arrival) -> NimAnswer:
+    """The answer in NIM's dialect."""
+    return NimAnswer(
+        rankings=[
+            NimRanking(index=ranked.index, logit=score_of(ranked.score, found.calibrated, True))
+            for ranked in found.results
+        ],
+        usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
+    )
+
+
+NIM = Dialect(
+    name="NVIDIA NIM",
+    request=NimRequest,
+    answer=NimAnswer,
+    to_call=NimRequest.to_call,
+    to_answer=nim_answer,
+)

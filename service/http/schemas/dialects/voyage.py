@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from tamis.compressors.types import Reranked, to_probability
 from tamis.service.http.schemas.base import (
+    NOTHING_TRUNCATED,
     LenientCount,
     LenientFlag,
     Response,
     Text,
 )
-from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
+from tamis.service.http.schemas.dialects.base import Arrival, Dialect, RankCall, RankRequest
 
 VOYAGE_KEYS = ("top_k", "truncation")
 VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
@@ -20,7 +22,7 @@ VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
 _OTHER_DIALECT_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
 
 
-def is_voyage(body: dict[str, Any]) -> bool:
+def is_voyage(body: Mapping[str, Any]) -> bool:
     """Whether a body is of Voyage's clients; by its model only if no field speaks against it."""
     if any(key in body for key in VOYAGE_KEYS):
         return True
@@ -32,11 +34,14 @@ def is_voyage(body: dict[str, Any]) -> bool:
 class VoyageRequest(RankRequest):
     """Which documents answer the query best. Documents are read whole, so nothing is truncated."""
 
-    model: Text | None = None
     top_k: LenientCount | None = None
     return_documents: LenientFlag | None = None
-    truncation: LenientFlag | None = None
+    truncation: Annotated[LenientFlag | None, NOTHING_TRUNCATED] = None
     instruction: Text | None = None
+
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for."""
+        return self.rank_call(self.top_k, instruction=self.instruction)
 
 
 class VoyageResult(Response):
@@ -62,7 +67,7 @@ class VoyageAnswer(Response):
     usage: VoyageUsage
 
 
-def voyage_answer(request: VoyageRequest, found: Reranked, model: str) -> VoyageAnswer:
+def voyage_answer(request: VoyageRequest, found: Reranked, arrival: Arrival) -> VoyageAnswer:
     """The answer in Voyage's dialect."""
     texts = request.returned_texts()
     data = [
@@ -73,4 +78,19 @@ def voyage_answer(request: VoyageRequest, found: Reranked, model: str) -> Voyage
         )
         for ranked in found.results
     ]
-    return VoyageAnswer(data=data, model=model, usage=VoyageUsage(total_tokens=found.tokens_read))
+    return VoyageAnswer(
+        data=data,
+        model=arrival.answered_model(request.model),
+        usage=VoyageUsage(total_tokens=found.tokens_read),
+    )
+
+
+VOYAGE = Dialect(
+    name="Voyage, by `top_k`, `truncation` or its models",
+    request=VoyageRequest,
+    answer=VoyageAnswer,
+    to_call=VoyageRequest.to_call,
+    to_answer=voyage_answer,
+    claims=is_voyage,
+    omits_none=True,
+)

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tamis.service.http.routes.compress import body_dialect
 from tamis.service.http.runtime.result_cache import ENTRY_BYTES, KeptResult, ResultCache
+from tamis.service.http.schemas.dialects.table import ENDPOINTS
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, Gated, busy_ratio, pointing, served
 
 BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
@@ -94,7 +94,8 @@ KEPT = {
 
 def test_in_no_dialect_is_an_answer_kept_that_was_cut_short_by_time():
     """The model stands still for the first requests; the same ones then get the whole answer."""
-    assert {body_dialect(body) for body in KEPT.values()} == {"ours", "single", "conversation"}
+    (compress,) = (one for one in ENDPOINTS if "/v1/compress" in one.paths)
+    assert {compress.dialect_of(body) for body in KEPT.values()} == set(compress.dialects)
     reader, in_time_ms = Gated(pointing()), round(3000 * busy_ratio())
     bodies = {name: {**body, "timeout_ms": in_time_ms} for name, body in KEPT.items()}
     with served(reader, result_cache_mb=1, warmup=False, timeout_s=600.0) as service:

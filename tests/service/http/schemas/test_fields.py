@@ -1,4 +1,4 @@
-"""The table of request fields: it has every field of every schema, and the page shows it."""
+"""What a field does not do is said on the field: the warnings, and the page's table of fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tamis.service.http.schemas.base import (
     warnings_header,
 )
 from tamis.service.http.schemas.dialects.jina import JinaRequest
-from tamis.service.http.schemas.fields import REASONS, REFUSED, REQUESTS
+from tests.service.http.test_docs_pages import rows
 
 BASES = ("RankRequest", "RuleFields", "TimedRequest")
 """Schemas that are only the parents of others."""
@@ -38,26 +38,9 @@ def request_schemas():
 SCHEMAS = request_schemas()
 
 
-def test_the_table_has_every_schema_and_no_other():
-    assert sorted(REQUESTS) == sorted(SCHEMAS)
-
-
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
-def test_the_table_has_every_field_of_a_schema_once(name):
-    row = REQUESTS[name]
-    listed = [*row.obeyed, *row.warned, *row.unused]
-    assert len(listed) == len(set(listed))
-    fields = SCHEMAS[name].model_fields
-    assert sorted(listed) == sorted(field.alias or key for key, field in fields.items())
-
-
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
-def test_only_lenient_schemas_have_warnings(name):
-    assert (REQUESTS[name].warnings == REFUSED) == issubclass(SCHEMAS[name], StrictRequest)
-
-
-def test_every_field_without_an_effect_has_a_reason():
-    assert {name for row in REQUESTS.values() for name in row.warned} <= set(REASONS)
+def test_the_page_has_every_schema():
+    """`test_docs_pages` writes its table from the table of dialects and the parts of requests."""
+    assert {schema.__name__ for _, schema in rows()} == set(SCHEMAS)
 
 
 def warnings_of(**fields):

@@ -1,0 +1,264 @@
+"""The paths of the table of dialects: each request becomes a call of ours, which is served here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, reduce
+from operator import or_
+from time import perf_counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+from pydantic import Discriminator, Tag
+
+from tamis.compressors.inputs import question_text
+from tamis.compressors.method import reading_everything
+from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
+from tamis.compressors.types import Reranked, to_probability
+from tamis.probes.segmentation.language import resolve_language
+from tamis.service.api.spans import ranking_attributes, set_attributes
+from tamis.service.engine.errors import OutOfTime
+from tamis.service.engine.ranking import DeadlineRanker
+from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.routes.base import (
+    PASSTHROUGH_HEADERS,
+    WARNINGS_HEADERS,
+    check_limits,
+    create_router,
+    error_responses,
+    json_response,
+    log_entry,
+    request_span,
+    service_state,
+)
+from tamis.service.http.routes.compress import compress_all
+from tamis.service.http.routes.kept_results import RESPONSES, answer_from_cache
+from tamis.service.http.routes.messages import compress_messages
+from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
+from tamis.service.http.runtime.methods import can_isolate
+from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.dialects.base import (
+    IN_HEADER,
+    Arrival,
+    CompressCall,
+    Dialect,
+    Pairs,
+    RankCall,
+    ScoreCall,
+)
+from tamis.service.http.schemas.dialects.table import ENDPOINTS, Endpoint
+from tamis.service.http.schemas.messages import MessagesRequest
+
+
+def add_endpoint(router: APIRouter, endpoint: Endpoint) -> None:
+    """Adds the paths of an endpoint, with what the OpenAPI document says about them."""
+
+    async def serve(body: Any, request: Request) -> Response:
+        dialect = dialects[type(body)]
+        make = partial(_answer, dialect, body, request)
+        has_cache = service_state(request).results.max_bytes
+        if has_cache and dialect.keeps is not None and dialect.keeps(body):
+            return await answer_from_cache(request, make)
+        return await make()
+
+    async def serve_model(model: str, body: Any, request: Request) -> Response:
+        return await serve(body, request)  # which reads the model from the path
+
+    rows = endpoint.dialects
+    dialects = {row.request: row for row in rows}
+    formats = list(dict.fromkeys(row.errors for row in rows))
+    headers = {name: schema for row in rows for name, schema in _header_schemas(row).items()}
+    responses: dict[int | str, Any] = {200: {"headers": headers}} if headers else {}
+    for path, summary in endpoint.paths.items():
+        handler: Any = serve_model if "{model" in path else serve
+        handler.__annotations__["body"] = _body_type(endpoint)
+        router.add_api_route(
+            path,
+            handler,
+            name=endpoint.name,
+            methods=["POST"],
+            response_model=reduce(or_, (row.answer for row in rows)),
+            responses=responses | error_responses(*endpoint.statuses, formats=formats),
+            summary=summary,
+            description=endpoint.description,
+        )
+
+
+def _body_type(endpoint: Endpoint) -> Any:
+    """The requests of all dialects of an endpoint, told apart by their keys."""
+    if len(endpoint.dialects) == 1:
+        return endpoint.dialects[0].request
+    tagged: Any = (Annotated[row.request, Tag(row.name)] for row in endpoint.dialects)
+    by_keys = Discriminator(lambda body: endpoint.dialect_of(body).name)
+    return Annotated[reduce(or_, tagged), by_keys, Body()]
+
+
+def _header_schemas(dialect: Dialect) -> dict[str, Any]:
+    """The headers of an answer for the OpenAPI document."""
+    return {
+        **dialect.headers,
+        **(WARNINGS_HEADERS if dialect.warnings == IN_HEADER else {}),
+        **(PASSTHROUGH_HEADERS | RESPONSES if dialect.keeps else {}),
+    }
+
+
+async def _answer(dialect: Dialect, body: Any, request: Request) -> Response:
+    """The answer to a request, in its dialect."""
+    began, state = perf_counter(), service_state(request)
+    arrival = Arrival(
+        request.scope["path"],
+        request.path_params.get("model"),
+        request.headers,
+        state.settings.device,
+        partial(_answered_model, state),
+        lambda: (perf_counter() - began) * 1e3,
+    )
+    call = dialect.to_call(body, arrival)
+    found: Any = await _SERVED_BY[type(call)](request, call)
+    answer = dialect.to_answer(body, found, arrival)
+    warnings: list[str] = []
+    if dialect.warnings == IN_HEADER:
+        parts = found if isinstance(found, list) else [found]
+        warnings = [*(w for part in parts for w in part.warnings), *body.field_warnings()]
+        warnings = list(dict.fromkeys(warnings))
+    write = partial(json_response, answer, dialect.omits_none, warnings)
+    # an answer that may be kept has the text of documents, and takes its time to write
+    response = write() if dialect.keeps is None else await asyncio.to_thread(write)
+    if dialect.to_headers is not None:
+        response.headers.update(dialect.to_headers(body, found, arrival))
+    return response
+
+
+async def rank_documents(request: Request, call: RankCall) -> Reranked:
+    """The documents of a call, ranked.
+
+    After `timeout_ms` documents that were not read are ranked by their words, which `warnings`
+    says.
+
+    Raises:
+        OutOfTime: nothing was read in time, and there are no spans without.
+    """
+    state, entry = service_state(request), log_entry(request)
+    question, texts = question_text(call.query, call.instruction), call.texts
+    check_limits(state.settings, [question], len(texts), sum(map(len, texts)))
+    method = _method_or_default(state, call.model)
+
+    def prepare() -> PreparedRanking:
+        # an instruction may be in another language than what is asked and read
+        language = resolve_language(call.language, call.query, texts)
+        return prepare_ranking(question, texts, top_n=call.top_n, language=language)
+
+    def tokens(_: PreparedRanking) -> int:
+        return estimate_tokens(question, texts) if state.uses_proxy(method) else 0
+
+    def work(prepared: PreparedRanking, queued: QueuedRequest) -> Reranked:
+        scorer = state.methods.scorer(method)
+        # spans are chosen by probabilities, which were calibrated on whole readings
+        ranker = DeadlineRanker(reading_everything(scorer) if call.with_spans else scorer)
+        found = Reranker(ranker, method).finish(prepared)
+        if ranker.passages_read is not None:
+            entry.count_partial(state.metrics)
+        if call.with_spans and ranker.passages_read == 0:
+            raise OutOfTime("no document was read within timeout_ms, and spans need that")
+        timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
+        state.metrics.observe_stages(timings)
+        state.metrics.cached_tokens.inc(found.tokens_cached)
+        return replace(found, timings_ms=timings)
+
+    limits = state.executor.limits(call.timeout_ms)
+    with request_span(state, "rerank", call.model) as span:
+        running = state.executor.run_prepared(prepare, tokens, work, call.priority, limits)
+        found = await run_while_connected(request.receive, running)
+        if span is not None:
+            set_attributes(span, _span_attributes(state, found, call.top_n))
+    return found
+
+
+async def score_pairs(request: Request, call: ScoreCall) -> Pairs:
+    """A score for each pair of a call.
+
+    Raises:
+        OutOfTime: not every pair was read within `timeout_ms`.
+    """
+    state = service_state(request)
+    texts = call.texts
+    questions = [question_text(query, call.instruction) for query in call.queries]
+    check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
+    check_limits(state.settings, questions, 0) if len(questions) > 1 else None
+    method = _method_or_default(state, call.model)
+
+    def prepare() -> list[PreparedRanking]:
+        if len(questions) == 1 and can_isolate(method):
+            language = resolve_language(call.language, call.queries[0], texts)
+            return [prepare_ranking(questions[0], texts, language=language)]
+        times = 1 if len(questions) > 1 else len(texts)
+        pairs = zip([*call.queries] * times, questions * times, texts, strict=True)
+        return [
+            prepare_ranking(q, [t], language=resolve_language(call.language, asked, [t]))
+            for asked, q, t in pairs
+        ]
+
+    def tokens(_: list[PreparedRanking]) -> int:
+        longest = max(questions, key=len)
+        return estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
+
+    def work(prepared: list[PreparedRanking], queued: QueuedRequest) -> list[Reranked]:
+        ranker = state.methods.reranker(method, isolated=True)
+        with queued.stopping_at_deadline():
+            return [ranker.finish(one) for one in prepared]
+
+    limits = state.executor.limits(call.timeout_ms)
+    running = state.executor.run_prepared(prepare, tokens, work, call.priority, limits)
+    found = await run_while_connected(request.receive, running)
+    return Pairs(
+        [(score, one.calibrated) for one in found for score in _scores_by_document(one)],
+        sum(one.tokens_read for one in found),
+        list(dict.fromkeys(warning for one in found for warning in one.warnings)),
+    )
+
+
+def _span_attributes(state: ServiceState, found: Reranked, top_n: int | None) -> dict[str, Any]:
+    scores = [to_probability(result.score, found.calibrated) for result in found.results]
+    return {
+        **ranking_attributes(found),
+        "gen_ai.response.model": state.methods.reader.card.name,
+        "gen_ai.rerank.top_n": top_n,
+        "gen_ai.rerank.scores": scores if state.settings.traces == "scores" else None,
+    }
+
+
+def _method_or_default(state: ServiceState, model: str | None) -> str:
+    """The method named by `model`, or the default."""
+    return state.methods.known_model(model) or state.settings.method
+
+
+def _answered_model(state: ServiceState, named_model: str | None) -> str:
+    """The `model` of an answer: a method that was named, else the proxy that read.
+
+    A method that reads without a proxy is always named itself.
+    """
+    method = _method_or_default(state, named_model)
+    if named_model == method or not state.uses_proxy(method):
+        return method
+    return state.methods.reader.card.name
+
+
+def _scores_by_document(found: Reranked) -> list[float]:
+    scores = [0.0] * len(found.passages)
+    for ranked in found.results:
+        scores[ranked.index] = ranked.score
+    return scores
+
+
+_SERVED_BY: dict[type, Callable[[Request, Any], Any]] = {
+    RankCall: rank_documents,
+    ScoreCall: score_pairs,
+    CompressCall: compress_all,
+    MessagesRequest: compress_messages,
+}
+"""What serves each kind of call."""
+routes = create_router()
+for _endpoint in ENDPOINTS:
+    add_endpoint(routes, _endpoint)
