@@ -186,11 +186,10 @@ def _parse_info(file: Path, changed_ns: int, info: type[Any]) -> Any:
         and isinstance(node.func, ast.Name)
         and node.func.id == info.__name__
     ]
-    if len(calls) != 1 or not all(isinstance(arg, ast.Constant) for arg in _arguments(calls[0])):
+    if len(calls) != 1:
         return None
-    given = {word.arg or "": ast.literal_eval(word.value) for word in calls[0].keywords}
-    return info(*map(ast.literal_eval, calls[0].args), **given)
-
-
-def _arguments(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(word.value for word in call.keywords)]
+    try:
+        given = {word.arg or "": ast.literal_eval(word.value) for word in calls[0].keywords}
+        return info(*map(ast.literal_eval, calls[0].args), **given)
+    except ValueError:  # not all literals
+        return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from tamis_lab.listing import KINDS
 from tamis_lab.methods.registry import PATTERNS, READINGS
@@ -30,6 +32,15 @@ def test_every_kind_is_listed():
     rows = json.loads(tamis("lab", "kinds", "--json").stdout)
     assert {row["kind"] for row in rows} == set(KINDS)
     assert all(row["summary"] and row["source"] for row in rows)
+
+
+def test_a_list_of_kinds_imports_no_torch():
+    code = """if True:
+        import sys
+        from tamis_lab.listing import KINDS, rows_of
+        assert all(list(rows_of(kind)) for kind in KINDS)
+        assert "torch" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are():

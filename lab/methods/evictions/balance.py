@@ -29,7 +29,6 @@ from tamis_lab.methods.kv_thinning.contract import (
 BLOCK_TOKENS = 128
 LEAN = 4.0
 VALUE_OFFSET = 0.025
-_SHARES = (1.0, 0.5, 0.25, 0.125)
 
 
 class Balance:
@@ -38,13 +37,12 @@ class Balance:
     info: ClassVar[EvictionInfo] = EvictionInfo(
         "half of the tokens, balanced, again and again",
         "BalanceKV, 2502.07861",
-        shares=_SHARES,
-        nested=True,
+        shares=(1.0, 0.5, 0.25, 0.125),
     )
 
     def keep(self, passage: KeptPassage, share: float) -> EvictionPlan:
         """`N // 2^T` tokens of each head, at least one, with bias `T ln 2`."""
-        check_share(share, _SHARES)
+        check_share(share, self.info.shares)
         layers, heads, tokens = passage.shape
         keys, values = passage.keys.flatten(0, 1), passage.values.flatten(0, 1)
         ids = torch.arange(tokens).expand(layers * heads, -1)

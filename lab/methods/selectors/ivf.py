@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tamis.retrieval.kv import ann
 from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo
 from tamis_lab.methods.kv_search.faiss_selector import FaissSelector
 
@@ -16,7 +15,6 @@ class Ivf(FaissSelector):
         "clusters of centred keys, by inner product", "FAISS IndexIVFFlat", "lists read"
     )
     name: ClassVar[str] = "ivf"
-    form: ClassVar[ann.KeyForm] = "ip"
 
 
 Selector: SelectorClass = Ivf
