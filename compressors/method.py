@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtim
 
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
+from tamis.probes.folder_registry import EntryInfo
 from tamis.probes.text import Passage, Unit
 
 if TYPE_CHECKING:
@@ -28,19 +29,16 @@ Needs = Literal["nothing", "proxy", "encoder", "proxy+encoder"]
 
 
 @dataclass(frozen=True, slots=True)
-class MethodInfo:
+class MethodInfo(EntryInfo):
     """What `tamis methods` shows of a method.
 
     Attributes:
-        summary: one line. source: the paper, or whose idea it is.
         needs: the models it reads with. Of `proxy+encoder` the encoder is optional: it is used
             where it is installed.
         kind: what it is for. A method of compression ranks passages, too.
         reads_words: whether its score means something for a unit of one word.
     """
 
-    summary: str
-    source: str
     needs: Needs = "nothing"
     kind: MethodKind = "compression"
     reads_words: bool = False

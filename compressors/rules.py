@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from string import Formatter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from tamis.compressors.options import is_number, is_whole
 from tamis.compressors.registry import install_hint, method_names
@@ -38,6 +38,18 @@ ONE_OF_EACH = (
     "give one of max_tokens and ratio, one of threshold and coverage, or one of each: "
     "a limit and a floor"
 )
+
+
+@runtime_checkable
+class Pattern(Protocol):
+    """What `Rules.protect` needs of a compiled pattern: one of `re`, or one with a time limit."""
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression."""
+
+    def search(self, text: str, /) -> object:
+        """Something true where the text has a match, be it empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +201,9 @@ class RuleSpec:
                 # the plain orders first: to list the methods of ordering, files may be imported
                 plain = self.adapter_choices or ()
                 return isinstance(value, str) and (value in plain or value in self.choices())
-        return isinstance(value, tuple | list) and all(isinstance(one, str) for one in value)
+        return isinstance(value, tuple | list) and all(
+            isinstance(one, str | Pattern) for one in value
+        )
 
 
 def rule(default: Any, kind: RuleKind, text: str, **more: Any) -> Any:
@@ -202,7 +216,8 @@ class Rules:
     """How units are chosen and shown, scores and budget aside.
 
     Attributes:
-        protect: regular expressions; a unit with a match is kept, whatever its score.
+        protect: regular expressions, as text or compiled; a unit with a match is kept, whatever its
+            score.
         context_window: also keep so many neighbours on both sides of a kept unit, if they fit.
         dedup: drop a unit whose words overlap a better one's by at least this Jaccard share; None
             for never.
@@ -228,7 +243,7 @@ class Rules:
         BadInput: a rule that cannot be followed, with what to give instead; no model has run.
     """
 
-    protect: tuple[str, ...] = rule(
+    protect: tuple[str | Pattern, ...] = rule(
         (),
         "patterns",
         "Always keep sentences that match one of these regular expressions.",
@@ -361,12 +376,14 @@ def rules_from(given: object, where: Surface, **others: Any) -> Rules:
     return Rules(**values, **others)
 
 
-def compile_protect(pattern: str) -> re.Pattern[str]:
-    """A protected pattern, ready to match.
+def compile_protect(pattern: str | Pattern) -> Pattern:
+    """A protected pattern, ready to match; one that is compiled as it is.
 
     Raises:
         BadInput: it is no regular expression.
     """
+    if not isinstance(pattern, str):
+        return pattern
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -107,6 +108,7 @@ class Compressed:
             cannot tell, or did not run because the context fitted.
         threshold: units of at least this probability were kept; None without a floor.
         units_read: how many units were read to the end; None for all.
+        calibrated: whether scores are probabilities.
     """
 
     text: str
@@ -128,6 +130,7 @@ class Compressed:
     answerability: float | None = None
     threshold: float | None = None
     units_read: int | None = None
+    calibrated: bool = False
 
     @property
     def ratio(self) -> float:
@@ -210,3 +213,13 @@ class Reranked:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     tokens_cached: int = 0
+
+
+def to_probability(score: float, calibrated: bool = True) -> float:
+    """A score in [0, 1], for every method; the order of scores is kept.
+
+    An uncalibrated score goes through a sigmoid; -inf, the score of a document without text, is 0.
+    """
+    if calibrated:
+        return min(1.0, max(0.0, score))
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0

@@ -63,23 +63,8 @@ def rows_of(kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _registry_of(kind: str) -> FolderRegistry[Any, Any]:
-    match kind:
-        case "reading":
-            from tamis_lab.methods.window_attention.registry import READINGS
-
-            return READINGS
-        case "pattern":
-            from tamis_lab.methods.prefill.registry import PATTERNS
-
-            return PATTERNS
-        case "selector":
-            from tamis_lab.methods.kv_search.registry import SELECTORS
-
-            return SELECTORS
-        case "eviction":
-            from tamis_lab.methods.kv_thinning.registry import EVICTIONS
-
-            return EVICTIONS
+    from tamis_lab.methods.registry import EVICTIONS, PATTERNS, READINGS, SELECTORS
     from tamis_lab.train.heads.finder import FINDERS
 
-    return FINDERS
+    every = READINGS, PATTERNS, SELECTORS, EVICTIONS, FINDERS
+    return next(registry for registry in every if registry.kind == kind)

@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,17 +15,29 @@ from typing import Any, Generic, TypeVar
 from tamis.probes.errors import UnknownMethod
 from tamis.probes.plugins import Plugin, find_plugins, warn_of_plugin
 
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """What an entry is, in a line, and where it comes from: the paper, or whose idea it is.
+
+    An entry's file writes it as one call with literals, so that it can be read without importing
+    the file, which may take seconds, for torch. Kinds that say more of their entries extend it.
+    """
+
+    summary: str
+    source: str
+
+
 Entry = TypeVar("Entry")
-Info = TypeVar("Info")
+Info = TypeVar("Info", bound=EntryInfo)
 
 
 class FolderRegistry(Generic[Entry, Info]):
     """The entries of one kind: a class each, in a file of the kind's folder.
 
     The last line of `methods/lead.py` is `Method = Lead`: the entry `lead` of the kind "method".
-    `Lead.info` is written as one call with literals, because importing the file may take seconds,
-    for torch. Files whose name begins with _ are no entries. Other packages add entries by entry
-    points of the registry's group: what the folder has comes first.
+    Files whose name begins with _ are no entries. Other packages add entries by entry points of the
+    registry's group: what the folder has comes first.
 
     Attributes:
         kind: what messages call an entry; the last line of its file says it with a capital.

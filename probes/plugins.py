@@ -11,15 +11,17 @@ in a `PluginWarning`, or in a `BrokenPlugin` where somebody asked for it; nothin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tamis.probes.errors import BrokenPlugin
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 METHODS_GROUP, POOLINGS_GROUP = "tamis.methods", "tamis.poolings"
 COMMANDS_GROUP = "tamis.commands"
@@ -96,6 +98,13 @@ class Plugin:
         )
 
 
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """The entry points of a group in all that is installed."""
+    from importlib.metadata import entry_points  # as slow as all that `tamis pipe` needs of tamis
+
+    return entry_points(group=group)
+
+
 def find_plugins(group: str) -> Mapping[str, Plugin]:
     """The entry points of a group by name, in order; of two of one name the first package's."""
     return _find_plugins(group)
@@ -104,7 +113,7 @@ def find_plugins(group: str) -> Mapping[str, Plugin]:
 @lru_cache(maxsize=8)
 def _find_plugins(group: str) -> Mapping[str, Plugin]:
     found: dict[str, Plugin] = {}
-    every = [Plugin(entry) for entry in entry_points(group=group)]
+    every = [Plugin(entry) for entry in entry_points(group)]
     for plugin in sorted(every, key=lambda one: (one.name, one.package)):
         first = found.setdefault(plugin.name, plugin)
         if first.package != plugin.package:

@@ -6,10 +6,9 @@ token i's states in some layers, w_i its weight. Poolings differ in both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from tamis.probes.folder_registry import FolderRegistry
+from tamis.probes.folder_registry import EntryInfo, FolderRegistry
 from tamis.probes.plugins import LAB_INSTALL, POOLINGS_GROUP
 
 if TYPE_CHECKING:
@@ -18,18 +17,10 @@ if TYPE_CHECKING:
 DEFAULT_POOLING = "mean"
 
 
-@dataclass(frozen=True, slots=True)
-class PoolingInfo:
-    """What a pooling is, in a line, and where it comes from."""
-
-    summary: str
-    source: str
-
-
 class Pooling:
     """A pooling; subclasses override what they change of the plain mean of the last layer."""
 
-    info: ClassVar[PoolingInfo]
+    info: ClassVar[EntryInfo]
 
     def layers(self, count: int) -> tuple[int, ...]:
         """The states that are averaged: 0 is the embeddings, `count` the last layer."""
@@ -49,10 +40,10 @@ class Pooling:
         return mask.float()
 
 
-POOLINGS: FolderRegistry[type[Pooling], PoolingInfo] = FolderRegistry(
+POOLINGS: FolderRegistry[type[Pooling], EntryInfo] = FolderRegistry(
     "pooling",
     "tamis/probes/poolings",
-    PoolingInfo,
+    EntryInfo,
     POOLINGS_GROUP,
     elsewhere=dict.fromkeys(("all_layers", "ditto", "weighted_mean"), LAB_INSTALL),
 )

@@ -24,7 +24,7 @@ _OTHER_DIALECTS = {"InputRequest", "InputAnswer"}
 def client_document() -> dict[str, Any]:
     """The schemas of the requests and the successful answers of these paths, and no paths."""
     # what packages of this machine add to tamis is no part of a client: to be said before import
-    plugins.entry_points = lambda group: ()  # type: ignore[assignment, misc]
+    plugins.entry_points = lambda group: ()
     from tamis.service.http.app import create_app
     from tamis.service.http.runtime.settings import Settings
 

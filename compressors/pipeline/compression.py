@@ -272,6 +272,7 @@ class Compressor:
             answerability=scores.answerability,
             threshold=prepared.budget.threshold if status == "ok" else None,
             units_read=scores.units_read,
+            calibrated=scores.calibrated,
         )
 
     def _whole_result(self, prepared: PreparedCompression, kept: SelectedUnits) -> Compressed:

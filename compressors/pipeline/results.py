@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tamis.compressors.rules import Rules
 from tamis.compressors.selection.rendering import Renderer
-from tamis.compressors.types import Compressed
+from tamis.compressors.types import Compressed, to_probability
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 
@@ -35,6 +36,22 @@ class PassageResult:
     def label(self) -> str:
         """What to call the passage in a table: its id, its title, or its place."""
         return self.passage.id or self.passage.title or f"document {self.index + 1}"
+
+    @property
+    def raw_score(self) -> float | None:
+        """The method's own score; None where nothing was scored, and without units."""
+        scored = self.units and self.score is not None and math.isfinite(self.score)
+        return self.score if scored else None
+
+    def relevance(self, calibrated: bool) -> float | None:
+        """The score in [0, 1], 0 without units; None where nothing was scored.
+
+        Args:
+            calibrated: whether scores are probabilities.
+        """
+        if self.score is None:
+            return None
+        return to_probability(self.score, calibrated) if self.units else 0.0
 
 
 def per_passage(result: Compressed, rules: Rules, counter: TextTokenizer) -> list[PassageResult]:

@@ -6,10 +6,9 @@ Greedy by value; a unit that does not fit is skipped. `packer.py` decides what s
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
-from tamis.compressors.rules import PLAIN_ORDERS, WORTHLESS, Budget, Rules, compile_protect
+from tamis.compressors.rules import PLAIN_ORDERS, WORTHLESS, Budget, Pattern, Rules, compile_protect
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.selection.spans import merge_spans, overlaps
@@ -244,7 +243,7 @@ def _make_selection(
     )
 
 
-def _mandatory_units(renderer: Renderer, patterns: Sequence[re.Pattern[str]]) -> set[int]:
+def _mandatory_units(renderer: Renderer, patterns: Sequence[Pattern]) -> set[int]:
     """Units that overlap a span to keep, or match a protected pattern."""
     spans = [merge_spans(passage.keep) for passage in renderer.passages]
     return {
@@ -262,7 +261,7 @@ def _units_of_best_passages(renderer: Renderer, ranking: Sequence[int]) -> set[i
     return {u for u, unit in enumerate(renderer.units) if unit.passage in best}
 
 
-def _protect_patterns(rules: Rules) -> list[re.Pattern[str]]:
+def _protect_patterns(rules: Rules) -> list[Pattern]:
     return [compile_protect(pattern) for pattern in rules.protect]
 
 

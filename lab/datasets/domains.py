@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.datasets.record_files import RecordFile
-from tamis_lab.datasets.records import read_jsonl
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "facts": (
@@ -43,7 +43,7 @@ def domain_of(file: RecordFile) -> str:
         if name in names:
             return domain
     try:
-        first = next(iter(read_jsonl(file.path)), {})
+        _, first = next(read_json_lines(file.path), (0, {}))
     except BadInput:
         first = {}
     return MANUALS if first.get("gold_source") == "heading" else name

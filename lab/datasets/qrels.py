@@ -14,7 +14,8 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis_lab.datasets.records import Record, read_jsonl
+from tamis.service.files.lines import read_json_lines
+from tamis_lab.datasets.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,11 @@ def load_queries(path: Path, system: str | None = None) -> tuple[list[JudgedQuer
         BadInput: no such file, a row that is not a query, a first stage that is missing, or several
             to choose from.
     """
-    rows = list(read_jsonl(path))
+    rows = list(read_json_lines(path))
     if not rows:
         raise BadInput(f"{path} holds no query; give one JSON object a line")
-    first_stage = system or _only_first_stage(rows[0], path)
-    queries = [_parse_query(row, path, number, first_stage) for number, row in enumerate(rows, 1)]
+    first_stage = system or _only_first_stage(rows[0][1], path)
+    queries = [_parse_query(row, path, number, first_stage) for number, row in rows]
     if len({query.qid for query in queries}) < len(queries):
         raise BadInput(f"{path} has {len(queries)} queries, some with the same 'qid'; number them")
     return queries, first_stage
@@ -88,7 +89,7 @@ def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
             repeated.
     """
     wanted_ids, found = set(wanted), {}
-    for number, row in enumerate(read_jsonl(path), 1):
+    for number, row in read_json_lines(path):
         if not isinstance(row.get("text"), str) or "docid" not in row:
             raise BadInput(f"{path}, row {number}: 'docid' and 'text' are needed")
         if (docid := str(row["docid"])) in wanted_ids:

@@ -1,5 +1,10 @@
 """Kept readings: what a model computed for one input, on disk, for every later run.
 
+    ReadingStore      tensors and facts of anything
+    CaseReadings      what a method read of a case, for every method and refit
+    SignalReadings    signals of single prompts
+    cached_reader     a proxy that keeps passages in memory
+
 FOLDER/<digest of the key>/key.json                         the key in words
 FOLDER/<digest of the key>/<digest of the identity>.safetensors
     tensors     of one entry
@@ -14,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,11 +30,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tamis.compressors.method import CaseReader
+from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Signal, Want
+from tamis.probes.text import Passage, Unit
 
 FORMAT = 1
 """Part of every key: raised whenever files are laid out in another way."""
+CACHE_BYTES = 2 << 30
+"""Of passages kept in memory: data sets ask many questions about the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +166,137 @@ def _refuse_unwritable(folder: Path) -> Iterator[None]:
         raise BadInput(
             f"readings cannot be kept in {folder} ({why}); name another folder"
         ) from error
+
+
+def store_key(method: CaseReader, kind: str = "features") -> StoreKey:
+    """Everything that a method's readings depend on, apart from the case itself.
+
+    Args:
+        kind: what is kept; readings of different kinds are kept apart.
+    """
+    options = f"{type(method).__name__} {method.reading_key}"
+    return StoreKey.of_reader(kind, method.reader, options)
+
+
+def case_identity(question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> list[Any]:
+    """What tells a case from any other: question, titles and texts, and the units' spans.
+
+    Of a question of several sentences also theirs, on which the reading depends.
+    """
+    texts = [[passage.title, passage.text] for passage in passages]
+    sentences = question_sentences(question)
+    asked = [question, sentences] if len(sentences) > 1 else question
+    return [asked, texts, [[unit.passage, *unit.visible] for unit in units]]
+
+
+class CaseReadings:
+    """Kept readings of cases. Features are rounded to fp16; `tokens_cached` is not kept."""
+
+    def __init__(self, folder: Path, key: StoreKey) -> None:
+        self._store = ReadingStore(folder, key)
+
+    def get(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Reading | None:
+        """The kept reading of a case; None if there is none."""
+        entry = self._store.get(case_identity(question, passages, units))
+        return None if entry is None else _to_reading(entry)
+
+    def put(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit], reading: Reading
+    ) -> Reading:
+        """Keeps a reading, and returns it as a later run will find it."""
+        entry = _to_entry(reading)
+        identity = case_identity(question, passages, units)
+        return _to_reading(self._store.put(identity, entry.tensors, entry.facts))
+
+    def get_or_read(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
+        read: Callable[[str, Sequence[Passage], Sequence[Unit]], Reading],
+    ) -> Reading:
+        """The kept reading of a case, or a new one, kept."""
+        kept = self.get(question, passages, units)
+        if kept is not None:
+            return kept
+        return self.put(question, passages, units, read(question, passages, units))
+
+
+def _to_entry(reading: Reading) -> Entry:
+    tensors = {
+        "features": reading.features.half(),
+        "tokens": torch.tensor(reading.tokens, dtype=torch.int32),
+    }
+    if reading.cosines is not None:
+        tensors["cosines"] = reading.cosines
+    if reading.depths is not None:
+        tensors["depths"] = torch.tensor(reading.depths, dtype=torch.int32)
+    facts = {
+        "windows": reading.windows,
+        "layers": reading.layers,
+        "tokens_read": reading.tokens_read,
+        "timings_ms": reading.timings_ms,
+    }
+    return Entry(tensors, facts)
+
+
+def _to_reading(entry: Entry) -> Reading:
+    depths = entry.tensors.get("depths")
+    return Reading(
+        entry.tensors["features"].float(),
+        tuple(entry.tensors["tokens"].tolist()),
+        **entry.facts,
+        cosines=entry.tensors.get("cosines"),
+        depths=None if depths is None else tuple(depths.tolist()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TimedSignal:
+    """A signal, rounded to bfloat16 (three digits), and the milliseconds that reading it took."""
+
+    signal: Signal
+    ms: float
+
+
+class SignalReadings:
+    """Kept signals of one reader's model, revision, dtype and template."""
+
+    def __init__(self, folder: Path, reader: Any) -> None:
+        self._store = ReadingStore(folder, StoreKey.of_reader("signals", reader))
+
+    def get(self, prompt: Prompt, want: Want) -> TimedSignal | None:
+        """The kept signal of a prompt; None if there is none."""
+        entry = self._store.get(_signal_identity(prompt, want))
+        return None if entry is None else _to_signal(entry, want)
+
+    def put(self, prompt: Prompt, want: Want, signal: Signal, ms: float) -> TimedSignal:
+        """Keeps a signal, and returns it as a later run will find it."""
+        tensors = {"weights": signal.weights.bfloat16()}
+        return _to_signal(
+            self._store.put(_signal_identity(prompt, want), tensors, {"ms": ms}), want
+        )
+
+
+def _signal_identity(prompt: Prompt, want: Want) -> Sequence[Any]:
+    read, ask = prompt.passage, prompt.question
+    sentences = [ask.sentences] if "sentence_means" in want.rows else []
+    asked = [ask.ids, ask.first_row, *sentences]
+    return [read.ids, read.title_tokens, *asked, want.layers, want.rows]
+
+
+def _to_signal(entry: Entry, want: Want) -> TimedSignal:
+    return TimedSignal(
+        Signal(entry.tensors["weights"].float(), want.layers, want.rows), entry.facts["ms"]
+    )
+
+
+def cached_reader(proxy: Proxy, sharers: int = 1) -> CachedReader:
+    """The proxy with passages it has read kept in memory; a second question costs a fraction.
+
+    Args:
+        sharers: how many such readers share `CACHE_BYTES`.
+    """
+    return CachedReader(proxy, PassageCache(max_bytes=CACHE_BYTES // sharers))

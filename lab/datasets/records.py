@@ -7,18 +7,17 @@ The format is one JSON object a line: `id`, `question`, `answerable`, `docs` of
 
 from __future__ import annotations
 
-import gzip
-import json
-import lzma
+import io
 import random
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
+from tamis.service.files.codecs import open_unpacked
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.datasets.record_checks import (
     check_document,
     check_labels,
@@ -34,32 +33,17 @@ _COVERED_SHARE = 0.9
 """A gold sentence counts as kept when this share of its visible characters is."""
 
 
-def read_jsonl(path: Path) -> Iterator[Record]:
-    """The objects of a JSON Lines file, also of one packed as .gz or .xz.
+def read_text(path: Path) -> str:
+    """The text of a file, packed or not.
 
     Raises:
-        BadInput: it cannot be read, or a line is not a JSON object; the message has its number.
+        BadInput: it cannot be read as UTF-8.
     """
-    open_file: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     try:
-        with open_file(path, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _parse_line(line, path, number)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
-
-
-def _parse_line(line: str, path: Path, number: int) -> Record:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}, line {number}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise BadInput(
-            f"{path}, line {number}: a record is a JSON object, got {type(row).__name__}"
-        )
-    return row
+        with io.TextIOWrapper(open_unpacked(str(path)), "utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
 def take_evenly(items: Sequence[T], max_count: int) -> list[T]:
@@ -76,13 +60,14 @@ def load_records(path: str | Path) -> list[Record]:
             without its document.
     """
     path = Path(path)
-    rows = list(read_jsonl(path))
-    for number, row in enumerate(rows, 1):
+    numbered = list(read_json_lines(path))
+    for number, row in numbered:
         check_shape(row, path, number)
+    rows = [row for _, row in numbered]
     if any("ref" in doc for row in rows for doc in row["docs"]):
         beside = _documents_path(path)
-        stored = dict(check_document(doc, beside, n) for n, doc in enumerate(read_jsonl(beside), 1))
-        for number, row in enumerate(rows, 1):
+        stored = dict(check_document(doc, beside, n) for n, doc in read_json_lines(beside))
+        for number, row in numbered:
             row["docs"] = [resolve_reference(doc, stored, path, number) for doc in row["docs"]]
     check_labels(rows, path)
     return rows

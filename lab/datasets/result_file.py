@@ -13,6 +13,8 @@ from typing import Any
 
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
+from tamis.service.files.codecs import codec_of
+from tamis.service.files.lines import read_json_lines
 
 ResultRow = dict[str, Any]
 
@@ -39,8 +41,10 @@ class ResultFile:
         self.key, self._option = key, option
         self.done_keys: set[str] = set()
         self.failed = 0
+        if codec_of(path.name):
+            raise BadInput(f"{path} would be packed, and lines are added one by one; name a .jsonl")
         try:
-            self._open(dict(settings))
+            self._open(json.loads(json.dumps(settings)))
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error}") from error
 
@@ -49,6 +53,15 @@ class ResultFile:
         with self.path.open("a", encoding="utf8") as lines:
             lines.write(json.dumps(row) + "\n")
         self._count_row(row)
+
+    def rows(self) -> list[ResultRow]:
+        """The results so far."""
+        return [row for _, row in read_json_lines(self.path)]
+
+    def delete(self) -> None:
+        """Deletes the file and its settings: what it held is elsewhere now."""
+        self.path.unlink()
+        self._settings_path.unlink()
 
     def _open(self, settings: dict[str, Any]) -> None:
         if self.path.exists() and not self.path.is_file():
@@ -87,14 +100,12 @@ class ResultFile:
             file.truncate(file.read().rfind(b"\n") + 1)
 
     def _read_keys(self) -> None:
-        for number, line in enumerate(self.path.read_text("utf8").splitlines(), 1):
-            try:
-                row = json.loads(line)
-                self._count_row({**row, self.key: str(row[self.key])})
-            except (ValueError, KeyError, TypeError) as error:
+        for number, row in read_json_lines(self.path):
+            if self.key not in row:
                 raise BadInput(
                     f"{self.path}, line {number} is no result; name another {self._option}"
-                ) from error
+                )
+            self._count_row({**row, self.key: str(row[self.key])})
 
     def _count_row(self, row: ResultRow) -> None:
         self.done_keys.add(row[self.key])

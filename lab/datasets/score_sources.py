@@ -17,8 +17,7 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
-from tamis_lab.datasets.case_readings import CaseReadings, case_identity
-from tamis_lab.datasets.reading_store import ReadingStore, StoreKey
+from tamis_lab.datasets.reading_store import CaseReadings, ReadingStore, StoreKey, case_identity
 
 DATASET_VECTOR_BYTES = 512 << 20
 """Of vectors that are kept while a data set is read: it repeats its passages."""

@@ -92,16 +92,17 @@ def _check(a: Figures, b: Figures, den: Figures, draws: int) -> None:
         raise BadInput(f"draws is {draws}; give at least 1")
 
 
-def rank_correlations(a: Any, b: Any) -> list[float]:
-    """Spearman's rank correlation of each row of two `[B, U]`, ties averaged; 0 for constant rows.
+def rank_correlations(a: Any, b: Any, of_constant: float = 0.0) -> list[float]:
+    """Spearman's rank correlation of each row of two `[B, U]`, ties averaged.
 
     Args:
         a, b: arrays or tensors on the CPU.
+        of_constant: what stands for rows of which one does not vary.
     """
     from scipy.stats import rankdata
 
     ranks = [rankdata(np.asarray(x, dtype=np.float64), axis=-1) for x in (a, b)]
     centred = [r - r.mean(-1, keepdims=True) for r in ranks]
     norms = np.prod([np.linalg.norm(r, axis=-1) for r in centred], axis=0)
-    found: list[float] = ((centred[0] * centred[1]).sum(-1) / np.maximum(norms, 1e-12)).tolist()
-    return found
+    products = (centred[0] * centred[1]).sum(-1)
+    return [float(x / n) if n else of_constant for x, n in zip(products, norms, strict=True)]

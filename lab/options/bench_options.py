@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,17 +115,3 @@ def parse_sizes(given: str, what: str = "tokens") -> list[int]:
     if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
         raise BadInput(f"{what} has {wrong[0]!r}; give whole numbers of at least 1, with commas")
     return [int(word) for word in words]
-
-
-def read_prose(path: Path) -> str:
-    """The text of a file, optionally gzipped.
-
-    Raises:
-        BadInput: it cannot be read as UTF-8.
-    """
-    open_file = gzip.open if path.suffix == ".gz" else open
-    try:
-        with open_file(path, "rt", encoding="utf8") as file:
-            return str(file.read())
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from tamis.probes.errors import BadInput
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.target_files import check_targets, write_whole
 
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
@@ -56,4 +55,4 @@ def write_json(report: Mapping[str, Any], path: Path) -> None:
         write_whole(path, (json.dumps(report, indent=1) + "\n").encode())
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error}") from error
-    typer.echo(f"wrote {path}", err=True)
+    print_note(f"wrote {path}")

@@ -52,3 +52,17 @@ def pytest_configure(config: pytest.Config) -> None:
     use_methods(
         LAB_METHODS, VARIANTS, {"qrhead": qrhead, "corehead": corehead}, {"attnrank": attnrank}
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out laws of kinds that the lab has no method of, and of two methods of tamis."""
+    out = [item for item in items if _is_empty(item) or item.path.name == "test_exact.py"]
+    items[:] = [item for item in items if item not in out]
+    config.hook.pytest_deselected(items=out)
+
+
+def _is_empty(item: pytest.Item) -> bool:
+    return any(
+        str(mark.kwargs.get("reason", "")).startswith("got empty parameter set")
+        for mark in item.iter_markers("skip")
+    )

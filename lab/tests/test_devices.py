@@ -24,10 +24,9 @@ from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
 from tamis_lab.methods.kv_thinning.sequence_rows import sequence_rows
 from tamis_lab.methods.kv_thinning.thinning import thin_layers
 from tamis_lab.methods.prefill.prefill_pass import prefill
-from tamis_lab.methods.prefill.registry import PATTERNS
 from tamis_lab.methods.qrhead import QRHead
+from tamis_lab.methods.registry import PATTERNS, READINGS
 from tamis_lab.methods.window_attention.passes import read_window
-from tamis_lab.methods.window_attention.registry import READINGS
 from tamis_lab.train.codec.fitting import fit_codec
 from tamis_lab.train.codec.samples import read_samples, rotation_rates
 from tamis_lab.train.head_selection import LabelledQuestion, select_heads

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from tamis_lab.listing import KINDS
-from tamis_lab.methods.prefill.registry import PATTERNS
-from tamis_lab.methods.window_attention.registry import READINGS
+from tamis_lab.methods.registry import PATTERNS, READINGS
 from tests.service.cli.cli_kit import tamis
 
 

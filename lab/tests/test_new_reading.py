@@ -13,8 +13,8 @@ from lab.tests.bench.records import people, write
 from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis_lab.bench.readings.bench import compare_readings
-from tamis_lab.methods import readings
-from tamis_lab.methods.window_attention import registry
+from tamis_lab.bench.readings.cases import CaseReader
+from tamis_lab.methods import readings, registry
 from tests.example_checks import ROOT, check_lint_and_format, check_types
 from tests.fences import blocks
 from tests.service.cli.cli_kit import tamis
@@ -45,7 +45,7 @@ def register_example(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_found_by_its_file_and_reads():
     assert registry.READINGS.names() == ["last_row", "raw"]
     made = kit.proxy()
-    reading = registry.build_reading("last_row", made)
+    reading = registry.READINGS.load("last_row")(made)
     window = kit.window(reading)
     full = kit.full_attention(made, kit.ids_of(made, kit.QUESTION)).weights
     due = full[:, :, -1, window.shape.passage]
@@ -82,11 +82,11 @@ def test_the_benchmark_compares_it(tmp_path: Path):
     assert all(0 <= column["kept"]["0.2"] <= 1 for column in row.values())
 
 
-def test_a_name_or_an_option_that_is_not_there_is_refused():
+def test_a_name_or_an_option_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(UnknownMethod, match="did you mean 'rollout'"):
         registry.READINGS.load("rolout")
     with pytest.raises(BadInput, match="its options are"):
-        registry.build_reading("raw", kit.proxy(), colour="red")
+        CaseReader(kit.proxy(), ["raw:colour=red"], 2, tmp_path)
 
 
 def test_it_passes_lint_and_format(example: Path):

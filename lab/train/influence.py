@@ -11,7 +11,7 @@ puts out nothing (the paper makes its weights uniform); a text longer than `wind
 in windows, and its loss is the mean over the tokens of all of them; a text of a single token has no
 loss, and the score 0.
 
-    OUT.partial   a line a document as it is done; the same command goes on from it
+    OUT.partial   a line a document as it is done, its settings beside it; the same command goes on
     OUT           all of them in the order of the input, with `keep`; it appears in one piece
 """
 
@@ -29,6 +29,7 @@ import torch
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
+from tamis_lab.datasets.result_file import ResultFile
 from tamis_lab.methods.window_attention.edited_pass import (
     MaskedHeads,
     final_states,
@@ -120,22 +121,18 @@ def select_documents(
         BadInput: two documents of one id, a partial file of other settings, or a file that cannot
             be written.
     """
-    partial = out.with_name(f"{out.name}.partial")
-    known = _read_partial(partial, settings)
+    results = ResultFile(out.with_name(f"{out.name}.partial"), settings, option="output")
+    known = {row["id"]: Influence(**row) for row in results.rows()}
     found: dict[str, Influence] = {}
     try:
-        with partial.open("a", encoding="utf8") as lines:
-            if not known and not partial.stat().st_size:
-                lines.write(json.dumps({"settings": dict(settings)}) + "\n")
-            for name, text in documents:
-                if name in found:
-                    raise BadInput(f"two documents have the id {name!r}; give each its own")
-                if (one := known.get(name)) is None:
-                    one = score(name, text)
-                    lines.write(json.dumps(asdict(one)) + "\n")
-                    lines.flush()
-                found[name] = one
-                report(len(found))
+        for name, text in documents:
+            if name in found:
+                raise BadInput(f"two documents have the id {name!r}; give each its own")
+            if (one := known.get(name)) is None:
+                one = score(name, text)
+                results.append(asdict(one))
+            found[name] = one
+            report(len(found))
         rows = list(found.values())
         with atomic_path(out) as temporary:
             text = "".join(
@@ -145,28 +142,5 @@ def select_documents(
             temporary.write_text(text, "utf8")
     except OSError as error:
         raise BadInput(f"{out} cannot be written ({error.strerror}); name another file") from error
-    partial.unlink()
+    results.delete()
     return len(rows)
-
-
-def _read_partial(partial: Path, settings: Mapping[str, Any]) -> dict[str, Influence]:
-    """The documents that are done already; a torn last line is cut off.
-
-    Raises:
-        BadInput: they were scored with other settings.
-    """
-    if not partial.is_file():
-        return {}
-    data = partial.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    rows = [json.loads(line) for line in whole.splitlines()]
-    if len(whole) < len(data):
-        partial.write_bytes(whole)
-    if not rows:
-        return {}
-    if rows[0] != {"settings": json.loads(json.dumps(dict(settings)))}:
-        raise BadInput(
-            f"{partial} was begun with {rows[0].get('settings')}, not {dict(settings)}; delete it, "
-            "or name another output"
-        )
-    return {row["id"]: Influence(**row) for row in rows[1:]}

@@ -20,7 +20,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.linear_kernels import can_fuse
+from tamis.probes.attention.linear_kernels import can_fuse, has_tiles
 
 BLOCK_WEIGHTS = 1 << 19
 """Logits of one block, all heads together: in bf16 about a core's second-level cache."""
@@ -28,13 +28,8 @@ BLOCK_WEIGHTS = 1 << 19
 MAX_ROWS, _MIN_ROWS = 128, 32
 
 
-def _has_tiles() -> bool:
-    """Whether the processor multiplies bf16 by tiles (AMX), which torch's own kernel uses well."""
-    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return is_supported is not None and bool(is_supported())
-
-
-_HAS_TILES = _has_tiles()
+_HAS_TILES = has_tiles()
+"""Which torch's own kernel uses well."""
 
 
 def is_faster(query: Tensor) -> bool:

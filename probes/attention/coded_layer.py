@@ -15,11 +15,11 @@ an entropy coder, so that every token takes the same bytes, and is decoded by sh
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from tamis.probes.attention.linear_kernels import multiplies_int8
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.devices import copy_to
+from tamis.probes.lru import LruCache
 
 RUN = 8
 """Directions share their number of bits in runs of so many, so that codes fill whole bytes."""
@@ -51,7 +52,7 @@ class PassageRotation:
 
     def __init__(self, rates: Tensor) -> None:
         self.rates = rates
-        self._angles: OrderedDict[Any, tuple[Tensor, Tensor]] = OrderedDict()
+        self._angles = LruCache[tuple[Tensor, Tensor]](ANGLE_BYTES, sys.maxsize)
 
     def apply(self, keys: Tensor, lengths: Sequence[int]) -> Tensor:
         """Keys `[N, Hkv, d]` fp32 of passages one after the other, rotated to their places."""
@@ -73,22 +74,20 @@ class PassageRotation:
 
     def _cos_sin(self, lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosine and sine of each token's angles, `[N, 1, d/2]`; layers ask for the same ones."""
+
+        def compute() -> tuple[Tensor, Tensor]:
+            numbers = np.concatenate([np.arange(n, dtype=np.float32) for n in lengths])
+            places = copy_to(torch.from_numpy(numbers), device)
+            angles = places[:, None, None] * self.rates.to(device)
+            return angles.cos(), angles.sin()
+
         key = tuple(lengths), device
-        if (found := self._angles.get(key)) is not None:
-            self._angles.move_to_end(key)
-            return found
-        numbers = np.concatenate([np.arange(n, dtype=np.float32) for n in lengths])
-        places = copy_to(torch.from_numpy(numbers), device)
-        angles = places[:, None, None] * self.rates.to(device)
-        found = self._angles[key] = angles.cos(), angles.sin()
-        while len(self._angles) > 1 and self.nbytes > ANGLE_BYTES:
-            self._angles.popitem(last=False)
-        return found
+        return self._angles.get(key, compute, lambda pair: pair[0].nbytes + pair[1].nbytes)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the cosines and sines that are kept."""
-        return sum(part.nbytes for pair in self._angles.values() for part in pair)
+        return self._angles.total_cost
 
 
 class _Encoder(NamedTuple):

@@ -8,6 +8,7 @@ same, and rebuilds the rows whenever `weight` is read.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from platform import machine
 from typing import Any
@@ -32,6 +33,33 @@ def raise_malloc_threshold() -> None:
     one large block raises that threshold; other allocators are unaffected.
     """
     torch.empty(_HEAP_BYTES, dtype=torch.uint8)
+
+
+_PRIMITIVE_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""oneDNN's own, and that of torch before it, which holds what the other drops."""
+_KEPT_PRIMITIVES = "256"
+"""A batch of the default proxy uses some 20, one of the sentence encoder 5."""
+
+
+def has_tiles() -> bool:
+    """Whether the processor multiplies bf16 by tiles (AMX)."""
+    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return is_supported is not None and bool(is_supported())
+
+
+def bound_primitives() -> None:
+    """Has torch keep 256 primitives of oneDNN and not 1,024, unless the environment says how many.
+
+    oneDNN compiles one for each shape of a product, and batches have ever new numbers of tokens.
+    With tiles one takes about a megabyte, which is a gigabyte after some hundred requests. Without
+    tiles they stay: attention in blocks uses hundreds of shapes in each layer of a long prompt.
+    Both caches look when the first one is made, so this is for a process that has made none.
+    """
+    for variable in _PRIMITIVE_CACHES if has_tiles() else ():
+        os.environ.setdefault(variable, _KEPT_PRIMITIVES)
+
+
+bound_primitives()
 
 
 def _has_bf16_blocks() -> bool:

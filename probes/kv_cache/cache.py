@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -139,8 +138,8 @@ class PassageCache:
         self.files = (
             CacheFiles(Path(folder), max_disk_bytes).prepare() if folder is not None else None
         )
-        self._entries: OrderedDict[str, KVLayers] = OrderedDict()
-        self._bytes = self._device_bytes = 0
+        self._entries = LruCache[KVLayers](max_bytes, max_bytes)
+        self._device_bytes = 0
         self._max_device_bytes = max_device_bytes
         self._counts = dict.fromkeys(
             ("hits", "disk_hits", "misses", "evicted", "dropped", "unread", "unwritten"), 0
@@ -160,10 +159,7 @@ class PassageCache:
         Args:
             may_go_on: whether the reading may go on behind them: then with all their values.
         """
-        with self._lock:
-            in_memory = self._entries.get(key)
-            if in_memory is not None:
-                self._entries.move_to_end(key)
+        in_memory = self._entries.peek(key)
         entry = in_memory if in_memory is not None else self._load_from_disk(key)
         if entry is not None and len(entry) < layers + may_go_on and not has_values(entry[-1]):
             entry = None
@@ -216,16 +212,12 @@ class PassageCache:
 
     def _peek(self, key: str) -> KVLayers | None:
         """An entry of any number of layers; nothing is counted."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
+        entry = self._entries.peek(key)
         return entry if entry is not None else self._load_from_disk(key)
 
     def holds(self, key: str) -> bool:
         """Whether an entry is in memory; loads nothing and counts nothing."""
-        with self._lock:
-            return key in self._entries
+        return key in self._entries
 
     def put(
         self,
@@ -317,11 +309,9 @@ class PassageCache:
     def _replace_in_memory(self, key: str, entry: KVLayers) -> None:
         """Puts an entry in the place of the same on another device, if that is still there."""
         with self._lock:
-            before = self._entries.get(key)
-            if before is None or len(before) != len(entry):
-                return
-            self._entries[key] = entry
-            self._device_bytes += _device_bytes(entry) - _device_bytes(before)
+            before = self._entries.peek(key)
+            if before is not None and len(before) == len(entry):
+                self._put(key, entry)
 
     def codec_for(self, proxy: Proxy) -> KVCodec | None:
         """What codes the passages of a proxy here; None where they are not coded.
@@ -351,13 +341,14 @@ class PassageCache:
         """
         files = self.files.size() if self.files and with_files else (0, 0)
         with self._lock:
-            return CacheStats(len(self._entries), self._bytes, *files, **self._counts)
+            kept = self._entries
+            return CacheStats(len(kept), kept.total_cost, *files, **self._counts)
 
     def clear(self) -> None:
         """Deletes all entries, in memory and on disk."""
         with self._lock:
             self._entries.clear()
-            self._bytes = self._device_bytes = 0
+            self._device_bytes = 0
         if self.files:
             self.files.clear()
 
@@ -400,21 +391,17 @@ class PassageCache:
             return None
 
     def _store_in_memory(self, key: str, entry: KVLayers) -> None:
-        size = sum(map(layer_bytes, entry))
         with self._lock:
-            if (before := self._entries.pop(key, None)) is not None:
-                self._bytes -= sum(map(layer_bytes, before))
-                self._device_bytes -= _device_bytes(before)
-            if size > self.max_bytes:
-                return  # this entry alone exceeds the limit
-            self._entries[key] = entry
-            self._bytes += size
+            self._put(key, entry)
+
+    def _put(self, key: str, entry: KVLayers) -> None:
+        before = self._entries.peek(key)
+        evicted = self._entries.put(key, sum(map(layer_bytes, entry)), entry)
+        self._counts["evicted"] += len(evicted)
+        gone = evicted if before is None else [before, *evicted]
+        self._device_bytes -= sum(map(_device_bytes, gone))
+        if key in self._entries:
             self._device_bytes += _device_bytes(entry)
-            while self._bytes > self.max_bytes:
-                _, oldest = self._entries.popitem(last=False)
-                self._bytes -= sum(map(layer_bytes, oldest))
-                self._device_bytes -= _device_bytes(oldest)
-                self._counts["evicted"] += 1
 
     def _count(self, name: str) -> None:
         with self._lock:

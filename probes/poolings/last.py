@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from tamis.probes import pooling
-from tamis.probes.pooling import PoolingInfo
+from tamis.probes.folder_registry import EntryInfo
 
 
 class Last(pooling.Pooling):
     """The last token alone."""
 
-    info: ClassVar[PoolingInfo] = PoolingInfo("the last token's state", "arXiv 2409.02727")
+    info: ClassVar[EntryInfo] = EntryInfo("the last token's state", "arXiv 2409.02727")
 
     def weights(self, mask: Tensor, diagonal: Tensor | None) -> Tensor:
         """1 at the last token that is not padding: `[B, n]`."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tamis.probes import pooling
-from tamis.probes.pooling import PoolingInfo
+from tamis.probes.folder_registry import EntryInfo
 
 
 class Mean(pooling.Pooling):
     """The plain mean."""
 
-    info: ClassVar[PoolingInfo] = PoolingInfo("mean of the last layer", "arXiv 1908.10084")
+    info: ClassVar[EntryInfo] = EntryInfo("mean of the last layer", "arXiv 1908.10084")
 
 
 Pooling = Mean

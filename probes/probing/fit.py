@@ -287,10 +287,7 @@ def reliability(p: Array, gold: Array, bins: int = 10) -> list[dict[str, float]]
 
 def auc(values: Array, gold: Array) -> float:
     """The probability that a gold unit scores above another unit, ties counting half."""
-    order = np.argsort(values, kind="stable")
-    _, inverse, counts = np.unique(values[order], return_inverse=True, return_counts=True)
-    ends = counts.cumsum()
-    ranks = np.empty(len(values))
-    ranks[order] = ((ends - counts + 1 + ends) / 2)[inverse]
-    ones = gold.sum()
+    from scipy.stats import rankdata
+
+    ranks, ones = rankdata(values), gold.sum()
     return float((ranks[gold > 0].sum() - ones * (ones + 1) / 2) / (ones * (len(gold) - ones)))

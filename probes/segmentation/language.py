@@ -18,7 +18,8 @@ from tamis.probes.errors import BadInput
 AUTO = "auto"
 """Given instead of a language code: guess from the text."""
 DEFAULT_LANGUAGE = "en"
-LANGUAGE_CODE = re.compile(r"[A-Za-z0-9]{1,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}")
+LANGUAGE_CODE = re.compile(rf"{AUTO}|[A-Za-z]{{2,3}}(?:[-_][A-Za-z0-9]{{1,8}}){{0,3}}")
+"""A language of ISO 639 in two or three letters, and what may follow it; or `auto`."""
 MAX_SAMPLED_PASSAGES = 16
 """The most passages that are examined, evenly spread."""
 MAX_SAMPLED_CHARS = 16_000
@@ -89,7 +90,10 @@ def check_language(language: Any) -> str:
         BadInput: it is neither.
     """
     if not isinstance(language, str) or not LANGUAGE_CODE.fullmatch(language):
-        raise BadInput(f"language is {language!r}; give a code such as en or zh-hant, or {AUTO}")
+        raise BadInput(
+            f"language is {language!r}; give its code of two or three letters, such as en or "
+            f"zh-hant, or {AUTO}"
+        )
     return language
 
 

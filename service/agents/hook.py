@@ -28,6 +28,10 @@ SKIPPED_TOOLS = (
 """Left alone: files that an agent reads in order to edit them, what it wrote, and its own notes."""
 _MAX_FILE_BYTES = 1 << 25
 _PERSISTED_TOKENS = 2000
+_SHOWN_CHARS = 1000
+"""Of a long output, at least so many stand in the event, and in the file that is named for it."""
+_OF_SERVERS = "mcp__"
+"""Tools of MCP servers, whose results are what the servers make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ def hook_answer(
     if any(fnmatchcase(name, pattern) for pattern in skipped):
         return None
     holder: dict[str, Any] = {"tool_response": given.get("tool_response")}
-    if (persisted := _show_persisted_output(holder["tool_response"])) is not None:
+    persisted = None if name.startswith(_OF_SERVERS) else _show_persisted_output(given)
+    if persisted is not None:
         limit = shortening.max_tokens or _PERSISTED_TOKENS
         shortening = replace(shortening, max_tokens=limit, ratio=None)
     texts = result_texts(holder)
@@ -135,12 +140,13 @@ def _parse_event(event: bytes) -> Mapping[str, Any]:
     return given
 
 
-def _show_persisted_output(response: Any) -> str | None:
+def _show_persisted_output(event: Mapping[str, Any]) -> str | None:
     """Puts a long output of Claude Code in its place whole. The file that has it, or None.
 
     Over 30,000 characters it sends the beginning and names a file that has all; as long as the file
     is named, its model is shown the first 2 KB and the name, whatever a hook answers.
     """
+    response = event.get("tool_response")
     path = response.get("persistedOutputPath") if isinstance(response, dict) else None
     if not isinstance(path, str) or not isinstance(response.get("stdout"), str):
         return None
@@ -148,7 +154,8 @@ def _show_persisted_output(response: Any) -> str | None:
     if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
         return None
     whole = file.read_text("utf-8", "replace")
-    if not whole.startswith(response["stdout"][:1000]):
+    shown = response["stdout"][:_SHOWN_CHARS]
+    if len(shown) < _SHOWN_CHARS or not whole.startswith(shown):
         return None
     response["stdout"] = whole
     del response["persistedOutputPath"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from tamis.compressors.inputs import question_text, to_passage
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.text import Passage
 from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob, RowFields
 
@@ -35,10 +36,25 @@ class InputRow:
 
 @dataclass(frozen=True, slots=True)
 class RowRequest:
-    """The question of a row, and its documents as passages."""
+    """The question of a row, and its documents as passages.
+
+    Attributes:
+        question: with the instruction and the earlier turns.
+        asked: the question alone, which tells the language.
+    """
 
     question: str
     passages: tuple[Passage, ...]
+    asked: str
+
+    def language(self, given: str) -> str:
+        """The language that was given, or under `auto` that of the question and the documents.
+
+        Raises:
+            BadInput: it is neither a code nor `auto`.
+        """
+        texts = [passage.text for passage in self.passages]
+        return resolve_language(given, self.asked, texts)
 
     @property
     def chars(self) -> int:
@@ -84,10 +100,9 @@ def request_of(row: InputRow, job: BatchJob) -> RowRequest:
     """
     if row.value is None:
         raise BadInput(row.fault or "the row cannot be read")
-    question = question_text(
-        _question(row.value, job), job.instruction, _history(row.value, job.fields)
-    )
-    return RowRequest(question, _passages(row.value, job.fields))
+    asked = _question(row.value, job)
+    question = question_text(asked, job.instruction, _history(row.value, job.fields))
+    return RowRequest(question, _passages(row.value, job.fields), asked)
 
 
 def _question(value: Mapping[str, Any], job: BatchJob) -> str:

@@ -308,6 +308,7 @@ def _with_scores(result: Compressed, scores: Scores) -> Compressed:
         tokens_cached=scores.tokens_cached,
         answerability=scores.answerability,
         units_read=scores.units_read,
+        calibrated=scores.calibrated,
         timings_ms={**result.timings_ms, **scores.timings_ms},
     )
 

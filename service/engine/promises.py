@@ -117,9 +117,13 @@ class Promises:
         capacity: float,
         rate: float,
         at_least_s: float,
+        longest_s: float,
         now: float,
     ) -> float:
         """Seconds until there is room for a refused request, which is then kept for it.
+
+        Nothing is kept for one that has to wait longer than `longest_s`: room that is promised far
+        ahead, mostly to those who will not come, would be nobody's until then.
 
         Args:
             tokens: that it needs.
@@ -132,7 +136,7 @@ class Promises:
             return earlier.at - now
         work += tokens + sum(promise.tokens for promise in others)
         wait_s = max(at_least_s, (work - capacity) / rate)
-        if key is not None and len(others) < _MAX_PROMISES:
+        if key is not None and wait_s <= longest_s and len(others) < _MAX_PROMISES:
             self._promises[key] = _Promise(now + max(1, math.ceil(wait_s)), tokens)
         return wait_s
 

@@ -36,6 +36,9 @@ _USABLE, _PROMISED = 0.8, 0.55
 """Parts of a time limit that predicted reading may take, at admission and in a promise: the rate
 varies, and a request also has to be segmented and answered. One that comes back when it was told to
 may use all of its time."""
+_UNPROMISED = 0.25
+"""The part of the queue that no promise takes. Who was refused may never come back: without it,
+those who did not would keep all others from a model that has nothing to do."""
 _HOPED = 1.5
 """A request that would be late even if the model became so much faster is ended at once."""
 _MIN_SIZE_RATIO, _MAX_SIZE_RATIO = 0.25, 8.0
@@ -379,9 +382,11 @@ class RequestQueue:
         if self._promises.is_due(key, now):
             return True
         work = sum(map(self._predicted_tokens, self._requests)) + tokens * self._size_ratio
-        limit_tokens = math.inf if limit_s is None else _USABLE * limit_s * self.rate.current
-        if self._reserved_tokens and work > limit_tokens:
+        limit_tokens = math.inf if limit_s is None else limit_s * self.rate.current
+        if self._reserved_tokens and work > _USABLE * limit_tokens:
             return False
+        if work <= min((_USABLE - _PROMISED) * limit_tokens, _UNPROMISED * self.max_tokens):
+            return True
         return self._promises.fits(work, self._capacity(limit_s), self.rate.current, key, now)
 
     def _promise(
@@ -391,7 +396,8 @@ class RequestQueue:
         others = (r for r in self._requests if key is None or r.key != key)
         work = sum(map(self._predicted_tokens, others))
         capacity, rate, now = self._capacity(limit_s), self.rate.current, time.monotonic()
-        return self._promises.make(key, needed, work, capacity, rate, at_least_s, now)
+        longest_s = math.inf if limit_s is None else limit_s
+        return self._promises.make(key, needed, work, capacity, rate, at_least_s, longest_s, now)
 
     def _overload_message(self, tokens: int) -> str:
         return (

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TypeVar
 
-from tamis.service.engine.errors import Overloaded
+from tamis.service.engine.errors import Overloaded, Unavailable
 
 T = TypeVar("T")
 _OVERHEAD_BYTES = 10_000
@@ -45,7 +45,8 @@ class BoundedPool:
         """Runs work in a thread; if the future is cancelled before it begins, it does not.
 
         Raises:
-            Overloaded: it would not be done within `limit_s`.
+            Overloaded: it would not be done within `limit_s`. Unavailable: the pool is closed, or
+                the system gives it no thread.
         """
         size = request_bytes.get() + _OVERHEAD_BYTES
         with self._lock:
@@ -53,7 +54,11 @@ class BoundedPool:
             self._measure_busy_time()
             self._pieces += 1
             self._bytes += size
-        future = self._pool.submit(work)
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as error:
+            self._record(size, was_cancelled=True)
+            raise Unavailable(f"nothing can be worked on here: {error}", 1.0) from error
         future.add_done_callback(lambda done: self._record(size, done.cancelled()))
         return asyncio.wrap_future(future)
 

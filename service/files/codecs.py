@@ -1,9 +1,10 @@
-"""Files packed with gzip or zstd: read as a stream of unpacked bytes, or packed whole."""
+"""Files packed with gzip, zstd or xz: read as a stream of unpacked bytes; the first two written."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.extras import import_extra
 from tamis.service.files.remote import error_reason, filesystem
 
-CODECS = (".gz", ".zst")
+CODECS = (".gz", ".zst", ".xz")
 _BUFFER_BYTES = 1 << 20
 _ZSTD_READ_BYTES = 1 << 12
 """Bytes read at once from a .zst: 4 KiB unpack to 128 MiB at most, so that a decompression bomb
@@ -21,7 +22,7 @@ does not fill the memory."""
 
 
 def open_unpacked(url: str) -> IO[bytes]:
-    """A file's bytes, unpacked where its name ends in .gz or .zst: then it cannot seek.
+    """A file's bytes, unpacked where its name ends in one of `CODECS`: then it cannot seek.
 
     Raises:
         BadInput: it cannot be opened; for a packed file, while it is read: it is damaged or
@@ -35,7 +36,11 @@ def open_unpacked(url: str) -> IO[bytes]:
     codec = codec_of(path)
     if codec is None:
         return cast(IO[bytes], raw)
-    blocks = _gzip_blocks(raw) if codec == ".gz" else _zstd_blocks(raw, import_zstandard())
+    if codec == ".zst":
+        blocks = _zstd_blocks(raw, import_zstandard())
+    else:
+        unpacked = gzip.GzipFile(fileobj=raw) if codec == ".gz" else lzma.LZMAFile(raw)
+        blocks = iter(partial(unpacked.read1, _BUFFER_BYTES), b"")
     return cast(
         IO[bytes], io.BufferedReader(cast(Any, _UnpackedStream(url, raw, blocks)), _BUFFER_BYTES)
     )
@@ -60,7 +65,7 @@ class _UnpackedStream(io.RawIOBase):
         try:
             while not self.rest and (block := next(self.blocks, None)) is not None:
                 self.rest = memoryview(block)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
             raise BadInput(f"{self.url} is damaged ({error}); bring a whole copy") from error
         except OSError as error:
             raise BadInput(
@@ -73,10 +78,6 @@ class _UnpackedStream(io.RawIOBase):
     def close(self) -> None:
         self.raw.close()
         super().close()
-
-
-def _gzip_blocks(raw: Any) -> Iterator[bytes]:
-    return iter(partial(gzip.GzipFile(fileobj=raw).read1, _BUFFER_BYTES), b"")
 
 
 def _zstd_blocks(raw: Any, package: Any) -> Iterator[bytes]:

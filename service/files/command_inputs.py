@@ -42,17 +42,20 @@ class CommandInputs:
         questions: those in JSON inputs, each once.
         skipped: files found in folders that were not read, and why.
         documents: what the files were read as, those of JSON aside.
+        faults: files that are named as JSON, are none, and were read as text.
     """
 
     passages: list[Passage] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
     documents: list[DocumentText] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """How HTML, PDF and DOCX were read, and which texts are pages of HTML all the same."""
+        """How HTML, PDF and DOCX were read, and which texts are pages of HTML or broken JSON."""
         raw = raw_html_warning([passage.text for passage in self.passages])
-        return [note for note in (left_out_note(self.documents), raw) if note is not None]
+        told = [note for note in (left_out_note(self.documents), raw) if note is not None]
+        return [*told, *self.faults]
 
     def skipped_note(self) -> str | None:
         """The files that were passed over, by name; None if there are none."""
@@ -215,7 +218,8 @@ def _add_input(
         found.skipped[Path(name)] = str(error)
         return
     is_text = document.format == "text"
-    record = record_of(document.text, name, _suffix(name)) if is_text else None
+    warn = found.faults.append
+    record = record_of(document.text, name, _suffix(name), warn) if is_text else None
     if record is None:
         found.documents.append(document)
         found.passages.append(document.to_passage(None if name == STDIN else name))

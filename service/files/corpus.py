@@ -13,21 +13,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-from tamis.service.documents.decoding import decode_text
 from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
 from tamis.service.files.arrow_rows import iterate_rows
-from tamis.service.files.codecs import open_unpacked
-from tamis.service.files.lines import read_lines
+from tamis.service.files.codecs import CODECS, codec_of, open_unpacked
+from tamis.service.files.lines import MAX_LINE_BYTES, read_json_lines, read_lines
 from tamis.service.files.parquet import import_pyarrow, open_parquet
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 _SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
-_CODEC_SUFFIXES = (".gz", ".zst")
 _ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")
 _TEXT_FIELDS = ("text", "contents", "content", "body")
 
@@ -50,9 +48,9 @@ class CorpusFile:
 
     @property
     def kind(self) -> str:
-        """The suffix of the file, without .gz or .zst."""
+        """The suffix of the file, without that of its packing."""
         path = self.path.lower()
-        for packing in _CODEC_SUFFIXES:
+        for packing in CODECS:
             path = path.removesuffix(packing)
         return Path(path).suffix
 
@@ -159,22 +157,30 @@ def read_documents(
         if source.kind == ".parquet":
             yield from _row_documents(source, _parquet_rows(source.path), fields)
         elif source.kind in ROW_SUFFIXES:
-            yield from _row_documents(source, _json_rows(source.path), fields)
+            yield from _row_documents(source, read_json_lines(source.path), fields)
         else:
             with open_unpacked(source.path) as stream:
-                document = read_document(stream.read(), source.path, encoding)
+                document = read_document(_read_whole(stream, source.path), source.path, encoding)
             metadata = {} if document.format == "text" else {FORMAT: document.format}
             text = document.text.removeprefix("\ufeff")
             yield CorpusDocument(source.name, text, document.title, metadata)
+
+
+def _read_whole(stream: IO[bytes], path: str) -> bytes:
+    """All of a file; of a packed one at most as much as one row may have."""
+    if codec_of(path) is None:
+        return stream.read()
+    data = stream.read(MAX_LINE_BYTES + 1)
+    if len(data) > MAX_LINE_BYTES:
+        raise BadInput(f"{path} unpacks to over {MAX_LINE_BYTES >> 20} MiB; split it, or unpack it")
+    return data
 
 
 def _row_documents(
     source: CorpusFile, rows: Iterator[tuple[int, Any]], fields: CorpusFields
 ) -> Iterator[CorpusDocument]:
     for number, row in rows:
-        place = f"{source.path}, row {number}"
-        if not isinstance(row, Mapping):
-            raise BadInput(f"{place}: a document is a JSON object, got {type(row).__name__}")
+        place = f"{source.path}, {'row' if source.kind == '.parquet' else 'line'} {number}"
         yield _document_of(row, place, f"{source.name}:{number}", fields)
 
 
@@ -229,22 +235,6 @@ def _metadata(rest: dict[str, Any]) -> dict[str, Any]:
     if inner is not None and not isinstance(inner, Mapping):
         return rest
     return {**{key: of for key, of in rest.items() if key != "metadata"}, **(inner or {})}
-
-
-def _json_rows(path: str) -> Iterator[tuple[int, Any]]:
-    with open_unpacked(path) as stream:
-        for number, (_, line) in enumerate(read_lines(stream), 1):
-            if line is None:
-                raise BadInput(f"{path}, row {number}: the line is over 256 MiB; split it")
-            if line.strip():
-                yield number, _parse_line(line, f"{path}, row {number}")
-
-
-def _parse_line(line: bytes, place: str) -> Any:
-    try:
-        return json.loads(decode_text(line, place, "utf-8").removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{place}: not JSON ({error})") from error
 
 
 def _parquet_rows(path: str) -> Iterator[tuple[int, Any]]:

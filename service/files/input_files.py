@@ -97,8 +97,8 @@ def _single_file(given: str, path: str) -> InputFile:
     kind = kind_of(path)
     if kind is None:
         raise BadInput(
-            f"{given} is no kind of input that is known; give .jsonl, .ndjson (also .gz, .zst), "
-            f".parquet, or text ({' '.join(TEXT_SUFFIXES)})"
+            f"{given} is no kind of input that is known; give .jsonl, .ndjson (also .gz, "
+            f".zst, .xz), .parquet, or text ({' '.join(TEXT_SUFFIXES)})"
         )
     if kind == "texts":
         parent, _, name = given.rpartition("/")

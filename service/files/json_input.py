@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,13 @@ _REQUEST = re.compile(
 _LIST = re.compile(r"""\s*\[\s*(?:"|\{[^{}]*"text"\s*:)""")
 
 
-def record_of(text: str, name: str, suffix: str) -> dict[str, Any] | None:
+def record_of(
+    text: str, name: str, suffix: str, warn: Callable[[str], object]
+) -> dict[str, Any] | None:
     """A request with `documents` and maybe a question, if the text holds one; else None.
+
+    Args:
+        warn: is told of a text that is named as JSON and is none.
 
     Raises:
         BadInput: the text was meant as a request and is not valid JSON.
@@ -36,6 +42,8 @@ def record_of(text: str, name: str, suffix: str) -> dict[str, Any] | None:
         return record
     if isinstance(value, _BrokenJson) and suffix != ".jsonl" and _resembles_request(plain):
         raise value.to_error(name)
+    if isinstance(value, _BrokenJson) and suffix == ".json" and plain.strip():
+        warn(f"{value.fault(name)}; it is read as text")
     return None
 
 
@@ -79,9 +87,12 @@ class _BrokenJson:
     def to_error(self, name: str) -> BadInput:
         """The error to raise for an input of that name."""
         return BadInput(
-            f"{display_name(name)}, line {self.line}: no JSON ({self.why}); mend it, or give it as "
-            "text, in a file that ends in .txt"
+            f"{self.fault(name)}; mend it, or give it as text, in a file that ends in .txt"
         )
+
+    def fault(self, name: str) -> str:
+        """What is wrong with an input of that name, and where."""
+        return f"{display_name(name)}, line {self.line}: no JSON ({self.why})"
 
 
 def _parse(text: str, line: int = 1) -> Any:

@@ -30,7 +30,11 @@ from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
-from tamis.service.http.middleware.body_limits import BodyLimitMiddleware, FramingMiddleware
+from tamis.service.http.middleware.body_limits import (
+    BodyLimitMiddleware,
+    BodyRoom,
+    FramingMiddleware,
+)
 from tamis.service.http.middleware.request_log import (
     REQUEST_ID_HEADER,
     RequestLogMiddleware,
@@ -149,15 +153,19 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     _mount_web_page(app)
     _add_error_handlers(app)
     app.openapi = openapi_builder(app)  # type: ignore[method-assign]
+    room = BodyRoom()
     # the middleware that is added last is the outermost
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
         side_loop=side_loop,
+        room=room,
     )
     if upstream is not None:
-        app.add_middleware(UpstreamMiddleware, upstream=upstream, settings=settings, tags=tags)
+        app.add_middleware(
+            UpstreamMiddleware, upstream=upstream, settings=settings, tags=tags, room=room
+        )
     app.add_middleware(AuthMiddleware, keyring=keyring)
     if settings.cors_origins:
         app.add_middleware(

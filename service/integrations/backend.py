@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from tamis.compressors.pipeline.results import per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
-from tamis.compressors.types import Compressed
+from tamis.compressors.types import Compressed, to_probability
 from tamis.probes.errors import TamisError
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -26,13 +27,28 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.rerank import rerank
-from tamis.service.http.schemas.base import to_probability
 
 T = TypeVar("T")
 
-_threads = ThreadPoolExecutor(4, thread_name_prefix="tamis")
-"""Not the event loop's default pool: calls that wait for a model here do not hold up other users of
-that pool, and a call that is cancelled while it waits is never started."""
+
+class _CallThreads:
+    """The threads that calls run in; a process that was forked has its own.
+
+    Not the event loop's default pool: calls that wait for a model here do not hold up other users
+    of that pool, and a call that is cancelled while it waits is never started.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Forgets the threads: those of a pool that was forked are counted, and do not run."""
+        self.pool = ThreadPoolExecutor(4, thread_name_prefix="tamis")
+
+
+_threads = _CallThreads()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,4 +277,4 @@ def is_backend_failure(error: Exception) -> bool:
 async def run_in_thread(call: Callable[[], T]) -> T:
     """Runs a call in a thread of this module's pool, with the context variables of its caller."""
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads, context.run, call)
+    return await asyncio.get_running_loop().run_in_executor(_threads.pool, context.run, call)

@@ -11,12 +11,17 @@ they are more than `timeout_s`; one whose connection failed, after a pause that 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
+from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.spans import traceparent_headers
 from tamis.service.http.schemas.about import Health, Info, Models
 from tamis.service.http.schemas.compression import BatchResult, Compression, CompressionList
@@ -24,25 +29,215 @@ from tamis.service.http.schemas.dialects.cohere import CohereAnswer
 from tamis.service.http.schemas.dialects.score import ScoreAnswer
 from tamis.service.http.schemas.expand import Expansion
 from tamis.service.http.schemas.explain import Explanation
-from tamis.service.http.schemas.json import dumps
+from tamis.service.http.schemas.json import dumps, loads
 from tamis.service.http.schemas.search import SearchAnswer
-from tamis.service.integrations.client_requests import (
-    ClientConnection,
-    Documents,
-    M,
-    ServiceError,
-    compress_body,
-    expand_body,
-    parse_answer,
-    rerank_body,
-    score_body,
-    search_body,
-)
 
 __all__ = ["AsyncClient", "Client", "ServiceError"]
 
+M = TypeVar("M", bound=BaseModel)
+P = ParamSpec("P")
+Documents = Sequence[str | Mapping[str, Any]]
+_RETRY_STATUSES = (429, 503)
+_LONGEST_PAUSE_S = 8.0
+_EXCERPT_BYTES = 120
+_NOT_IN_HEADER = re.compile(r"^ |[^ -~]| $")
 
-class Client(ClientConnection):
+
+class ServiceError(TamisError):
+    """The service refused, or could not be reached.
+
+    Attributes:
+        status: the HTTP status; None where there was no answer. code: the service's error code.
+        request_id: the id of the request in the service's log.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.request_id = status, code, request_id
+
+    @property
+    def is_backend_failure(self) -> bool:
+        """Whether the service failed (away, overloaded, broken) rather than the caller."""
+        return self.status is None or self.status == 429 or self.status >= 500
+
+
+class _Connection:
+    """The connection of a client: address, headers, time limit and retries.
+
+    Raises:
+        BadInput: a key with characters that no header may have.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
+        self.retries, self.timeout_s = retries, timeout_s
+        if api_key and _NOT_IN_HEADER.search(api_key):
+            # httpx would show the header in its error, and the key with it
+            raise BadInput(
+                "api_key has blanks around it, a line break or a character beyond ASCII, which no "
+                "header may have; strip what it was read from"
+            )
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.http_options: dict[str, Any] = {
+            "base_url": base_url.rstrip("/"),
+            "headers": {**headers, "Content-Type": "application/json"},
+            "timeout": timeout_s,
+        }
+
+    def request_options(self, request: Request[Any]) -> dict[str, Any]:
+        """The arguments of httpx's `request`."""
+        content = None if request.body is None else dumps(request.body)
+        verb = "GET" if content is None else "POST"
+        headers = traceparent_headers()
+        return {"method": verb, "url": request.path, "content": content, "headers": headers}
+
+    def retry_pauses(self) -> Iterator[float]:
+        """Seconds to wait before each further try, where the service does not say."""
+        yield from (min(0.25 * 2**i, _LONGEST_PAUSE_S) for i in range(self.retries))
+
+    def retry_wait_s(
+        self, answer: httpx.Response | httpx.HTTPError, retry_pauses: Iterator[float]
+    ) -> float | None:
+        """Seconds to wait before the next try; None if there is no next try.
+
+        A wait beyond `timeout_s` is not begun: the caller has the refusal at once, and nobody is
+        asked before they said.
+        """
+        if isinstance(answer, httpx.HTTPError):
+            # one that was sent may have been served: only one that never arrived is sent again
+            return next(retry_pauses, None) if isinstance(answer, httpx.ConnectError) else None
+        if answer.status_code not in _RETRY_STATUSES or (pause := next(retry_pauses, None)) is None:
+            return None
+        retry_after = answer.headers.get("Retry-After", "")
+        if not retry_after.isdecimal():
+            return pause
+        return wait_s if (wait_s := float(retry_after)) <= self.timeout_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[M]):
+    """What a call sends, and the model of its answer; a GET where there is no body."""
+
+    path: str
+    answer: type[M]
+    body: Mapping[str, Any] | None = None
+
+
+class Call(Generic[P, M]):
+    """A method of both clients, made of what says its request: `AsyncClient`'s is awaited."""
+
+    def __init__(self, to_request: Callable[Concatenate[Any, P], Request[M]]) -> None:
+        self._to_request, self.__doc__ = to_request, to_request.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, M]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, M]]: ...
+    def __get__(self, client: Any, owner: type) -> Any:
+        if client is None:
+            return self
+        to_request = self._to_request.__get__(client)
+
+        @wraps(to_request)
+        def call(*args: P.args, **fields: P.kwargs) -> Any:
+            return client.send(to_request(*args, **fields))
+
+        return call
+
+
+class _Calls(_Connection):
+    """The calls of both clients.
+
+    All raise `ServiceError`, with the message of the service.
+    """
+
+    @Call
+    def compress(self, /, query: str, documents: Documents, **fields: Any) -> Request[Compression]:
+        """`POST /v1/compress`; fields as there, such as `max_tokens`."""
+        body = {"query": query, "documents": list(documents), **fields}
+        return Request("/v1/compress", Compression, body)
+
+    @Call
+    def compress_each(
+        self, /, queries: Sequence[str], documents: Documents, **fields: Any
+    ) -> Request[CompressionList]:
+        """Many questions on the same documents, as `POST /v1/compress` with `queries`."""
+        body = {"queries": list(queries), "documents": list(documents), **fields}
+        return Request("/v1/compress", CompressionList, body)
+
+    @Call
+    def compress_batch(self, inputs: Sequence[Mapping[str, Any]]) -> Request[BatchResult]:
+        """Many requests in one call; each has an answer or an error."""
+        return Request("/v1/compress/batch", BatchResult, {"inputs": list(inputs)})
+
+    @Call
+    def explain(self, /, query: str, documents: Documents, **fields: Any) -> Request[Explanation]:
+        """`compress`, with every sentence and its score."""
+        body = {"query": query, "documents": list(documents), **fields}
+        return Request("/v1/explain", Explanation, body)
+
+    @Call
+    def rerank(
+        self, /, query: str, documents: Sequence[str], *, spans: bool = False, **fields: Any
+    ) -> Request[CohereAnswer]:
+        """`POST /v2/rerank`; with `spans`, says which parts of each document answer."""
+        span_fields = {"relevant_spans": {"mode": "enabled"}} if spans else {}
+        body = {"query": query, "documents": list(documents), **span_fields, **fields}
+        return Request("/v2/rerank", CohereAnswer, body)
+
+    @Call
+    def score(self, /, query: str, texts: Sequence[str], **fields: Any) -> Request[ScoreAnswer]:
+        """`POST /score`: one score for each text, independent of the other texts."""
+        body = {"queries": query, "documents": list(texts), **fields}
+        return Request("/score", ScoreAnswer, body)
+
+    @Call
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        index: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        search: str = "auto",
+    ) -> Request[SearchAnswer]:
+        """Passages of an index; `search` says how its keys are searched."""
+        body = {"query": query, "k": k, "index": index, "where": where, "search": search}
+        given = {name: value for name, value in body.items() if value is not None}
+        return Request("/v1/search", SearchAnswer, given)
+
+    @Call
+    def expand(
+        self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
+    ) -> Request[Expansion]:
+        """The text around spans (`index`, `start`, `end`) of an answer, in whole sentences."""
+        body = {"documents": list(documents), "spans": list(spans), "neighbours": neighbours}
+        return Request("/v1/expand", Expansion, body)
+
+    @Call
+    def models(self) -> Request[Models]:
+        """The values that `model` may have."""
+        return Request("/v1/models", Models)
+
+    @Call
+    def info(self) -> Request[Info]:
+        """The service's model, methods and limits."""
+        return Request("/info", Info)
+
+    @Call
+    def health(self) -> Request[Health]:
+        """Whether the service is ready; a `ServiceError` where it is not."""
+        return Request("/readyz", Health)
+
+
+class Client(_Calls):
     """A synchronous client.
 
     Args:
@@ -74,96 +269,22 @@ class Client(ClientConnection):
         """Closes the connections."""
         self._http.close()
 
-    def compress(self, query: str, documents: Documents, **fields: Any) -> Compression:
-        """`POST /v1/compress`; fields as there, such as `max_tokens`.
-
-        Raises:
-            ServiceError: with the service's message.
-        """
-        return self._post("/v1/compress", compress_body(query, documents, fields), Compression)
-
-    def compress_each(
-        self, queries: Sequence[str], documents: Documents, **fields: Any
-    ) -> CompressionList:
-        """Many questions on the same documents, as `POST /v1/compress` with `queries`."""
-        return self._post(
-            "/v1/compress", compress_body(queries, documents, fields), CompressionList
-        )
-
-    def compress_batch(self, inputs: Sequence[Mapping[str, Any]]) -> BatchResult:
-        """Many requests in one call; each has an answer or an error."""
-        return self._post("/v1/compress/batch", {"inputs": list(inputs)}, BatchResult)
-
-    def explain(self, query: str, documents: Documents, **fields: Any) -> Explanation:
-        """`compress`, with every sentence and its score."""
-        return self._post("/v1/explain", compress_body(query, documents, fields), Explanation)
-
-    def rerank(
-        self, query: str, documents: Sequence[str], *, spans: bool = False, **fields: Any
-    ) -> CohereAnswer:
-        """`POST /v2/rerank`; with `spans`, says which parts of each document answer."""
-        body = rerank_body(query, documents, spans, fields)
-        return self._post("/v2/rerank", body, CohereAnswer)
-
-    def score(self, query: str, texts: Sequence[str], **fields: Any) -> ScoreAnswer:
-        """`POST /score`: one score for each text, independent of the other texts."""
-        return self._post("/score", score_body(query, texts, fields), ScoreAnswer)
-
-    def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        index: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        search: str = "auto",
-    ) -> SearchAnswer:
-        """Passages of an index; `search` says how its keys are searched."""
-        body = search_body(query, k, index, where, search)
-        return self._post("/v1/search", body, SearchAnswer)
-
-    def expand(
-        self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
-    ) -> Expansion:
-        """The text around spans (`index`, `start`, `end`) of an answer, in whole sentences."""
-        return self._post("/v1/expand", expand_body(documents, spans, neighbours), Expansion)
-
-    def models(self) -> Models:
-        """The values that `model` may have."""
-        return self._call("GET", "/v1/models", None, Models)
-
-    def info(self) -> Info:
-        """The service's model, methods and limits."""
-        return self._call("GET", "/info", None, Info)
-
-    def health(self) -> Health:
-        """Whether the service is ready.
-
-        Raises:
-            ServiceError: it is not ready.
-        """
-        return self._call("GET", "/readyz", None, Health)
-
-    def _post(self, path: str, body: Any, kind: type[M]) -> M:
-        return self._call("POST", path, dumps(body), kind)
-
-    def _call(self, verb: str, path: str, content: bytes | None, kind: type[M]) -> M:
-        retry_pauses = self.retry_pauses()
+    def send(self, request: Request[M]) -> M:
+        """The answer to a request; one that was refused for a while is sent again."""
+        options, retry_pauses = self.request_options(request), self.retry_pauses()
         while True:
             try:
-                answer: Any = self._http.request(
-                    verb, path, content=content, headers=traceparent_headers()
-                )
+                answer: Any = self._http.request(**options)
             except httpx.HTTPError as error:
                 answer = error
             pause_s = self.retry_wait_s(answer, retry_pauses)
             if pause_s is None:
-                return parse_answer(answer, kind, self.http_options["base_url"])
+                return parse_answer(answer, request.answer, self.http_options["base_url"])
             time.sleep(pause_s)
 
 
-class AsyncClient(ClientConnection):
-    """`Client` for asyncio: the same calls, the same answers."""
+class AsyncClient(_Calls):
+    """`Client` for asyncio: the same calls, awaited, and the same answers."""
 
     def __init__(
         self,
@@ -187,82 +308,95 @@ class AsyncClient(ClientConnection):
         """Closes the connections."""
         await self._http.aclose()
 
-    async def compress(self, query: str, documents: Documents, **fields: Any) -> Compression:
-        """As `Client.compress`."""
-        body = compress_body(query, documents, fields)
-        return await self._post("/v1/compress", body, Compression)
-
-    async def compress_each(
-        self, queries: Sequence[str], documents: Documents, **fields: Any
-    ) -> CompressionList:
-        """As `Client.compress_each`."""
-        body = compress_body(queries, documents, fields)
-        return await self._post("/v1/compress", body, CompressionList)
-
-    async def compress_batch(self, inputs: Sequence[Mapping[str, Any]]) -> BatchResult:
-        """As `Client.compress_batch`."""
-        return await self._post("/v1/compress/batch", {"inputs": list(inputs)}, BatchResult)
-
-    async def explain(self, query: str, documents: Documents, **fields: Any) -> Explanation:
-        """As `Client.explain`."""
-        body = compress_body(query, documents, fields)
-        return await self._post("/v1/explain", body, Explanation)
-
-    async def rerank(
-        self, query: str, documents: Sequence[str], *, spans: bool = False, **fields: Any
-    ) -> CohereAnswer:
-        """As `Client.rerank`."""
-        body = rerank_body(query, documents, spans, fields)
-        return await self._post("/v2/rerank", body, CohereAnswer)
-
-    async def score(self, query: str, texts: Sequence[str], **fields: Any) -> ScoreAnswer:
-        """As `Client.score`."""
-        return await self._post("/score", score_body(query, texts, fields), ScoreAnswer)
-
-    async def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        index: str | None = None,
-        where: Mapping[str, Any] | None = None,
-        search: str = "auto",
-    ) -> SearchAnswer:
-        """As `Client.search`."""
-        body = search_body(query, k, index, where, search)
-        return await self._post("/v1/search", body, SearchAnswer)
-
-    async def expand(
-        self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
-    ) -> Expansion:
-        """As `Client.expand`."""
-        return await self._post("/v1/expand", expand_body(documents, spans, neighbours), Expansion)
-
-    async def models(self) -> Models:
-        """As `Client.models`."""
-        return await self._call("GET", "/v1/models", None, Models)
-
-    async def info(self) -> Info:
-        """As `Client.info`."""
-        return await self._call("GET", "/info", None, Info)
-
-    async def health(self) -> Health:
-        """As `Client.health`."""
-        return await self._call("GET", "/readyz", None, Health)
-
-    async def _post(self, path: str, body: Any, kind: type[M]) -> M:
-        return await self._call("POST", path, dumps(body), kind)
-
-    async def _call(self, verb: str, path: str, content: bytes | None, kind: type[M]) -> M:
-        retry_pauses = self.retry_pauses()
+    async def send(self, request: Request[M]) -> M:
+        """As `Client.send`."""
+        options, retry_pauses = self.request_options(request), self.retry_pauses()
         while True:
             try:
-                answer: Any = await self._http.request(
-                    verb, path, content=content, headers=traceparent_headers()
-                )
+                answer: Any = await self._http.request(**options)
             except httpx.HTTPError as error:
                 answer = error
             pause_s = self.retry_wait_s(answer, retry_pauses)
             if pause_s is None:
-                return parse_answer(answer, kind, self.http_options["base_url"])
+                return parse_answer(answer, request.answer, self.http_options["base_url"])
             await asyncio.sleep(pause_s)
+
+
+def parse_answer(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
+    """The answer as a model of this kind; fields that a newer service adds are ignored.
+
+    Raises:
+        ServiceError: no answer, an error, or an answer that is not of a tamis service.
+    """
+    if isinstance(answer, httpx.HTTPError):
+        raise ServiceError(
+            f"{url} could not be reached ({type(answer).__name__}: {answer})"
+        ) from answer
+    if answer.is_success:
+        return _parse_success(answer, kind, url)
+    message, code = _error_message(answer)
+    raise ServiceError(message, answer.status_code, code, answer.headers.get("X-Request-ID"))
+
+
+def _parse_success(answer: httpx.Response, kind: type[M], url: str) -> M:
+    try:
+        return _validate_leniently(kind, loads(answer.content))
+    except ValueError as error:  # no JSON, or JSON of another shape
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = ".".join(map(str, (*first["loc"], first["msg"])))
+        raise ServiceError(
+            f"{url} answered {answer.status_code} with what is no {kind.__name__} ({why}): "
+            f"{_excerpt(answer)}; check that base_url is that of a tamis service",
+            answer.status_code,
+            request_id=answer.headers.get("X-Request-ID"),
+        ) from error
+
+
+def _validate_leniently(kind: type[M], value: Any) -> M:
+    """The value as a model of this kind, unknown fields removed.
+
+    Raises:
+        ValidationError: the value has another shape.
+    """
+    while True:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            extra = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+            if not any([_remove_field(value, place) for place in extra]):
+                raise
+
+
+def _remove_field(value: Any, place: Sequence[int | str]) -> bool:
+    """Removes the field at a path; steps that name a type of a union are skipped."""
+    for step in place[:-1]:
+        if isinstance(value, list) and isinstance(step, int):
+            value = value[step]
+        elif isinstance(value, dict):
+            value = value.get(step, value)
+    return isinstance(value, dict) and value.pop(place[-1], value) is not value
+
+
+def _error_message(answer: httpx.Response) -> tuple[str, str | None]:
+    """The message and the code of an error, in any dialect."""
+    try:
+        body = loads(answer.content)
+    except ValueError:
+        body = None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    message, code = error, body.get("error_type") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        message, code = error.get("message"), error.get("code")
+    if not isinstance(message, str) or not message:
+        message = f"the service answered {answer.status_code}: {_excerpt(answer)}"
+    return message, code if isinstance(code, str) else None
+
+
+def _excerpt(answer: httpx.Response) -> str:
+    """The beginning of a body, on one line."""
+    if not answer.content:
+        return "an empty body"
+    more = "…" if len(answer.content) > _EXCERPT_BYTES else ""
+    return repr(answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace")) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from tamis.probes.errors import MissingExtra
+from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.rule_fields import request_fields
 from tamis.service.integrations.backend import (
@@ -38,9 +40,19 @@ _MAX_PAUSED_LOOPS = 16
 """Event loops that do not run at the moment and whose connections are kept all the same."""
 
 
-@lru_cache(maxsize=32)
 def remote_backend(base_url: str, api_key: str | None, timeout_s: float) -> RemoteBackend:
-    """The backend for a server's address, with its open connections; threads share it."""
+    """The backend for a server's address, with its open connections; threads share it.
+
+    Processes do not: on a connection that was open when one forked, each would get the answers of
+    the other.
+    """
+    return _backend_of_process(os.getpid(), base_url, api_key, timeout_s)
+
+
+@lru_cache(maxsize=32)
+def _backend_of_process(
+    pid: int, base_url: str, api_key: str | None, timeout_s: float
+) -> RemoteBackend:
     return RemoteBackend(base_url, api_key, timeout_s)
 
 
@@ -87,9 +99,11 @@ class RemoteBackend:
         """
         limits = self._check_method(self._recent_info() or self._client.info(), plan.method)
         if len(texts) <= limits.max_documents:
-            return _scores_in_order(self._client.rerank(question, texts, model=plan.method))
+            return _scores_in_order(self._client.rerank(question, texts, **_ranking_fields(plan)))
         parts = _request_slices(texts, limits)
-        return _join_scores(self._client.score(question, part, model=plan.method) for part in parts)
+        return _join_scores(
+            self._client.score(question, part, **_ranking_fields(plan)) for part in parts
+        )
 
     async def arank(
         self, question: str, texts: Sequence[str], plan: RankingPlan
@@ -98,10 +112,10 @@ class RemoteBackend:
         client = await self._client_for_this_loop()
         limits = self._check_method(self._recent_info() or await client.info(), plan.method)
         if len(texts) <= limits.max_documents:
-            return _scores_in_order(await client.rerank(question, texts, model=plan.method))
+            return _scores_in_order(await client.rerank(question, texts, **_ranking_fields(plan)))
         parts = _request_slices(texts, limits)
         return _join_scores(
-            [await client.score(question, part, model=plan.method) for part in parts]
+            [await client.score(question, part, **_ranking_fields(plan)) for part in parts]
         )
 
     def _recent_info(self) -> Info | None:
@@ -162,6 +176,12 @@ async def _close_at_the_end(client: AsyncClient) -> AsyncGenerator[None]:
         yield
     finally:
         await client.close()
+
+
+def _ranking_fields(plan: RankingPlan) -> dict[str, Any]:
+    """A plan as fields of `POST /v2/rerank` and `POST /score`."""
+    given = {} if plan.language == AUTO else {"language": plan.language}
+    return {"model": plan.method, **given}
 
 
 def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:

@@ -39,6 +39,23 @@ def test_a_result_above_a_tenth_of_the_bound_is_not_stored():
     assert recent.get("large", lambda: 2, lambda _: 11) == 2
 
 
+def test_what_gives_way_is_returned_and_a_result_above_its_own_bound_replaces_none():
+    recent = LruCache(100, largest=100)
+    assert recent.put("a", 60, 1) == recent.put("b", 40, 2) == []
+    assert recent.put("a", 70, 3) == [2], "b gives way to what takes the place of the first a"
+    assert recent.total_cost == 70
+    assert recent.put("a", 101, 4) == []
+    assert len(recent) == recent.total_cost == 0, "no earlier a stays for the one not stored"
+
+
+def test_a_result_larger_than_the_cache_is_kept_alone_where_that_is_asked_for():
+    recent = LruCache(100, largest=10**9)
+    recent.put("a", 60, 1)
+    assert recent.put("b", 500, 2) == [1]
+    assert (recent.peek("b"), len(recent)) == (2, 1)
+    assert recent.put("c", 60, 3) == [2]
+
+
 def test_two_threads_that_compute_the_same_key_count_its_cost_once():
     recent, both = LruCache(100), threading.Barrier(2)
 

@@ -173,6 +173,21 @@ def test_a_command_is_shown_with_its_package_and_loaded_when_it_runs(install):
     assert "Print a text in capitals." in tamis("shout", "--help").stdout
 
 
+def test_a_pipe_looks_for_no_package():
+    """It starts with every command of an agent; to read what is installed would double that."""
+    ask = "import atexit, sys; atexit.register(lambda: print('importlib.metadata' in sys.modules))"
+    script = f"{ask}; sys.argv = ['tamis', 'pipe']; {SCRIPT}"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input="one\ntwo\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout == "one\ntwo\nFalse\n"
+
+
 @pytest.mark.parametrize("code", ["import not_there", "shout = 3", "class shout: pass"])
 def test_a_broken_command_is_named_and_the_others_run(install, code):
     install("tamis-shout", code, COMMAND)

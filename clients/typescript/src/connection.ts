@@ -18,7 +18,10 @@ export interface TamisOptions {
   apiKey?: string | undefined;
   /** The time limit of each try, in milliseconds: 60,000. */
   timeoutMs?: number | undefined;
-  /** How often a request that was refused with 429 or 503, or never arrived, is sent again: 3. */
+  /**
+   * How often a request that was refused with 429 or 503, or never arrived, is sent again: 3. None
+   * is where the service asks for a longer wait than `timeoutMs`.
+   */
   retries?: number | undefined;
   /** Used in place of the platform's own `fetch`. */
   fetch?: typeof fetch | undefined;
@@ -79,9 +82,15 @@ export class Connection {
       call.signal?.throwIfAborted();
       const answer = await this.#attempt<Answer>(verb, path, body, call);
       if (!(answer instanceof Again)) return answer;
-      if (tries >= retries) throw answer.error;
+      if (tries >= retries || (answer.afterS ?? 0) * 1000 > this.#limitMs(call)) throw answer.error;
       await pause(answer.afterS ?? Math.min(0.25 * 2 ** tries, LONGEST_PAUSE_S), call.signal);
     }
+  }
+
+  /** The time limit of a try. No pause is longer: the caller has the refusal at once. */
+  #limitMs(call: CallOptions): number {
+    const given = call.timeoutMs ?? this.#options.timeoutMs ?? 60_000;
+    return Math.min(given, LONGEST_TIMER_MS); // a timer of more milliseconds fires at once
   }
 
   async #attempt<Answer>(
@@ -90,7 +99,7 @@ export class Connection {
     body: unknown,
     call: CallOptions,
   ): Promise<Answer | Again> {
-    const limit = AbortSignal.timeout(call.timeoutMs ?? this.#options.timeoutMs ?? 60_000);
+    const limit = AbortSignal.timeout(this.#limitMs(call));
     const signal = call.signal ? AbortSignal.any([call.signal, limit]) : limit;
     let response: Response, text: string;
     try {
@@ -156,13 +165,10 @@ function pause(seconds: number, signal: AbortSignal | undefined): Promise<void> 
       clearTimeout(timer);
       reject(signal?.reason);
     };
-    const timer = setTimeout(
-      () => {
-        signal?.removeEventListener("abort", stop);
-        resolve();
-      },
-      Math.min(seconds * 1000, LONGEST_TIMER_MS),
-    );
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, seconds * 1000);
     signal?.addEventListener("abort", stop, { once: true });
   });
 }

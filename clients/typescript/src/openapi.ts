@@ -109,6 +109,11 @@ export interface components {
             documents: (string | components["schemas"]["RankedObject"])[];
             /** Instruction */
             instruction?: string | null;
+            /**
+             * Language
+             * @default auto
+             */
+            language?: string;
             /** Max Tokens Per Doc */
             max_tokens_per_doc?: number | string | null;
             /** Model */
@@ -1340,6 +1345,11 @@ export interface components {
             instruction?: string | null;
             /** Items */
             items?: string | string[] | null;
+            /**
+             * Language
+             * @default auto
+             */
+            language?: string;
             /** Model */
             model?: string | null;
             /**

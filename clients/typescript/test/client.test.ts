@@ -136,7 +136,7 @@ test("the time limit holds, for the body of the answer as well", async (t) => {
 
 test("a signal ends a request, and the wait between two, with its own reason", async (t) => {
   const hung = await server(t, () => {});
-  const busy = await answering(t, 429, "", { "retry-after": "3600" });
+  const busy = await answering(t, 429, "", { "retry-after": "50" });
   for (const { baseUrl } of [hung, busy]) {
     const controller = new AbortController();
     const reason = new Error("enough");
@@ -147,6 +147,25 @@ test("a signal ends a request, and the wait between two, with its own reason", a
     assert.ok(performance.now() - start < 20_000);
   }
   assert.equal(busy.times.length, 1);
+});
+
+test("a wait longer than the time limit is not begun", async (t) => {
+  for (const wait of ["61", "99999999999", "9".repeat(400)]) {
+    const { baseUrl, times } = await answering(t, 429, "", { "retry-after": wait });
+    const start = performance.now();
+    await assert.rejects(new Tamis({ baseUrl }).health(), client.RateLimitError);
+    assert.ok(performance.now() - start < 20_000);
+    assert.equal(times.length, 1);
+  }
+});
+
+test("a time limit that no timer can hold is a long one", async (t) => {
+  const { baseUrl } = await server(t, (_, response) => {
+    setTimeout(() => response.end(HEALTHY), 200);
+  });
+  for (const timeoutMs of [2 ** 31, 2 ** 33, Infinity]) {
+    await new Tamis({ baseUrl, timeoutMs }).health();
+  }
 });
 
 test("a signal that was aborted before sends nothing", async (t) => {

@@ -35,8 +35,7 @@ from tamis_lab.bench.evidence.tally import (
     record_progress,
     tally_evidence,
 )
-from tamis_lab.datasets.cached_reader import cached_reader
-from tamis_lab.datasets.case_readings import CaseReadings
+from tamis_lab.datasets.reading_store import CaseReadings, cached_reader
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress
 from tamis_lab.datasets.score_sources import TimedScores
 from tamis_lab.train.probe.fitting import fit_steps, probe_card, split_held_out

@@ -24,7 +24,7 @@ from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, token_batches
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage, Unit
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 
 _SEPARATOR = "\n\n"
 

@@ -37,7 +37,7 @@ from tamis_lab.bench.attention.hops_readings import (
     join_readings,
     log_shares,
 )
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.records import Record, passages_of
 from tamis_lab.train.probe.answerability import CrossFitWeights
 

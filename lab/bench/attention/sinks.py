@@ -39,7 +39,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis_lab.bench.evidence.panel import Panel
 from tamis_lab.bench.evidence.run import language_of
 from tamis_lab.bench.evidence.tally import RecordProgress, evidence_figures, tally_evidence
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import fold_of
 from tamis_lab.datasets.records import Record, gold_labels, passages_of
 from tamis_lab.datasets.score_sources import TimedScores

@@ -120,7 +120,7 @@ def _measure_cuts(
     from tamis_lab.bench.attention import depth as bench
     from tamis_lab.bench.attention.depth_figures import cut_figures
     from tamis_lab.bench.speed.timing import count_linear_weights
-    from tamis_lab.datasets.case_readings import CaseReadings, store_key
+    from tamis_lab.datasets.reading_store import CaseReadings, store_key
 
     loaded, counter = load_proxy(proxy, max(depths)), counter_of("proxy", proxy)
     bench.check_cuts(loaded, depths, counts)

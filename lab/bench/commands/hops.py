@@ -75,7 +75,7 @@ def hops(
     from tamis_lab.bench.attention.hops_ways import WayReader, order_ways
     from tamis_lab.bench.evidence.panel import proxy_facts
     from tamis_lab.bench.evidence.tally import environment_facts
-    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.reading_store import cached_reader
 
     check_targets(json_file)
     names, shares = order_ways(parse_list(ways, "ways")), parse_budgets(budgets)

@@ -15,12 +15,12 @@ from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.target_files import check_targets
+from tamis_lab.datasets.records import read_text
 from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     parse_list,
     parse_sizes,
-    read_prose,
 )
 from tamis_lab.options.output_files import check_images, write_json
 
@@ -145,7 +145,7 @@ def _read_books(paths: Sequence[Path] | None) -> str:
     files = list(paths or ()) or sorted(BOOKS.glob("*.txt.gz"))
     if not files:
         raise BadInput(f"there is no book in {BOOKS}; give --text with a file of prose")
-    return "\n\n".join(read_prose(path) for path in files)
+    return "\n\n".join(read_text(path) for path in files)
 
 
 def _parse_depths(given: str) -> list[float]:

@@ -210,7 +210,7 @@ def _make_report(
     from tamis_lab.bench.evidence.tally import environment_facts
     from tamis_lab.bench.peers.figures import complete_cases, peer_figures
 
-    rows = [json.loads(line) for line in results.path.read_text("utf8").splitlines()]
+    rows = results.rows()
     done = {name: complete_cases(of, peers, rows) for name, of in by_set.items()}
     for name in (name for name, of in done.items() if not of):
         typer.echo(f"tamis: {name}: no case was done by every peer yet", err=True)

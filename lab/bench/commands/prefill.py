@@ -75,7 +75,7 @@ def prefill(
     from tamis_lab.bench.evidence.tally import environment_facts
     from tamis_lab.bench.prefill.bench import PrefillPlan, compare_patterns
     from tamis_lab.bench.prefill.table import draw_similarity, pattern_table
-    from tamis_lab.methods.prefill.registry import PATTERNS
+    from tamis_lab.methods.registry import PATTERNS
 
     check_targets(json_file)
     check_images(png)

@@ -64,7 +64,7 @@ def sinks(
     from tamis_lab.bench.attention.sinks_plot import draw_sinks
     from tamis_lab.bench.evidence.plot import figure_class
     from tamis_lab.bench.evidence.tally import environment_facts, load_gold_records
-    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.reading_store import cached_reader
 
     check_images(out)
     shares = parse_budgets(budgets)

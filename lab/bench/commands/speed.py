@@ -18,12 +18,12 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
 from tamis_lab.bench.commands.speed_documents import run_documents
+from tamis_lab.datasets.records import read_text
 from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     parse_list,
     parse_sizes,
-    read_prose,
 )
 from tamis_lab.options.output_files import check_images
 
@@ -142,7 +142,7 @@ def speed(
         words += ["--text", text.resolve()] if text is not None else []
         _print_turns(_take_turns(against, [str(word) for word in words], rounds), against, as_json)
         return
-    prose, name = example_text() if text is None else (read_prose(text), str(text))
+    prose, name = example_text() if text is None else (read_text(text), str(text))
     model = load_proxy(proxy, layers_needed(DEFAULT, proxy))
     source = WorkloadText(prose, name, model.layout, passage_tokens, seed)
     cells = _measure_cells(source, model, plan)

@@ -103,7 +103,7 @@ def thin(
 
 
 def _all_policies() -> Sequence[str]:
-    from tamis_lab.methods.kv_thinning.registry import EVICTIONS
+    from tamis_lab.methods.registry import EVICTIONS
 
     return ["int8", "thin", *EVICTIONS.names(), "sage:asked"]
 

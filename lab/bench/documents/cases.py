@@ -18,7 +18,8 @@ from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage
-from tamis_lab.datasets.records import read_jsonl, take_evenly
+from tamis.service.files.lines import read_json_lines
+from tamis_lab.datasets.records import take_evenly
 
 CHUNK_CHARS = 4_000
 CHUNKS = 6
@@ -47,7 +48,7 @@ def load_pages(folder: Path) -> list[dict[str, Any]]:
         BadInput: there is no such file, or it cannot be read.
     """
     try:
-        return list(read_jsonl(folder / "pages.jsonl.xz"))
+        return [row for _, row in read_json_lines(folder / "pages.jsonl.xz")]
     except BadInput as error:
         raise BadInput(
             f"{error}; give --data with a folder that has pages.jsonl.xz and questions.jsonl, such "
@@ -61,7 +62,7 @@ def load_questions(folder: Path, limit: int | None = None) -> list[dict[str, Any
     Raises:
         BadInput: there is no such file, or it cannot be read.
     """
-    rows = list(read_jsonl(folder / "questions.jsonl"))
+    rows = [row for _, row in read_json_lines(folder / "questions.jsonl")]
     return take_evenly(rows, limit or len(rows))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.model.proxy import Proxy
-from tamis_lab.datasets.cached_reader import cached_reader
 from tamis_lab.datasets.domains import find_domain_files
+from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import (
     NoGold,
     RecordFile,

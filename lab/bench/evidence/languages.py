@@ -15,8 +15,7 @@ from typing import Any
 from tamis.compressors import registry
 from tamis_lab.bench.evidence.panel import Panel, build_panel
 from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
-from tamis_lab.datasets.cached_reader import cached_reader
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, cached_reader, store_key
 from tamis_lab.datasets.score_sources import ScoreSource, TwoStepSource
 from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
 

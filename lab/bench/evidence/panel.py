@@ -21,9 +21,7 @@ from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
-from tamis_lab.datasets.cached_reader import cached_reader
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
-from tamis_lab.datasets.reading_store import StoreKey
+from tamis_lab.datasets.reading_store import CaseReadings, StoreKey, cached_reader, store_key
 from tamis_lab.datasets.score_sources import (
     ScoreSource,
     StoredSource,

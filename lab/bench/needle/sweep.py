@@ -24,7 +24,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.datasets.signal_readings import SignalReadings
+from tamis_lab.datasets.reading_store import SignalReadings
 
 PASSAGE_TOKENS = 400
 NEEDLE = (

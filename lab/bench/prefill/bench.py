@@ -24,7 +24,7 @@ from tamis_lab.datasets.statistics import paired_bootstrap
 from tamis_lab.methods.patterns.echo import layer_similarity
 from tamis_lab.methods.prefill.contract import Pattern
 from tamis_lab.methods.prefill.prefill_pass import prefill
-from tamis_lab.methods.prefill.registry import PATTERNS
+from tamis_lab.methods.registry import PATTERNS
 
 HEADS = 8
 """The heads of the contrast profile whose mean ranks the units."""

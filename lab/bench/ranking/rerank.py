@@ -29,11 +29,11 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.files.json_values import replace_non_finite
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import file_sha256
-from tamis_lab.datasets.records import read_jsonl
 from tamis_lab.datasets.result_file import ResultFile, ResultRow
 from tamis_lab.datasets.statistics import paired_bootstrap
 
@@ -163,7 +163,7 @@ def load_rankings(path: Path, queries: Sequence[JudgedQuery], depth: int) -> dic
     """
     counts = {query.qid: min(depth, len(query.candidates)) for query in queries}
     rows = {}
-    for number, row in enumerate(read_jsonl(path), 1):
+    for number, row in read_json_lines(path):
         missing = sorted({"qid", "own", "calibrated", *COSTS} - set(row))
         own = row.get("own")
         if missing or not isinstance(own, list) or len(own) != counts.get(row["qid"], len(own)):

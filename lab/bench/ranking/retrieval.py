@@ -22,7 +22,8 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.postings import ScoreArray
-from tamis_lab.datasets.records import load_records, read_jsonl
+from tamis.service.files.lines import read_json_lines
+from tamis_lab.datasets.records import load_records
 from tamis_lab.datasets.statistics import paired_bootstrap
 
 METRICS = ("recall@10", "recall@100", "ndcg@10")
@@ -62,7 +63,7 @@ def load_judged_task(name: str, corpus: Path, queries: Path) -> RetrievalTask:
     Raises:
         BadInput: a row lacks one of them, or a graded document is not in the corpus.
     """
-    documents = tuple(_parse_document(row, corpus) for row in read_jsonl(corpus))
+    documents = tuple(_parse_document(row, corpus) for _, row in read_json_lines(corpus))
     ids = {document.id for document in documents}
     if len(ids) < len(documents):
         twice = next(d for d, n in Counter(of.id for of in documents).items() if n > 1)
@@ -71,7 +72,7 @@ def load_judged_task(name: str, corpus: Path, queries: Path) -> RetrievalTask:
             "than once; number them"
         )
     graded = []
-    for number, row in enumerate(read_jsonl(queries), 1):
+    for number, row in read_json_lines(queries):
         text, grades = row.get("query", row.get("question")), row.get("qrels")
         if not isinstance(text, str) or not text.strip() or not isinstance(grades, dict):
             raise BadInput(

@@ -16,13 +16,12 @@ from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windo
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
 from tamis_lab.bench.evidence.panel import parse_method_spec
-from tamis_lab.datasets.case_readings import case_identity
-from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
+from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey, case_identity
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress
 from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
+from tamis_lab.methods.registry import READINGS
 from tamis_lab.methods.window_attention.contract import Reading
 from tamis_lab.methods.window_attention.passes import read_window
-from tamis_lab.methods.window_attention.registry import READINGS, build_reading
 
 VERSION = 1
 """Raised whenever what a reading returns changes; what was kept before is then read again."""
@@ -66,8 +65,9 @@ class CaseReader:
         self.readings: dict[str, Reading] = {}
         for name in names:
             kind, options = parse_method_spec(name)
-            check_values(kind, READINGS.load(kind), options)
-            self.readings[name] = build_reading(kind, reader, **options)
+            reading = READINGS.load(kind)
+            check_values(kind, reading, options)
+            self.readings[name] = reading(reader, **options)
         self.heads = profile_heads(reader.card.name, layers)
         self._stores = {
             name: ReadingStore(folder, StoreKey.of_reader("windows", reader, options, VERSION))

@@ -22,6 +22,7 @@ from tamis.retrieval.index.training_queries import (
 )
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.recipe import KeyRecipe
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.bench.search.hnsw import HnswSearch
 from tamis_lab.bench.search.kept_builds import KeptBuilds, build_searches
 from tamis_lab.bench.search.key_corpus import KeyCorpus
@@ -35,7 +36,6 @@ from tamis_lab.bench.search.measurement import (
     search_exactly,
     time_growth,
 )
-from tamis_lab.datasets.records import read_jsonl
 
 STRUCTURES: Mapping[str, type[KeySearch]] = {
     "graph": GraphSearch,
@@ -153,7 +153,7 @@ def load_asked(path: Path, limit: int) -> list[tuple[str, dict[str, float]]]:
         found: list[tuple[str, dict[str, float]]] = [(q, {}) for q in load_questions(path)]
     else:
         found = []
-        for number, row in enumerate(read_jsonl(path), 1):
+        for number, row in read_json_lines(path):
             text = row.get("query", row.get("question"))
             if not isinstance(text, str) or not text.strip():
                 raise BadInput(f"{path}, row {number}: a row has a 'query' or a 'question'")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
-from tamis_lab.datasets.records import load_records, read_jsonl
+from tamis.service.files.lines import read_json_lines
+from tamis_lab.datasets.records import load_records, read_text
 
 DOCUMENT_SEPARATOR = "\n\n"
 
@@ -59,7 +58,7 @@ def _read_documents(path: Path) -> Iterator[str]:
             for doc in record["docs"]:
                 yield f"{doc['title']}\n{doc['text']}" if doc.get("title") else doc["text"]
     elif path.suffix == ".gz":
-        yield _read_gzip(path)
+        yield read_text(path)
     else:
         found = gather_inputs([str(path)], io.BytesIO(), InputOptions())
         yield from (passage.text for passage in found.passages)
@@ -67,24 +66,13 @@ def _read_documents(path: Path) -> Iterator[str]:
 
 def _read_questions(path: Path) -> Iterator[str]:
     if _is_records(path):
-        for number, record in enumerate(read_jsonl(path), 1):
+        for number, record in read_json_lines(path):
             if not isinstance(record.get("question"), str):
                 raise BadInput(f"{path}, line {number}: a record without a 'question'")
             yield record["question"]
         return
-    try:
-        text = _read_gzip(path) if path.suffix == ".gz" else path.read_text("utf8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
-    yield from text.splitlines()
+    yield from read_text(path).splitlines()
 
 
 def _is_records(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith(".jsonl")
-
-
-def _read_gzip(path: Path) -> str:
-    try:
-        return gzip.decompress(path.read_bytes()).decode("utf8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error

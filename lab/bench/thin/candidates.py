@@ -16,10 +16,10 @@ from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.codec import shipped_codec
 from tamis.probes.kv_cache.storage import layer_bytes, store_layers, thin_layer
 from tamis.probes.prompt import Prompt
-from tamis_lab.methods.kv_thinning.contract import EvictionPlan
+from tamis_lab.methods.kv_thinning.contract import EvictionClass, EvictionPlan
 from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
-from tamis_lab.methods.kv_thinning.registry import EVICTIONS
 from tamis_lab.methods.kv_thinning.thinning import stand_in_count, thin_layers, unit_of_tokens
+from tamis_lab.methods.registry import EVICTIONS
 
 ORACLE = "asked"
 """`sage:asked` ranks by the question that is asked: the upper bound that no cache can reach."""
@@ -83,7 +83,7 @@ class Candidate:
 
     def _plan(self, rows: PassageRows, prompt: Prompt, kept: Sequence[KVLayer]) -> EvictionPlan:
         policy, _, oracle = self.policy.partition(":")
-        eviction = EVICTIONS.load(policy)
+        eviction: EvictionClass = EVICTIONS.load(policy)
         ids = prompt.passage.ids
         if oracle:
             passage = rows.passage(ids, kept, "")

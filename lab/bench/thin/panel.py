@@ -25,8 +25,9 @@ from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis_lab.bench.evidence.panel import Panel
 from tamis_lab.bench.thin.candidates import Candidate, ThinnedPassage, kept_mask
-from tamis_lab.datasets.case_readings import CaseReadings
+from tamis_lab.datasets.reading_store import CaseReadings
 from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.datasets.statistics import rank_correlations
 from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
 
 DENSE = "dense"
@@ -86,7 +87,9 @@ class ThinPanel(Panel):
             thinned = own.score_reading(own.read(*case), *case)
             ms = (time.process_time() - clock) * 1e3
             if len(units) >= MIN_UNITS:
-                measures.unit_rho.append(rank_correlation(scores.values, thinned.values))
+                measures.unit_rho += rank_correlations(
+                    [scores.values], [thinned.values], of_constant=1.0
+                )
             found[candidate.name] = TimedScores(thinned, ms)
         return found
 
@@ -192,17 +195,3 @@ def _dense(layer: Any) -> tuple[Tensor, Tensor]:
             part = target
         parts.append(part.float())
     return parts[0], parts[1]
-
-
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's rank correlation, ties averaged; 1 where one side does not vary at all."""
-    ranks = torch.stack([_ranks(torch.tensor(x, dtype=torch.float64)) for x in (a, b)])
-    centred = ranks - ranks.mean(1, keepdim=True)
-    norm = centred.norm(dim=1).prod()
-    return float((centred[0] * centred[1]).sum() / norm) if norm else 1.0
-
-
-def _ranks(values: Tensor) -> Tensor:
-    below = (values[None] < values[:, None]).sum(1)
-    equal = (values[None] == values[:, None]).sum(1)
-    return below + (equal - 1) / 2

@@ -27,7 +27,7 @@ from tamis_lab.bench.evidence.tally import load_gold_records
 from tamis_lab.bench.thin.candidates import Candidate
 from tamis_lab.bench.thin.figures import thin_figures, verdict
 from tamis_lab.bench.thin.panel import ThinPanel
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress
 from tamis_lab.datasets.records import passages_of
 from tamis_lab.methods.kv_thinning.contract import SPANS, by_key_head, ragged_plan

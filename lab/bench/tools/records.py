@@ -8,16 +8,15 @@ half-open, in code points. A line without `text` says who made the file.
 
 from __future__ import annotations
 
-import json
-import lzma
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.datasets.records import take_evenly
 
 OUTPUTS_FOLDER = Path(__file__).parent / "outputs"
@@ -102,7 +101,7 @@ def load_outputs(path: Path, kind: str, limit: int | None = None) -> list[Labell
     """
     rows = [
         _parse_output(row, kind, f"{path}, line {number}")
-        for number, row in _read_rows(path)
+        for number, row in read_json_lines(path)
         if "text" in row
     ]
     if not rows:
@@ -112,25 +111,7 @@ def load_outputs(path: Path, kind: str, limit: int | None = None) -> list[Labell
 
 def file_facts(path: Path) -> dict[str, Any]:
     """What a file says of itself: the seed, and the versions of the tools that made it."""
-    return next((dict(row) for _, row in _read_rows(path) if "text" not in row), {})
-
-
-def _read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    open_file = lzma.open if path.suffix == ".xz" else open
-    try:
-        with open_file(path, "rt", encoding="utf8") as file:
-            lines = str(file.read()).split("\n")
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, _as_object(json.loads(line), f"{path}, line {number}")
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as JSON Lines: {error}") from error
-
-
-def _as_object(row: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(row, dict):
-        raise BadInput(f"{place}: this is no object: {json.dumps(row)[:80]}")
-    return row
+    return next((row for _, row in read_json_lines(path) if "text" not in row), {})
 
 
 def _parse_output(row: Mapping[str, Any], kind: str, place: str) -> LabelledOutput:

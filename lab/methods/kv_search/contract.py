@@ -10,37 +10,17 @@ common. Selectors that need more than the keys of one head: `shared_selector.py`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tamis.retrieval.kv.exact import pad_hits
 from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
+from tamis_lab.methods.registry import SelectorInfo as SelectorInfo
 
 BATCH_VALUES = 2**24
 """Key components gathered at once: 64 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class SelectorInfo:
-    """A description of a selector.
-
-    Attributes:
-        summary: one line. source: the paper or library.
-        effort: what an effort counts, such as "pages read"; empty where there is only one effort.
-        needs: what it needs beside the keys of one head: "heads", "layers" or "rows" that share a
-            choice, or "values"; where it is not empty, the class is a `SharedSelectorClass`.
-        reads_blocks: it reads consecutive keys whole, and `search` with a k of all keys returns
-            every key that it read.
-    """
-
-    summary: str
-    source: str
-    effort: str = ""
-    needs: Literal["", "heads", "layers", "rows", "values"] = ""
-    reads_blocks: bool = False
 
 
 class KeySelector(Protocol):

@@ -1,15 +1,12 @@
-"""The selectors: a file each in `selectors/`, whose last line is `Selector = TheClass`."""
+"""Building selectors by their names."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.folder_registry import FolderRegistry
 from tamis.retrieval.kv.types import check_vectors
-from tamis_lab.methods.kv_search.contract import KeySelector, SelectorClass, SelectorInfo
+from tamis_lab.methods.kv_search.contract import KeySelector, SelectorClass
 from tamis_lab.methods.kv_search.shared_selector import (
     PerHead,
     Setting,
@@ -17,11 +14,7 @@ from tamis_lab.methods.kv_search.shared_selector import (
     SharedSelectorClass,
     check_heads,
 )
-
-SELECTORS: FolderRegistry[Any, SelectorInfo] = FolderRegistry(
-    "selector", "tamis_lab/methods/selectors", SelectorInfo
-)
-"""Of `SelectorClass` or, where `info.needs` is not empty, of `SharedSelectorClass`."""
+from tamis_lab.methods.registry import SELECTORS as SELECTORS
 
 
 def build_selector(name: str, keys: Tensor, train: Tensor) -> KeySelector:

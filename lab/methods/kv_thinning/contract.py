@@ -11,34 +11,14 @@ The template's opening is no part of a passage and is never thinned. `best_token
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-
-Needs = Literal["", "rows", "own_rows", "repeated_rows", "queries", "sizes", "spans"]
-
-
-@dataclass(frozen=True, slots=True)
-class EvictionInfo:
-    """A description of a policy.
-
-    Attributes:
-        summary: one line. source: the paper.
-        needs: what it looks at beside keys and values: attention `rows` of asked questions,
-            `own_rows` of the passage itself, `repeated_rows` of the passage read again behind
-            itself, `queries` of questions, `sizes` of key heads in a probe, or losses by `spans`.
-        shares: the only shares it can keep; empty for all.
-        nested: a larger share keeps whatever a smaller one does.
-    """
-
-    summary: str
-    source: str
-    needs: Needs = ""
-    shares: tuple[float, ...] = ()
-    nested: bool = True
+from tamis_lab.methods.registry import EvictionInfo as EvictionInfo
+from tamis_lab.methods.registry import Needs as Needs
 
 
 @dataclass(frozen=True, slots=True)

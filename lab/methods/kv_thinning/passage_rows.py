@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.lru import LruCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
@@ -44,9 +43,9 @@ class PassageRows:
     sizes: Tensor | None = None
     span_losses: Tensor | None = None
     kept_ms: float = 0.0
-    _queries: OrderedDict[Any, Tensor] = field(default_factory=OrderedDict)
-    _read: OrderedDict[tuple[Needs, tuple[int, ...]], tuple[Tensor | None, float]] = field(
-        default_factory=OrderedDict
+    _queries: LruCache[Tensor] = field(default_factory=lambda: LruCache(_KEPT_PASSAGES))
+    _read: LruCache[tuple[Tensor | None, float]] = field(
+        default_factory=lambda: LruCache(_KEPT_PASSAGES)
     )
 
     def passage(self, ids: Sequence[int], kept: Sequence[KVLayer], needs: Needs) -> KeptPassage:
@@ -82,25 +81,23 @@ class PassageRows:
         """Query states of all their rows behind a passage of about that length: `[L, H, B, d]`."""
         room = -(-tokens // _ROOM_STEP) * _ROOM_STEP
         key = (room, tuple(question.ids for question in questions))
-        if key not in self._queries:
+
+        def compute() -> Tensor:
             states = question_states(self.proxy, questions, range(self.layers), room)
-            self._queries[key] = torch.cat(list(states), 2)
-            if len(self._queries) > _KEPT_PASSAGES:
-                self._queries.popitem(last=False)
-        return self._queries[key]
+            return torch.cat(list(states), 2)
+
+        return self._queries.get(key, compute, lambda _: 1)
 
     def _kept_rows(self, ids: Sequence[int], kept: KVLayers, needs: Needs) -> Tensor | None:
         """Rows of a passage, read once for all shares of a policy."""
         key = (needs, tuple(ids))
         self.kept_ms = 0.0
-        if key in self._read:
-            rows, self.kept_ms = self._read[key]
+        if (found := self._read.peek(key)) is not None:
+            rows, self.kept_ms = found
             return rows
         clock = time.process_time()
         rows = self._rows(ids, kept, needs)
-        self._read[key] = rows, (time.process_time() - clock) * 1e3
-        if len(self._read) > _KEPT_PASSAGES:
-            self._read.popitem(last=False)
+        self._read.put(key, 1, (rows, (time.process_time() - clock) * 1e3))
         return rows
 
     def _rows(self, ids: Sequence[int], kept: KVLayers, needs: Needs) -> Tensor | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tamis.probes import pooling
-from tamis.probes.pooling import PoolingInfo
+from tamis.probes.folder_registry import EntryInfo
 
 
 class AllLayers(pooling.Pooling):
     """The mean over all layers."""
 
-    info: ClassVar[PoolingInfo] = PoolingInfo("mean of all layers", "arXiv 2409.02727")
+    info: ClassVar[EntryInfo] = EntryInfo("mean of all layers", "arXiv 2409.02727")
 
     def layers(self, count: int) -> tuple[int, ...]:
         """Every layer but the embeddings."""

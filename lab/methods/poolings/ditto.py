@@ -18,7 +18,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis.probes import pooling
-from tamis.probes.pooling import PoolingInfo
+from tamis.probes.folder_registry import EntryInfo
 
 HEAD = (2, 6)
 
@@ -26,7 +26,7 @@ HEAD = (2, 6)
 class Ditto(pooling.Pooling):
     """The mean weighted by the diagonal of one head."""
 
-    info: ClassVar[PoolingInfo] = PoolingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "mean weighted by a head's attention of each token to itself", "arXiv 2305.10786"
     )
 

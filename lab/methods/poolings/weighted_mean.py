@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from tamis.probes import pooling
-from tamis.probes.pooling import PoolingInfo
+from tamis.probes.folder_registry import EntryInfo
 
 
 class WeightedMean(pooling.Pooling):
     """The mean weighted by place."""
 
-    info: ClassVar[PoolingInfo] = PoolingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "mean in which later tokens count for more", "arXiv 2202.08904"
     )
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis_lab.methods.prefill.info import PatternInfo as PatternInfo
+from tamis_lab.methods.registry import PatternInfo as PatternInfo
 
 BLOCK = 64
 """Tokens in a block."""

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from tamis.probes.errors import BadInput
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
@@ -36,7 +36,7 @@ MIN_ROWS = 8
 class Act(contract.Reading):
     """The question's rows with sinks damped."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "sinks that all rows share are damped, the rest takes their mass", "arXiv 2406.15765"
     )
 

@@ -25,7 +25,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
@@ -41,7 +41,7 @@ HEAD_SHARE = 0.3
 class Anchors(contract.Reading):
     """How much later tokens come back to each token, whatever the question."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "tokens that later ones come back to; of the passage alone", "after arXiv 2510.13554"
     )
 

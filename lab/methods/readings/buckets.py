@@ -25,7 +25,7 @@ from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     TINY,
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     WindowAttention,
     WindowShape,
@@ -38,7 +38,7 @@ from tamis_lab.methods.window_attention.visitor import PassEdit
 class Buckets(contract.Reading):
     """The mean of two passes with different rotary bases."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "a second pass with another rotary base, fused in logarithms", "arXiv 2312.04455"
     )
 

@@ -24,7 +24,7 @@ from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     TINY,
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
@@ -39,7 +39,7 @@ UNIT_CAPACITY = 1 << 20
 class Flow(contract.Reading):
     """The maximum flow from the question to each unit."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "maximum flow from the question down to each unit", "arXiv 2005.00928"
     )
 

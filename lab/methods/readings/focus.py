@@ -28,7 +28,7 @@ from tamis.probes.attention.rows import softmax_rows
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
@@ -42,7 +42,7 @@ STRENGTH = 1.0
 class Focus(contract.Reading):
     """The question's rows with a learnt direction added to their queries."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "a learnt direction added to the queries of contextual heads", "arXiv 2503.23306"
     )
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
@@ -41,7 +41,7 @@ SINKS, WINDOW = 4, 128
 class LocalLong(contract.Reading):
     """The estimated far share of each head."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "share of attention on far tokens, from the keys' mean and covariance", "arXiv 2502.09647"
     )
     ranks_units: ClassVar[bool] = False

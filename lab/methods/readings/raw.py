@@ -13,13 +13,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis_lab.methods.window_attention import contract
-from tamis_lab.methods.window_attention.contract import ReadingInfo, WindowAttention
+from tamis_lab.methods.window_attention.contract import EntryInfo, WindowAttention
 
 
 class Raw(contract.Reading):
     """The mean of the question's rows."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "mean of the question's rows; less_empty: less those of N/A", "own; ICR, arXiv 2410.02642"
     )
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
@@ -39,7 +39,7 @@ ROLES = ("separator", "first", "previous", "own", "same", "entropy")
 class Roles(contract.Reading):
     """Averages that say what a head is for."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "what each head attends to, whatever is asked: separators, neighbours, copies",
         "arXiv 1906.04341",
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
@@ -36,7 +36,7 @@ DEPTHS = 4
 class Rollout(contract.Reading):
     """The running product of all heads' mean attention, at four depths."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "product of the layers' mean attention, down to the tokens", "arXiv 2005.00928"
     )
 

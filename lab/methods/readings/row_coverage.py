@@ -27,7 +27,7 @@ from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     TINY,
     AskedRows,
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     WindowAttention,
 )
@@ -38,7 +38,7 @@ HEADS = 16
 class RowCoverage(contract.Reading):
     """Which of the question's words each unit covers."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "the question's words apart: which are covered, and by which unit", "own"
     )
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     TokenSpan,
     WindowAttention,
     logs_for_every_unit,
@@ -32,7 +32,7 @@ from tamis_lab.methods.window_attention.contract import (
 class SinkShare(contract.Reading):
     """What the question's rows leave at the first token."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "attention left at the first token, of each head; a window's units share it",
         "arXiv 2504.02732",
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
@@ -32,7 +32,7 @@ from tamis_lab.methods.window_attention.row_sums import PathSum
 class Traced(contract.Reading):
     """Attention of each head, traced back through the layers below."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "each head's attention followed down through the layers below", "after arXiv 2005.00928"
     )
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
-    ReadingInfo,
+    EntryInfo,
     VisitorFactories,
     WindowAttention,
     WindowShape,
@@ -28,7 +28,7 @@ from tamis_lab.methods.window_attention.row_sums import ValueNorm, output_grams
 class ValueMass(contract.Reading):
     """Attention weighted by the length of transformed values."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "attention times the length of each token's transformed value", "arXiv 2004.10102"
     )
 

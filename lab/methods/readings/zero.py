@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis_lab.methods.window_attention import contract
-from tamis_lab.methods.window_attention.contract import ReadingInfo, WindowAttention, WindowShape
+from tamis_lab.methods.window_attention.contract import EntryInfo, WindowAttention, WindowShape
 from tamis_lab.methods.window_attention.visitor import PassEdit
 
 FORMS = ("pass", "reading")
@@ -29,7 +29,7 @@ FORMS = ("pass", "reading")
 class Zero(contract.Reading):
     """Attention with the first token's weight scaled."""
 
-    info: ClassVar[ReadingInfo] = ReadingInfo(
+    info: ClassVar[EntryInfo] = EntryInfo(
         "the first token's weight times γ, in the pass or in the reading", "arXiv 2505.11739"
     )
 

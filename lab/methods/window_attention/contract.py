@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.folder_registry import EntryInfo as EntryInfo
 from tamis.probes.probing.heads import Head
 from tamis.probes.signal import pool_tokens
-from tamis_lab.methods.window_attention.info import ReadingInfo as ReadingInfo
 from tamis_lab.methods.window_attention.visitor import PassEdit, RowVisitor
 
 TokenSpan = tuple[int, int]
@@ -110,7 +110,7 @@ VisitorFactories = Mapping[str, Callable[[], RowVisitor]]
 class Reading:
     """A way to read a window: override `token_weights`, or `pool` and `score`."""
 
-    info: ClassVar[ReadingInfo]
+    info: ClassVar[EntryInfo]
     ranks_units: ClassVar[bool] = True
     """Whether its scores differ between the units of one window."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli.options.target_files import check_targets
-from tamis_lab.options.bench_options import read_prose
+from tamis_lab.datasets.records import read_text
 from tamis_lab.options.output_files import check_probe_target
 from tamis_lab.train.commands.rank import parse_weights
 from tests.service.cli.cli_kit import tamis
@@ -54,8 +54,8 @@ def test_a_damaged_book_is_named(tmp_path):
     whole = gzip.compress(b"Once upon a time. " * 500)
     for name, data in (("short", whole[:40]), ("foul", whole[:20] + b"\xff" * 20 + whole[40:])):
         (tmp_path / f"{name}.gz").write_bytes(data)
-        with pytest.raises(BadInput, match=f"{name}.gz cannot be read"):
-            read_prose(tmp_path / f"{name}.gz")
+        with pytest.raises(BadInput, match=f"{name}.gz is damaged"):
+            read_text(tmp_path / f"{name}.gz")
 
 
 def test_weights_are_whole_numbers_for_files_that_are_read():

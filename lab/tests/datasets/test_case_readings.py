@@ -12,10 +12,14 @@ from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
-from tamis_lab.datasets.cached_reader import cached_reader
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
-from tamis_lab.datasets.reading_store import StoreKey
-from tamis_lab.datasets.signal_readings import SignalReadings, TimedSignal
+from tamis_lab.datasets.reading_store import (
+    CaseReadings,
+    SignalReadings,
+    StoreKey,
+    TimedSignal,
+    cached_reader,
+    store_key,
+)
 from tests.laws.methods import make_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401

@@ -12,8 +12,7 @@ from tamis.compressors.types import Scores
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis_lab.datasets.case_readings import CaseReadings
-from tamis_lab.datasets.reading_store import StoreKey
+from tamis_lab.datasets.reading_store import CaseReadings, StoreKey
 from tamis_lab.datasets.score_sources import (
     EmbeddingSource,
     SourceScorer,

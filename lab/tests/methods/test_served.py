@@ -53,6 +53,16 @@ def test_spans_of_a_method_that_scores_no_sentences_are_refused():
     assert "no probability for each sentence" in answer.json()["message"]
 
 
+def test_selections_refuse_an_order_that_a_method_makes():
+    with served(tiny.proxy("llama"), methods=("lexical",), method="lexical") as service:
+        answer = service.post(
+            "/v1/explain", query=QUESTION, documents=DOCUMENTS[:3], max_tokens=40, selections=4,
+            order="attnrank",
+        )  # fmt: skip
+    assert answer.status_code == 422, answer.text
+    assert "selections" in answer.json()["error"]["message"]
+
+
 def test_a_method_of_reranking_compresses_nothing():
     for method in ("icr", "qrhead"):
         with pytest.raises(BadInput, match="is a method of reranking"):

@@ -109,7 +109,7 @@ def _read_cases(
     from tamis.compressors.methods.question_rows import QuestionRows
     from tamis.compressors.registry import load_proxy
     from tamis.probes.errors import BadInput
-    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import name_distinctly
     from tamis_lab.datasets.score_sources import installed_encoder_source
     from tamis_lab.train.probe.labelled_readings import RecordReader

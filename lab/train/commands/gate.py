@@ -62,7 +62,7 @@ def gate(
     """Fit a gate, and show what its stages lose and save on domains that the fit has not seen."""
     from tamis.compressors import registry
     from tamis.probes.probing.linear import ProbeCard
-    from tamis_lab.datasets.cached_reader import cached_reader
+    from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import describe_file, name_distinctly
     from tamis_lab.datasets.score_sources import installed_encoder_source
     from tamis_lab.train.probe.gate import fit_gate, gate_figures

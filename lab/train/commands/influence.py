@@ -10,6 +10,7 @@ import typer
 from tamis.service.api.languages import SHARP
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.target_files import check_targets
 
 EPILOG = """
@@ -87,4 +88,4 @@ def select(
             keep,
             add_bar(progress, "documents", count_documents(files)),
         )
-    typer.echo(f"{out}: {done:,} documents, {len(masked)} heads masked", err=True)
+    print_note(f"{out}: {done:,} documents, {len(masked)} heads masked")

@@ -44,14 +44,15 @@ def lists(
 ) -> None:
     """Search a corpus by BM25 for every labelled question, and note what is relevant."""
     from tamis.service.cli.display.bars import file_bars
-    from tamis_lab.datasets.records import load_records, read_jsonl
+    from tamis.service.files.lines import read_json_lines
+    from tamis_lab.datasets.records import load_records
     from tamis_lab.train.probe.query_lists import HeldOutQueries, build_query_lists
 
     rows = load_records(records)
-    documents = [row for row in read_jsonl(corpus) if isinstance(row.get("text"), str)]
+    documents = [row for _, row in read_json_lines(corpus) if isinstance(row.get("text"), str)]
     if without_id := [n for n, row in enumerate(documents, 1) if "docid" not in row]:
         raise BadInput(f"{corpus}, document {without_id[0]}: 'docid' is needed beside 'text'")
-    queries = [row for path in without or () for row in read_jsonl(path)]
+    queries = [row for path in without or () for _, row in read_json_lines(path)]
     held_out = HeldOutQueries(
         frozenset(str(row.get("query", "")).casefold() for row in queries),
         frozenset(str(docid) for row in queries for docid in row.get("qrels") or {}),

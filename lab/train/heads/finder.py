@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tamis.probes.folder_registry import FolderRegistry
+from tamis.probes.folder_registry import EntryInfo, FolderRegistry
 
 if TYPE_CHECKING:  # a list of finders needs no torch
     from torch import Tensor
@@ -18,15 +18,13 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class FinderInfo:
-    """What a finder looks for, in a line, and where it comes from.
+class FinderInfo(EntryInfo):
+    """What a finder looks for, and what it needs.
 
     Attributes:
         reads_records: whether it needs labelled questions.
     """
 
-    summary: str
-    source: str
     reads_records: bool = False
 
 

@@ -15,6 +15,7 @@ import torch
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.model.proxy import Proxy
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.datasets.record_files import RecordFile, describe_file
 from tamis_lab.train.lora import checkpoint
 from tamis_lab.train.lora.examples import (
@@ -167,9 +168,8 @@ class TrainingRun:
         if not path.is_file():
             return []
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            return [row for row in rows if row["questions"] <= questions]
-        except (ValueError, LookupError, TypeError) as error:
+            return [row for _, row in read_json_lines(path) if row["questions"] <= questions]
+        except (BadInput, LookupError, TypeError) as error:
             raise BadModelFile(f"{path} is no curve ({error}); delete it to go on") from error
 
     def _examples(self, draws: Iterable[Draw]) -> list[Example]:

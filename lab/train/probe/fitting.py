@@ -32,7 +32,7 @@ from tamis.probes.probing.fit import (
 )
 from tamis.probes.probing.gated import GatedFeatures, GatedQuestion, fit_gated, gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,

@@ -116,10 +116,6 @@ def label_file(
         BadInput: too few masks or tokens, or a file that holds something else or other labels.
     """
     check_masks(masks, tokens)
-    if labels.suffix in (".gz", ".xz"):
-        raise BadInput(
-            f"{labels} would be packed, and labels are added line by line; name a .jsonl"
-        )
     card = reader.card
     settings = {"model": card.name, "revision": card.revision, "masks": masks, "tokens": tokens}
     results = ResultFile(labels, settings, _LABELLED_FROM, "--labels")

@@ -24,9 +24,9 @@ from tamis.probes.probing.fit import Calibration, LabelledFeatures, fit_calibrat
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import (
     FOLDS,
     RecordFile,

@@ -21,7 +21,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import (
     RecordFile,
     ReportProgress,

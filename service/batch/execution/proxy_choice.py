@@ -30,7 +30,7 @@ def choose_batch_proxy(
         BadInput: there is no input, or a quality that cannot choose.
     """
     requests = list(_first_requests(job, inputs, out))
-    question = "\n".join(request.question for request in requests)
+    question = "\n".join(request.asked for request in requests)
     passages = [passage for request in requests for passage in request.passages]
     root = Path(job.root) if job.root else None
     given = job.proxy, job.method, job.language

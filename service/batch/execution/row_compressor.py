@@ -95,7 +95,7 @@ class RowCompressor:
             request.passages,
             self.job.budget,
             self.job.rules,
-            language=self.job.language,
+            language=request.language(self.job.language),
         )
         return RowOutcome.from_compressed(result)
 

@@ -10,7 +10,7 @@ import typer
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.text import dump_json, print_note
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.index_options import By, Folder, Search, Where, parse_legs
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
@@ -99,7 +99,7 @@ def ask_context(
     stdout.write(f"{result.text}\n".encode("utf-8", "replace"))
     stdout.flush()
     if not quiet:
-        typer.echo(_summary(result), err=True)
+        print_note(_summary(result))
 
 
 def context_json(question: str, result: AskedContext) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options import batch_options as bat
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.compress_options import budget_of
@@ -180,16 +181,13 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
     rows_now = prepared.remaining_rows
     passed_over = [name for source in prepared.plan.sources for name in source.passed_over]
     if not quiet and (note := files_passed_over(dict.fromkeys(passed_over, "unknown kind"))):
-        typer.echo(note, err=True)
+        print_note(note)
     if prepared.summary.parts and not quiet:
-        typer.echo(
-            f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already", err=True
-        )
+        print_note(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already")
     if prepared.parts < options.workers and not quiet:
-        typer.echo(
+        print_note(
             f"{prepared.parts:,} parts for {options.workers} workers: some have nothing to do; "
-            "--part-rows cuts smaller ones",
-            err=True,
+            "--part-rows cuts smaller ones"
         )
     in_process = options.engine == "local" and options.workers == 1
     try:
@@ -199,10 +197,10 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
             )
             summary = run_batch(job, options, prepared, on_receipt, on_outcome)
     except RowFailed as error:
-        typer.echo(f"tamis: {error}", err=True)
+        print_note(f"tamis: {error}")
         raise typer.Exit(EXIT_ROWS_FAILED) from error
     except KeyboardInterrupt:
-        typer.echo(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done", err=True)
+        print_note(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done")
         raise
     if not quiet:
         print_summary(summary, options.out, time.monotonic() - started, rows_now)
@@ -279,7 +277,7 @@ def merge(
     """Join the parts of one batch, of all its shards, to one file, in the order of the input."""
     from tamis.service.batch.merge import merge_batch
 
-    typer.echo(f"{merge_batch(outs, target, partial=partial):,} rows in {target}", err=True)
+    print_note(f"{merge_batch(outs, target, partial=partial):,} rows in {target}")
 
 
 @app.command("verify", epilog="`tamis batch verify out-1/ out-2/`")

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
 from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.model_folder import RootFolder
 
 if TYPE_CHECKING:
@@ -82,10 +83,9 @@ def clear(
     deleted = max(0, entries - remaining)
     typer.echo(f"{files.folder}: {deleted:,} passages deleted, {decimal(freed)} freed")
     if remaining:
-        typer.echo(
+        print_note(
             f"tamis: {remaining:,} passages could not be deleted; check the permissions of "
-            f"{files.folder}",
-            err=True,
+            f"{files.folder}"
         )
         raise typer.Exit(EXIT_REMAINING)
 

@@ -19,7 +19,7 @@ from tamis.probes.text import Passage
 from tamis.service.cli.display.compression_json import compression_json
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.text import dump_json, print_note
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.method_options import (
@@ -118,11 +118,12 @@ def compress(
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
     found = gather_inputs(paths or (), standard_input(), reading)
     if not quiet and (passed_over := found.skipped_note()):
-        typer.echo(passed_over, err=True)
+        print_note(passed_over)
     query = found.question(question)
 
     from tamis.compressors.inputs import question_text
     from tamis.compressors.pipeline.compression import Compressor
+    from tamis.probes.tokenizers.named import approximation_warning
     from tamis.service.api.compress import counter_of
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
@@ -145,8 +146,9 @@ def compress(
         language=choice.language,
     )
     result = choice.add_warning(result)
-    result = replace(result, warnings=(*result.warnings, *found.notes()))
-    _write_output(output, query, result, per_passage(result, rules, counter))
+    counted = (approximation_warning(counter),) if counter.approximates else ()
+    result = replace(result, warnings=(*result.warnings, *found.notes(), *counted))
+    _write_output(output, query, result, per_passage(result, rules, counter), bool(counted))
 
 
 def _method_options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
@@ -172,14 +174,19 @@ def _check_size(passages: Sequence[Passage], counter: TextTokenizer, max_tokens:
 
 
 def _write_output(
-    output: OutputOptions, question: str, result: Compressed, found: Sequence[PassageResult]
+    output: OutputOptions,
+    question: str,
+    result: Compressed,
+    found: Sequence[PassageResult],
+    estimated: bool,
 ) -> None:
     """Writes the result in the form that was chosen, and a summary to standard error."""
     if output.html is not None:
         from tamis.service.cli.display.html_page import html_page
 
         _write_file(output.html, html_page(question, result, found).encode())
-    data = _encode(dump_json(compression_json(result, found)) if output.json else result.text)
+    json = compression_json(result, found, estimated) if output.json else None
+    data = _encode(result.text if json is None else dump_json(json))
     if output.out is not None:
         _write_file(output.out, data)
     elif not output.explain:
@@ -198,7 +205,7 @@ def _encode(text: str) -> bytes:
 
     valid = replace_surrogates(text)
     if valid != text:
-        typer.echo("tamis: lone surrogates are written as U+FFFD; --json keeps them", err=True)
+        print_note("tamis: lone surrogates are written as U+FFFD; --json keeps them")
     return f"{valid}\n".encode()
 
 

@@ -21,7 +21,7 @@ from tamis.service.cli.display.index_results import (
     indexing_progress,
     print_counts,
 )
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.text import dump_json, print_note
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.index_options import (
     By,
@@ -176,7 +176,7 @@ def delete(
         deleted = writer.delete(ids)
         remaining = len(writer)
     if not quiet:
-        typer.echo(f"{index}: {deleted} documents deleted, {remaining} left", err=True)
+        print_note(f"{index}: {deleted} documents deleted, {remaining} left")
 
 
 @app.command("compact", epilog=EPILOG)
@@ -195,7 +195,7 @@ def compact(index: Folder, quiet: opt.Quiet = False) -> None:
         after, segments = size(writer.manifest), len(writer.manifest.segments)
     if not quiet:
         sizes = f"{decimal(before)} before, {decimal(after)} in {segments} segments now"
-        typer.echo(f"{index}: {sizes}", err=True)
+        print_note(f"{index}: {sizes}")
 
 
 app.command("optimise", epilog=index_optimise.EPILOG)(index_optimise.optimise)
@@ -229,7 +229,7 @@ def search(
         return
     make_console(markup=False).print(hits_table(hits))
     if not hits:
-        typer.echo("nothing was found; loosen --where, or ask in other words", err=True)
+        print_note("nothing was found; loosen --where, or ask in other words")
 
 
 @app.command("stats", epilog=EPILOG)
@@ -255,12 +255,11 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
         listed.add_row(name.replace("_", " "), str(text))
     make_console(markup=False).print(listed)
     if not found["complete"]:
-        typer.echo("its first build was cut short: run the same command again", err=True)
+        print_note("its first build was cut short: run the same command again")
     if (index / BUILDING).exists():
-        typer.echo(
+        print_note(
             "it is being rebuilt, or that was cut short: run the same command again, with "
-            "--overwrite, to go on",
-            err=True,
+            "--overwrite, to go on"
         )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.index_results import optimising_progress
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.index_options import Folder
 
@@ -56,4 +57,4 @@ def export(
             store.close()
     if not quiet:
         took = time.perf_counter() - started
-        typer.echo(f"{to} {target}: {count:,} chunks in {name!r}, {took:.1f} s", err=True)
+        print_note(f"{to} {target}: {count:,} chunks in {name!r}, {took:.1f} s")

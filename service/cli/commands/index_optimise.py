@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-import typer
-
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.index_results import optimising_progress
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.index_options import Folder, Proxy, Questions, Structure
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
@@ -56,8 +55,7 @@ def optimise(
     if not quiet:
         now = CorpusIndex.open(index).stats()
         kinds = ", ".join(f"{count} {kind}" for kind, count in now["searches"].items())
-        typer.echo(
+        print_note(
             f"{index}: {now['tokens']:,} keys in {now['segments']} segments ({kinds}), built in "
-            f"{time.perf_counter() - started:.1f} s",
-            err=True,
+            f"{time.perf_counter() - started:.1f} s"
         )

@@ -9,6 +9,7 @@ import typer
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import print_note
 
 EPILOG = """
 **Examples**
@@ -50,12 +51,10 @@ def new(
         raise BadInput(f"{file} has a key called {name!r}; choose another name, or remove its line")
     secret, key = new_key(name, limit)
     if file is None:
-        typer.echo(f"# add this line to the keys file: {key.to_line()}", err=True)
+        print_note(f"# add this line to the keys file: {key.to_line()}")
     else:
         _append_line(file, key.to_line())
-        typer.echo(
-            f"the hash of {name}'s key is in {file}; the key itself is shown only now", err=True
-        )
+        print_note(f"the hash of {name}'s key is in {file}; the key itself is shown only now")
     typer.echo(secret)
 
 

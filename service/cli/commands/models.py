@@ -17,6 +17,7 @@ from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.exit_codes import EXIT_REFUSED
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.model_folder import RootFolder, describe_origin, models_folder
 
 app = typer.Typer(
@@ -97,7 +98,7 @@ def pull_model(
     unless --accept-terms is given.
     """
     root_folder = models_folder(root)
-    typer.echo(describe_origin(name, source), err=True)
+    print_note(describe_origin(name, source))
     if zoo.needs_terms(name, root_folder):
         accept_terms = _accepts_terms(zoo.ZOO[name], accept_terms)
     with download_bar() as progress:
@@ -109,12 +110,12 @@ def _accepts_terms(entry: zoo.ZooEntry, accepted: bool) -> bool:
     """Prints a model's terms; whether the user accepts them, by the option or at the terminal."""
     assert entry.terms is not None
     lines = [f"{entry.name} is under the {entry.terms.name}", f"  {entry.terms.address}"]
-    typer.echo("\n".join([*lines, *(f"  - {ask}" for ask in entry.terms.conditions)]), err=True)
+    print_note("\n".join([*lines, *(f"  - {ask}" for ask in entry.terms.conditions)]))
     if accepted or not sys.stdin.isatty():
         return accepted
     if typer.confirm("Do you accept these terms?", err=True):
         return True
-    typer.echo(f"tamis: {entry.name} was not fetched", err=True)
+    print_note(f"tamis: {entry.name} was not fetched")
     raise typer.Exit(EXIT_REFUSED)
 
 

@@ -19,7 +19,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.ranking import ranking_json, ranking_table, totals_text
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.text import dump_json, print_note, printable
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.method_options import (
     Cascade,
@@ -104,7 +104,7 @@ def rerank(
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
     found = gather_inputs(paths or (), standard_input(), reading)
     if not quiet and (passed_over := found.skipped_note()):
-        typer.echo(passed_over, err=True)
+        print_note(passed_over)
     query, stage = found.question(question), parse_first_stage(first_stage)
     joined = None if fuse is None else parse_fuse(fuse)
 
@@ -194,5 +194,5 @@ def print_ranking(result: Reranked, as_object: bool, quiet: bool) -> None:
     console = make_console()
     console.print(ranking_table(result, console.width))
     if not quiet:
-        for line in (totals_text(result), *result.warnings):
+        for line in (totals_text(result), *map(printable, result.warnings)):
             make_console(stderr=True, markup=False).print(line, style="dim")

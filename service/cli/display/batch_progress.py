@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,6 +22,7 @@ from rich.table import Column
 from tamis.service.batch.execution.run import RunSummary
 from tamis.service.batch.outcome import RowOutcome
 from tamis.service.batch.output import PartReceipt
+from tamis.service.cli.display.text import print_note
 
 if TYPE_CHECKING:
     from tamis.service.batch.execution.estimate import BatchEstimate
@@ -100,9 +100,8 @@ class BatchProgress:
             self.bar.update(self.task, completed=self.done, rate=self._rate_text())
         elif not self.quiet and time.monotonic() - self.last_line >= _PLAIN_SECONDS:
             self.last_line = time.monotonic()
-            typer.echo(
-                f"{self.done:,} of {self.rows:,} rows, {self._rate_text()}{self._remaining_text()}",
-                err=True,
+            print_note(
+                f"{self.done:,} of {self.rows:,} rows, {self._rate_text()}{self._remaining_text()}"
             )
 
     def _rate_text(self) -> str:
@@ -137,18 +136,17 @@ def print_summary(summary: RunSummary, out: str, seconds: float, rows_now: int) 
     """Prints totals and the first failed rows to standard error."""
     saved = summary.tokens_in - summary.tokens_out
     share = saved / summary.tokens_in if summary.tokens_in else 0.0
-    typer.echo(
+    print_note(
         f"{summary.rows:,} rows in {summary.parts:,} parts in {out}: {summary.tokens_in:,} → "
         f"{summary.tokens_out:,} tokens, {saved:,} saved ({share:.0%}); "
-        f"{rows_now:,} rows now, in {duration_text(seconds)}",
-        err=True,
+        f"{rows_now:,} rows now, in {duration_text(seconds)}"
     )
     for why in summary.failures[:_LISTED]:
-        typer.echo(f"failed: {why}", err=True)
+        print_note(f"failed: {why}")
     if summary.failed > _LISTED:
-        typer.echo(f"and {summary.failed - _LISTED:,} more; they have status 'error'", err=True)
+        print_note(f"and {summary.failed - _LISTED:,} more; they have status 'error'")
     if summary.failed:
-        typer.echo(f"{summary.failed:,} rows failed; try them again with --retry-errors", err=True)
+        print_note(f"{summary.failed:,} rows failed; try them again with --retry-errors")
 
 
 def forecast_text(estimate: BatchEstimate, workers: int) -> str:

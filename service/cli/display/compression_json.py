@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from tamis.compressors.types import Compressed
 
 
-def compression_json(result: Compressed, passages: Sequence[PassageResult]) -> dict[str, Any]:
+def compression_json(
+    result: Compressed, passages: Sequence[PassageResult], estimated: bool = False
+) -> dict[str, Any]:
     """The response of `POST /v1/compress` to a compression; without scores they are null.
+
+    Of the answer alone: its id, time and model are the service's.
 
     `extracted_text` is what spans point into where a document is HTML, PDF or DOCX; the spans of a
     PDF have their `page`, from 1.
+
+    Args:
+        estimated: whether the tokenizer of the budget stands for another.
     """
     return {
         "text": result.text,
@@ -33,11 +40,13 @@ def compression_json(result: Compressed, passages: Sequence[PassageResult]) -> d
             "ratio": round(result.ratio, 4),
             "cached_tokens": result.tokens_cached,
             "tokenizer": result.tokenizer,
-            "estimated": False,
+            "estimated": estimated,
         },
         "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
         "status": result.status,
         "method": result.method,
+        "calibrated": result.calibrated,
+        "answerability": result.answerability,
         "warnings": list(result.warnings),
     }
 
@@ -46,7 +55,8 @@ def _passage_json(passage: PassageResult, result: Compressed) -> dict[str, Any]:
     return {
         "index": passage.index,
         "id": passage.passage.id,
-        "relevance_score": passage.score,
+        "relevance_score": passage.relevance(result.calibrated),
+        "raw_score": passage.raw_score,
         "kept": bool(passage.kept),
         "text": passage.text,
         "extracted_text": passage.passage.text if FORMAT in passage.passage.metadata else None,

@@ -9,6 +9,7 @@ import typer
 
 from tamis.probes.errors import TamisError
 from tamis.service.cli.display.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
+from tamis.service.cli.display.text import print_note
 
 
 @contextmanager
@@ -21,8 +22,8 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except TamisError as error:
-        typer.echo(f"tamis: {error}", err=True)
+        print_note(f"tamis: {error}")
         raise typer.Exit(EXIT_REFUSED) from error
     except KeyboardInterrupt:
-        typer.echo("tamis: interrupted", err=True)
+        print_note("tamis: interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from None

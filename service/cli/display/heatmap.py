@@ -149,7 +149,9 @@ def compression_totals(result: Compressed) -> Group:
         f" tokens ({result.ratio:.1%})",
         (f"   {timings_text(result)}", "dim"),
     )
-    return Group(line, *(Text(f"warning: {warning}", "yellow") for warning in result.warnings))
+    return Group(
+        line, *(Text(printable(f"warning: {warning}"), "yellow") for warning in result.warnings)
+    )
 
 
 def timings_text(result: Compressed) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tamis.service.cli.display.text import printable
+from tamis.service.cli.display.text import print_note, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +35,7 @@ def indexing_progress(
         task = bar.add_task("indexing", total=total)
         yield (lambda *_: bar.advance(task)), time.perf_counter()
     if not quiet and (note := files_passed_over(files_not_read(corpus))):
-        typer.echo(note, err=True)
+        print_note(note)
 
 
 @contextmanager
@@ -65,16 +64,14 @@ def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) ->
     """Prints what a build did and how long it took, unless `quiet`."""
     if quiet:
         return
-    typer.echo(
+    print_note(
         f"{index}: {counts.added:,} documents added, {counts.replaced:,} replaced, "
         f"{counts.unchanged:,} unchanged; {counts.chunks:,} chunks read in "
-        f"{time.perf_counter() - started:.1f} s",
-        err=True,
+        f"{time.perf_counter() - started:.1f} s"
     )
     if counts.repeated:
-        typer.echo(
-            f"{index}: {counts.repeated:,} documents had an id that came again; the later counts",
-            err=True,
+        print_note(
+            f"{index}: {counts.repeated:,} documents had an id that came again; the later counts"
         )
 
 

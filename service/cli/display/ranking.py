@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tamis.compressors.types import Ranked, Reranked
+from tamis.compressors.types import Ranked, Reranked, to_probability
 from tamis.service.cli.display.text import printable
 
 _SNIPPET_CHARS = 160
@@ -17,7 +17,11 @@ _LABEL_SHARE = 3
 
 
 def ranking_json(result: Reranked) -> dict[str, Any]:
-    """Results best first, as the service responds; with the best sentence if any was scored."""
+    """Results best first, as the service responds; with the best sentence if any was scored.
+
+    `relevance_score` is in [0, 1] for every method, `own_score` the method's own number; beside a
+    first stage it is what both were joined to.
+    """
     return {
         "results": [_document_json(ranked, result) for ranked in result.results],
         "coverage": {
@@ -34,10 +38,11 @@ def ranking_json(result: Reranked) -> dict[str, Any]:
 
 def _document_json(ranked: Ranked, result: Reranked) -> dict[str, Any]:
     best = best_unit(ranked.index, result)
+    alone = to_probability(ranked.own, result.calibrated)
     row: dict[str, Any] = {
         "index": ranked.index,
         "id": result.passages[ranked.index].id,
-        "relevance_score": _finite(ranked.score),
+        "relevance_score": alone if ranked.first is None else _finite(ranked.score),
         "own_score": _finite(ranked.own),
         "first_stage_score": _finite(ranked.first),
         "relevant_spans": [],

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tamis.service.files.json_values import replace_non_finite
-
-if TYPE_CHECKING:
-    pass
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROLS = {
@@ -35,3 +32,10 @@ def printable(text: str) -> str:
     stay.
     """
     return text.translate(_CONTROLS)
+
+
+def print_note(text: str) -> None:
+    """Prints a line to standard error; names of files in it cannot control the terminal."""
+    import typer
+
+    typer.echo(printable(text), err=True)

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
@@ -19,6 +17,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.languages import SHARP
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.cli.display.bars import download_bar
+from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.model_folder import describe_origin
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> No
     except ProxyMissing:
         if offline:
             raise
-        typer.echo(describe_origin(DEFAULT_PROXY, None), err=True)
+        print_note(describe_origin(DEFAULT_PROXY, None))
         with download_bar() as progress:
             zoo.pull(DEFAULT_PROXY, method.root, None, progress)
 
@@ -57,7 +56,7 @@ def job_with_proxy(job: BatchJob, inputs: list[str], out: str, quality: str) -> 
         return job
     choice = choose_batch_proxy(job, inputs, out, quality)
     if choice.warning:
-        typer.echo(f"tamis: {choice.warning}", err=True)
+        print_note(f"tamis: {choice.warning}")
     return replace(job, proxy=choice.proxy)
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from tamis.compressors.rules import NUMBERS, RULES, URLS, Rules, RuleSpec, spec_of
+from tamis.service.cli.display.text import print_note
 
 PROTECT_NUMBERS = Annotated[
     bool,
@@ -68,10 +69,9 @@ def rules_from_options(given: dict[str, Any]) -> Rules:
     values["protect"] = protect_patterns(values["protect"], numbers, urls)
     rules = Rules(**values)
     if rules.unanswerable != "best_effort" and rules.answerable_floor == 0:
-        typer.echo(
+        print_note(
             f"tamis: --if-unanswerable {rules.unanswerable} does nothing at a floor of 0; give "
-            "one with it, such as --answerable-floor 0.3",
-            err=True,
+            "one with it, such as --answerable-floor 0.3"
         )
     return rules
 

@@ -57,7 +57,7 @@ def run(agent: str, print_settings: bool, skip: list[str], **given: Any) -> int:
         answer = hook_answer(agent, stdin.read(), shortening, skipped, print_warning)
     except Exception as error:
         why = str(error) or type(error).__name__
-        sys.stderr.write(f"tamis: {why}; the result stays as it is\n")
+        print_warning(f"{why}; the result stays as it is")
         return 0
     if answer is not None:
         sys.stdout.buffer.write(answer + b"\n")

@@ -173,5 +173,7 @@ def _parameter(option: QuickOption) -> Any:
 
 
 def print_warning(warning: str) -> None:
-    """Writes a warning to standard error."""
-    sys.stderr.write(f"tamis: {warning}\n")
+    """Writes a warning to standard error; names of files in it cannot control the terminal."""
+    from tamis.service.cli.display.text import printable
+
+    sys.stderr.write(printable(f"tamis: {warning}\n"))

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import Shortening
-from tamis.service.cli.display.exit_codes import EXIT_REFUSED
+from tamis.service.cli.display.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from tamis.service.cli.quick.options import (
     SHORTENING,
     QuickOption,
@@ -40,7 +40,7 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
 
     Reads standard input to its end and writes it shortened. Whatever goes wrong, the input is
     written as it came, with a line on standard error and exit code 0 (2 for options that cannot be
-    followed). More than 64 MiB pass through as they are.
+    followed, 130 after Ctrl-C). More than 64 MiB pass through as they are.
     """
     stdin: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())
     stdout = sys.stdout.buffer
@@ -54,6 +54,9 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
     except Exception as error:
         _print_failure(str(error) or type(error).__name__)
         exit_code = EXIT_REFUSED if isinstance(error, BadInput) else 0
+    except KeyboardInterrupt:  # loading and reading with a model take seconds
+        _print_failure("it was interrupted")
+        exit_code = EXIT_INTERRUPTED
     stdout.write(data)
     while chunk := stdin.read(_CHUNK_BYTES):
         stdout.write(chunk)
@@ -105,4 +108,4 @@ def _first_interrupt_ignored() -> Iterator[None]:
 
 
 def _print_failure(why: str) -> None:
-    sys.stderr.write(f"tamis: {why}; the input is passed on as it came\n")
+    print_warning(f"{why}; the input is passed on as it came")

@@ -6,6 +6,7 @@ import asyncio
 import email.message
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +14,7 @@ from tamis.service.engine.errors import (
     AmbiguousLength,
     ClientDisconnected,
     Malformed,
+    Overloaded,
     Refused,
     SlowBody,
     TooLarge,
@@ -26,6 +28,8 @@ from tamis.service.http.runtime.side_loop import SideLoop
 _GZIP_WINDOW_BITS = 31  # zlib's value for a gzip header and the largest window
 _IDENTITY_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 _CHUNK_BYTES, _MAX_MEMBERS = 1 << 16, 1000
+MAX_HELD_BYTES = 1 << 30
+"""Of all bodies that are here at a time, as they arrive and until their answer ends."""
 LARGE_BODY_BYTES = 1 << 16
 """Requests with a larger body are served in the side loop: about 1 ms of parsing and validation."""
 _DRAIN_BYTES, _DRAIN_S = 1 << 26, 10.0
@@ -59,22 +63,81 @@ class FramingMiddleware:
         await self.app(scope, receive, send)
 
 
+class BodyRoom:
+    """How many bytes of bodies are here at a time, of all requests that arrive or are served."""
+
+    def __init__(self, max_bytes: int = MAX_HELD_BYTES) -> None:
+        self.max_bytes, self.held_bytes = max_bytes, 0
+
+    def of_request(self) -> HeldBytes:
+        """The part of one request; nothing yet."""
+        return HeldBytes(self)
+
+
+@dataclass(slots=True)
+class HeldBytes:
+    """The bytes of one request's body, of those that may be held for all."""
+
+    room: BodyRoom
+    size: int = 0
+
+    def add(self, size: int) -> None:
+        """Takes room for so many bytes.
+
+        Raises:
+            Overloaded: with these, too many bytes are held.
+        """
+        if self.room.held_bytes + size > self.room.max_bytes:
+            raise Overloaded(
+                f"bodies of {self.room.held_bytes:,} bytes are here, and {self.room.max_bytes:,} "
+                "is the most; come back after Retry-After",
+                1.0,
+            )
+        self.room.held_bytes += size
+        self.size += size
+
+    def counting(self, receive: Receive) -> Receive:
+        """A `receive` that takes room for what comes."""
+
+        async def receive_and_count() -> Message:
+            message = await receive()
+            self.add(len(message.get("body", b"")))
+            return message
+
+        return receive_and_count
+
+    def release(self) -> None:
+        """Gives the room back."""
+        self.room.held_bytes -= self.size
+        self.size = 0
+
+
 class BodyLimitMiddleware:
     """ASGI middleware: reads bodies of POST, PUT and PATCH requests before the routes do."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float, side_loop: SideLoop) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, timeout_s: float, side_loop: SideLoop, room: BodyRoom
+    ) -> None:
         self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
-        self.side_loop = side_loop
+        self.side_loop, self.room = side_loop, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or refuses its body."""
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self.app(scope, receive, send)
             return
+        held = self.room.of_request()
+        try:
+            await self._serve(held, scope, receive, send)
+        finally:
+            held.release()
+
+    async def _serve(self, held: HeldBytes, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = _header_map(scope)
             _check_content_type(headers.get(b"content-type", b""))
-            body = await self._read_body(headers, receive)
+            body = await self._read_body(headers, held.counting(receive))
+            held.add(max(0, len(body) - held.size))  # what it grew by where it was packed
         except Refused as error:
             await refuse_body(error, scope, receive, send)
             return

@@ -11,6 +11,7 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.rules import BUDGETS, RULES, rule_names, spec_of
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import resolve_language
+from tamis.probes.tokenizers.estimate import ESTIMATE
 from tamis.probes.tokenizers.named import approximation_warning
 from tamis.service.api.languages import served_language_warning
 from tamis.service.documents.document_text import raw_html_warning
@@ -165,9 +166,9 @@ class QuestionCall:
             found.warnings.append(warning)
         if raw := raw_html_warning(texts):
             found.warnings.append(raw)
+        found.usage.estimated = bool(counter.approximates) or counter.name == ESTIMATE
         if counter.approximates:
             found.warnings.append(approximation_warning(counter))
-            found.usage.estimated = True
         return found
 
 

@@ -11,7 +11,8 @@ from fastapi import Request
 from tamis.compressors.inputs import question_text
 from tamis.compressors.method import reading_everything
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
-from tamis.compressors.types import Reranked
+from tamis.compressors.types import Reranked, to_probability
+from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.service.api.spans import ranking_attributes, set_attributes
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.ranking import DeadlineRanker
@@ -20,7 +21,6 @@ from tamis.service.http.routes.base import check_limits, log_entry, request_span
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.methods import can_isolate
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.schemas.base import to_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ async def rank_documents(
     instruction: str | None = None,
     timeout_ms: int | None = None,
     with_spans: bool = False,
+    language: str = AUTO,
 ) -> Reranked:
     """The documents, ranked by the service's method or the one that `model` names.
 
@@ -65,7 +66,9 @@ async def rank_documents(
     method = method_or_default(state, model)
 
     def prepare() -> PreparedRanking:
-        return prepare_ranking(question, texts, top_n=top_n)
+        # an instruction may be in another language than what is asked and read
+        code = resolve_language(language, query, texts)
+        return prepare_ranking(question, texts, top_n=top_n, language=code)
 
     def tokens(_: PreparedRanking) -> int:
         return estimate_tokens(question, texts) if state.uses_proxy(method) else 0
@@ -101,6 +104,7 @@ async def score_pairs(
     priority: int = 0,
     instruction: str | None = None,
     timeout_ms: int | None = None,
+    language: str = AUTO,
 ) -> Pairs:
     """A score for each pair, independent of the other pairs; one query may be for all texts.
 
@@ -115,9 +119,14 @@ async def score_pairs(
 
     def prepare() -> list[PreparedRanking]:
         if len(questions) == 1 and can_isolate(method):
-            return [prepare_ranking(questions[0], texts)]
-        repeated = questions if len(questions) > 1 else questions * len(texts)
-        return [prepare_ranking(q, [t]) for q, t in zip(repeated, texts, strict=True)]
+            code = resolve_language(language, queries[0], texts)
+            return [prepare_ranking(questions[0], texts, language=code)]
+        times = 1 if len(questions) > 1 else len(texts)
+        pairs = zip([*queries] * times, questions * times, texts, strict=True)
+        return [
+            prepare_ranking(q, [t], language=resolve_language(language, asked, [t]))
+            for asked, q, t in pairs
+        ]
 
     def tokens(_: list[PreparedRanking]) -> int:
         longest = max(questions, key=len)

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
+from tamis.compressors.types import to_probability
+from tamis.probes.segmentation.language import AUTO
 from tamis.service.engine.errors import EmptyInput
 from tamis.service.http.routes import vendors
 from tamis.service.http.routes.base import (
@@ -19,7 +21,6 @@ from tamis.service.http.routes.base import (
 )
 from tamis.service.http.routes.ranking import model_of_answer, rank_documents, score_pairs
 from tamis.service.http.routes.tei import header_schemas, timing_headers
-from tamis.service.http.schemas.base import to_probability
 from tamis.service.http.schemas.dialects.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.http.schemas.dialects.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.http.schemas.dialects.score import ScoreAnswer, ScoreRequest, score_answer
@@ -88,7 +89,7 @@ async def rerank_v2(body: CohereRequest, request: Request) -> Response:
     """Sorts documents; with `relevant_spans`, says which parts of each answer."""
     found = await rank_documents(
         request, body.query, body.texts(), body.top_n, body.model, body.priority,
-        body.instruction, body.timeout_ms, body.wants_spans,
+        body.instruction, body.timeout_ms, body.wants_spans, body.language,
     )  # fmt: skip
     return json_response(cohere_answer(body, found), exclude_none=True)
 
@@ -160,8 +161,9 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores each pair independently of the other pairs of the call."""
     questions, texts = body.sides()
     found = await score_pairs(
-        request, questions, texts, body.model, body.priority, body.instruction, body.timeout_ms
-    )
+        request, questions, texts, body.model, body.priority, body.instruction, body.timeout_ms,
+        body.language,
+    )  # fmt: skip
     scores = [to_probability(*score) for score in found.scores]
     answer = score_answer(scores, found.tokens_read, found.model)
     return json_response(answer, warnings=[*found.warnings, *body.field_warnings()])
@@ -181,12 +183,14 @@ async def _rerank_v1(request: Request, body: _V1Request) -> Response:
     model = model_of_answer(request, body.model)
     if isinstance(body, JinaRequest):
         return await _rerank_jina(request, body, model)
-    instruction, top_n = None, body.top_k if isinstance(body, VoyageRequest) else body.top_n
+    instruction, language = None, AUTO
+    top_n = body.top_k if isinstance(body, VoyageRequest) else body.top_n
     if not isinstance(body, CandidatesRequest):
         instruction = body.instruct if isinstance(body, SglangRequest) else body.instruction
+        language = body.language
     found = await rank_documents(
         request, body.query, body.texts(), top_n, body.model,
-        instruction=instruction, timeout_ms=body.timeout_ms,
+        instruction=instruction, timeout_ms=body.timeout_ms, language=language,
     )  # fmt: skip
     warnings = [*found.warnings, *body.field_warnings()]
     if isinstance(body, VoyageRequest):
@@ -200,7 +204,7 @@ async def _rerank_v1(request: Request, body: _V1Request) -> Response:
 async def _rerank_jina(request: Request, body: JinaRequest, model: str) -> Response:
     found = await rank_documents(
         request, body.query, body.texts(), body.top_n or None, body.model, body.priority,
-        body.instruction, body.timeout_ms,
+        body.instruction, body.timeout_ms, language=body.language,
     )  # fmt: skip
     path: str = request.scope["path"]
     infinity = body.is_infinity or path.startswith(_INFINITY)

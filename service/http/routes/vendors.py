@@ -6,6 +6,7 @@ from time import perf_counter
 
 from fastapi import Request, Response
 
+from tamis.compressors.types import to_probability
 from tamis.service.http.routes.base import (
     WARNINGS_RESPONSES,
     create_router,
@@ -13,7 +14,6 @@ from tamis.service.http.routes.base import (
     json_response,
 )
 from tamis.service.http.routes.ranking import model_of_answer, rank_documents, score_pairs
-from tamis.service.http.schemas.base import to_probability
 from tamis.service.http.schemas.dialects.jina import JinaRequest
 from tamis.service.http.schemas.dialects.nim import NimAnswer, NimRequest, nim_answer
 from tamis.service.http.schemas.dialects.tei import PredictRequest, TeiPredictions, predict_answer

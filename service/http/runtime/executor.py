@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
-from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Refused
+from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Refused, Unavailable
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.engine.thread_pool import BoundedPool
 
@@ -164,6 +164,8 @@ class RequestExecutor:
             future.cancel()
             raise
         if done:
+            if future.cancelled():  # by `close`, while it waited for a thread
+                raise Unavailable("the service is shutting down", 1.0)
             return future.result()
         late = self._late_error(request)
         request.end(late)

@@ -28,6 +28,7 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
+from tamis.probes.tokenizers.estimate import ESTIMATE, estimating_tokenizer
 from tamis.probes.tokenizers.named import (
     NAMES,
     available_names,
@@ -181,7 +182,7 @@ class ServedMethods:
         self.settings, self.reader = settings, reader
         self.names = served_method_names(settings)
         self.root = settings.models
-        self.counters = {"proxy": reader.layout.tokenizer} | {
+        self.counters = {"proxy": reader.layout.tokenizer, ESTIMATE: estimating_tokenizer()} | {
             name: tokenizer_of_file(path, name)
             for name, path in parse_named_paths(settings.tokenizers)
         }

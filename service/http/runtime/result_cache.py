@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from tamis.probes.lru import LruCache
 
 ENTRY_BYTES = 512
 """What an entry takes beside its answer, about."""
@@ -52,7 +53,7 @@ class ResultCache:
 
     def __init__(self, max_bytes: int, versions: Sequence[str] = ()) -> None:
         self.max_bytes, self._versions = max_bytes, "\n".join(versions).encode()
-        self._kept: OrderedDict[bytes, KeptResult] = OrderedDict()
+        self._kept = LruCache[KeptResult](max_bytes, max_bytes)
         self._stats, self._lock = ResultCacheStats(), threading.Lock()
 
     def key_of(self, owner: str, body: bytes) -> bytes:
@@ -66,32 +67,19 @@ class ResultCache:
 
     def find(self, key: bytes) -> KeptResult | None:
         """The answer to a request, or None."""
+        found = self._kept.peek(key)
         with self._lock:
-            found = self._kept.get(key)
-            if found is None:
-                self._stats.misses += 1
-            else:
-                self._stats.hits += 1
-                self._kept.move_to_end(key)
-            return found
+            self._stats.hits += found is not None
+            self._stats.misses += found is None
+        return found
 
     def keep(self, key: bytes, result: KeptResult) -> None:
         """Keeps an answer, unless it is larger than the whole cache."""
-        if result.bytes > self.max_bytes:
-            return
+        evicted = self._kept.put(key, result.bytes, result)
         with self._lock:
-            self._forget(key)
-            self._kept[key] = result
-            self._stats.bytes += result.bytes
-            while self._stats.bytes > self.max_bytes:
-                self._forget(next(iter(self._kept)))
-                self._stats.evicted += 1
+            self._stats.evicted += len(evicted)
 
     def stats(self) -> ResultCacheStats:
         """The counts of now."""
         with self._lock:
-            return replace(self._stats, entries=len(self._kept))
-
-    def _forget(self, key: bytes) -> None:
-        if (old := self._kept.pop(key, None)) is not None:
-            self._stats.bytes -= old.bytes
+            return replace(self._stats, bytes=self._kept.total_cost, entries=len(self._kept))

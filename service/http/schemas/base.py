@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 import uuid
@@ -74,7 +73,7 @@ def _check_language(value: Any) -> str:
 Language = Annotated[
     str,
     PlainValidator(_check_language),
-    WithJsonSchema({"type": "string", "pattern": LANGUAGE_CODE.pattern}),
+    WithJsonSchema({"type": "string", "pattern": f"^({LANGUAGE_CODE.pattern})$"}),
 ]
 Question = Annotated[
     str,
@@ -267,13 +266,3 @@ def new_uuid() -> str:
 def unix_seconds() -> int:
     """Seconds since 1970."""
     return int(time.time())
-
-
-def to_probability(score: float, calibrated: bool = True) -> float:
-    """A score in [0, 1], as the dialects promise; the order of scores is kept.
-
-    An uncalibrated score goes through a sigmoid; -inf, the score of a document without text, is 0.
-    """
-    if calibrated:
-        return min(1.0, max(0.0, score))
-    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, create_model
@@ -32,7 +33,7 @@ from tamis.service.http.schemas.base import (
     Text,
 )
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
-from tamis.service.http.schemas.patterns import compile_pattern, match_spans
+from tamis.service.http.schemas.patterns import BoundedPattern
 
 OnError = Literal["fail", "passthrough"]
 Position = Annotated[int, Field(ge=0, le=2**53)]
@@ -215,7 +216,7 @@ class CompressRequest(RuleFields):
             question=self.full_question(question),
             passages=self.passages(),
             budget=self.budget(),
-            rules=self.rules(),
+            rules=replace(self.rules(), protect=self._protected_patterns()),
             language=self.language,
             always_score=always_score,
         )
@@ -228,14 +229,22 @@ class CompressRequest(RuleFields):
         """
         return rules_from(self, "http")
 
-    def passages(self) -> list[Passage]:
-        """The documents; what must be kept of each, by span or pattern, as spans.
+    def _protected_patterns(self) -> tuple[BoundedPattern, ...]:
+        """The protected patterns; `rules` is without, since it is often asked for others.
 
         Raises:
-            BadInput: a span or a pattern that cannot be followed.
+            BadInput: one is no regular expression, or too large.
         """
-        patterns = [compile_pattern(p) for p in (self.protect.patterns() if self.protect else [])]
-        return [_passage(document, patterns, self.offset_unit) for document in self.documents]
+        given = self.protect.patterns() if self.protect else []
+        return tuple(BoundedPattern(pattern, len(self.documents)) for pattern in given)
+
+    def passages(self) -> list[Passage]:
+        """The documents, with the spans that must be kept of each in code points.
+
+        Raises:
+            BadInput: a span that cannot be followed.
+        """
+        return [_passage(of, index, self.offset_unit) for index, of in enumerate(self.documents)]
 
 
 class CompressBatch(StrictRequest):
@@ -251,15 +260,16 @@ def _with_extracted_text(given: str | Document) -> str | Document:
     return given.model_copy(update={"text": page.text, "title": given.title or page.title})
 
 
-def _passage(given: str | Document, patterns: list[Any], unit: OffsetUnit) -> Passage:
-    text = given if isinstance(given, str) else given.text
-    matched = tuple(span for pattern in patterns for span in match_spans(pattern, text))
+def _passage(given: str | Document, index: int, unit: OffsetUnit) -> Passage:
     if isinstance(given, str):
-        return Passage(text, keep=matched)
-    converter = OffsetConverter(text, unit)
-    kept = tuple(
-        (converter.to_codepoints(start), converter.to_codepoints(stop))
-        for start, stop in given.keep
-    )
+        return Passage(given)
+    converter = OffsetConverter(given.text, unit)
+    try:
+        kept = tuple(
+            (converter.to_codepoints(start), converter.to_codepoints(stop))
+            for start, stop in given.keep
+        )
+    except BadInput as error:
+        raise BadInput(f"passage {index}: keep cannot be read: {error}") from error
     metadata = given.metadata or {}
-    return Passage(text, given.id, given.title, metadata, (*kept, *matched), given.min_tokens)
+    return Passage(given.text, given.id, given.title, metadata, kept, given.min_tokens)

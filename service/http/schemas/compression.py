@@ -11,12 +11,12 @@ from tamis.compressors.types import Compressed
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.engine.deadline import TimedResult
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.schemas.base import Response, Text, new_id, to_probability, unix_seconds
+from tamis.service.http.schemas.base import Response, Text, new_id, unix_seconds
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 
 if TYPE_CHECKING:
-    from tamis.compressors.pipeline.results import PassageResult
+    pass
 
 Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
@@ -223,8 +223,8 @@ class CompressionBuilder:
             DocumentResult(
                 index=source.index,
                 id=source.passage.id,
-                relevance_score=self._relevance(source),
-                raw_score=_finite_or_none(source.score) if source.units else None,
+                relevance_score=source.relevance(self.timed_result.calibrated),
+                raw_score=source.raw_score,
                 kept=bool(source.kept),
                 text=(source.passage.text if shadow else source.text) if text else None,
                 extracted_text=source.passage.text if source.index in self.extracted else None,
@@ -240,11 +240,6 @@ class CompressionBuilder:
             )
             for source, kept in ((source, set(source.kept)) for source in self.passage_results)
         ]
-
-    def _relevance(self, source: PassageResult) -> float | None:
-        if source.score is None:
-            return None
-        return to_probability(source.score, self.timed_result.calibrated) if source.units else 0.0
 
     def _visible_span(self, u: int) -> tuple[int, int]:
         start, stop = self.result.units[u].visible
@@ -306,7 +301,3 @@ def _timings(result: Compressed, queued: QueuedRequest) -> Timings:
         select_ms=round(ms.get("select", 0.0), 3),
         total_ms=round(ms.get("total", 0.0), 3),
     )
-
-
-def _finite_or_none(score: float | None) -> float | None:
-    return None if score is None or score in (float("inf"), float("-inf")) else score

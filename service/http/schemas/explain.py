@@ -168,6 +168,8 @@ def budget_stops(most: int, count: int) -> list[int]:
     """
     if most <= count:
         return list(range(1, most + 1))
+    if count == 1:
+        return [most]
     growth = most ** (1 / (count - 1))
     return sorted({*(_round_to_two_digits(growth**i) for i in range(count - 1)), most})
 

@@ -76,7 +76,9 @@ NOT_WITH_MESSAGES = {
 }
 """Fields of our own requests that are refused beside `messages`, each with what to do."""
 
-_RERANK = ("model", "query", "documents", "top_n", "return_documents", "timeout_ms")
+_RERANK = (
+    "model", "query", "documents", "top_n", "return_documents", "language", "timeout_ms"
+)  # fmt: skip
 _COMPRESS = (
     *("model", "method", "query", "queries", "instruction", "history", "documents"),
     *("max_tokens", "ratio", "threshold", "coverage", "adaptive", "tokenizer", "language"),
@@ -120,7 +122,7 @@ REQUESTS: dict[str, RequestFields] = {
         "Voyage: `/v1/rerank` with `top_k`",
         (
             "model", "query", "documents", "rank_fields", "top_k", "return_documents",
-            "instruction", "timeout_ms",
+            "instruction", "language", "timeout_ms",
         ),
         unused=("truncation",),
         warnings=_HEADER,
@@ -153,7 +155,7 @@ REQUESTS: dict[str, RequestFields] = {
         "vLLM: `/score`",
         (
             "model", "text_1", "text_2", "queries", "documents", "items", "data_1", "data_2",
-            "instruction", "priority", "timeout_ms",
+            "instruction", "language", "priority", "timeout_ms",
         ),
         warnings=_HEADER,
     ),

@@ -1,13 +1,15 @@
 """Strict JSON (RFC 8259) with every string that Python can hold.
 
 A lone surrogate is text like any other: it is read and written as its escape. NaN and Infinity,
-which Python's parser accepts and JSON does not have, are refused.
+which Python's parser accepts and JSON does not have, are refused; so is an object that has a name
+twice, of whose values parsers obey one and drop the others.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
@@ -18,19 +20,20 @@ from starlette.responses import Response
 
 from tamis.service.files.json_values import replace_non_finite
 
-MAX_DEPTH, MAX_VALUES = 64, 500_000
+MAX_DEPTH, MAX_VALUES, MAX_DIGITS = 64, 500_000, 4000
 FEW_SIGNS = 100_000
 """A text with more commas and brackets is parsed value by value: the parser in C would hold the
 interpreter, and with it every other request, for up to half a second for a body of 8 MB."""
 MEDIA_TYPE = "application/json"
+_SHOWN_CHARS = 80
 
 
 def loads(data: bytes) -> Any:
     """A JSON text as Python values.
 
     Raises:
-        json.JSONDecodeError: no JSON, numbers JSON does not have, nesting deeper than 64, or more
-            than 500,000 values.
+        json.JSONDecodeError: no JSON, numbers JSON does not have, a name twice in one object,
+            nesting deeper than 64, or more than 500,000 values.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -54,7 +57,10 @@ class Decoder(json.JSONDecoder):
 
     def __init__(self) -> None:
         super().__init__(
-            parse_constant=_refuse_constant, parse_float=_parse_finite, parse_int=_parse_whole
+            object_pairs_hook=_object_of,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_finite,
+            parse_int=_parse_whole,
         )
 
 
@@ -120,6 +126,14 @@ class JsonRequest(Request):
         return self._json
 
 
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the name {twice!r:.{_SHOWN_CHARS}} twice")
+    return found
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
@@ -131,6 +145,8 @@ def _parse_finite(digits: str) -> float:
 
 
 def _parse_whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits, more than {MAX_DIGITS:,}")
     return int(digits)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import regex
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 
+T = TypeVar("T")
 MATCH_S = 0.25
 """Processor time of the matching thread that a pattern may take on one document."""
 MAX_CHARS, MAX_STATES = 1000, 10_000
@@ -79,21 +82,71 @@ def _next_position(pattern: str, i: int) -> int:
 def match_spans(pattern: Any, text: str) -> list[tuple[int, int]]:
     """Spans of the matches that are not empty.
 
+    Raises:
+        BadInput: matching took more than a quarter second; a caller's pattern may never finish.
+    """
+
+    def find(timeout_s: float) -> list[tuple[int, int]]:
+        found = pattern.finditer(text, timeout=timeout_s)
+        return [match.span() for match in found if match.end() > match.start()]
+
+    return _find_in_time(pattern, find, MATCH_S)
+
+
+class BoundedPattern:
+    """A caller's pattern as the selection searches it: unit by unit, each text once.
+
+    All units together may take as long as one search of each document.
+    """
+
+    def __init__(self, pattern: str, documents: int) -> None:
+        """Compiles it.
+
+        Raises:
+            BadInput: as `compile_pattern`.
+        """
+        self.pattern, self._compiled = pattern, compile_pattern(pattern)
+        self._left_s = MATCH_S * max(1, documents)
+        self._found: dict[str, bool] = {}
+
+    def search(self, text: str, /) -> bool:
+        """Whether a text has a match, be it empty.
+
+        Raises:
+            BadInput: the pattern has had all of its time.
+        """
+        if text not in self._found:
+            began = time.thread_time()
+
+            def find(timeout_s: float) -> bool:
+                return self._compiled.search(text, timeout=timeout_s) is not None
+
+            self._found[text] = _find_in_time(self._compiled, find, self._left_s)
+            self._left_s -= time.thread_time() - began
+        return self._found[text]
+
+
+def _find_in_time(pattern: Any, find: Callable[[float], T], most_s: float) -> T:
+    """What `find` finds within so many seconds of this thread's processor time.
+
     `regex` counts the processor time of the whole process, which other threads (a model that reads)
     use up, too. A search that it ended before this thread had its time is made again with twice as
     much: so no load makes a good pattern fail, and a bad one costs twice the limit or so.
 
+    Args:
+        find: takes the seconds after which it raises `TimeoutError`.
+
     Raises:
-        BadInput: matching took more than a quarter second; a caller's pattern may never finish.
+        BadInput: it took longer.
     """
-    process_s = MATCH_S
-    while True:
+    process_s = most_s
+    while process_s > 0:
+        check_interruption()
         began = time.thread_time()
         try:
-            found = pattern.finditer(text, timeout=process_s)
-            return [match.span() for match in found if match.end() > match.start()]
+            return find(process_s)
         except TimeoutError:
-            if time.thread_time() - began >= MATCH_S:
+            if time.thread_time() - began >= most_s:
                 break
         process_s *= 2
     raise BadInput(

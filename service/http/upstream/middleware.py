@@ -13,14 +13,13 @@ from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import (
     ClientDisconnected,
     ForeignOrigin,
-    Overloaded,
     Refused,
     TooLarge,
     UpstreamBusy,
 )
 from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.conversation.tagged import RetrievalTags
-from tamis.service.http.middleware.body_limits import receive_all, refuse_body
+from tamis.service.http.middleware.body_limits import BodyRoom, receive_all, refuse_body
 from tamis.service.http.middleware.request_log import error_response, log_entry_of
 from tamis.service.http.runtime.api_keys import ANONYMOUS
 from tamis.service.http.runtime.errors import failure_of
@@ -35,8 +34,6 @@ from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, S
 
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
-MAX_HELD_BYTES = 1 << 30
-"""Of all bodies that are here at a time, on their way or waiting for an answer."""
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
 _WARNINGS = WARNINGS_HEADER.lower().encode()
 
@@ -58,10 +55,15 @@ class UpstreamMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, upstream: Upstream, settings: Settings, tags: RetrievalTags
+        self,
+        app: ASGIApp,
+        upstream: Upstream,
+        settings: Settings,
+        tags: RetrievalTags,
+        room: BodyRoom,
     ) -> None:
         self.app, self.upstream, self.settings = app, upstream, settings
-        self.shortener, self.held_bytes = ChatShortener(tags), 0
+        self.shortener, self.room = ChatShortener(tags), room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or forwards it."""
@@ -77,7 +79,7 @@ class UpstreamMiddleware:
         except Refused as error:
             await refuse_body(error, scope, receive, send)
             return
-        has_begun, held = False, _HeldBytes(self)
+        has_begun, held = False, self.room.of_request()
 
         async def note_begin(message: Message) -> None:
             nonlocal has_begun
@@ -182,41 +184,6 @@ class UpstreamMiddleware:
             self.settings.upstream_cached,
             self.settings.upstream_compress_s,
         )
-
-
-@dataclass(slots=True)
-class _HeldBytes:
-    """The bytes of one request's body, of those that may be held for all."""
-
-    middleware: UpstreamMiddleware
-    size: int = 0
-
-    def counting(self, receive: Receive) -> Receive:
-        """A `receive` that counts what comes.
-
-        Raises:
-            Overloaded: with this, too many bytes are held.
-        """
-
-        async def receive_and_count() -> Message:
-            message = await receive()
-            size = len(message.get("body", b""))
-            if self.middleware.held_bytes + size > MAX_HELD_BYTES:
-                raise Overloaded(
-                    f"bodies of {self.middleware.held_bytes:,} bytes are on their way to the "
-                    f"upstream, and {MAX_HELD_BYTES:,} is the most; come back after Retry-After",
-                    1.0,
-                )
-            self.middleware.held_bytes += size
-            self.size += size
-            return message
-
-        return receive_and_count
-
-    def release(self) -> None:
-        """Gives the room back."""
-        self.middleware.held_bytes -= self.size
-        self.size = 0
 
 
 def _is_for_upstream(scope: Scope) -> bool:

@@ -90,6 +90,8 @@ def _path_fault(raw_path: str) -> str:
         return "it has control characters"
     if "\\" in text or text.count("/") != raw_path.count("/"):
         return "it has a slash that is encoded, or a backslash"
+    if "%" in text:
+        return "it has a percent sign that encodes nothing, or %u, which some servers decode"
     if "?" in text or "#" in text:
         return "it has a question mark or a number sign"
     segments = (segment.partition(";")[0].strip() for segment in text[1:].split("/"))

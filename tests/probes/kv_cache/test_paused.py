@@ -91,7 +91,7 @@ def test_the_deeper_layers_of_a_passage_that_stops_are_neither_kept_nor_opened(
     reader.cache._entries.clear()
     in_two(reader, prompts, 2, chosen=[])
     assert sorted(opened) == sorted(map(reader.key, prompts))
-    held = sum(len(entry) for entry in reader.cache._entries.values())
+    held = sum(len(entry) for _, entry in reader.cache._entries._entries.values())
     assert held == 3 * 2
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -129,3 +131,18 @@ def test_without_blocks_bf16_runs_by_rows(monkeypatch: pytest.MonkeyPatch, tmp_p
     again = Proxy.from_folder(folder, dtype="bf16", device="cpu")
     for one, other in zip(rows, again.read(prompts(again), WANT), strict=True):
         torch.testing.assert_close(one, other.weights, atol=BF16, rtol=BF16)
+
+
+def test_threads_that_ask_at_once_pack_the_weights_once(tmp_path: Path) -> None:
+    proxy = Proxy.from_folder(tiny.save("llama", tmp_path), dtype="bf16", device="cpu")
+    proxy.forget_weights()
+    together = Barrier(8)
+
+    def ask() -> object:
+        together.wait()
+        return proxy._runner.own_forward()
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [asked.result() for asked in [threads.submit(ask) for _ in range(8)]]
+    assert found[0] is not None
+    assert len(set(map(id, found))) == 1

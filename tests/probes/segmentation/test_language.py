@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import (
     AUTO,
     MAX_SAMPLED_CHARS,
@@ -55,6 +56,17 @@ def test_the_documents_outweigh_a_question_in_another_language():
 @pytest.mark.parametrize("text", ["", "   ", "12 345 → 7", "🙂🙂", "x = {'a': [1, 2]}", "\ud800"])
 def test_a_language_in_no_list_is_treated_as_english(text):
     assert guess_language(text, [text]) == "en"
+
+
+@pytest.mark.parametrize("word", ["klingon", "english", "x", "1", "auto-de", "de-", ""])
+def test_what_is_no_code_is_refused_with_examples(word):
+    with pytest.raises(BadInput, match="two or three letters, such as en or zh-hant, or auto"):
+        resolve_language(word, "", [SAID["en"]])
+
+
+@pytest.mark.parametrize("code", ["tlh", "zh_Hans_CN", "de-AT-1996", "EN"])
+def test_codes_that_nobody_measured_are_codes(code):
+    assert resolve_language(code, "", [SAID["zh"]]) == code
 
 
 def test_a_given_code_is_returned_unchanged():

@@ -108,6 +108,16 @@ def test_a_file_that_is_another_output_is_not_shown(tmp_path):
     assert updated["persistedOutputPath"] == response["persistedOutputPath"]
 
 
+@pytest.mark.parametrize(("name", "shown"), [("Bash", 0), ("Bash", 999), ("mcp__x__y", 1000)])
+def test_no_file_is_shown_that_the_output_does_not_begin_with(tmp_path, name, shown):
+    """What a server of MCP returns may name any file, and an empty beginning fits all."""
+    file = tmp_path / "id_rsa"
+    file.write_text(f"{LOG[:shown]}\nERROR: a secret of someone else\n{LOG}")
+    response = {"stdout": LOG[:shown], "stderr": LOG, "persistedOutputPath": str(file)}
+    event = claude_code(tmp_path, tool_name=name, tool_response=response)
+    assert "a secret" not in json.dumps(answered("claude-code", event))
+
+
 @pytest.mark.parametrize("event", [b"", b"{", b"[]", b"7", b'{"hook_event_name": "Stop"}', b"\xff"])
 def test_what_is_no_event_is_refused_with_the_way_out(event):
     with pytest.raises(BadInput, match=r"print-settings|PostToolUse"):

@@ -9,7 +9,9 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from typer.testing import CliRunner
 
+from tamis.service.cli.app import app
 from tests.service.cli.cli_kit import SCRIPT, process, tamis, word_tokenizer
 
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
@@ -158,3 +160,21 @@ def test_a_closed_standard_output_is_nothing_to_whoever_writes_a_file(tmp_path):
     out = tmp_path / "out.txt"
     done = shell(">&-", "compress", tmp_path / "a.txt", "-q", "keys", *free, "--out", out)
     assert (done.returncode, done.stderr, out.read_text()) == (0, b"", "Keys turn.\n")
+
+
+@pytest.mark.parametrize("command", ["compress", "rerank", "batch run", "index build"])
+def test_no_name_of_a_file_controls_the_terminal(tmp_path, command):
+    """It could set the title, clear the screen, or hide what is printed."""
+    title = "\x1b]0;owned\x07\x1b[2J"
+    for name, held in (("torn.json", "{"), ("bad.pdf", "%PDF-x"), ("rows.jsonl", "7\n7{")):
+        (tmp_path / f"{title}{name}").write_text(held)
+    (tmp_path / "keys.txt").write_text("Keys are rotated. " * 9)
+    (tmp_path / f"{title}data.bin").write_bytes(b"\0")
+    more = ["-q", "keys?", "--method", "lexical"] if command in ("compress", "rerank") else []
+    for path in [tmp_path, *tmp_path.iterdir(), tmp_path / f"{title}none"]:
+        words = [*command.split(), str(path), *more, "--out", str(tmp_path / "out")]
+        words = words[:-2] if command == "rerank" else words
+        found = CliRunner().invoke(app, words, color=True)
+        assert found.exit_code in (0, 2), found.output
+        assert "\x1b]" not in found.output
+        assert "\x1b[2J" not in found.output

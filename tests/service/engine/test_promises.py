@@ -53,9 +53,9 @@ def test_the_best_rate_is_remembered_for_a_while():
 def test_promises_come_one_after_another_and_are_kept_from_others():
     promises = Promises()
     # 100 tokens a second, at most 200 in the queue, and 300 are there
-    waits = [promises.make(key, 100, 300, 200, 100, 0.0, now=0.0) for key in (1, 2, 3)]
+    waits = [promises.make(key, 100, 300, 200, 100, 0.0, 60.0, now=0.0) for key in (1, 2, 3)]
     assert waits == [2.0, 3.0, 4.0]
-    assert promises.make(1, 100, 300, 200, 100, 0.0, now=0.5) == 1.5  # the same as before
+    assert promises.make(1, 100, 300, 200, 100, 0.0, 60.0, now=0.5) == 1.5  # the same as before
     assert promises.fits(300, 200, 100, None, now=0.0)
     assert not promises.fits(301, 200, 100, None, now=0.0)
     assert promises.fits(400, 200, 100, 1, now=0.0)  # of its own, no room is taken

@@ -177,6 +177,24 @@ def test_an_empty_queue_does_not_give_away_the_room_that_was_promised(clock: Clo
     request_queue.admit(3000, limit_s=6.0, key=2)
 
 
+def test_those_who_never_come_back_keep_nobody_from_an_idle_model(clock: Clock):
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.record_speed(1000, 1.0)
+    slow = request_queue.admit(30_000, limit_s=60.0, key=0)
+    waits = []
+    for key in range(1, 2000):  # each with another body, and none comes back
+        with pytest.raises(Overloaded) as refused:
+            request_queue.admit(30_000, limit_s=60.0, key=key)
+        waits.append(refused.value.retry_after_s or 0.0)
+    assert max(waits) < 200.0
+    request_queue.remove(slow)
+    for key in range(-60, 0):  # nothing is read: others are served, one after another
+        request_queue.remove(request_queue.admit(10_000, limit_s=60.0, key=key))
+        clock.sleep(1.0)
+    clock.sleep(200.0)
+    request_queue.admit(59_000, limit_s=60.0, key=-99)
+
+
 def test_before_a_batch_was_read_little_is_admitted():
     """Nobody knows the rate yet: what is admitted is read in time by a slow machine, too."""
     request_queue = RequestQueue(100_000, 100)

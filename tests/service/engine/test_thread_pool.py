@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tamis.service.engine.errors import Overloaded
+from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.engine.thread_pool import BoundedPool, request_bytes
 
 
@@ -65,3 +65,14 @@ def test_work_that_is_cancelled_before_it_begins_never_begins():
 
     asyncio.run(run())
     assert begun == []
+
+
+def test_a_closed_pool_refuses_and_counts_nothing():
+    async def run() -> int:
+        pool = BoundedPool(1, "test", 9)
+        pool.close()
+        with pytest.raises(Unavailable):
+            pool.submit(lambda: None, 60.0)
+        return pool.pieces
+
+    assert asyncio.run(run()) == 0

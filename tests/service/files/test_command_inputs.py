@@ -250,3 +250,14 @@ def test_a_closed_standard_input_is_an_error_only_if_it_is_wanted(tmp_path):
     for paths, why in (([], "nothing to read"), (["-"], "standard input is closed")):
         with pytest.raises(BadInput, match=why):
             gather_inputs(paths, None, InputOptions())
+
+
+def test_a_file_that_is_named_as_json_and_is_none_is_read_as_text_with_a_note(tmp_path):
+    (tmp_path / "torn.json").write_text('{"name": "x",\n "about": "Keys are')
+    (tmp_path / "whole.json").write_text('{"name": "x"}')
+    (tmp_path / "torn.txt").write_text('{"name": ')
+    found = read(tmp_path)
+    assert len(found.passages) == 3
+    [note] = found.notes()
+    assert "torn.json, line 2: no JSON (" in note
+    assert note.endswith("it is read as text")

@@ -22,7 +22,7 @@ from tamis_lab.bench.attention.depth_figures import (
 )
 from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
 from tamis_lab.bench.speed.timing import count_linear_weights
-from tamis_lab.datasets.case_readings import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import RecordFile
 from tamis_lab.datasets.records import passages_of
 from tamis_lab.datasets.statistics import paired_bootstrap

@@ -158,7 +158,7 @@ def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     counting_folder(tmp_path / "proxy")
     made = reader()
     monkeypatch.setattr(registry, "load_proxy", lambda *_: made)
-    monkeypatch.setattr("tamis_lab.datasets.cached_reader.cached_reader", lambda proxy: proxy)
+    monkeypatch.setattr("tamis_lab.datasets.reading_store.cached_reader", lambda proxy: proxy)
     write(tmp_path / "people.jsonl", rows())
     words = ("lab", "bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
     words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "readings")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
+from tamis.service.files.lines import read_json_lines
 from tamis_lab.bench.ranking.retrieval import load_judged_task
 from tamis_lab.bench.selectors.cases import _load_shard
 from tamis_lab.bench.selectors.inputs import load_text
 from tamis_lab.bench.selectors.run import CapturedStates, SelectorRun, SelectorSettings
-from tamis_lab.datasets.records import read_jsonl
 
 
 def rows(path, *given):
@@ -26,9 +26,9 @@ def test_a_truncated_gzip_file_is_named(tmp_path, cut):
     whole = gzip.compress(b"".join(b'{"id": %d}\n' % i for i in range(999)))
     for name in ("a.jsonl.gz", "a.txt.gz"):
         (tmp_path / name).write_bytes(whole[:cut])
-    with pytest.raises(BadInput, match=r"a\.jsonl\.gz cannot be read"):
-        list(read_jsonl(tmp_path / "a.jsonl.gz"))
-    with pytest.raises(BadInput, match=r"a\.txt\.gz cannot be read"):
+    with pytest.raises(BadInput, match=r"a\.jsonl\.gz is damaged"):
+        list(read_json_lines(tmp_path / "a.jsonl.gz"))
+    with pytest.raises(BadInput, match=r"a\.txt\.gz is damaged"):
         load_text([tmp_path / "a.txt.gz"])
 
 

@@ -17,7 +17,7 @@ from tamis_lab.bench.prefill.prompts import LongPrompt, PromptBuilder
 from tamis_lab.datasets.record_files import RecordFile
 from tamis_lab.methods.prefill.contract import PromptShape
 from tamis_lab.methods.prefill.prefill_pass import Prefilled
-from tamis_lab.methods.prefill.registry import PATTERNS
+from tamis_lab.methods.registry import PATTERNS
 from tests.service.cli.cli_kit import tamis
 
 TOKENS = 460

@@ -18,12 +18,12 @@ from tamis_lab.bench.thin.panel import (
     DENSE,
     Measures,
     compare_attention,
-    rank_correlation,
 )
+from tamis_lab.datasets.statistics import rank_correlations
 from tamis_lab.methods.kv_thinning.contract import SPANS, EvictionPlan
 from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
-from tamis_lab.methods.kv_thinning.registry import EVICTIONS
 from tamis_lab.methods.kv_thinning.thinning import thin_layers
+from tamis_lab.methods.registry import EVICTIONS
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import MEAN, make_prompts, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -78,11 +78,12 @@ def test_mass_and_output_error_by_hand():
     assert error == pytest.approx(3.0)  # it puts out 4
 
 
-def test_rank_correlation_is_spearmans_with_ties_averaged():
-    assert rank_correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert rank_correlation([1, 1, 2], [1, 2, 3]) == pytest.approx(0.8660, abs=1e-4)
-    assert rank_correlation([1, 1, 1], [1, 2, 3]) == 1
+def test_rank_correlations_are_spearmans_with_ties_averaged():
+    rows = [[1, 2, 3], [1, 2, 3], [1, 1, 2], [1, 1, 1]]
+    others = [[10, 20, 30], [3, 2, 1], [1, 2, 3], [1, 2, 3]]
+    due = [1, -1, 0.75**0.5]
+    assert rank_correlations(rows, others) == pytest.approx([*due, 0])
+    assert rank_correlations(rows, others, of_constant=1) == pytest.approx([*due, 1])
 
 
 def test_candidates_are_parsed_and_wrong_ones_refused():

@@ -135,7 +135,7 @@ def test_every_output_has_a_call_and_no_path_of_the_machine_that_made_it(outputs
             {"id": "1", "text": "a", "gold": [], "rules": [{"rule": "x", "headers": ["("]}]},
             "is no labelled output",
         ),
-        ([], "this is no object"),
+        ([], "a row is a JSON object"),
     ],
 )
 def test_a_line_that_is_no_labelled_output_is_refused_by_file_and_line(tmp_path, row, message):
@@ -151,7 +151,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(BadInput, match="has no labelled outputs"):
         find_kinds(tmp_path)
     (tmp_path / "odd.jsonl.xz").write_bytes(b"not packed")
-    with pytest.raises(BadInput, match=r"odd\.jsonl\.xz cannot be read"):
+    with pytest.raises(BadInput, match=r"odd\.jsonl\.xz is damaged"):
         load_outputs(find_kinds(tmp_path)["odd"], "odd")
     (tmp_path / "none.jsonl").write_text('{"kind": "none"}\n', "utf-8")
     with pytest.raises(BadInput, match="has no labelled output"):

@@ -11,7 +11,7 @@ from lab.tests.methods.window_attention import kit
 from tamis.probes.model.proxy import Proxy
 from tamis_lab.methods.prefill.contract import Pattern, PromptShape
 from tamis_lab.methods.prefill.prefill_pass import Prefilled, prefill
-from tamis_lab.methods.prefill.registry import PATTERNS
+from tamis_lab.methods.registry import PATTERNS
 
 LAYERS, OPENING, ROWS, TOKENS = 4, 6, 20, 300
 PASSAGES = ((6, 80), (80, 150), (150, 276))

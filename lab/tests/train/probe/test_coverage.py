@@ -8,7 +8,7 @@ import torch
 from lab.tests.bench.records import doc, record, write
 from lab.tests.train.lora.examples import example_records
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis_lab.datasets.cached_reader import cached_reader
+from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import RecordFile, answerable_records, unanswerable_records
 from tamis_lab.datasets.records import gold_spans, join_articles, passages_of, request_units
 from tamis_lab.train.probe.answerability import answerability_figures, remove_gold

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tamis.compressors.types import Reranked
+from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
     LenientCount,
@@ -20,7 +20,6 @@ from tamis.service.http.schemas.base import (
     Response,
     Text,
     new_uuid,
-    to_probability,
 )
 from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
 

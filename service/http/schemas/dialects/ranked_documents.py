@@ -8,8 +8,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from tamis.service.http.schemas.base import Question, Text, TimedRequest, cut_name
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.http.schemas.base import Language, Question, Text, TimedRequest, cut_name
 
+MAX_RANK_FIELDS = 64
 _SHOWN_NAMES = 5
 
 
@@ -35,6 +37,21 @@ def _check_ranked_text(document: str | RankedObject, info: ValidationInfo) -> st
     return document
 
 
+def _check_names(names: list[str]) -> list[str]:
+    """Refuses a field that is named twice: each naming would repeat the text of every document."""
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        shown = {"name": f"{twice!r:.80}"}
+        raise PydanticCustomError("repeated", "it has {name} twice; name each field once", shown)
+    return names
+
+
+RankFields = Annotated[
+    list[Text],
+    Field(fail_fast=True, max_length=MAX_RANK_FIELDS, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_check_names),
+]
+"""Names of the fields to rank by, each once."""
 RankedDocument = Annotated[Text | RankedObject, AfterValidator(_check_ranked_text)]
 """A document that has text to rank by; `rank_fields` has to be declared before it."""
 
@@ -43,8 +60,9 @@ class RankRequest(TimedRequest):
     """A query and documents, ranked by their text or by some of their fields."""
 
     query: Question
-    rank_fields: Annotated[list[Text], Field(fail_fast=True)] | None = None
+    rank_fields: RankFields | None = None
     documents: Annotated[list[RankedDocument], Field(fail_fast=True)]
+    language: Language = AUTO
 
     def texts(self) -> list[str]:
         """The text of each document that is ranked."""

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
+    Language,
     Priority,
     Question,
     Response,
@@ -40,6 +42,7 @@ class ScoreRequest(TimedRequest):
     data_1: OneOrMoreQuestions | None = None
     data_2: OneOrMoreTexts | None = None
     instruction: Text | None = None
+    language: Language = AUTO
     priority: Priority = 0
 
     def sides(self) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, RootModel, Tag
 
-from tamis.compressors.types import Reranked
+from tamis.compressors.types import Reranked, to_probability
 from tamis.service.http.schemas.base import (
     LenientCount,
     LenientFlag,
@@ -20,7 +20,6 @@ from tamis.service.http.schemas.base import (
     Response,
     Text,
     TimedRequest,
-    to_probability,
 )
 from tamis.service.http.schemas.dialects.ranked_documents import (
     RankedDocument,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
-from tamis.compressors.types import Reranked
+from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
     LenientCount,
@@ -18,7 +18,6 @@ from tamis.service.http.schemas.base import (
     Text,
     TimedRequest,
     new_uuid,
-    to_probability,
 )
 from tamis.service.http.schemas.dialects.jina import JinaRequest
 from tamis.service.http.schemas.dialects.ranked_documents import (

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from tamis.compressors.types import Reranked
+from tamis.compressors.types import Reranked, to_probability
 from tamis.service.http.schemas.base import (
     LenientCount,
     LenientFlag,
     Response,
     Text,
-    to_probability,
 )
 from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
 

@@ -186,7 +186,7 @@ def test_an_error_of_one_row_appears_in_its_outcome_alone(free):
     long = row_request({"query": "a?", "context": "There is no sentence here that fits. " * 2})
     outcomes = []
     one, two, three, four = made.compress_rows(
-        [fine, RowRequest("bad?", fine.passages), long, fine], outcomes.append
+        [fine, RowRequest("bad?", fine.passages, "bad?"), long, fine], outcomes.append
     )
     assert (one.status, one.compressed) == ("ok", "It is so. It is.")
     assert one == four

@@ -71,7 +71,8 @@ def test_json_has_the_shape_of_the_service_and_its_spans_slice_the_documents(doc
     assert one["relevance_score"] > two["relevance_score"]
     (span,) = one["relevant_spans"]
     assert FIRST[span["start"] : span["end"]] == one["text"] == ANSWER
-    assert span["score"] == one["relevance_score"]
+    assert span["score"] == one["raw_score"] > 1 > one["relevance_score"]
+    assert (got["calibrated"], got["answerability"]) == (False, None)
     assert (one["tokens_before"], one["tokens_after"]) == (16, 9)
 
 

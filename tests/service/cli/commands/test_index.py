@@ -115,8 +115,8 @@ def test_parquet_rows_are_documents(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("[1]", "row 2: a document is a JSON object"),
-        ("{", "row 2: not JSON"),
+        ("[1]", "line 2: a row is a JSON object"),
+        ("{", "line 2: not JSON"),
         ('{"id": 1, "words": "x"}', "there is no text in 'text'"),
         ('{"id": 1, "text": 5}', "there is no text in 'text'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pyarrow
@@ -9,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.service.files import corpus
 from tamis.service.files.corpus import find_corpus_files
 from tests.service.cli.cli_kit import tamis
 from tests.service.cli.commands.test_index import refusal_message, search_hits
@@ -45,6 +47,18 @@ def test_files_of_one_name_are_told_apart_or_refused(twins, home, tmp_path):
     assert (
         len(find_corpus_files([str(twins[0]), str(twins[0])])) == 1
     )  # the same file is no other one
+
+
+def test_a_packed_text_that_unpacks_beyond_a_bound_is_refused_before_it_is_unpacked(
+    tmp_path, home, monkeypatch
+):
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 1 << 20)
+    bomb, text = tmp_path / "bomb.txt.gz", tmp_path / "text.txt.gz"
+    bomb.write_bytes(gzip.compress(b"Keys. " * 10_000_000))
+    text.write_bytes(gzip.compress(b"Keys are rotated. " * 1000))
+    message = refusal_message("index", "build", bomb, "-o", home, "--no-model")
+    assert "bomb.txt.gz unpacks to over 1 MiB; split it" in message
+    assert "1 documents added" in build(tmp_path / "other", text)
 
 
 def test_a_repeated_id_is_reported(tmp_path, home):

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -114,6 +115,28 @@ def test_after_an_interrupt_what_was_printed_until_then_is_written():
     assert run.stdout.read() == b"half of the output\n"
     assert run.wait() == 0
     run.stdout.close()
+
+
+def test_an_interrupt_while_it_is_shortened_does_not_lose_the_input():
+    with socket.create_server(("127.0.0.1", 0)) as busy:  # a service that does not get to it
+        url = f"http://127.0.0.1:{busy.getsockname()[1]}"
+        run = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, "pipe", "--min-tokens", "1", "--url", url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        run.stdin.write(LOG.encode())
+        run.stdin.close()
+        connection, _ = busy.accept()
+        with connection:
+            assert connection.recv(1)  # it waits for the answer
+            run.send_signal(signal.SIGINT)
+            assert run.stdout.read() == LOG.encode()
+            assert b"interrupted" in run.stderr.read()
+            assert run.wait() == 130
+    run.stdout.close()
+    run.stderr.close()
 
 
 def test_neither_typer_nor_a_model_library_is_loaded():

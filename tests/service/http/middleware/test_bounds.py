@@ -52,6 +52,15 @@ def test_a_body_of_a_few_members_over_many_pieces_is_whole(service, coding):
     assert answer.json()["usage"]["input_tokens"] > 120_000
 
 
+@pytest.mark.parametrize("names", [["text"] * 2, [f"f{i}" for i in range(65)]])
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/inference/v1/rerank"])
+def test_fields_to_rank_by_are_few_and_each_is_named_once(service, path, names):
+    """Each naming repeats the field's text: 100 kB of names made half a gigabyte of 100 kB."""
+    answer = service.post(path, query="x", documents=[{"text": NEEDLE}], rank_fields=names)
+    assert answer.status_code == 422
+    assert "rank_fields" in answer.text
+
+
 @pytest.mark.parametrize("field", ["separator", "elision", "citations"])
 def test_what_is_written_around_texts_is_short(service, field):
     answer = service.post("/v1/compress", **BODY, **{field: "x " * 25_000})
@@ -98,6 +107,18 @@ def test_a_pattern_that_unrolls_into_gigabytes_is_never_compiled(service, patter
         return
     assert answer.status_code == 422
     assert "at most 1,000 and 10,000 are taken" in answer.json()["error"]["message"]
+
+
+def test_patterns_that_are_slow_on_each_of_many_documents_end_with_their_request(service):
+    """Each stays within its quarter second, and all together took hours after the answer."""
+    documents = ["a" * 24 + f" {i}." for i in range(1000)]
+    protect = {"regex": [f"(a|aa)+$|(a*)*c{i}" for i in range(32)]}
+    body = {"query": QUESTION, "documents": documents, "max_tokens": 40, "timeout_ms": 500}
+    answer = service.post("/v1/compress", **body, protect=protect)
+    assert answer.status_code == 408
+    time.sleep(1.0)  # the pattern that is being matched
+    with patience(0.5):
+        time.sleep(2.0)
 
 
 def test_every_number_of_a_long_table_is_kept_in_time(service):

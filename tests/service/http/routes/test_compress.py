@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import tamis
+from tamis.service.api.compress import counter_of
 from tests.service.http.app_kit import (
     DOCUMENTS,
     NEEDLE,
@@ -173,7 +174,7 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
             query="x?",
             documents=["a" * 5000 + "b. Two."],
             max_tokens=5,
-            protect={"regex": ["(a|a)+$", "(a+)+$"]},
+            protect={"regex": ["(?:a|a)+[cd]", "(a+)+[cd]"]},
         )
         began = time.process_time()
         assert service.http.get("/livez").status_code == 200
@@ -264,3 +265,11 @@ def test_overload_is_429_at_once_with_the_seconds_to_wait():
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["code"] == "overloaded"
     assert free.status_code == 200  # a lexical method does not wait for the model
+
+
+def test_a_budget_may_be_counted_by_rules_as_in_the_library(service):
+    found = compressed(service, max_tokens=40, tokenizer="estimate")
+    usage = found["usage"]
+    assert (usage["tokenizer"], usage["estimated"]) == ("estimate", True)
+    assert usage["output_tokens"] == counter_of("estimate").count(found["text"])
+    assert not compressed(service, max_tokens=40)["usage"]["estimated"]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache.disk import CacheFiles
+from tamis.service.engine.engine import Engine
+from tamis.service.engine.errors import Unavailable
+from tamis.service.http.runtime.executor import RequestExecutor
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.http.app_kit import (
     BODY,
@@ -214,3 +219,25 @@ def test_sixteen_clients_get_what_one_gets(proxy_folder):
         for mine, theirs in zip(found["results"], alone[i % 8]["results"], strict=True):
             scores = [u["score"] for u in mine["units"]]
             assert scores == pytest.approx([u["score"] for u in theirs["units"]], abs=1e-5)
+
+
+def test_requests_that_wait_for_a_thread_when_the_service_closes_are_told_so():
+    """Neither a fault (500) nor a cancellation, which would be no answer at all."""
+
+    async def run() -> list[Any]:
+        engine = Engine(pointing)
+        await asyncio.to_thread(engine.start)
+        executor, held = RequestExecutor(engine, 60.0), threading.Event()
+        asked = [
+            asyncio.create_task(executor.run_prepared(held.wait, lambda _: None, lambda p, _: p))
+            for _ in range(6)
+        ]
+        while executor._preparing.pieces < len(asked):
+            await asyncio.sleep(0.01)
+        executor.close()
+        held.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.to_thread(engine.drain, 1.0)
+        return found
+
+    assert [type(answer) for answer in asyncio.run(run())] == [Unavailable] * 6

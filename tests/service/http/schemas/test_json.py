@@ -28,6 +28,22 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "c": 2, "\\u0061": 3}}]'])
+def test_a_name_that_an_object_has_twice_is_refused_and_named(text):
+    with pytest.raises(json.JSONDecodeError, match="an object has the name 'a' twice"):
+        loads(text.encode())
+    many = f"[{text}{', 1' * FEW_SIGNS}]"
+    with pytest.raises(json.JSONDecodeError, match="an object has the name 'a' twice"):
+        loads(many.encode())
+    assert loads(b'[{"a": 1}, {"a": {"a": 1}}]') == [{"a": 1}, {"a": {"a": 1}}]
+
+
+def test_a_number_of_too_many_digits_is_refused_with_their_number():
+    assert loads(b"9" * 4000) == int("9" * 4000)
+    with pytest.raises(json.JSONDecodeError, match="a number has 4,301 digits, more than 4,000"):
+        loads(b"9" * 4301)
+
+
 @given(JSON)
 def test_both_ways_of_parsing_agree(value):
     text = json.dumps(value)

@@ -20,7 +20,6 @@ from tamis.service.engine.errors import MethodNotAllowed, NotFound
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.server import create_server
-from tamis.service.http.upstream import middleware
 from tamis.service.http.upstream.forwarding import Upstream
 from tamis.service.http.upstream.paths import CHAT_PATHS, MODEL_CALLS, ForwardedPaths
 from tests.service.http.app_kit import connected, pointing, served, wait_until
@@ -156,6 +155,7 @@ ESCAPES = (
     *("/v1/../admin/keys", "/v1/../../admin/keys?x=1", "/v1/./chat/completions", "/v1/files/.."),
     *("/v1/files/../../admin", "/v1/files/%2e%2e/admin", "/v1/files/%2E%2E/%2E%2E/admin"),
     *("/v1/files/.%2e/admin", "/v1/files/%252e%252e/admin", "/v1/files/%25252e%25252e/admin"),
+    *("/v1/files/%u002e%u002e/admin", "/v1/files/50%/admin"),
     *("/v1/files/..%2fadmin", "/v1/files/..%2Fadmin", "/v1/files/..%252fadmin"),
     *("/v1/files/..%5cadmin", "/v1/files/..\\admin", "/v1/files/..%255cadmin", "/v1/files\\..\\a"),
     *("/v1/files/..;/admin", "/v1/files/..;a=b/admin", "/v1/files/%2e%2e%3b/admin"),
@@ -321,17 +321,28 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(guarded):
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413")
 
 
-def test_all_bodies_together_are_bounded_and_their_room_comes_back(plain, monkeypatch):
-    monkeypatch.setattr(middleware, "MAX_HELD_BYTES", 3 << 20)
+@pytest.fixture
+def room(plain):
+    """The room for bodies, of which there is little."""
+    found = next(m.kwargs["room"] for m in plain.app.user_middleware if "room" in m.kwargs)
+    before, found.max_bytes = found.max_bytes, 3 << 20
+    yield found
+    found.max_bytes = before
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/compress"])
+def test_all_bodies_together_are_bounded_and_their_room_comes_back(plain, room, path):
+    """Those that are forwarded and those that are served here share it."""
     body = BODY[:-1] + b" " * (1 << 20) + b"}"
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     waiting: list[socket.socket] = [connected(plain) for _ in range(2)]
     for connection in waiting:
         connection.sendall(head + body[:-1])  # all but the last byte
-    answers: list[httpx.Response] = []
-    wait_until(lambda: answers.append(plain.raw(CHAT, body)) or answers[-1].status_code == 429)
-    assert "Retry-After" in answers[-1].headers
-    assert answers[-1].json()["error"]["code"] == "overloaded"
+    wait_until(lambda: room.held_bytes >= 2 * (len(body) - 1))
+    answer = plain.raw(CHAT, body)
+    assert answer.status_code == 429
+    assert "Retry-After" in answer.headers
+    assert answer.json()["error"]["code"] == "overloaded"
     for connection in waiting:
         connection.close()
     wait_until(lambda: plain.raw(CHAT, body).status_code == 200)
