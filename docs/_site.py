@@ -166,20 +166,27 @@ def entry(of: Any) -> str:
     for name, field in own_fields(of):
         text += f"\n* `{name}`: {field.description}"
     text += "\n" if own_fields(of) else ""
-    for name, method in (
-        vars(of).items() if isinstance(of, type) and of.__name__ not in OPAQUE else ()
-    ):
-        below = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
-        if not name.startswith("_") and inspect.isfunction(below) and is_ours(below):
-            inner = ast.parse(textwrap.dedent(inspect.getsource(below))).body[0]
-            sign = f".{name}" if isinstance(method, property) else f".{call(name, inner)}"
-            text += f"\n`{sign}`\n\n{prose(inspect.getdoc(below) or '')}\n"
+    for name, member in members(of):
+        inner = ast.parse(textwrap.dedent(inspect.getsource(member))).body[0]
+        sign = f".{name}" if isinstance(vars(of).get(name), property) else call(f".{name}", inner)
+        text += f"\n`{sign}`\n\n{prose(inspect.getdoc(member) or '')}\n"
     return text
 
 
-def is_ours(function: Any) -> bool:
-    """Whether it has a docstring, and is not what pydantic puts into classes."""
-    return bool(function.__doc__) and function.__module__.startswith("tamis")
+def members(of: Any) -> Iterator[tuple[str, Any]]:
+    """The functions behind the public methods of a class, with docstrings.
+
+    What pydantic puts into classes is left out, and so is what only the package uses: bases count
+    where their methods are calls of the clients, which are shown by their requests.
+    """
+    shown = isinstance(of, type) and of.__name__ not in OPAQUE
+    for base in of.__mro__ if shown else ():
+        for name, method in vars(base).items():
+            own = getattr(method, "__func__", getattr(method, "fget", method))
+            below = getattr(own, "_to_request", own if base is of else None)
+            ours = inspect.isfunction(below) and below.__module__.startswith("tamis")
+            if ours and below.__doc__ and not name.startswith("_"):
+                yield name, below
 
 
 def own_fields(of: Any) -> list[tuple[str, Any]]:
@@ -193,7 +200,9 @@ def own_fields(of: Any) -> list[tuple[str, Any]]:
 def call(name: str, node: Any) -> str:
     """The signature as it is written, without `self`."""
     arguments = re.sub(r"^(self|cls)(, /)?(, )?", "", ast.unparse(node.args))
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
+    made = ast.unparse(node.returns) if node.returns and node.name != "__init__" else ""
+    answer = re.sub(r"^Request.(.+).$", r"\1", made)
+    returns = f" -> {answer}" if made else ""
     return f"{'await ' * isinstance(node, ast.AsyncFunctionDef)}{name}({arguments}){returns}"
 
 
