@@ -240,25 +240,11 @@ class QuestionRows(TwoStepMethod):
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Reads every window as far as it may matter, then the best units with the encoder."""
-        purpose = "isolated" if self.isolated else "units"
-        reading = self._read_windows(question, passages, units, purpose)
-        if not self._has_encoder or not units:
-            return reading
-        clock = time.perf_counter()
-        cosines = self._cosines(reading, question, passages, units)
-        timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
-        return replace(reading, cosines=cosines, timings_ms=timings)
-
-    def _read_windows(
-        self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str
-    ) -> Reading:
-        """All windows, to the end or in stages: for one of `gate.estimates.PURPOSES`."""
-        stages: list[Stage] = []
-        if self.gate is not None and units and getattr(self.reader, "can_pause", False):
-            stages = [s for s in self.gate.stages(purpose) if self.cascade or s.depth]
-        if self.gate is None or not stages:
+        if stages := self._stages(units):
+            reading = self._read_in_stages(question, passages, units, stages)
+        else:
             want = Want(tuple(range(self.layers)), ("sentence_means",))
-            return read_windows(
+            reading = read_windows(
                 self.reader,
                 question,
                 passages,
@@ -268,13 +254,39 @@ class QuestionRows(TwoStepMethod):
                 self.window_tokens,
                 pool_batch=pool_question_batch,
             )
+        if self._has_encoder and units:
+            clock = time.perf_counter()
+            cosines = self._cosines(reading, question, passages, units)
+            timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
+            reading = replace(reading, cosines=cosines, timings_ms=timings)
+        return reading
+
+    @property
+    def _purpose(self) -> str:
+        """What the gate is asked for: one of `gate.estimates.PURPOSES`."""
+        return "isolated" if self.isolated else "units"
+
+    def _stages(self, units: Sequence[Unit]) -> list[Stage]:
+        """The stages that windows are read in; none where each is read to the end at once."""
+        if self.gate is None or not units or not getattr(self.reader, "can_pause", False):
+            return []
+        return [s for s in self.gate.stages(self._purpose) if self.cascade or s.depth]
+
+    def _read_in_stages(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
+        stages: list[Stage],
+    ) -> Reading:
         from tamis.compressors.gate.judge import WindowJudge
         from tamis.compressors.gate.stages import Plan, read_in_stages
 
         assert self.probe is not None
-        judge = WindowJudge(self.probe, purpose, question, passages, units)
-        is_isolated, pools = purpose == "isolated", (pool_question_rows, pool_question_batch)
-        plan = Plan(self.gate, stages, is_isolated, judge, *pools)
+        assert self.gate is not None
+        judge = WindowJudge(self.probe, self._purpose, question, passages, units)
+        pools = (pool_question_rows, pool_question_batch)
+        plan = Plan(self.gate, stages, self.isolated, judge, *pools)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
 
     def _choose_gate(self, gate: LinearProbe | Path | str | bool) -> Gate | None:

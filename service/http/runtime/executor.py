@@ -151,7 +151,7 @@ class RequestExecutor:
     ) -> T:
         """Runs work for a request in a thread, which is told to stop when nobody waits any more."""
         left_s = self._left_s(limits)
-        contained = partial(_contain_panic, partial(_run_as_request, work, request))
+        contained = partial(_run_as_request, work, request)
         if isinstance(pool, BoundedPool):
             future = pool.submit(contained, left_s)
         else:
@@ -199,13 +199,9 @@ class RequestExecutor:
 
 
 def _run_as_request(work: Callable[[QueuedRequest], T], queued: QueuedRequest) -> T:
-    with queued.as_current():
-        return work(queued)
-
-
-def _contain_panic(work: Callable[[], T]) -> T:
     try:
-        return work()
+        with queued.as_current():
+            return work(queued)
     except Exception:
         raise
     except BaseException as error:  # a panic in Rust is not an Exception and would end the server

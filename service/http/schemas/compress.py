@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, create_model
 
 from tamis.compressors.inputs import question_text
+from tamis.compressors.pipeline.compression import AdaptiveLimits, Request
 from tamis.compressors.rules import (
     BUDGETS,
     MAX_TOKENS,
@@ -22,7 +23,6 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.rule_fields import rule_fields
 from tamis.service.documents.document_text import read_html
-from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
 from tamis.service.http.schemas.base import (
     MOST_MS,
     Language,
@@ -209,14 +209,23 @@ class CompressRequest(RuleFields):
         most = self.max_tokens if given else MAX_TOKENS
         return Budget(most, self.ratio, self.threshold, self.coverage)
 
-    def compression_job(self, question: str, always_score: bool = False) -> CompressionJob:
-        """The compression job for one of the questions."""
-        return CompressionJob(
-            question=self.full_question(question),
-            passages=self.passages(),
-            budget=self.budget(),
-            rules=self.rules(),
-            language=self.language,
+    def compression(self, question: str, language: str, always_score: bool = False) -> Request:
+        """What to compress.
+
+        Args:
+            question: one of the questions, with its instruction and history.
+            language: of the documents.
+            always_score: whether units are scored although everything fits.
+
+        Raises:
+            BadInput: a budget, a rule, a span or a pattern that cannot be followed.
+        """
+        return Request(
+            question,
+            self.passages(),
+            self.budget(),
+            self.rules(),
+            language,
             always_score=always_score,
         )
 

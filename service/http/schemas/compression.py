@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from tamis.compressors.pipeline.compression import PassageResult, per_passage
 from tamis.compressors.rules import Rules
 from tamis.compressors.selection.rendering import render_whole
-from tamis.compressors.types import Compressed
+from tamis.compressors.types import Compressed, Scores
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.engine.deadline import TimedResult
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.schemas.base import Response, Text, new_id, to_probability, unix_seconds
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
-
-if TYPE_CHECKING:
-    from tamis.compressors.pipeline.results import PassageResult
 
 Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
@@ -147,26 +144,28 @@ class BatchResult(Response):
 
 
 class CompressionBuilder:
-    """Builds one answer."""
+    """Builds one answer.
+
+    Args:
+        scores: that the result was made with; None where nothing was scored.
+        unit: of the offsets.
+        card: the name and the revision of the model.
+        extracted: the places of the documents that are pages.
+    """
 
     def __init__(
         self,
-        timed_result: TimedResult,
+        result: Compressed,
+        scores: Scores | None,
         rules: Rules,
         counter: TextTokenizer,
         unit: OffsetUnit,
         card: tuple[str, str],
         extracted: Collection[int] = (),
     ) -> None:
-        from tamis.compressors.pipeline.results import per_passage
-
-        self.timed_result, self.result, self.card, self.counter = (
-            timed_result,
-            timed_result.result,
-            card,
-            counter,
-        )
+        self.result, self.scores, self.card, self.counter = result, scores, card, counter
         self.rules, self.extracted = rules, extracted
+        self.calibrated = scores is not None and scores.calibrated
         self.passage_results = per_passage(self.result, rules, counter)
         passages = () if unit == "codepoint" else self.result.passages
         self.converters = [OffsetConverter(passage.text, unit) for passage in passages]
@@ -181,12 +180,14 @@ class CompressionBuilder:
         shadow: bool = False,
     ) -> Compression:
         """The answer with the requested parts; with `shadow`, its text is the input unchanged."""
-        result, read = self.result, self.timed_result.units_read
-        late = self.timed_result.is_late and result.status == "ok"
+        result, scores = self.result, self.scores
+        units_in = len(result.units) if scores is None else len(scores.values)
+        read = units_in if scores is None else scores.count_read
+        late = scores is not None and scores.is_late and result.status == "ok"
         warnings = list(result.warnings)
         if late:
             warnings.append(
-                f"{read} of {self.timed_result.units} sentences were read in time; "
+                f"{read} of {units_in} sentences were read in time; "
                 "the others were placed by their words"
             )
         return Compression(
@@ -195,14 +196,14 @@ class CompressionBuilder:
             model=self.card[0],
             model_revision=self.card[1],
             method=result.method,
-            calibrated=self.timed_result.calibrated,
+            calibrated=self.calibrated,
             text=self._text(shadow) if text else None,
             results=self._documents(spans, units, text, shadow) if documents else None,
             answerability=result.answerability,
             coverage=Coverage(
                 windows=result.windows,
                 tokens_scored=result.tokens_read,
-                units=self.timed_result.units,
+                units=units_in,
                 units_scored=read if result.scores else 0,
             ),
             usage=usage_of(result),
@@ -244,7 +245,7 @@ class CompressionBuilder:
     def _relevance(self, source: PassageResult) -> float | None:
         if source.score is None:
             return None
-        return to_probability(source.score, self.timed_result.calibrated) if source.units else 0.0
+        return to_probability(source.score, self.calibrated) if source.units else 0.0
 
     def _visible_span(self, u: int) -> tuple[int, int]:
         start, stop = self.result.units[u].visible
