@@ -41,7 +41,6 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
-from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
     rank_with_probe,
@@ -49,19 +48,17 @@ from tamis.compressors.features.rank_probe import (
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
-    encoder_candidates,
-)
-from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
-from tamis.compressors.features.unit_scores import (
     answerability,
     check_isolation,
+    encoder_candidates,
     first_features,
     isolated_features,
     isolated_probabilities,
     unit_probabilities,
     unit_scores,
 )
+from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
+from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
 from tamis.compressors.features.words import (
     Lexicon,
 )
@@ -71,7 +68,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.linear import LinearProbe
+from tamis.probes.probing.linear import LinearProbe, conformal_threshold
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 

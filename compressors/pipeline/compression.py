@@ -15,13 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tamis.compressors.features.coverage import (
-    check_threshold,
-    is_unanswerable,
-    resolve_coverage,
-    unanswerable_warning,
-    unlike_warning,
-)
 from tamis.compressors.inputs import (
     COMPRESSION_REASON,
     check_keep,
@@ -31,15 +24,15 @@ from tamis.compressors.inputs import (
     to_passage,
 )
 from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
+from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
-from tamis.compressors.selection.granularity import check_granularity, merge_units, split_words
 from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import (
     Renderer,
     render_whole,
     render_without_citations,
 )
-from tamis.compressors.selection.select import select
+from tamis.compressors.selection.select import merge_units, select, split_words
 from tamis.compressors.types import Compressed, KeptUnit, Scores, SelectedUnits, Status
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
@@ -459,6 +452,98 @@ def _passage_order(
     order = orderer.order(prepared.request.question, texts, [scores.passages[p] for p in shown])
     rest = (p for p in range(len(prepared.passages)) if p not in by_passage)
     return [*(shown[i] for i in order), *rest]
+
+
+def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
+    """Refuses a granularity whose units the method cannot score.
+
+    Raises:
+        BadInput: words, and the method scores sentences.
+    """
+    if granularity == "token" and not scorer.info.reads_words:
+        readers = [name for name in method_names() if method_info(name).reads_words]
+        raise BadInput(
+            f"{method} scores sentences, not words; take granularity sentence, block or document, "
+            f"or method {' or '.join(readers)}"
+        )
+
+
+def resolve_coverage(budget: Budget, scorer: Scorer, name: str) -> Budget:
+    """The budget with a coverage turned into a threshold by the method's calibration.
+
+    A budget without a coverage stays as it is.
+
+    Raises:
+        BadInput: the method promises no coverage.
+    """
+    if budget.coverage is None:
+        return budget
+    threshold = scorer.coverage_threshold(budget.coverage)
+    if threshold is None:
+        raise no_coverage_error(name)
+    return replace(budget, coverage=None, threshold=threshold)
+
+
+def unlike_warning(coverage: float | None) -> str:
+    """The warning of a request that is unlike those that the probabilities were fitted on."""
+    action = (
+        "" if coverage is None else f", and coverage {coverage:g} is kept as on the hardest one"
+    )
+    return (
+        "these passages are unlike those that scores were fitted on, so probabilities are rough: "
+        f"compare with other methods, or calibrate on your own (tamis lab probe calibrate){action}"
+    )
+
+
+def no_coverage_error(name: str) -> BadInput:
+    """The error for a coverage where the method has no calibration for one."""
+    return BadInput(
+        f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
+        "question_rows with its probe, or calibrate your own: tamis lab probe calibrate"
+    )
+
+
+def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
+    """Refuses a threshold on scores that are not probabilities.
+
+    Raises:
+        BadInput: a threshold was given for such scores.
+    """
+    if budget.threshold is not None and not scores.calibrated:
+        raise BadInput(
+            f"{name} gives no probabilities here, so a threshold means nothing; "
+            "give max_tokens or ratio, or a method with a calibrated probe"
+        )
+
+
+def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
+    """Whether the context counts as holding no answer and `rules.unanswerable` acts on it.
+
+    Its units' probabilities have no part in it: they are those of contexts that hold an answer, and
+    some unit is always the best.
+
+    Raises:
+        BadInput: a policy was given, and the method cannot tell.
+    """
+    if rules.unanswerable == "best_effort":
+        return False
+    if scores.answerability is None:
+        raise BadInput(
+            f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
+            "best_effort, or use question_rows with its probe"
+        )
+    return scores.answerability < rules.answerable_floor
+
+
+def unanswerable_warning(rules: Rules, scores: Scores) -> str:
+    """The warning of a result whose context seems to hold no answer."""
+    action = (
+        "nothing was kept" if rules.unanswerable == "nothing" else "it was passed through whole"
+    )
+    return (
+        f"answerability is {scores.answerability:.2f}, below {rules.answerable_floor:g}: "
+        f"the context seems to hold no answer, so {action}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

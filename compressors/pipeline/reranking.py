@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
-from tamis.compressors.inputs import check_list, check_question, to_passage
+from tamis.compressors.inputs import check_list, check_question, is_whole, to_passage
 from tamis.compressors.method import Ranker
-from tamis.compressors.options import is_whole
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language

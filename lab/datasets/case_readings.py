@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from tamis.compressors.method import CaseReader
-from tamis.compressors.reading.question import question_sentences
-from tamis.compressors.reading.windows import Reading
+from tamis.compressors.reading.windows import Reading, question_sentences
 from tamis.probes.text import Passage, Unit
 from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey
 

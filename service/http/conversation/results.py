@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.selection.spans import contains, merge_spans, overlaps
+from tamis.compressors.selection.select import contains, merge_spans, overlaps
 from tamis.compressors.tools.emptiness import shows_source
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import Omission, ToolOutput

@@ -27,7 +27,6 @@ from tamis.service.api.spans import set_attributes
 from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest, current_request
-from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
@@ -49,17 +48,19 @@ from tamis.service.http.runtime.errors import failure_of, message_of
 from tamis.service.http.runtime.executor import (
     TimeLimits,
     estimate_tokens,
+    request_bytes,
     run_while_connected,
 )
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import new_id
-from tamis.service.http.schemas.compress import CompressBatch, CompressRequest
-from tamis.service.http.schemas.compression import (
+from tamis.service.http.schemas.compress import (
     BatchItem,
     BatchResult,
+    CompressBatch,
     Compression,
     CompressionBuilder,
     CompressionList,
+    CompressRequest,
 )
 from tamis.service.http.schemas.dialects.token_company import (
     InputAnswer,

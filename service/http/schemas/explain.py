@@ -21,8 +21,7 @@ from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.schemas.base import Response, Text
-from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.compress import Compression, CompressRequest
 
 MAX_SELECTIONS = 256
 

@@ -1,4 +1,4 @@
-"""A ranking with a deadline: what was read in time by the method, the rest by its words."""
+"""A method under a deadline: what was read in time by the method, the rest by its words."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import time
 
 import pytest
 
-from tamis.compressors.method import MethodInfo, RankingMethod
+from tamis.compressors.method import MethodInfo, RankingMethod, ScoringMethod
 from tamis.compressors.methods.lexical import Method as Lexical
+from tamis.compressors.pipeline.compression import Compressor, Request
 from tamis.compressors.pipeline.reranking import Reranker, prepare_ranking
+from tamis.compressors.rules import Budget
 from tamis.compressors.types import Ranks
 from tamis.probes.interruption import check_interruption
 from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
+from tests.compressors.selection.select_kit import words
 
 QUESTION = "Which room is blue?"
 DOCUMENTS = ["Keys are rotated.", "Room 7 is blue.", "Rooms are painted."]
@@ -39,10 +42,8 @@ class Quick(RankingMethod):
 
 
 def ranked(method, request):
-    reranker, prepared = (
-        Reranker(UnderDeadline(method), "a test"),
-        prepare_ranking(QUESTION, DOCUMENTS),
-    )
+    reranker = Reranker(UnderDeadline(method), "a test")
+    prepared = prepare_ranking(QUESTION, DOCUMENTS)
     with request.as_current():
         ranks = reranker.rank(prepared)
         return ranks, reranker.sort(prepared, ranks)
@@ -77,3 +78,26 @@ def test_a_request_that_has_ended_has_no_answer(error):
     request.end(error)
     with pytest.raises(type(error)):
         ranked(Endless(), request)
+
+
+class EndlessScorer(ScoringMethod):
+    """Works until it is told to stop."""
+
+    info = MethodInfo("a test", "nobody")
+
+    def scores(self, question, passages, units):
+        while True:
+            check_interruption()
+            time.sleep(0.01)
+
+
+def test_units_that_were_not_read_in_time_are_scored_by_their_words():
+    compressor = Compressor(UnderDeadline(EndlessScorer()), "a test", words())
+    prepared = compressor.prepare(Request(QUESTION, DOCUMENTS, Budget(max_tokens=5)))
+    with QueuedRequest(0, 0.0, 0, time.monotonic() + 0.05).as_current():
+        scores = compressor.score(prepared)
+    by_words = Compressor(Lexical(), "lexical", words()).score(prepared)
+    assert (scores.is_late, scores.count_read) == (True, 0)
+    assert scores.values == by_words.values
+    assert not by_words.is_late
+    assert compressor.select(prepared, scores).text == DOCUMENTS[1]

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import Question, Response, Text, TimedRequest
-from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.compress import Compression, CompressRequest
 
 THRESHOLD = 0.5
 
