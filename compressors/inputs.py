@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from numbers import Integral, Real
 from operator import index as index_of
 from typing import Any
 
@@ -157,3 +158,13 @@ def parse_keep_tags(passage: Passage, index: int) -> Passage:
             f"passage {index}: <keep> at character {open_at} is never closed; add </keep>"
         )
     return replace(passage, keep=(*passage.keep, *spans)) if spans else passage
+
+
+def is_number(given: Any) -> bool:
+    """Whether a value is a number; true and false are not."""
+    return isinstance(given, Real) and not isinstance(given, bool)
+
+
+def is_whole(given: Any) -> bool:
+    """Whether a value is a whole number; true and false are not."""
+    return isinstance(given, Integral) and not isinstance(given, bool)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from tamis.compressors.inputs import is_number, is_whole
 from tamis.probes.errors import BadInput
 
 _MODEL_PARAMETERS = {"reader", "encoder", "parts"}
@@ -76,13 +76,3 @@ def describe_kind(kind: Any) -> list[str]:
         return [_DESCRIPTIONS[kind]]
     name = getattr(get_origin(kind) or kind, "__name__", str(kind))
     return [f"a {name}"]
-
-
-def is_number(given: Any) -> bool:
-    """Whether a value is a number; true and false are not."""
-    return isinstance(given, Real) and not isinstance(given, bool)
-
-
-def is_whole(given: Any) -> bool:
-    """Whether a value is a whole number; true and false are not."""
-    return isinstance(given, Integral) and not isinstance(given, bool)

@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields
 from string import Formatter
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tamis.compressors.options import is_number, is_whole
+from tamis.compressors.inputs import is_number, is_whole
 from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
 

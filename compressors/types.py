@@ -30,6 +30,7 @@ class Scores:
         units_read: how many units were read to the end; None for all. Others have the score that
             is expected after what was read of them.
         warnings: what a caller should know about the reading.
+        is_late: whether a deadline came before all were read that should be.
     """
 
     values: tuple[float, ...]
@@ -43,6 +44,12 @@ class Scores:
     is_unlike: bool = False
     units_read: int | None = None
     warnings: tuple[str, ...] = ()
+    is_late: bool = False
+
+    @property
+    def count_read(self) -> int:
+        """How many units were read to the end."""
+        return len(self.values) if self.units_read is None else self.units_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class Ranks:
         windows: prompts that were read. tokens_read: tokens that ran through the model.
             tokens_cached: tokens whose keys and values came from a cache, and did not run.
         warnings: what a caller should know about the reading.
+        passages_read: how many passages were read before a deadline, from the first on; None where
+            all were.
     """
 
     values: tuple[float, ...]
@@ -66,6 +75,7 @@ class Ranks:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     tokens_cached: int = 0
+    passages_read: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ MUTATIONS = (
     Mutation(
         "causal",
         "rows see the token after them",
-        "probes/attention/rows.py",
+        "probes/attention/recorder.py",
         "allowed = column <= row",
         "allowed = column <= row + 1",
         ("tests/probes/attention/test_attention_rows.py", "tests/probes/model/test_proxy.py"),
@@ -102,7 +102,7 @@ MUTATIONS = (
     Mutation(
         "conformal",
         "the quantile forgets the new question: n instead of n + 1",
-        "compressors/features/coverage.py",
+        "compressors/pipeline/compression.py",
         "(len(lowest) + 1) + 1e-9",
         "len(lowest) + 1 + 1e-9",
         ("tests/compressors/features/test_coverage.py",),
@@ -154,7 +154,7 @@ def tested(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[st
 
 def check_copy(tree: Path) -> None:
     """Raises RuntimeError unless it is the copy that tests there import."""
-    asked = [sys.executable, "-c", "import tamis.probes.attention.rows as m; print(m.__file__)"]
+    asked = [sys.executable, "-c", "import tamis.probes.attention.recorder as m; print(m.__file__)"]
     environ = {**os.environ, "PYTHONPATH": str(tree / ".types")}
     told = subprocess.run(asked, cwd=tree, env=environ, capture_output=True, text=True, check=True)
     if not Path(told.stdout.strip()).resolve().is_relative_to(tree.resolve()):

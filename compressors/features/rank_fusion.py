@@ -13,8 +13,8 @@ from typing import Any, Literal
 from tamis.compressors import registry
 from tamis.compressors.features.log_odds import scalar_log_odds
 from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.inputs import is_number
 from tamis.compressors.method import Method
-from tamis.compressors.options import is_number
 from tamis.probes.errors import BadInput
 
 FirstStage = Sequence[float] | Literal["order"]

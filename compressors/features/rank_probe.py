@@ -22,8 +22,7 @@ from tamis.compressors.features.rank_features import RANK_WORDS, first_word_colu
 from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import Calibration
-from tamis.probes.probing.linear import LinearProbe
+from tamis.probes.probing.linear import Calibration, LinearProbe
 from tamis.probes.text import Passage, Unit
 
 _MIN_PROBABILITY = 1e-9

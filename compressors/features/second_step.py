@@ -1,4 +1,10 @@
-"""The second step: a unit is judged with what surrounds it and with the best units so far.
+"""Scores of units by a probe, in two steps, from the features of a reading; no model runs.
+
+    first     heads, then words            [U, 2·L·H + len(WORD_FEATURES)]
+    isolated  heads, then a unit's length  [U, 2·L·H + 1], of the unit's own window alone
+    z         the score of the second step [U]
+
+In the second step a unit is judged with what surrounds it and with the best units so far.
 
     first step ─┬─ own      its two scores, its words, its cosine by an encoder
                 ├─ links    words and titles shared with the best units: the second hop
@@ -7,6 +13,11 @@
 The first step has two scores, both of heads and words: one was fitted to tell the best unit of each
 request, the other to tell single units apart, whatever the request. The second means the same in
 every window and says more of evidence in many units.
+
+Evidence is often a run of lines: the steps of a procedure share no word with the question, but
+stand below a heading or after a sentence that does. A level says how well what surrounds a unit
+scores, never how long the unit is: the score of a short step rises with its section's and does not
+fall because it is short.
 
 How far links and levels are trusted is a gate's decision, which sees the request and no unit of it
 (`probes/probing/gated.py`). The weights with an encoder are others, and begin with `encoder_`.
@@ -20,26 +31,158 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from tamis.compressors.features.levels import (
-    Floats,
-    Structure,
-    group_mean,
-    level_features,
-    neighbour_correlation,
-    unit_structure,
-)
 from tamis.compressors.features.words import (
     HOP_FEATURES,
     WORD_FEATURES,
     Lexicon,
     group_maximum,
     hop_features,
+    word_features,
 )
 from tamis.compressors.features.z_scores import correlation, deviation, z_scores
-from tamis.probes.probing.gated import GatedFeatures
+from tamis.compressors.reading.windows import Reading
+from tamis.probes.errors import BadModelFile
+from tamis.probes.probing.gated import GatedFeatures, gated_scores, is_unlike_fit
+from tamis.probes.probing.linear import Calibration, LinearProbe
 from tamis.probes.text import Passage, Unit
+
+Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+LISTED_KINDS = frozenset({"list_item", "code", "table_row", "json", "entry"})
+"""Units that stand on a line of their own, below whatever introduces them."""
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Where each of U units stands; all arrays are `[U]`.
+
+    Attributes:
+        passage: the index of its passage, ascending.
+        paragraph: the number of its paragraph: units with no line break between them, and a number
+            of its own for each listed unit. section: the number of its section, from one heading
+            to the next.
+        heading: the unit that is the heading above it, else -1. lead_in: the unit ending in a colon
+            that introduces it, else -1.
+        is_listed: whether it is a list item, a row, an entry, a line of code or a piece of JSON.
+    """
+
+    passage: Indices
+    paragraph: Indices
+    section: Indices
+    heading: Indices
+    lead_in: Indices
+    is_listed: NDArray[np.bool_]
+
+
+def unit_structure(passages: Sequence[Passage], units: Sequence[Unit]) -> Structure:
+    """The structure of units, which are in text order, passage by passage."""
+    rows = []
+    paragraph = section = _NONE
+    heading = lead_in = _NONE
+    for u, unit in enumerate(units):
+        text = passages[unit.passage].text
+        before = units[u - 1] if u and units[u - 1].passage == unit.passage else None
+        gap = text[before.visible[1] : unit.visible[0]] if before else ""
+        visible = text[slice(*unit.visible)].rstrip()
+        is_listed = unit.kind in LISTED_KINDS
+        introduces = visible.endswith((":", "："))
+        if before is None:
+            heading = lead_in = _NONE
+        paragraph += before is None or is_listed or "\n" in gap
+        section += before is None or unit.kind == "heading"
+        if not is_listed and (introduces or "\n\n" in gap):
+            lead_in = _NONE
+        rows.append((unit.passage, paragraph, section, heading, lead_in, is_listed))
+        if unit.kind == "heading":
+            heading = u
+        if introduces:
+            lead_in = u
+    passage, paragraphs, sections, headings, lead_ins, listed = (
+        np.array(rows, dtype=np.int64).reshape(len(rows), 6).T
+    )
+    return Structure(passage, paragraphs, sections, headings, lead_ins, listed.astype(bool))
+
+
+LEVELS = (
+    "near_2",
+    "near_4",
+    "near_8",
+    "paragraph",
+    "section",
+    "lead_in",
+    "heading",
+    "passage_top_3",
+)
+"""Means over the units at most 2, 4 or 8 away, over the paragraph and the section; the scores of
+the lead-in and of the heading, or `near_2` where there is none; the mean of the passage's best
+three."""
+_TOP_UNITS = 3
+_MIN_PAIRS = 4
+
+
+def level_features(structure: Structure, scores: Floats) -> Floats:
+    """A score at each level: `[U, len(LEVELS)]`.
+
+    Args:
+        scores: one a unit, `[U]`.
+    """
+    near = {reach: _mean_nearby(scores, structure.passage, reach) for reach in (2, 4, 8)}
+    return np.stack(
+        [
+            *near.values(),
+            group_mean(scores, structure.paragraph),
+            group_mean(scores, structure.section),
+            _score_of(structure.lead_in, scores, near[2]),
+            _score_of(structure.heading, scores, near[2]),
+            _mean_of_best(scores, structure.passage),
+        ],
+        1,
+    )
+
+
+def group_mean(scores: Floats, group: Indices) -> Floats:
+    """For each unit the mean score of its group, `[U]`."""
+    sizes = np.bincount(group)
+    sums = np.bincount(group, scores)
+    return np.asarray((sums / np.maximum(sizes, 1))[group])
+
+
+def neighbour_correlation(scores: Floats, passage: Indices) -> float:
+    """How alike units score that follow each other in a passage, -1 to 1; 0 for a few units."""
+    together = passage[1:] == passage[:-1]
+    if together.sum() < _MIN_PAIRS:
+        return 0.0
+    return correlation(scores[:-1][together], scores[1:][together])
+
+
+def _mean_nearby(scores: Floats, passage: Indices, reach: int) -> Floats:
+    """The mean over the units of the passage at most `reach` away, the unit itself included."""
+    total = np.concatenate([[0.0], np.cumsum(scores)])
+    place = np.arange(len(scores))
+    start = np.maximum(place - reach, np.searchsorted(passage, passage, "left"))
+    stop = np.minimum(place + reach + 1, np.searchsorted(passage, passage, "right"))
+    return np.asarray((total[stop] - total[start]) / (stop - start))
+
+
+def _score_of(index: Indices, scores: Floats, otherwise: Floats) -> Floats:
+    return np.where(index >= 0, scores[index], otherwise)
+
+
+def _mean_of_best(scores: Floats, passage: Indices) -> Floats:
+    """For each unit the mean of its passage's best three scores."""
+    order = np.lexsort((-scores, passage))
+    rank = np.empty(len(scores), dtype=np.int64)
+    rank[order] = np.arange(len(scores))
+    is_top = rank - np.searchsorted(passage, passage, "left") < _TOP_UNITS
+    sizes = np.bincount(passage[is_top], minlength=passage.max() + 1)
+    sums = np.bincount(passage[is_top], scores[is_top], minlength=passage.max() + 1)
+    return np.asarray((sums / np.maximum(sizes, 1))[passage])
+
 
 REQUEST_FEATURES = (
     "log_units",
@@ -240,3 +383,136 @@ def request_features(texts: RequestTexts, first: Floats, single: Floats, words: 
         deviation(group_mean(first, texts.structure.passage)) / (deviation(first) + 1e-6),
     ]
     return np.array(row)
+
+
+SCORE_FEATURES = (
+    "best",
+    "second",
+    "logsumexp",
+    "mean",
+    "best_alone",
+    "logsumexp_alone",
+    "log_units",
+)
+ANSWER_FEATURES = (
+    *SCORE_FEATURES,
+    *(f"{name}_of_best" for name in WORD_FEATURES),
+    *(f"most_{name}" for name in WORD_FEATURES),
+)
+_MIN_UNITS = 16
+"""Of a request that is compared with those of the fit."""
+
+
+def unit_scores(
+    probe: LinearProbe,
+    texts: RequestTexts,
+    first: Tensor,
+    cosines: Tensor | None = None,
+) -> tuple[Tensor, bool]:
+    """Each unit's score after the second step, `[U]`, and whether the request is unlike the fit's.
+
+    Args:
+        first: the first step's features, `[U, F]`.
+        cosines: by an encoder, `[U]`; then the weights that were fitted with them are used. Those
+            of units that are no candidates are not looked at.
+    """
+    if "levels" not in probe.weights:
+        return second_step_scores(probe, first, texts.lexicon), False
+    z, single = (first @ probe.weight(name, (first.shape[1],)) for name in ("first", "single"))
+    features, prefix = second_step_features(texts, z, single, first[:, -len(WORD_FEATURES) :]), ""
+    if cosines is not None:
+        features = add_cosines(features, texts, gated_scores(probe, features), cosines)
+        prefix = ENCODER
+    # of a few units the shape of a request says nothing
+    is_unlike = len(first) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
+    return gated_scores(probe, features, prefix), is_unlike
+
+
+def second_step_scores(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
+    """Scores of a second step of links alone `[U]`, from the first step's features `[U, F]`.
+
+    Probes have it that were fitted before units were judged by what surrounds them.
+    """
+    z = first @ probe.weight("first", (first.shape[1],))
+    second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
+    return second @ probe.weight("hop", (len(HOP_FEATURES),))
+
+
+def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tensor:
+    """The probability that each unit answers, from its score of the second step, `[U]`.
+
+    Args:
+        prefix: `ENCODER` for scores that an encoder's cosines are part of.
+    """
+    name = f"{prefix}calibration"
+    # four before a unit's share of the request was weighed
+    size = 4 if len(probe.weights.get(name, ())) == 4 else 5
+    return Calibration(*probe.weight(name, (size,)).tolist())(z)
+
+
+def isolated_probabilities(probe: LinearProbe, isolated: Tensor) -> Tensor:
+    """The probability that each unit answers, from features of its own window `[U, 2·L·H + 1]`."""
+    z = isolated @ probe.weight("alone", (2 * probe.card.layers * probe.card.heads + 1,))
+    return Calibration(*probe.weight("alone_calibration", (4,)).tolist())(z)
+
+
+def answerability(probe: LinearProbe, first: Tensor, z: Tensor, isolated: Tensor) -> float | None:
+    """The probability that the context holds an answer; None if the probe was not fitted for it."""
+    if not len(probe.weights.get("answerable", ())):
+        return None
+    weights = probe.weight("answerable", (len(ANSWER_FEATURES) + 1,))
+    alone = isolated @ probe.weight("alone", (isolated.shape[1],))
+    features = answer_features(z, alone, first[:, -len(WORD_FEATURES) :])
+    return float(torch.sigmoid(features @ weights[:-1] + weights[-1]))
+
+
+def answer_features(z: Tensor, alone: Tensor, words: Tensor) -> Tensor:
+    """One row of features for a request: `[len(ANSWER_FEATURES)]`.
+
+    Args:
+        z: `[U]` scores of the second step, at least one.
+        alone: `[U]` scores of each unit from its own window.
+        words: `[U, len(WORD_FEATURES)]`.
+    """
+    ranked = z.sort(descending=True)
+    seconds = ranked.values[min(1, len(z) - 1)]
+    scores = torch.stack(
+        [
+            ranked.values[0],
+            seconds,
+            z.logsumexp(0),
+            z.mean(),
+            alone.max(),
+            alone.logsumexp(0),
+            z.new_tensor(math.log(len(z))),
+        ]
+    )
+    return torch.cat([scores, words[ranked.indices[0]], words.amax(0)]).float()
+
+
+def isolated_features(reading: Reading) -> Tensor:
+    """Features of each unit from its own window: heads, and its length: `[U, 2·L·H + 1]`."""
+    return torch.cat([reading.features, torch.tensor(reading.tokens).float().log1p()[:, None]], 1)
+
+
+def first_features(reading: Reading, question: str, lexicon: Lexicon) -> Tensor:
+    """The first step's features: heads, then words: `[U, 2·L·H + len(WORD_FEATURES)]`."""
+    of_words = word_features(question, lexicon, reading.tokens)
+    return torch.cat([reading.features, torch.from_numpy(of_words)], 1)
+
+
+def check_isolation(probe: LinearProbe) -> None:
+    """Refuses a probe whose isolated calibration depends on other passages.
+
+    The best score and the sum of a request would let one passage change the score of another.
+
+    Raises:
+        BadModelFile: it does.
+    """
+    _, b, c, _ = probe.weight("alone_calibration", (4,)).tolist()
+    if b or c:
+        raise BadModelFile(
+            f"the probe's alone_calibration weighs the request's best ({b:g}) and sum ({c:g}), so "
+            "scores would not be isolated; both must be 0: fit it again with tamis lab "
+            "probe calibrate"
+        )

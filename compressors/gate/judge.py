@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.second_step import RequestTexts
-from tamis.compressors.features.unit_scores import isolated_features, unit_scores
+from tamis.compressors.features.second_step import RequestTexts, isolated_features, unit_scores
 from tamis.compressors.features.words import Lexicon, word_features
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.linear import LinearProbe

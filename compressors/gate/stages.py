@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.gate.estimates import Gate, Stage
-from tamis.compressors.reading.question import tokenize_question
 from tamis.compressors.reading.windows import (
     Pool,
     PoolBatch,
@@ -28,6 +27,7 @@ from tamis.compressors.reading.windows import (
     Window,
     pool_signals,
     split_windows,
+    tokenize_question,
 )
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Want

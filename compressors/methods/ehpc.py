@@ -43,9 +43,9 @@ from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.question import EMPTY_QUERY
 from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import (
+    EMPTY_QUERY,
     WINDOW_TOKENS,
     Reader,
     Reading,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
 from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.inputs import is_number
 from tamis.compressors.method import (
     MethodInfo,
     ModelSource,
@@ -29,7 +30,6 @@ from tamis.compressors.method import (
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.options import is_number
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.text import Passage, Unit

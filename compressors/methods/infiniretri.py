@@ -44,9 +44,8 @@ from tamis.compressors.reading.joining import (
     units_as_tokens,
     units_that_fit,
 )
-from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.smoothing import box_filter
-from tamis.compressors.reading.windows import Reader, Window, split_windows
+from tamis.compressors.reading.windows import Reader, Window, document_tokens_left, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile

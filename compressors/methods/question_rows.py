@@ -41,7 +41,6 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
-from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
     rank_with_probe,
@@ -49,19 +48,17 @@ from tamis.compressors.features.rank_probe import (
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
-    encoder_candidates,
-)
-from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
-from tamis.compressors.features.unit_scores import (
     answerability,
     check_isolation,
+    encoder_candidates,
     first_features,
     isolated_features,
     isolated_probabilities,
     unit_probabilities,
     unit_scores,
 )
+from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
+from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
 from tamis.compressors.features.words import (
     Lexicon,
 )
@@ -71,7 +68,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.linear import LinearProbe
+from tamis.probes.probing.linear import LinearProbe, conformal_threshold
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
@@ -240,25 +237,11 @@ class QuestionRows(TwoStepMethod):
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Reads every window as far as it may matter, then the best units with the encoder."""
-        purpose = "isolated" if self.isolated else "units"
-        reading = self._read_windows(question, passages, units, purpose)
-        if not self._has_encoder or not units:
-            return reading
-        clock = time.perf_counter()
-        cosines = self._cosines(reading, question, passages, units)
-        timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
-        return replace(reading, cosines=cosines, timings_ms=timings)
-
-    def _read_windows(
-        self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str
-    ) -> Reading:
-        """All windows, to the end or in stages: for one of `gate.estimates.PURPOSES`."""
-        stages: list[Stage] = []
-        if self.gate is not None and units and getattr(self.reader, "can_pause", False):
-            stages = [s for s in self.gate.stages(purpose) if self.cascade or s.depth]
-        if self.gate is None or not stages:
+        if stages := self._stages(units):
+            reading = self._read_in_stages(question, passages, units, stages)
+        else:
             want = Want(tuple(range(self.layers)), ("sentence_means",))
-            return read_windows(
+            reading = read_windows(
                 self.reader,
                 question,
                 passages,
@@ -268,13 +251,39 @@ class QuestionRows(TwoStepMethod):
                 self.window_tokens,
                 pool_batch=pool_question_batch,
             )
+        if self._has_encoder and units:
+            clock = time.perf_counter()
+            cosines = self._cosines(reading, question, passages, units)
+            timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
+            reading = replace(reading, cosines=cosines, timings_ms=timings)
+        return reading
+
+    @property
+    def _purpose(self) -> str:
+        """What the gate is asked for: one of `gate.estimates.PURPOSES`."""
+        return "isolated" if self.isolated else "units"
+
+    def _stages(self, units: Sequence[Unit]) -> list[Stage]:
+        """The stages that windows are read in; none where each is read to the end at once."""
+        if self.gate is None or not units or not getattr(self.reader, "can_pause", False):
+            return []
+        return [s for s in self.gate.stages(self._purpose) if self.cascade or s.depth]
+
+    def _read_in_stages(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
+        stages: list[Stage],
+    ) -> Reading:
         from tamis.compressors.gate.judge import WindowJudge
         from tamis.compressors.gate.stages import Plan, read_in_stages
 
         assert self.probe is not None
-        judge = WindowJudge(self.probe, purpose, question, passages, units)
-        is_isolated, pools = purpose == "isolated", (pool_question_rows, pool_question_batch)
-        plan = Plan(self.gate, stages, is_isolated, judge, *pools)
+        assert self.gate is not None
+        judge = WindowJudge(self.probe, self._purpose, question, passages, units)
+        pools = (pool_question_rows, pool_question_batch)
+        plan = Plan(self.gate, stages, self.isolated, judge, *pools)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
 
     def _choose_gate(self, gate: LinearProbe | Path | str | bool) -> Gate | None:

@@ -31,8 +31,7 @@ from torch import Tensor
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.long_range import opening_token
-from tamis.compressors.reading.windows import Reader, Reading, read_windows
+from tamis.compressors.reading.windows import Reader, Reading, opening_token, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe

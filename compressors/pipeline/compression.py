@@ -1,23 +1,20 @@
-"""One compression in two stages: `prepare` needs no model, `finish` scores and selects.
+"""One compression: a request, what is known of it before a model runs, and its result.
 
-passages ─ segment ─► units ─ does it fit? ─ yes ─► whole, no model is used
-                                   └─ no ─► scores ─ select under the budget ─► text, spans
+Request ─ segment, count ─► Prepared ─ does it fit? ─ yes ─► whole, no model is used
+                                           └─ no ─► Scores ─ select under the budget ─► Compressed
+
+Whoever calls has a say in the middle: the scorer may be one that stops at a deadline, and one
+reading serves several selections.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tamis.compressors.features.coverage import (
-    check_threshold,
-    is_unanswerable,
-    resolve_coverage,
-    unanswerable_warning,
-    unlike_warning,
-)
 from tamis.compressors.inputs import (
     COMPRESSION_REASON,
     check_keep,
@@ -27,38 +24,96 @@ from tamis.compressors.inputs import (
     to_passage,
 )
 from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
+from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
-from tamis.compressors.selection.granularity import check_granularity, merge_units, split_words
 from tamis.compressors.selection.order import OrdererFactory
-from tamis.compressors.selection.rendering import render_whole, render_without_citations
-from tamis.compressors.selection.select import select
-from tamis.compressors.types import Compressed, KeptUnit, Scores, SelectedUnits, Status
+from tamis.compressors.selection.rendering import (
+    Renderer,
+    render_whole,
+    render_without_citations,
+)
+from tamis.compressors.selection.select import merge_units, select, split_words
+from tamis.compressors.types import (
+    Compressed,
+    KeptUnit,
+    Scores,
+    SelectedUnits,
+    Status,
+    to_probability,
+)
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
+ADAPTIVE_THRESHOLD = 0.5
+
 
 @dataclass(frozen=True, slots=True)
-class PreparedCompression:
-    """A request that was checked and segmented; no model has run.
+class AdaptiveLimits:
+    """A budget set by the scores: the units that probably answer, within two bounds.
 
     Attributes:
-        budget: with a coverage as the threshold that the method's calibration gives it.
-        whole: the context as it came, with what the rules show around it.
-        tokens_in: tokens of the context without that.
-        fits: whether it is returned whole, so that no model is needed.
-        orderer: the method that `rules.order` names, if it is one.
-        timings_ms: of the stages so far. started: `time.perf_counter()` when the request began.
-        coverage: that was asked for, which `budget` has as a threshold.
+        min_ratio: the smallest number of input tokens for each output token.
+        max_ratio: the largest.
+    """
+
+    min_ratio: float = 1.5
+    max_ratio: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_ratio <= self.max_ratio:
+            raise BadInput(
+                f"adaptive has min_ratio {self.min_ratio:g} and max_ratio {self.max_ratio:g}; "
+                "give 1 <= min_ratio <= max_ratio"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to compress, and how.
+
+    Attributes:
+        question: what is asked, with its instruction and history, as the model reads it.
+        passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s.
+        budget: how much may be kept.
+        rules: how units are chosen and shown.
+        language: of the passages, for finding sentences; `auto` detects it.
+        counter: the tokenizer to count with, instead of the compressor's own.
+        always_score: whether units are scored although everything fits, each as far as it can be
+            read: the scores are what is asked for.
     """
 
     question: str
+    passages: Sequence[Passage | str | Mapping[str, Any]]
+    budget: Budget | AdaptiveLimits
+    rules: Rules = DEFAULT_RULES
+    language: str = AUTO
+    counter: TextTokenizer | None = None
+    always_score: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that was checked, segmented and counted; no model has run.
+
+    Attributes:
+        passages: the context, with what `<keep>` tags say.
+        budget: with a coverage as the threshold that the method's calibration gives it, and with
+            the threshold that an adaptive budget begins with.
+        whole: the context as it came, with what the rules show around it.
+        tokens_in: tokens of the context without that.
+        fits: whether it is returned whole.
+        orderer: the method that `rules.order` names, if it is one.
+        started: `time.perf_counter()` when the request began.
+        timings_ms: of the stages so far.
+    """
+
+    request: Request
     passages: tuple[Passage, ...]
     units: tuple[Unit, ...]
     budget: Budget
-    rules: Rules
     counter: TextTokenizer
     whole: SelectedUnits
     tokens_in: int
@@ -66,28 +121,32 @@ class PreparedCompression:
     orderer: Orderer | None
     started: float
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-    coverage: float | None = None
 
-    def with_budget(self, budget: Budget) -> PreparedCompression:
+    @property
+    def rules(self) -> Rules:
+        """How units are chosen and shown."""
+        return self.request.rules
+
+    @property
+    def coverage(self) -> float | None:
+        """The coverage that was asked for, which `budget` has as a threshold."""
+        asked = self.request.budget
+        return asked.coverage if isinstance(asked, Budget) else None
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether a method must score the units: they do not fit, or scores are wanted."""
+        return (self.request.always_score or not self.fits) and bool(self.units)
+
+    def with_budget(self, budget: Budget) -> Prepared:
         """The same request with another budget in tokens or another threshold."""
         fits = context_fits(budget, self.tokens_in, self.whole, self.rules)
-        return replace(self, budget=budget, fits=fits, coverage=None)
+        return replace(self, request=replace(self.request, budget=budget), budget=budget, fits=fits)
 
-    def select(
-        self, scores: Scores, rules: Rules, order: Sequence[int] | None = None
-    ) -> SelectedUnits:
-        """The units that stay under the budget."""
-        return select(
-            self.passages,
-            self.units,
-            scores.values,
-            scores.passages,
-            self.budget,
-            rules,
-            self.counter,
-            order,
-            scores.calibrated,
-        )
+    def with_question(self, question: str) -> Prepared:
+        """The same passages and rules for another question, which begins now."""
+        request = replace(self.request, question=question)
+        return replace(self, request=request, started=time.perf_counter())
 
 
 class Compressor:
@@ -113,7 +172,7 @@ class Compressor:
         self,
         question: str,
         passages: Sequence[Passage | str | Mapping[str, Any]],
-        budget: Budget,
+        budget: Budget | AdaptiveLimits,
         rules: Rules = DEFAULT_RULES,
         *,
         language: str = AUTO,
@@ -122,107 +181,134 @@ class Compressor:
         """Keeps the sentences that answer the question, verbatim, within the budget.
 
         A context that fits is returned whole, and no model is used; so is one that a budget in
-        tokens does not limit. A threshold or a coverage needs the model all the same.
-
-        Args:
-            question: what is asked.
-            passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or
-                `Passage`s.
-            budget: how much may be kept.
-            rules: how units are chosen and shown.
-            language: of the passages, for finding sentences; `auto` detects it.
-            counter: the tokenizer to count with, instead of the compressor's own.
+        tokens does not limit. A threshold or a coverage needs the model all the same. The
+        arguments are those of `Request`.
 
         Raises:
-            BadInput: an empty question, or a malformed passage.
+            BadInput: an empty question, a malformed passage, or a threshold where the method gives
+                no probabilities.
             BudgetTooSmall: not even the shortest sentence fits.
         """
-        prepared = self.prepare(
-            question, passages, budget, rules, language=language, counter=counter
-        )
-        return self.finish(prepared)
+        request = Request(question, passages, budget, rules, language, counter)
+        prepared = self.prepare(request)
+        return self.select(prepared, self.score(prepared) if prepared.needs_scores else None)
 
-    def prepare(
-        self,
-        question: str,
-        passages: Sequence[Passage | str | Mapping[str, Any]],
-        budget: Budget,
-        rules: Rules = DEFAULT_RULES,
-        *,
-        language: str = AUTO,
-        counter: TextTokenizer | None = None,
-    ) -> PreparedCompression:
-        """Checks and segments a request and counts its context; arguments as for `compress`.
+    def prepare(self, request: Request) -> Prepared:
+        """Checks and segments a request and counts its context.
 
         Raises:
             BadInput: an empty question, or a malformed passage.
         """
+        question, rules, budget = request.question, request.rules, request.budget
         check_question(question, COMPRESSION_REASON)
-        check_list(passages, "passages")
+        check_list(request.passages, "passages")
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
-        coverage, budget = budget.coverage, resolve_coverage(budget, self.scorer, self.name)
-        counter = counter or self.counter
+        if isinstance(budget, AdaptiveLimits):
+            budget = Budget(threshold=ADAPTIVE_THRESHOLD)
+        budget = resolve_coverage(budget, self.scorer, self.name)
+        counter = request.counter or self.counter
         started = time.perf_counter()
-        context = tuple(to_passage(p, i) for i, p in enumerate(passages))
+        context = tuple(to_passage(p, i) for i, p in enumerate(request.passages))
         check_keep(context)
         if rules.keep_tags:
             context = tuple(parse_keep_tags(p, i) for i, p in enumerate(context))
-        units = units_of(context, resolve_language(language, question, [p.text for p in context]))
+        language = resolve_language(request.language, question, [p.text for p in context])
+        units = units_of(context, language)
         if rules.granularity == "token":
             units = split_words(context, units)
-        everything, tokens_in = count_whole_context(context, units, rules, counter)
-        return PreparedCompression(
-            question,
+        whole, tokens_in = count_whole_context(context, units, rules, counter)
+        return Prepared(
+            request,
             context,
             tuple(units),
             budget,
-            rules,
             counter,
-            everything,
+            whole,
             tokens_in,
-            context_fits(budget, tokens_in, everything, rules),
+            context_fits(budget, tokens_in, whole, rules),
             orderer,
             started,
             {"segment": (time.perf_counter() - started) * 1e3},
-            coverage,
         )
 
-    def finish(self, prepared: PreparedCompression) -> Compressed:
-        """The compression of a prepared request; the model runs unless the context fits.
+    def score(self, prepared: Prepared) -> Scores:
+        """The method's scores of the units. Whole passages are read where scores are wanted, or
+        where probabilities decide, which were calibrated on whole readings."""
+        request = prepared.request
+        by_probability = (
+            prepared.budget.threshold is not None or request.rules.unanswerable != "best_effort"
+        )
+        everything = by_probability or request.always_score
+        scorer = reading_everything(self.scorer) if everything else self.scorer
+        return scorer.scores(request.question, prepared.passages, prepared.units)
+
+    def select(self, prepared: Prepared, scores: Scores | None) -> Compressed:
+        """The units that stay under the budget, by their scores; no model of scoring runs.
+
+        Args:
+            scores: of the units; None where the request needs none.
 
         Raises:
             BadInput: a threshold, and the method gives no probabilities.
             BudgetTooSmall: not even the shortest sentence fits.
         """
         if prepared.fits:
-            return self._whole_result(prepared, prepared.whole)
-        if not prepared.units:  # white space at most, and more of it than the budget
-            return self._whole_result(prepared, SelectedUnits((), "", 0))
-        scorer = reading_everything(self.scorer) if _needs_promises(prepared) else self.scorer
-        scores = scorer.scores(prepared.question, prepared.passages, prepared.units)
+            shown = scores if prepared.request.always_score else None
+            return self._whole_result(prepared, prepared.whole, shown)
+        if not prepared.units or scores is None:  # white space, and more of it than the budget
+            return self._whole_result(prepared, SelectedUnits((), "", 0), None)
         if (granularity := prepared.rules.granularity) in ("block", "document"):
             units, scores = merge_units(granularity, prepared.passages, prepared.units, scores)
             prepared = replace(prepared, units=tuple(units))
         check_threshold(prepared.budget, scores, self.name)
+        if is_unanswerable(scores, prepared.rules, self.name):
+            kept = _unanswered_selection(prepared, scores)
+            return self._result(prepared, scores, kept, {}, "unanswerable")
+        if isinstance(prepared.request.budget, AdaptiveLimits):
+            return self._select_adaptively(prepared, scores, prepared.request.budget)
+        return self._select(prepared, scores)
+
+    def _select(self, prepared: Prepared, scores: Scores) -> Compressed:
         if scores.is_unlike and prepared.coverage is not None:
             cautious = self.scorer.coverage_threshold(prepared.coverage, cautious=True)
             prepared = replace(prepared, budget=replace(prepared.budget, threshold=cautious))
-        timings = {**prepared.timings_ms, **scores.timings_ms}
-        if is_unanswerable(scores, prepared.rules, self.name):
-            kept = _unanswered_selection(prepared, scores)
-            return self._result(prepared, scores, kept, timings, "unanswerable")
         clock = time.perf_counter()
         orderer, rules = prepared.orderer, prepared.rules
-        kept = prepared.select(scores, rules if orderer is None else _in_given_order(rules))
-        timings["select"] = (time.perf_counter() - clock) * 1e3
+        plain = rules if orderer is None else replace(rules, order="original")
+        kept = _select_units(prepared, scores, plain)
+        timings = {"select": (time.perf_counter() - clock) * 1e3}
         if orderer is not None:
             clock = time.perf_counter()
             # once more: in another order other texts are joined, and the budget still holds
             order = _passage_order(orderer, prepared, scores, kept)
-            kept = prepared.select(scores, rules, order)
+            kept = _select_units(prepared, scores, rules, order)
             timings["order"] = (time.perf_counter() - clock) * 1e3
         return self._result(prepared, scores, kept, timings, "ok")
+
+    def _select_adaptively(
+        self, prepared: Prepared, scores: Scores, budget: AdaptiveLimits
+    ) -> Compressed:
+        """The units that probably answer; more of the best, or fewer, where a bound asks for it."""
+        free = self._select(prepared, scores)
+        most = math.floor(free.tokens_in / budget.min_ratio)
+        least = math.ceil(free.tokens_in / budget.max_ratio)
+        found = free
+        if free.tokens_out < least:
+            # the fewest of the best units that have so many tokens; all, if those have fewer
+            values = sorted(set(scores.values), reverse=True)
+            low, high = 0, len(values) - 1
+            while low < high:
+                middle = (low + high) // 2
+                by_value = prepared.with_budget(Budget(threshold=values[middle]))
+                if self._select(by_value, scores).tokens_out >= least:
+                    high = middle
+                else:
+                    low = middle + 1
+            found = self._select(prepared.with_budget(Budget(threshold=values[low])), scores)
+        if found.tokens_out <= most:
+            return found
+        return self._select(prepared.with_budget(Budget(max_tokens=max(1, most))), scores)
 
     def _orderer(self, rules: Rules) -> Orderer | None:
         """The method that `rules.order` names, if it is one."""
@@ -237,13 +323,14 @@ class Compressor:
 
     def _result(
         self,
-        prepared: PreparedCompression,
+        prepared: Prepared,
         scores: Scores,
         kept: SelectedUnits,
         timings: dict[str, float],
         status: Status,
     ) -> Compressed:
         units = prepared.units
+        timings = {**prepared.timings_ms, **scores.timings_ms, **timings}
         timings["total"] = (time.perf_counter() - prepared.started) * 1e3
         return Compressed(
             text=kept.text,
@@ -275,24 +362,41 @@ class Compressor:
             calibrated=scores.calibrated,
         )
 
-    def _whole_result(self, prepared: PreparedCompression, kept: SelectedUnits) -> Compressed:
-        """The context as it came: nothing is scored and nothing is left out."""
-        total_ms = (time.perf_counter() - prepared.started) * 1e3
-        return Compressed(
+    def _whole_result(
+        self, prepared: Prepared, kept: SelectedUnits, scores: Scores | None
+    ) -> Compressed:
+        """The context as it came: nothing is left out, and `scores` are shown if there are any."""
+        result = Compressed(
             text=kept.text,
             kept=tuple(
-                KeptUnit(u.passage, *u.visible, 1.0, i) for i, u in enumerate(prepared.units)
+                KeptUnit(u.passage, *u.visible, scores.values[i] if scores else 1.0, i)
+                for i, u in enumerate(prepared.units)
             ),
             passages=prepared.passages,
             units=prepared.units,
-            scores=(),
-            passage_scores=(),
+            scores=scores.values if scores else (),
+            passage_scores=scores.passages if scores else (),
             tokens_in=prepared.tokens_in,
             tokens_out=kept.tokens,
             tokenizer=prepared.counter.name,
             method=self.name,
             status="passthrough",
-            timings_ms={**prepared.timings_ms, "total": total_ms},
+            timings_ms={
+                **prepared.timings_ms,
+                **(scores.timings_ms if scores else {}),
+                "total": (time.perf_counter() - prepared.started) * 1e3,
+            },
+        )
+        if scores is None:
+            return result
+        return replace(
+            result,
+            windows=scores.windows,
+            tokens_read=scores.tokens_read,
+            tokens_cached=scores.tokens_cached,
+            answerability=scores.answerability,
+            units_read=scores.units_read,
+            calibrated=scores.calibrated,
         )
 
 
@@ -311,19 +415,31 @@ def context_fits(budget: Budget, tokens_in: int, everything: SelectedUnits, rule
     """Whether the context is returned as it came, unscored.
 
     Args:
-        tokens_in: of the context. everything: all its units, with what the rules show around them.
+        tokens_in: of the context.
+        everything: all its units, with what the rules show around them.
     """
     limit = budget.tokens(tokens_in)
     within = budget.threshold is None and (limit is None or everything.tokens <= limit)
     return within and (rules.top_n is None or not everything.units)
 
 
-def _needs_promises(prepared: PreparedCompression) -> bool:
-    """Whether probabilities decide, which were calibrated on whole readings."""
-    return prepared.budget.threshold is not None or prepared.rules.unanswerable != "best_effort"
+def _select_units(
+    prepared: Prepared, scores: Scores, rules: Rules, order: Sequence[int] | None = None
+) -> SelectedUnits:
+    return select(
+        prepared.passages,
+        prepared.units,
+        scores.values,
+        scores.passages,
+        prepared.budget,
+        rules,
+        prepared.counter,
+        order,
+        scores.calibrated,
+    )
 
 
-def _unanswered_selection(prepared: PreparedCompression, scores: Scores) -> SelectedUnits:
+def _unanswered_selection(prepared: Prepared, scores: Scores) -> SelectedUnits:
     """Nothing, or the context as it came whatever the budget: as the rules have it."""
     warnings = (unanswerable_warning(prepared.rules, scores),)
     if prepared.rules.unanswerable == "nothing":
@@ -331,12 +447,8 @@ def _unanswered_selection(prepared: PreparedCompression, scores: Scores) -> Sele
     return replace(prepared.whole, warnings=warnings)
 
 
-def _in_given_order(rules: Rules) -> Rules:
-    return replace(rules, order="original")
-
-
 def _passage_order(
-    orderer: Orderer, prepared: PreparedCompression, scores: Scores, kept: SelectedUnits
+    orderer: Orderer, prepared: Prepared, scores: Scores, kept: SelectedUnits
 ) -> list[int]:
     """All passages, those with kept text first, as a method orders that text."""
     by_passage: dict[int, list[str]] = {}
@@ -346,6 +458,162 @@ def _passage_order(
         by_passage.setdefault(unit.passage, []).append(text)
     shown = list(by_passage)
     texts = [replace(prepared.passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
-    order = orderer.order(prepared.question, texts, [scores.passages[p] for p in shown])
+    order = orderer.order(prepared.request.question, texts, [scores.passages[p] for p in shown])
     rest = (p for p in range(len(prepared.passages)) if p not in by_passage)
     return [*(shown[i] for i in order), *rest]
+
+
+def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
+    """Refuses a granularity whose units the method cannot score.
+
+    Raises:
+        BadInput: words, and the method scores sentences.
+    """
+    if granularity == "token" and not scorer.info.reads_words:
+        readers = [name for name in method_names() if method_info(name).reads_words]
+        raise BadInput(
+            f"{method} scores sentences, not words; take granularity sentence, block or document, "
+            f"or method {' or '.join(readers)}"
+        )
+
+
+def resolve_coverage(budget: Budget, scorer: Scorer, name: str) -> Budget:
+    """The budget with a coverage turned into a threshold by the method's calibration.
+
+    A budget without a coverage stays as it is.
+
+    Raises:
+        BadInput: the method promises no coverage.
+    """
+    if budget.coverage is None:
+        return budget
+    threshold = scorer.coverage_threshold(budget.coverage)
+    if threshold is None:
+        raise no_coverage_error(name)
+    return replace(budget, coverage=None, threshold=threshold)
+
+
+def unlike_warning(coverage: float | None) -> str:
+    """The warning of a request that is unlike those that the probabilities were fitted on."""
+    action = (
+        "" if coverage is None else f", and coverage {coverage:g} is kept as on the hardest one"
+    )
+    return (
+        "these passages are unlike those that scores were fitted on, so probabilities are rough: "
+        f"compare with other methods, or calibrate on your own (tamis lab probe calibrate){action}"
+    )
+
+
+def no_coverage_error(name: str) -> BadInput:
+    """The error for a coverage where the method has no calibration for one."""
+    return BadInput(
+        f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
+        "question_rows with its probe, or calibrate your own: tamis lab probe calibrate"
+    )
+
+
+def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
+    """Refuses a threshold on scores that are not probabilities.
+
+    Raises:
+        BadInput: a threshold was given for such scores.
+    """
+    if budget.threshold is not None and not scores.calibrated:
+        raise BadInput(
+            f"{name} gives no probabilities here, so a threshold means nothing; "
+            "give max_tokens or ratio, or a method with a calibrated probe"
+        )
+
+
+def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
+    """Whether the context counts as holding no answer and `rules.unanswerable` acts on it.
+
+    Its units' probabilities have no part in it: they are those of contexts that hold an answer, and
+    some unit is always the best.
+
+    Raises:
+        BadInput: a policy was given, and the method cannot tell.
+    """
+    if rules.unanswerable == "best_effort":
+        return False
+    if scores.answerability is None:
+        raise BadInput(
+            f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
+            "best_effort, or use question_rows with its probe"
+        )
+    return scores.answerability < rules.answerable_floor
+
+
+def unanswerable_warning(rules: Rules, scores: Scores) -> str:
+    """The warning of a result whose context seems to hold no answer."""
+    action = (
+        "nothing was kept" if rules.unanswerable == "nothing" else "it was passed through whole"
+    )
+    return (
+        f"answerability is {scores.answerability:.2f}, below {rules.answerable_floor:g}: "
+        f"the context seems to hold no answer, so {action}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PassageResult:
+    """One passage and what was kept of it.
+
+    Attributes:
+        score: for ranking; None where nothing was scored.
+        units: indices of its units.
+        kept: those that stayed.
+        text: the kept units as rendered.
+        tokens_before: of all units, rendered likewise.
+        tokens_after: of `text`.
+    """
+
+    index: int
+    passage: Passage
+    score: float | None
+    units: tuple[int, ...]
+    kept: tuple[int, ...]
+    text: str
+    tokens_before: int
+    tokens_after: int
+
+    @property
+    def label(self) -> str:
+        """What to call the passage in a table: its id, its title, or its place."""
+        return self.passage.id or self.passage.title or f"document {self.index + 1}"
+
+    @property
+    def raw_score(self) -> float | None:
+        """The method's own score; None where nothing was scored, and without units."""
+        scored = self.units and self.score is not None and math.isfinite(self.score)
+        return self.score if scored else None
+
+    def relevance(self, calibrated: bool) -> float | None:
+        """The score in [0, 1], 0 without units; None where nothing was scored.
+
+        Args:
+            calibrated: whether scores are probabilities.
+        """
+        if self.score is None:
+            return None
+        return to_probability(self.score, calibrated) if self.units else 0.0
+
+
+def per_passage(result: Compressed, rules: Rules, counter: TextTokenizer) -> list[PassageResult]:
+    """One result per passage, in the order of the input."""
+    renderer = Renderer(result.passages, result.units, rules)
+    units: list[list[int]] = [[] for _ in result.passages]
+    for u, unit in enumerate(result.units):
+        units[unit.passage].append(u)
+    kept_units = {kept.unit for kept in result.kept}
+    kept = [[u for u in mine if u in kept_units] for mine in units]
+    texts = [renderer.text(mine) for mine in kept]
+    before = counter.count_many([renderer.text(mine) for mine in units])
+    scores: Sequence[float | None] = result.passage_scores or [None] * len(units)
+    after = counter.count_many(texts)
+    return [
+        PassageResult(
+            p, passage, scores[p], tuple(units[p]), tuple(kept[p]), texts[p], before[p], after[p]
+        )
+        for p, passage in enumerate(result.passages)
+    ]

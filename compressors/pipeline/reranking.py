@@ -1,4 +1,4 @@
-"""One request to rerank in two stages: `prepare_ranking` needs no model, `finish` scores and sorts.
+"""One request to rerank: prepared without a model, ranked by one, and sorted.
 
 documents ─ each distinct one once ─ method ─► own scores ─┬─ fuse ─► results, best first
                        the caller's first-stage scores ────┘
@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
-from tamis.compressors.inputs import check_list, check_question, to_passage
+from tamis.compressors.inputs import check_list, check_question, is_whole, to_passage
 from tamis.compressors.method import Ranker
-from tamis.compressors.options import is_whole
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
@@ -61,13 +60,16 @@ class Reranker:
         prepared = prepare_ranking(
             question, documents, top_n=top_n, first_stage=first_stage, fuse=fuse, language=language
         )
-        return self.finish(prepared)
+        return self.sort(prepared, self.rank(prepared))
 
-    def finish(self, prepared: PreparedRanking) -> Reranked:
-        """The ranking of a prepared request."""
+    def sort(self, prepared: PreparedRanking, ranks: Ranks) -> Reranked:
+        """The documents, best first, by the method's values and the first stage's; no model runs.
+
+        Args:
+            ranks: of the distinct documents, as `rank` gives them.
+        """
         distinct, units, first = prepared.distinct, prepared.units, prepared.first
         given = prepared.given
-        ranks = self._rank_distinct(prepared.question, distinct, units)
         own = [ranks.values[d] for d in distinct.place]
         score = own
         if first is not None:
@@ -93,10 +95,9 @@ class Reranker:
             ranks.tokens_cached,
         )
 
-    def _rank_distinct(
-        self, question: str, distinct: DistinctPassages, units: Sequence[Unit]
-    ) -> Ranks:
-        """The method's values; passages without text are not handed to it."""
+    def rank(self, prepared: PreparedRanking) -> Ranks:
+        """The method's values of the distinct documents; it is not handed those without text."""
+        question, distinct, units = prepared.question, prepared.distinct, prepared.units
         with_text = sorted({unit.passage for unit in units})
         if not with_text:
             return Ranks((-math.inf,) * len(distinct.passages))

@@ -1,4 +1,8 @@
-"""Reads passages with a proxy: in windows of whole units, each in a prompt of its own."""
+"""Reads passages with a proxy: in windows of whole units, each in a prompt of its own.
+
+A support question has a title and a body, an agent's task instructions around it. Which of the
+question's sentences asks is not known beforehand, so each is looked at on its own.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.reading.question import tokenize_question
 from tamis.compressors.types import Scores
 from tamis.probes.card import ModelCard
+from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import (
@@ -21,12 +25,41 @@ from tamis.probes.prompt import (
     PassageTokens,
     Paused,
     Prompt,
+    QuestionTokens,
     Template,
     token_batches,
     token_spans,
 )
+from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import SharedRows, Signal, Spans, Want
 from tamis.probes.text import Passage, Unit
+
+EMPTY_QUERY = "N/A"
+"""The question whose scores are subtracted: what is attended to whatever is asked (ICR)."""
+MAX_SENTENCES = 16
+"""Longer questions are divided into so many runs of sentences, of about the same length."""
+
+
+def question_sentences(question: str) -> tuple[tuple[int, int], ...]:
+    """The half-open span of each sentence, in order, without the white space around it.
+
+    At most `MAX_SENTENCES`; empty for a question of white space alone.
+    """
+    spans = [piece.visible for piece in segment(question)]
+    if len(spans) <= MAX_SENTENCES:
+        return tuple(spans)
+    first, last = spans[0][0], spans[-1][1]
+    runs: dict[int, tuple[int, int]] = {}
+    for start, stop in spans:
+        run = (start + stop - 2 * first) * MAX_SENTENCES // (2 * (last - first))
+        runs[run] = runs.get(run, (start, stop))[0], stop
+    return tuple(runs.values())
+
+
+def tokenize_question(layout: Layout, question: str) -> QuestionTokens:
+    """The question piece of a prompt, in which the rows of its sentences can be told apart."""
+    return layout.question_tokens(question, question_sentences(question))
+
 
 WINDOW_TOKENS = 512
 """The longest window. Attention grows with its square, so longer ones cost more per token."""
@@ -355,3 +388,69 @@ def _window_groups(
             token_batches(windows, CACHED_GROUP_TOKENS, lambda window: len(window.tokens.ids))
         )
     return [windows] if windows else []
+
+
+CONTEXT_TOKENS = 8192
+"""The context length of a reader that states none."""
+_OPENING_TOKENS = ("<bos>", "<s>", "<|begin_of_text|>")
+
+
+def opening_token(template: Template) -> str:
+    """The token that a proxy's prompts must begin with, such as Gemma's `<bos>`; empty for most."""
+    return next((token for token in _OPENING_TOKENS if template.opening.startswith(token)), "")
+
+
+def long_range_layers(reader: Any, tokens: int) -> tuple[int, ...]:
+    """The layers that attend more than `tokens` tokens back; all layers, if none does.
+
+    A layer with a sliding window attends to nothing before it, so sums over a document would depend
+    on where the document is in the prompt, not on what it holds.
+
+    Raises:
+        BadInput: not every layer is loaded, and a sum over some would be another method.
+    """
+    proxy, layers = innermost_reader(reader), reader.card.layers
+    if (depth := getattr(proxy, "depth", layers)) < layers:
+        raise BadInput(
+            f"every layer is read for this, and of {reader.card.name} {depth} of {layers} are "
+            "loaded; load them all, or start the service with a method that reads them all"
+        )
+    every = tuple(range(layers))
+    config = getattr(proxy, "config", None)
+    if not (window := getattr(config, "sliding_window", None)) or window > tokens:
+        return every
+    kinds = getattr(config, "layer_types", None) or ("sliding_attention",) * len(every)
+    return tuple(x for x in every if kinds[x] != "sliding_attention") or every
+
+
+def document_tokens_left(reader: Any, question: QuestionTokens, most: int) -> int:
+    """How many tokens of documents one prompt holds beside its head and a question, up to `most`.
+
+    Raises:
+        BadInput: the question leaves no room.
+    """
+    longest = context_tokens(reader)
+    room = longest - len(reader.layout.opening) - len(question.ids)
+    if room < 1:
+        raise BadInput(
+            f"the question takes {len(question.ids)} tokens and {reader.card.name} takes "
+            f"{longest}; shorten the question"
+        )
+    return min(most, room)
+
+
+def context_tokens(reader: Any) -> int:
+    """The number of tokens of the longest prompt that a reader takes."""
+    return int(getattr(innermost_reader(reader), "context_tokens", CONTEXT_TOKENS))
+
+
+def innermost_reader(reader: Any) -> Any:
+    """The reader that knows the model, inside caches and other wrappers: a proxy, or the engine."""
+    while not hasattr(reader, "context_tokens") and (inner := _wrapped_reader(reader)) is not None:
+        reader = inner
+    return reader
+
+
+def _wrapped_reader(reader: Any) -> Any:
+    """The reader that a reader wraps, such as a cache's proxy."""
+    return getattr(reader, "proxy", None) or getattr(reader, "reader", None)

@@ -8,20 +8,26 @@ by the cheapest count that is sure enough:
     joined     before a unit in doubt is taken, and at the end: the whole output, counted
 
 The last keeps the result within the budget, the first two leave out no unit that would still fit.
+
+A unit is not shown without its table's header or its lead-in, and one whose words are nearly those
+of a kept unit (by the Jaccard index of their sets) is left out.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from bisect import bisect_left, insort
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from heapq import nsmallest
 from itertools import pairwise
 
-from tamis.compressors.selection.near_duplicates import NearDuplicates
 from tamis.compressors.selection.rendering import Renderer
-from tamis.compressors.selection.sections import Sections
 from tamis.probes.interruption import check_interruption
+from tamis.probes.segmentation.terms import cached_words
+from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 # a unit has two ends, and its passage's heading one more, where tokens may merge or split
@@ -266,3 +272,164 @@ class BudgetPacker:
             self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
             if self._near_duplicates:
                 self._near_duplicates.remove(u)
+
+
+_MIN_DUPLICATE_WORDS = 4
+_ROUNDING = 1e-9
+
+
+class NearDuplicates:
+    """Finds near-duplicates among the kept texts, by the Jaccard index of their sets of words.
+
+    Exact, and without comparing all pairs: two sets with enough words in common have one of their
+    rarest words in common (prefix filtering; Bayardo, Ma, Srikant, "Scaling Up All Pairs Similarity
+    Search", 2007).
+    """
+
+    def __init__(self, texts: Iterable[str], share: float) -> None:
+        self._share = share
+        self._words = [frozenset(cached_words(text)) for text in texts]
+        self._texts_with = Counter(word for words in self._words for word in words)
+        self._kept_by_word: dict[str, set[int]] = defaultdict(set)
+
+    def empty_copy(self) -> NearDuplicates:
+        """The same texts, none of them kept."""
+        twin = copy(self)
+        twin._kept_by_word = defaultdict(set)
+        return twin
+
+    def add(self, u: int) -> None:
+        """Adds text `u` to the kept ones."""
+        for word in self._rarest_words(u):
+            self._kept_by_word[word].add(u)
+
+    def remove(self, u: int) -> None:
+        """Removes text `u` from the kept ones."""
+        for word in self._rarest_words(u):
+            self._kept_by_word[word].discard(u)
+
+    def is_near_duplicate(self, u: int) -> bool:
+        """Whether a kept text has nearly the same words; false for texts of under 4 words."""
+        if len(self._words[u]) < _MIN_DUPLICATE_WORDS:
+            return False
+        near = set().union(*(self._kept_by_word.get(word, ()) for word in self._rarest_words(u)))
+        return any(self._jaccard(u, other) >= self._share - _ROUNDING for other in near)
+
+    def _rarest_words(self, u: int) -> list[str]:
+        words = self._words[u]
+        common = math.ceil(self._share * len(words) - _ROUNDING)
+        return nsmallest(len(words) - common + 1, words, key=lambda w: (self._texts_with[w], w))
+
+    def _jaccard(self, u: int, v: int) -> float:
+        one, other = self._words[u], self._words[v]
+        return len(one & other) / len(one | other)
+
+
+# a value is of no use without the name that stands before it
+_VALUE = re.compile(
+    r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
+)
+
+
+class Sections:
+    """Headings and table headers, each with the units below it.
+
+    Below a heading are all units up to the next heading with text between: of a title and a
+    subtitle right after it, both are above the text that follows. Below a table's header are its
+    rows.
+
+    Attributes:
+        leads: for each table row, the header above it, with nothing but rows between; for the first
+            piece of code after a line that ends with a colon, that line; for a default value, the
+            nearest unit before it that is none, which names what it is a value of.
+    """
+
+    def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
+        self._section_stops = _section_stops(units)
+        self._table_stops: dict[int, int] = {}
+        self.leads: dict[int, int] = _lead_ins(units, passages) if passages else {}
+        self._rows: set[int] = set()
+        header: int | None = None
+        for u, unit in enumerate(units):
+            if header is not None and unit.passage != units[header].passage:
+                header = None
+            if unit.kind == "table_header":
+                header = u
+                self._table_stops[u] = u + 1
+            elif header is not None and unit.kind == "table_row":
+                self.leads[u], self._table_stops[header] = header, u + 1
+                self._rows.add(u)
+            else:
+                header = None
+
+    def __contains__(self, u: int) -> bool:
+        return u in self._section_stops or u in self._table_stops
+
+    def units_below(self, u: int) -> range:
+        """The units below a heading or a header."""
+        return range(u + 1, self._section_stops.get(u) or self._table_stops[u])
+
+    def without_content(
+        self, kept_units: Collection[int], candidates: Iterable[int] | None = None
+    ) -> set[int]:
+        """The headings and headers with no kept unit below them.
+
+        Args:
+            candidates: the units to check; None for the kept ones.
+        """
+        candidates = kept_units if candidates is None else set(candidates)
+        rows = sorted(u for u in kept_units if u in self._rows)
+        tables = {u for u in candidates if u in self._table_stops and not self._has_below(u, rows)}
+        text = sorted(u for u in kept_units if u not in self._section_stops and u not in tables)
+        headings = {
+            u for u in candidates if u in self._section_stops and not self._has_below(u, text)
+        }
+        return tables | headings
+
+    def _has_below(self, u: int, ordered: Sequence[int]) -> bool:
+        """Whether one of some units, in ascending order, is below a heading or a header."""
+        below = self.units_below(u)
+        at = bisect_left(ordered, below.start)
+        return at < len(ordered) and ordered[at] < below.stop
+
+
+def _lead_ins(units: Sequence[Unit], passages: Sequence[Passage]) -> dict[int, int]:
+    """For code the line that introduces it, for a default value the unit that it is of.
+
+    That is the unit before it or, where default values follow each other, before the first.
+    """
+    leads: dict[int, int] = {}
+    last_valued = -1
+    for u in range(1, len(units)):
+        before, unit = units[u - 1], units[u]
+        if before.passage != unit.passage:
+            continue
+        text = passages[unit.passage].text
+        is_code = unit.kind == "code" and before.kind != "code"
+        introduced = is_code and text[slice(*before.visible)].endswith((":", "："))
+        valued = unit.kind in ("sentence", "list_item", "html") and _VALUE.match(
+            text, *unit.visible
+        )
+        if introduced or (valued and before.kind != "table_row" and last_valued != u - 1):
+            leads[u] = u - 1
+        elif valued and u - 1 in leads:
+            leads[u] = leads[u - 1]
+        if valued:
+            last_valued = u
+    return leads
+
+
+def _section_stops(units: Sequence[Unit]) -> dict[int, int]:
+    """For each heading, the end of the units below it."""
+    stops: dict[int, int] = {}
+    open_headings: list[int] = []  # their sections go on
+    for u, unit in enumerate(units):
+        starts = unit.kind == "heading"
+        if open_headings and (
+            unit.passage != units[u - 1].passage or (starts and open_headings[-1] != u - 1)
+        ):
+            stops |= dict.fromkeys(open_headings, u)
+            open_headings = []
+        if starts:
+            open_headings.append(u)
+    return stops | dict.fromkeys(open_headings, len(units))

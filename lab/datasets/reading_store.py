@@ -31,8 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tamis.compressors.method import CaseReader
-from tamis.compressors.reading.question import question_sentences
-from tamis.compressors.reading.windows import Reading
+from tamis.compressors.reading.windows import Reading, question_sentences
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.reading.long_range import document_tokens_left
-from tamis.compressors.reading.windows import Reader
+from tamis.compressors.reading.windows import Reader, document_tokens_left
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis_lab.methods.documents import document_ids, mean_attention

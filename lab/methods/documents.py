@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import torch
 
-from tamis.compressors.reading.long_range import long_range_layers
-from tamis.compressors.reading.windows import Reader
+from tamis.compressors.reading.windows import Reader, long_range_layers
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage

@@ -28,9 +28,7 @@ from itertools import cycle, islice
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.reading.long_range import document_tokens_left
-from tamis.compressors.reading.question import EMPTY_QUERY
-from tamis.compressors.reading.windows import Reader
+from tamis.compressors.reading.windows import EMPTY_QUERY, Reader, document_tokens_left
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import QuestionTokens, token_batches
 from tamis.probes.text import Passage

@@ -32,9 +32,13 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import RankingMethod
-from tamis.compressors.reading.long_range import context_tokens, long_range_layers, opening_token
-from tamis.compressors.reading.question import EMPTY_QUERY
-from tamis.compressors.reading.windows import Reader
+from tamis.compressors.reading.windows import (
+    EMPTY_QUERY,
+    Reader,
+    context_tokens,
+    long_range_layers,
+    opening_token,
+)
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_profile

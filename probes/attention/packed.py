@@ -16,8 +16,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.recorder import Recorder, StopForward
-from tamis.probes.attention.rows import group_rows_fp32, softmax_row_groups
+from tamis.probes.attention.recorder import (
+    Recorder,
+    StopForward,
+    group_rows_fp32,
+    softmax_row_groups,
+)
 
 KERNEL_BLOCK_KEYS = 512
 """Keys that torch's kernel processes at once: up to this many, a mask costs nothing."""

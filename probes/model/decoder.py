@@ -130,7 +130,7 @@ class Rotary(nn.Module):
 
 
 class Norm(nn.Module):
-    """The weight and epsilon of a root mean square normalisation; `ops.RmsNorm` computes it."""
+    """The weight and epsilon of a root mean square normalisation; `forward.RmsNorm` computes it."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()

@@ -21,8 +21,14 @@ from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as hf_logging
 
 from tamis.probes.attention.packed import attention_function
-from tamis.probes.attention.recorder import Recorder, StopForward, current_recorder
-from tamis.probes.attention.rows import causal_mask, group_rows, softmax_rows
+from tamis.probes.attention.recorder import (
+    Recorder,
+    StopForward,
+    causal_mask,
+    current_recorder,
+    group_rows,
+    softmax_rows,
+)
 from tamis.probes.errors import BadModelFile, ProxyUnsupported, wrap_load_errors
 from tamis.probes.model.decoder import Decoder, Norm
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
+from tamis.probes.probing.linear import Calibration
 
 Array = NDArray[np.float64]
 TEMPERATURE_L2 = 0.01
@@ -170,32 +171,6 @@ def _minimise(loss: object, size: int, steps: int) -> Tensor:
 def _undo_standardisation(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
     weights = w / stack.spread
     return weights, -float(weights @ stack.mean)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Maps scores z of one request to probabilities.
-
-        sigmoid(a·z + b·max z + c·logsumexp z + d + e·softmax z)
-
-    A listwise fit determines which unit is best, not whether any is good; the best score of the
-    request and the logsumexp indicate that. `a + b + c` is the slope when all scores rise together;
-    `e` lets a unit that has the request for itself be as sure as it is, however small `a` must be
-    for the many that have hardly a share. The order of units within a request is that of z.
-    """
-
-    a: float
-    b: float
-    c: float
-    d: float
-    e: float = 0.0
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """Probabilities `[U]` of scores `[U]`."""
-        if not len(z):
-            return z
-        level = self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d
-        return torch.sigmoid(self.a * z + level + self.e * z.softmax(0))
 
 
 def fit_calibration(

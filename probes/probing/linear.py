@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -140,3 +142,47 @@ def _read_card(path: Path) -> ProbeCard:
     return ProbeCard(
         **facts | {"rows": tuple(facts["rows"]), "trained_on": tuple(facts["trained_on"])}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Maps scores z of one request to probabilities.
+
+        sigmoid(a·z + b·max z + c·logsumexp z + d + e·softmax z)
+
+    A listwise fit determines which unit is best, not whether any is good; the best score of the
+    request and the logsumexp indicate that. `a + b + c` is the slope when all scores rise together;
+    `e` lets a unit that has the request for itself be as sure as it is, however small `a` must be
+    for the many that have hardly a share. The order of units within a request is that of z.
+    """
+
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float = 0.0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Probabilities `[U]` of scores `[U]`."""
+        if not len(z):
+            return z
+        level = self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d
+        return torch.sigmoid(self.a * z + level + self.e * z.softmax(0))
+
+
+def conformal_threshold(lowest: Tensor, coverage: float) -> float:
+    """The lowest probability that a unit to keep may have; 0, which keeps all, if n is too small.
+
+    Split conformal prediction (Vovk et al. 2005; Lei et al. 2018, §2.2) with the lowest probability
+    of a question's gold units as its score: of n calibration questions, the threshold is the k-th
+    lowest such score, k = ⌊(1 - coverage)(n + 1)⌋, at most n. A new question like those keeps all
+    its evidence with at least that probability. Nothing is promised for data unlike the
+    calibration's.
+
+    Args:
+        lowest: `[n]`, per calibration question the lowest probability of its gold units.
+        coverage: the share of questions whose evidence shall be kept whole.
+    """
+    # (1 - 0.9) * 10 is 0.9999999999999998: rounding errors are forgiven
+    k = min(math.floor((1 - coverage) * (len(lowest) + 1) + 1e-9), len(lowest))
+    return float(sorted(lowest.tolist())[k - 1]) if k else 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tamis.probes.segmentation.markup import markup_spans
+from tamis.probes.segmentation.lines import markup_spans
 from tamis.probes.segmentation.prose_lines import (
     bare_line,
     begins_inside,

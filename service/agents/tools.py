@@ -54,7 +54,7 @@ class AgentTools:
         Files of HTML, PDF and DOCX are read as what they show. Each document that keeps something
         begins with its number or path, and an id for `retrieve` where sentences were left out.
         """
-        from tamis.compressors.pipeline.results import per_passage
+        from tamis.compressors.pipeline.compression import per_passage
         from tamis.compressors.rules import DEFAULT_RULES
         from tamis.service.api.compress import compress, counter_of
 

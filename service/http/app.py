@@ -29,7 +29,13 @@ from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.conversation.tagged import RetrievalTags
-from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
+from tamis.service.http.middleware.auth import (
+    DOCS_ASSETS,
+    AuthMiddleware,
+    Keyring,
+    parse_inline_keys,
+    read_keys,
+)
 from tamis.service.http.middleware.body_limits import (
     BodyLimitMiddleware,
     BodyRoom,
@@ -51,7 +57,6 @@ from tamis.service.http.routes import (
     retrieve,
     search,
 )
-from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop

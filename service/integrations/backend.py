@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tamis.compressors.pipeline.results import per_passage
+from tamis.compressors.pipeline.compression import per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
@@ -69,7 +69,7 @@ class CompressionPlan(RankingPlan):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPassage:
+class Excerpt:
     """What is kept of one passage.
 
     Attributes:
@@ -104,7 +104,7 @@ class CompressedContext:
         model: the proxy's name; None where nothing was compressed.
     """
 
-    parts: tuple[KeptPassage, ...]
+    parts: tuple[Excerpt, ...]
     status: str
     method: str
     answerability: float | None = None
@@ -116,7 +116,7 @@ def to_shadow(context: CompressedContext, passages: Sequence[Passage]) -> Compre
     """Every passage whole and in input order; spans and counts say what would have been kept."""
     kept = {part.passage: part for part in context.parts}
     parts = tuple(
-        replace(kept.get(i, KeptPassage(i, "", (), tokens_out=0)), text=passage.text)
+        replace(kept.get(i, Excerpt(i, "", (), tokens_out=0)), text=passage.text)
         for i, passage in enumerate(passages)
     )
     return replace(context, parts=parts, status="shadow")
@@ -233,13 +233,11 @@ def _proxy_name(proxy: Any) -> str:
     return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)
 
 
-def kept_passages(
-    context: Compressed, rules: Rules, counter: TextTokenizer
-) -> tuple[KeptPassage, ...]:
+def kept_passages(context: Compressed, rules: Rules, counter: TextTokenizer) -> tuple[Excerpt, ...]:
     """A compression by passage; joined by the separator, the texts are `context.text`."""
     found = per_passage(context, replace(rules, titles=False, citations=None), counter)
     parts = [
-        KeptPassage(
+        Excerpt(
             result.index,
             result.text,
             tuple(context.spans(result.index)),
@@ -253,7 +251,7 @@ def kept_passages(
     return order_parts(parts, rules.order)
 
 
-def order_parts(parts: Sequence[KeptPassage], order: str) -> tuple[KeptPassage, ...]:
+def order_parts(parts: Sequence[Excerpt], order: str) -> tuple[Excerpt, ...]:
     """Parts in the order in which rendering shows them; without scores, in input order."""
     if order == "original" or any(part.score is None for part in parts):
         return tuple(parts)
@@ -265,7 +263,7 @@ def order_parts(parts: Sequence[KeptPassage], order: str) -> tuple[KeptPassage, 
 
 def pass_through(passages: Sequence[Passage], method: str, why: str) -> CompressedContext:
     """Every passage unchanged, because of an error."""
-    parts = (KeptPassage(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
+    parts = (Excerpt(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
     return CompressedContext(tuple(parts), "failed", method, warnings=(why,))
 
 

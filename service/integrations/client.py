@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.spans import traceparent_headers
 from tamis.service.http.schemas.about import Health, Info, Models
-from tamis.service.http.schemas.compression import BatchResult, Compression, CompressionList
+from tamis.service.http.schemas.compress import BatchResult, Compression, CompressionList
 from tamis.service.http.schemas.dialects.cohere import CohereAnswer
 from tamis.service.http.schemas.dialects.score import ScoreAnswer
 from tamis.service.http.schemas.expand import Expansion

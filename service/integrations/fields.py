@@ -33,7 +33,7 @@ from tamis.service.integrations.backend import (
     Backend,
     CompressedContext,
     CompressionPlan,
-    KeptPassage,
+    Excerpt,
     LocalBackend,
     is_backend_failure,
     pass_through,
@@ -228,7 +228,7 @@ class CompressionFields(RuleFields):
 
     def added_metadata(
         self,
-        part: KeptPassage,
+        part: Excerpt,
         context: CompressedContext,
         source_length: int,
         existing: Mapping[str, Any],

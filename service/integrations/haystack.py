@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[haystack]"') from error
 
-from tamis.service.integrations.backend import CompressedContext, KeptPassage
+from tamis.service.integrations.backend import CompressedContext, Excerpt
 from tamis.service.integrations.fields import CompressionFields, copy_metadata
 
 __all__ = ["TamisRanker"]
@@ -163,7 +163,7 @@ def _merge_documents(
 
 
 def _compressed_document(
-    source: Document, part: KeptPassage, context: CompressedContext, fields: CompressionFields
+    source: Document, part: Excerpt, context: CompressedContext, fields: CompressionFields
 ) -> Document:
     added = fields.added_metadata(part, context, len(source.content), source.meta)
     return dataclasses.replace(

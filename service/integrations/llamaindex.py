@@ -18,7 +18,7 @@ try:
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
 
-from tamis.service.integrations.backend import CompressedContext, KeptPassage
+from tamis.service.integrations.backend import CompressedContext, Excerpt
 from tamis.service.integrations.fields import CONFIG, CompressionFields, copy_metadata
 
 __all__ = ["TamisPostprocessor"]
@@ -79,7 +79,7 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
         return [both[index] for index in (sorted(both) if self.order == "original" else both)]
 
     def _compressed_node(
-        self, source: NodeWithScore, part: KeptPassage, context: CompressedContext
+        self, source: NodeWithScore, part: Excerpt, context: CompressedContext
     ) -> NodeWithScore:
         node = _copy_node(source.node)
         added = self.added_metadata(part, context, len(_text(source)), source.node.metadata)

@@ -17,14 +17,14 @@ from tamis.service.api.rule_fields import request_fields
 from tamis.service.integrations.backend import (
     CompressedContext,
     CompressionPlan,
-    KeptPassage,
+    Excerpt,
     RankingPlan,
     order_parts,
 )
 
 try:
     from tamis.service.http.schemas.about import Info, Limits
-    from tamis.service.http.schemas.compression import Compression, DocumentResult
+    from tamis.service.http.schemas.compress import Compression, DocumentResult
     from tamis.service.http.schemas.dialects.cohere import CohereAnswer
     from tamis.service.http.schemas.dialects.score import ScoreAnswer
     from tamis.service.integrations.client import AsyncClient, Client, ServiceError
@@ -207,7 +207,7 @@ def _request_fields(plan: CompressionPlan) -> dict[str, Any]:
 def _compressed_context(
     found: Compression, passages: Sequence[Passage], plan: CompressionPlan
 ) -> CompressedContext:
-    parts = [_kept_passage(r, passages[r.index].text) for r in found.results or () if r.text]
+    parts = [_excerpt(r, passages[r.index].text) for r in found.results or () if r.text]
     return CompressedContext(
         order_parts(parts, plan.rules.order),
         found.status,
@@ -218,7 +218,7 @@ def _compressed_context(
     )
 
 
-def _kept_passage(result: DocumentResult, text: str) -> KeptPassage:
+def _excerpt(result: DocumentResult, text: str) -> Excerpt:
     """One document's result; spans with only white space between them are joined."""
     spans: list[tuple[int, int]] = []
     for span in result.relevant_spans or ():
@@ -228,7 +228,7 @@ def _kept_passage(result: DocumentResult, text: str) -> KeptPassage:
             spans.append((span.start, span.end))
     # the method's own score, as in this process; older servers sent it as relevance_score
     score = result.relevance_score if result.raw_score is None else result.raw_score
-    return KeptPassage(
+    return Excerpt(
         result.index,
         result.text or "",
         tuple(spans),

@@ -403,8 +403,8 @@ LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
 ONLY_MATCH = frozenset(("probes/segmentation/markdown.py _INTERRUPTING_ITEM",))
 """Given to functions that call `match` of it, in modules that search with others."""
 BOUNDED: dict[str, str] = {
-    "probes/segmentation/sentences.py _DOTTED": "the 12 characters before a sentence's end",
-    "probes/segmentation/sentences.py _SECTION_NUMBER": "the 12 characters before its end",
+    "probes/segmentation/segment.py _DOTTED": "the 12 characters before a sentence's end",
+    "probes/segmentation/segment.py _SECTION_NUMBER": "the 12 characters before its end",
     "probes/segmentation/tool_output/blocks/shell.py _SAID": "the last 120 characters of a row",
     "probes/segmentation/tool_output/blocks/unittest.py _VERBOSE": "rows: in a text without a line "
     "break, what begins with skipped matches at the first try",

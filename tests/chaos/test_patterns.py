@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.probes.segmentation import markup
+from tamis.probes.segmentation import lines
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.tool_output import runs
 from tamis.probes.segmentation.tool_output.blocks import compiler, docker_build, maven, rust, shell
@@ -164,7 +164,7 @@ MENDED = [
         [*" [1%]\n", "[ 12%]", "[ok]", "ok", "PASS", "ED", "Cop", "ying"],
     ),
     (
-        markup._LINK,
+        lines._LINK,
         r"!?\[(?:[^\[\]]|!?\[[^\[\]]{0,80}\](?:\([^()]{0,200}\))?){0,200}\]\s?"
         r"\((?:[^()\s]|\([^()\s]{0,80}\)|\n){0,400}"
         r"(?:\s+\"(?:[^\"]|\"(?!\s{0,4}\))){0,200}\")?\s?\)",

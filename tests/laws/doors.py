@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 import tamis
-from tamis.compressors.pipeline.results import per_passage
+from tamis.compressors.pipeline.compression import per_passage
 from tamis.compressors.rules import RULES, Rules
 from tamis.compressors.types import Compressed, to_probability
 from tamis.langchain import TamisCompressor, TamisCrossEncoder

@@ -16,10 +16,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.levels import LEVELS
 from tamis.compressors.features.second_step import (
     ENCODER,
     ENCODER_REQUEST_FEATURES,
+    LEVELS,
     LINKS,
     REQUEST_FEATURES,
 )

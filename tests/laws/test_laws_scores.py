@@ -15,7 +15,7 @@ from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.reading.question import EMPTY_QUERY
+from tamis.compressors.reading.windows import EMPTY_QUERY
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Scores
 from tamis.probes.segmentation.segment import units_of

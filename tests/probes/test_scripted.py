@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from tamis.compressors.reading.question import tokenize_question
+from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.signal import Signal, Want

@@ -17,8 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.second_step import RequestTexts
-from tamis.compressors.features.unit_scores import first_features, unit_probabilities, unit_scores
+from tamis.compressors.features.second_step import (
+    RequestTexts,
+    first_features,
+    unit_probabilities,
+    unit_scores,
+)
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.question_rows import QuestionRows

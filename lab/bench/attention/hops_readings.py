@@ -18,8 +18,14 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.methods.question_rows import QuestionRows, pool_question_rows
-from tamis.compressors.reading.long_range import document_tokens_left
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, Window, split_windows
+from tamis.compressors.reading.windows import (
+    WINDOW_TOKENS,
+    Reader,
+    Reading,
+    Window,
+    document_tokens_left,
+    split_windows,
+)
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, token_batches
 from tamis.probes.signal import Want

@@ -22,10 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.unit_scores import first_features
+from tamis.compressors.features.second_step import first_features
 from tamis.compressors.features.words import Lexicon, hop_features
-from tamis.compressors.reading.long_range import document_tokens_left
-from tamis.compressors.reading.windows import Reading
+from tamis.compressors.reading.windows import Reading, document_tokens_left
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.reading.question import EMPTY_QUERY
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, split_windows
+from tamis.compressors.reading.windows import EMPTY_QUERY, WINDOW_TOKENS, Reading, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import LabelledFeatures, fit_listwise

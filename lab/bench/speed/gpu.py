@@ -38,8 +38,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.reading.question import tokenize_question
-from tamis.compressors.reading.windows import split_windows
+from tamis.compressors.reading.windows import split_windows, tokenize_question
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.rules import Budget
 from tamis.probes.card import ModelCard
@@ -53,8 +52,7 @@ from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
-from tamis.service.engine.engine import Engine, EngineBounds
-from tamis.service.engine.reader import EngineReader, KeptPassages
+from tamis.service.engine.engine import Engine, EngineBounds, EngineReader, PromptCache
 from tamis_lab.bench.speed.workload import WorkloadText, example_text
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -170,7 +168,7 @@ class _Load:
         longest = max(proxy.layout.tokenizer.count_many(texts))
         self.budget = Budget(max(int(tokens * KEEP_RATIO), 2 + longest))
         self.windows = split_windows(proxy.layout, self.passages, units)
-        kept = KeptPassages(cache)
+        kept = PromptCache(cache)
         room = 2 * at_once * (tokens + 100 * len(self.windows)) + 65536
         bounds = EngineBounds(room, 2 * at_once + 8, room, proxy.batch_tokens)
         self.engine = Engine(lambda: kept.wrap(proxy), bounds, None, kept.tokens_to_read)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tamis.compressors import registry
-from tamis.compressors.features.unit_scores import isolated_features
+from tamis.compressors.features.second_step import isolated_features
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading, split_windows
 from tamis.probes.errors import BadInput

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.rows import normalise_rows
+from tamis.probes.attention.recorder import normalise_rows
 from tamis_lab.methods.prefill import contract
 from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
-from tamis.probes.model.ops import Rotation
+from tamis.probes.model.forward import Rotation
 from tamis_lab.methods.prefill import block_attention
 from tamis_lab.methods.prefill.block_attention import BlockWeights
 from tamis_lab.methods.prefill.contract import (

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.rows import normalise_rows
+from tamis.probes.attention.recorder import normalise_rows
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (

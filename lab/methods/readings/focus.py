@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tamis.probes.attention.recorder import softmax_rows
 from tamis.probes.attention.rope import rotate
-from tamis.probes.attention.rows import softmax_rows
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (

@@ -23,8 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import StopForward
-from tamis.probes.attention.rows import causal_mask, softmax_rows
+from tamis.probes.attention.recorder import StopForward, causal_mask, softmax_rows
 
 BLOCK_ROWS = 128
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors.reading.question import EMPTY_QUERY
+from tamis.compressors.reading.windows import EMPTY_QUERY
 from tamis.compressors.registry import build_method
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tamis.compressors.reading.question import EMPTY_QUERY
+from tamis.compressors.reading.windows import EMPTY_QUERY
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.rows import normalise_rows
+from tamis.probes.attention.recorder import normalise_rows
 from tamis.probes.errors import BadInput
 from tamis_lab.datasets.records import Record
 from tamis_lab.methods.window_attention.edited_pass import final_states

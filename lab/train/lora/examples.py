@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import Lexicon, word_features
-from tamis.compressors.reading.question import tokenize_question
-from tamis.compressors.reading.windows import Window, split_windows
+from tamis.compressors.reading.windows import Window, split_windows, tokenize_question
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt
 from tamis_lab.datasets.record_files import RecordFile, answerable_records, fold_of

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Recorder, StopForward, use_recorder
-from tamis.probes.attention.rows import causal_mask, group_rows, softmax_rows
+from tamis.probes.attention.recorder import (
+    Recorder,
+    StopForward,
+    causal_mask,
+    group_rows,
+    softmax_rows,
+    use_recorder,
+)
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, RowSpans
 from tamis.probes.signal import Signal, Want

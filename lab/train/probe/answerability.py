@@ -13,8 +13,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from tamis.compressors.features.second_step import second_step_features
-from tamis.compressors.features.unit_scores import answer_features, answerability, unit_scores
+from tamis.compressors.features.second_step import (
+    answer_features,
+    answerability,
+    second_step_features,
+    unit_scores,
+)
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc

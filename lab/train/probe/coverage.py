@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.features.second_step import ENCODER
-from tamis.compressors.features.unit_scores import isolated_probabilities, unit_probabilities
-from tamis.probes.probing.linear import LinearProbe
+from tamis.compressors.features.second_step import (
+    ENCODER,
+    isolated_probabilities,
+    unit_probabilities,
+)
+from tamis.probes.probing.linear import LinearProbe, conformal_threshold
 from tamis_lab.datasets.records import record_id
 from tamis_lab.train.probe.figures import case_probabilities, scores_of
 from tamis_lab.train.probe.labelled_readings import LabelledReading

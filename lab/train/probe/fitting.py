@@ -23,7 +23,6 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import (
-    Calibration,
     LabelledFeatures,
     check_l2,
     fit_calibration,
@@ -31,7 +30,7 @@ from tamis.probes.probing.fit import (
     fit_logistic,
 )
 from tamis.probes.probing.gated import GatedFeatures, GatedQuestion, fit_gated, gated_scores
-from tamis.probes.probing.linear import LinearProbe, ProbeCard
+from tamis.probes.probing.linear import Calibration, LinearProbe, ProbeCard
 from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import (
     RecordFile,

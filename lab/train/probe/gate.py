@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.unit_scores import unit_scores
+from tamis.compressors.features.second_step import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
 from tamis.compressors.gate.judge import WindowJudge

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.second_step import RequestTexts
-from tamis.compressors.features.unit_scores import first_features, isolated_features
+from tamis.compressors.features.second_step import RequestTexts, first_features, isolated_features
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading

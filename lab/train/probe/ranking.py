@@ -20,8 +20,8 @@ from tamis.compressors.features.rank_features import first_word_column, rank_fea
 from tamis.compressors.features.rank_probe import document_scores, unit_evidence
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import Calibration, LabelledFeatures, fit_calibration, fit_listwise
-from tamis.probes.probing.linear import LinearProbe, ProbeCard
+from tamis.probes.probing.fit import LabelledFeatures, fit_calibration, fit_listwise
+from tamis.probes.probing.linear import Calibration, LinearProbe, ProbeCard
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis_lab.datasets.qrels import JudgedQuery

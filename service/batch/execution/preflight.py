@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tamis.compressors.features.coverage import (
+from tamis.compressors.method import check_scores
+from tamis.compressors.pipeline.compression import (
+    check_granularity,
     check_threshold,
     is_unanswerable,
     no_coverage_error,
 )
-from tamis.compressors.method import check_scores
 from tamis.compressors.registry import build_method, method_class, method_info
-from tamis.compressors.selection.granularity import check_granularity
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.api.lazy_method import LazyMethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tamis.compressors.pipeline.results import PassageResult, per_passage
+from tamis.compressors.pipeline.compression import PassageResult, per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.compressors.types import Compressed

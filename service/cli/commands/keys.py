@@ -42,7 +42,7 @@ def new(
 ) -> None:
     """Make a key: it is printed once, and only its hash is kept."""
     try:
-        from tamis.service.http.runtime.api_keys import new_key, read_keys
+        from tamis.service.http.middleware.auth import new_key, read_keys
     except ImportError as error:
         raise MissingExtra(
             f"{error.name} is not installed: pip install 'tamis[service]'"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tamis.service.documents.document_text import FORMAT, page_at
 
 if TYPE_CHECKING:
-    from tamis.compressors.pipeline.results import PassageResult
+    from tamis.compressors.pipeline.compression import PassageResult
     from tamis.compressors.types import Compressed
 
 

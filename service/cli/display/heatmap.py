@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from tamis.compressors.pipeline.results import PassageResult
+from tamis.compressors.pipeline.compression import PassageResult
 from tamis.service.cli.display.text import printable
 
 if TYPE_CHECKING:

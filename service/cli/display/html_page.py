@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from tamis.compressors.pipeline.results import PassageResult
+from tamis.compressors.pipeline.compression import PassageResult
 from tamis.service.cli.display.heatmap import heats, timings_text
 from tamis.service.cli.display.text import printable
 

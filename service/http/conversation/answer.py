@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tamis.service.http.conversation.candidates import Conversation
 from tamis.service.http.conversation.shortened import Shortened
-from tamis.service.http.schemas.compression import Status
+from tamis.service.http.schemas.compress import Status
 from tamis.service.http.schemas.messages import MessageCompression, MessagesAnswer, Omitted
 from tamis.service.http.schemas.offsets import OffsetConverter
 

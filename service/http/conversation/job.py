@@ -15,18 +15,19 @@ from tamis.compressors.method import check_scores
 from tamis.compressors.registry import method_info
 from tamis.compressors.tools.budget import share_budget
 from tamis.compressors.tools.prepare import SALIENCE_QUESTION
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import served_language_warning
-from tamis.service.engine.deadline import DeadlineScorer, prepare_job
+from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.request import QueuedRequest, current_request
 from tamis.service.http.conversation.answer import build_answer
 from tamis.service.http.conversation.candidates import Candidate, Conversation, Limits
 from tamis.service.http.conversation.markers import OmissionMarker
 from tamis.service.http.conversation.originals import RequestOriginals
-from tamis.service.http.conversation.prose import PreparedProse, is_prose, prose_job
+from tamis.service.http.conversation.prose import PreparedProse, is_prose, prose_request
 from tamis.service.http.conversation.results import PreparedResult, prepare_result, tool_output
 from tamis.service.http.conversation.shortened import Shortened
 from tamis.service.http.middleware.request_log import RequestLogEntry
@@ -67,7 +68,7 @@ class PreparedConversation:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Progress:
     """How many units there are to read, and how many were read before the deadline.
 
     Attributes:
@@ -80,11 +81,13 @@ class _Reading:
     cached: int = 0
     is_late: bool = False
 
-    def add(self, scorer: DeadlineScorer) -> None:
-        self.units += scorer.units
-        self.read += scorer.units if scorer.units_read is None else scorer.units_read
-        self.cached += scorer.kept_scores.tokens_cached if scorer.kept_scores else 0
-        self.is_late |= scorer.is_late
+    def add(self, scores: Scores | None) -> None:
+        if scores is None:
+            return
+        self.units += len(scores.values)
+        self.read += scores.count_read
+        self.cached += scores.tokens_cached
+        self.is_late |= scores.is_late
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +188,10 @@ class ConversationCall:
         texts = [text for candidate in candidates for text in candidate.passages]
         asked, method = (question, self.method) if question else (SALIENCE_QUESTION, _UNASKED)
         least = [part.min_tokens for part in parts]
-        job = prose_job(texts, least, asked, self.body.language, limit, patterns)
-        found = prepare_job(self.state.methods.scorer(method), method, prepared.counter, job)
-        return PreparedProse(candidates, limit, found, question)
+        request = prose_request(texts, least, asked, self.body.language, limit, patterns)
+        compressor = self.state.methods.compressor(method, self.body.tokenizer)
+        found = compressor.prepare(request)
+        return PreparedProse(candidates, limit, compressor, found, question)
 
     def tokens_needed(self, prepared: PreparedConversation) -> int | None:
         """About how many tokens the model has to read; None where it has nothing to read."""
@@ -207,44 +211,45 @@ class ConversationCall:
         """
         originals = RequestOriginals(self.state.originals, self.body, self.entry.key)
         markers = originals.markers(prepared.conversation, prepared.texts())
-        reading = _Reading()
+        progress = _Progress()
         shortened = [
-            *self._shorten_results(prepared, markers, reading),
-            *self._shorten_prose(prepared, markers, reading),
+            *self._shorten_results(prepared, markers, progress),
+            *self._shorten_prose(prepared, markers, progress),
         ]
         _check_limit(prepared, shortened)
         originals.keep(shortened, markers)
         metrics = self.state.metrics
         metrics.observe_stages({"queue": queued.queue_ms, "forward": queued.forward_ms})
-        metrics.cached_tokens.inc(reading.cached)
-        if reading.is_late:
+        metrics.cached_tokens.inc(progress.cached)
+        if progress.is_late:
             self.entry.count_partial(metrics)
             prepared.warn(
-                f"{reading.read} of {reading.units} units were read in time; the others were "
+                f"{progress.read} of {progress.units} units were read in time; the others were "
                 "placed by their words"
             )
-        return build_answer(prepared.conversation, shortened, self.method, reading.is_late)
+        return build_answer(prepared.conversation, shortened, self.method, progress.is_late)
 
     def _shorten_results(
-        self, prepared: PreparedConversation, markers: Markers, reading: _Reading
+        self, prepared: PreparedConversation, markers: Markers, progress: _Progress
     ) -> Iterator[Shortened]:
         for result in prepared.results:
             _forget_completed()
-            scorer = DeadlineScorer(self.state.methods.scorer(self.method))
-            shortened, warnings = result.shorten(scorer, markers[result.candidate.text.pointer])
-            prepared.warn(*warnings, *(scorer.kept_scores.warnings if scorer.kept_scores else ()))
-            reading.add(scorer)
+            scores = result.score(UnderDeadline(self.state.methods.scorer(self.method)))
+            shortened, warnings = result.shorten(scores, markers[result.candidate.text.pointer])
+            prepared.warn(*warnings, *(scores.warnings if scores else ()))
+            progress.add(scores)
             yield shortened
 
     def _shorten_prose(
-        self, prepared: PreparedConversation, markers: Markers, reading: _Reading
+        self, prepared: PreparedConversation, markers: Markers, progress: _Progress
     ) -> Iterator[Shortened]:
         for prose in prepared.prose:
             _forget_completed()
-            found = prose.shorten(markers, prepared.counter)
+            scores = prose.score()
+            found = prose.shorten(scores, markers)
             if found is None:
-                found = prose.shorten(_shortest(prose, markers), prepared.counter)
-            reading.add(prose.job.scorer)
+                found = prose.shorten(scores, _shortest(prose, markers))
+            progress.add(scores)
             if found is None:
                 places = ", ".join(candidate.text.pointer for candidate in prose.candidates)
                 prepared.warn(
@@ -253,11 +258,11 @@ class ConversationCall:
                 )
                 continue
             yield from found
-            job, texts = prose.job.job, prose.passages
+            request, texts = prose.prepared.request, prose.passages
             name = self.state.methods.reader.card.name
             if prose.question and (
                 warning := served_language_warning(
-                    name, self.method, job.language, job.question, texts
+                    name, self.method, request.language, request.question, texts
                 )
             ):
                 prepared.warn(warning)

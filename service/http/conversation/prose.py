@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.pipeline.compression import Compressor, Prepared, Request
+from tamis.compressors.rules import Budget
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.engine.deadline import CompressionJob, PreparedJob
 from tamis.service.http.conversation.candidates import Candidate
 from tamis.service.http.conversation.markers import OmissionMarker
 from tamis.service.http.conversation.shortened import Shortened
@@ -38,12 +39,15 @@ class PreparedProse:
 
     Attributes:
         limit: the most tokens of all that may be shortened, markers included.
-        question: that `job` asks; empty where nobody asks anything.
+        compressor: scores and selects the sentences.
+        prepared: the texts, cut into sentences.
+        question: that `prepared` asks; empty where nobody asks anything.
     """
 
     candidates: list[Candidate]
     limit: int
-    job: PreparedJob
+    compressor: Compressor
+    prepared: Prepared
     question: str
 
     @property
@@ -51,19 +55,26 @@ class PreparedProse:
         """The texts of what may be shortened."""
         return [text for candidate in self.candidates for text in candidate.passages]
 
+    def score(self) -> Scores | None:
+        """How much each sentence answers; None where none can stay."""
+        if self.limit < 1 or not self.prepared.units:
+            return None
+        return self.compressor.score(self.prepared)
+
     def shorten(
-        self, markers: Mapping[str, OmissionMarker], counter: TextTokenizer
+        self, scores: Scores | None, markers: Mapping[str, OmissionMarker]
     ) -> list[Shortened] | None:
         """Each text with its best sentences; None if no sentence fits with its markers.
 
-        The sentences are scored once; the budget of the selection shrinks until the markers fit.
+        The budget of the selection shrinks until the markers fit.
 
         Args:
+            scores: of the sentences.
             markers: by the place of a text.
         """
         limit = self.limit
         for _ in range(_MOST_SELECTIONS):
-            shown = self._select(limit, markers, counter)
+            shown = self._select(limit, scores, markers)
             if shown is None:
                 return None
             left = sum(one.tokens - one.candidate.fixed_tokens for one in shown)
@@ -74,13 +85,13 @@ class PreparedProse:
         return None
 
     def _select(
-        self, limit: int, markers: Mapping[str, OmissionMarker], counter: TextTokenizer
+        self, limit: int, scores: Scores | None, markers: Mapping[str, OmissionMarker]
     ) -> list[Shortened] | None:
         if limit < 1:
             return None
+        prepared = self.prepared.with_budget(Budget(max_tokens=limit))
         try:
-            compression = self.job.compression.with_budget(Budget(max_tokens=limit))
-            found = self.job.compressor.finish(compression)
+            found = self.compressor.select(prepared, scores)
         except BudgetTooSmall:
             return None
         kept = {unit.unit for unit in found.kept}
@@ -92,24 +103,24 @@ class PreparedProse:
         for candidate in self.candidates:
             marker = markers[candidate.text.pointer]
             of_parts = [own.get(first + i, []) for i in range(len(candidate.parts))]
-            shown.append(_mark_omissions(candidate, of_parts, kept, marker, counter))
+            shown.append(_mark_omissions(candidate, of_parts, kept, marker, prepared.counter))
             first += len(candidate.parts)
         return shown
 
 
-def prose_job(
+def prose_request(
     texts: Sequence[str],
     min_tokens: Sequence[int],
     question: str,
     language: str,
     limit: int,
     patterns: Sequence[Any],
-) -> CompressionJob:
-    """The job that scores the sentences of some texts.
+) -> Request:
+    """What to compress of some texts.
 
     Args:
-        min_tokens: of each text that are kept if they fit. patterns: compiled, of what is
-            protected.
+        min_tokens: of each text that are kept if they fit.
+        patterns: compiled, of what is protected.
 
     Raises:
         BadInput: a pattern that takes too long.
@@ -118,13 +129,8 @@ def prose_job(
         Passage(t, keep=tuple(s for p in patterns for s in match_spans(p, t)), min_tokens=least)
         for t, least in zip(texts, min_tokens, strict=True)
     ]
-    return CompressionJob(
-        question=question,
-        passages=passages,
-        budget=Budget(max_tokens=max(1, limit)),
-        rules=Rules(),
-        language=resolve_language(language, question, texts),
-    )
+    language = resolve_language(language, question, texts)
+    return Request(question, passages, Budget(max_tokens=max(1, limit)), language=language)
 
 
 def is_prose(text: str, call: str) -> bool:

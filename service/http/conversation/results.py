@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.selection.spans import contains, merge_spans, overlaps
+from tamis.compressors.selection.select import contains, merge_spans, overlaps
 from tamis.compressors.tools.emptiness import shows_source
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import Omission, ToolOutput
+from tamis.compressors.types import Scores
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.conversation.calls import ToolCall
 from tamis.service.http.conversation.candidates import QUESTION_CHARS, Candidate
@@ -39,9 +40,18 @@ class PreparedResult:
         """What a scorer is asked: the call with the user's question; empty with neither."""
         return self.prepared.questions[0]
 
-    def shorten(self, scorer: Scorer, marker: OmissionMarker) -> tuple[Shortened, list[str]]:
+    def score(self, scorer: Scorer) -> Scores | None:
+        """How much each part answers; None where nobody asks anything or there is no part."""
+        units = self.prepared.units
+        if not self.question or not units:
+            return None
+        return scorer.scores(self.question, self.prepared.passages, units)
+
+    def shorten(self, scores: Scores | None, marker: OmissionMarker) -> tuple[Shortened, list[str]]:
         """The result within its limit, and warnings; whole where nothing of it would be left."""
-        values = self._raise_protected(self.prepared.score(scorer))
+        values = self._raise_protected(
+            [0.0] * len(self.prepared.units) if scores is None else scores.values
+        )
         (found,) = self.prepared.select(values, [self.limit], marker)
         place = self.candidate.text.pointer
         if not shows_source(found, self.candidate.text.text):

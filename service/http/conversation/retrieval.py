@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from tamis.compressors.methods.lexical import Method as Lexical
-from tamis.compressors.selection.spans import merge_spans
+from tamis.compressors.selection.select import merge_spans
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput

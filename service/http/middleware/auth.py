@@ -1,12 +1,169 @@
-"""The second layer: authentication; a body is not read before its key was checked."""
+"""The second layer: API keys and rate limits; a body is not read before its key was checked.
+
+A key is 32 random bytes, so it cannot be recovered from its plain SHA-256; only the hash is kept,
+in memory and in the file. A file has one line for each key:
+
+    name sha256:0123... 600/minute
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tamis.service.engine.errors import Refused, Unauthorized
-from tamis.service.http.middleware.request_log import error_response, log_entry_of
-from tamis.service.http.runtime.api_keys import Keyring
+from tamis.probes.errors import BadInput
+from tamis.service.engine.errors import RateLimited, Refused, Unauthorized
+from tamis.service.http.middleware.request_log import ANONYMOUS, error_response, log_entry_of
+
+_HASH_PREFIX = "sha256:"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: its owner's name, its hash, its rate limit; None is the service's own limit."""
+
+    name: str
+    digest: str
+    limit: str | None = None
+
+    def to_line(self) -> str:
+        """The key's line in a keys file."""
+        return " ".join(
+            part for part in (self.name, _HASH_PREFIX + self.digest, self.limit) if part
+        )
+
+
+def new_key(name: str, limit: str | None = None) -> tuple[str, Key]:
+    """A new key: the secret, to be shown once, and its `Key`, which holds only the hash.
+
+    Raises:
+        BadInput: a name with white space, or a limit that cannot be parsed.
+    """
+    if not name or any(c.isspace() or c in ":#" for c in name):
+        raise BadInput(f"the name is {name!r}; give one without white space, ':' and '#'")
+    if limit is not None:
+        _parse_limit(limit)
+    secret = f"tamis_{secrets.token_urlsafe(32)}"
+    return secret, Key(name, key_digest(secret), limit)
+
+
+def key_digest(secret: str) -> str:
+    """The SHA-256 of a secret, in hex."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_keys(file: Path) -> list[Key]:
+    """The keys of a keys file.
+
+    Raises:
+        BadInput: it cannot be read; names the line that is wrong.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the keys file {file} cannot be read: {error}") from error
+    numbered = ((i, line.split()) for i, line in enumerate(lines, 1))
+    return [
+        _parse_key_line(file, i, parts) for i, parts in numbered if parts and parts[0][0] != "#"
+    ]
+
+
+def _parse_key_line(file: Path, number: int, parts: list[str]) -> Key:
+    hashed = parts[1].removeprefix(_HASH_PREFIX) if len(parts) > 1 else ""
+    if len(parts) not in (2, 3) or len(hashed) != 64 or _HASH_PREFIX + hashed != parts[1]:
+        raise BadInput(
+            f"{file}, line {number} is no key: a line is `name sha256:HEX [limit]`; "
+            "make one with `tamis keys new NAME`"
+        )
+    if len(parts) == 3:
+        _parse_limit(parts[2])
+    return Key(parts[0], hashed, parts[2] if len(parts) == 3 else None)
+
+
+def parse_inline_keys(texts: Iterable[str]) -> list[Key]:
+    """Keys given in plain as `name:key`; only their hashes are kept.
+
+    Raises:
+        BadInput: a key has no name, or is short enough to be guessed.
+    """
+    found = []
+    for text in texts:
+        name, colon, secret = text.partition(":")
+        if not (colon and name) or len(secret) < 16:
+            raise BadInput(
+                "a key is given as name:key with at least 16 characters of key; "
+                "make one with `tamis keys new NAME`"
+            )
+        found.append(Key(name, key_digest(secret)))
+    return found
+
+
+class Keyring:
+    """The keys of a service.
+
+    Args:
+        limit: the rate limit of keys that have none of their own.
+    """
+
+    def __init__(self, keys: Iterable[Key] = (), limit: str | None = None) -> None:
+        self.keys = list(keys)
+        if repeated := {k.name for k in self.keys if sum(k.name == o.name for o in self.keys) > 1}:
+            raise BadInput(
+                f"more than one key is called {sorted(repeated)}; give each a name of its own"
+            )
+        self._default = _parse_limit(limit) if limit else None
+        self._limits = {key.name: _parse_limit(key.limit) for key in self.keys if key.limit}
+        self._window = MovingWindowRateLimiter(MemoryStorage())
+
+    def __bool__(self) -> bool:
+        return bool(self.keys)
+
+    def owner(self, authorization: str | None) -> str:
+        """The name of the key's owner; compares with every key in constant time.
+
+        Raises:
+            Unauthorized: the key is missing or unknown.
+        """
+        if not self.keys:
+            return ANONYMOUS
+        scheme, _, secret = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Unauthorized("give an API key: `Authorization: Bearer KEY`")
+        digest = key_digest(secret.strip())
+        found = [key.name for key in self.keys if hmac.compare_digest(key.digest, digest)]
+        if not found:
+            raise Unauthorized("the API key is not known here")
+        return found[0]
+
+    def charge(self, name: str) -> None:
+        """Counts a request of a key.
+
+        Raises:
+            RateLimited: with the seconds until the next request is allowed.
+        """
+        limit = self._limits.get(name, self._default)
+        if limit is None or self._window.hit(limit, name):
+            return
+        wait_s = self._window.get_window_stats(limit, name).reset_time - time.time()
+        raise RateLimited(f"{name} may send {limit}; come back after Retry-After", max(wait_s, 0.0))
+
+
+def _parse_limit(text: str) -> RateLimitItem:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise BadInput(f"the limit {text!r} cannot be read ({error}); write 600/minute") from error
+
 
 OPEN_PATHS = frozenset(
     (

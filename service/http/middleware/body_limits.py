@@ -20,9 +20,8 @@ from tamis.service.engine.errors import (
     TooLarge,
     WrongMediaType,
 )
-from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.middleware.request_log import error_response
-from tamis.service.http.runtime.executor import request_fingerprint
+from tamis.service.http.runtime.executor import request_bytes, request_fingerprint
 from tamis.service.http.runtime.side_loop import SideLoop
 
 _GZIP_WINDOW_BITS = 31  # zlib's value for a gzip header and the largest window

@@ -14,7 +14,6 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tamis.service.http.runtime.api_keys import ANONYMOUS
 from tamis.service.http.runtime.errors import (
     INTERNAL,
     ErrorFormat,
@@ -28,6 +27,8 @@ from tamis.service.http.schemas.dialects.table import error_format
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.telemetry.metrics import Metrics
 
+ANONYMOUS = "anonymous"
+"""The owner of requests where no keys are set up."""
 REQUEST_ID_HEADER = b"x-request-id"
 PASSTHROUGH_HEADER = b"x-tamis-passthrough-reason"
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")

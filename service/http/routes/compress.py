@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Coroutine
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
 
+from tamis.compressors.pipeline.compression import Compressor, Prepared
+from tamis.compressors.registry import method_info
+from tamis.compressors.rules import BUDGETS, RULES, rule_names, spec_of
+from tamis.compressors.types import Compressed, Scores
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
+from tamis.probes.segmentation.language import resolve_language
+from tamis.probes.tokenizers.estimate import ESTIMATE
+from tamis.probes.tokenizers.named import approximation_warning
+from tamis.service.api.languages import served_language_warning
 from tamis.service.api.spans import set_attributes
-from tamis.service.engine.errors import ClientDisconnected, Overloaded
-from tamis.service.engine.thread_pool import request_bytes
+from tamis.service.documents.document_text import raw_html_warning
+from tamis.service.engine.errors import ClientDisconnected, OutOfTime, Overloaded
+from tamis.service.engine.request import QueuedRequest, current_request
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
@@ -27,23 +39,37 @@ from tamis.service.http.routes.base import (
     request_span,
     service_state,
 )
-from tamis.service.http.routes.question_call import (
-    QuestionCall,
-    SharedDocuments,
-    whole_documents,
-)
 from tamis.service.http.runtime.errors import failure_of, message_of
-from tamis.service.http.runtime.executor import TimeLimits, run_while_connected
+from tamis.service.http.runtime.executor import (
+    TimeLimits,
+    estimate_tokens,
+    request_bytes,
+    run_while_connected,
+)
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.schemas.compress import CompressBatch, CompressRequest
-from tamis.service.http.schemas.compression import BatchItem, BatchResult, Compression
+from tamis.service.http.schemas.base import new_id
+from tamis.service.http.schemas.compress import (
+    BatchItem,
+    BatchResult,
+    CompressBatch,
+    Compression,
+    CompressionBuilder,
+    CompressRequest,
+)
 from tamis.service.http.schemas.dialects.base import CompressCall
 from tamis.service.http.schemas.errors import ErrorDetail
-from tamis.service.http.schemas.explain import ExplainRequest
+from tamis.service.http.schemas.explain import (
+    ExplainRequest,
+    budget_selections,
+    build_explanation,
+)
 
 R = TypeVar("R", bound=CompressRequest)
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
+_LATEST_TURN_S = 1.0
+"""So long after the deadline a question may begin, whose units are then placed by their words."""
+_LOCK_POLL_S = 0.05
 routes = create_router()
 routes.include_router(expand.routes)
 
@@ -56,17 +82,17 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
     """
     state, entry = service_state(request), log_entry(request)
     check_limits(state.settings, [""] * len(call.requests), 0)
-    for body in call.requests:
-        check_request_limits(state, body, body.questions())
+    asked = [checked_questions(state, body, body.questions()) for body in call.requests]
     began, work = time.monotonic(), []
-    for body in call.requests:
+    for body, questions in zip(call.requests, asked, strict=True):
         if call.any_model:
             body = body.model_copy(update={"model": state.methods.known_model(body.model)})
         limits = state.executor.limits(body.timeout_ms, began)
         body = await with_extracted_texts(state, body, limits)
-        documents = SharedDocuments()
-        for question in body.questions():
-            work.append(compress_question(state, body, question, entry, limits, documents))
+        shared = SharedDocuments()
+        for query, question in zip(body.questions(), questions, strict=True):
+            one = compress_question(state, body, query, question, entry, limits, shared)
+            work.append(one)
     request_bytes.set(request_bytes.get() // len(work))
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
@@ -95,9 +121,16 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
     return await asyncio.to_thread(json_response, BatchResult(data=found))
 
 
-def check_request_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
-    full_questions = [body.full_question(question) for question in questions]
-    check_limits(state.settings, full_questions, len(body.documents), body.character_count())
+def checked_questions(state: ServiceState, body: CompressRequest, queries: list[str]) -> list[str]:
+    """Queries with their instruction and history, as the model reads them, within the limits.
+
+    Raises:
+        BadInput: too many documents or questions, or a question that is too long.
+        TooLarge: more text than the service reads.
+    """
+    questions = [body.full_question(query) for query in queries]
+    check_limits(state.settings, questions, len(body.documents), body.character_count())
+    return questions
 
 
 async def with_extracted_texts(state: ServiceState, body: R, limits: TimeLimits) -> R:
@@ -140,18 +173,17 @@ async def _compress_batch_item(
     try:
         own = state.executor.limits(body.timeout_ms)
         limits = replace(limits, deadline=own.deadline)
-        if len(questions := body.questions()) > 1:
+        if len(queries := body.questions()) > 1:
             raise BadInput(
-                f"input {index} has {len(questions)} queries; in a batch give each an input of "
+                f"input {index} has {len(queries)} queries; in a batch give each an input of "
                 "its own, or send queries to /v1/compress"
             )
-        question = questions[0]
-        check_request_limits(state, body, questions)
+        (query,), (question,) = queries, checked_questions(state, body, queries)
         body = await with_extracted_texts(state, body, limits)
         shared = SharedDocuments()
         while True:
             try:
-                found = await compress_question(state, body, question, entry, limits, shared)
+                found = await compress_question(state, body, query, question, entry, limits, shared)
                 return BatchItem(index=index, compression=found)
             except Overloaded as full:
                 await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
@@ -169,15 +201,16 @@ async def _compress_batch_item(
 async def compress_question(
     state: ServiceState,
     body: CompressRequest,
+    query: str,
     question: str,
     entry: RequestLogEntry,
     limits: TimeLimits,
     documents: SharedDocuments,
 ) -> Compression:
-    """One question's compression."""
+    """One question's compression; the arguments are those of `QuestionCall`."""
     method = state.methods.resolve_method(body.model, body.method)
     explains = isinstance(body, ExplainRequest)
-    call = QuestionCall(state, body, question, method, documents, entry, explains)
+    call = QuestionCall(state, body, query, question, method, documents, entry, explains)
     with request_span(state, "compress", body.model) as span:
         try:
             found = await state.executor.run_prepared(
@@ -207,3 +240,171 @@ def _span_attributes(found: Compression, documents: int) -> dict[str, Any]:
         "tamis.status": found.status,
         "tamis.answerability": found.answerability,
     }
+
+
+@dataclass(slots=True)
+class SharedDocuments:
+    """What the questions of one call share: its documents, segmented and counted once.
+
+    Attributes:
+        whole: the answer with nothing left out, once there is one.
+    """
+
+    whole: Compression | None = None
+    _prepared: dict[str, Prepared] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def prepare(self, language: str, make: Callable[[], Prepared]) -> Prepared:
+        """What was prepared for another question in the same language, or what `make` prepares."""
+        with self._hold_lock():
+            if (found := self._prepared.get(language)) is None:
+                found = self._prepared[language] = make()
+            return found
+
+    def whole_answer(self, make: Callable[[], Compression]) -> Compression:
+        """The answer with nothing left out, for one more question."""
+        with self._hold_lock():
+            self.whole = self.whole or make()
+            return self.whole.model_copy(update={"id": new_id("cmp")})
+
+    @contextmanager
+    def _hold_lock(self) -> Iterator[None]:
+        while not self._lock.acquire(timeout=_LOCK_POLL_S):
+            check_interruption()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionCall:
+    """One question of a request, from its documents to its answer; each step runs in a thread.
+
+    Attributes:
+        query: the question alone.
+        question: the same with its instruction and history, as the model reads it.
+        method: that scores.
+        documents: what it shares with the other questions.
+        entry: of the request in the log.
+        all_units: whether the answer is an `Explanation`.
+    """
+
+    state: ServiceState
+    body: CompressRequest
+    query: str
+    question: str
+    method: str
+    documents: SharedDocuments
+    entry: RequestLogEntry
+    all_units: bool = False
+
+    @property
+    def compressor(self) -> Compressor:
+        """The method and the tokenizer of the request."""
+        return self.state.methods.compressor(self.method, self.body.tokenizer)
+
+    def prepare(self) -> Prepared:
+        """Checks and segments; no model runs.
+
+        Raises:
+            OutOfTime: its turn came too late.
+        """
+        request = current_request()
+        if request is not None and request.is_late(_LATEST_TURN_S):
+            raise OutOfTime("timeout_ms was over before the turn of this question came")
+        compressor, body = self.compressor, self.body
+        language = resolve_language(body.language, self.query, body.texts())
+        found = self.documents.prepare(
+            language,
+            lambda: compressor.prepare(body.compression(self.question, language, self.all_units)),
+        )
+        return found.with_question(self.question)
+
+    def tokens_needed(self, prepared: Prepared) -> int | None:
+        """About how many tokens the model has to read; None where the context fits as it is."""
+        if not prepared.needs_scores:
+            return None
+        if not method_info(self.method).needs_proxy:
+            return 0
+        return estimate_tokens(self.question, self.body.texts())
+
+    def finish(self, prepared: Prepared, queued: QueuedRequest) -> Compression:
+        """The compression, and what the metrics count of it.
+
+        Raises:
+            OutOfTime: nothing was read in time, and the budget needs probabilities.
+        """
+        compressor, running = self.compressor, self.state.running
+        key, request_id = self.entry.key, self.entry.id
+        with running.follow(key, request_id, queued) if self.all_units else nullcontext():
+            scores = compressor.score(prepared) if prepared.needs_scores else None
+            try:
+                result = compressor.select(prepared, scores)
+            except BadInput:
+                if scores is not None and scores.is_late and not scores.count_read:
+                    raise OutOfTime(
+                        "nothing was read in time, and a threshold needs probabilities"
+                    ) from None
+                raise
+            found = self._answer(prepared, queued, result, scores)
+            if not (self.all_units and isinstance(self.body, ExplainRequest)):
+                return found
+            calibrated = scores is not None and scores.calibrated
+            selections = budget_selections(result, prepared, calibrated, self.body.selections)
+            limit = prepared.budget.tokens(prepared.tokens_in)
+            return build_explanation(found, self.body, prepared.counter, limit, selections)
+
+    def _answer(
+        self, prepared: Prepared, queued: QueuedRequest, result: Compressed, scores: Scores | None
+    ) -> Compression:
+        methods, metrics, body = self.state.methods, self.state.metrics, self.body
+        waited = {"queue": queued.queue_ms, "forward": queued.forward_ms}
+        metrics.observe_stages({**result.timings_ms, **waited})
+        metrics.cached_tokens.inc(result.tokens_cached)
+        if scores is not None and scores.is_late:
+            self.entry.count_partial(metrics)
+        card = (methods.reader.card.name, methods.reader.card.revision)
+        counter, pages = prepared.counter, body.html_documents()
+        builder = CompressionBuilder(
+            result, scores, prepared.rules, counter, body.offset_unit, card, pages
+        )
+        returned = body.return_
+        found = builder.build(
+            queued,
+            returned.spans,
+            "all" if self.all_units else returned.units,
+            returned.documents or self.all_units,
+            returned.text,
+            body.shadow,
+        )
+        texts, language = body.texts(), prepared.request.language
+        warning = served_language_warning(card[0], self.method, language, self.query, texts)
+        if warning and result.status != "passthrough":
+            found.warnings.append(warning)
+        if raw := raw_html_warning(texts):
+            found.warnings.append(raw)
+        found.usage.estimated = bool(counter.approximates) or counter.name == ESTIMATE
+        if counter.approximates:
+            found.warnings.append(approximation_warning(counter))
+        return found
+
+
+def whole_documents(call: QuestionCall, why: str) -> Compression:
+    """The documents unchanged, for a caller who prefers them to an error (`passthrough`)."""
+
+    def make() -> Compression:
+        in_requests = rule_names("http")
+        selecting = {
+            rule.name: rule.default
+            for rule in RULES
+            if rule.name in in_requests and spec_of(rule).selects
+        }
+        budget = {**dict.fromkeys(BUDGETS), "adaptive": None, "max_tokens": 2**31}
+        plain = call.body.model_copy(update=budget | selecting)
+        whole = replace(call, body=plain, documents=SharedDocuments(), all_units=False)
+        return whole.finish(whole.prepare(), QueuedRequest(0, 0.0, 0))
+
+    found = call.documents.whole_answer(make)
+    reason = f"nothing was left out, for the service could not: {why}"
+    return found.model_copy(update={"warnings": [*found.warnings, reason]})

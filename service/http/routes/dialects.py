@@ -19,8 +19,8 @@ from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prep
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.spans import ranking_attributes, set_attributes
+from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import OutOfTime
-from tamis.service.engine.ranking import DeadlineRanker
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import (
     PASSTHROUGH_HEADERS,
@@ -156,12 +156,14 @@ async def rank_documents(request: Request, call: RankCall) -> Reranked:
     def work(prepared: PreparedRanking, queued: QueuedRequest) -> Reranked:
         scorer = state.methods.scorer(method)
         # spans are chosen by probabilities, which were calibrated on whole readings
-        ranker = DeadlineRanker(reading_everything(scorer) if call.with_spans else scorer)
-        found = Reranker(ranker, method).finish(prepared)
-        if ranker.passages_read is not None:
+        ranker = UnderDeadline(reading_everything(scorer) if call.with_spans else scorer)
+        reranker = Reranker(ranker, method)
+        ranks = reranker.rank(prepared)
+        if ranks.passages_read is not None:
             entry.count_partial(state.metrics)
-        if call.with_spans and ranker.passages_read == 0:
+        if call.with_spans and ranks.passages_read == 0:
             raise OutOfTime("no document was read within timeout_ms, and spans need that")
+        found = reranker.sort(prepared, ranks)
         timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
         state.metrics.observe_stages(timings)
         state.metrics.cached_tokens.inc(found.tokens_cached)
@@ -207,7 +209,7 @@ async def score_pairs(request: Request, call: ScoreCall) -> Pairs:
     def work(prepared: list[PreparedRanking], queued: QueuedRequest) -> list[Reranked]:
         ranker = state.methods.reranker(method, isolated=True)
         with queued.stopping_at_deadline():
-            return [ranker.finish(one) for one in prepared]
+            return [ranker.sort(one, ranker.rank(one)) for one in prepared]
 
     limits = state.executor.limits(call.timeout_ms)
     running = state.executor.run_prepared(prepare, tokens, work, call.priority, limits)

@@ -15,11 +15,11 @@ from tamis.service.http.routes.base import (
     service_state,
 )
 from tamis.service.http.routes.compress import (
-    check_request_limits,
+    SharedDocuments,
+    checked_questions,
     compress_question,
     with_extracted_texts,
 )
-from tamis.service.http.routes.question_call import SharedDocuments
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.explain import ExplainRequest, Explanation, build_explanation
 
@@ -40,14 +40,14 @@ async def explain(body: ExplainRequest, request: Request) -> Response:
     state, entry = service_state(request), log_entry(request)
     if body.query is None:
         body.questions()  # raises where neither or both are given
-    question = body.query or body.questions()[0]
-    check_request_limits(state, body, [question])
+    query = body.query or body.questions()[0]
+    (question,) = checked_questions(state, body, [query])
     body.check_selections()
     limits = state.executor.limits(body.timeout_ms)
     body = await with_extracted_texts(state, body, limits)
     found = await run_while_connected(
         request.receive,
-        compress_question(state, body, question, entry, limits, SharedDocuments()),
+        compress_question(state, body, query, question, entry, limits, SharedDocuments()),
     )
     if not isinstance(found, Explanation):  # the documents as they came: `passthrough`
         counter = state.methods.counter(body.tokenizer)

@@ -1,8 +1,12 @@
-"""Runs the work of HTTP requests in threads: admission, time limits, clients that disconnect."""
+"""Runs the work of HTTP requests in threads: admission, time limits, clients that disconnect.
+
+Work in Python has few threads of its own and a bound on how long it waits for one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +16,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
-from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Refused, Unavailable
+from tamis.service.engine.errors import (
+    ClientDisconnected,
+    LimitPassed,
+    Overloaded,
+    Refused,
+    Unavailable,
+)
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.engine.thread_pool import BoundedPool
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -22,6 +31,13 @@ _THREADS = 4
 """Segmenting and counting hold the interpreter: more threads would only wait for each other."""
 _CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
 _TEMPLATE_TOKENS = 32
+_OVERHEAD_BYTES = 10_000
+"""What a piece of work costs beside its bytes, in bytes."""
+_RATE_DECAY = 0.9
+_USABLE = 0.8
+"""The part of a time limit that predicted waiting and working may take."""
+request_bytes: ContextVar[int] = ContextVar("request_bytes", default=0)
+"""The bytes of text that the work of this context is for: those of its request, or a share."""
 request_fingerprint: ContextVar[int | None] = ContextVar("request_fingerprint", default=None)
 """What is the same when a client sends the same body again; None outside HTTP."""
 
@@ -151,7 +167,7 @@ class RequestExecutor:
     ) -> T:
         """Runs work for a request in a thread, which is told to stop when nobody waits any more."""
         left_s = self._left_s(limits)
-        contained = partial(_contain_panic, partial(_run_as_request, work, request))
+        contained = partial(_run_as_request, work, request)
         if isinstance(pool, BoundedPool):
             future = pool.submit(contained, left_s)
         else:
@@ -201,13 +217,9 @@ class RequestExecutor:
 
 
 def _run_as_request(work: Callable[[QueuedRequest], T], queued: QueuedRequest) -> T:
-    with queued.as_current():
-        return work(queued)
-
-
-def _contain_panic(work: Callable[[], T]) -> T:
     try:
-        return work()
+        with queued.as_current():
+            return work(queued)
     except Exception:
         raise
     except BaseException as error:  # a panic in Rust is not an Exception and would end the server
@@ -246,3 +258,91 @@ async def run_while_connected(
 async def _wait_for_disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class BoundedPool:
+    """A thread pool that refuses work which would not be done in time.
+
+    The time is predicted from the bytes that wait, by the rate at which bytes were worked through
+    of late. Work that nothing stands before is always taken.
+
+    Args:
+        threads: few: work in Python holds the interpreter, and more would wait for each other.
+        most: how many pieces of work may wait or run.
+    """
+
+    def __init__(self, threads: int, name: str, most: int) -> None:
+        self.most = most
+        self._pool = ThreadPoolExecutor(threads, name)
+        self._lock = threading.Lock()
+        self._pieces = self._bytes = 0
+        self._done_bytes = self._busy_s = self._looked_at = 0.0
+        """Bytes that were done, the seconds that they took, and when that was last counted."""
+
+    def submit(self, work: Callable[[], T], limit_s: float) -> asyncio.Future[T]:
+        """Runs work in a thread; if the future is cancelled before it begins, it does not.
+
+        Raises:
+            Overloaded: it would not be done within `limit_s`. Unavailable: the pool is closed, or
+                the system gives it no thread.
+        """
+        size = request_bytes.get() + _OVERHEAD_BYTES
+        with self._lock:
+            self._check_room(size, limit_s)
+            self._measure_busy_time()
+            self._pieces += 1
+            self._bytes += size
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as error:
+            self._record(size, was_cancelled=True)
+            raise Unavailable(f"nothing can be worked on here: {error}", 1.0) from error
+        future.add_done_callback(lambda done: self._record(size, done.cancelled()))
+        return asyncio.wrap_future(future)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces of work wait or run."""
+        return self._pieces
+
+    def overload_error(self) -> Overloaded:
+        """The error of work that was not done in its time because of other work."""
+        with self._lock:
+            wait_s = self._bytes * self._busy_s / self._done_bytes if self._done_bytes else 1.0
+            return Overloaded(
+                "other requests are being worked on, too many for this one to be done in its time; "
+                "come back after Retry-After",
+                wait_s,
+            )
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _check_room(self, size: int, limit_s: float) -> None:
+        if not self._pieces:
+            return
+        needed_s = 0.0
+        if self._done_bytes:
+            needed_s = (self._bytes + size) * self._busy_s / self._done_bytes
+        if self._pieces >= self.most or needed_s > _USABLE * limit_s:
+            raise Overloaded(
+                f"{self._pieces} requests are being worked on, and this one would be done in about "
+                f"{needed_s:.0f} s; come back after Retry-After",
+                max(needed_s - _USABLE * limit_s, needed_s / self._pieces),
+            )
+
+    def _measure_busy_time(self) -> None:
+        now = time.monotonic()
+        if self._pieces:
+            self._busy_s += now - self._looked_at
+        self._looked_at = now
+
+    def _record(self, size: int, was_cancelled: bool) -> None:
+        with self._lock:
+            self._measure_busy_time()
+            self._pieces -= 1
+            self._bytes -= size
+            if not was_cancelled:
+                self._done_bytes = _RATE_DECAY * self._done_bytes + size
+                self._busy_s *= _RATE_DECAY

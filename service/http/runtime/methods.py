@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import (
@@ -37,6 +38,7 @@ from tamis.probes.tokenizers.named import (
 )
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.lazy_method import ordering_methods
+from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import current_request
 from tamis.service.http.runtime.settings import Settings
@@ -258,6 +260,16 @@ class ServedMethods:
                     **options,
                 )
             return self._built[key]
+
+    def compressor(self, method: str, tokenizer: str) -> Compressor:
+        """A method as a compressor that stops at the deadline of a request.
+
+        Raises:
+            UnknownMethod: not a method that scores sentences.
+            UnknownTokenizer: none of that name was set up, or its vocabulary is not here.
+        """
+        scorer = UnderDeadline(self.scorer(method))
+        return Compressor(scorer, method, self.counter(tokenizer), self.orderers)
 
     def reranker(self, method: str, isolated: bool = False) -> Reranker:
         """A method as a reranker of documents."""

@@ -19,9 +19,8 @@ from tamis.probes.hub import zoo
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
 from tamis.service.api.index import IndexPool
-from tamis.service.engine.engine import Engine, EngineBounds
+from tamis.service.engine.engine import Engine, EngineBounds, PromptCache
 from tamis.service.engine.errors import NotFound
-from tamis.service.engine.reader import KeptPassages
 from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.originals import OriginalStore
@@ -71,7 +70,7 @@ class ServiceState:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         layers = None if reader is not None else proxy_layers(settings)
-        passages = KeptPassages(_passage_cache(settings))
+        passages = PromptCache(_passage_cache(settings))
         warmup_speeds: list[tuple[int, float]] = []
         load = _model_loader(settings, layers, reader, passages, warmup_speeds)
         engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
@@ -143,7 +142,7 @@ def _model_loader(
     settings: Settings,
     layers: int | None,
     reader: Reader | None,
-    passages: KeptPassages,
+    passages: PromptCache,
     warmup_speeds: list[tuple[int, float]],
 ) -> Callable[[], Reader]:
     """A function that loads the model, warms it up and wraps it with the cache.

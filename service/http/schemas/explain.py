@@ -14,16 +14,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tamis.compressors.pipeline.compression import PreparedCompression
+from tamis.compressors.pipeline.compression import Prepared
 from tamis.compressors.rules import PLAIN_ORDERS
 from tamis.compressors.selection.select import Selector
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.engine.deadline import TimedResult
 from tamis.service.http.schemas.base import Response, Text
-from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.compress import Compression, CompressRequest
 
 MAX_SELECTIONS = 256
 
@@ -114,15 +112,14 @@ def build_explanation(
 
 
 def budget_selections(
-    timed_result: TimedResult, prepared: PreparedCompression, count: int
+    result: Compressed, prepared: Prepared, calibrated: bool, count: int
 ) -> list[BudgetSelection] | None:
     """What would be kept under about `count` budgets, by the scores of a result."""
-    result = timed_result.result
     if not count or not result.scores or result.status == "unanswerable":
         return None
     kept: set[int] = set()
     found = []
-    for max_tokens, tokens, units in _selections(result, prepared, timed_result.calibrated, count):
+    for max_tokens, tokens, units in _selections(result, prepared, calibrated, count):
         found.append(
             BudgetSelection(
                 max_tokens=max_tokens,
@@ -136,7 +133,7 @@ def budget_selections(
 
 
 def _selections(
-    result: Compressed, prepared: PreparedCompression, calibrated: bool, count: int
+    result: Compressed, prepared: Prepared, calibrated: bool, count: int
 ) -> Iterator[tuple[int, int, set[int]]]:
     """Budget, tokens and units of each selection."""
     counter, rules = prepared.counter, prepared.rules

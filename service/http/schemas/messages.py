@@ -22,8 +22,7 @@ from tamis.service.http.schemas.base import (
     ShortText,
     Text,
 )
-from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return
-from tamis.service.http.schemas.compression import Status
+from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return, Status
 from tamis.service.http.schemas.offsets import OffsetUnit
 
 CCR = "ccr"

@@ -17,13 +17,15 @@ from tamis.service.engine.errors import (
     TooLarge,
     UpstreamBusy,
 )
-from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.body_limits import BodyRoom, receive_all, refuse_body
-from tamis.service.http.middleware.request_log import error_response, log_entry_of
-from tamis.service.http.runtime.api_keys import ANONYMOUS
+from tamis.service.http.middleware.request_log import ANONYMOUS, error_response, log_entry_of
 from tamis.service.http.runtime.errors import failure_of
-from tamis.service.http.runtime.executor import request_fingerprint, run_while_connected
+from tamis.service.http.runtime.executor import (
+    request_bytes,
+    request_fingerprint,
+    run_while_connected,
+)
 from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse

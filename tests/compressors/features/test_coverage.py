@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.inputs import parse_keep_tags, question_text
 from tamis.compressors.method import MethodInfo
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
+from tamis.probes.probing.linear import conformal_threshold
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.scripted import ScriptedReader

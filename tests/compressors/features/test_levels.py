@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.compressors.features.levels import (
+from tamis.compressors.features.second_step import (
     LEVELS,
     level_features,
     neighbour_correlation,

@@ -12,8 +12,8 @@ from tamis.compressors.features.second_step import (
     RequestTexts,
     candidate_cosines,
     encoder_candidates,
+    unit_scores,
 )
-from tamis.compressors.features.unit_scores import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of

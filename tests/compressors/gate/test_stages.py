@@ -16,14 +16,14 @@ from tamis.compressors.gate.judge import WindowJudge
 from tamis.compressors.gate.stages import _Group
 from tamis.compressors.methods import question_rows
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.pipeline.compression import Compressor, Request
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.batch.execution.pooling import PooledReader
-from tamis.service.engine.deadline import CompressionJob, prepare_job, run_with_deadline
+from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import TooLarge
 from tests.laws.methods import make_probe, question_probe
@@ -311,22 +311,23 @@ def test_the_service_reads_in_stages_unless_a_request_has_a_deadline(has_deadlin
     assert found.units_read == plain.units_read
 
 
-def job_of(**more):
-    return CompressionJob(
-        question=QUESTION, passages=PASSAGES, budget=Budget(max_tokens=20), rules=Rules(), **more
-    )
+def read_by_request(method, counter, **more):
+    compressor = Compressor(UnderDeadline(method), "x", counter)
+    prepared = compressor.prepare(Request(QUESTION, PASSAGES, Budget(max_tokens=20), **more))
+    scores = compressor.score(prepared)
+    return scores, compressor.select(prepared, scores)
 
 
 def test_a_request_that_is_not_read_to_the_end_is_not_late_and_explaining_reads_it():
     proxy = tiny.proxy()
     staged, counter = method_of(proxy, [1, 0.0, 1]), proxy.layout.tokenizer
-    found = run_with_deadline(prepare_job(staged, "x", counter, job_of()))
-    assert found.units_read < found.units == len(UNITS)
-    assert not found.is_late
-    explained = run_with_deadline(prepare_job(staged, "x", counter, job_of(always_score=True)))
-    assert explained.units_read == len(UNITS)
+    scores, found = read_by_request(staged, counter)
+    assert scores.count_read == found.units_read < len(scores.values) == len(UNITS)
+    assert not scores.is_late
+    scores, explained = read_by_request(staged, counter, always_score=True)
+    assert scores.count_read == len(UNITS)
     want = method_of(proxy).scores(QUESTION, PASSAGES, UNITS).values
-    assert explained.result.scores == pytest.approx(want, abs=FP32)
+    assert explained.scores == pytest.approx(want, abs=FP32)
 
 
 def test_a_request_has_its_limit_of_tokens_whatever_stages_leave_out():

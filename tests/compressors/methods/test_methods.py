@@ -23,12 +23,11 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows, pool_question_rows
 from tamis.compressors.methods.sentinel import Sentinel, pool_context_shares
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.question import question_sentences
-from tamis.compressors.reading.windows import read_windows
+from tamis.compressors.reading.windows import question_sentences, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.gated import PARTS, gated_scores
+from tamis.probes.probing.linear import Calibration
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want

@@ -10,7 +10,7 @@ import pytest
 from tamis.compressors.inputs import to_passage
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.pipeline.compression import Compressor, Request
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage
@@ -216,3 +216,41 @@ def test_the_place_in_the_list_is_the_one_named():
 def test_a_single_passage_is_not_taken_for_a_list_of_characters(single: Any):
     with pytest.raises(BadInput, match="give a list"):
         compressor_and_reader()[0].compress(QUESTION, single, Budget(ratio=0.5))
+
+
+def test_one_reading_serves_several_budgets():
+    compressor, reader = compressor_and_reader()
+    prepared = compressor.prepare(Request(QUESTION, DOCUMENTS, Budget(max_tokens=30)))
+    scores = compressor.score(prepared)
+    read = reader.prompts_read
+    for most in (len(PIN), 40, 60):
+        budget = Budget(max_tokens=most)
+        found = compressor.select(prepared.with_budget(budget), scores)
+        alone, _ = compressor_and_reader()
+        assert found.text == alone.compress(QUESTION, DOCUMENTS, budget).text
+        assert found.tokens_out <= most
+    assert reader.prompts_read == read
+
+
+def test_another_question_has_scores_of_its_own():
+    compressor, _ = compressor_and_reader()
+    prepared = compressor.prepare(Request("Is there hay?", DOCUMENTS, Budget(max_tokens=30)))
+    again = prepared.with_question(QUESTION)
+    alone = compressor.prepare(Request(QUESTION, DOCUMENTS, Budget(max_tokens=30)))
+    assert again.units == prepared.units
+    assert compressor.score(again) != compressor.score(prepared)
+    assert compressor.score(again).values == compressor.score(alone).values
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_context_that_fits_is_scored_only_where_scores_are_wanted(always: bool):
+    compressor, _ = compressor_and_reader()
+    request = Request(QUESTION, DOCUMENTS, Budget(max_tokens=1000), always_score=always)
+    prepared = compressor.prepare(request)
+    assert prepared.fits
+    assert prepared.needs_scores is always
+    scores = compressor.score(prepared) if always else None
+    found = compressor.select(prepared, scores)
+    assert (found.status, found.text) == ("passthrough", "\n\n".join(DOCUMENTS))
+    assert found.scores == (scores.values if always else ())
+    assert [kept.score for kept in found.kept] == list(found.scores or [1.0] * len(found.units))

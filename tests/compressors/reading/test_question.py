@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.compressors.reading.question import MAX_SENTENCES, question_sentences, tokenize_question
+from tamis.compressors.reading.windows import MAX_SENTENCES, question_sentences, tokenize_question
 from tests.probes import tiny
 
 

@@ -9,7 +9,7 @@ import pytest
 from tamis.compressors.method import RankingMethod
 from tamis.compressors.methods import ehpc, infiniretri, question_rows
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
-from tamis.compressors.reading.long_range import long_range_layers
+from tamis.compressors.reading.windows import long_range_layers
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.segmentation.segment import units_of

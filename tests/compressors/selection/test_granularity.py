@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tamis
 from tamis.compressors.rules import Rules
-from tamis.compressors.selection.granularity import merge_units, split_words
+from tamis.compressors.selection.select import merge_units, split_words
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of

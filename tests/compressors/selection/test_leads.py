@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tamis.compressors.rules import Budget, Rules
-from tamis.compressors.selection.sections import Sections
+from tamis.compressors.selection.packer import Sections
 from tamis.compressors.selection.select import select
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tamis.compressors.rules import Budget, Rules
-from tamis.compressors.selection.near_duplicates import NearDuplicates
+from tamis.compressors.selection.packer import NearDuplicates
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.compressors.selection.spans import Span, contains, merge_spans, overlaps
+from tamis.compressors.selection.select import Span, contains, merge_spans, overlaps
 
 places = st.integers(0, 30)
 spans = st.lists(st.tuples(places, places).map(lambda ends: (min(ends), max(ends))), max_size=8)

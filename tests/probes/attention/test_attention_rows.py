@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tamis.probes.attention.recorder import Recorder, use_recorder
-from tamis.probes.attention.rows import group_rows, softmax_rows
+from tamis.probes.attention.recorder import Recorder, group_rows, softmax_rows, use_recorder
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import ALL, BF16, FP32, assert_close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.methods.question_rows import pool_question_batch, pool_question_rows
-from tamis.compressors.reading.question import tokenize_question
-from tamis.compressors.reading.windows import pool_signals
+from tamis.compressors.reading.windows import pool_signals, tokenize_question
 from tamis.probes.attention import batched, packed
 from tamis.probes.attention.batched import BatchedAttention, recorded_weights
 from tamis.probes.attention.recorder import KVLayer, Recorder, StopForward

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tamis.compressors.reading.question import tokenize_question
+from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt

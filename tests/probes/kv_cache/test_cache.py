@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tamis.compressors.reading.question import tokenize_question
+from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.attention import blocked
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput

@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import Tensor
 
-from tamis.compressors.reading.question import tokenize_question
+from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt

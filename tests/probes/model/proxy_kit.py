@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.reading.question import tokenize_question
+from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want

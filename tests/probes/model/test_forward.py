@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tamis.probes.attention.linear_kernels import Product
-from tamis.probes.model.forward import is_supported
-from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
+from tamis.probes.model.forward import RmsNorm, Rotation, is_supported, swiglu
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.signal import Want

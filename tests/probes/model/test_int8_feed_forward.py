@@ -16,9 +16,9 @@ from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.key import fingerprint
 from tamis.probes.kv_cache.storage import STORAGES
-from tamis.probes.model.forward import Forward
-from tamis.probes.model.ops import (
+from tamis.probes.model.forward import (
     BLOCK_TOKENS,
+    Forward,
     Int8FeedForward,
     Int8Weight,
     RmsNorm,

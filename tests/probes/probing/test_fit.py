@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import (
-    Calibration,
     LabelledFeatures,
     auc,
     brier_skill,
@@ -20,6 +19,7 @@ from tamis.probes.probing.fit import (
     fit_logistic,
     reliability,
 )
+from tamis.probes.probing.linear import Calibration
 
 PLANTED = torch.tensor([2.0, -1.0, 0.0, 0.5])
 

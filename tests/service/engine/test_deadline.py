@@ -1,62 +1,103 @@
-"""The adaptive budget: what probably answers, within two bounds that hold."""
+"""A method under a deadline: what was read in time by the method, the rest by its words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 
 import pytest
 
-from tamis.compressors.method import MethodInfo
-from tamis.compressors.rules import Rules
-from tamis.compressors.types import Scores
-from tamis.service.engine.deadline import (
-    AdaptiveLimits,
-    CompressionJob,
-    prepare_job,
-    run_with_deadline,
-)
+from tamis.compressors.method import MethodInfo, RankingMethod, ScoringMethod
+from tamis.compressors.methods.lexical import Method as Lexical
+from tamis.compressors.pipeline.compression import Compressor, Request
+from tamis.compressors.pipeline.reranking import Reranker, prepare_ranking
+from tamis.compressors.rules import Budget
+from tamis.compressors.types import Ranks
+from tamis.probes.interruption import check_interruption
+from tamis.service.engine.deadline import UnderDeadline
+from tamis.service.engine.errors import ClientDisconnected, OutOfTime
+from tamis.service.engine.request import QueuedRequest
 from tests.compressors.selection.select_kit import words
 
-TEXTS = [" ".join(f"Here stands sentence number {i}{j}." for j in range(12)) for i in range(4)]
+QUESTION = "Which room is blue?"
+DOCUMENTS = ["Keys are rotated.", "Room 7 is blue.", "Rooms are painted."]
 
 
-@dataclass
-class Sure:
-    """Thinks the first so many units answer, and the others hardly."""
+class Endless(RankingMethod):
+    """Works until it is told to stop."""
 
-    answering: int
-    info = MethodInfo("a test", "")
+    info = MethodInfo("a test", "nobody")
+
+    def rank(self, question, passages, units):
+        while True:
+            check_interruption()
+            time.sleep(0.01)
+
+
+class Quick(RankingMethod):
+    info = MethodInfo("a test", "nobody")
+
+    def rank(self, question, passages, units):
+        check_interruption()
+        return Ranks(tuple(float(i) for i in range(len(passages))))
+
+
+def ranked(method, request):
+    reranker = Reranker(UnderDeadline(method), "a test")
+    prepared = prepare_ranking(QUESTION, DOCUMENTS)
+    with request.as_current():
+        ranks = reranker.rank(prepared)
+        return ranks, reranker.sort(prepared, ranks)
+
+
+def test_what_was_not_read_in_time_is_ranked_by_its_words_and_that_is_said():
+    ranks, found = ranked(Endless(), QueuedRequest(0, 0.0, 0, time.monotonic() + 0.05))
+    by_words = Reranker(Lexical(), "lexical").rerank(QUESTION, DOCUMENTS)
+    assert [one.index for one in found.results] == [one.index for one in by_words.results]
+    assert ranks.passages_read == 0
+    assert found.warnings == (
+        "0 of 3 documents were read in time; the others were placed by their words",
+    )
+
+
+def test_in_time_it_is_the_method_s_own_ranking():
+    ranks, found = ranked(Quick(), QueuedRequest(0, 0.0, 0, time.monotonic() + 60))
+    assert [one.index for one in found.results] == [2, 1, 0]
+    assert ranks.passages_read is None
+    assert found.warnings == ()
+
+
+def test_a_deadline_that_has_passed_does_not_end_what_makes_the_answer():
+    """The words of the fallback look whether they shall go on, too."""
+    _, found = ranked(Endless(), QueuedRequest(0, 0.0, 0, time.monotonic() - 1))
+    assert len(found.results) == 3
+
+
+@pytest.mark.parametrize("error", [ClientDisconnected("gone"), OutOfTime("too late")])
+def test_a_request_that_has_ended_has_no_answer(error):
+    request = QueuedRequest(0, 0.0, 0, time.monotonic() + 60)
+    request.end(error)
+    with pytest.raises(type(error)):
+        ranked(Endless(), request)
+
+
+class EndlessScorer(ScoringMethod):
+    """Works until it is told to stop."""
+
+    info = MethodInfo("a test", "nobody")
 
     def scores(self, question, passages, units):
-        values = tuple(0.9 if u < self.answering else 0.4 - u / 1000 for u in range(len(units)))
-        return Scores(values, (0.5,) * len(passages), calibrated=True)
+        while True:
+            check_interruption()
+            time.sleep(0.01)
 
 
-def compress_adaptively(answering, least, most, texts=TEXTS):
-    job = CompressionJob(
-        question="Where?",
-        passages=texts,
-        budget=AdaptiveLimits(least, most),
-        rules=Rules(),
-        language="en",
-    )
-    return run_with_deadline(prepare_job(Sure(answering), "sure", words(), job)).result
-
-
-@pytest.mark.parametrize("answering", [0, 1, 3, 10, 30, 48])
-@pytest.mark.parametrize(("least", "most"), [(1.5, 10), (2, 5), (3, 3.5), (1, 40)])
-def test_both_bounds_hold(answering, least, most):
-    found = compress_adaptively(answering, least, most)
-    assert least <= found.tokens_in / found.tokens_out <= most
-
-
-def test_between_the_bounds_probability_decides():
-    found = compress_adaptively(10, 1.5, 40)
-    assert len(found.kept) == 10
-
-
-def test_a_short_text_is_served_though_one_sentence_is_more_than_the_least():
-    texts = ["one two three four five six seven. eight nine.", "ten eleven twelve thirteen."]
-    found = compress_adaptively(0, 1, 10, texts)
-    assert found.kept
-    assert found.tokens_out < found.tokens_in
+def test_units_that_were_not_read_in_time_are_scored_by_their_words():
+    compressor = Compressor(UnderDeadline(EndlessScorer()), "a test", words())
+    prepared = compressor.prepare(Request(QUESTION, DOCUMENTS, Budget(max_tokens=5)))
+    with QueuedRequest(0, 0.0, 0, time.monotonic() + 0.05).as_current():
+        scores = compressor.score(prepared)
+    by_words = Compressor(Lexical(), "lexical", words()).score(prepared)
+    assert (scores.is_late, scores.count_read) == (True, 0)
+    assert scores.values == by_words.values
+    assert not by_words.is_late
+    assert compressor.select(prepared, scores).text == DOCUMENTS[1]

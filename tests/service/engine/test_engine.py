@@ -10,12 +10,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tamis.compressors.reading.question import tokenize_question
+from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want
-from tamis.service.engine.engine import Engine, EngineBounds
+from tamis.service.engine.engine import Engine, EngineBounds, merge_wants, slice_signal
 from tamis.service.engine.errors import OutOfTime, TooLarge, Unavailable, WorkerDied
-from tamis.service.engine.worker import merge_wants, slice_signal
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import Gated, wait_until

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tamis.service.engine.promises import UNKNOWN_RATE, Promises, ReadingRate
+from tamis.service.engine.queue import UNKNOWN_RATE, Promises, ReadingRate
 
 
 def test_a_rate_is_a_low_guess_until_a_batch_was_read():

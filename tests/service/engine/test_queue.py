@@ -10,7 +10,7 @@ import pytest
 
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
-from tamis.service.engine import promises, queue
+from tamis.service.engine import queue
 from tamis.service.engine import request as request_module
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
 from tamis.service.engine.queue import RequestQueue
@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (queue, promises, request_module):
+    for module in (queue, request_module):
         monkeypatch.setattr(module, "time", made)
     return made
 

@@ -6,11 +6,9 @@ import time
 
 import pytest
 
-from tamis.service.engine.engine import Engine, EngineBounds, NullObserver
+from tamis.service.engine.engine import Engine, EngineBounds, EngineReader, NullObserver, Worker
 from tamis.service.engine.errors import Unavailable, WorkerDied
 from tamis.service.engine.queue import RequestQueue
-from tamis.service.engine.reader import EngineReader
-from tamis.service.engine.worker import Worker
 from tests.scripted import ScriptedReader
 from tests.service.engine.test_engine import WANT, prompts, script
 

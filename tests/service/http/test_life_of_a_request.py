@@ -33,12 +33,10 @@ DOCUMENTS = [
 ]
 SUPERVISOR, IDLE = "tamis-supervisor", "service/http/runtime/memory.py"
 """A thread and a task that wake by the clock whether there are requests or not."""
-MOST_FILES = 87
-MOST_FRAMES = 14
-"""Files of ours that run, the passage cache included, and frames of ours at the queue, and one:
-since preparing has threads of its own (`thread_pool.py`), can be interrupted (`interruption.py`)
-and is shared by a call's questions (`question_call.py`). Ten of the files cut the question into
-sentences (`reading/question.py`); those of the documents were cut by the request before."""
+MOST_FILES = 60
+MOST_FRAMES = 10
+"""Files of ours that run, the passage cache included, and frames of ours at the queue. Ten of the
+files cut the question into sentences; those of the documents were cut by the request before."""
 
 
 class Trace:
@@ -119,8 +117,8 @@ def test_a_request_runs_through_the_files_of_the_page_in_their_order(trace: Trac
 
 @pytest.mark.model
 def test_it_runs_through_no_more_files_and_frames_than_it_did(trace: Trace):
-    assert len(trace.files) < MOST_FILES, trace.files
-    assert 0 < trace.frames_at_queue < MOST_FRAMES
+    assert len(trace.files) <= MOST_FILES, trace.files
+    assert 0 < trace.frames_at_queue <= MOST_FRAMES
 
 
 def test_a_context_that_fits_is_served_while_the_queue_is_full():

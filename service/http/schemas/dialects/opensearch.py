@@ -12,8 +12,7 @@ from pydantic import Field
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import Question, Response, Text, TimedRequest
-from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.compress import Compression, CompressRequest
 from tamis.service.http.schemas.dialects.base import Arrival, CompressCall, Dialect
 
 THRESHOLD = 0.5

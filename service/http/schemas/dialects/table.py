@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.service.http.runtime.errors import ErrorFormat
-from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.compression import Compression, CompressionList
+from tamis.service.http.schemas.compress import Compression, CompressionList, CompressRequest
 from tamis.service.http.schemas.dialects.base import CompressCall, Dialect
 from tamis.service.http.schemas.dialects.cohere import COHERE
 from tamis.service.http.schemas.dialects.jina import JINA

@@ -15,8 +15,7 @@ from tamis.service.http.schemas.base import (
     Text,
     TimedRequest,
 )
-from tamis.service.http.schemas.compress import CompressRequest, Document
-from tamis.service.http.schemas.compression import Compression
+from tamis.service.http.schemas.compress import Compression, CompressRequest, Document
 from tamis.service.http.schemas.dialects.base import Arrival, CompressCall, Dialect
 
 _OPEN, _CLOSE = "<ttc_safe>", "</ttc_safe>"

@@ -11,8 +11,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.pipeline.results import PassageResult, per_passage
+from tamis.compressors.pipeline.compression import Compressor, PassageResult, per_passage
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer

@@ -13,10 +13,10 @@ import httpx
 import pytest
 import torch
 
+from tamis.compressors.pipeline.compression import Compressor
 from tamis.probes.interruption import check_interruption
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes import question_call
 from tamis.service.http.runtime.methods import SingleThreadEncoder
 from tests.service.http.app_kit import (
     NEEDLE,
@@ -231,9 +231,9 @@ def test_searches_are_admitted_like_other_requests(index_service):
 
 def test_questions_of_one_call_share_its_time_and_its_documents(slow_service, monkeypatch):
     prepared = []
-    original = question_call.prepare_job
+    original = Compressor.prepare
     monkeypatch.setattr(
-        question_call, "prepare_job", lambda *given: prepared.append(1) or original(*given)
+        Compressor, "prepare", lambda *given: prepared.append(1) or original(*given)
     )
     body = {"queries": [f"{QUESTION} {i}" for i in range(8)], "documents": MANY[:2]}
     began = time.monotonic()

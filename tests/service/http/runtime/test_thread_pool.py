@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tamis.service.engine.errors import Overloaded, Unavailable
-from tamis.service.engine.thread_pool import BoundedPool, request_bytes
+from tamis.service.http.runtime.executor import BoundedPool, request_bytes
 
 
 async def run_and_refuse(limit_s: float, most: int, waiting: int, held: threading.Event) -> float:

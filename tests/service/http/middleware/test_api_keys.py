@@ -6,7 +6,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.api_keys import Keyring, new_key, parse_inline_keys, read_keys
+from tamis.service.http.middleware.auth import Keyring, new_key, parse_inline_keys, read_keys
 from tamis.service.http.runtime.settings import Settings
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.http.app_kit import BODY, connected, served
