@@ -13,7 +13,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from tamis.probes.errors import BadInput
 from tamis.service.cli.options import compress_options
 from tamis.service.http.schemas.compress import MAX_TOKENS, CompressRequest
-from tamis.service.integrations.backend import CompressedContext, KeptPassage
+from tamis.service.integrations.backend import CompressedContext, Excerpt
 from tamis.service.integrations.client import AsyncClient, Client
 from tamis.service.integrations.langchain import (
     TamisCompressor,
@@ -125,8 +125,8 @@ def test_a_proxy_is_called_as_on_its_card_and_need_not_be_loaded(free, tmp_path)
     ("parts", "prefix", "logged"),
     [
         ((), "", True),
-        ((KeptPassage(1, PIN, ()),), None, True),
-        ((KeptPassage(1, PIN, ()),), "", False),
+        ((Excerpt(1, PIN, ()),), None, True),
+        ((Excerpt(1, PIN, ()),), "", False),
     ],
 )
 def test_a_warning_that_no_metadata_can_carry_is_logged(monkeypatch, caplog, parts, prefix, logged):
