@@ -33,8 +33,14 @@ from tamis.probes.attention.kv_layers import (
 )
 from tamis.probes.attention.recorder import KVLayer, StopForward
 from tamis.probes.attention.rounding.int8 import Int8Vectors
+from tamis.probes.attention.rounding.low_bits import (
+    JoinedLowBits,
+    LowBitVectors,
+    TokenPlaces,
+    is_joinable,
+)
 from tamis.probes.attention.rows import group_rows, group_rows_fp32, is_question_mean
-from tamis.probes.attention.thin_layer import Vectors
+from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.attention.tile_masks import TileMasks
 from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
@@ -80,6 +86,10 @@ class KeptPast:
         self._opening = opening
         own = {id(one.passage_kv): one for one in prompts}
         self._passages = [one.passage_kv for one in own.values()]
+        self.sizes: Sequence[int] = [one.passage_tokens for one in own.values()]
+        self.tokens: TokenPlaces
+        self._low_bits: JoinedLowBits | None = None
+        self._groups: dict[int, tuple[int, int]] | None = None
         places, start = {}, opening[0].keys.shape[1]
         head = (0, start)
         for name, one in own.items():
@@ -100,8 +110,31 @@ class KeptPast:
         """As `batched.Past` has it: what is kept of all passages is decoded together."""
         own = self._opening[layer]
         stored = [passage[layer] for passage in self._passages]
+        if self._groups is None:
+            self._groups = self._join_low_bits()
+        start, stop = self._groups.get(layer, (0, 0))
+        if self._low_bits is not None and stop - start > with_values:
+            keys, *rest = self._low_bits.decode(start, start + 1 + with_values).to(like).unbind(1)
+            return [own.keys, keys], [own.values, *rest]
         keys, values = join_passages(stored, like, with_values)
         return [own.keys, *keys], [own.values, *values]
+
+    def _join_low_bits(self) -> dict[int, tuple[int, int]]:
+        """Joins what is in few bits, of all layers; where each layer's keys and values are then."""
+        groups: list[Sequence[LowBitVectors]] = []
+        found = {}
+        for layer, stored in enumerate(zip(*self._passages, strict=False)):
+            start = len(groups)
+            thin = [one for one in stored if isinstance(one, ThinKVLayer)]
+            for vectors in ([one.keys for one in thin], [one.values for one in thin]):
+                own = [one for one in vectors if isinstance(one, LowBitVectors)]
+                bits = {one.bits for group in (own, *groups[:1]) for one in group}
+                if len(own) < len(stored) or len(bits) > 1 or not is_joinable(*bits, own[0].shape[2]):
+                    break
+                groups.append(own)
+            found[layer] = start, len(groups)
+        self._low_bits = JoinedLowBits(groups, self.tokens) if groups else None
+        return found
 
 
 def join_passages(

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.rounding.low_bits import TokenPlaces, split_copy
 from tamis.probes.attention.rows import causal_mask
 from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
@@ -43,18 +44,17 @@ class KVBatch:
     Attributes:
         parts: keys and values of each layer in turn: `[Hkv, N, d]`, the sequences end to end.
         sizes: the tokens of each sequence. first: the model's layer that the first one is.
+        tokens: where they are.
     """
 
     parts: Sequence[Tensor]
     sizes: Sequence[int]
     first: int
+    tokens: TokenPlaces
 
     def split(self, together: Tensor, axis: int) -> list[Tensor]:
         """A tensor over the tokens of all sequences, cut into tensors with memory of their own."""
-        shape = list(together.shape)
-        each = [together.new_empty(*shape[:axis], n, *shape[axis + 1 :]) for n in self.sizes]
-        torch.split_with_sizes_copy(together, list(self.sizes), axis, out=each)
-        return each
+        return split_copy(together, self.sizes, axis)
 
     def exact(self, with_last_values: bool = True) -> list[list[KVLayer]]:
         """The layers of each sequence, the last perhaps without its values."""

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return device_calls.save_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.parametrize("storage", ["exact", "int8"])
+@pytest.mark.parametrize("storage", ["exact", "int8", "thin"])
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_calls_do_not_grow_with_prompts(card: Card, storage: Any, folder: Path) -> None:
     by_size = [device_calls.count(card, folder, n, storage) for n in PROMPTS]
