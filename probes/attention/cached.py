@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.coded_layer import CodedKVLayer, decode_layers
+from tamis.probes.attention.coded_layer import CodedKVLayer, JoinedCodes, decode_layers
 from tamis.probes.attention.kv_layers import (
     KVLayers,
     SeparateKVLayer,
@@ -89,6 +89,8 @@ class KeptPast:
         self.sizes: Sequence[int] = [one.passage_tokens for one in own.values()]
         self.tokens: TokenPlaces
         self._low_bits: JoinedLowBits | None = None
+        self._coded: JoinedCodes | None = None
+        self._coded_layers = 0
         self._groups: dict[int, tuple[int, int]] | None = None
         places, start = {}, opening[0].keys.shape[1]
         head = (0, start)
@@ -112,12 +114,29 @@ class KeptPast:
         stored = [passage[layer] for passage in self._passages]
         if self._groups is None:
             self._groups = self._join_low_bits()
+            self._coded_layers = self._join_codes()
+        if self._coded is not None and layer < self._coded_layers:
+            keys, values = self._coded.decode(layer, like.dtype)
+            return [own.keys, keys], [own.values, values]
         start, stop = self._groups.get(layer, (0, 0))
         if self._low_bits is not None and stop - start > with_values:
             keys, *rest = self._low_bits.decode(start, start + 1 + with_values).to(like).unbind(1)
             return [own.keys, keys], [own.values, *rest]
-        keys, values = join_passages(stored, like, with_values)
-        return [own.keys, *keys], [own.values, *values]
+        joined, others = join_passages(stored, like, with_values)
+        return [own.keys, *joined], [own.values, *others]
+
+    def _join_codes(self) -> int:
+        """Joins what is coded alike, of the first layers; how many those are."""
+        layers: list[list[CodedKVLayer]] = []
+        for stored in zip(*self._passages, strict=False):
+            own = [one for one in stored if isinstance(one, CodedKVLayer)]
+            if len(own) < len(stored) or len({id(one.code) for one in own}) > 1:
+                break
+            layers.append(own)
+        if layers:
+            packed = [[one.packed for one in own] for own in layers]
+            self._coded = JoinedCodes([own[0].code for own in layers], packed, self.tokens.places)
+        return len(layers)
 
     def _join_low_bits(self) -> dict[int, tuple[int, int]]:
         """Joins what is in few bits, of all layers; where each layer's keys and values are then."""
@@ -141,13 +160,6 @@ def join_passages(
     stored: Sequence[StoredKVLayer], like: Tensor, with_values: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Keys and values of one layer of passages, as parts `[Hkv, n, d]` in the dtype of `like`."""
-    first = stored[0]
-    if isinstance(first, CodedKVLayer) and all(
-        isinstance(one, CodedKVLayer) and one.code is first.code for one in stored
-    ):
-        coded = [one.packed for one in stored if isinstance(one, CodedKVLayer)]
-        decoded = first.code.decode_joined(coded, like.dtype)
-        return [decoded[0]], [decoded[1]]
     separate: list[SeparateKVLayer] = []
     for one in stored:
         separate += decode_layers([one], like.dtype) if isinstance(one, CodedKVLayer) else [one]
