@@ -148,7 +148,11 @@ class KeptPast:
             for vectors in ([one.keys for one in thin], [one.values for one in thin]):
                 own = [one for one in vectors if isinstance(one, LowBitVectors)]
                 bits = {one.bits for group in (own, *groups[:1]) for one in group}
-                if len(own) < len(stored) or len(bits) > 1 or not is_joinable(*bits, own[0].shape[2]):
+                if (
+                    len(own) < len(stored)
+                    or len(bits) > 1
+                    or not is_joinable(own[0].bits, own[0].shape[2])
+                ):
                     break
                 groups.append(own)
             found[layer] = start, len(groups)

@@ -56,9 +56,7 @@ class PassageRotation:
         self._rates: dict[torch.device, Tensor] = {}
         self._angles: OrderedDict[Any, tuple[Tensor, Tensor]] = OrderedDict()
 
-    def apply(
-        self, keys: Tensor, lengths: Sequence[int], places: Tensor | None = None
-    ) -> Tensor:
+    def apply(self, keys: Tensor, lengths: Sequence[int], places: Tensor | None = None) -> Tensor:
         """Keys `[N, Hkv, d]` fp32 of passages one after the other, rotated to their places.
 
         Args:
@@ -66,17 +64,15 @@ class PassageRotation:
         """
         return self._turn(keys, *self._cos_sin(lengths, keys.device, places))
 
-    def remove(
-        self, keys: Tensor, lengths: Sequence[int], places: Tensor | None = None
-    ) -> Tensor:
+    def remove(self, keys: Tensor, lengths: Sequence[int], places: Tensor | None = None) -> Tensor:
         """The inverse of `apply`."""
         cos, sin = self._cos_sin(lengths, keys.device, places)
         return self._turn(keys, cos, -sin)
 
     @staticmethod
     def _turn(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        pairs = keys.unflatten(-1, (2, -1))
-        turned = pairs * cos[..., None, :]
+        pairs = keys.view(*keys.shape[:-1], 2, cos.shape[-1])
+        turned: Tensor = pairs * cos[..., None, :]
         turned[..., 0, :].addcmul_(pairs[..., 1, :], sin, value=-1)
         turned[..., 1, :].addcmul_(pairs[..., 0, :], sin)
         return turned.flatten(-2)
@@ -315,21 +311,19 @@ def encode_layers(
     own, analyses = _encoder(codes, parts[0].device)
     parts = parts[: len(parts) if codes[-1].has_values else -1]
     whole = torch.cat([part.transpose(0, 1) for part in parts], 1).float()
-    keys = whole.unflatten(1, (len(parts), -1))[:, ::2].flatten(1, 2)
-    straight = codes[0].rotation.remove(keys, lengths, places)
-    whole.unflatten(1, (len(parts), -1))[:, ::2] = straight.unflatten(1, (len(codes), -1))
-    vectors = torch.split(whole.flatten(1) - own.mean, [len(code.mean) for code in codes], 1)
+    keys = whole.view(len(whole), len(parts), codes[0].heads, codes[0].size)[:, ::2]
+    straight = codes[0].rotation.remove(keys.flatten(1, 2), lengths, places)
+    keys.copy_(straight.view(keys.shape))
+    vectors = whole.flatten(1).sub_(own.mean).split([len(code.mean) for code in codes], 1)
     along = torch.cat([each @ one for each, one in zip(vectors, analyses, strict=True)], 1)
-    numbers = ((along - own.lows) / own.steps).round_()
+    numbers = along.sub_(own.lows).div_(own.steps).round_()
     numbers = torch.minimum(numbers.clamp_(min=0), own.most).to(torch.uint8)
     bits = numbers.index_select(1, own.columns) >> own.shifts & 1
     shifted = bits.view(len(numbers), len(own.columns) // RUN, RUN) << own.in_byte
     return shifted.sum(2, dtype=torch.uint8)
 
 
-def _encoder(
-    codes: Sequence[LayerCode], device: torch.device
-) -> tuple[_Encoder, list[Tensor]]:
+def _encoder(codes: Sequence[LayerCode], device: torch.device) -> tuple[_Encoder, list[Tensor]]:
     """What `encode_layers` needs on a device, in one copy; the analyses of the layers last."""
     kept, key = codes[0]._encoders, (device, len(codes))
     if key not in kept:
@@ -338,7 +332,9 @@ def _encoder(
             columns += [torch.arange(first, first + n) for n in code.planes]
             shifts += [torch.full((n,), b, dtype=torch.uint8) for b, n in enumerate(code.planes)]
             first += len(code.bits)
-        joined = [torch.cat([getattr(c, name) for c in codes]) for name in ("mean", "lows", "steps")]
+        joined = [
+            torch.cat([getattr(c, name) for c in codes]) for name in ("mean", "lows", "steps")
+        ]
         most = torch.cat([2.0**code.bits - 1 for code in codes])
         parts = [*joined, most, torch.cat(columns), torch.cat(shifts), _SHIFTS]
         sent = copy_all([*parts, *(code.analysis for code in codes)], device)
@@ -360,7 +356,8 @@ class JoinedCodes:
     ) -> None:
         self._codes, self._layers, self._places = codes, layers, places
         self._lengths = [len(one) for one in layers[0]]
-        self._first, self._numbers = 0, []  # of the layers that are unpacked
+        self._first = 0  # of the layers that are unpacked
+        self._numbers: list[Tensor] = []
         self._own, self._linear = _unpacker(codes, places.device)
 
     def decode(self, layer: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -388,9 +385,7 @@ class JoinedCodes:
         return list(torch.split(numbers, [RUN * n for n in runs[first:stop]], 1))
 
 
-def _unpacker(
-    codes: Sequence[LayerCode], device: torch.device
-) -> tuple[_Unpacker, list[Tensor]]:
+def _unpacker(codes: Sequence[LayerCode], device: torch.device) -> tuple[_Unpacker, list[Tensor]]:
     """What `JoinedCodes` needs on a device, in one copy; last zero and synthesis of each layer."""
     kept, key = codes[0]._unpackers, (device, len(codes))
     if key not in kept:

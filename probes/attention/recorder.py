@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -67,6 +67,14 @@ class KVBatch:
             pairs = zip(vectors[::2], vectors[1::2], strict=True)
             found.append([KVLayer(*pair) for pair in pairs])
         return found
+
+    def behind(self, opening: Sequence[KVLayer]) -> list[list[KVLayer]]:
+        """The layers of each sequence, those of a template's opening before its own tokens."""
+        head = torch.stack([part for one in opening for part in (one.keys, one.values)])
+        own = torch.split(torch.stack(list(self.parts)), list(self.sizes), 2)
+        whole = torch.cat([part for piece in own for part in (head, piece)], 2)
+        sizes = [head.shape[2] + n for n in self.sizes]
+        return replace(self, parts=whole.unbind(0), sizes=sizes).exact()
 
 
 class StopForward(Exception):  # control flow, not an error

@@ -119,8 +119,8 @@ class LowBitVectors:
         ranges_of = split_copy(ranges, [1] * len(sizes), 3)
         return [
             [
-                cls(one.flatten(1), *ranges, bits, torch.Size((H, n, d)))
-                for one, ranges in zip(own.unbind(0), own_ranges.unbind(1), strict=True)
+                cls(one.flatten(1), lows, steps, bits, torch.Size((H, n, d)))
+                for one, (lows, steps) in zip(own.unbind(0), own_ranges.unbind(1), strict=True)
             ]
             for own, own_ranges, n in zip(codes_of, ranges_of, sizes, strict=True)
         ]
@@ -152,8 +152,8 @@ class JoinedLowBits:
         shape = (heads, len(groups), len(tokens.places), self._size * self.bits // 8)
         self._packed = torch.cat([one.packed for one in every], 1).view(shape)
         ranges = [one.lows for one in every] + [one.steps for one in every]
-        shape = (heads, 2, len(groups), len(groups[0]), self._size)
-        self._ranges = torch.cat(ranges, 1).float().view(shape)
+        joined = torch.cat(ranges, 1).float()
+        self._ranges = joined.view(heads, 2, len(groups), len(groups[0]), self._size)
         self._order = tokens.token_order(8 // self.bits)
 
     def decode(self, start: int, stop: int) -> Tensor:
@@ -248,9 +248,7 @@ def _shifts(bits: int, device: torch.device) -> Tensor:
     return torch.arange(0, 8, bits, dtype=torch.uint8, device=device)[:, None, None]
 
 
-def _passage_ranges(
-    exact: Tensor, bits: int, tokens: TokenPlaces, sizes: Sequence[int]
-) -> Tensor:
+def _passage_ranges(exact: Tensor, bits: int, tokens: TokenPlaces, sizes: Sequence[int]) -> Tensor:
     """`_ranges` of each channel in each passage, `[2, L, H, P, d]` fp16, of `[L, H, N, d]` fp32.
 
     Passages are padded within chunks, the longest first, by their own last tokens.

@@ -294,7 +294,8 @@ def test_passages_in_few_bits_are_coded_and_decoded_as_one_by_one(
                 torch.testing.assert_close(*pair, atol=1e-5, rtol=1e-3)
             codes = [unpack_codes(one.packed, bits, n * D).int() for one in (ours, theirs)]
             moved = (codes[0] - codes[1]).abs()
-            assert moved.max() <= 1 and moved.float().mean() < 0.02
+            assert moved.max() <= 1
+            assert moved.float().mean() < 0.02
             target = torch.empty(ours.shape)
             ours.dequantize_into(target)
             close(decoded[:, layer, at : at + n], target)
