@@ -314,7 +314,8 @@ def encode_layers(
     keys = whole.view(len(whole), len(parts), codes[0].heads, codes[0].size)[:, ::2]
     straight = codes[0].rotation.remove(keys.flatten(1, 2), lengths, places)
     keys.copy_(straight.view(keys.shape))
-    vectors = whole.flatten(1).sub_(own.mean).split([len(code.mean) for code in codes], 1)
+    centred = whole.flatten(1).sub_(own.mean)
+    vectors = torch.split(centred, [len(code.mean) for code in codes], 1)
     along = torch.cat([each @ one for each, one in zip(vectors, analyses, strict=True)], 1)
     numbers = along.sub_(own.lows).div_(own.steps).round_()
     numbers = torch.minimum(numbers.clamp_(min=0), own.most).to(torch.uint8)
