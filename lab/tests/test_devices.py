@@ -208,7 +208,7 @@ def test_every_pattern_of_prefilling(kind, name):
 
 
 def test_a_codec_reads_and_writes_all_passages_of_a_layer_at_once(tmp_path):
-    """Codes cost calls of their own, as many for 40 passages as for one."""
+    """Codes cost few calls of their own, as many for 40 passages as for one."""
     folder = device_calls.save_model(tmp_path)
     proxy = Proxy.from_folder(folder, device="cpu", dtype="fp32")
     passages, _ = device_calls.documents(80)
@@ -222,8 +222,11 @@ def test_a_codec_reads_and_writes_all_passages_of_a_layer_at_once(tmp_path):
     samples = read_samples(proxy, [RecordFile(data)], "en", 0, lambda *_: None)
     opening = len(proxy.layout.opening)
     codec = fit_codec(samples, proxy.card, opening, rotation_rates(proxy), 4)
-    one, many = (device_calls.count(CARDS[1], folder, n, "thin", codec=codec) for n in (1, 40))
-    for way in ("fill", "kept"):
-        assert many[way].launches - one[way].launches <= 20, way
-        assert many[way].a_layer <= MOST_CALLS + 25, way
-        assert many[way].syncs <= MOST_WAITS, way
+    for card in CARDS:
+        one, many = (device_calls.count(card, folder, n, "thin", codec=codec) for n in (1, 40))
+        for way in ("fill", "kept"):
+            assert many[way].launches - one[way].launches <= 12, way
+            assert many[way].a_layer <= MOST_CALLS, way
+            assert many[way].syncs <= MOST_WAITS, way
+            # the first batch sends the codec: in one copy to fill and one to read
+            assert one[way].syncs <= MOST_WAITS + (2 if card.kind == "mps" else 0), way

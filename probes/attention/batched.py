@@ -26,6 +26,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention import varlen
 from tamis.probes.attention.recorder import KVBatch, KVLayer, Recorder, StopForward
+from tamis.probes.attention.rounding.low_bits import TokenPlaces
 from tamis.probes.devices import Ints, copy_to
 from tamis.probes.signal import SharedRows
 
@@ -49,6 +50,10 @@ class Past(Protocol):
 
     spans: Sequence[Sequence[tuple[int, int]]]
     """For each sequence, the half-open spans of these keys that it attends to, in order."""
+    sizes: Sequence[int]
+    """The tokens of each passage whose keys have to be decoded."""
+    tokens: TokenPlaces
+    """Where those are, once they were copied to the device."""
 
     def layer(
         self, layer: int, like: Tensor, with_values: bool
@@ -62,6 +67,8 @@ class SharedPast:
 
     def __init__(self, past_kv: Sequence[Sequence[KVLayer] | None]) -> None:
         self._layers = {id(past): past for past in past_kv if past}
+        self.sizes: Sequence[int] = ()
+        self.tokens: TokenPlaces
         spans, start = {}, 0
         for name, past in self._layers.items():
             stop = start + past[0].keys.shape[1]
@@ -163,6 +170,7 @@ class BatchedAttention:
         self._past_tokens = [sum(b - a for a, b in some) for some in spans]
         self._source_start = max((b for some in spans for _, b in some), default=0)
         self._numbers: dict[str, Tensor] = {}
+        self._kept_sizes = list(recorder.kv_tokens or self.lengths) if recorder.keep_kv else []
         self._chunks: list[_Chunk] = []
         self._chunk_of: dict[int, tuple[_Chunk, int]] = {}
         self._kept: list[Tensor] = []
@@ -188,6 +196,9 @@ class BatchedAttention:
             s: (chunk, place) for chunk in self._chunks for place, s in enumerate(chunk.members)
         }
         named += [(self._numbers, name, array) for name, array in self._plan_batch().items()]
+        places: list[dict[str, Tensor]] = [{}, {}]
+        for target, sizes in zip(places, (self._kept_sizes, self._past.sizes), strict=True):
+            named += [(target, name, array) for name, array in _plan_tokens(sizes).items()]
         others: dict[str, Tensor] = {}
         named += [(others, str(n), np.array(some)) for n, some in enumerate(numbers)]
         flat = np.concatenate([array.ravel() for *_, array in named]).astype(np.int64)
@@ -196,6 +207,7 @@ class BatchedAttention:
             target[name] = part.view(array.shape)
         for name in ("query_offsets", "key_offsets"):
             self._numbers[name] = self._numbers[name].int()
+        self._kept_tokens, self._past.tokens = (TokenPlaces(**one) for one in places)
         return list(others.values())
 
     def _split(self, heads: int) -> Iterator[list[int]]:
@@ -408,8 +420,8 @@ class BatchedAttention:
         """Gives the recorder what it was asked to store of each sequence; its rows stay here."""
         recorder, sequences = self.recorder, range(len(self.lengths))
         if recorder.keep_kv:
-            sizes = list(recorder.kv_tokens or self.lengths)
-            batch, self._kept = KVBatch(self._kept, sizes, self._first_layer), []
+            batch = KVBatch(self._kept, self._kept_sizes, self._first_layer, self._kept_tokens)
+            self._kept = []
             store = recorder.store_batch or KVBatch.exact
             recorder.kv_layers = [list(layers) for layers in store(batch)]
         if recorder.record_queries:
@@ -429,6 +441,16 @@ class BatchedAttention:
         """The states of a sequence's rows, layer by layer: `[H, R, d]` fp32."""
         chunk, place = self._chunk_of[s]
         return (rows[place, :, : self._row_count(s)] for rows in chunk.queries)
+
+
+def _plan_tokens(sizes: Sequence[int]) -> dict[str, Ints]:
+    """`TokenPlaces` of passages end to end, on the host."""
+    lengths = np.array(sizes, dtype=np.int64)
+    return {
+        "lengths": lengths,
+        "passages": np.repeat(np.arange(len(sizes)), lengths),
+        "places": np.concatenate([np.arange(0), *map(np.arange, sizes)]),
+    }
 
 
 def recorded_weights(recorder: Recorder, s: int) -> Tensor:

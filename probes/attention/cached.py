@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.coded_layer import CodedKVLayer, decode_layers
+from tamis.probes.attention.coded_layer import CodedKVLayer, JoinedCodes, decode_layers
 from tamis.probes.attention.kv_layers import (
     KVLayers,
     SeparateKVLayer,
@@ -39,7 +39,13 @@ from tamis.probes.attention.recorder import (
     is_question_mean,
 )
 from tamis.probes.attention.rounding.int8 import Int8Vectors
-from tamis.probes.attention.thin_layer import Vectors
+from tamis.probes.attention.rounding.low_bits import (
+    JoinedLowBits,
+    LowBitVectors,
+    TokenPlaces,
+    is_joinable,
+)
+from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
 
@@ -84,6 +90,12 @@ class KeptPast:
         self._opening = opening
         own = {id(one.passage_kv): one for one in prompts}
         self._passages = [one.passage_kv for one in own.values()]
+        self.sizes: Sequence[int] = [one.passage_tokens for one in own.values()]
+        self.tokens: TokenPlaces
+        self._low_bits: JoinedLowBits | None = None
+        self._coded: JoinedCodes | None = None
+        self._coded_layers = 0
+        self._groups: dict[int, tuple[int, int]] | None = None
         places, start = {}, opening[0].keys.shape[1]
         head = (0, start)
         for name, one in own.items():
@@ -104,21 +116,58 @@ class KeptPast:
         """As `batched.Past` has it: what is kept of all passages is decoded together."""
         own = self._opening[layer]
         stored = [passage[layer] for passage in self._passages]
-        keys, values = join_passages(stored, like, with_values)
-        return [own.keys, *keys], [own.values, *values]
+        if self._groups is None:
+            self._groups = self._join_low_bits()
+            self._coded_layers = self._join_codes()
+        if self._coded is not None and layer < self._coded_layers:
+            keys, values = self._coded.decode(layer, like.dtype)
+            return [own.keys, keys], [own.values, values]
+        start, stop = self._groups.get(layer, (0, 0))
+        if self._low_bits is not None and stop - start > with_values:
+            keys, *rest = self._low_bits.decode(start, start + 1 + with_values).to(like).unbind(1)
+            return [own.keys, keys], [own.values, *rest]
+        joined, others = join_passages(stored, like, with_values)
+        return [own.keys, *joined], [own.values, *others]
+
+    def _join_codes(self) -> int:
+        """Joins what is coded alike, of the first layers; how many those are."""
+        layers: list[list[CodedKVLayer]] = []
+        for stored in zip(*self._passages, strict=False):
+            own = [one for one in stored if isinstance(one, CodedKVLayer)]
+            if len(own) < len(stored) or len({id(one.code) for one in own}) > 1:
+                break
+            layers.append(own)
+        if layers:
+            packed = [[one.packed for one in own] for own in layers]
+            self._coded = JoinedCodes([own[0].code for own in layers], packed, self.tokens.places)
+        return len(layers)
+
+    def _join_low_bits(self) -> dict[int, tuple[int, int]]:
+        """Joins what is in few bits, of all layers; where each layer's keys and values are then."""
+        groups: list[Sequence[LowBitVectors]] = []
+        found = {}
+        for layer, stored in enumerate(zip(*self._passages, strict=False)):
+            start = len(groups)
+            thin = [one for one in stored if isinstance(one, ThinKVLayer)]
+            for vectors in ([one.keys for one in thin], [one.values for one in thin]):
+                own = [one for one in vectors if isinstance(one, LowBitVectors)]
+                bits = {one.bits for group in (own, *groups[:1]) for one in group}
+                if (
+                    len(own) < len(stored)
+                    or len(bits) > 1
+                    or not is_joinable(own[0].bits, own[0].shape[2])
+                ):
+                    break
+                groups.append(own)
+            found[layer] = start, len(groups)
+        self._low_bits = JoinedLowBits(groups, self.tokens) if groups else None
+        return found
 
 
 def join_passages(
     stored: Sequence[StoredKVLayer], like: Tensor, with_values: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Keys and values of one layer of passages, as parts `[Hkv, n, d]` in the dtype of `like`."""
-    first = stored[0]
-    if isinstance(first, CodedKVLayer) and all(
-        isinstance(one, CodedKVLayer) and one.code is first.code for one in stored
-    ):
-        coded = [one.packed for one in stored if isinstance(one, CodedKVLayer)]
-        decoded = first.code.decode_joined(coded, like.dtype)
-        return [decoded[0]], [decoded[1]]
     separate: list[SeparateKVLayer] = []
     for one in stored:
         separate += decode_layers([one], like.dtype) if isinstance(one, CodedKVLayer) else [one]

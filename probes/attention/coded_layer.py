@@ -28,7 +28,7 @@ from torch import Tensor
 from tamis.probes.attention.linear_kernels import multiplies_int8
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.rounding.int8 import Int8Vectors
-from tamis.probes.devices import copy_to
+from tamis.probes.devices import copy_all, copy_to
 from tamis.probes.lru import LruCache
 
 RUN = 8
@@ -37,6 +37,8 @@ MAX_BITS = 7
 """Of a code, so that codes are numbers of int8."""
 ANGLE_BYTES = 64 << 20
 """Of cosines and sines that are kept of the latest batches, on the device where they are used."""
+UNPACKED = 16 << 20
+"""Bytes of planes of several layers that are looked up at once, on a device."""
 _BYTES = torch.arange(256, dtype=torch.uint8)
 _SHIFTS = torch.arange(RUN, dtype=torch.uint8)
 _BITS_OF_BYTE = _BYTES[:, None] >> _SHIFTS & 1
@@ -52,33 +54,43 @@ class PassageRotation:
 
     def __init__(self, rates: Tensor) -> None:
         self.rates = rates
+        self._rates: dict[torch.device, Tensor] = {}
         self._angles = LruCache[tuple[Tensor, Tensor]](ANGLE_BYTES, sys.maxsize)
 
-    def apply(self, keys: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Keys `[N, Hkv, d]` fp32 of passages one after the other, rotated to their places."""
-        return self._turn(keys, *self._cos_sin(lengths, keys.device))
+    def apply(self, keys: Tensor, lengths: Sequence[int], places: Tensor | None = None) -> Tensor:
+        """Keys `[N, Hkv, d]` fp32 of passages one after the other, rotated to their places.
 
-    def remove(self, keys: Tensor, lengths: Sequence[int]) -> Tensor:
+        Args:
+            places: of the tokens, `[N]`, where their device has them; None to copy them there.
+        """
+        return self._turn(keys, *self._cos_sin(lengths, keys.device, places))
+
+    def remove(self, keys: Tensor, lengths: Sequence[int], places: Tensor | None = None) -> Tensor:
         """The inverse of `apply`."""
-        cos, sin = self._cos_sin(lengths, keys.device)
+        cos, sin = self._cos_sin(lengths, keys.device, places)
         return self._turn(keys, cos, -sin)
 
     @staticmethod
     def _turn(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        half = cos.shape[-1]
-        a, b = keys[..., :half], keys[..., half:]
-        turned = torch.empty_like(keys)
-        torch.mul(a, cos, out=turned[..., :half]).addcmul_(b, sin, value=-1)
-        torch.mul(b, cos, out=turned[..., half:]).addcmul_(a, sin)
-        return turned
+        pairs = keys.view(*keys.shape[:-1], 2, cos.shape[-1])
+        turned: Tensor = pairs * cos[..., None, :]
+        turned[..., 0, :].addcmul_(pairs[..., 1, :], sin, value=-1)
+        turned[..., 1, :].addcmul_(pairs[..., 0, :], sin)
+        return turned.flatten(-2)
 
-    def _cos_sin(self, lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    def _cos_sin(
+        self, lengths: Sequence[int], device: torch.device, places: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Cosine and sine of each token's angles, `[N, 1, d/2]`; layers ask for the same ones."""
 
         def compute() -> tuple[Tensor, Tensor]:
-            numbers = np.concatenate([np.arange(n, dtype=np.float32) for n in lengths])
-            places = copy_to(torch.from_numpy(numbers), device)
-            angles = places[:, None, None] * self.rates.to(device)
+            at = places
+            if at is None:
+                numbers = np.concatenate([np.arange(n, dtype=np.float32) for n in lengths])
+                at = copy_to(torch.from_numpy(numbers), device)
+            if device not in self._rates:
+                self._rates[device] = copy_to(self.rates, device)
+            angles = at[:, None, None] * self._rates[device]
             return angles.cos(), angles.sin()
 
         key = tuple(lengths), device
@@ -91,22 +103,37 @@ class PassageRotation:
 
 
 class _Encoder(NamedTuple):
-    """What becomes of vectors, on the device where they are.
+    """What becomes of vectors of some layers side by side, on the device where they are.
 
     Attributes:
-        mean, analysis, lows, steps: of the code. most: `[K]`, the highest code of each direction.
-        columns, shifts: of each bit of a token, in the order of planes, the direction that it is
-            of, int64, and its place there, uint8. in_byte: its place in its byte, `[RUN]` uint8.
+        mean, lows, steps: of the codes. most: `[K]`, the highest code of each direction.
+        columns, shifts: of each bit of a token, in the order of layers and planes, the direction
+            that it is of, int64, and its place there, uint8.
+        in_byte: its place in its byte, `[RUN]` uint8.
     """
 
     mean: Tensor
-    analysis: Tensor
     lows: Tensor
     steps: Tensor
     most: Tensor
     columns: Tensor
     shifts: Tensor
     in_byte: Tensor
+
+
+class _Unpacker(NamedTuple):
+    """What bytes of some layers side by side stand for.
+
+    Attributes:
+        table: `[256 · (planes + 1)]` int64, as a decoder has it, and zeros behind it.
+        columns: `[planes, runs]`, the byte that has a plane of a run of directions.
+        places: `[planes, runs]` int32, where the table of that plane begins; of a plane that a run
+            does not have, where the zeros are.
+    """
+
+    table: Tensor
+    columns: Tensor
+    places: Tensor
 
 
 class _Decoder(NamedTuple):
@@ -151,7 +178,12 @@ class LayerCode:
     size: int
     has_values: bool
     _decoders: dict[tuple[torch.device, bool], _Decoder] = field(default_factory=dict, init=False)
-    _encoders: dict[torch.device, _Encoder] = field(default_factory=dict, init=False)
+    _encoders: dict[tuple[torch.device, int], tuple[_Encoder, list[Tensor]]] = field(
+        default_factory=dict, init=False
+    )
+    _unpackers: dict[tuple[torch.device, int], tuple[_Unpacker, list[Tensor]]] = field(
+        default_factory=dict, init=False
+    )
 
     @cached_property
     def planes(self) -> list[int]:
@@ -165,33 +197,8 @@ class LayerCode:
 
     def encode(self, layer: KVLayer) -> CodedKVLayer:
         """A passage's keys and values, from its first token on; values that are not coded go."""
-        packed = self.encode_joined(layer.keys, layer.values, [layer.keys.shape[1]])
+        packed = encode_layers([self], [layer.keys, layer.values], [layer.keys.shape[1]])
         return CodedKVLayer(packed, self)
-
-    def encode_joined(self, keys: Tensor, values: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Keys and values `[Hkv, N, d]` of passages end to end, coded where they are: `[N, B]`."""
-        own = self._encoder(keys.device)
-        parts = [self.rotation.remove(keys.float().transpose(0, 1), lengths)]
-        if self.has_values:
-            parts.append(values.float().transpose(0, 1))
-        vectors = torch.cat([part.flatten(1) for part in parts], 1)
-        along = (vectors - own.mean) @ own.analysis
-        codes = ((along - own.lows) / own.steps).round_()
-        codes = torch.minimum(codes.clamp_(min=0), own.most).to(torch.uint8)
-        bits = codes.index_select(1, own.columns) >> own.shifts & 1
-        shifted = bits.view(len(codes), self.token_bytes, RUN) << own.in_byte
-        return shifted.sum(2, dtype=torch.uint8)
-
-    def _encoder(self, device: torch.device) -> _Encoder:
-        """What `encode_joined` needs on a device."""
-        if device not in self._encoders:
-            planes = list(enumerate(self.planes))
-            columns = torch.cat([torch.arange(n) for _, n in planes])
-            shifts = torch.cat([torch.full((n,), b, dtype=torch.uint8) for b, n in planes])
-            code = (self.mean, self.analysis, self.lows, self.steps, 2.0**self.bits - 1)
-            parts = (part.to(device) for part in (*code, columns, shifts, _SHIFTS))
-            self._encoders[device] = _Encoder(*parts)
-        return self._encoders[device]
 
     def decode(self, packed: Sequence[Tensor], dtype: torch.dtype) -> list[KVLayer]:
         """Keys and values of several passages: each `[N, B]` to `[Hkv, N, d]`, in one product.
@@ -199,21 +206,25 @@ class LayerCode:
         Values that are not coded are `[Hkv, 0, d]`.
         """
         lengths = [len(one) for one in packed]
-        keys, values = self.decode_joined(packed, dtype)
+        rows = torch.cat(list(packed)) if len(packed) > 1 else packed[0]
+        # int8 is multiplied at twice the rate of bf16
+        in_int8 = dtype == torch.bfloat16 and multiplies_int8(rows.device)
+        keys, values = self.rotate(self._synthesize(rows, in_int8), lengths, dtype)
         sizes = lengths if self.has_values else [0] * len(lengths)
         pairs = zip(torch.split(keys, lengths, 1), torch.split(values, sizes, 1), strict=True)
         return [KVLayer(*pair) for pair in pairs]
 
-    def decode_joined(self, packed: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Keys and values of several passages end to end, each `[Hkv, N, d]`, as for `decode`."""
-        lengths = [len(one) for one in packed]
-        rows = torch.cat(list(packed)) if len(packed) > 1 else packed[0]
-        # int8 is multiplied at twice the rate of bf16
-        in_int8 = dtype == torch.bfloat16 and multiplies_int8(rows.device)
+    def rotate(
+        self,
+        vectors: Tensor,
+        lengths: Sequence[int],
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values, each `[Hkv, N, d]`, of decoded vectors `[N, C]` of passages."""
         parts = 2 if self.has_values else 1
-        vectors = self._synthesize(rows, in_int8)
-        vectors = vectors.view(len(rows), parts * self.heads, self.size)
-        keys = self.rotation.apply(vectors[:, : self.heads], lengths)
+        vectors = vectors.view(len(vectors), parts * self.heads, self.size)
+        keys = self.rotation.apply(vectors[:, : self.heads], lengths, places)
         values = vectors[:, self.heads :] if self.has_values else keys[:0]
         return keys.to(dtype).transpose(0, 1), values.to(dtype).transpose(0, 1)
 
@@ -244,7 +255,7 @@ class LayerCode:
             middle = self.mean + (self.lows + self.steps * half) @ self.synthesis
             zero = middle - half @ in_steps.float() * scale
             parts = table.view(torch.int64)[:, 0], torch.cat(places).int(), in_steps, scale, zero
-            self._decoders[device, in_int8] = _Decoder(*(part.to(device) for part in parts))
+            self._decoders[device, in_int8] = _Decoder(*copy_all(parts, device))
         return self._decoders[device, in_int8]
 
 
@@ -282,3 +293,117 @@ def decode_layers(layers: Sequence[CodedKVLayer], dtype: torch.dtype) -> list[KV
         found += code.decode([one.packed for one in layers[start:stop]], dtype)
         start = stop
     return found
+
+
+def encode_layers(
+    codes: Sequence[LayerCode],
+    parts: Sequence[Tensor],
+    lengths: Sequence[int],
+    places: Tensor | None = None,
+) -> Tensor:
+    """Passages end to end, coded where they are, all layers side by side: `[N, sum of B]`.
+
+    Args:
+        codes: of consecutive layers of one codec; only the last may be without values.
+        parts: keys and values of each layer in turn, `[Hkv, N, d]`.
+        lengths: of the passages. places: as `PassageRotation.apply` has them.
+    """
+    own, analyses = _encoder(codes, parts[0].device)
+    parts = parts[: len(parts) if codes[-1].has_values else -1]
+    whole = torch.cat([part.transpose(0, 1) for part in parts], 1).float()
+    keys = whole.view(len(whole), len(parts), codes[0].heads, codes[0].size)[:, ::2]
+    straight = codes[0].rotation.remove(keys.flatten(1, 2), lengths, places)
+    keys.copy_(straight.view(keys.shape))
+    centred = whole.flatten(1).sub_(own.mean)
+    vectors = torch.split(centred, [len(code.mean) for code in codes], 1)
+    along = torch.cat([each @ one for each, one in zip(vectors, analyses, strict=True)], 1)
+    numbers = along.sub_(own.lows).div_(own.steps).round_()
+    numbers = torch.minimum(numbers.clamp_(min=0), own.most).to(torch.uint8)
+    bits = numbers.index_select(1, own.columns) >> own.shifts & 1
+    shifted = bits.view(len(numbers), len(own.columns) // RUN, RUN) << own.in_byte
+    return shifted.sum(2, dtype=torch.uint8)
+
+
+def _encoder(codes: Sequence[LayerCode], device: torch.device) -> tuple[_Encoder, list[Tensor]]:
+    """What `encode_layers` needs on a device, in one copy; the analyses of the layers last."""
+    kept, key = codes[0]._encoders, (device, len(codes))
+    if key not in kept:
+        columns, shifts, first = [], [], 0
+        for code in codes:
+            columns += [torch.arange(first, first + n) for n in code.planes]
+            shifts += [torch.full((n,), b, dtype=torch.uint8) for b, n in enumerate(code.planes)]
+            first += len(code.bits)
+        joined = [
+            torch.cat([getattr(c, name) for c in codes]) for name in ("mean", "lows", "steps")
+        ]
+        most = torch.cat([2.0**code.bits - 1 for code in codes])
+        parts = [*joined, most, torch.cat(columns), torch.cat(shifts), _SHIFTS]
+        sent = copy_all([*parts, *(code.analysis for code in codes)], device)
+        kept[key] = _Encoder(*sent[: len(parts)]), sent[len(parts) :]
+    return kept[key]
+
+
+class JoinedCodes:
+    """Coded layers of several passages, decoded layer by layer for all of them together.
+
+    Args:
+        codes: of consecutive layers of one codec.
+        layers: for each layer, what is packed of every passage, `[n, B]`.
+        places: of the tokens of all passages end to end, on their device.
+    """
+
+    def __init__(
+        self, codes: Sequence[LayerCode], layers: Sequence[Sequence[Tensor]], places: Tensor
+    ) -> None:
+        self._codes, self._layers, self._places = codes, layers, places
+        self._lengths = [len(one) for one in layers[0]]
+        self._first = 0  # of the layers that are unpacked
+        self._numbers: list[Tensor] = []
+        self._own, self._linear = _unpacker(codes, places.device)
+
+    def decode(self, layer: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of all passages end to end: each `[Hkv, N, d]`."""
+        if not 0 <= layer - self._first < len(self._numbers):
+            self._first, self._numbers = layer, self._unpack(layer)
+        zero, synthesis = self._linear[2 * layer : 2 * layer + 2]
+        vectors = torch.addmm(zero, self._numbers[layer - self._first], synthesis)
+        return self._codes[layer].rotate(vectors, self._lengths, dtype, self._places)
+
+    def _unpack(self, first: int) -> list[Tensor]:
+        """The codes `[N, K]` fp32 of a layer and of as many after it as memory allows."""
+        runs = [len(code.bits) // RUN for code in self._codes]
+        planes, tokens = len(self._own.columns), len(self._places)
+        stop = first + 1
+        while stop < len(runs) and sum(runs[first : stop + 1]) * planes * tokens <= UNPACKED:
+            stop += 1
+        before = sum(code.token_bytes for code in self._codes[:first])
+        which = slice(sum(runs[:first]), sum(runs[:stop]))
+        columns = (self._own.columns[:, which] - before).flatten()
+        rows = torch.cat([torch.cat(list(own)) for own in self._layers[first:stop]], 1)
+        at = rows.index_select(1, columns) + self._own.places[:, which].flatten()
+        found = self._own.table.index_select(0, at.flatten()).view(tokens, planes, -1).sum(1)
+        numbers = found.view(torch.uint8).float()
+        return list(torch.split(numbers, [RUN * n for n in runs[first:stop]], 1))
+
+
+def _unpacker(codes: Sequence[LayerCode], device: torch.device) -> tuple[_Unpacker, list[Tensor]]:
+    """What `JoinedCodes` needs on a device, in one copy; last zero and synthesis of each layer."""
+    kept, key = codes[0]._unpackers, (device, len(codes))
+    if key not in kept:
+        planes = max(len(code.planes) for code in codes)
+        table = torch.cat([*(_BITS_OF_BYTE << b for b in range(planes)), 0 * _BITS_OF_BYTE])
+        columns, places, first = [], [], 0
+        for code in codes:
+            own = torch.full((planes, len(code.bits) // RUN), first)  # any byte is looked up as 0
+            where = torch.full(own.shape, 256 * planes, dtype=torch.int32)
+            for b, n in enumerate(code.planes):
+                own[b, : n // RUN] = torch.arange(first, first + n // RUN)
+                where[b, : n // RUN] = 256 * b
+                first += n // RUN
+            columns.append(own)
+            places.append(where)
+        parts = [table.view(torch.int64)[:, 0], torch.cat(columns, 1), torch.cat(places, 1)]
+        linear = [code._decoder(torch.device("cpu"), False) for code in codes]
+        sent = copy_all([*parts, *(one for d in linear for one in (d.zero, d.synthesis))], device)
+        kept[key] = _Unpacker(*sent[:3]), sent[3:]
+    return kept[key]

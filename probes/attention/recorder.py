@@ -19,12 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.rounding.low_bits import TokenPlaces, split_copy
 from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
 
@@ -143,18 +144,17 @@ class KVBatch:
     Attributes:
         parts: keys and values of each layer in turn: `[Hkv, N, d]`, the sequences end to end.
         sizes: the tokens of each sequence. first: the model's layer that the first one is.
+        tokens: where they are.
     """
 
     parts: Sequence[Tensor]
     sizes: Sequence[int]
     first: int
+    tokens: TokenPlaces
 
     def split(self, together: Tensor, axis: int) -> list[Tensor]:
         """A tensor over the tokens of all sequences, cut into tensors with memory of their own."""
-        shape = list(together.shape)
-        each = [together.new_empty(*shape[:axis], n, *shape[axis + 1 :]) for n in self.sizes]
-        torch.split_with_sizes_copy(together, list(self.sizes), axis, out=each)
-        return each
+        return split_copy(together, self.sizes, axis)
 
     def exact(self, with_last_values: bool = True) -> list[list[KVLayer]]:
         """The layers of each sequence, the last perhaps without its values."""
@@ -167,6 +167,14 @@ class KVBatch:
             pairs = zip(vectors[::2], vectors[1::2], strict=True)
             found.append([KVLayer(*pair) for pair in pairs])
         return found
+
+    def behind(self, opening: Sequence[KVLayer]) -> list[list[KVLayer]]:
+        """The layers of each sequence, those of a template's opening before its own tokens."""
+        head = torch.stack([part for one in opening for part in (one.keys, one.values)])
+        own = torch.split(torch.stack(list(self.parts)), list(self.sizes), 2)
+        whole = torch.cat([part for piece in own for part in (head, piece)], 2)
+        sizes = [head.shape[2] + n for n in self.sizes]
+        return replace(self, parts=whole.unbind(0), sizes=sizes).exact()
 
 
 class StopForward(Exception):  # control flow, not an error

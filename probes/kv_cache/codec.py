@@ -23,7 +23,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from tamis.probes.attention.coded_layer import MAX_BITS, CodedKVLayer, LayerCode, PassageRotation
+from tamis.probes.attention.coded_layer import (
+    MAX_BITS,
+    CodedKVLayer,
+    LayerCode,
+    PassageRotation,
+    encode_layers,
+)
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.attention.recorder import KVBatch, KVLayer
 from tamis.probes.card import ModelCard
@@ -100,12 +106,11 @@ class KVCodec:
         return [code.encode(layer) for code, layer in zip(codes, layers, strict=True)]
 
     def encode_batch(self, batch: KVBatch) -> list[KVLayers]:
-        """What `encode` makes of each passage of a batch, layer by layer for all of them."""
+        """What `encode` makes of each passage of a batch, for all of them together."""
         codes = self.layers[batch.first : batch.first + len(batch.parts) // 2]
-        pairs = zip(codes, batch.parts[::2], batch.parts[1::2], strict=True)
-        packed = [code.encode_joined(keys, values, batch.sizes) for code, keys, values in pairs]
+        packed = encode_layers(codes, batch.parts, batch.sizes, batch.tokens.places)
         found: list[KVLayers] = []
-        for own in batch.split(torch.cat(packed, 1), 0):
+        for own in batch.split(packed, 0):
             parts = torch.split(own, [code.token_bytes for code in codes], 1)
             found.append([CodedKVLayer(*pair) for pair in zip(parts, codes, strict=True)])
         return found

@@ -281,8 +281,12 @@ class Proxy:
                 openings,
                 kv_want,
                 record=False,
+                store_batch=lambda kept: kept.behind(self.opening_kv()),
             )
-            yield from (join_kv(self.opening_kv(), layers) for layers in recorder.kv_layers)
+            if batched.is_used(self.device):
+                yield from map(tuple, recorder.kv_layers)
+            else:
+                yield from (join_kv(self.opening_kv(), layers) for layers in recorder.kv_layers)
 
     def read_cached(
         self, prompts: Sequence[Prompt], passages: Sequence[KVLayers], want: Want

@@ -147,8 +147,10 @@ def _show_persisted_output(event: Mapping[str, Any]) -> str | None:
     is named, its model is shown the first 2 KB and the name, whatever a hook answers.
     """
     response = event.get("tool_response")
-    path = response.get("persistedOutputPath") if isinstance(response, dict) else None
-    if not isinstance(path, str) or not isinstance(response.get("stdout"), str):
+    if not isinstance(response, dict) or not isinstance(response.get("stdout"), str):
+        return None
+    path = response.get("persistedOutputPath")
+    if not isinstance(path, str):
         return None
     file = Path(path)
     if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:

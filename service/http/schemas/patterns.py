@@ -10,10 +10,14 @@ import regex
 
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
+from tamis.service.engine.errors import OutOfTime
+from tamis.service.engine.request import current_request
 
 T = TypeVar("T")
 MATCH_S = 0.25
 """Processor time of the matching thread that a pattern may take on one document."""
+LATE_S = 0.5
+"""How long after its deadline a request is still searched for patterns."""
 MAX_CHARS, MAX_STATES = 1000, 10_000
 _COUNT = regex.compile(r"\{(\d*+)(,?)(\d*)\}")
 
@@ -113,9 +117,13 @@ class BoundedPattern:
         """Whether a text has a match, be it empty.
 
         Raises:
-            BadInput: the pattern has had all of its time.
+            BadInput: the pattern has had all of its time. OutOfTime: the request's deadline passed
+                longer ago than a late answer may take for patterns.
         """
         if text not in self._found:
+            request = current_request()
+            if request is not None and request.is_late(LATE_S):
+                raise OutOfTime("the patterns of protect were not searched within timeout_ms")
             began = time.thread_time()
 
             def find(timeout_s: float) -> bool:

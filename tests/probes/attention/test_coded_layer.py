@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from tamis.probes.attention import coded_layer
 from tamis.probes.attention.coded_layer import LayerCode, PassageRotation, decode_layers
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.rope import remove_rotation
@@ -139,6 +142,35 @@ def test_products_in_whole_numbers_are_within_a_few_percent_of_exact_ones():
         assert float((a - b).norm() / a.norm()) < 0.03
 
 
+@pytest.mark.parametrize("unpacked", [1, 16 << 20])
+def test_layers_of_a_batch_are_coded_and_decoded_as_one_by_one(unpacked, monkeypatch):
+    monkeypatch.setattr(coded_layer, "UNPACKED", unpacked)
+    codes = [make_code([4, 3, 1]), make_code([2, 2], seed=5), make_code([7, 1], False)]
+    codes = [replace(code, rotation=codes[0].rotation) for code in codes]
+    sizes, layers = [7, 1, 30], [make_layer(38, seed=n) for n in range(3)]
+    passages = [
+        [
+            KVLayer(k, v)
+            for k, v in zip(*(torch.split(part, sizes, 1) for part in pair), strict=True)
+        ]
+        for pair in ((layer.keys, layer.values) for layer in layers)
+    ]
+    apart = [[code.encode(one) for one in own] for code, own in zip(codes, passages, strict=True)]
+    parts = [part for layer in layers for part in (layer.keys, layer.values)]
+    together = coded_layer.encode_layers(codes, parts, sizes)
+    expected = torch.cat([torch.cat([one.packed for one in own]) for own in apart], 1)
+    assert (together != expected).float().mean() < 0.01  # a product may round otherwise
+    places = torch.cat([torch.arange(n) for n in sizes])
+    packed = [[one.packed for one in own] for own in apart]
+    joined = coded_layer.JoinedCodes(codes, packed, places)
+    for layer in (0, 1, 2, 0):
+        keys, values = joined.decode(layer, torch.float32)
+        found = decode_layers(apart[layer], torch.float32)
+        torch.testing.assert_close(keys, torch.cat([one.keys for one in found], 1))
+        if layer < 2:
+            torch.testing.assert_close(values, torch.cat([one.values for one in found], 1))
+
+
 def test_an_empty_passage_has_no_bytes():
     code = make_code([2, 1])
     coded = code.encode(KVLayer(torch.zeros(HEADS, 0, SIZE), torch.zeros(HEADS, 0, SIZE)))
@@ -164,8 +196,6 @@ def test_places_are_rotated_as_the_model_rotates_positions():
 
 
 def test_angles_of_many_batches_take_bounded_memory(monkeypatch):
-    from tamis.probes.attention import coded_layer
-
     monkeypatch.setattr(coded_layer, "ANGLE_BYTES", 40_000)
     rotation = PassageRotation(RATES)
     first = make_layer(300).keys.transpose(0, 1)

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return device_calls.save_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.parametrize("storage", ["exact", "int8"])
+@pytest.mark.parametrize("storage", ["exact", "int8", "thin"])
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_calls_do_not_grow_with_prompts(card: Card, storage: Any, folder: Path) -> None:
     by_size = [device_calls.count(card, folder, n, storage) for n in PROMPTS]
@@ -75,3 +75,20 @@ def test_a_reading_in_stages_costs_each_stage_as_much_as_a_reading(folder: Path)
             calls.append(device.launches / len(layers))
     assert max(waits) <= MOST_WAITS
     assert max(calls) <= MOST_CALLS + 5  # what is done once a batch is spread over few layers
+
+
+def test_keys_of_passages_are_joined_to_the_opening_for_all_of_them(folder: Path) -> None:
+    launches = []
+    with CARDS[0].pretend() as device:
+        proxy = Proxy.from_folder(folder, device="cuda", dtype="bf16")
+        ask = proxy.layout.question_tokens("Who?")
+        proxy.opening_kv()
+        for n in PROMPTS:
+            texts = [p.text for p in device_calls.documents(n)[0]]
+            asked = [Prompt(proxy.layout.passage_tokens(text, []), ask) for text in texts]
+            device.reset()
+            assert len(list(proxy.compute_kv(asked, Want(tuple(range(LAYERS)))))) == n
+            launches.append(device.launches)
+            assert device.syncs <= MOST_WAITS
+    assert max(launches) <= MOST_CALLS * LAYERS
+    assert max(launches) - min(launches) <= 12
