@@ -14,8 +14,7 @@ from tamis.probes.segmentation.chats_tables import entry_lines
 from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts
 from tamis.probes.segmentation.lines import Lines, Mark, lines_of
 from tamis.probes.segmentation.markup import LINKED_TITLE
-from tamis.probes.segmentation.prose_lines import has_stop, is_prose
-from tamis.probes.segmentation.wrapped_lines import is_continued
+from tamis.probes.segmentation.prose_lines import has_stop, is_continued, is_prose
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from tamis.compressors.registry import method_info
 from tamis.compressors.rules import BUDGETS, RULES, rule_names, spec_of
 from tamis.probes.interruption import check_interruption
+from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
-from tamis.probes.tokenizers.estimate import ESTIMATE
-from tamis.probes.tokenizers.named import approximation_warning
+from tamis.probes.tokens import ESTIMATE
 from tamis.service.api.languages import served_language_warning
 from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.deadline import PreparedJob, TimedResult, prepare_job, run_with_deadline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.probes.segmentation.clauses import CLAUSE_CHARS, LONG_CJK_CHARS
+from tamis.probes.segmentation.sentences import CLAUSE_CHARS, LONG_CJK_CHARS
 from tests.probes.segmentation.segment_kit import visible_texts
 
 THAI = (
