@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,8 +21,10 @@ from rich.progress import (
 from rich.text import Text
 
 from tamis.probes.hub import zoo
-from tamis.probes.prompt import Prompt, Template
-from tamis.probes.signal import Signal, Want
+
+if TYPE_CHECKING:
+    from tamis.probes.prompt import Prompt, Template
+    from tamis.probes.signal import Signal, Want
 
 
 class RateColumn(ProgressColumn):
