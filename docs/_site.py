@@ -84,7 +84,7 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The commands below one; those of other packages, such as the lab, are left out."""
     import click
 
-    from tamis.service.cli.plugin_commands import PluginCommand
+    from tamis.service.cli.app import PluginCommand
 
     context = click.Context(command, info_name=path)
     for name in command.list_commands(context) if hasattr(command, "list_commands") else ():

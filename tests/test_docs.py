@@ -264,8 +264,7 @@ def test_the_reference_is_what_the_code_says(name: str, hooks: Any):
 def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers():
     from typer.main import get_command
 
-    from tamis.service.cli.app import app
-    from tamis.service.cli.plugin_commands import PluginCommand
+    from tamis.service.cli.app import PluginCommand, app
 
     shown = (DOCS / "reference/cli.md").read_text("utf-8")
     for name, command in get_command(app).commands.items():

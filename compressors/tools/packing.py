@@ -8,8 +8,8 @@ from itertools import groupby
 from tamis.compressors.tools.filling import Filling
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
+from tamis.probes.segmentation.tool_output.lines_to_parts import LIKE_IT
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
-from tamis.probes.segmentation.tool_output.runs import LIKE_IT
 from tamis.probes.tokens import TextTokenizer
 
 _TYPICAL_PARTS = 8

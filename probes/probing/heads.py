@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -18,9 +19,53 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.probing import profile_file
+
+FORMAT = 1
+SHIPPED_FOLDER = Path(__file__).parent / "profiles"
+
+
+def shipped_file(name: str, model: str, folder: Path = SHIPPED_FOLDER) -> Path:
+    """The path of a model's shipped profile, whether or not it exists."""
+    return folder / f"{name}.{model.replace('/', '--')}.json"
+
+
+def write_profile(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
+    """Writes a profile atomically.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            text = json.dumps({"format": FORMAT, "kind": kind, **facts}) + "\n"
+            temporary.write_text(text, "utf8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"{path} cannot be written ({reason}); name another file") from error
+
+
+def read_profile(path: Path, kind: str) -> dict[str, Any]:
+    """The content of a profile, without kind and format.
+
+    Raises:
+        BadModelFile: no such file, not JSON, of another kind or format.
+    """
+    try:
+        found = json.loads(path.read_text("utf8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadModelFile(f"{path} cannot be read as a profile: {error}") from error
+    if not isinstance(found, dict) or found.get("kind") != kind:
+        raise BadModelFile(f"{path} is no {kind} profile; make one with tamis lab heads")
+    if found.get("format") != FORMAT:
+        raise BadModelFile(
+            f"{path} has format {found.get('format')} and this tamis reads {FORMAT}; "
+            "make it again with tamis lab heads"
+        )
+    return {name: value for name, value in found.items() if name not in ("format", "kind")}
+
 
 HeadScoring = str
 """One of `HEAD_SCORINGS`, or the name of another way to find heads."""
@@ -114,7 +159,7 @@ class HeadProfile:
         Raises:
             BadInput: the file cannot be written.
         """
-        profile_file.write_profile(Path(path), "heads", asdict(self))
+        write_profile(Path(path), "heads", asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> HeadProfile:
@@ -123,7 +168,7 @@ class HeadProfile:
         Raises:
             BadModelFile: the file is missing or damaged.
         """
-        facts = profile_file.read_profile(Path(path), "heads")
+        facts = read_profile(Path(path), "heads")
         known = {f.name for f in fields(cls)}
         try:
             facts["scores"] = tuple(tuple(map(float, row)) for row in facts["scores"])
@@ -144,7 +189,7 @@ class HeadProfile:
     @staticmethod
     def is_shipped(by: HeadScoring, model: str) -> bool:
         """Whether a profile of this scoring and model ships with tamis."""
-        return profile_file.shipped_file(by, model).is_file()
+        return shipped_file(by, model).is_file()
 
     def _check_k(self, k: int, max_k: int) -> None:
         if not 1 <= k <= max_k:
@@ -153,7 +198,7 @@ class HeadProfile:
 
 @lru_cache(maxsize=32)
 def _load_shipped(by: HeadScoring, model: str) -> HeadProfile:
-    path = profile_file.shipped_file(by, model)
+    path = shipped_file(by, model)
     if not path.is_file():
         raise BadInput(
             f"no {by} profile of {model} ships with tamis; make one: "

@@ -37,7 +37,7 @@ from tamis.probes.segmentation.lines import (
     paragraph_marks,
 )
 from tamis.probes.segmentation.markdown import markdown_marks, table_marks
-from tamis.probes.segmentation.wrapped_lines import continued_lines
+from tamis.probes.segmentation.prose_lines import continued_lines
 from tamis.probes.text import Passage, Piece, Unit, UnitKind
 from tamis.probes.tokens import replace_surrogates
 

@@ -3,20 +3,349 @@
 graph0_centroids.npy, graph0_cells.npy    [L, d], [Z, d] int8
 graph0_table.npy, graph0_entries.npy      [L, M], [Z] int32
 graph0_starts.npy, graph0_members.npy     [L + 1], [N]: the keys of each list
+
+The graph is RetrievalAttention's, over lists of keys, with edges that follow the queries.
+
+Source: arXiv 2409.10516, §3.2; RoarGraph, arXiv 2408.08933. Departures, beside those of the graph
+over keys in `retrieval/kv/attention_graph.py`:
+
+- A node is a list of some 24 near keys at its centroid (as the postings of SPANN, arXiv
+  2111.08566), so that ten million keys make a graph of 400,000 nodes.
+- Near lists are sought in a list's own cell and in the cells next to it, by matrix products, in
+  place of HNSW: no FAISS is needed, and the same keys always make the same graph.
+- A search begins in the cells that are best for the query, not at one entry.
+
+A beam search runs for all query vectors of a question side by side. In each step every query vector
+looks at the neighbours of its `EXPANDED` best lists that it has not expanded yet; the `beam` best
+lists stay. It ends when all of those are expanded.
+
+Keys are clustered into short lists by k-means on two levels: cells, and in each cell its lists.
+
+keys [N, d] int8 ─► cells [Z] ─► lists [L] of some `LIST_KEYS` keys each, numbered cell by cell
+
+Products of keys and centroids are whole numbers below 2^24, which fp32 holds exactly: the same keys
+make the same lists, whatever the number of threads and the order in which they add.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from tamis.retrieval.approximate.clusters import cluster_keys
-from tamis.retrieval.approximate.graph_walk import ListGraph, best_lists, top_columns
-from tamis.retrieval.approximate.list_graph import build_list_graph
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
+from tamis.retrieval.kv.neighbour_table import Table, connect_graph
+from tamis.retrieval.kv.projection import (
+    join_tables,
+    prune_candidates,
+    query_metric,
+    shared_neighbours,
+    table_of_links,
+)
+
+LIST_KEYS = 24
+"""Keys in a list, on average."""
+SAMPLE_KEYS = 1 << 16
+"""At most so many keys place the centres of the cells."""
+ROUNDS = 2
+_FINENESS = 64
+"""While clusters are sought, centres are whole 64ths of what keys are."""
+_BLOCK_KEYS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClusters:
+    """The keys of one head in lists.
+
+    Attributes:
+        centroids: `[L, d]` int8, the rounded mean of each list's keys.
+        starts: `[L + 1]`, where the keys of each list begin in `members`.
+        members: `[N]` int32, numbers of keys, list by list, ascending in each.
+        cells: `[Z, d]` int8, the rounded mean of each cell's keys.
+        cell_starts: `[Z + 1]`, the first list of each cell.
+    """
+
+    centroids: NDArray[np.int8]
+    starts: NDArray[np.int64]
+    members: NDArray[np.int32]
+    cells: NDArray[np.int8]
+    cell_starts: NDArray[np.int64]
+
+
+def cluster_keys(keys: NDArray[Any], report: Progress = lambda done: None) -> KeyClusters:
+    """Clusters `[N, d]` int8 keys, at least one; they may be memory-mapped.
+
+    Beside the keys it takes some 20 bytes a key, and the centroids.
+
+    Args:
+        report: called with how many more keys were put into a list.
+    """
+    cells = max(1, round(1.7 * (len(keys) / LIST_KEYS) ** 0.5))
+    centres = _k_means(_floats(keys[:: -(-len(keys) // SAMPLE_KEYS)]), cells)
+    owners = np.concatenate([_nearest(part, centres).int().numpy() for part in _blocks(keys)])
+    order = np.argsort(owners, kind="stable").astype(np.int32)
+    bounds = np.searchsorted(owners[order], np.arange(cells + 1))
+    lists = []
+    for first, stop in pairwise(bounds):
+        if stop > first:
+            lists.append(_split_cell(keys, order[first:stop]))
+            report(int(stop - first))
+    return _join_cells(lists)
+
+
+def _split_cell(
+    keys: NDArray[Any], members: NDArray[np.int32]
+) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int32]]:
+    """Means, sizes and members of the lists of one cell."""
+    own = _floats(keys[members])
+    centres = _k_means(own, max(1, round(len(own) / LIST_KEYS)))
+    owners = _nearest(own, centres)
+    sizes = torch.bincount(owners, minlength=len(centres))
+    means = _means(own, owners, sizes)[sizes > 0] / _FINENESS
+    return means, sizes[sizes > 0].numpy(), members[owners.argsort(stable=True).numpy()]
+
+
+def _join_cells(
+    lists: list[tuple[Tensor, NDArray[np.int64], NDArray[np.int32]]],
+) -> KeyClusters:
+    weights = [torch.from_numpy(sizes).double()[:, None] for _, sizes, _ in lists]
+    cells = [
+        (means.double() * n).sum(0) / n.sum()
+        for (means, _, _), n in zip(lists, weights, strict=True)
+    ]
+    return KeyClusters(
+        torch.cat([means for means, _, _ in lists]).round().to(torch.int8).numpy(),
+        np.cumsum([0, *np.concatenate([sizes for _, sizes, _ in lists])], dtype=np.int64),
+        np.concatenate([members for _, _, members in lists]),
+        torch.stack(cells).round().to(torch.int8).numpy(),
+        np.cumsum([0, *(len(means) for means, _, _ in lists)], dtype=np.int64),
+    )
+
+
+def _k_means(own: Tensor, count: int) -> Tensor:
+    """The centres of `count` clusters of `[N, d]` whole numbers: `[count, d]`, in 64ths."""
+    centres = own[torch.linspace(0, len(own) - 1, count).long()] * _FINENESS
+    for _ in range(ROUNDS if count > 1 else 1):
+        owners = _nearest(own, centres)
+        sizes = torch.bincount(owners, minlength=count)
+        centres = torch.where((sizes > 0)[:, None], _means(own, owners, sizes), centres)
+    return centres
+
+
+def _means(own: Tensor, owners: Tensor, sizes: Tensor) -> Tensor:
+    """The mean of each cluster in whole 64ths; sums in fp64, which are exact."""
+    sums = torch.zeros(len(sizes), own.shape[1], dtype=torch.float64)
+    sums.index_add_(0, owners, own.double())
+    return (sums * _FINENESS / sizes.clamp_min(1)[:, None]).round().float()
+
+
+def _nearest(own: Tensor, centres: Tensor) -> Tensor:
+    """The number of the nearest centre of each row."""
+    half = centres.square().sum(1) / (2 * _FINENESS)
+    parts = torch.split(own, _BLOCK_KEYS)
+    return torch.cat([(part @ centres.T - half).argmax(1) for part in parts])
+
+
+def _blocks(keys: NDArray[Any]) -> Iterator[Tensor]:
+    return (_floats(keys[i : i + _BLOCK_KEYS]) for i in range(0, len(keys), _BLOCK_KEYS))
+
+
+def _floats(keys: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.asarray(keys).astype(np.float32))
+
+
+DEGREE = 32
+QUERY_LINKS = 16
+NEAREST = 32
+"""Lists that a training query is linked to, and near lists that are considered for a list."""
+NEAR_CELLS = 6
+MAX_QUERIES = 4096
+_LENGTH = 1 << 11
+"""Mapped centroids are rounded to whole numbers of this length: distances are exact in fp32."""
+
+
+def build_list_graph(
+    clusters: KeyClusters, queries: Tensor | None, query_links: int = QUERY_LINKS
+) -> tuple[Table, NDArray[np.int32]]:
+    """The graph of one head's lists: neighbours `[L, M]`, and the list in the middle of each cell.
+
+    Args:
+        queries: `[T, d]` training queries; without any, a plain graph of near lists.
+        query_links: at most this many of a list's neighbours come from them.
+    """
+    centroids = torch.from_numpy(clusters.centroids.astype(np.float32))
+    cells = torch.from_numpy(clusters.cells.astype(np.float32))
+    root = torch.eye(centroids.shape[1]) if queries is None else query_metric(queries)
+    mapped, mapped_cells = _round_together(centroids @ root, cells @ root)
+    near = _near_lists(mapped, mapped_cells, clusters.cell_starts)
+    base = prune_candidates(mapped, near, DEGREE // 2)
+    tables = [base, _reverse(base, DEGREE), near]
+    if queries is not None and query_links:
+        drawn = queries[:: -(-len(queries) // MAX_QUERIES)]
+        tables.insert(0, _query_links(centroids, mapped, drawn, query_links))
+    entries = _entries(mapped, mapped_cells, clusters.cell_starts)
+    table = join_tables(*tables, limit=DEGREE - 1)
+    return connect_graph(table, int(entries[0])), entries
+
+
+def _round_together(*parts: Tensor) -> list[Tensor]:
+    longest = max(float(part.norm(dim=1).max()) for part in parts)
+    return [(part * (_LENGTH / max(longest, 1e-9))).round() for part in parts]
+
+
+def _near_lists(mapped: Tensor, cells: Tensor, cell_starts: NDArray[np.int64]) -> Table:
+    """The nearest lists of each list in its own cell and the cells next to it, nearest first."""
+    around = (cells.square().sum(1) - 2 * cells @ cells.T).topk(
+        min(NEAR_CELLS, len(cells)), largest=False
+    )
+    table = np.full((len(mapped), NEAREST), -1, np.int32)
+    for cell, near_cells in enumerate(around.indices.tolist()):
+        ranges = [np.arange(*cell_starts[c : c + 2]) for c in dict.fromkeys([cell, *near_cells])]
+        others = np.concatenate(ranges)
+        own = len(ranges[0])  # they come first
+        points = mapped[torch.from_numpy(others)]
+        distances = points.square().sum(1) - 2 * points[:own] @ points.T
+        distances.fill_diagonal_(torch.inf)
+        if k := min(NEAREST, len(others) - 1):
+            table[ranges[0], :k] = others[distances.topk(k, largest=False).indices.numpy()]
+    return table
+
+
+def _reverse(table: Table, limit: int) -> Table:
+    """The lists that link to each list, `[L, limit]`: first those that rank it high."""
+    rows, ranks = np.nonzero(table >= 0)
+    targets = table[rows, ranks]
+    order = np.lexsort((rows, ranks, targets))
+    return table_of_links(targets[order], rows[order], len(table), limit)
+
+
+def _query_links(centroids: Tensor, mapped: Tensor, queries: Tensor, limit: int) -> Table:
+    """Lists that training queries find together with each list; most lists have none."""
+    k = min(NEAREST, len(centroids))
+    found = [(part @ centroids.T).topk(k).indices for part in torch.split(queries, 32)]
+    near = shared_neighbours(torch.cat(found).numpy(), len(centroids), 2 * NEAREST)
+    rows = np.flatnonzero((near >= 0).any(1))
+    table = np.full((len(centroids), limit), -1, np.int32)
+    table[rows] = prune_candidates(mapped, near[rows], limit, rows)
+    return table
+
+
+def _entries(mapped: Tensor, cells: Tensor, cell_starts: NDArray[Any]) -> NDArray[np.int32]:
+    found = [
+        int(first) + int((mapped[first:stop] - cells[c]).square().sum(1).argmin())
+        for c, (first, stop) in enumerate(pairwise(cell_starts))
+    ]
+    return np.array(found, np.int32)
+
+
+EXPANDED = 16
+ENTRIES = 16
+"""Cells that a search begins in."""
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ListGraph:
+    """The graph of one head's lists.
+
+    Attributes:
+        centroids: `[L, d]` int8. table: neighbours `[L, M]`, -1 where a list has fewer.
+        cells: `[Z, d]` int8. entries: `[Z]`, the list in the middle of each cell.
+    """
+
+    centroids: NDArray[np.int8]
+    table: NDArray[np.int32]
+    cells: NDArray[np.int8]
+    entries: NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class _Beam:
+    """The best lists of each query vector so far: `[R, B]`, and which are still to be expanded."""
+
+    lists: Numbers
+    scores: Floats
+    is_open: NDArray[np.bool_]
+
+    def take_open(self) -> Numbers:
+        """The best open lists, `[R, E]`, -1 filled; they count as expanded from now on."""
+        scores = np.where(self.is_open, self.scores, -np.inf)
+        best = top_columns(scores, EXPANDED)
+        taken = np.take_along_axis(self.lists, best, 1)
+        taken[~np.take_along_axis(self.is_open, best, 1)] = -1
+        np.put_along_axis(self.is_open, best, False, 1)
+        return taken
+
+    def add(self, lists: Numbers, scores: Floats, width: int) -> None:
+        """Adds lists `[R, A]`, those that are -1 with a score of -inf; the `width` best stay."""
+        self.lists = np.concatenate((self.lists, lists), 1)
+        self.scores = np.concatenate((self.scores, scores), 1)
+        self.is_open = np.concatenate((self.is_open, lists >= 0), 1)
+        best = top_columns(self.scores, width)
+        self.lists = np.take_along_axis(self.lists, best, 1)
+        self.scores = np.take_along_axis(self.scores, best, 1)
+        self.is_open = np.take_along_axis(self.is_open, best, 1)
+
+
+def best_lists(graph: ListGraph, queries: Floats, beam: int) -> tuple[Numbers, Floats, int]:
+    """The best lists that a walk finds for each of `[R, d]` queries: `[R, B]`, in no order.
+
+    Returns:
+        The lists, -1 filled; their scores, -inf filled; and how many centroids were read for all
+        queries together.
+    """
+    R = len(queries)
+    seen = np.zeros((R, len(graph.centroids)), bool)
+    first = graph.entries[top_columns(queries @ graph.cells.astype(np.float32).T, ENTRIES)]
+    read = R * len(graph.cells)
+    beams = _Beam(np.zeros((R, 0), np.int64), np.zeros((R, 0), np.float32), np.zeros((R, 0), bool))
+    ahead = first.astype(np.int64)
+    while ahead.size:
+        fresh = _unseen(ahead, seen)
+        scores = _scores(graph.centroids, queries, fresh)
+        read += int((fresh >= 0).sum())
+        beams.add(fresh, scores, beam)
+        taken = beams.take_open()
+        if (taken < 0).all():
+            break
+        ahead = np.where(taken[..., None] < 0, -1, graph.table[taken]).reshape(R, -1)
+    return beams.lists, beams.scores, read
+
+
+def _unseen(lists: NDArray[Any], seen: NDArray[np.bool_]) -> Numbers:
+    """Each row's lists that were not seen, each once, -1 elsewhere; marks them as seen."""
+    lists = np.sort(lists, axis=1)
+    lists[:, 1:][lists[:, 1:] == lists[:, :-1]] = -1
+    rows = np.arange(len(lists))[:, None]
+    lists[seen[rows, lists]] = -1  # -1 looks at the last list, which changes nothing
+    found = np.nonzero(lists >= 0)
+    seen[found[0], lists[found]] = True
+    width = int((lists >= 0).sum(1).max())
+    lists.sort(axis=1)
+    return lists[:, lists.shape[1] - width :]
+
+
+def _scores(centroids: NDArray[np.int8], queries: Floats, lists: Numbers) -> Floats:
+    """Inner products of each query with its lists: `[R, A]`, -inf for a list of -1."""
+    scores = np.full(lists.shape, -np.inf, np.float32)
+    for row, own in enumerate(lists):
+        real = own >= 0
+        scores[row, real] = centroids[own[real]].astype(np.float32) @ queries[row]
+    return scores
+
+
+def top_columns(scores: Floats, count: int) -> Numbers:
+    """Columns of the best scores of each row, in no order: `[R, count]`, or all where fewer."""
+    if scores.shape[1] <= count:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape).copy()
+    return np.argpartition(-scores, count - 1, axis=1)[:, :count]
+
 
 LISTS_READ = 48
 """Lists whose keys are read for a query vector."""

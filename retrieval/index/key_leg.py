@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.retrieval.index.key_shards import KeyShard, Numbers, ShardPool
-from tamis.retrieval.index.leg_scores import LegScores, complete_scores, partial_scores
-from tamis.retrieval.index.rank_fusion import top_indexes
+from tamis.retrieval.index.leg_scores import LegScores, complete_scores, partial_scores, top_indexes
 from tamis.retrieval.keys.late_interaction import (
     Floats,
     Reference,

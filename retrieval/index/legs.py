@@ -18,9 +18,8 @@ from tamis.retrieval.approximate.segment_search import (
 )
 from tamis.retrieval.index.key_leg import CANDIDATES, KeyLeg
 from tamis.retrieval.index.key_shards import LocalShards, Numbers, ShardPool, open_shard
-from tamis.retrieval.index.leg_scores import LegScores, complete_scores
+from tamis.retrieval.index.leg_scores import LegScores, complete_scores, top_indexes
 from tamis.retrieval.index.models import QuestionModels
-from tamis.retrieval.index.rank_fusion import top_indexes
 from tamis.retrieval.keys.late_interaction import inner_products
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.manifest import IndexSettings
@@ -39,7 +38,7 @@ class Legs:
     """Scores the chunks of an index, segment after segment in their order.
 
     Args:
-        engine: where keys are searched, see `retrieval/index/ray_shards.py`.
+        engine: where keys are searched, see `retrieval/index/key_shards.py`.
     """
 
     def __init__(
@@ -168,7 +167,7 @@ class Legs:
         self, segments: Sequence[Segment], heads: int, drawn: list[Numbers]
     ) -> ShardPool:
         if self._engine == "ray":
-            from tamis.retrieval.index.ray_shards import RayShards
+            from tamis.retrieval.index.key_shards import RayShards
 
             return RayShards(self._home, [segment.entry for segment in segments], heads, drawn)
         pairs = zip(segments, drawn, strict=True)

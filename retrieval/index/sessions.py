@@ -9,8 +9,8 @@ from pathlib import Path
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.approximate.segment_search import check_kind
 from tamis.retrieval.index.writer import ChunkModels, IndexWriter
+from tamis.retrieval.storage.compaction import next_segment_number
 from tamis.retrieval.storage.files import LOCK, write_lock
-from tamis.retrieval.storage.garbage import next_segment_number
 from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, SEGMENTS, IndexSettings, Manifest
 
 

@@ -21,23 +21,23 @@ from tamis.retrieval.approximate.segment_search import structure_kind
 from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
 from tamis.retrieval.index.hit import Hit as Hit
 from tamis.retrieval.index.hit import Hits as Hits
-from tamis.retrieval.index.leg_scores import LegScores, complete_scores
-from tamis.retrieval.index.legs import Legs, SearchEngine
-from tamis.retrieval.index.models import QuestionModels
-from tamis.retrieval.index.rank_fusion import (
+from tamis.retrieval.index.leg_scores import (
     RANK_DEPTH,
     FusionRule,
+    LegScores,
+    complete_scores,
     fuse_reciprocal_ranks,
     fuse_standard_scores,
     top_indexes,
 )
+from tamis.retrieval.index.legs import Legs, SearchEngine
+from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.storage.chunks import chunk_id
 from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.retrieval.storage.segment import Segment
-from tamis.retrieval.storage.snapshot import open_snapshot
-from tamis.retrieval.storage.verification import MISMATCH, file_fault
+from tamis.retrieval.storage.snapshot import MISMATCH, file_fault, open_snapshot
 
 
 class CorpusIndex:
@@ -250,7 +250,7 @@ class CorpusIndex:
         """Reads every byte of this state; the faults found, each with its file, or an empty list.
 
         A writer may have merged since: the files of this state are read through their open handles.
-        `retrieval/storage/verification.py` reads the files that are on disk now.
+        `retrieval/storage/snapshot.py` reads the files that are on disk now.
         """
         faults = [
             f"{file.entry.path}: {MISMATCH}"

@@ -22,9 +22,13 @@ from tamis.retrieval.approximate.types import Progress
 from tamis.retrieval.index.models import ChunkModels as ChunkModels
 from tamis.retrieval.index.structures import SegmentStructures
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
-from tamis.retrieval.storage.compaction import merge_segments, next_merge
+from tamis.retrieval.storage.compaction import (
+    merge_segments,
+    next_merge,
+    next_segment_number,
+    remove_unreferenced,
+)
 from tamis.retrieval.storage.files import FileEntry, save_state_array
-from tamis.retrieval.storage.garbage import next_segment_number, remove_unreferenced
 from tamis.retrieval.storage.kept_windows import write_kept_windows
 from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint

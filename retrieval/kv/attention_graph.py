@@ -19,7 +19,7 @@ lab/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-a
   cannot be reached get a link.
 - The papers index a prompt's keys with that prompt's queries. Here queries of other questions
   build the graph, since an index is made before its questions are known.
-- FAISS searches the graph (`faiss_graph`); the papers have their own search.
+- FAISS searches the graph (`neighbour_table`); the papers have their own search.
 
 Keys are centred, which changes no order of scores and keeps fp32 sums small. Leave out sinks and
 separators before adding keys: every query attends to them, and they carry no information.
@@ -36,11 +36,19 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.kv.exact import ExactIndex, pad_hits
-from tamis.retrieval.kv.faiss_graph import Table, base_neighbours, make_faiss_graph
 from tamis.retrieval.kv.faiss_library import faiss, search_and_count, to_numpy, to_tensors
-from tamis.retrieval.kv.projection import join_tables, prune_candidates, shared_neighbours
-from tamis.retrieval.kv.query_metric import query_metric
-from tamis.retrieval.kv.reachability import connect_graph
+from tamis.retrieval.kv.neighbour_table import (
+    Table,
+    base_neighbours,
+    connect_graph,
+    make_faiss_graph,
+)
+from tamis.retrieval.kv.projection import (
+    join_tables,
+    prune_candidates,
+    query_metric,
+    shared_neighbours,
+)
 from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
 
 

@@ -3,6 +3,13 @@
 Queries and keys form a bipartite graph: each query is linked to the keys that it attends to most.
 Projected on the keys, two keys are linked if a query retrieves both (RetrievalAttention, arXiv
 2409.10516, §3.2; RoarGraph, arXiv 2408.08933, §4.2).
+
+The distance between keys is the difference of the logits that queries give them: two keys are near
+if the queries give them near logits. Over queries with second moment S = E[q qᵀ], the mean squared
+difference of two keys' logits is (a - b)ᵀ S (a - b): the squared Euclidean distance once keys are
+mapped by S^½. Queries mapped by S^-½ keep their inner products. Queries of a language model are far
+from its keys and vary in few directions, so this differs much from the plain distance of keys, and
+a search of graphs built with it reads fewer keys.
 """
 
 from __future__ import annotations
@@ -14,7 +21,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamis.retrieval.kv.faiss_graph import Table
+from tamis.probes.devices import to_float64
+from tamis.retrieval.kv.neighbour_table import Table
+
+FLOOR = 1e-4
+"""Directions in which queries hardly vary get this share of the strongest direction's weight."""
+
+
+def query_metric(queries: Tensor) -> Tensor:
+    """S^½ of `[T, D]` fp32 queries: `[D, D]` fp32, symmetric and positive definite."""
+    exact = to_float64(queries)
+    moment = exact.T @ exact / len(queries)
+    values, vectors = torch.linalg.eigh(moment)
+    floor = (values.max() * FLOOR).clamp_min(torch.finfo(torch.float32).tiny)
+    root: Tensor = (vectors * values.clamp_min(floor).sqrt()) @ vectors.T
+    return root.to(queries)
+
 
 BLOCK_KEYS = 2048
 """Keys whose candidates are compared at once: 2048 · 64² distances are 34 MB."""

@@ -8,14 +8,20 @@ keys.npy, key_starts.npy    [N, H·d] int8, and where the keys of each chunk beg
 vectors.npy                 [C, D] fp16
 kv.bin, kv_*.npy            what chunks need to be asked again unread, see `kept_windows.py`
 graph0_*.npy, ivf0_*.npy    structures over the keys of a head, see `retrieval/approximate`
+
+Records are lines of JSON, each with a number to find it by and a checksum:
+
+NAME.jsonl   one object per line, ASCII: lone surrogates and control characters are escapes
+NAME.npy     per record: where its line starts, how long it is, 8 bytes of BLAKE2b
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +29,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.atomic_file import sync_path
+from tamis.probes.errors import BadIndex
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, title_line
 from tamis.retrieval.storage.files import PARTIAL_SUFFIX, CheckedFile, file_entry, save_array
 from tamis.retrieval.storage.html_text import blank_markup
 from tamis.retrieval.storage.manifest import SEGMENTS, SegmentEntry
 from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, index_terms
-from tamis.retrieval.storage.records import Records, RecordWriter
+
+_PLACE_DTYPE = np.dtype([("start", "<u8"), ("size", "<u4"), ("check", "<u8")])
+
+
+def _checksum(line: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")
+
+
+class RecordWriter:
+    """Appends records to a file; only their places are kept in memory."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name, self._offset = folder, name, 0
+        self._places: list[tuple[int, int, int]] = []
+        self._stream = (folder / f"{name}.jsonl").open("wb")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends one record."""
+        line = json.dumps(record, separators=(",", ":")).encode()
+        self._places.append((self._offset, len(line), _checksum(line)))
+        self._stream.write(line + b"\n")
+        self._offset += len(line) + 1
+
+    def close(self) -> None:
+        """Writes the places and waits until everything is on disk."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        places = np.array(self._places, dtype=_PLACE_DTYPE)
+        save_array(self._folder / f"{self._name}.npy", places)
+
+
+class Records:
+    """Records on disk; each is read when it is accessed, and compared with its checksum."""
+
+    def __init__(self, lines: CheckedFile, places: CheckedFile) -> None:
+        self._line_file, self._place_file = lines, places
+        self._places: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._place_table())
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """One record.
+
+        Raises:
+            BadIndex: its bytes are not those that were written.
+        """
+        place = self._place_table()[number]
+        start, size = int(place["start"]), int(place["size"])
+        line = self._line_file.read(start, start + size)
+        if _checksum(line) != int(place["check"]):
+            raise BadIndex(
+                f"{self._line_file.path} is damaged: record {number}, at byte {start}, does not "
+                "match its checksum; build the index again"
+            )
+        record: dict[str, Any] = json.loads(line)
+        return record
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[number] for number in range(len(self)))
+
+    def _place_table(self) -> NDArray[Any]:
+        if self._places is None:
+            self._places = self._place_file.array()
+        return self._places
 
 
 def document_fingerprint(document: CorpusDocument) -> str:

@@ -12,7 +12,7 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.index.key_leg import REFERENCE_CHUNKS, evenly_drawn
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.segment import Segment
-from tamis.retrieval.stores.types import ChunkStore, StoredChunk
+from tamis.retrieval.stores.engines import ChunkStore, StoredChunk
 
 BATCH_CHUNKS = 32
 FORMAT = 1

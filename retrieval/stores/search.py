@@ -31,9 +31,8 @@ from tamis.retrieval.keys.late_interaction import (
 )
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.chunks import chunk_id
-from tamis.retrieval.stores.engines import DEFAULT_NAME, open_engine
+from tamis.retrieval.stores.engines import DEFAULT_NAME, ChunkStore, StoredChunk, open_engine
 from tamis.retrieval.stores.export import FORMAT
-from tamis.retrieval.stores.types import ChunkStore, StoredChunk
 
 PROPOSALS = 400
 """Chunks that the engine proposes for each head."""

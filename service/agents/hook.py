@@ -4,12 +4,16 @@ The agent starts the command after a tool has run, with a JSON object on its sta
 reads another from its standard output; no output leaves the result as it is. What each agent sends
 and obeys was seen with Claude Code 2.1.332 and Codex 0.171.0:
 lab/log/agents.md#2026-11-26-hooks-of-real-agents
+
+What the user asked last is read from the transcript that an agent writes while it works: JSON
+Lines; only the end of the file is read, which may be long.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +23,55 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.result_texts import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.transcripts import last_user_text
+
+_TAIL_BYTES = 1 << 20
+_TEXT_TYPES = ("text", "input_text")
+
+
+def last_user_text(transcript: Path) -> str | None:
+    """The last turn of the user; None where the end of the file has none, or cannot be read."""
+    try:
+        lines = _last_lines(transcript)
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if b'"user' not in line:
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the first line of the tail, or one that is being written
+            continue
+        if text := _user_text(entry):
+            return text
+    return None
+
+
+def _last_lines(file: Path) -> list[bytes]:
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - _TAIL_BYTES))
+        return opened.read(_TAIL_BYTES).splitlines()
+
+
+def _user_text(entry: Any) -> str | None:
+    """The user's words in an entry: `message` of Claude Code, `payload` of Codex."""
+    if not isinstance(entry, dict) or entry.get("isMeta"):
+        return None
+    message = entry.get("message") if entry.get("type") == "user" else entry.get("payload")
+    if not isinstance(message, dict) or message.get("role") != "user":
+        return None
+    text = "\n".join(_texts(message.get("content")))
+    # what the program adds by itself stands in tags: reminders, the environment, output of commands
+    return None if not text.strip() or text.lstrip().startswith("<") else text
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and part.get("type") in _TEXT_TYPES:
+            yield str(part.get("text", ""))
+
 
 SKIPPED_TOOLS = (
     *("Read", "Edit", "MultiEdit", "Write", "NotebookRead", "NotebookEdit", "apply_patch"),

@@ -134,7 +134,7 @@ class Shortening:
         ]
 
     def _counter(self) -> TextTokenizer:
-        from tamis.probes.tokenizers.estimate import ESTIMATE, estimating_tokenizer
+        from tamis.probes.tokens import ESTIMATE, estimating_tokenizer
 
         if self.tokenizer == ESTIMATE:  # the other tokenizers are found by what also loads models
             return estimating_tokenizer()

@@ -25,16 +25,15 @@ from tamis.compressors.rules import DEFAULT_RULES, Budget, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.hub import sharpened, zoo
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
-from tamis.probes.tokenizers.estimate import ESTIMATE, estimating_tokenizer
-from tamis.probes.tokenizers.named import (
+from tamis.probes.named_tokenizers import (
     NAMES,
     approximation_warning,
     named_tokenizer,
     tokenizer_of_file,
 )
-from tamis.probes.tokens import FunctionTokenizer, TextTokenizer
+from tamis.probes.segmentation.language import AUTO
+from tamis.probes.text import Passage
+from tamis.probes.tokens import ESTIMATE, FunctionTokenizer, TextTokenizer, estimating_tokenizer
 from tamis.service.api.arguments import check_keywords, read_documents, rules_of
 from tamis.service.api.languages import Quality, choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods

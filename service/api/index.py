@@ -23,7 +23,7 @@ from tamis.retrieval.index.legs import SearchEngine
 from tamis.retrieval.index.models import load_encoder
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.training_queries import load_questions
+from tamis.retrieval.index.structures import load_questions
 from tamis.retrieval.index.writer import ChunkModels, DocumentCallback, PutCounts
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS

@@ -12,36 +12,82 @@ is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts_of_each
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
 from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER, layers_needed, uses_encoder
+from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.attention.recorder import KVLayer
-from tamis.probes.errors import BadIndex, ProxyMissing
+from tamis.probes.errors import BadIndex, BadModelFile, ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.codec import shipped_codec
-from tamis.probes.kv_cache.serialization import serialize
+from tamis.probes.kv_cache.serialization import deserialize, serialize
 from tamis.probes.kv_cache.storage import Storage, storage_identity, store_layers
-from tamis.probes.kv_cache.unit_vectors import serialize_vectors, vectors_key
+from tamis.probes.kv_cache.unit_vectors import deserialize_vectors, serialize_vectors, vectors_key
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
-from tamis.retrieval.index.kept_passages import KeptPassages
 from tamis.retrieval.index.models import QuestionModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.kept_windows import KeptWindow
+from tamis.retrieval.storage.kept_windows import KeptWindow, kept_windows
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.retrieval.storage.segment import Segment
 from tamis.service.api.languages import choose_proxy
+
+T = TypeVar("T")
+
+
+class KeptPassages:
+    """Finds what is kept in all segments of one state of an index, by cache key."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = segments
+        found = (kept_windows(segment) for segment in segments)
+        self._kept = [kept for kept in found if kept is not None]
+
+    def __len__(self) -> int:
+        """How many entries are kept, those of deleted documents included."""
+        return sum(map(len, self._kept))
+
+    def load(self, key: str) -> KVLayers | None:
+        """An entry; None if there is none.
+
+        Raises:
+            BadIndex: its bytes are not those that were written.
+        """
+        return self._load(key, deserialize)
+
+    def load_vectors(self, key: str) -> Tensor | None:
+        """The vectors of a passage's units, `[U, D]`; None if there are none.
+
+        Raises:
+            BadIndex: as `load`.
+        """
+        return self._load(key, deserialize_vectors)
+
+    def _load(self, key: str, read: Callable[[bytes, str], T]) -> T | None:
+        for kept in self._kept:
+            if (data := kept.find(key)) is not None:
+                try:
+                    return read(data, key)
+                except BadModelFile as error:
+                    raise BadIndex(
+                        f"a kept passage of the index is damaged ({error}); look with "
+                        "`tamis index verify`, and build the index again"
+                    ) from error
+        return None
+
 
 STORAGE: Storage = "thin"
 MEMORY_BYTES = 256 << 20

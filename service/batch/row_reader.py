@@ -13,11 +13,10 @@ from tamis.service.batch.rows import InputRow, name_clash_fault, parse_row
 from tamis.service.batch.survey import BatchPart
 from tamis.service.documents.document_text import PAGE_STARTS, InputFormat, read_document
 from tamis.service.files import codecs, parquet, remote
-from tamis.service.files.arrow_rows import iterate_rows
 from tamis.service.files.input_files import InputFile
 from tamis.service.files.json_values import to_json
 from tamis.service.files.lines import read_lines
-from tamis.service.files.parquet import open_parquet
+from tamis.service.files.parquet import iterate_rows, open_parquet
 
 _SKIP_BYTES = 1 << 20
 _SKIP_ROWS = 1024

@@ -94,14 +94,10 @@ def read_document(
     """
     found = binary.kind_of(data)
     if found == "pdf":
-        from tamis.service.documents.pdf_text import pdf_text
-
-        pages = pdf_text(data, name)
+        pages = binary.pdf_text(data, name)
         return DocumentText(pages.text, "pdf", pages.title, pages.starts, pages.left_out)
     if found == "docx":
-        from tamis.service.documents.docx_text import docx_text
-
-        return DocumentText(docx_text(data, name), "docx")
+        return DocumentText(binary.docx_text(data, name), "docx")
     if found is not None:
         raise BadInput(binary.refusal(found, name))
     if input_format == InputFormat.html or (

@@ -19,10 +19,9 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
 from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
-from tamis.service.files.arrow_rows import iterate_rows
 from tamis.service.files.codecs import CODECS, codec_of, open_unpacked
 from tamis.service.files.lines import MAX_LINE_BYTES, read_json_lines, read_lines
-from tamis.service.files.parquet import import_pyarrow, open_parquet
+from tamis.service.files.parquet import import_pyarrow, iterate_rows, open_parquet
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 _SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tamis.service.files.arrow_rows import ArrowRow
+from tamis.service.files.parquet import ArrowRow
 
 
 def replace_non_finite(value: Any) -> Any:

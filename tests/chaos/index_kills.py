@@ -29,7 +29,6 @@ from pathlib import Path
 import torch
 
 from tamis.retrieval.approximate import segment_search
-from tamis.retrieval.index.kept_passages import KeptPassages
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
@@ -37,7 +36,7 @@ from tamis.retrieval.index.writer import IndexWriter
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.service.api.kept_chunks import ChunkKeeper
+from tamis.service.api.kept_chunks import ChunkKeeper, KeptPassages
 from tests.probes import tiny
 from tests.retrieval.keys.test_encoder import recipe_for
 

@@ -20,8 +20,8 @@ from safetensors.torch import save
 
 from tamis.probes.errors import BadIndex, BadInput, BadModelFile
 from tamis.probes.kv_cache.serialization import deserialize
+from tamis.probes.probing.heads import read_profile
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.probing.profile_file import read_profile
 from tamis.probes.segmentation.segment import segment
 from tamis.retrieval.index.filters import MetadataCondition, parse_condition
 from tamis.retrieval.index.store import CorpusIndex

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tamis.probes.segmentation import lines
 from tamis.probes.segmentation.segment import segment
-from tamis.probes.segmentation.tool_output import runs
+from tamis.probes.segmentation.tool_output import lines_to_parts
 from tamis.probes.segmentation.tool_output.blocks import compiler, docker_build, maven, rust, shell
 from tamis.probes.segmentation.tool_output.blocks import pytest as pytest_output
 from tamis.probes.segmentation.tool_output.formats import diff
@@ -157,7 +157,7 @@ MENDED = [
     ),
     (patterns._COUNT, r"\{(\d*)(,?)(\d*)\}", [*"{},12"]),
     (
-        runs._STATUS,
+        lines_to_parts._STATUS,
         r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
         r"|[A-Z][a-z]+(?:ing|ed|ched)|Get|Hit|test|adding|extracting|inflating|copying|creating"
         r"|writing|running|Selecting)\b",

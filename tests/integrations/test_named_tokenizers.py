@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 import tamis
 from tamis.probes.errors import UnknownTokenizer
-from tamis.probes.tokenizers.named import NAMES, available_names, named_tokenizer
+from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, served
 
 ROOT = Path(__file__).parents[2]

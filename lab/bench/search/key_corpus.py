@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.approximate.clusters import KeyClusters, cluster_keys
+from tamis.retrieval.approximate.graph import KeyClusters, cluster_keys
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.late_interaction import SCALE
 

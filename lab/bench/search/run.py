@@ -15,7 +15,7 @@ from tamis.retrieval.approximate.graph import GraphSearch
 from tamis.retrieval.approximate.ivf import IvfSearch
 from tamis.retrieval.approximate.types import Floats, KeySearch
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.training_queries import (
+from tamis.retrieval.index.structures import (
     corpus_sentences,
     encode_queries,
     load_questions,

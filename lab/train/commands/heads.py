@@ -204,15 +204,14 @@ def _load_profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadPr
         BadInput: there are fewer than two, or they are of different models.
     """
     from tamis.probes.errors import BadInput
-    from tamis.probes.probing import profile_file
-    from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile
+    from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile, shipped_file
 
     if paths:
         stems = [path.stem for path in paths]
         named = {path: str(path) if stems.count(path.stem) > 1 else path.stem for path in paths}
         found = {name: HeadProfile.load(path) for path, name in named.items()}
     else:
-        shipped = [by for by in HEAD_SCORINGS if profile_file.shipped_file(by, proxy).is_file()]
+        shipped = [by for by in HEAD_SCORINGS if shipped_file(by, proxy).is_file()]
         found = {by: HeadProfile.load_shipped(by, proxy) for by in shipped}
     if len(found) < 2:
         subject = "of the files named" if paths else f"profiles of {proxy}"

@@ -1,4 +1,4 @@
-"""The commands of `tamis`, one module each, except those of bench, probe and heads.
+"""The commands of `tamis`, one module each; `serve` has `keys`, too.
 
 Imports `cli.display` and `cli.options`, and `http`, `batch`, `api`, `datasets`, `files`,
 `retrieval`, `compressors` and `probes`; heavy packages only inside functions.

@@ -16,7 +16,6 @@ from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.cli.display.compression_json import compression_json
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note
@@ -32,10 +31,12 @@ from tamis.service.cli.options.method_options import (
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
 from tamis.service.cli.options.target_files import write_whole
-from tamis.service.documents.document_text import InputFormat
+from tamis.service.documents.document_text import FORMAT, InputFormat, page_at
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
 if TYPE_CHECKING:
+    from tamis.compressors.pipeline.compression import PassageResult
+    from tamis.compressors.types import Compressed
     from tamis.probes.tokens import TextTokenizer
 
 # no language has so many bytes per token: a longer input is refused without counting
@@ -123,7 +124,7 @@ def compress(
 
     from tamis.compressors.inputs import question_text
     from tamis.compressors.pipeline.compression import Compressor
-    from tamis.probes.tokenizers.named import approximation_warning
+    from tamis.probes.named_tokenizers import approximation_warning
     from tamis.service.api.compress import counter_of
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
@@ -182,7 +183,7 @@ def _write_output(
 ) -> None:
     """Writes the result in the form that was chosen, and a summary to standard error."""
     if output.html is not None:
-        from tamis.service.cli.display.html_page import html_page
+        from tamis.service.cli.display.heatmap import html_page
 
         _write_file(output.html, html_page(question, result, found).encode())
     json = compression_json(result, found, estimated) if output.json else None
@@ -237,3 +238,65 @@ def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
         if more > 0:
             console.print(f"and {more} more sources", style="dim")
     console.print(compression_totals(result))
+
+
+def compression_json(
+    result: Compressed, passages: Sequence[PassageResult], estimated: bool = False
+) -> dict[str, Any]:
+    """The response of `POST /v1/compress` to a compression; without scores they are null.
+
+    Of the answer alone: its id, time and model are the service's.
+
+    `extracted_text` is what spans point into where a document is HTML, PDF or DOCX; the spans of a
+    PDF have their `page`, from 1.
+
+    Args:
+        estimated: whether the tokenizer of the budget stands for another.
+    """
+    return {
+        "text": result.text,
+        "results": [_passage_json(passage, result) for passage in passages],
+        "coverage": {
+            "windows": result.windows,
+            "tokens_scored": result.tokens_read,
+            "truncated": False,
+        },
+        "usage": {
+            "input_tokens": result.tokens_in,
+            "output_tokens": result.tokens_out,
+            "saved_tokens": result.tokens_in - result.tokens_out,
+            "ratio": round(result.ratio, 4),
+            "cached_tokens": result.tokens_cached,
+            "tokenizer": result.tokenizer,
+            "estimated": estimated,
+        },
+        "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
+        "status": result.status,
+        "method": result.method,
+        "calibrated": result.calibrated,
+        "answerability": result.answerability,
+        "warnings": list(result.warnings),
+    }
+
+
+def _passage_json(passage: PassageResult, result: Compressed) -> dict[str, Any]:
+    return {
+        "index": passage.index,
+        "id": passage.passage.id,
+        "relevance_score": passage.relevance(result.calibrated),
+        "raw_score": passage.raw_score,
+        "kept": bool(passage.kept),
+        "text": passage.text,
+        "extracted_text": passage.passage.text if FORMAT in passage.passage.metadata else None,
+        "relevant_spans": [_span_json(u, result) for u in passage.kept],
+        "tokens_before": passage.tokens_before,
+        "tokens_after": passage.tokens_after,
+    }
+
+
+def _span_json(u: int, result: Compressed) -> dict[str, Any]:
+    unit = result.units[u]
+    start, end = unit.visible
+    span = {"start": start, "end": end, "score": result.scores[u] if result.scores else None}
+    page = page_at(result.passages[unit.passage].metadata, start)
+    return span if page is None else {**span, "page": page}

@@ -19,7 +19,7 @@ from rich.text import Text
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
-from tamis.probes.tokenizers.named import VOCABULARIES
+from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
-from tamis.service.cli.commands import index_export, index_optimise
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.index_results import (
-    hit_json,
-    hits_table,
-    indexing_progress,
-    print_counts,
-)
-from tamis.service.cli.display.text import dump_json, print_note
+from tamis.service.cli.display.text import dump_json, print_note, printable
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.index_options import (
     By,
@@ -38,6 +35,191 @@ from tamis.service.cli.options.index_options import (
     parse_legs,
 )
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tamis.retrieval.index.store import Hit
+    from tamis.retrieval.index.writer import DocumentCallback, PutCounts
+
+_SNIPPET_CHARS = 160
+
+
+@contextmanager
+def indexing_progress(
+    corpus: Sequence[str], quiet: bool
+) -> Iterator[tuple[DocumentCallback, float]]:
+    """A bar over the documents, as a callback for each of them; and when it started."""
+    from tamis.service.documents.document_text import files_passed_over
+    from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
+
+    total = count_documents(find_corpus_files(corpus))
+    with _transient_bar(quiet) as bar:
+        task = bar.add_task("indexing", total=total)
+        yield (lambda *_: bar.advance(task)), time.perf_counter()
+    if not quiet and (note := files_passed_over(files_not_read(corpus))):
+        print_note(note)
+
+
+@contextmanager
+def optimising_progress(
+    total: int, quiet: bool, unit: str = "keys"
+) -> Iterator[Callable[[int], None]]:
+    """A bar over the keys or chunks that something takes in, as a callback for how many more."""
+    with _transient_bar(quiet) as bar:
+        task = bar.add_task(unit, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def _transient_bar(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    )
+
+
+def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:
+    """Prints what a build did and how long it took, unless `quiet`."""
+    if quiet:
+        return
+    print_note(
+        f"{index}: {counts.added:,} documents added, {counts.replaced:,} replaced, "
+        f"{counts.unchanged:,} unchanged; {counts.chunks:,} chunks read in "
+        f"{time.perf_counter() - started:.1f} s"
+    )
+    if counts.repeated:
+        print_note(
+            f"{index}: {counts.repeated:,} documents had an id that came again; the later counts"
+        )
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A chunk that was found, as JSON."""
+    return {
+        "id": hit.id,
+        "document": hit.doc,
+        "title": hit.title,
+        "heading": hit.heading,
+        "start": hit.start,
+        "stop": hit.stop,
+        "score": hit.score,
+        "scores": dict(hit.scores or {}),
+        "metadata": dict(hit.metadata),
+        "text": hit.text,
+    }
+
+
+def hits_table(hits: Sequence[Hit]) -> Table:
+    """A row per chunk that was found: score, id, and the beginning of its text."""
+    table = Table("score", "chunk", "text", box=None)
+    for hit in hits:
+        line = " ".join(hit.text.split())
+        text = line if len(line) <= _SNIPPET_CHARS else f"{line[: _SNIPPET_CHARS - 1]}…"
+        table.add_row(f"{hit.score:.4f}", printable(hit.id), printable(text))
+    return table
+
+
+EXPORT_EPILOG = """
+**Examples**
+
+`tamis index export docs.index --to lancedb docs.lance`, or an object store: `s3://bucket/docs`
+
+`tamis index export docs.index --to qdrant http://localhost:6333 --name docs`; a folder in place of
+the URL is Qdrant's local mode
+
+Then, in Python: `tamis.open_store("lancedb", "docs.lance").search("How are keys rotated?")`
+"""
+
+
+@report_errors()
+def export(
+    index: Folder,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A folder, or the URL of what holds the data.")
+    ],
+    to: Annotated[str, typer.Option("--to", help="The engine: lancedb or qdrant.")],
+    name: Annotated[str, typer.Option(help="Of the table or collection.")] = "tamis",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there under this name.")
+    ] = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Copy chunks and keys into a search engine, which then finds them.
+
+    Keys become multi-vectors, which the engine compares by late interaction. Words are not copied:
+    an exported index is searched by keys alone.
+    """
+    from tamis.retrieval.index.store import CorpusIndex
+    from tamis.retrieval.stores.engines import open_engine
+    from tamis.retrieval.stores.export import export_index
+
+    started = time.perf_counter()
+    opened = CorpusIndex.open(index)
+    with optimising_progress(len(opened), quiet, "chunks") as report:
+        store = open_engine(to, target, name)
+        try:
+            count = export_index(opened, store, overwrite, report)
+        finally:
+            store.close()
+    if not quiet:
+        took = time.perf_counter() - started
+        print_note(f"{to} {target}: {count:,} chunks in {name!r}, {took:.1f} s")
+
+
+OPTIMISE_EPILOG = """
+**Examples**
+
+`tamis index optimise docs.index` merges segments; one with 400,000 keys or more gets a graph
+
+`tamis index optimise docs.index --questions asked.txt` builds the graph for questions like yours
+
+`tamis index optimise docs.index --search ivf` takes FAISS's IVF instead (pip install
+"tamis[retrieval]"), `--search exact` neither
+"""
+
+
+@report_errors()
+def optimise(
+    index: Folder,
+    search: Structure = "auto",
+    questions: Questions = None,
+    proxy: Proxy = None,
+    quiet: opt.Quiet = False,
+    root: RootFolder = None,
+) -> None:
+    """Merge segments, and make large ones quick to search.
+
+    A graph over the keys leads a search to those that promise most, so that it reads a small share
+    of them. Searches go on meanwhile, in the old state.
+    """
+    from tamis.retrieval.index.store import CorpusIndex
+    from tamis.service.api.index import optimise_index
+
+    started = time.perf_counter()
+    held = CorpusIndex.open(index).stats()
+    keys = held["tokens"] * len(held["heads"] or ())
+    with optimising_progress(keys, quiet) as report:
+        optimise_index(
+            index,
+            search,
+            questions=questions,
+            proxy=proxy,
+            root=models_folder(root),
+            report=report,
+        )
+    if not quiet:
+        now = CorpusIndex.open(index).stats()
+        kinds = ", ".join(f"{count} {kind}" for kind, count in now["searches"].items())
+        print_note(
+            f"{index}: {now['tokens']:,} keys in {now['segments']} segments ({kinds}), built in "
+            f"{time.perf_counter() - started:.1f} s"
+        )
+
 
 EPILOG = """
 **Examples**
@@ -198,8 +380,8 @@ def compact(index: Folder, quiet: opt.Quiet = False) -> None:
         print_note(f"{index}: {sizes}")
 
 
-app.command("optimise", epilog=index_optimise.EPILOG)(index_optimise.optimise)
-app.command("export", epilog=index_export.EPILOG)(index_export.export)
+app.command("optimise", epilog=OPTIMISE_EPILOG)(optimise)
+app.command("export", epilog=EXPORT_EPILOG)(export)
 
 
 @app.command("search", epilog=EPILOG)
@@ -268,7 +450,7 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
 def verify(index: Folder) -> None:
     """Read every byte of an index and compare it with its checksum."""
     from tamis.retrieval.index.store import CorpusIndex
-    from tamis.retrieval.storage.verification import find_faults
+    from tamis.retrieval.storage.snapshot import find_faults
 
     if found := find_faults(index):
         raise BadIndex(

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tamis.probes.hub import zoo
-from tamis.probes.tokenizers.named import VOCABULARIES
+from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors

@@ -23,6 +23,19 @@ _NO_KEY = (
     "starts"
 )
 
+EPILOG = """
+**Examples**
+
+`tamis hook claude-code --print-settings` prints what to put into ~/.claude/settings.json
+
+`tamis hook codex --print-settings` prints the same for ~/.codex/hooks.json; Codex asks once whether
+you trust it
+
+`tamis hook claude-code --url http://localhost:8080 --print-settings` has a running service read
+results with its model
+
+`tamis hook claude-code < event.json` is what the agent does after every tool
+"""
 OPTIONS = (
     QuickOption("agent", str, None, "Whose hook this is.", choices=tuple(HOOK_AGENTS)),
     QuickOption(

@@ -23,6 +23,18 @@ from tamis.service.cli.quick.options import (
 MAX_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 16
 
+EPILOG = """
+**Examples**
+
+`set -o pipefail; pytest 2>&1 | tamis pipe -q "why does it fail?" --command pytest`
+
+`git log -p | tamis pipe -q "who changed the timeout?" --max-tokens 2000`
+
+`kubectl get pods -A -o json | tamis pipe --url http://localhost:8080` has a running service read it
+
+A pipe's exit status is that of its last command: without `set -o pipefail` (bash, zsh) that of
+`tamis pipe`, which is 0 and says nothing of the command before it.
+"""
 OPTIONS = (
     QuickOption("question", str, None, "What you want to know.", short="-q"),
     QuickOption(

@@ -18,9 +18,9 @@ from tamis.compressors.rules import BUDGETS, RULES, rule_names, spec_of
 from tamis.compressors.types import Compressed, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
+from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
-from tamis.probes.tokenizers.estimate import ESTIMATE
-from tamis.probes.tokenizers.named import approximation_warning
+from tamis.probes.tokens import ESTIMATE
 from tamis.service.api.languages import served_language_warning
 from tamis.service.api.spans import set_attributes
 from tamis.service.documents.document_text import raw_html_warning

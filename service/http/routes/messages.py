@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
-from tamis.probes.tokenizers.named import approximation_warning
+from tamis.probes.named_tokenizers import approximation_warning
 from tamis.service.api.spans import set_attributes
 from tamis.service.http.conversation.answer import whole_answer
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation

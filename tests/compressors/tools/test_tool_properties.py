@@ -16,7 +16,7 @@ from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED
-from tamis.probes.tokenizers.estimate import estimating_tokenizer
+from tamis.probes.tokens import estimating_tokenizer
 from tests.compressors.tools.tool_kit import (
     COUNTER,
     numbered_marker,

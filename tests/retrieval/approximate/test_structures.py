@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from tamis.retrieval.approximate import graph_walk
-from tamis.retrieval.approximate.clusters import cluster_keys
-from tamis.retrieval.approximate.graph import GraphSearch
-from tamis.retrieval.approximate.graph_walk import ListGraph, best_lists
+from tamis.retrieval.approximate import graph
+from tamis.retrieval.approximate.graph import (
+    GraphSearch,
+    ListGraph,
+    best_lists,
+    build_list_graph,
+    cluster_keys,
+)
 from tamis.retrieval.approximate.ivf import IvfSearch
-from tamis.retrieval.approximate.list_graph import build_list_graph
 from tamis.retrieval.keys.late_interaction import SCALE
 from tests.retrieval.kv import clouds
 
@@ -113,8 +116,8 @@ def test_links_from_queries_find_more_and_read_less_than_a_plain_graph(
     keys, training, queries, monkeypatch
 ):
     """In a walk from one cell: from many, so small a graph is found whole by either."""
-    monkeypatch.setattr(graph_walk, "ENTRIES", 1)
-    monkeypatch.setattr(graph_walk, "EXPANDED", 4)
+    monkeypatch.setattr(graph, "ENTRIES", 1)
+    monkeypatch.setattr(graph, "EXPANDED", 4)
     clusters = cluster_keys(keys)
     scores = queries @ clusters.centroids.T.astype(np.float32)
     wanted = np.argsort(-scores, axis=1)[:, :16]

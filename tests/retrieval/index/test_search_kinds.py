@@ -15,7 +15,7 @@ from tamis.retrieval.index.key_shards import LocalShards
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.training_queries import corpus_sentences, load_questions
+from tamis.retrieval.index.structures import corpus_sentences, load_questions
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings, Manifest
 from tests.probes import tiny

@@ -15,7 +15,7 @@ from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage import compaction, files
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings, SegmentEntry
-from tamis.retrieval.storage.verification import find_faults
+from tamis.retrieval.storage.snapshot import find_faults
 from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, put
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.retrieval.index.leg_scores import complete_scores
-from tamis.retrieval.index.rank_fusion import (
+from tamis.retrieval.index.leg_scores import (
+    complete_scores,
     fuse_reciprocal_ranks,
     fuse_standard_scores,
     top_indexes,

@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 from tamis.probes.errors import BadInput
 from tamis.retrieval.kv.attention_graph import AttentionGraphIndex, GraphRecipe, build_graph
 from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.faiss_graph import compact_rows, make_faiss_graph
-from tamis.retrieval.kv.projection import join_tables, prune_candidates, shared_neighbours
-from tamis.retrieval.kv.query_metric import query_metric
-from tamis.retrieval.kv.reachability import connect_graph, reachable_keys
+from tamis.retrieval.kv.neighbour_table import (
+    compact_rows,
+    connect_graph,
+    make_faiss_graph,
+    reachable_keys,
+)
+from tamis.retrieval.kv.projection import (
+    join_tables,
+    prune_candidates,
+    query_metric,
+    shared_neighbours,
+)
 from tests.retrieval.kv import clouds
 
 N = 1200

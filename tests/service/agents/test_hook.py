@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.agents.hook import hook_answer
+from tamis.service.agents.hook import hook_answer, last_user_text
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.transcripts import last_user_text
 from tests.service.agents.recorded import ERROR, LOG, QUESTION, SUMMARY, claude_code, codex
 
 TIGHT = Shortening(ratio=0.2)

@@ -18,16 +18,15 @@ from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
-from tamis.retrieval.index.kept_passages import KeptPassages
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.retrieval.storage.verification import find_faults
+from tamis.retrieval.storage.snapshot import find_faults
 from tamis.service.api.ask_context import ask_context
 from tamis.service.api.index import index_settings
-from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, keeps_for, load_keeper
+from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, KeptPassages, keeps_for, load_keeper
 from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.service.cli.cli_kit import tamis

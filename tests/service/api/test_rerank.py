@@ -12,8 +12,8 @@ from rich.console import Console
 
 import tamis as front
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.service.cli.display.progress_reader import ProgressReader
-from tamis.service.cli.display.ranking import ranking_table
+from tamis.service.cli.commands.rerank import ranking_table
+from tamis.service.cli.display.bars import ProgressReader
 from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import tamis
 

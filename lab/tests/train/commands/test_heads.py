@@ -7,8 +7,7 @@ import json
 import pytest
 
 from lab.tests.bench.records import doc, record, write
-from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.probing.profile_file import shipped_file
+from tamis.probes.probing.heads import HeadProfile, shipped_file
 from tamis.service.api.languages import SHARP
 from tamis_lab.methods.position_bias import PositionProfile
 from tests.probes import tiny

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tamis.probes.segmentation.json_html import is_json_container
-from tamis.probes.segmentation.tool_output.json_severity import json_level
+from tamis.probes.segmentation.tool_output.json_parts import json_level
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput

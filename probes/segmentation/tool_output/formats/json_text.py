@@ -6,8 +6,7 @@ import json
 import re
 from typing import Any
 
-from tamis.probes.segmentation.tool_output.json_parts import JsonParts
-from tamis.probes.segmentation.tool_output.json_tree import json_tree
+from tamis.probes.segmentation.tool_output.json_parts import JsonParts, json_tree
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parse import parse_lines
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput, Part

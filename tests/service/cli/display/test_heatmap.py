@@ -15,8 +15,14 @@ from tamis.compressors.pipeline.compression import Compressor, PassageResult, pe
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.cli.display.heatmap import explanation, heats, shade, skipped_text, unit_runs
-from tamis.service.cli.display.html_page import html_page
+from tamis.service.cli.display.heatmap import (
+    explanation,
+    heats,
+    html_page,
+    shade,
+    skipped_text,
+    unit_runs,
+)
 from tamis.service.cli.display.text import printable
 
 HOSTILE = (

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tamis
+from tamis.probes import named_tokenizers
 from tamis.probes.errors import UnknownTokenizer
-from tamis.probes.tokenizers import named
-from tamis.probes.tokenizers.named import NAMES, available_names, named_tokenizer, tokenizer_of_file
+from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, served
 
 ROOT = Path(__file__).parents[3]
@@ -91,7 +91,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(tmp_path: Path):
 
 
 def test_a_name_whose_vocabulary_is_not_here_says_what_brings_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(named, "find_spec", lambda _: None)
+    monkeypatch.setattr(named_tokenizers, "find_spec", lambda _: None)
     named_tokenizer.cache_clear()
     assert available_names() == []
     for name, remedy in (

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.hub import zoo
-from tamis.probes.tokenizers.estimate import estimating_tokenizer
-from tamis.probes.tokens import TextTokenizer
+from tamis.probes.tokens import TextTokenizer, estimating_tokenizer
 
 ROOT = Path(__file__).parents[3]
 ESTIMATE = estimating_tokenizer()

@@ -1,4 +1,0 @@
-"""Counting tokens by names that people know, exactly or by rules, without loading a model.
-
-May import the root modules of `probes`.
-"""
