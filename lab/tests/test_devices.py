@@ -16,16 +16,15 @@ from tamis.probes.kv_cache.codec import KVCodec
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
 from tamis_lab.datasets.record_files import RecordFile
+from tamis_lab.methods import registry
 from tamis_lab.methods.corehead import CoReHead
 from tamis_lab.methods.kv_search import registry as kv_search
 from tamis_lab.methods.kv_search.shared_selector import Setting
-from tamis_lab.methods.kv_thinning import registry as kv_thinning
 from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
 from tamis_lab.methods.kv_thinning.sequence_rows import sequence_rows
 from tamis_lab.methods.kv_thinning.thinning import thin_layers
 from tamis_lab.methods.prefill.prefill_pass import prefill
 from tamis_lab.methods.qrhead import QRHead
-from tamis_lab.methods.registry import PATTERNS, READINGS
 from tamis_lab.methods.window_attention.passes import read_window
 from tamis_lab.train.codec.fitting import fit_codec
 from tamis_lab.train.codec.samples import read_samples, rotation_rates
@@ -108,7 +107,7 @@ def test_heads_for_an_index_are_chosen(folders, kind):
 
 
 @every_device
-@pytest.mark.parametrize("name", kv_search.SELECTORS.names())
+@pytest.mark.parametrize("name", registry.SELECTORS.names())
 def test_every_selector_of_keys(kind, name):
     def task():
         heads, tokens, k = 2, 300, 10
@@ -118,7 +117,7 @@ def test_every_selector_of_keys(kind, name):
             keys, queries = keys.to(kind), queries.to(kind)
         spans = torch.tensor([[0, 90], [90, tokens]], device=keys.device)
         found = []
-        if kv_search.SELECTORS.load(name).info.needs:
+        if registry.SELECTORS.load(name).info.needs:
             setting = Setting(keys.flip(2), spans, (2, 9))
             selector = kv_search.build_shared_selector(name, keys, queries, setting)
             questions = torch.tensor([0] * 5 + [4] * 7, device=keys.device)
@@ -135,11 +134,11 @@ def test_every_selector_of_keys(kind, name):
 
 
 @every_device
-@pytest.mark.parametrize("name", kv_thinning.EVICTIONS.names())
+@pytest.mark.parametrize("name", registry.EVICTIONS.names())
 def test_every_eviction_of_kept_passages(folders, kind, name):
     def task():
         proxy = proxy_of(folders["llama"])
-        policy = kv_thinning.EVICTIONS.load(name)
+        policy = registry.EVICTIONS.load(name)
         draw = torch.Generator().manual_seed(3)
         sizes = torch.rand(proxy.depth, tiny.KV_HEADS, generator=draw)
         losses = torch.rand(proxy.depth, tiny.KV_HEADS, 5, generator=draw).sort(-1, True).values
@@ -173,11 +172,11 @@ def test_rows_of_any_tokens(folders, kind):
 
 
 @every_device
-@pytest.mark.parametrize("name", READINGS.names())
+@pytest.mark.parametrize("name", registry.READINGS.names())
 def test_every_reading_of_a_window(folders, kind, name):
     def task():
         proxy = proxy_of(folders["llama"])
-        reading = READINGS.load(name)(proxy)
+        reading = registry.READINGS.load(name)(proxy)
         text = "The cat sat on the mat. Then the dog came in."
         passage = proxy.layout.passage_tokens(text, [(0, 23), (24, len(text))], "Cats")
         window = read_window(proxy, passage, "Who came in?", (0, 1, 2, 3), {name: reading})[name]
@@ -190,7 +189,7 @@ def test_every_reading_of_a_window(folders, kind, name):
 
 
 @every_device
-@pytest.mark.parametrize("name", PATTERNS.names())
+@pytest.mark.parametrize("name", registry.PATTERNS.names())
 def test_every_pattern_of_prefilling(kind, name):
     shape = prefill_kit.shape(((6, 80), (80, 150)), 170)
 

@@ -13,7 +13,10 @@ from tamis.probes.segmentation.language import AUTO
 
 Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
-OUTPUT_FIELDS = ("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "error")
+OUTPUT_FIELDS = (
+    *("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "answerability"),
+    *("warnings", "error"),
+)
 RAW_FIELD = "raw"
 """The field for the text of a row that cannot be written as its own fields."""
 
@@ -147,7 +150,7 @@ def resume_settings(job: BatchJob) -> dict[str, Any]:
     relevant = {
         name: value for name, value in job.as_dict().items() if name not in _IRRELEVANT_FIELDS
     }
-    flat: dict[str, Any] = {"tamis": version("tamis")}
+    flat: dict[str, Any] = {"tamis": version("tamis"), "output fields": list(OUTPUT_FIELDS)}
     for name, value in relevant.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": _json_value(one) for inner, one in value.items()}

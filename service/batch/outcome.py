@@ -18,7 +18,9 @@ class RowOutcome:
         spans: for every kept sentence its document (from 0), its half-open code-point span in that
             document's text, and its score; null where the context fitted and nothing was scored.
         scores: one per document; empty where nothing was scored.
-        status: `ok`, `passthrough` or `error`.
+        status: `ok`, `passthrough`, `unanswerable` or `error`.
+        answerability: the probability that the documents hold an answer, if known.
+        warnings: what the caller should know of the result.
     """
 
     compressed: str | None = None
@@ -27,6 +29,8 @@ class RowOutcome:
     tokens_in: int | None = None
     tokens_out: int | None = None
     status: str = "error"
+    answerability: float | None = None
+    warnings: tuple[str, ...] = ()
     error: str | None = None
 
     @classmethod
@@ -49,6 +53,8 @@ class RowOutcome:
             result.tokens_in,
             result.tokens_out,
             result.status,
+            result.answerability,
+            result.warnings,
         )
 
     def output_fields(self, job: BatchJob) -> dict[str, Any]:
@@ -59,8 +65,6 @@ class RowOutcome:
     def from_row(cls, row: Mapping[str, Any], job: BatchJob) -> RowOutcome:
         """The outcome in a row that was written; the inverse of `output_fields`."""
         values: dict[str, Any] = {name: row.get(job.field_name(name)) for name in OUTPUT_FIELDS}
-        values["spans"], values["scores"] = (
-            tuple(values["spans"] or ()),
-            tuple(values["scores"] or ()),
-        )
+        for name in ("spans", "scores", "warnings"):
+            values[name] = tuple(values[name] or ())
         return cls(**values)

@@ -117,6 +117,8 @@ def _output_types(arrow: Any) -> dict[str, Any]:
         arrow.int64(),
         arrow.int64(),
         arrow.string(),
+        arrow.float64(),
+        arrow.list_(arrow.string()),
         arrow.string(),
     )
     return dict(zip(OUTPUT_FIELDS, kinds, strict=True))
@@ -125,7 +127,7 @@ def _output_types(arrow: Any) -> dict[str, Any]:
 def _arrow_value(value: Any) -> Any:
     if isinstance(value, str):
         return utf8_text(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_arrow_value(one) for one in value] if isinstance(value, tuple) else value
 
 
 def utf8_text(text: str) -> str:

@@ -36,6 +36,8 @@ def test_each_row_comes_out_as_it_went_in_with_what_the_single_call_keeps(free, 
         assert (after["tokens_in"], after["tokens_out"]) == (result.tokens_in, result.tokens_out)
         assert (after["status"], after["error"]) == (result.status, None)
         assert after["scores"] == list(result.passage_scores)
+        assert after["warnings"] == list(result.warnings)
+        assert after["answerability"] == result.answerability
         for span, kept in zip(after["spans"], result.kept, strict=True):
             assert [span["document"], span["start"], span["end"]] == [
                 kept.passage,
@@ -44,6 +46,23 @@ def test_each_row_comes_out_as_it_went_in_with_what_the_single_call_keeps(free, 
             ]
             text = before["documents"][span["document"]]["text"]
             assert text[span["start"] : span["end"]] in after["compressed"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_row_has_the_warnings_of_its_result(free, tmp_path, form):
+    """A sentence that had to stay and was left out for room is said where the row is read."""
+    given = rows(5)
+    source = write_lines(tmp_path / "in.jsonl", given)
+    words = ("--protect", ".", "--format", form)
+    free.run_to_end(source, "-o", tmp_path / "out", *words)
+    if form == "parquet":
+        parts = sorted((tmp_path / "out").glob("part-*"))
+        got = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    else:
+        got = read_rows(tmp_path / "out")
+    expected = [list(library(row, free, rules={"protect": ["."]}).warnings) for row in given]
+    assert [row["warnings"] for row in got] == expected
+    assert any(expected)
 
 
 def test_a_line_is_kept_character_by_character(free, tmp_path):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tamis.probes.scripted import ScriptedReader
+from tests.scripted import ScriptedReader
 from tests.service.http.app_kit import served
 from tests.service.integrations.adapter_kit import PIN
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput, UnknownMethod
+from tamis_lab.methods import registry as eviction_registry
 from tamis_lab.methods.evictions import (
     balance,
     expected,
@@ -21,7 +22,6 @@ from tamis_lab.methods.evictions import (
     streaming,
 )
 from tamis_lab.methods.evictions import random as random_eviction
-from tamis_lab.methods.kv_thinning import registry as eviction_registry
 from tamis_lab.methods.kv_thinning.contract import SPANS, KeptPassage, ragged_plan
 
 L, H, HKV, D, BANK = 3, 4, 2, 8, 5

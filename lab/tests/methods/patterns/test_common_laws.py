@@ -7,7 +7,7 @@ import torch
 
 from lab.tests.methods.prefill import prefill_kit
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis_lab.methods.prefill import registry
+from tamis_lab.methods import registry
 from tamis_lab.methods.prefill.contract import causal_blocks
 
 every_pattern = pytest.mark.parametrize("name", registry.PATTERNS.names())
