@@ -15,7 +15,7 @@ ExitLayer = Annotated[
         "--exit-layer",
         min=1,
         help="Stop reading after so many layers: sooner, and some evidence is lost, see `tamis "
-        "bench depth`. Default: as deep as the probe was fitted.",
+        "lab bench depth`. Default: as deep as the probe was fitted.",
         rich_help_panel="Selection",
         show_default=False,
     ),
