@@ -471,13 +471,17 @@ class ForwardRunner:
         self._lock = threading.Lock()
 
     def own_forward(self) -> Forward | None:
-        """The pass of tamis over the model as it is now; None where transformers must run it."""
-        model, forward = self.model, self._forward
-        if not is_supported(model):
-            return None
-        if forward is None or forward.model is not model or not forward.is_current():
-            forward = self._forward = Forward(model, self.owned, self.in_int8)
-        return forward
+        """The pass of tamis over the model as it is now; None where transformers must run it.
+
+        Threads that ask at once get the same one: each would pack all the weights.
+        """
+        with self._lock:
+            model, forward = self.model, self._forward
+            if not is_supported(model):
+                return None
+            if forward is None or forward.model is not model or not forward.is_current():
+                forward = self._forward = Forward(model, self.owned, self.in_int8)
+            return forward
 
     def run(
         self,

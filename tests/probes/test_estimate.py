@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tamis.probes.hub import zoo
 from tamis.probes.tokens import TextTokenizer, estimating_tokenizer
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 ESTIMATE = estimating_tokenizer()
 TEXTS = {
     "prose": "README.md",

@@ -184,9 +184,10 @@ def test_names_that_end_alike_are_shown_whole():
     assert all(f" {top}/the/" in console.file.getvalue() for top in "xyz")
 
 
-def test_a_document_without_text_is_null_in_json_and_a_dash_in_the_table(folder):
+def test_a_document_without_text_is_zero_in_json_and_a_dash_in_the_table(folder):
     (folder / "d.txt").write_text(" ")
     words = ("rerank", folder, "-q", QUESTION, "--method", "lexical")
     last = json.loads(tamis(*words, "--json").stdout, parse_constant=pytest.fail)["results"][-1]
-    assert (last["id"], last["relevance_score"]) == (str(folder / "d.txt"), None)
+    assert (last["id"], last["relevance_score"]) == (str(folder / "d.txt"), 0)
+    assert last["own_score"] is None
     assert tamis(*words).stdout.splitlines()[-1].split()[:2] == ["4", "-"]

@@ -87,7 +87,7 @@ def test_an_index_is_no_corpus(tmp_path, home, monkeypatch):
 def test_an_index_is_replaced_only_by_a_corpus_that_can_be_read(twins, home, tmp_path):
     build(home, twins[0])
     bad = rows(tmp_path / "bad.jsonl", {"id": 1, "text": "fine"}, {"words": "x"})
-    assert "row 2" in refusal_message(
+    assert "line 2" in refusal_message(
         "index", "build", bad, "-o", home, "--no-model", "--overwrite"
     )
     assert search_hits(home, "text")[0]["document"] == "readme.md"
@@ -142,8 +142,8 @@ def test_bytes_of_parquet_are_base64(tmp_path, home):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": "a", "text": None}, "row 1: the text in 'text' is null"),
-        ({"id": "", "text": "x"}, "row 1: a document's id is ''"),
+        ({"id": "a", "text": None}, "line 1: the text in 'text' is null"),
+        ({"id": "", "text": "x"}, "line 1: a document's id is ''"),
     ],
 )
 def test_a_row_is_refused_for_what_is_wrong_with_it(tmp_path, home, row, message):
