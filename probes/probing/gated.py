@@ -1,4 +1,4 @@
-"""A linear score whose parts are trusted as far as the request says, and its fit over many domains.
+"""A linear score whose parts are trusted as far as the request says.
 
     score = (base + own · w + Σ_k sigmoid(gate_k · request) · (part_k · w_k)) · exp(t · request)
 
@@ -9,27 +9,18 @@ Nor can the scale `exp(t · request)`, which makes scores of sharp and flat requ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tamis.probes.probing.fit import TEMPERATURE_L2, domain_weights, listwise_loss
 from tamis.probes.probing.linear import LinearProbe
 
 PARTS = ("links", "levels")
-_USUAL_SHARE = 0.99
-_UNLIKE_FACTOR = 1.25
-"""A request is unlike the training if it is so many times farther from its mean than 99 % of it."""
 _LARGEST_LOG_SCALE = 2.0
-_SCALE_L2 = 0.01
 _MOST_SPREADS = 2.5
 """Features of a request count as at most so many standard deviations from the training's mean."""
-L2 = {"own": 1e-3, "links": 3e-2, "levels": 1e-3}
-"""Factors of the squared norms. Links are held short: where no training domain has two hops they
-mislead. Figures: lab/log/domains.md#2026-11-26-judging-a-unit-by-what-surrounds-it."""
-_GATE_L2 = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +44,6 @@ class GatedFeatures:
         return GatedFeatures(self.base[units], self.own[units], parts, self.request)
 
 
-@dataclass(frozen=True, slots=True)
-class GatedQuestion:
-    """One labelled request: its features, which units answer `[U]` bool, and its domain."""
-
-    features: GatedFeatures
-    gold: Tensor
-    domain: str
-
-
 def gated_scores(probe: LinearProbe, features: GatedFeatures, prefix: str = "") -> Tensor:
     """The score of each unit, `[U]`, by the weights whose names begin with the prefix."""
     own = probe.weight(f"{prefix}own", (features.own.shape[1],))
@@ -71,7 +53,7 @@ def gated_scores(probe: LinearProbe, features: GatedFeatures, prefix: str = "") 
     for gate, name in zip(gates, PARTS, strict=True):
         part = features.parts[name]
         scores = scores + gate * (part @ probe.weight(f"{prefix}{name}", (part.shape[1],)))
-    return scores * _scale(row, probe.weight(f"{prefix}scale", (len(row),)))
+    return scores * scale_of(row, probe.weight(f"{prefix}scale", (len(row),)))
 
 
 def request_gates(probe: LinearProbe, request: Tensor, prefix: str = "") -> Tensor:
@@ -99,127 +81,15 @@ def _gates(probe: LinearProbe, row: Tensor, prefix: str) -> Tensor:
 def _request_row(probe: LinearProbe, request: Tensor, prefix: str) -> Tensor:
     """The request's features as standard scores, and a 1: `[D + 1]`."""
     mean, spread = probe.weight(f"{prefix}request", (2, len(request)))
-    return _standardise(request, mean, spread)
+    return standardise(request, mean, spread)
 
 
-def _scale(row: Tensor, weights: Tensor) -> Tensor:
+def scale_of(row: Tensor, weights: Tensor) -> Tensor:
     """What the scores of a request are multiplied with, always above 0."""
     return (row @ weights).clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE).exp()
 
 
-def _standardise(request: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+def standardise(request: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
     """Standard scores, bounded, and a 1 for the bias: `[..., D + 1]`."""
     z = ((request - mean) / spread).clamp(-_MOST_SPREADS, _MOST_SPREADS)
     return torch.cat([z, z.new_ones((*z.shape[:-1], 1))], -1)
-
-
-def fit_gated(
-    questions: Sequence[GatedQuestion], prefix: str = "", steps: int = 60
-) -> dict[str, Tensor]:
-    """Weights under a softmax over the units of each question, by name.
-
-    Every domain has a temperature of its own while fitting, because some have sharper scores than
-    others: what is shared is the order. A domain counts with the square root of its questions.
-    """
-    stack = _Stack.of(questions)
-    tensors = {name: (x - x.mean(0)) / _spread(x) for name, x in stack.columns.items()}
-    request = _standardise(stack.request, stack.request.mean(0), _spread(stack.request))
-    random = torch.Generator().manual_seed(0)
-    weights = {
-        name: (torch.randn(x.shape[1], generator=random) * 0.01 * (name in PARTS)).requires_grad_()
-        for name, x in tensors.items()
-    }
-    gates = torch.zeros(len(PARTS), request.shape[1], requires_grad=True)
-    temperatures = torch.zeros(int(stack.domain.max()) + 1, requires_grad=True)
-    free = [*weights.values(), gates, temperatures]
-    solver = torch.optim.LBFGS(free, max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
-
-    def scores() -> Tensor:
-        shares = torch.sigmoid(request @ gates.T)[stack.question]
-        z = stack.base + tensors["own"] @ weights["own"]
-        for k, name in enumerate(PARTS):
-            z = z + shares[:, k] * (tensors[name] @ weights[name])
-        return z
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        z = scores()
-        loss = listwise_loss(
-            z * temperatures.exp()[stack.domain][stack.question], stack.question, stack.share
-        )
-        for name, w in weights.items():
-            loss = loss + L2[name] * w.square().sum()
-        loss = loss + _GATE_L2 * gates[:, :-1].square().sum()
-        loss = loss + TEMPERATURE_L2 * temperatures.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    solver.step(closure)  # type: ignore[no-untyped-call]
-    found = {name: w.detach() / _spread(stack.columns[name]) for name, w in weights.items()}
-    found["gates"] = gates.detach()
-    found["scale"] = _fit_scale(stack, request, scores().detach())
-    found["request"] = torch.stack([stack.request.mean(0), _spread(stack.request)])
-    z = (stack.request - stack.request.mean(0)) / _spread(stack.request)
-    found["unlike"] = z.square().mean(1).sqrt().quantile(_USUAL_SHARE)[None] * _UNLIKE_FACTOR
-    return {f"{prefix}{name}": tensor for name, tensor in found.items()}
-
-
-def _fit_scale(stack: _Stack, request: Tensor, z: Tensor) -> Tensor:
-    """Weights of the scale `[D + 1]` under which the scores are likeliest, whatever the domain."""
-    weights = torch.zeros(request.shape[1], requires_grad=True)
-    solver = torch.optim.LBFGS([weights], max_iter=40, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        loss = listwise_loss(
-            z * _scale(request, weights)[stack.question], stack.question, stack.share
-        )
-        loss = loss + _SCALE_L2 * weights.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    solver.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach()
-
-
-@dataclass(frozen=True, slots=True)
-class _Stack:
-    """All questions' units, end to end.
-
-    Attributes:
-        base: `[N]`. columns: `own` and the parts, `[N, n]` each.
-        request: `[Q, D]`. question: of each unit, `[N]`. domain: of each question, `[Q]`.
-        share: of each unit among its question's gold, times the question's weight, `[N]`.
-    """
-
-    base: Tensor
-    columns: Mapping[str, Tensor]
-    request: Tensor
-    question: Tensor
-    domain: Tensor
-    share: Tensor
-
-    @classmethod
-    def of(cls, questions: Sequence[GatedQuestion]) -> _Stack:
-        """The stack of some questions."""
-        features = [question.features for question in questions]
-        domain, weight = domain_weights([question.domain for question in questions])
-        sizes = torch.tensor([len(question.gold) for question in questions])
-        owner = torch.repeat_interleave(torch.arange(len(questions)), sizes)
-        gold = torch.cat([question.gold for question in questions]).float()
-        golds = torch.zeros(len(questions)).index_add(0, owner, gold).clamp_min(1)
-        columns = {"own": torch.cat([f.own for f in features]).float()} | {
-            name: torch.cat([f.parts[name] for f in features]).float() for name in PARTS
-        }
-        return cls(
-            torch.cat([f.base for f in features]).float(),
-            columns,
-            torch.stack([f.request for f in features]).float(),
-            owner,
-            domain,
-            gold / golds[owner] * weight[owner],
-        )
-
-
-def _spread(x: Tensor) -> Tensor:
-    return x.std(0).clamp_min(1e-4)

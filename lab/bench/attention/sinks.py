@@ -29,7 +29,6 @@ from tamis.compressors.method import best_unit_scores
 from tamis.compressors.reading.windows import EMPTY_QUERY, WINDOW_TOKENS, Reading, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want, pool_tokens
@@ -42,6 +41,7 @@ from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import fold_of
 from tamis_lab.datasets.records import Record, gold_labels, passages_of
 from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.train.fit import LabelledFeatures, fit_listwise
 
 TREATMENTS = ("raw", "renormalised", "less N/A", "without separators", "both")
 MIXES = ("mean of heads", "fitted, from 0", "fitted")

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tamis.compressors.features.second_step import ENCODER
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import fit_listwise, fit_logistic
 from tamis.probes.probing.linear import LinearProbe
+from tamis_lab.train.fit import fit_listwise, fit_logistic
 from tamis_lab.train.probe.answerability import UNFINISHED_CARD
 from tamis_lab.train.probe.figures import scores_of
 from tamis_lab.train.probe.fitting import (

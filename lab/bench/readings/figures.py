@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
-from tamis.probes.probing.fit import auc
 from tamis.probes.probing.heads import Head
 from tamis_lab.bench.evidence.tally import kept_gold_flags
 from tamis_lab.bench.readings.cases import ReadingCase
@@ -26,6 +25,7 @@ from tamis_lab.bench.readings.fits import out_of_fold_scores
 from tamis_lab.datasets.record_files import ReportProgress
 from tamis_lab.datasets.records import gold_spans
 from tamis_lab.datasets.statistics import paired_bootstrap
+from tamis_lab.train.fit import auc
 from tamis_lab.train.probe.figures import fill_token_share
 
 RAW = "raw"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 from tamis_lab.bench.readings.cases import ReadingCase
 from tamis_lab.datasets.record_files import FOLDS, fold_of
+from tamis_lab.train.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 
 L2_GRID = (0.003, 0.03, 0.3)
 _TRIAL_STEPS = 30

@@ -85,8 +85,8 @@ def train(
     my-probe.safetensors
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.fit import check_l2
     from tamis_lab.datasets.score_sources import installed_encoder_source
+    from tamis_lab.train.fit import check_l2
     from tamis_lab.train.probe.fitting import train_probe as fit
     from tamis_lab.train.probe.sentinel import SentinelRecipe, train_sentinel
 

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import read_windows
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 from tamis.probes.signal import Signal, Want
 from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
 from tamis_lab.methods.window_attention.contract import log_mean_max
+from tamis_lab.train.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 
 FORMS = ("gradient", "greedy")

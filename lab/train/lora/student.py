@@ -11,8 +11,8 @@ from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import pool_question_rows
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
 from tamis.probes.signal import Want
+from tamis_lab.train.fit import LabelledFeatures, fit_listwise
 from tamis_lab.train.lora.examples import Example
 from tamis_lab.train.lora.lowrank import LowRankLinear, attach
 from tamis_lab.train.lora.recipe import LoraRecipe

@@ -21,10 +21,10 @@ from tamis.compressors.features.second_step import (
 )
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.reading.windows import Reading
-from tamis.probes.probing.fit import auc
 from tamis.probes.probing.gated import gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis_lab.datasets.records import request_units
+from tamis_lab.train.fit import auc
 from tamis_lab.train.probe.labelled_readings import LabelledReading, label_reading
 
 _C = 0.1

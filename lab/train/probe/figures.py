@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.second_step import unit_probabilities, unit_scores
-from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
+from tamis_lab.train.fit import auc, brier_skill, reliability
 from tamis_lab.train.probe.labelled_readings import LabelledReading
 
 

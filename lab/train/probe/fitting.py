@@ -22,14 +22,7 @@ from tamis.compressors.features.words import WORD_FEATURES, hop_features
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.probing.fit import (
-    LabelledFeatures,
-    check_l2,
-    fit_calibration,
-    fit_listwise,
-    fit_logistic,
-)
-from tamis.probes.probing.gated import GatedFeatures, GatedQuestion, fit_gated, gated_scores
+from tamis.probes.probing.gated import GatedFeatures, gated_scores
 from tamis.probes.probing.linear import Calibration, LinearProbe, ProbeCard
 from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import (
@@ -39,6 +32,14 @@ from tamis_lab.datasets.record_files import (
     name_distinctly,
 )
 from tamis_lab.datasets.score_sources import ScoreSource
+from tamis_lab.train.fit import (
+    LabelledFeatures,
+    check_l2,
+    fit_calibration,
+    fit_listwise,
+    fit_logistic,
+)
+from tamis_lab.train.gated_fit import GatedQuestion, fit_gated
 from tamis_lab.train.probe.answerability import (
     UNFINISHED_CARD,
     CrossFitWeights,

@@ -20,7 +20,6 @@ from tamis.compressors.features.rank_features import first_word_column, rank_fea
 from tamis.compressors.features.rank_probe import document_scores, unit_evidence
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_calibration, fit_listwise
 from tamis.probes.probing.linear import Calibration, LinearProbe, ProbeCard
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
@@ -34,6 +33,7 @@ from tamis_lab.datasets.record_files import (
     answerable_records,
 )
 from tamis_lab.datasets.records import annotated_units, gold_spans, passages_of
+from tamis_lab.train.fit import LabelledFeatures, fit_calibration, fit_listwise
 
 UNIT_WEIGHTS = (0.25, 0.1)
 """Of evidence and best unit, beside the fitted weights. Fitted ones would trust units too much:

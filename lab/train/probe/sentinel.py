@@ -19,7 +19,6 @@ import torch
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import (
@@ -39,6 +38,7 @@ from tamis_lab.datasets.records import (
     passages_of,
     record_id,
 )
+from tamis_lab.train.fit import auc
 
 SentinelRecipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)

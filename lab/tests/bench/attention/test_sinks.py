@@ -11,12 +11,12 @@ import torch
 from lab.tests.bench.records import counting_folder, people, write
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis_lab.bench.attention import sinks
 from tamis_lab.datasets.records import passages_of
+from tamis_lab.train.fit import LabelledFeatures, fit_listwise
 from tests.probes import tiny
 from tests.scripted import ScriptedReader
 from tests.service.cli.cli_kit import tamis

@@ -8,10 +8,10 @@ import torch
 from lab.tests.bench.records import doc, record
 from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.probing.fit import LabelledFeatures
 from tamis_lab.methods.window_attention.edited_pass import final_states, unembedding
 from tamis_lab.methods.window_attention.visitor import RowBlock
 from tamis_lab.train.finders import at2, duo, locos, maps, michel, pursuit
+from tamis_lab.train.fit import LabelledFeatures
 from tamis_lab.train.heads.cases import build_head_case
 from tamis_lab.train.heads.finder import FINDERS
 from tamis_lab.train.heads.masked_answers import answer_logit

@@ -11,11 +11,11 @@ from tamis.compressors.features.second_step import RequestTexts
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.segmentation.segment import units_of
 from tamis_lab.datasets.record_files import FOLDS, RecordFile, answerable_records, fold_of
 from tamis_lab.datasets.records import passages_of, request_units
+from tamis_lab.train.fit import LabelledFeatures
 from tamis_lab.train.probe import fitting
 from tamis_lab.train.probe.figures import case_probabilities, evidence_kept, probe_figures
 from tamis_lab.train.probe.fitting import recalibrate, train_probe

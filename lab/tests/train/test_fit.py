@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import (
+from tamis.probes.probing.linear import Calibration
+from tamis_lab.train.fit import (
     LabelledFeatures,
     auc,
     brier_skill,
@@ -19,7 +20,6 @@ from tamis.probes.probing.fit import (
     fit_logistic,
     reliability,
 )
-from tamis.probes.probing.linear import Calibration
 
 PLANTED = torch.tensor([2.0, -1.0, 0.0, 0.5])
 
