@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Ints = NDArray[np.int64]
-_ALIGNMENT = 16
+ALIGNMENT = 16
 """Bytes that each tensor of a joint copy is padded to, so that every type can begin there."""
 
 
@@ -25,7 +25,7 @@ def copy_all(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Tensors of the host on a device, in one copy, whose memory they share."""
     if device.type == "cpu":
         return list(tensors)
-    sizes = [-(-one.nbytes // _ALIGNMENT) * _ALIGNMENT for one in tensors]
+    sizes = [-(-one.nbytes // ALIGNMENT) * ALIGNMENT for one in tensors]
     flat = torch.zeros(sum(sizes), dtype=torch.uint8)
     for part, one in zip(torch.split(flat, sizes), tensors, strict=True):
         part[: one.nbytes] = one.reshape(-1).view(torch.uint8)

@@ -168,6 +168,8 @@ class BatchedAttention:
         self._starts: list[int] = np.cumsum([0, *self.lengths])[:-1].tolist()
         spans = self._past.spans
         self._past_tokens = [sum(b - a for a, b in some) for some in spans]
+        key_counts = map(self._key_count, range(len(self.lengths)))
+        self._longest = max(self.lengths, default=0), max(key_counts, default=0)
         self._source_start = max((b for some in spans for _, b in some), default=0)
         self._numbers: dict[str, Tensor] = {}
         self._kept_sizes = list(recorder.kv_tokens or self.lengths) if recorder.keep_kv else []
@@ -214,14 +216,13 @@ class BatchedAttention:
         """The sequences of each chunk: as many, the longest first, as its memory allows."""
         longest_first = sorted(range(len(self.lengths)), key=self._key_count, reverse=True)
         run: list[int] = []
+        rows = tokens = 0
         for s in longest_first:
-            together = [*run, s]
-            rows = max(self._row_count(one) for one in together)
-            tokens = max(self.lengths[one] for one in together)
-            logits = len(together) * self._key_count(together[0]) * heads
+            rows, tokens = max(rows, self._row_count(s)), max(tokens, self.lengths[s])
+            logits = (len(run) + 1) * self._key_count(run[0] if run else s) * heads
             if run and logits * max(rows, tokens // _TOKENS_A_ROW) > CHUNK_ELEMENTS:
                 yield run
-                run = []
+                run, rows, tokens = [], self._row_count(s), self.lengths[s]
             run.append(s)
         yield run
 
@@ -296,7 +297,7 @@ class BatchedAttention:
         return np.concatenate([np.arange(a, b) for a, b in spans])
 
     def _group_spans(self, s: int) -> list[tuple[int, int]]:
-        """The rows whose mean each row group of a sequence is, as `rows.group_rows` has them."""
+        """The rows whose mean each row group of a sequence is, as in `recorder.group_rows`."""
         rows, sentences = self._row_count(s), self.recorder.sentences_of(s)
         parts = {
             "question": [(r, r + 1) for r in range(rows)],
@@ -387,7 +388,7 @@ class BatchedAttention:
             keys[heads, places].contiguous(),
             values[heads, places].contiguous(),
             (self._numbers["query_offsets"], self._numbers["key_offsets"]),
-            (max(self.lengths), max(map(self._key_count, range(len(self.lengths))))),
+            self._longest,
             scale,
             window,
         )

@@ -18,12 +18,9 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.rounding.int8 import Int8KVLayer, Int8Vectors
 from tamis.probes.attention.rounding.low_bits import LowBitVectors
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer, Vectors
-from tamis.probes.devices import copy_to
+from tamis.probes.devices import ALIGNMENT, copy_to
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Prompt
-
-_ALIGNMENT = 16
-"""Bytes that each entry of a joint copy is padded to, so that every type can begin there."""
 
 ExactKVLayers = tuple[KVLayer, ...]
 """Keys and values of some tokens, layer by layer."""
@@ -123,7 +120,7 @@ def move_kv(
         for _, places in plan:
             sent += [tensors[n].reshape(-1).view(torch.uint8) for n in places]
             size += sum(tensors[n].nbytes for n in places)
-        if padding := -size % _ALIGNMENT:
+        if padding := -size % ALIGNMENT:
             sent.append(tensors[0].new_zeros(padding, dtype=torch.uint8))
         plans.append(plan)
         sizes.append(size + padding)
