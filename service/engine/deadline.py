@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.text import Passage, Unit
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest, current_request
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,8 @@ class UnderDeadline:
         Raises:
             OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        request = current_request()
-        try:
-            with nullcontext() if request is None else request.stopping_at_deadline():
-                scores: Scores = self.method.scores(question, passages, units)
-                return scores
-        except OutOfTime:
-            if request is None or request.fault is not None:
-                raise
-            return self._partial_scores(request, question, passages, units)
+        read: Callable[..., Scores] = self.method.scores
+        return _until_deadline(read, self._partial_scores, question, passages, units)
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The method's values; passages that were not read in time get theirs by their lexical
@@ -64,15 +59,8 @@ class UnderDeadline:
         Raises:
             OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        request = current_request()
-        try:
-            with nullcontext() if request is None else request.stopping_at_deadline():
-                ranks: Ranks = self.method.rank(question, passages, units)
-                return ranks
-        except OutOfTime:
-            if request is None or request.fault is not None:
-                raise
-            return self._partial_ranks(request, question, passages, units)
+        read: Callable[..., Ranks] = self.method.rank
+        return _until_deadline(read, self._partial_ranks, question, passages, units)
 
     def _partial_scores(
         self,
@@ -129,6 +117,24 @@ class UnderDeadline:
             warnings=(*read.warnings, warning),
             passages_read=whole,
         )
+
+
+def _until_deadline(
+    read: Callable[..., T],
+    answer_partially: Callable[..., T],
+    question: str,
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+) -> T:
+    """What `read` returns or, where the deadline came first, what is made of what was read."""
+    request = current_request()
+    try:
+        with nullcontext() if request is None else request.stopping_at_deadline():
+            return read(question, passages, units)
+    except OutOfTime:
+        if request is None or request.fault is not None:
+            raise
+        return answer_partially(request, question, passages, units)
 
 
 def values_by_rank(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:
