@@ -158,7 +158,7 @@ class FolderRegistry(Generic[Entry, Info]):
     def _load_plugin(self, plugin: Plugin) -> Entry:
         found: Entry = plugin.load()
         if not isinstance(found, type) or not isinstance(getattr(found, "info", None), self._info):
-            raise plugin.broken(
+            raise plugin.broken_error(
                 f"{plugin.entry.value} is no class with an `info` of type {self._info.__name__}"
             )
         return found

@@ -65,7 +65,7 @@ class Plugin:
         try:
             return self.entry.load()
         except Exception as error:  # the code of others may raise anything
-            raise self.broken(f"{type(error).__name__}: {error}") from error
+            raise self.broken_error(f"{type(error).__name__}: {error}") from error
 
     @cached_property
     def source(self) -> Path | None:
@@ -83,13 +83,13 @@ class Plugin:
         try:
             spec = find_spec(self.entry.module)
         except Exception as error:
-            raise self.broken(f"{type(error).__name__}: {error}") from error
+            raise self.broken_error(f"{type(error).__name__}: {error}") from error
         if spec is None:
-            raise self.broken(f"there is no module {self.entry.module}")
+            raise self.broken_error(f"there is no module {self.entry.module}")
         found = Path(spec.origin or "")
         return found if found.suffix == ".py" and found.is_file() else None
 
-    def broken(self, why: str) -> BrokenPlugin:
+    def broken_error(self, why: str) -> BrokenPlugin:
         """The error that says why it cannot be used, and whose it is."""
         return BrokenPlugin(
             f"{self.name} of the package {self.package} cannot be loaded "
@@ -105,13 +105,9 @@ def entry_points(group: str) -> Iterable[EntryPoint]:
     return entry_points(group=group)
 
 
+@lru_cache(maxsize=8)
 def find_plugins(group: str) -> Mapping[str, Plugin]:
     """The entry points of a group by name, in order; of two of one name the first package's."""
-    return _find_plugins(group)
-
-
-@lru_cache(maxsize=8)
-def _find_plugins(group: str) -> Mapping[str, Plugin]:
     found: dict[str, Plugin] = {}
     every = [Plugin(entry) for entry in entry_points(group)]
     for plugin in sorted(every, key=lambda one: (one.name, one.package)):

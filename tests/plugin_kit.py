@@ -60,7 +60,7 @@ def install_package(
 
 def forget_plugins() -> None:
     """The next who asks reads the metadata again."""
-    plugins._find_plugins.cache_clear()
+    plugins.find_plugins.cache_clear()
 
 
 @pytest.fixture

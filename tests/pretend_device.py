@@ -277,12 +277,12 @@ class PretendDevice(TorchFunctionMode):
         kwargs = dict(kwargs)
         if kwargs.pop("pin_memory", False):
             kwargs[_PINNED] = True
-        device = self._named(kwargs.get("device"))
+        device = self._device_by_name(kwargs.get("device"))
         if self._is_ours(device):
             kwargs["device"] = _CPU
         return kwargs, device
 
-    def _named(self, device: Any) -> torch.device | None:
+    def _device_by_name(self, device: Any) -> torch.device | None:
         """A device by any name; with its number, where it is ours."""
         if device is None:
             return None
@@ -313,12 +313,12 @@ class PretendDevice(TorchFunctionMode):
 
     def _call_to(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         tensor, rest = args[0], [*args[1:]]
-        device = self._named(kwargs.pop("device", None))
+        device = self._device_by_name(kwargs.pop("device", None))
         for n, given in enumerate(rest):
             if isinstance(given, torch.device | str):
-                device, rest[n] = self._named(given), None
+                device, rest[n] = self._device_by_name(given), None
             elif isinstance(given, int) and not isinstance(given, bool):
-                device, rest[n] = self._named(given), None
+                device, rest[n] = self._device_by_name(given), None
             elif isinstance(given, Tensor):
                 device, rest[n] = _place(given), given.dtype
         other = kwargs.pop("other", None)
@@ -380,10 +380,10 @@ class PretendDevice(TorchFunctionMode):
 
     def _call_cuda(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         device = args[1] if len(args) > 1 else kwargs.get("device")
-        return self._move(func, args[0], self._named("cuda" if device is None else device))
+        return self._move(func, args[0], self._device_by_name("cuda" if device is None else device))
 
     def _call_mps(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return self._move(func, args[0], self._named("mps"))
+        return self._move(func, args[0], self._device_by_name("mps"))
 
     def _call_type_as(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return self._move(func, args[0], _place(args[1]), args[1].dtype)

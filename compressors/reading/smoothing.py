@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -31,23 +29,3 @@ def box_filter(scores: Tensor, width: int, padded: bool = False) -> Tensor:
     start, stop = place.clamp(0, N), (place + width).clamp(0, N)
     sums = total[..., stop] - total[..., start]
     return (sums / (width if padded else (stop - start))).to(scores.dtype).to(scores.device)
-
-
-def gaussian_filter(scores: Tensor, sigma: float, reach: float = 4.0) -> Tensor:
-    """Scores under a Gaussian filter, its tails cut at `reach` sigma, edges mirrored: `[..., N]`.
-
-    The same as `scipy.ndimage.gaussian_filter1d`; a sigma of 0 changes nothing.
-
-    Raises:
-        BadInput: a sigma below 0.
-    """
-    if not sigma >= 0 or math.isinf(sigma):
-        raise BadInput(f"sigma is {sigma}; give 0 or more tokens")
-    radius, N = int(reach * sigma + 0.5), scores.shape[-1]
-    if not radius or not N:
-        return scores
-    offset = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offset / sigma) ** 2).to(scores)
-    at = (torch.arange(N)[:, None] + offset) % (2 * N)  # mirrored with the edge: d c b a | a b c d
-    at = torch.where(at < N, at, 2 * N - 1 - at).to(scores.device)
-    return scores[..., at] @ (kernel / kernel.sum())

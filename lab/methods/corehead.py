@@ -7,7 +7,7 @@ contrast`). Labels are `[document 1]`, ... and are not part of their document; t
 instruction and query, without the suffix, so the prompt ends with the query. Calibration and mask
 are ICR's. The layers above the deepest head are not loaded, as the paper prunes them.
 
-Departures: those of `reading/in_context.py` and of `icr`; heads are found on tamis's own training
+Departures: those of `in_context.py` and of `icr`; heads are found on tamis's own training
 sets, in the proxy's own template, by the rows from the question to the prompt's end (the paper's
 are those of instruction and query), without labels and with as many negatives as 1,000 tokens hold
 (the paper takes 49); the released code's rows reach one token into the suffix, these do not. A

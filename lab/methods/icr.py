@@ -6,7 +6,7 @@ query; the rows of instruction, query and suffix, averaged; all layers and heads
 same for the query "N/A"; in each document tokens at or below mean - 2·deviation dropped, the rest
 summed, not divided by its length. The document given first comes last, next to the query.
 
-Departures: those of `reading/in_context.py`, so of a model with sliding windows only the layers
+Departures: those of `in_context.py`, so of a model with sliding windows only the layers
 without one are "all layers"; titles are on a line before their document.
 """
 

@@ -5,7 +5,7 @@ Source: "Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ran
 QRScore are summed: the calibrated, masked attention mass on the gold documents of labelled
 questions (`tamis lab heads find --by qr`).
 
-Departures: those of `reading/in_context.py` and of `icr`; heads are found on tamis's own training
+Departures: those of `in_context.py` and of `icr`; heads are found on tamis's own training
 sets, in the proxy's own template, not in this prompt's words, by the rows from the question to the
 prompt's end, where the paper's begin with the instruction. A profile scores every layer, those with
 a sliding window too, on prompts of about 1,000 tokens: of such a model (Gemma) a head may be chosen

@@ -13,14 +13,15 @@ sentences, the paper's in one prompt; attention is not rescaled, so windows comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.smoothing import gaussian_filter
 from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
@@ -29,6 +30,26 @@ from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 1024
 SIGMA = 1.0
+
+
+def gaussian_filter(scores: Tensor, sigma: float, reach: float = 4.0) -> Tensor:
+    """Scores under a Gaussian filter, its tails cut at `reach` sigma, edges mirrored: `[..., N]`.
+
+    The same as `scipy.ndimage.gaussian_filter1d`; a sigma of 0 changes nothing.
+
+    Raises:
+        BadInput: a sigma below 0.
+    """
+    if not sigma >= 0 or math.isinf(sigma):
+        raise BadInput(f"sigma is {sigma}; give 0 or more tokens")
+    radius, N = int(reach * sigma + 0.5), scores.shape[-1]
+    if not radius or not N:
+        return scores
+    offset = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2).to(scores)
+    at = (torch.arange(N)[:, None] + offset) % (2 * N)  # mirrored with the edge: d c b a | a b c d
+    at = torch.where(at < N, at, 2 * N - 1 - at).to(scores.device)
+    return scores[..., at] @ (kernel / kernel.sum())
 
 
 def best_token_scores(signal: Signal, spans: Sequence[tuple[int, int]], sigma: float) -> Tensor:

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.text import print_note
-from tamis.service.cli.options.target_files import check_targets, write_whole
+from tamis.service.cli.options.target_files import write_whole
 
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
+
+
+def check_targets(*paths: Path | None) -> None:
+    """Checks that files can be written, before hours of work.
+
+    Raises:
+        BadInput: one of them cannot be written.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        why = ""
+        if path.is_dir():
+            why = "it is a folder"
+        elif not path.parent.is_dir():
+            why = f"there is no folder {path.parent}"
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            why = "permission denied"
+        if why:
+            raise BadInput(f"{path} cannot be written: {why}; name another file")
 
 
 def check_images(*paths: Path | None) -> None:

@@ -307,7 +307,7 @@ def best_lists(graph: ListGraph, queries: Floats, beam: int) -> tuple[Numbers, F
     beams = _Beam(np.zeros((R, 0), np.int64), np.zeros((R, 0), np.float32), np.zeros((R, 0), bool))
     ahead = first.astype(np.int64)
     while ahead.size:
-        fresh = _unseen(ahead, seen)
+        fresh = _drop_seen(ahead, seen)
         scores = _scores(graph.centroids, queries, fresh)
         read += int((fresh >= 0).sum())
         beams.add(fresh, scores, beam)
@@ -318,7 +318,7 @@ def best_lists(graph: ListGraph, queries: Floats, beam: int) -> tuple[Numbers, F
     return beams.lists, beams.scores, read
 
 
-def _unseen(lists: NDArray[Any], seen: NDArray[np.bool_]) -> Numbers:
+def _drop_seen(lists: NDArray[Any], seen: NDArray[np.bool_]) -> Numbers:
     """Each row's lists that were not seen, each once, -1 elsewhere; marks them as seen."""
     lists = np.sort(lists, axis=1)
     lists[:, 1:][lists[:, 1:] == lists[:, :-1]] = -1

@@ -103,7 +103,7 @@ def command_of(plugin: Plugin) -> Any:
         holder.command()(found)
         command = typer.main.get_command(holder)
     else:
-        raise plugin.broken(f"{plugin.entry.value} is no typer.Typer, command or function")
+        raise plugin.broken_error(f"{plugin.entry.value} is no typer.Typer, command or function")
     hide_flag_types(command)
     return command
 

@@ -153,10 +153,10 @@ def _evaluate(call: ast.Call, namespace: dict[str, Any]) -> list[Any]:
     """
     written = ast.Expression(call.args[0])
     found = eval(compile(written, "pattern", "eval"), dict(namespace))
-    return [found if hasattr(found, "pattern") else _compiled(call, found, namespace)]
+    return [found if hasattr(found, "pattern") else _compile_call(call, found, namespace)]
 
 
-def _compiled(call: ast.Call, source: Any, namespace: dict[str, Any] | None = None) -> Any:
+def _compile_call(call: ast.Call, source: Any, namespace: dict[str, Any] | None = None) -> Any:
     assert isinstance(call.func, ast.Attribute)
     assert isinstance(call.func.value, ast.Name)
     given = [k.value for k in call.keywords if k.arg == "flags"]

@@ -118,12 +118,12 @@ class Session:
         assert built["exit"] == 0, built
         return self.folder / "docs.index"
 
-    def _filled(self, given: Any) -> Any:
+    def _fill(self, given: Any) -> Any:
         """Texts in which the table's places are filled in, and what they name is started."""
         if isinstance(given, dict):
-            return {name: self._filled(value) for name, value in given.items()}
+            return {name: self._fill(value) for name, value in given.items()}
         if isinstance(given, list | tuple):
-            return type(given)(map(self._filled, given))
+            return type(given)(map(self._fill, given))
         if not isinstance(given, str):
             return given
         if "docs.index" in given:
@@ -134,7 +134,7 @@ class Session:
         return given.replace("{folder}", str(self.folder))
 
     def _library(self, spec: dict[str, Any]) -> Any:
-        arguments = self._filled(spec["arguments"])
+        arguments = self._fill(spec["arguments"])
         return attempt(tamis.compress, spec["question"], spec["documents"], **arguments)
 
     def _rerank(self, spec: dict[str, Any]) -> Any:
@@ -147,7 +147,7 @@ class Session:
         return attempt(tamis.ask_context, self.index, spec["question"], **spec["arguments"])
 
     def _langchain(self, spec: dict[str, Any]) -> Any:
-        return attempt(run_adapter, spec, self._filled(spec["fields"]))
+        return attempt(run_adapter, spec, self._fill(spec["fields"]))
 
     def _http(self, spec: dict[str, Any]) -> Any:
         client, path = self._client(spec["to"]), spec["path"]
@@ -180,7 +180,7 @@ class Session:
             from tamis.service.http.app import create_app
             from tamis.service.http.runtime.settings import Settings
 
-            knobs = self._filled(SERVICES[name])
+            knobs = self._fill(SERVICES[name])
             settings = Settings(threads=1, warmup=False, log_level="error", **knobs)
             client = TestClient(create_app(settings), raise_server_exceptions=False)
             self._clients[name] = self._stack.enter_context(client)
@@ -535,7 +535,7 @@ def is_tie(before: Any, after: Any) -> bool:
     return otherwise
 
 
-def compared(recorded: Any, answer: Any, exact: bool) -> list[str]:
+def row_report(recorded: Any, answer: Any, exact: bool) -> list[str]:
     """The lines of the report for one row; none where the answer is as it was."""
     found = list(differences(recorded, answer, exact))
     if found and not exact and is_tie(recorded, answer):
@@ -557,7 +557,7 @@ def compare(rows: Sequence[Row], exact: bool) -> int:
             if known is None or known["sent"] != request_hash(row):
                 found = ["the request is new or was changed: record again"]
             else:
-                found = compared(known["answer"], golden.answer(row), exact)
+                found = row_report(known["answer"], golden.answer(row), exact)
             if found:
                 differing += 1
                 say(f"\n{row.name}", *(f"    {line}" for line in found))

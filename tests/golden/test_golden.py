@@ -17,9 +17,9 @@ from tests.golden.record import (
     ANSWERS,
     ROWS,
     Session,
-    compared,
     read_answers,
     request_hash,
+    row_report,
     session,
 )
 from tests.golden.table import REQUESTS, Row
@@ -38,7 +38,7 @@ def golden(proxy_folder, encoder_folder) -> Iterator[Session]:
 @pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
 def test_a_sample_is_answered_as_it_was(golden: Session, row: Row):
     """Where this fails and is meant: `python -m tests.golden record`, and say why in the commit."""
-    assert compared(RECORDED[row.name]["answer"], golden.answer(row), exact=False) == []
+    assert row_report(RECORDED[row.name]["answer"], golden.answer(row), exact=False) == []
 
 
 def test_every_request_is_recorded_and_none_besides():
@@ -73,10 +73,10 @@ def recorded(name: str) -> tuple[dict, dict]:
 def test_a_score_may_differ_in_its_last_digits_unless_all_have_to_agree():
     was, now = recorded("library: method question_rows")
     now["scores"][3] *= 1 + 1e-4
-    assert compared(was, now, exact=False) == []
-    assert [line.split(":")[0] for line in compared(was, now, exact=True)] == ["~ /scores/3"]
+    assert row_report(was, now, exact=False) == []
+    assert [line.split(":")[0] for line in row_report(was, now, exact=True)] == ["~ /scores/3"]
     now["scores"][3] *= 1.01
-    assert [line.split(":")[0] for line in compared(was, now, exact=False)] == ["~ /scores/3"]
+    assert [line.split(":")[0] for line in row_report(was, now, exact=False)] == ["~ /scores/3"]
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -86,7 +86,7 @@ def test_text_counts_and_fields_agree_to_the_letter(exact: bool):
     now["body"]["usage"]["output_tokens"] += 1
     now["body"]["new"] = None
     del now["body"]["status"]
-    assert [line.split(":")[0] for line in compared(was, now, exact)] == [
+    assert [line.split(":")[0] for line in row_report(was, now, exact)] == [
         "~ /body/text",
         "~ /body/usage/output_tokens",
         "- /body/status",
@@ -110,8 +110,8 @@ def test_what_ties_may_come_in_another_order_and_nothing_else(name, where, apart
         ranked[1][score] = first - abs(first) * apart
         if answer is now:
             ranked[:2] = ranked[1::-1]
-    assert (compared(was_copy, now, exact=False) == []) == (apart < 1e-3)
-    assert compared(was_copy, now, exact=True)
+    assert (row_report(was_copy, now, exact=False) == []) == (apart < 1e-3)
+    assert row_report(was_copy, now, exact=True)
 
 
 @pytest.mark.parametrize("apart", [1e-5, 1e-2])
@@ -123,5 +123,5 @@ def test_of_units_that_tie_either_may_be_kept(apart):
     for answer in (was := copy.deepcopy(was), now):
         answer["scores"][other] = answer["scores"][kept] * (1 - apart)
     now["kept"][0]["unit"], now["text"] = other, "the other"
-    assert (compared(was, now, exact=False) == []) == (apart < 1e-3)
-    assert compared(was, now, exact=True)
+    assert (row_report(was, now, exact=False) == []) == (apart < 1e-3)
+    assert row_report(was, now, exact=True)

@@ -179,12 +179,12 @@ def answer_of(found: Compressed, rules: Rules, counter: Any) -> dict[str, Any]:
         "texts": [part.text for part in parts],
         "counts": [(part.tokens_before, part.tokens_after) for part in parts],
         "ids": [passage.id for passage in found.passages],
-        "shown": _shown(found, parts),
+        "shown": _passages_by_index(found, parts),
         "reading": (found.windows, found.tokens_read),
     }
 
 
-def _shown(found: Compressed, parts: Sequence[Any]) -> dict[int, tuple[Any, ...]]:
+def _passages_by_index(found: Compressed, parts: Sequence[Any]) -> dict[int, tuple[Any, ...]]:
     """What adapters say of a passage: text, joined spans, score and counts."""
     return {
         part.index: (

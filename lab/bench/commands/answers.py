@@ -16,8 +16,7 @@ from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_targets
-from tamis_lab.options.output_files import check_images
+from tamis_lab.options.output_files import check_images, check_targets
 
 _CACHE_BYTES = 1 << 28
 _WEAK_F1 = 50

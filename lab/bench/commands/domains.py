@@ -11,14 +11,13 @@ import typer
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     ReadingsFolder,
     parse_budgets,
 )
-from tamis_lab.options.output_files import check_images, write_json
+from tamis_lab.options.output_files import check_images, check_targets, write_json
 from tamis_lab.options.probe_options import readings_folder
 
 EPILOG = """

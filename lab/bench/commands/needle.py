@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import add_bar, record_bars
+from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.datasets.records import read_text
+from tamis_lab.options.bars import add_bar
 from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,
     parse_list,
     parse_sizes,
 )
-from tamis_lab.options.output_files import check_images, write_json
+from tamis_lab.options.output_files import check_images, check_targets, write_json
 
 if TYPE_CHECKING:
     from tamis_lab.bench.needle.sweep import MemoizedReader, NeedleCell

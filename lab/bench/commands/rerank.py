@@ -18,8 +18,8 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
 from tamis.service.cli.options.method_options import parse_fuse
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.options.bench_options import SHARP, parse_options
+from tamis_lab.options.output_files import check_targets
 
 if TYPE_CHECKING:
     from tamis_lab.bench.ranking.rerank import RerankSettings

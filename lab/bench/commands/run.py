@@ -10,8 +10,8 @@ import typer
 from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.options.bench_options import SHARP, ProxyName
+from tamis_lab.options.output_files import check_targets
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N records.")]
 

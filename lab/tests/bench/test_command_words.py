@@ -7,9 +7,8 @@ import gzip
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.datasets.records import read_text
-from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.output_files import check_probe_target, check_targets
 from tamis_lab.train.commands.rank import parse_weights
 from tests.service.cli.cli_kit import tamis
 

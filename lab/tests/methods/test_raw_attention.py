@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
-from tamis_lab.methods.raw_attention import RawAttention, best_token_scores
+from tamis_lab.methods.raw_attention import RawAttention, best_token_scores, gaussian_filter
 from tests.compressors.methods.attention_kit import signal_of
 from tests.scripted import ScriptedReader
 
@@ -39,3 +41,15 @@ def test_all_layers_are_loaded():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(BadInput, match="give"):
         RawAttention(ScriptedReader.from_needles("pin"), **options)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 40])
+def test_the_gaussian_filter_is_scipys(size):
+    from scipy.ndimage import gaussian_filter1d
+
+    scores = torch.rand(size, generator=torch.Generator().manual_seed(size)).double()
+    for sigma in (0.0, 0.7, 1.0, 3.0):
+        due = gaussian_filter1d(scores.numpy(), sigma) if sigma else scores.numpy()
+        np.testing.assert_allclose(gaussian_filter(scores, sigma).numpy(), due, atol=1e-12)
+    with pytest.raises(BadInput, match="sigma"):
+        gaussian_filter(scores, -1.0)

@@ -11,9 +11,8 @@ from rich.console import Console
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.options.bench_options import SHARP
-from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.output_files import check_probe_target, check_targets
 from tamis_lab.options.probe_options import (
     Cache,
     ProxyName,

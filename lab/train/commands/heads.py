@@ -16,9 +16,8 @@ from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_targets
 from tamis_lab.options.bench_options import SHARP, ReadingsFolder, parse_options
-from tamis_lab.options.output_files import check_images
+from tamis_lab.options.output_files import check_images, check_targets
 from tamis_lab.options.probe_options import named_or_shipped_probe
 from tamis_lab.train.commands import head_studies
 from tamis_lab.train.commands.head_options import (

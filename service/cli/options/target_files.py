@@ -1,4 +1,4 @@
-"""Files that a command writes at its end: checked before anything is read, written whole."""
+"""Files that a command writes at its end: written whole."""
 
 from __future__ import annotations
 
@@ -7,29 +7,8 @@ import shutil
 from pathlib import Path
 
 from tamis.probes.atomic_file import atomic_path
-from tamis.probes.errors import BadInput
 
 _DEVICE_FOLDERS = ("/dev/", "/proc/")
-
-
-def check_targets(*paths: Path | None) -> None:
-    """Checks that files can be written, before hours of work.
-
-    Raises:
-        BadInput: one of them cannot be written.
-    """
-    for path in paths:
-        if path is None:
-            continue
-        why = ""
-        if path.is_dir():
-            why = "it is a folder"
-        elif not path.parent.is_dir():
-            why = f"there is no folder {path.parent}"
-        elif not os.access(path if path.exists() else path.parent, os.W_OK):
-            why = "permission denied"
-        if why:
-            raise BadInput(f"{path} cannot be written: {why}; name another file")
 
 
 def write_whole(path: Path, data: bytes) -> None:

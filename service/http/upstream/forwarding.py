@@ -127,7 +127,7 @@ class Upstream:
             headers = self._answer_headers(response, is_masked)
             start = {"type": "http.response.start", "status": response.status_code}
             await send({**start, "headers": [*headers, *added]})
-            chunks = self._masked(response) if is_masked else response.aiter_raw()
+            chunks = self._chunks_without_key(response) if is_masked else response.aiter_raw()
             async for chunk in chunks:
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -171,7 +171,7 @@ class Upstream:
         secret = self._secret
         return data if secret is None else data.replace(secret, b"*" * len(secret))
 
-    async def _masked(self, response: httpx.Response) -> AsyncIterator[bytes]:
+    async def _chunks_without_key(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """The unpacked body without the key, also where two chunks have a part of it each."""
         secret, held = self._secret or b"", b""
         async for chunk in response.aiter_bytes():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.reading.smoothing import box_filter, gaussian_filter
+from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
@@ -33,18 +32,6 @@ def test_a_padded_box_filter_is_torchs_convolution():
     scores = torch.rand(40, generator=torch.Generator().manual_seed(0))
     due = torch.nn.functional.conv1d(scores[None, None], torch.ones(1, 1, 8) / 8, padding=4)
     torch.testing.assert_close(box_filter(scores, 8, padded=True), due[0, 0, :-1])
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 40])
-def test_the_gaussian_filter_is_scipys(size):
-    from scipy.ndimage import gaussian_filter1d
-
-    scores = torch.rand(size, generator=torch.Generator().manual_seed(size)).double()
-    for sigma in (0.0, 0.7, 1.0, 3.0):
-        due = gaussian_filter1d(scores.numpy(), sigma) if sigma else scores.numpy()
-        np.testing.assert_allclose(gaussian_filter(scores, sigma).numpy(), due, atol=1e-12)
-    with pytest.raises(BadInput, match="sigma"):
-        gaussian_filter(scores, -1.0)
 
 
 def test_only_the_layers_that_the_options_need_are_loaded():

@@ -53,7 +53,7 @@ sys.exit(sum(os.waitpid(pid, 0)[1] != 0 for pid in workers))
 """
 
 
-def forked(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_forking(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", FORKING, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -62,11 +62,11 @@ def forked(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_workers_forked_after_a_call_have_threads_of_their_own():
-    done = forked()
+    done = run_forking()
     assert done.returncode == 0, done.stderr
 
 
 def test_workers_forked_after_a_call_have_connections_of_their_own():
     with served(ScriptedReader.from_needles(PIN)) as service:
-        done = forked(service.url)
+        done = run_forking(service.url)
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,7 @@ def ask(service, method: str, target: str, *headers: str, body: bytes = BODY, ke
     return int(answer.split(b" ", 2)[1]), answer
 
 
-def arrived(upstream, since: int) -> list[tuple[str, str]]:
+def arrivals(upstream, since: int) -> list[tuple[str, str]]:
     return [(one.method, one.path) for one in upstream.exchanges[since:]]
 
 
@@ -91,7 +91,7 @@ def test_nothing_goes_on_without_a_key_whatever_the_method(guarded, upstream, me
     status, _ = ask(guarded, method, path, key="")
     assert status == 401
     assert ask(guarded, method, path, key="sk-wrong-0123456789")[0] == 401
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -118,7 +118,7 @@ def test_a_preflight_is_answered_here(plain, guarded, upstream):
         assert answer.headers["access-control-allow-origin"] == "https://chat.example"
         assert plain.http.options(path, headers={"origin": "https://x"}).status_code in (403, 405)
         assert guarded.http.options(path, headers=preflight).status_code == 401
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 @pytest.mark.parametrize("path", CHAT_PATHS)
@@ -129,14 +129,14 @@ def test_a_call_of_a_model_goes_on_with_post_alone(guarded, upstream, method, pa
     status, answer = ask(guarded, method, path)
     assert status == 405
     assert method == "HEAD" or b"--upstream-paths" in answer
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 @pytest.mark.parametrize("path", sorted(MODEL_CALLS))
 def test_a_call_of_a_model_arrives_below_the_upstream_s_own_path(guarded, upstream, path):
     before = len(upstream.exchanges)
     assert ask(guarded, "POST", f"{path}?a=b%20c&d=%2E%2E")[0] == 200
-    assert arrived(upstream, before) == [("POST", f"/openai{path}?a=b%20c&d=%2E%2E")]
+    assert arrivals(upstream, before) == [("POST", f"/openai{path}?a=b%20c&d=%2E%2E")]
     assert upstream.exchanges[-1].header("authorization") == f"Bearer {SECRET}"
 
 
@@ -145,7 +145,7 @@ def test_a_call_of_a_model_arrives_below_the_upstream_s_own_path(guarded, upstre
 def test_what_the_setting_adds_goes_on_with_every_method(guarded, upstream, method, path):
     before = len(upstream.exchanges)
     assert ask(guarded, "DELETE" if method == "PATCH" else method, path, body=b"")[0] in (200, 501)
-    assert arrived(upstream, before) in (
+    assert arrivals(upstream, before) in (
         [("GET", f"/openai{path}")],
         [],  # the chat server knows GET and POST; a DELETE is refused by it
     )
@@ -177,7 +177,7 @@ ESCAPES = (
 def test_no_path_leaves_what_is_sent_on(guarded, upstream, method, target):
     before = len(upstream.exchanges)
     status, answer = ask(guarded, method, target)
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
     assert 400 <= status < 500
     if status == 404 and target.startswith("/v1/") and "/cluster/" not in target:
         assert b"is not sent on to the upstream" in answer
@@ -268,7 +268,7 @@ def test_a_websocket_reaches_nothing(guarded, upstream, path):
         guarded, "GET", path, "Upgrade: websocket", "Connection: Upgrade", key="", body=b""
     )
     assert 400 <= status < 500
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 def test_two_bodies_in_one_are_refused(guarded, upstream):
@@ -278,7 +278,7 @@ def test_two_bodies_in_one_are_refused(guarded, upstream):
     head = f"POST {CHAT} HTTP/1.1\nHost: a\nAuthorization: Bearer {KEY}\nContent-Length: 4\n"
     answer = wire(guarded, head + "Transfer-Encoding: chunked", chunked + smuggled)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 def test_two_keys_are_refused(guarded, upstream):
@@ -286,7 +286,7 @@ def test_two_keys_are_refused(guarded, upstream):
     status, answer = ask(guarded, "POST", CHAT, "Authorization: Bearer sk-first-0123456789")
     assert status == 401
     assert b"two Authorization headers" in answer
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 def test_a_page_of_others_does_not_spend_the_service_s_key(plain, guarded, upstream):
@@ -296,7 +296,7 @@ def test_a_page_of_others_does_not_spend_the_service_s_key(plain, guarded, upstr
         answer = plain.raw(CHAT, BODY, content_type="text/plain", origin=origin)
         assert answer.status_code == 403
         assert "--cors-origins" in answer.json()["error"]["message"]
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
     for origin in ("https://chat.example", plain.url):
         assert plain.raw(CHAT, BODY, origin=origin).status_code == 200
     sent = {"origin": "app://desktop", "authorization": f"Bearer {KEY}"}
@@ -311,7 +311,7 @@ def test_a_body_that_does_not_come_is_given_up(guarded, upstream, path):
     assert time.monotonic() - began < 8
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"body_timeout" in answer
-    assert arrived(upstream, before) == []
+    assert arrivals(upstream, before) == []
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(guarded):
