@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.text import Passage, Unit
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest, current_request
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,12 @@ class UnderDeadline:
         Raises:
             OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        read: Callable[..., Scores] = self.method.scores
-        return _until_deadline(read, self._partial_scores, question, passages, units)
+        read: Scores | None = None
+        with _until_deadline() as request:
+            read = self.method.scores(question, passages, units)
+        if read is None and request is not None:
+            return self._partial_scores(request, question, passages, units)
+        return read
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The method's values; passages that were not read in time get theirs by their lexical
@@ -59,8 +61,12 @@ class UnderDeadline:
         Raises:
             OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        read: Callable[..., Ranks] = self.method.rank
-        return _until_deadline(read, self._partial_ranks, question, passages, units)
+        read: Ranks | None = None
+        with _until_deadline() as request:
+            read = self.method.rank(question, passages, units)
+        if read is None and request is not None:
+            return self._partial_ranks(request, question, passages, units)
+        return read
 
     def _partial_scores(
         self,
@@ -119,22 +125,16 @@ class UnderDeadline:
         )
 
 
-def _until_deadline(
-    read: Callable[..., T],
-    answer_partially: Callable[..., T],
-    question: str,
-    passages: Sequence[Passage],
-    units: Sequence[Unit],
-) -> T:
-    """What `read` returns or, where the deadline came first, what is made of what was read."""
+@contextmanager
+def _until_deadline() -> Iterator[QueuedRequest | None]:
+    """The thread's request; the block ends without an error where the request's deadline came."""
     request = current_request()
     try:
         with nullcontext() if request is None else request.stopping_at_deadline():
-            return read(question, passages, units)
+            yield request
     except OutOfTime:
         if request is None or request.fault is not None:
             raise
-        return answer_partially(request, question, passages, units)
 
 
 def values_by_rank(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:

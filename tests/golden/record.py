@@ -35,6 +35,7 @@ from typing import Any
 import torch
 
 import tamis
+from tamis.probes.attention.linear_kernels import cpu_capabilities
 from tests.compressors.methods.decision_kit import decision_server
 from tests.golden.table import FILES, REQUESTS, SERVICES, Row
 from tests.service.http.upstream.chat_server import chat_server
@@ -358,10 +359,12 @@ def session() -> Iterator[Session]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="golden-") as folder, ExitStack() as stack:
         torch.cpu.get_capabilities = lambda: dict(known)
+        cpu_capabilities.cache_clear()
         try:
             yield Session(Path(folder).resolve(), stack)
         finally:
             torch.cpu.get_capabilities = look_up
+            cpu_capabilities.cache_clear()
             torch.set_num_threads(threads)
 
 
