@@ -148,23 +148,26 @@ def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) ->
     return sums.to(weights.dtype)
 
 
-def pool_shared(rows: Sequence[SharedRows], spans: Sequence[Spans]) -> tuple[Tensor, Tensor]:
-    """Mean and maximum over each token span, of many sequences of one padded batch.
+def pool_shared(
+    rows: Sequence[SharedRows], spans: Sequence[Spans]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum, maximum and width of each token span, of many sequences of one padded batch.
 
     Args:
-        rows: of the sequences; all of one tensor. spans: of each sequence, within its own columns.
+        rows: the sequences; all of one tensor.
+        spans: of each sequence, within its own columns.
 
     Returns:
-        Each `[U, L, H, R']`, the spans of all sequences in order; what `Signal.pool` has of every
-        row, and behind a sequence's own rows one of these, or 0.
+        Sums and maxima, each `[U, L, H, R']`, the spans of all sequences in order: what
+        `Signal.pool` has of every row, and behind a sequence's own rows one of these, or 0. Widths
+        in tokens, at least 1: `[U, 1, 1, 1]`.
     """
     every = [
         (one.place, one.start + a, one.start + b)
         for one, some in zip(rows, spans, strict=True)
         for a, b in some
     ]
-    sums, best, widths = _pool_places(rows[0].weights, every)
-    return sums / widths, best
+    return _pool_places(rows[0].weights, every)
 
 
 def _pool_on_device(weights: Tensor, spans: Spans, how: Pool) -> Tensor:

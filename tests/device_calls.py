@@ -12,17 +12,20 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.text import Passage, Unit
+from tests.laws.methods import head_profile, sentinel_probe
 from tests.pretend_device import PretendDevice, varlen_stand_in
 from tests.probes import tiny
 
@@ -93,13 +96,41 @@ def documents(count: int) -> tuple[list[Passage], list[Unit]]:
     return passages, units
 
 
+def question_rows(reader: Any) -> Any:
+    """The default method."""
+    return QuestionRows.for_fit(reader, LAYERS)
+
+
+def sentinel(reader: Any) -> Any:
+    """Sentinel, whose template has an opening of its own, which is read beforehand."""
+    made = Sentinel(reader, sentinel_probe(reader), chunk_tokens=1)
+    if isinstance(made.reader, Proxy):
+        made.reader.opening_kv()
+    return made
+
+
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "sentinel": sentinel,
+    "ehpc": lambda reader: EHPC(reader, head_profile(reader), calibrate=False),
+    "ehpc, by token": lambda reader: EHPC(reader, head_profile(reader), form="token"),
+}
+"""Published methods whose rows are pooled in other ways."""
+
+
 def count(
-    card: Card, folder: Path, prompts: int, storage: Any = "exact", **cache: Any
+    card: Card,
+    folder: Path,
+    prompts: int,
+    storage: Any = "exact",
+    method: Callable[[Any], Any] = question_rows,
+    **cache: Any,
 ) -> dict[str, Calls]:
     """The calls of one batch, read cold, read and kept, and read from what is kept.
 
     Args:
-        prompts: how many the batch has. storage, cache: of the passages that are kept.
+        prompts: how many the batch has.
+        storage, cache: of the passages that are kept.
+        method: makes the method from a reader.
     """
     passages, units = documents(prompts)
     found = {}
@@ -108,9 +139,10 @@ def count(
         proxy.opening_kv()
         kept = CachedReader(proxy, PassageCache(storage=storage, **cache))
         for way, reader in (("cold", proxy), ("fill", kept), ("kept", kept)):
+            made = method(reader)
             device.reset()
-            reading = QuestionRows.for_fit(reader, LAYERS).read(QUESTION, passages, units)
-            assert reading.windows == prompts, "every passage has to be one prompt"
+            reading = made.read(QUESTION, passages, units)
+            assert reading.windows >= prompts, "every passage has to be a prompt, at least"
             assert bool(reading.tokens_cached) == (way == "kept")
             found[way] = Calls(device.launches, device.syncs)
     return found

@@ -40,6 +40,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool1d
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.reading.joining import join_passages
@@ -53,11 +54,12 @@ from tamis.compressors.reading.windows import (
     with_cache,
 )
 from tamis.compressors.types import Scores
+from tamis.probes.devices import copy_all
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.probing.heads import HeadProfile, choose_profile
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Signal, Want, pool_tokens
+from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32
@@ -82,6 +84,29 @@ def unit_features(
     attention = mean_last_rows(signal, heads, rows)
     best = pool_tokens(box_filter(attention, pool).sum(0), spans, "max")
     return torch.stack([best, pool_tokens(attention.sum(0), spans, "mean")], -1)
+
+
+def pool_unit_batch(
+    shared: Sequence[SharedRows], spans: Sequence[Spans], heads: Sequence[int], rows: int, pool: int
+) -> Tensor:
+    """What `unit_features` gives for each of many sequences of one batch, in few calls."""
+    weights = shared[0].weights[0]
+    B, _, R, N = weights.shape
+    means, inside = torch.zeros(B, R, 1), torch.zeros(B, 1, N)
+    for one in shared:
+        first = max(0, one.rows - rows)
+        means[one.place, first : one.rows] = 1 / (one.rows - first)
+        inside[one.place, :, one.start : one.stop] = 1
+    means, inside = copy_all([means, inside], weights.device)
+    chosen = torch.stack([weights[:, head] for head in heads], 1)  # [B, H, R, N]
+    # rows of padding are 0 or repeat one: their share of the mean is 0
+    attention = (chosen * means[:, None]).sum(2) * inside  # [B, H, N]
+    both = avg_pool1d(torch.cat([attention, inside], 1), pool, 1, pool // 2)[..., :N]
+    smoothed = (both[:, :-1] / both[:, -1:].clamp_min(1e-12)).sum(1, keepdim=True) * inside
+    features = torch.stack([smoothed, attention.sum(1, keepdim=True)], 2)  # [B, 1, 2, N]
+    placed = [replace(one, weights=features[None], rows=2) for one in shared]
+    sums, best, widths = pool_shared(placed, spans)
+    return torch.stack([best[:, 0, 0, 0], (sums / widths)[:, 0, 0, 1]], -1)
 
 
 class EHPC(TwoStepMethod):
@@ -166,6 +191,9 @@ class EHPC(TwoStepMethod):
         def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
             return unit_features(signal, spans, self.layer_heads, self.rows, self.pool_tokens)
 
+        def pool_batch(shared: Sequence[SharedRows], spans: Sequence[Spans]) -> Tensor:
+            return pool_unit_batch(shared, spans, self.layer_heads, self.rows, self.pool_tokens)
+
         given: Sequence[Passage] = passages
         if self.together:
             whole, units = join_passages(passages, units)
@@ -181,6 +209,7 @@ class EHPC(TwoStepMethod):
             self.window_tokens,
             include_gaps=self.together,
             other_questions=(EMPTY_QUERY,) if self.calibrate else (),
+            pool_batch=pool_batch,
         )
         if not self.calibrate or not units:
             return reading

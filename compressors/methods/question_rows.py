@@ -89,8 +89,9 @@ def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tens
 
 def pool_question_batch(rows: Sequence[SharedRows], spans: Sequence[Spans]) -> Tensor:
     """What `pool_question_rows` gives for each of many sequences of one batch, in few calls."""
-    mean, best = (pooled.amax(-1) for pooled in pool_shared(rows, spans))
-    return torch.cat([mean.flatten(1), best.flatten(1)], 1).clamp_min(_TINY).log()
+    sums, best, widths = pool_shared(rows, spans)
+    pooled = [(sums / widths).amax(-1).flatten(1), best.amax(-1).flatten(1)]
+    return torch.cat(pooled, 1).clamp_min(_TINY).log()
 
 
 class QuestionRows(TwoStepMethod):

@@ -36,7 +36,7 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.prompt import TEMPLATES, Template
-from tamis.probes.signal import Signal, Want
+from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
 CHUNK_TOKENS = 1024
@@ -47,6 +47,18 @@ def pool_context_shares(signal: Signal, spans: Sequence[tuple[int, int]]) -> Ten
     total = signal.weights.sum(-1, keepdim=True).clamp_min(1e-8)
     shares = Signal(signal.weights / total, signal.layers, signal.rows)
     return shares.pool(spans, "mean").flatten(1)
+
+
+def pool_context_batch(rows: Sequence[SharedRows], spans: Sequence[Spans]) -> Tensor:
+    """What `pool_context_shares` gives for each of many sequences of one batch, in few calls."""
+    contexts: list[Spans] = [[(0, one.stop - one.start)] for one in rows]
+    sums, _, widths = pool_shared([*rows, *rows], [*spans, *contexts])
+    units = sum(map(len, spans))
+    totals = [
+        total.expand(len(some), *total.shape)
+        for total, some in zip(sums[units:].clamp_min(1e-8), spans, strict=True)
+    ]
+    return (sums[:units] / widths[:units] / torch.cat(totals)).flatten(1)
 
 
 def sentinel_template(own: Template) -> Template:
@@ -120,6 +132,7 @@ class Sentinel(TwoStepMethod):
             pool_context_shares,
             self.chunk_tokens,
             include_gaps=True,
+            pool_batch=pool_context_batch,
         )
 
     def score_reading(

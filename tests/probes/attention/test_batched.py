@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tamis.compressors.methods.ehpc import pool_unit_batch, unit_features
 from tamis.compressors.methods.question_rows import pool_question_batch, pool_question_rows
+from tamis.compressors.methods.sentinel import pool_context_batch, pool_context_shares
 from tamis.compressors.reading.windows import pool_signals, tokenize_question
 from tamis.probes.attention import batched, packed
 from tamis.probes.attention.batched import BatchedAttention, recorded_weights
@@ -229,7 +231,15 @@ def test_units_of_a_batch_are_pooled_as_one_by_one(seed: int) -> None:
         signals.append(Signal(rows[-1].own(), (0, 1), ("sentence_means",)))
     expected = [pool_question_rows(*pair) for pair in zip(signals, spans, strict=True)]
     close(pool_question_batch(rows, spans), torch.cat(expected))
-    means, best = pool_shared(rows, spans)
+    last = [replace(one, weights=one.weights[..., :1, :], rows=1) for one in rows]
+    alone = [Signal(one.own(), (0, 1), ("last",)) for one in last]
+    shares = [pool_context_shares(*pair) for pair in zip(alone, spans, strict=True)]
+    close(pool_context_batch(last, spans), torch.cat(shares))
+    options = ((2, 0), 3, 5)
+    features = [unit_features(*pair, *options) for pair in zip(signals, spans, strict=True)]
+    close(pool_unit_batch(rows, spans, *options), torch.cat(features))
+    sums, best, widths = pool_shared(rows, spans)
+    means = sums / widths
     at = 0
     for signal, some, own in zip(signals, spans, rows, strict=True):
         mine = slice(at, at + len(some))

@@ -37,6 +37,15 @@ def test_calls_do_not_grow_with_prompts(card: Card, storage: Any, folder: Path) 
         assert calls[2].launches - calls[1].launches <= 12, way
 
 
+@pytest.mark.parametrize("method", device_calls.OTHERS)
+def test_calls_of_published_methods_do_not_grow_with_prompts(method: str, folder: Path) -> None:
+    way = {"method": device_calls.OTHERS[method]}
+    by_size = [device_calls.count(CARDS[1], folder, n, **way)["cold"] for n in PROMPTS]
+    assert max(calls.a_layer for calls in by_size) <= MOST_CALLS
+    assert max(calls.syncs for calls in by_size) <= MOST_WAITS
+    assert by_size[2].launches - by_size[1].launches <= 12
+
+
 def test_what_the_card_has_no_room_for_comes_back_in_one_copy(folder: Path) -> None:
     card = CARDS[1]
     limits = (1 << 30, 1)
