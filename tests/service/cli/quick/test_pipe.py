@@ -93,7 +93,7 @@ def test_a_mistyped_command_line_does_not_lose_the_input(words):
 
 
 def piped(*words):
-    """`tamis pipe` that an interrupt reaches, even where the tests run in the background of a shell.
+    """`tamis pipe` that an interrupt reaches, even if a shell runs the tests in the background.
 
     What a shell starts there ignores interrupts, and so do the processes that it starts.
     """
