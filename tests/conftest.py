@@ -23,10 +23,12 @@ SOURCES = (*FOLDERS, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE"
 def nothing_kept() -> Iterator[None]:
     """What a file's tests had loaded by `tamis.compress` and `rerank` goes with them: gigabytes."""
     yield
-    for name in ("tamis.service.api.compress", "tamis.service.api.rerank"):
-        if name in sys.modules:
-            sys.modules[name]._built.clear()
-    gc.collect()
+    names = ("tamis.service.api.compress", "tamis.service.api.rerank")
+    built = [sys.modules[name]._built for name in names if name in sys.modules]
+    if any(built):
+        for kept in built:
+            kept.clear()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

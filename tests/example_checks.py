@@ -24,12 +24,12 @@ def run_module(*command: str | Path) -> str:
     return done.stdout
 
 
-def check_lint_and_format(file: Path) -> None:
+def check_lint_and_format(*files: Path) -> None:
     """Fails where ruff, as the project has it, finds anything to change."""
-    run_module("ruff", "check", "--config", PROJECT, file)
-    run_module("ruff", "format", "--check", "--config", PROJECT, file)
+    run_module("ruff", "check", "--config", PROJECT, *files)
+    run_module("ruff", "format", "--check", "--config", PROJECT, *files)
 
 
-def check_types(file: Path) -> None:
+def check_types(*files: Path) -> None:
     """Fails where mypy, as strict as the project has it, finds an error."""
-    run_module("mypy", "--config-file", PROJECT, file)
+    run_module("mypy", "--config-file", PROJECT, *files)

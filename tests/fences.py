@@ -7,9 +7,14 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import warnings
 from typing import Any
 
 import httpx
+import pytest
+
+from tamis.service.cli.main import run
 
 BLOCK = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_AT = "localhost:8080"
@@ -36,3 +41,24 @@ def run_request(command: str, service: str) -> Any:
     assert (program, silent, header_flag, data_flag) == ("curl", "-s", "-H", "-d")
     name, _, value = header.partition(": ")
     return httpx.post(f"http://{url}", content=data, headers={name: value}, timeout=600).json()
+
+
+def run_commands(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """What the commands of tamis in a line of a page print, run one by one in this process.
+
+    A process of its own for each would load torch anew. Each has to end with exit code 0, and the
+    last has to print something.
+    """
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `run` sets another
+    for command in line.split("&&"):
+        program, *words = shlex.split(command)
+        assert program == "tamis"
+        monkeypatch.setattr(sys, "argv", [program, *words])
+        with pytest.raises(SystemExit) as end:
+            run()
+        printed = capsys.readouterr()
+        assert not end.value.code, (command, printed)
+    assert printed.out, line
+    return printed.out + printed.err

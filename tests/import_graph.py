@@ -53,7 +53,11 @@ def module_graph(files: Sequence[Path] | None = None) -> Graph:
     Args:
         files: the modules; by default those that ship as tamis.
     """
-    files = source_files() if files is None else files
+    return _module_graph(tuple(source_files() if files is None else files))
+
+
+@cache
+def _module_graph(files: tuple[Path, ...]) -> Graph:
     modules = {module_of(path) for path in files}
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for path in files:

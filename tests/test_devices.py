@@ -411,9 +411,17 @@ def test_every_method_says_on_a_card_what_it_says_here(folders, kind, name):
 
 
 @pytest.mark.model
-@every_device
-@pytest.mark.parametrize("model", ["smollm2-135m", "smollm2-135m-sharp"])
-@pytest.mark.parametrize("options", [{}, {"isolated": True}, {"use_encoder": False}], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "model", "options"),
+    [
+        ("cuda", "smollm2-135m", {}),
+        ("cuda", "smollm2-135m-sharp", {}),
+        ("cuda", "smollm2-135m-sharp", {"isolated": True}),
+        ("cuda", "smollm2-135m-sharp", {"use_encoder": False}),
+        ("mps", "smollm2-135m-sharp", {}),
+    ],
+    ids=str,
+)
 def test_the_default_method_with_its_own_weights(encoder_folder, kind, model, options):
     """Of the second model's windows some are stopped by the gate that ships for it."""
 

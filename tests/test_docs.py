@@ -54,8 +54,19 @@ def blocks(page: Path, tag: str) -> list[str]:
     return fences.blocks(page.read_text("utf-8"), tag)
 
 
+def tutorial_command() -> str:
+    (command,) = (
+        line for line in blocks(DOCS / "tutorial.md", "bash") if line.startswith("tamis compress")
+    )
+    return command.strip()
+
+
 def lines(tag: str) -> list[tuple[str, str]]:
-    """Commands of all guides with their page, each once; those of the README are run there."""
+    """Commands of all guides with their page, each once; those of the README are run there.
+
+    The tutorial's has a test of its own, which runs it as its reader does.
+    """
+    tutorial = tutorial_command()
     shown = (ROOT / "README.md").read_text("utf-8").splitlines() if tag == "bash" else []
     found = {
         line: named(page)
@@ -66,11 +77,12 @@ def lines(tag: str) -> list[tuple[str, str]]:
     return [
         (page, line)
         for line, page in found.items()
-        if line and line not in shown and not line.startswith(LAB)
+        if line and line not in shown and not line.startswith(LAB) and line != tutorial
     ]
 
 
-SESSIONS = [page for page in GUIDES if blocks(page, "python")]
+SESSIONS = [page for page in GUIDES if blocks(page, "python") and page.name != "index.md"]
+"""The first page has a test of its own, of what its code prints."""
 
 
 def test_every_block_is_one_that_is_run_or_says_that_it_is_not():
@@ -105,9 +117,9 @@ def test_the_first_page_shows_what_its_code_prints(capsys: pytest.CaptureFixture
 @pytest.mark.usefixtures("encoder_folder")
 def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path):
     text = (DOCS / "tutorial.md").read_text("utf-8")
-    (command,) = (line for line in fences.blocks(text, "bash") if line.startswith("tamis compress"))
-    words = [str(Path(sys.executable).parent / "tamis"), *shlex.split(command)[1:]]
+    words = [str(Path(sys.executable).parent / "tamis"), *shlex.split(tutorial_command())[1:]]
     done = subprocess.run(words, cwd=example_folder, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
     (shown,) = fences.blocks(text, "text")
     assert shown.strip() in done.stdout + done.stderr
     assert re.search(r"cors\.md +\S+ +8 of", done.stdout + done.stderr)
@@ -117,7 +129,17 @@ def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder")
 @pytest.mark.parametrize(("page", "command"), lines("bash"), ids=lambda text: text[:40])
-def test_a_command_runs(page: str, command: str, example_folder: Path):
+def test_a_command_runs(
+    page: str,
+    command: str,
+    example_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """In this process; in a shell where it is part of a pipe."""
+    if "|" not in command:
+        fences.run_commands(command, capsys, monkeypatch)
+        return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],

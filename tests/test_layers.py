@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +106,12 @@ def _is_false(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is False
 
 
+@cache
+def names_in(path: Path, read: Callable[[ast.AST], Iterator[str]]) -> list[str]:
+    """What is read of a file, each once; most of the rules below ask for the same."""
+    return sorted(set(read(ast.parse(path.read_text("utf-8")))))
+
+
 def offences(
     why: Callable[[str, str], bool], read: Callable[[ast.AST], Iterator[str]]
 ) -> list[str]:
@@ -111,8 +119,7 @@ def offences(
     found = []
     for path in [*source_files(), *lab_files()]:
         file = path.relative_to(ROOT).as_posix()
-        seen = set(read(ast.parse(path.read_text("utf-8"))))
-        found += [f"{file}: {name}" for name in sorted(seen) if why(file, name)]
+        found += [f"{file}: {name}" for name in names_in(path, read) if why(file, name)]
     return found
 
 

@@ -35,14 +35,6 @@ def write_examples(folder: Path) -> None:
 
 
 @pytest.fixture
-def example(name: str, tmp_path: Path) -> Path:
-    """One of the page's examples in a folder of its own."""
-    file = tmp_path / f"{name}.py"
-    file.write_text(page_examples()[name], "utf8")
-    return file
-
-
-@pytest.fixture
 def register_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with all examples and one method that ships, in place of those that ship."""
     write_examples(tmp_path)
@@ -99,14 +91,12 @@ def test_the_command_line_lists_them():
     assert [name for name in KINDS if name not in shown.output] == []
 
 
-@every_example
-def test_it_passes_lint_and_format(example: Path):
-    check_lint_and_format(example)
-
-
-@every_example
-def test_it_passes_the_strict_type_check(example: Path):
-    check_types(example)
+def test_they_pass_lint_format_and_the_strict_type_check(tmp_path: Path):
+    write_examples(tmp_path)
+    files = sorted(tmp_path.glob("*.py"))
+    assert len(files) == len(KINDS)
+    check_lint_and_format(*files)
+    check_types(*files)
 
 
 def test_they_keep_the_laws(tmp_path: Path):

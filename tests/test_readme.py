@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,19 +156,9 @@ def test_a_request_to_the_service_is_answered(command: str, service: str):
 
 
 @pytest.mark.model
-@pytest.mark.usefixtures("proxy_folder")
+@pytest.mark.usefixtures("proxy_folder", "example_folder")
 @pytest.mark.parametrize("command", commands())
-def test_a_shell_command_runs(command: str, example_folder: Path):
-    scripts = Path(sys.executable).parent
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=example_folder,
-        env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout
+def test_a_shell_command_runs(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    fences.run_commands(command, capsys, monkeypatch)

@@ -15,16 +15,18 @@ import random
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos import flips, patterns, service_faults
+from tests.chaos import flips, linear_time, patterns, service_faults
 from tests.chaos.batch import kill_repeatedly
 from tests.chaos.come_back import come_back
 from tests.chaos.hostile import send_hostile_bodies
 from tests.chaos.index_kills import run as index_kills
+from tests.chaos.mended import MENDED
 from tests.chaos.promise import FaultOutcome, Promise
 from tests.chaos.small_requests import run_small_requests
 from tests.probes.kv_cache.test_disk import count_kills_while_writing
@@ -57,6 +59,26 @@ def slow_patterns(folder: Path, count: int, draw: random.Random) -> FaultOutcome
     slow = [str(bad) for bad in map(patterns.slowness_of, chosen) if bad is not None]
     assert not slow, "; ".join(slow)
     return FaultOutcome(len(chosen), len(chosen), 0, f"{len(found)} patterns")
+
+
+def linear_parsers(folder: Path, count: int, draw: random.Random) -> FaultOutcome:
+    """Parsers on texts that repeat one part; raises AssertionError at the first that is slow."""
+    all_cases = list(linear_time.cases())
+    chosen = draw.sample(all_cases, min(count, len(all_cases)))
+    for name, part in chosen:
+        linear_time.check_growth(name, part)
+    return FaultOutcome(len(chosen), len(chosen), 0, f"{len(linear_time.PARSERS)} parsers")
+
+
+def mended_patterns(folder: Path, examples: int, draw: random.Random) -> FaultOutcome:
+    """Patterns that were slow; raises AssertionError at one that is, or that finds other things."""
+    used = {one.source: one for one in patterns.find_patterns()}
+    for one in MENDED:
+        one.compare(examples)
+        now = used[one.now.pattern]
+        assert patterns.slowness_of(now) is None, now
+        assert patterns.slowness_of(replace(now, source=one.before)) is not None, one.before
+    return FaultOutcome(examples, examples, 0, f"{len(MENDED)} patterns")
 
 
 PROMISES = (
@@ -120,6 +142,18 @@ PROMISES = (
         "every regular expression takes time in proportion to the texts that it finds hardest",
         1000,
         slow_patterns,
+    ),
+    Promise(
+        "parsers",
+        "every parser of what a request holds takes time in proportion to its length",
+        1000,
+        linear_parsers,
+    ),
+    Promise(
+        "mended",
+        "a pattern that was slow is not, and finds in each text what it found",
+        1500,
+        mended_patterns,
     ),
     Promise(
         "overload",

@@ -18,8 +18,8 @@ VERSIONS, DOCUMENTS = 5, 6
 
 def test_no_kill_loses_what_was_acknowledged_or_leaves_half_a_change(tmp_path):
     """A short form of `python -m tests.chaos.index_kills`."""
-    found = run(tmp_path / "i", kills=5)
-    assert found["between_first_and_last_commit"] >= 4
+    found = run(tmp_path / "i", kills=3)
+    assert found["between_first_and_last_commit"] >= 2
 
 
 def documents_of(version: int) -> list[CorpusDocument]:
@@ -58,13 +58,13 @@ def write_versions(home: Path, refused) -> None:
             return
 
 
-def test_ten_readers_beside_two_writers_never_see_half_a_commit(tmp_path):
+def test_readers_beside_two_writers_never_see_half_a_commit(tmp_path):
     home = tmp_path / "i"
     build_index(home, documents_of(0))
     fork = multiprocessing.get_context("fork")
     stop, answers, refused = fork.Event(), fork.Queue(), fork.Queue()
     readers = [
-        fork.Process(target=read_until_stopped, args=(home, stop, answers)) for _ in range(10)
+        fork.Process(target=read_until_stopped, args=(home, stop, answers)) for _ in range(4)
     ]
     for reader in readers:
         reader.start()

@@ -18,11 +18,11 @@ from tests.service.cli.cli_kit import SCRIPT, tamis
 
 
 def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(tmp_path):
-    """Three kills here; `make chaos` does fifty."""
-    report = kill_repeatedly(tmp_path, kills=3, seed=7)
+    """Two kills here; `make chaos` does fifty."""
+    report = kill_repeatedly(tmp_path, kills=2, seed=7)
     assert report.same
-    assert report.killed == 3
-    assert report.between_parts >= 2
+    assert report.killed == 2
+    assert report.between_parts >= 1
 
 
 def test_what_is_done_is_not_done_again(free, tmp_path):

@@ -162,7 +162,7 @@ def test_a_deadline_ends_the_wait_and_keeps_what_was_read():
     gated = Gated(script(), batches=1)
     engine = Engine(lambda: gated, EngineBounds(batch_tokens=100))
     reader = engine.start()
-    request = engine.admit(10, deadline=time.monotonic() + 3.0)
+    request = engine.admit(10, deadline=time.monotonic() + 1.5)
     with request.as_current(), pytest.raises(OutOfTime):
         list(reader.read(prompts(reader, "a" * 40, "b" * 40, "c" * 40), WANT))
     assert len(request.completed) == 1

@@ -16,7 +16,7 @@ import pytest
 from tests.service.http.app_kit import served
 
 schemathesis = pytest.importorskip("schemathesis")
-CASES = int(os.environ.get("CASES", "8"))
+CASES = int(os.environ.get("CASES", "5"))
 # what a schema cannot say: a budget smaller than any sentence, two budgets, a pattern, a span; a
 # time that does not suffice
 pytestmark = [pytest.mark.timeout(300 + 10 * CASES), pytest.mark.random_order(disabled=True)]

@@ -47,7 +47,7 @@ def test_it_serves_and_finishes_what_is_in_hand_before_it_leaves(proxy_folder):
     """On SIGTERM it says unready while it still serves, then ends with everything answered."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = started(port, "--drain-delay-s", "8", "--methods", "question_rows,lexical")
+    process = started(port, "--drain-delay-s", "3", "--methods", "question_rows,lexical")
     try:
         wait_until(lambda: answers(url) or process.poll() is not None, 120)
         room = " ".join(f"Room {i} is painted in spring." for i in range(60))

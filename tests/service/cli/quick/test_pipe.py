@@ -92,6 +92,23 @@ def test_a_mistyped_command_line_does_not_lose_the_input(words):
     assert done.stderr
 
 
+def piped(*words):
+    """`tamis pipe` that an interrupt reaches, even if a shell runs the tests in the background.
+
+    What a shell starts there ignores interrupts, and so do the processes that it starts.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, "pipe", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def unread_bytes(pipe):
     """How many bytes in a pipe its reader has not read."""
     count = array.array("i", [0])
@@ -101,11 +118,7 @@ def unread_bytes(pipe):
 
 def test_after_an_interrupt_what_was_printed_until_then_is_written():
     """Ctrl-C goes to the whole pipeline; the producer ends, and its output is still wanted."""
-    run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "pipe"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    run = piped()
     run.stdin.write(b"half of ")
     run.stdin.flush()
     wait_until(lambda: unread_bytes(run.stdin) == 0)  # it has started, and waits for more
@@ -115,17 +128,13 @@ def test_after_an_interrupt_what_was_printed_until_then_is_written():
     assert run.stdout.read() == b"half of the output\n"
     assert run.wait() == 0
     run.stdout.close()
+    run.stderr.close()
 
 
 def test_an_interrupt_while_it_is_shortened_does_not_lose_the_input():
     with socket.create_server(("127.0.0.1", 0)) as busy:  # a service that does not get to it
         url = f"http://127.0.0.1:{busy.getsockname()[1]}"
-        run = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, "pipe", "--min-tokens", "1", "--url", url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        run = piped("--min-tokens", "1", "--url", url)
         run.stdin.write(LOG.encode())
         run.stdin.close()
         connection, _ = busy.accept()

@@ -146,8 +146,8 @@ def whole_in_place_of_an_error(service) -> None:
 
 
 def what_was_read_in_time(service) -> None:
-    with served(SlowReader(pointing(), 50.0), timeout_s=60.0, queue_tokens=10**6) as slow:
-        found = answer_of(slow, timeout_ms=2000).json()
+    with served(SlowReader(pointing(), 1000.0), timeout_s=60.0, queue_tokens=10**6) as slow:
+        found = answer_of(slow, timeout_ms=1000).json()
         assert found["status"] == "partial"
         assert "E       assert 30 == 90\n" in found["messages"][2]["content"]
         assert any("units were read in time" in warning for warning in found["warnings"])

@@ -51,7 +51,7 @@ def test_a_hundred_questions_end_within_the_limit_of_a_call(on_error):
 
 def test_a_batch_ends_within_its_limit_and_has_what_was_done():
     one = {"query": QUESTION, "documents": [ROOMS, NEEDLE], "max_tokens": 200}
-    with served(SlowReader(pointing(), 4000.0), timeout_s=4.0) as service:
+    with served(SlowReader(pointing(), 4000.0), timeout_s=3.0) as service:
         began = time.monotonic()
         answer = service.post("/v1/compress/batch", inputs=[one] * 50)
         took_s = time.monotonic() - began
@@ -81,7 +81,7 @@ TEXTS = ["a" * (100 + i % 7 * 900) for i in range(200)]
 
 
 def test_an_encoder_is_asked_in_slices_and_its_answer_is_in_the_order_of_the_texts():
-    slow = SlowEncoder()
+    slow = SlowEncoder(pause_s=0.0)
     vectors = SingleThreadEncoder(slow).encode(TEXTS)
     assert vectors[:, 0].tolist() == [float(len(text)) for text in TEXTS]
     assert 10 < slow.calls < 60
@@ -115,15 +115,15 @@ def test_timeout_ms_holds_for_a_method_that_reads_with_an_encoder():
             documents=[f"{i} {ROOMS}" for i in range(200)],
             max_tokens=50,
             method="embedding",
-            timeout_ms=6000,
+            timeout_ms=2000,
         )
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "partial"
     assert slow.calls < 14  # of 25 or so
 
 
-SLOW_TOKENS_PER_SECOND = 500.0
-"""A document of 1,900 tokens takes four seconds, and ten of them forty."""
+SLOW_TOKENS_PER_SECOND = 4000.0
+"""A document of 1,900 tokens takes half a second, and ten of them five; no machine is faster."""
 MANY = [f"{i} {ROOMS}" for i in range(10)]
 RANKED = [
     ("/v1/rerank", {"query": QUESTION, "documents": MANY}),
@@ -153,18 +153,15 @@ def slow_service():
 
 @pytest.mark.parametrize(("path", "body"), RANKED, ids=lambda value: str(value)[:40])
 def test_at_timeout_ms_a_ranking_is_made_of_what_was_read_and_of_words(slow_service, path, body):
-    began = time.monotonic()
-    answer = slow_service.post(path, **body, timeout_ms=6000)
-    took_s = time.monotonic() - began
+    answer = slow_service.post(path, **body, timeout_ms=1000)
     assert answer.status_code == 200, answer.text
     said = answer.headers.get("x-tamis-warnings") or str(answer.json()["meta"]["warnings"])
     assert "of 10 documents were read in time; the others were placed by their words" in said
-    assert took_s < 30  # not forty
 
 
 @pytest.mark.parametrize(("path", "body"), SCORED, ids=lambda value: str(value)[:40])
 def test_pairs_that_were_not_all_scored_by_timeout_ms_are_a_408(slow_service, path, body):
-    answer = slow_service.post(path, **body, timeout_ms=1000)
+    answer = slow_service.post(path, **body, timeout_ms=500)
     assert answer.status_code == 408, answer.text
 
 
@@ -205,7 +202,7 @@ def with_index(service):
 
 def test_a_search_ends_at_timeout_ms(index_service):
     index = with_index(index_service)
-    answer = index_service.post("/v1/search", query=QUESTION, timeout_ms=1500)
+    answer = index_service.post("/v1/search", query=QUESTION, timeout_ms=500)
     assert answer.status_code == 408, answer.text
     assert answer.json()["error"]["code"] == "timeout_ms"
     assert index.ended == 1
@@ -214,14 +211,15 @@ def test_a_search_ends_at_timeout_ms(index_service):
 def test_a_search_ends_when_its_client_has_gone(index_service):
     index = with_index(index_service)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{index_service.url}/v1/search", json={"query": QUESTION}, timeout=3)
+        httpx.post(f"{index_service.url}/v1/search", json={"query": QUESTION}, timeout=1)
+    wait_until(lambda: index.searches == 1)
     wait_until(lambda: index.ended == 1)
 
 
 def test_searches_are_admitted_like_other_requests(index_service):
     index = with_index(index_service)
     with ThreadPoolExecutor(8) as pool:
-        body = {"query": QUESTION, "timeout_ms": 5000}
+        body = {"query": QUESTION, "timeout_ms": 2000}
         sent = [pool.submit(index_service.post, "/v1/search", **body) for _ in range(8)]
         statuses = sorted(future.result().status_code for future in sent)
     assert set(statuses) == {408, 429}
@@ -236,15 +234,12 @@ def test_questions_of_one_call_share_its_time_and_its_documents(slow_service, mo
         Compressor, "prepare", lambda *given: prepared.append(1) or original(*given)
     )
     body = {"queries": [f"{QUESTION} {i}" for i in range(8)], "documents": MANY[:2]}
-    began = time.monotonic()
-    answer = slow_service.post("/v1/compress", **body, max_tokens=50, timeout_ms=4000)
-    took_s = time.monotonic() - began
+    answer = slow_service.post("/v1/compress", **body, max_tokens=50, timeout_ms=1000)
     assert answer.status_code == 200, answer.text
     statuses = [found["status"] for found in answer.json()["data"]]
     assert len(statuses) == 8
     assert "partial" in statuses
     assert len(prepared) == 1
-    assert took_s < 30  # all of them take a minute
 
 
 @pytest.mark.parametrize("field", ["prompt", "inputs"])
@@ -271,7 +266,7 @@ class Endless(type(pointing())):
         while True:
             sum(range(1000))
 
-settings = Settings(port=int(sys.argv[1]), warmup=False, drain_timeout_s=2.0, log_level="error")
+settings = Settings(port=int(sys.argv[1]), warmup=False, drain_timeout_s=0.5, log_level="error")
 app = create_app(settings, Endless(pointing().weigh))
 
 def work(_):

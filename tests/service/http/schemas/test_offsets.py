@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.offsets import OffsetConverter
 from tests.service.http.app_kit import pointing, served
 
-DOCUMENTS = 10_000
+DOCUMENTS = int(os.environ.get("DOCUMENTS", "1500"))
 _ALPHABET = (
     'abc ABC.!?\n\t-#*|{}[]":,0123456789'
     "éßñ åäö—… «»„“”"
@@ -82,7 +83,7 @@ def test_spans_to_keep_are_read_in_the_callers_unit():
         assert request.passages()[0].keep == ((place, place + 4),)
 
 
-def test_ten_thousand_documents_in_every_unit():
+def test_documents_in_every_unit():
     """In each unit of offsets, what a span slices is what is shown of the document."""
     made = [document(seed) for seed in range(DOCUMENTS)]
     seen = 0
@@ -103,7 +104,7 @@ def test_ten_thousand_documents_in_every_unit():
             assert answer.status_code == 200, answer.text[:300]
             for text, result in zip(part, json.loads(answer.content)["results"], strict=True):
                 seen += _check(text, result, unit)
-    assert seen > 20_000
+    assert seen > 2 * DOCUMENTS
 
 
 def _check(text: str, result: dict, unit: str) -> int:

@@ -1,0 +1,278 @@
+"""Every parser that runs over text of a request takes time in proportion to its length.
+
+    python -m tests.chaos --only parsers
+
+Each is timed on texts that repeat one part, at three lengths, in processor time.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from tamis.compressors.inputs import parse_keep_tags
+from tamis.compressors.rules import parse_citation
+from tamis.probes.errors import TamisError
+from tamis.probes.segmentation.language import resolve_language
+from tamis.probes.segmentation.segment import segment
+from tamis.probes.segmentation.terms import words
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
+from tamis.probes.text import Passage
+from tamis.service.http.conversation.tagged import RetrievalTags
+from tamis.service.http.schemas.dialects.token_company import InputRequest
+from tamis.service.http.schemas.json import Decoder, PatientDecoder, loads
+from tamis.service.http.schemas.patterns import count_states
+
+MOST_SLOPE = 1.2
+"""Of log time against log size; a quadratic parser has 2."""
+LEAST_S = 0.0001
+"""Shorter runs are not compared: they are fast enough, and noise is a large part of them."""
+SIZES = (1 << 12, 1 << 15, 1 << 18)
+"""Far apart: memory beyond the caches costs up to twice as much, a sixth of the slope here."""
+SHORT_SIZES = (1 << 10, 1 << 13, 1 << 16)
+MOST_SHORT_SLOPE = 1.4
+"""Of short texts, where what is new to the caches is a larger part."""
+ATTEMPTS = 12
+
+
+def keep_tags(text: str) -> None:
+    parse_keep_tags(Passage(text), 0)
+
+
+def safe_tags(text: str) -> None:
+    InputRequest(input=text, query="a?").compress_request()
+
+
+VALUES = ["[],", "1,", "{},", '"a",', "1e5,"]
+PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
+    "keep tags": (keep_tags, ["<keep>", "</keep>", "<keep>a</keep>", "<keep", "<"]),
+    "safe tags": (safe_tags, ["<ttc_safe>", "</ttc_safe>", "<ttc_safe>a</ttc_safe>", "<ttc_", "<"]),
+    "retrieval tags": (
+        RetrievalTags(["context"]).parse,
+        [
+            "<context>",
+            "</context>",
+            "<context>a</context>",
+            "<context ",
+            "<context '",
+            '<context "a"',
+            "</context ",
+            "<",
+            "\" '",
+            " ",
+        ],
+    ),
+    "documents in retrieval tags": (
+        lambda text: RetrievalTags(["context"]).parse(f"<context>{text}</context>"),
+        [
+            "<document>",
+            "<document></document>",
+            "<document>a</document>\n",
+            "<document><document_content>a</document_content></document>",
+            "<document_content>",
+            "</document_content ",
+        ],
+    ),
+    "pattern states": (count_states, ["(", "a|", "[", "a{2}", "(a)", "\\", "(?:", "a*", "{", "[]"]),
+    "citations": (parse_citation, ["{", "}", "{id}", "{{", "{id", "a"]),
+    "words": (words, ["a", "a ", "a'", "é\u0301", "漢", "1.", "-", "a_", "Ａ", " "]),
+    "words with marks in no order": (
+        lambda text: words("a" + "\u0301" * (len(text) // 2) + "\u0316" * (len(text) // 2)),
+        ["a"],
+    ),
+    "language": (
+        lambda text: resolve_language("auto", "a?", [text]),
+        ["a", "the ", "漢", "ß ", "\n", "е "],
+    ),
+    "json": (
+        lambda text: loads(text.encode()),
+        ["[", '"', "\\", '{"a":', "1", "0.", " ", "\ufeff"],
+    ),
+    "json string": (lambda text: loads(f'"{text}"'.encode()), ["\\u0041", "\\n", "a", "é"]),
+    "json list": (lambda text: Decoder().decode(f"[{text}0]"), VALUES),
+    "json list, value by value": (lambda text: PatientDecoder().decode(f"[{text}0]"), VALUES),
+    "tool outputs": (
+        parse_tool_output,
+        [
+            "a",
+            " ",
+            "\n",
+            "\t",
+            "\r",
+            "a\n",
+            " a\n",
+            ":1",
+            "::",
+            "= ",
+            "=== a ===\n",
+            "___ a ___\n",
+            "E   a\n",
+            "a.py::b PASSED [ 1%]\n",
+            "Traceback (most recent call last):\n",
+            '  File "a", line 1\n',
+            "AError: a\n",
+            "\tat a.b(c.java:1)\n",
+            "    at a (b.js:1:1)\n",
+            "Caused by: a\n",
+            "--- FAIL: a\n",
+            "=== RUN a\n",
+            "panic: a\n\n",
+            "thread 'a' panicked at b\n",
+            "---- a stdout ----\n",
+            "error[E1]: a\n",
+            "a.c:1:1: error: b\n",
+            "a.c: In function 'b':\n",
+            "  1:1 error a\n",
+            "[ERROR] a\n",
+            " > a FAILED",
+            "npm error code A\n",
+            "#1 [a\n#1 b\n",
+            "✕ a\n",
+            "10:00:00 INFO a\n",
+            "10:00:00 ERROR a\n b\n",
+            "{\n",
+            "[",
+            '{"a":',
+            '{"a": 1}\n',
+            "diff --git a b\n",
+            "@@ -1,9 +1,9 @@\n",
+            "@@ -1 +1 @@\n-a\n+b\n",
+            "commit 0123456\n\n    a\n",
+            "a/b.py:1:c\n",
+            "a.py\n1:b\n",
+            "./a:\nb\n\n",
+            "├── a\n",
+            "│   ",
+            "A B C\n",
+            "a,b,c\n",
+            "-+-\n",
+            " a | b\n",
+            "<html>",
+            "\x1b[31m",
+            "exit status 1\n",
+            "exit code ",
+            "F821 a\n --> b:1:1\n",
+            "a.py:1:1: F821 b\n",
+        ],
+    ),
+    "tool outputs in JSON": (
+        lambda text: parse_tool_output(json.dumps({"a": text})),
+        ["a", "a\n", "\n", "\\", "\\n", '"', "AError: a\n"],
+    ),
+    "tool outputs that are JSON": (
+        lambda text: parse_tool_output(f"[{text}0]"),
+        ["1,", "[1],", '{"a": 1},', '"a",', '{"a": {"b": [1, 2]}},', "\n1,", "[[[[1]]]],"],
+    ),
+    "segments": (
+        segment,
+        [
+            "a",
+            "a ",
+            ". ",
+            "A. ",
+            "a.\n",
+            "\n",
+            "- a\n",
+            "# a\n",
+            "| a ",
+            "| a |\n",
+            "```\n",
+            "    a\n",
+            "<",
+            "<p>",
+            "<table><tr><td>",
+            "</div>",
+            "<!--",
+            "<pre>",
+            "<a href='",
+            "&amp;",
+            "{",
+            "[",
+            '{"a": 1}\n',
+            '{"a":',
+            "a: b\n",
+            "1. a\n",
+            "User: a\n",
+            "12:00 A: b\n",
+            "e.g. ",
+            "\u0301",
+            "\U0001f1e6",
+            "\u200d",
+            "漢。",
+            "\r\n",
+            "\t",
+            ">",
+            "> a\n",
+            "---\n",
+            "===\n",
+            "\\begin{a}",
+            "$$",
+            "def a():\n",
+            "/*",
+            "//a\n",
+            '"""',
+            "'",
+            '"',
+            "(",
+            "a,b\n",
+            "[a]\n",
+        ],
+    ),
+}
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    for name, (_, parts) in PARSERS.items():
+        for part in parts:
+            yield name, part
+
+
+def seconds(parse: Callable[[str], object], text: str, times: int = 2) -> float:
+    """The least time of several runs, without collections of garbage that others made."""
+    least = math.inf
+    gc.disable()
+    try:
+        for _ in range(times):
+            began = time.thread_time()
+            with suppress(TamisError, ValueError):  # refused, in time
+                parse(text)
+            least = min(least, time.thread_time() - began)
+    finally:
+        gc.enable()
+    return least
+
+
+def growth(
+    parse: Callable[[str], object], part: str, sizes: tuple[int, ...], most: float
+) -> tuple[float, dict[int, float]]:
+    """The slope of log time against log size, and the times; repeated while the slope is large."""
+    # other work on the machine makes some runs slower and none faster
+    least, slope = dict.fromkeys(sizes, math.inf), math.inf
+    for _ in range(ATTEMPTS):
+        for size in sizes:
+            least[size] = min(least[size], seconds(parse, part * (size // len(part))))
+        slope = _slope(least)
+        if slope <= most:
+            break
+    return slope, least
+
+
+def check_growth(
+    name: str, part: str, sizes: tuple[int, ...] = SIZES, most: float = MOST_SLOPE
+) -> None:
+    """Fails where a parser takes more time than in proportion to the length of its text."""
+    slope, least = growth(PARSERS[name][0], part, sizes, most)
+    assert slope <= most, (name, part, least)
+
+
+def _slope(times: dict[int, float]) -> float:
+    """Of log time against log size; 0 where the longest text takes hardly any time."""
+    long_enough = {size: taken for size, taken in times.items() if taken > LEAST_S}
+    if len(long_enough) < 2:
+        return 0.0 if times[max(times)] < 50 * LEAST_S else math.inf
+    (small, first), (large, last) = min(long_enough.items()), max(long_enough.items())
+    return math.log(last / first) / math.log(large / small)
