@@ -5,8 +5,6 @@ Does a language model still answer? Each question with no, the whole, and compre
 record ─► contexts: none, full, method at each share and order ─► reader ─► exact match, F1
 
 Answers are kept in a file, one per line, so that an interrupted run can be resumed.
-
-Models that answer questions: a local model folder, or any OpenAI-compatible server.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ from tamis_lab.datasets.records import (
 )
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import paired_interval
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import Json, Limit, Plot, Records, parse_shares
 
 _CACHE_BYTES = 1 << 28
 _WEAK_F1 = 50
@@ -67,7 +65,7 @@ is a weak reader: its figures say so. A run that was cut short goes on.
 
 @report_errors()
 def answers(
-    records: Records,
+    records: shared.Records,
     reader: Annotated[
         str, typer.Option("--reader", help="A server's base URL, a model folder, or a zoo name.")
     ] = DEFAULT_PROXY,
@@ -84,18 +82,18 @@ def answers(
         str,
         typer.Option(help="In which the kept passages stand, with commas; see `tamis methods`."),
     ] = "original",
-    limit: Limit = None,
+    limit: shared.Limit = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 32,
     results: Annotated[
         Path,
         typer.Option("--results", "--answers", help="Answers; a run that was cut short goes on."),
     ] = Path("answers.jsonl"),
-    plot: Plot = None,
-    as_json: Json = False,
+    plot: shared.Plot = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
     study = Study(as_json, plot, results)
-    shares = tuple(parse_shares(keep, "--keep"))
+    shares = tuple(shared.parse_shares(keep, "--keep"))
     settings = AnswerSettings(method, shares, max_tokens, _parse_orders(orders))
     rows = usable_records(load_records(records), limit)
     answerer = load_reader(reader, reader_model, api_key)

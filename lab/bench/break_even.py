@@ -21,7 +21,7 @@ import typer
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
 from tamis_lab.bench.study import Study
-from tamis_lab.options.options import Json
+from tamis_lab.options.shared import Json
 
 EPILOG = """
 **Examples**

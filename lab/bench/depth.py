@@ -7,8 +7,6 @@ How few layers and heads keep the evidence? All cuts are taken from one full rea
 
 The attention of a layer does not depend on later layers, so the first columns of a full reading are
 the reading of a shallower model. Cases are those of `bench evidence`; its stored readings are used.
-
-Gold lost by cuts against the full reading, by set and pooled, with intervals; a verdict.
 """
 
 from __future__ import annotations
@@ -38,15 +36,9 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.evidence import (
-    BudgetOutcome,
-    EvidenceTally,
-    load_gold_records,
-    tally_evidence,
-)
+from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally, tally_sets
 from tamis_lab.bench.panel import Panel
 from tamis_lab.bench.speed import count_linear_weights
 from tamis_lab.bench.study import Study, ends, heading, table
@@ -54,21 +46,8 @@ from tamis_lab.datasets.reading_store import CaseReadings, cached_reader, store_
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress, describe_file
 from tamis_lab.datasets.score_sources import TimedScores
 from tamis_lab.datasets.statistics import DRAWS, paired_interval
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Data,
-    Json,
-    Plot,
-    ProxyName,
-    ReadingsFolder,
-    Seed,
-    parse_budgets,
-    parse_record_file,
-    parse_sizes,
-    readings_folder,
-)
 from tamis_lab.train.probe.fitting import fit_steps, probe_card, split_held_out
 from tamis_lab.train.probe.labelled_readings import LabelledReading, RecordReader
 
@@ -89,7 +68,7 @@ every budget.
 
 @report_errors()
 def depth(
-    data: Data,
+    data: shared.Data,
     judge: Annotated[
         list[str], typer.Option("--judge", help="To judge by: likewise, other files. Repeatable.")
     ],
@@ -105,29 +84,32 @@ def depth(
     heads: Annotated[
         str, typer.Option(help="How many of the full reading's heads to keep, with commas.")
     ] = "90,60,30,16,8",
-    budgets: Budgets = "0.1,0.2",
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
-    as_json: Json = False,
-    plot: Plot = None,
+    budgets: shared.Budgets = "0.1,0.2",
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
 ) -> None:
     """Gold sentences lost by reading fewer layers, or fewer heads, each with a probe of its own."""
     study = Study(as_json, plot)
-    depths, counts = parse_sizes(exits, "exits"), parse_sizes(heads, "heads")
-    shares, files = parse_budgets(budgets), [parse_record_file(name) for name in judge]
-    sources = [parse_record_file(name) for name in data]
-    sources += [replace(parse_record_file(name), articles=True) for name in articles or ()]
+    depths, counts = shared.parse_sizes(exits, "exits"), shared.parse_sizes(heads, "heads")
+    shares, files = (
+        shared.parse_budgets(budgets),
+        [shared.parse_record_file(name) for name in judge],
+    )
+    sources = [shared.parse_record_file(name) for name in data]
+    sources += [replace(shared.parse_record_file(name), articles=True) for name in articles or ()]
     if len({file.name for file in files}) < len(files):
         raise BadInput("--judge has two files of one name; figures go by name, so rename one")
     loaded, counter = registry.load_proxy(proxy, max(depths)), counter_of("proxy", proxy)
     check_cuts(loaded, depths, counts)
-    method, folder = full_reading_method(loaded, max(depths)), readings_folder(cache)
+    method, folder = full_reading_method(loaded, max(depths)), shared.readings_folder(cache)
     with study.bars():
         cases, card = read_training_cases(method, loaded, sources, folder, study.report)
         probes = fit_cuts(cases, card, depths, counts, study.report)
         panel = CutPanel(method, CaseReadings(folder, store_key(method)), probes)
-        tallies = tally_cuts(files, panel, shares, counter, seed, study)
+        tallies = tally_sets(files, panel, shares, counter, seed, study)
     cuts = [each.cut for each in probes]
     weights = {cut.depth: count_linear_weights(loaded, cut.depth) for cut in cuts}
     questions = sum(len(of.gold) for of in tallies.values())
@@ -396,29 +378,6 @@ def read_training_cases(
     cases = list(RecordReader(method, folder).read_answerable(files, report))
     fit_on, _ = split_held_out(cases)
     return fit_on, probe_card(proxy, method.layers, files, cases)
-
-
-def tally_cuts(
-    files: Sequence[RecordFile],
-    panel: Panel,
-    budgets: Sequence[float],
-    counter: TextTokenizer,
-    seed: int,
-    study: Study,
-) -> Mapping[str, EvidenceTally]:
-    """The evidence of each file that each cut keeps.
-
-    Args:
-        budgets: up to 1 a share of the tokens, above 1 whole tokens.
-        counter: the tokenizer of the budget.
-        seed: of the distractors that single passages get.
-    """
-    tallies = {}
-    for file in files:
-        rows, distractors = load_gold_records(file.path, file.limit, seed)
-        name = f"{file.name}, judged"
-        tallies[file.name] = tally_evidence(rows, panel, budgets, counter, distractors, study, name)
-    return tallies
 
 
 MAX_LOST_SHARE = 0.01

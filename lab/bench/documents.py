@@ -7,8 +7,6 @@ Pages of manuals in several text formats, questions on them, and what retrieval 
 
 The answer is found in a text by its words, because each converter writes markup of its own.
 
-What methods keep of the answers, and how clean it is, by format.
-
 The rule for whether a unit stops in mid-sentence, for tests and benchmarks.
 
 It looks at the two sides of the cut alone, and knows nothing of how the cut was made:
@@ -61,16 +59,7 @@ from tamis_lab.bench.panel import build_panel
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.records import is_covered, take_evenly
 from tamis_lab.datasets.score_sources import SourceScorer
-from tamis_lab.options.options import (
-    SHARP,
-    Json,
-    Limit,
-    Methods,
-    ProxyName,
-    ReadingsFolder,
-    parse_list,
-    readings_folder,
-)
+from tamis_lab.options import shared
 
 DEFAULT_MANUALS = Path("examples/manuals")
 EPILOG = """
@@ -90,28 +79,28 @@ def documents(
     data: Annotated[
         Path, typer.Option(help="Folder with pages.jsonl.xz and questions.jsonl.")
     ] = DEFAULT_MANUALS,
-    methods: Methods = "question_rows,lexical,embedding,lead",
+    methods: shared.Methods = "question_rows,lexical,embedding,lead",
     max_tokens: Annotated[int, typer.Option(min=1, help="Budget of each question.")] = 300,
-    limit: Limit = None,
+    limit: shared.Limit = None,
     formats: Annotated[
         str, typer.Option(help="Converters whose texts are read, with commas.")
     ] = "get_text,markdownify,html2text,trafilatura",
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
-    as_json: Json = False,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Count the answers kept from real manuals, and the units that stop in mid-sentence."""
     study = Study(as_json)
     pages, questions = load_pages(data), load_questions(data, limit)
-    names, counter = parse_list(methods, "methods"), counter_of("proxy", proxy)
-    sources = build_panel(names, proxy, readings_folder(cache)).panel.sources
+    names, counter = shared.parse_list(methods, "methods"), counter_of("proxy", proxy)
+    sources = build_panel(names, proxy, shared.readings_folder(cache)).panel.sources
     built = {
         name: Compressor(SourceScorer(method_info(name), source), name, counter)
         for name, source in sources.items()
     }
     found: dict[str, Any] = {}
     with study.bars():
-        for form in parse_list(formats, "formats"):
+        for form in shared.parse_list(formats, "formats"):
             cases = list(document_cases(pages, questions, form))
             texts = [page["text"] for page in pages if page["format"] == form]
             report = partial(study.report, form, total=len(cases))

@@ -1,9 +1,5 @@
 """`tamis lab bench domains`: every domain judged by a probe that was fitted on all the others.
 
-The table of domains in the terminal: gold kept, the best of each row marked, and regrets.
-
-The labelled readings of every domain: sets to fit on, and sets that are only judged.
-
 Fits without a domain, and the scores that they give to its questions.
 
     cases ─┬─ first step without {d}, and without {d, e} for every other e: each fitted once
@@ -40,24 +36,15 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.study import Study
+from tamis_lab.bench.evidence import count_kept_gold
+from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.domains import find_domain_files
 from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import NoGold, RecordFile, ReportProgress, name_distinctly
-from tamis_lab.datasets.records import gold_spans, is_covered, request_units
+from tamis_lab.datasets.records import gold_spans, request_units
 from tamis_lab.datasets.score_sources import installed_encoder_source
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart, marks_by_row
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Json,
-    Layers,
-    Plot,
-    ProxyName,
-    ReadingsFolder,
-    parse_budgets,
-    readings_folder,
-)
 from tamis_lab.train.fit import fit_listwise, fit_logistic
 from tamis_lab.train.probe.answerability import UNFINISHED_CARD
 from tamis_lab.train.probe.figures import fill_token_share, scores_of
@@ -95,24 +82,26 @@ def domains(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions a set to fit on and judge.")] = 40,
     judge_limit: Annotated[int, typer.Option(min=1, help="Questions a set to judge.")] = 120,
-    budgets: Budgets = "0.1,0.2",
-    layers: Layers = None,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
-    plot: Plot = None,
-    as_json: Json = False,
+    budgets: shared.Budgets = "0.1,0.2",
+    layers: shared.Layers = None,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
+    plot: shared.Plot = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Leave one domain out: fit a probe on all others, and judge it on the one left out.
 
     Readings are kept, so that another fit takes minutes. Without the sentence encoder the table has
     no columns for it; get it with `tamis models pull minilm-l6`.
     """
-    study, shares = Study(as_json, plot), parse_budgets(budgets)
+    study, shares = Study(as_json, plot), shared.parse_budgets(budgets)
     reader = registry.load_proxy(proxy, layers)
     depth = layers or max(1, reader.card.layers * 2 // 3)
     sides = Sides(data, limit, judge or (), judge_limit)
     with study.bars():
-        cases, judged = read_domains(reader, depth, sides, readings_folder(cache), study.report)
+        cases, judged = read_domains(
+            reader, depth, sides, shared.readings_folder(cache), study.report
+        )
         figures = domain_figures(cases, [*cases, *judged], shares, study.report)
     facts = {"limit": limit, "judge_limit": judge_limit, "proxy": proxy, "layers": depth}
     study.publish(
@@ -131,36 +120,34 @@ def domain_chart(share: str, of: Mapping[str, Any]) -> Chart:
 
 
 def domain_table(share: str, figures: Mapping[str, Any]) -> Table:
-    """Domains and their sets, one row each; methods are columns."""
+    """Domains and their sets, one row each; methods are columns, the best of each row is green."""
     methods = list(figures["mean_kept"])
-    table = Table(title=f"Gold sentences kept at {float(share):.0%} of the tokens, domain left out")
-    table.add_column("domain, set")
-    table.add_column("questions", justify="right")
-    for method in methods:
-        table.add_column(method, justify="right")
+
+    def shown(values: Mapping[str, float | None], form: str = ".3f") -> list[str]:
+        return ["" if values.get(m) is None else format(values[m], form) for m in methods]
+
+    def kept(values: Mapping[str, float]) -> list[str]:
+        best = max(values.values())
+        return [
+            f"[green]{values[m]:.3f}[/]" if values[m] == best else f"{values[m]:.3f}"
+            for m in methods
+        ]
+
+    rows: list[list[str]] = []
     for domain, of in figures["domains"].items():
         questions = sum(row["questions"] for row in of["sets"].values())
-        table.add_row(domain, str(questions), *_cells(of["kept"], methods), style="bold")
+        rows.append([f"[bold]{domain}[/]", str(questions), *kept(of["kept"])])
         if len(of["sets"]) > 1:
-            for name, row in of["sets"].items():
-                table.add_row(f"  {name}", str(row["questions"]), *_cells(row["kept"], methods))
-        regrets = [f"{of['regret'][m]:.3f}" if m not in FREE else "" for m in methods]
-        table.add_row("  regret", "", *regrets, style="dim", end_section=True)
-    table.add_row("mean over sets", "", *_cells(figures["mean_kept"], methods), style="bold")
-    worst = figures["largest_regret"]
-    table.add_row("largest regret", "", *(f"{worst[m]:.3f}" if m in worst else "" for m in methods))
-    misses = figures["misses_of_best_free"]
-    table.add_row(
-        "misses / best free's",
-        "",
-        *("" if misses[m] is None else f"{misses[m]:.2f}" for m in methods),
-    )
-    return table
-
-
-def _cells(kept: Mapping[str, float], methods: list[str]) -> list[str]:
-    best = max(kept.values())
-    return [f"[green]{kept[m]:.3f}[/]" if kept[m] == best else f"{kept[m]:.3f}" for m in methods]
+            rows += [
+                [f"  {name}", str(row["questions"]), *kept(row["kept"])]
+                for name, row in of["sets"].items()
+            ]
+        rows.append(["  [dim]regret[/]", "", *shown(of["regret"])])
+    rows.append(["[bold]mean over sets[/]", "", *kept(figures["mean_kept"])])
+    rows.append(["largest regret", "", *shown(figures["largest_regret"])])
+    rows.append(["misses / best free's", "", *shown(figures["misses_of_best_free"], ".2f")])
+    title = f"Gold sentences kept at {float(share):.0%} of the tokens, domain left out"
+    return table(title, ("domain, set", "questions", *methods), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +280,9 @@ def free_scores(case: LabelledReading) -> dict[str, Tensor]:
 
 def kept_gold(case: LabelledReading, scores: Tensor, share: float) -> tuple[int, int]:
     """How many gold sentences of a case are kept at a share of its tokens, and how many it has."""
-    units = request_units(case.record)
-    spans: list[list[tuple[int, int]]] = [[] for _ in case.record["docs"]]
-    for u in fill_token_share(scores, case.tokens, share):
-        spans[units[u].passage].append(units[u].visible)
-    gold = gold_spans(case.record)
-    texts = [doc["text"] for doc in case.record["docs"]]
-    return sum(is_covered(texts[d], spans[d], a, b) for d, a, b in gold), len(gold)
+    chosen = fill_token_share(scores, case.tokens, share)
+    kept = count_kept_gold(case.record, request_units(case.record), chosen)
+    return kept, len(gold_spans(case.record))
 
 
 def domain_figures(

@@ -1,7 +1,5 @@
 """`tamis lab bench evidence`: compares methods by the share of gold sentences that they keep.
 
-Evidence kept, as a terminal table: one row per method, one column per budget.
-
 How much of the evidence each method keeps at each budget, and how certain differences are.
 
     records ─ distractors, sample ─► cases ─ panel ─► scores ─ select at each budget ─► gold kept
@@ -36,7 +34,7 @@ from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
 from tamis_lab.bench.panel import BLENDS, Panel, build_panel
 from tamis_lab.bench.study import Study, estimate, heading, table
-from tamis_lab.datasets.record_files import file_sha256
+from tamis_lab.datasets.record_files import RecordFile, file_sha256
 from tamis_lab.datasets.records import (
     DISTRACTORS,
     Record,
@@ -50,46 +48,27 @@ from tamis_lab.datasets.records import (
 )
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import DRAWS, paired_interval
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import (
-    RECORDS,
-    SHARP,
-    Budgets,
-    Json,
-    Limit,
-    Methods,
-    Plot,
-    ProxyName,
-    ReadingsFolder,
-    Results,
-    Seed,
-    Sets,
-    SetsFolder,
-    budget_of,
-    find_sets,
-    parse_budgets,
-    parse_list,
-    readings_folder,
-)
 
 METHODS = "question_rows,fusion,lexical,embedding,bm25+minilm,sentinel,lead"
-EPILOG = RECORDS
+EPILOG = shared.RECORDS
 
 
 @report_errors()
 def evidence(
-    data: SetsFolder = None,
-    sets: Sets = "xquad_en,hotpotqa,2wikimultihopqa,covid_qa",
-    methods: Methods = METHODS,
-    budgets: Budgets = "0.05,0.1,0.2,0.33",
-    limit: Limit = 100,
+    data: shared.SetsFolder = None,
+    sets: shared.Sets = "xquad_en,hotpotqa,2wikimultihopqa,covid_qa",
+    methods: shared.Methods = METHODS,
+    budgets: shared.Budgets = "0.05,0.1,0.2,0.33",
+    limit: shared.Limit = 100,
     full: Annotated[bool, typer.Option("--full", help="All records.")] = False,
-    results: Results = None,
-    as_json: Json = False,
-    plot: Plot = None,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
+    results: shared.Results = None,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
 ) -> None:
     """Compare methods by the share of gold sentences they keep at each budget.
 
@@ -98,19 +77,21 @@ def evidence(
     Example: tamis lab bench evidence --data mine/ --sets support,wiki --methods
     question_rows,lexical reads mine/support.jsonl and mine/wiki.jsonl (or .jsonl.gz).
     """
-    study, shares = Study(as_json, plot, results), parse_budgets(budgets)
-    names = usual_methods(proxy) if methods == METHODS else parse_list(methods, "methods")
-    files = find_sets(data, parse_list(sets, "sets"))
-    models, counter = build_panel(names, proxy, readings_folder(cache)), counter_of("proxy", proxy)
+    study, shares = Study(as_json, plot, results), shared.parse_budgets(budgets)
+    names = usual_methods(proxy) if methods == METHODS else shared.parse_list(methods, "methods")
+    files = shared.find_sets(data, shared.parse_list(sets, "sets"))
+    models, counter = (
+        build_panel(names, proxy, shared.readings_folder(cache)),
+        counter_of("proxy", proxy),
+    )
     most, hashes = None if full else limit, {name: file_sha256(of) for name, of in files.items()}
     made = {"methods": names, "budgets": shares, "limit": most, "seed": seed, "sha256": hashes}
     study.keep_rows(made | {"proxies": models.proxies})
-    found = {}
-    with study.bars():
-        for name, path in files.items():
-            rows, distractors = load_gold_records(path, most, seed)
-            counts = tally_evidence(rows, models.panel, shares, counter, distractors, study, name)
-            found[name] = evidence_figures(counts, seed) | {"sha256": hashes[name]}
+    chosen = [RecordFile(path, most, display_name=name) for name, path in files.items()]
+    found = {
+        name: evidence_figures(counts, seed) | {"sha256": hashes[name]}
+        for name, counts in tally_sets(chosen, models.panel, shares, counter, seed, study).items()
+    }
     study.publish(
         {"seed": seed, "proxies": models.proxies, "sets": found},
         lambda: [*(evidence_table(name, of) for name, of in found.items()), _footnote(found)],
@@ -185,6 +166,29 @@ def _curve(cells: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[float]
     return [c["mean_share"] for c in by_share], [c["gold_kept"] for c in by_share]
 
 
+def tally_sets(
+    files: Sequence[RecordFile],
+    panel: Panel,
+    budgets: Sequence[float],
+    counter: TextTokenizer,
+    seed: int = 0,
+    study: Study | None = None,
+) -> dict[str, EvidenceTally]:
+    """Runs every method at every budget over the records of each file, by the file's name.
+
+    Args:
+        seed: of the distractors that single passages get.
+    """
+    study, tallies = study or Study(), {}
+    with study.bars():
+        for file in files:
+            rows, distractors = load_gold_records(file.path, file.limit, seed)
+            tallies[file.name] = tally_evidence(
+                rows, panel, budgets, counter, distractors, study, file.name
+            )
+    return tallies
+
+
 def tally_evidence(
     records: Sequence[Record],
     panel: Panel,
@@ -220,13 +224,13 @@ def measure_record(
     methods = {}
     for name, scored in panel.score_case(record["question"], passages, units).items():
         kept = [
-            _select_spans(passages, units, scored.scores, budget_of(budget), counter)
+            _select(passages, units, scored.scores, shared.budget_of(budget), counter)
             for budget in budgets
         ]
         methods[name] = {
             "ms": scored.ms,
             "cached": scored.cached,
-            "gold_kept": [sum(kept_gold_flags(record, spans)) for spans, _ in kept],
+            "gold_kept": [count_kept_gold(record, units, chosen) for chosen, _ in kept],
             "tokens_out": [tokens for _, tokens in kept],
         }
     return {
@@ -310,6 +314,14 @@ def kept_gold_flags(record: Record, kept_spans: KeptSpans) -> list[bool]:
     ]
 
 
+def count_kept_gold(record: Record, units: Sequence[Unit], chosen: Iterable[int]) -> int:
+    """How many gold sentences of a record some of its units hold."""
+    spans: list[list[tuple[int, int]]] = [[] for _ in record["docs"]]
+    for u in chosen:
+        spans[units[u].passage].append(units[u].visible)
+    return sum(kept_gold_flags(record, spans))
+
+
 def load_gold_records(path: Path, limit: int | None, seed: int) -> tuple[list[Record], int]:
     """The records of a set that have gold sentences, and how many distractors each one has.
 
@@ -331,24 +343,21 @@ def load_gold_records(path: Path, limit: int | None, seed: int) -> tuple[list[Re
     return [rows[i * len(rows) // size] for i in range(size)], count
 
 
-def _select_spans(
+def _select(
     passages: Sequence[Passage],
     units: Sequence[Unit],
     scores: Scores,
     budget: Budget,
     counter: TextTokenizer,
-) -> tuple[list[list[tuple[int, int]]], int]:
-    """Kept spans of each passage, and the tokens of the output; nothing where no unit fits."""
-    spans: list[list[tuple[int, int]]] = [[] for _ in passages]
+) -> tuple[Sequence[int], int]:
+    """The kept units, and the tokens of the output; nothing where no unit fits."""
     try:
         kept = select(
             passages, units, scores.values, scores.passages, budget, DEFAULT_RULES, counter
         )
     except BudgetTooSmall:
-        return spans, 0
-    for u in kept.units:
-        spans[units[u].passage].append(units[u].visible)
-    return spans, kept.tokens
+        return (), 0
+    return kept.units, kept.tokens
 
 
 def reference_method(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ Multi-hop questions, whose facts must be chained: what does each way of reading 
     training ─ read in each way ─► features ─ cross-fit ─► weights ─┐
     judged ─── read in each way ─► features ────────────────────────┴► scores ─► gold kept
 
-Every way (see `hops_ways`) has the word features and the second step of the default method, and
+Every way (see below) has the word features and the second step of the default method, and
 weights fitted to it on the same questions. A second reading depends on the units that survive the
 first. For a training question, survivors are chosen by weights that were not fitted on its article,
 so that they are as good as those of a judged question.
@@ -67,11 +67,7 @@ from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.evidence import (
-    evidence_figures,
-    load_gold_records,
-    tally_evidence,
-)
+from tamis_lab.bench.evidence import evidence_figures, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel, proxy_facts
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.reading_store import CaseReadings, cached_reader, store_key
@@ -84,18 +80,7 @@ from tamis_lab.datasets.record_files import (
 )
 from tamis_lab.datasets.records import Record, annotated_units, gold_labels, passages_of
 from tamis_lab.datasets.score_sources import TimedScores
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Json,
-    ProxyName,
-    ReadingsFolder,
-    Seed,
-    parse_budgets,
-    parse_list,
-    parse_record_file,
-    readings_folder,
-)
+from tamis_lab.options import shared
 from tamis_lab.train.probe.answerability import CrossFitWeights
 from tamis_lab.train.probe.fitting import fit_ordering
 from tamis_lab.train.probe.labelled_readings import LabelledReading, label_reading
@@ -125,22 +110,22 @@ def hops(
     ways: Annotated[
         str, typer.Option(help="Compared with `alone`; with commas.")
     ] = "again1,again2,packs,whole,shared,shares",
-    budgets: Budgets = "0.1,0.2",
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
-    as_json: Json = False,
+    budgets: shared.Budgets = "0.1,0.2",
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Read passages alone, twice, in packs, or all at once: evidence kept, ms, tokens read.
 
     Sets of single short passages get distractors, as in `tamis lab bench evidence`.
     """
     study = Study(as_json)
-    names, shares = order_ways(parse_list(ways, "ways")), parse_budgets(budgets)
+    names, shares = order_ways(shared.parse_list(ways, "ways")), shared.parse_budgets(budgets)
     fit_on, judge_by = _parse_files(train, judge)
     layers = registry.layers_needed(registry.DEFAULT, proxy)
     reader = cached_reader(registry.load_proxy(proxy, layers))
-    way_reader = WayReader(reader, layers or reader.card.layers, readings_folder(cache))
+    way_reader = WayReader(reader, layers or reader.card.layers, shared.readings_folder(cache))
     counter = counter_of("proxy", proxy)
     with one_thread(), study.bars():
         figures = compare_ways(way_reader, names, fit_on, judge_by, shares, counter, study, seed)
@@ -212,8 +197,8 @@ def _parse_files(
         BadInput: a file or a name is given twice.
     """
     fit_on, judge_by = (
-        [parse_record_file(name) for name in train],
-        [parse_record_file(name) for name in judge],
+        [shared.parse_record_file(name) for name in train],
+        [shared.parse_record_file(name) for name in judge],
     )
     _check_unique([str(source.path.resolve()) for source in (*fit_on, *judge_by)])
     for sources in (fit_on, judge_by):

@@ -23,31 +23,14 @@ from tamis.probes.hub.zoo import ZOO
 from tamis.service.api.compress import counter_of
 from tamis.service.api.language_table import figures_table
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.evidence import (
-    BudgetOutcome,
-    EvidenceTally,
-    load_gold_records,
-    tally_evidence,
-)
+from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally, tally_sets
 from tamis_lab.bench.panel import Panel, build_panel
 from tamis_lab.bench.study import Study
 from tamis_lab.datasets.reading_store import CaseReadings, cached_reader, store_key
-from tamis_lab.datasets.record_files import file_sha256
+from tamis_lab.datasets.record_files import RecordFile, file_sha256
 from tamis_lab.datasets.score_sources import ScoreSource, TwoStepSource
 from tamis_lab.datasets.statistics import DRAWS, paired_bootstrap
-from tamis_lab.options.options import (
-    Budgets,
-    Json,
-    Limit,
-    ReadingsFolder,
-    Results,
-    Seed,
-    SetsFolder,
-    find_sets,
-    parse_budgets,
-    parse_list,
-    readings_folder,
-)
+from tamis_lab.options import shared
 
 EPILOG = """
 **Examples**
@@ -62,7 +45,7 @@ EPILOG = """
 
 @report_errors()
 def languages(
-    data: SetsFolder = None,
+    data: shared.SetsFolder = None,
     of: Annotated[
         str, typer.Option("--set", help="What the files are called before `_` and the language.")
     ] = "xquad",
@@ -72,31 +55,35 @@ def languages(
     proxies: Annotated[
         str, typer.Option(help="Names of proxies with commas; the first is the default one.")
     ] = "smollm2-135m,gemma3-270m",
-    budgets: Budgets = "0.1,0.2",
-    limit: Limit = 150,
-    seed: Seed = 0,
-    results: Results = None,
-    as_json: Json = False,
-    cache: ReadingsFolder = None,
+    budgets: shared.Budgets = "0.1,0.2",
+    limit: shared.Limit = 150,
+    seed: shared.Seed = 0,
+    results: shared.Results = None,
+    as_json: shared.Json = False,
+    cache: shared.ReadingsFolder = None,
 ) -> None:
     """Compare proxies by language with BM25, MiniLM and both: gold kept, paired differences.
 
     Budgets are counted in the last proxy's tokens, for all methods.
     """
     study = Study(as_json, results=results)
-    names, shares = parse_list(proxies, "proxies"), parse_budgets(budgets)
-    files = find_sets(data, [f"{of}_{code}" for code in parse_list(tongues, "languages")])
+    names, shares = shared.parse_list(proxies, "proxies"), shared.parse_budgets(budgets)
+    files = shared.find_sets(
+        data, [f"{of}_{code}" for code in shared.parse_list(tongues, "languages")]
+    )
     hashes = {name: file_sha256(path) for name, path in files.items()}
     made = {"proxies": names, "budgets": shares, "limit": limit, "seed": seed, "sha256": hashes}
     study.keep_rows(made)
-    panel, counter = proxy_panel(names, readings_folder(cache)), counter_of("proxy", names[-1])
-    found = {}
-    with study.bars():
-        for name, path in files.items():
-            rows, distractors = load_gold_records(path, limit, seed)
-            counts = tally_evidence(rows, panel, shares, counter, distractors, study, name)
-            figures = language_figures(counts, names, seed) | {"sha256": hashes[name]}
-            found[name.removeprefix(f"{of}_")] = figures
+    panel, counter = (
+        proxy_panel(names, shared.readings_folder(cache)),
+        counter_of("proxy", names[-1]),
+    )
+    chosen = [RecordFile(path, limit, display_name=name) for name, path in files.items()]
+    found = {
+        name.removeprefix(f"{of}_"): language_figures(counts, names, seed)
+        | {"sha256": hashes[name]}
+        for name, counts in tally_sets(chosen, panel, shares, counter, seed, study).items()
+    }
     report = {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit_hash(),

@@ -1,7 +1,5 @@
 """`tamis lab bench needle`: finds a sentence at every depth of haystacks of every length.
 
-The usual map of a needle sweep: depth against length, green where the needle is kept.
-
 A needle sentence at every depth of haystacks of every length: is it kept?
 
     text ─ passages ─┬─ needle at a depth ─► method ─► rank of the needle, kept within the budget?
@@ -39,17 +37,8 @@ from tamis_lab.bench.panel import BLENDS, parse_method_spec, source_names
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.reading_store import SignalReadings
 from tamis_lab.datasets.records import read_text
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import (
-    SHARP,
-    Json,
-    Methods,
-    Plot,
-    ProxyName,
-    parse_list,
-    parse_numbers,
-    parse_sizes,
-)
 
 BOOKS = Path("../shared/data/haystack")
 EPILOG = """
@@ -82,7 +71,7 @@ def needle(
         str, typer.Option(help="Lengths of the haystack, with commas.")
     ] = "4000,16000,64000",
     depths: Annotated[str, typer.Option(help="From 0 to 1, with commas.")] = "0,0.25,0.5,0.75,1",
-    methods: Methods = "question_rows,lexical",
+    methods: shared.Methods = "question_rows,lexical",
     max_tokens: Annotated[int, typer.Option(min=1, help="Budget of the output.")] = 500,
     needle: Annotated[
         str | None, typer.Option(help="The sentence that is hidden.", show_default=False)
@@ -90,13 +79,13 @@ def needle(
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="What asks for it.", show_default=False)
     ] = None,
-    proxy: ProxyName = SHARP,
+    proxy: shared.ProxyName = shared.SHARP,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder to keep what was seen in, .4 kB a token: a run then goes on."),
     ] = None,
-    plot: Plot = None,
-    as_json: Json = False,
+    plot: shared.Plot = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Hide a sentence at every depth of haystacks of every length, and look for it.
 
@@ -107,10 +96,10 @@ def needle(
     if any(given is not None and not given.strip() for given in (needle, question)):
         raise BadInput("--needle or --question is blank; give a sentence and what asks for it")
     study = Study(as_json, plot)
-    lengths, places = parse_sizes(tokens), parse_numbers(depths, "depths")
+    lengths, places = shared.parse_sizes(tokens), shared.parse_numbers(depths, "depths")
     if wrong := [depth for depth in places if not 0 <= depth <= 1]:
         raise BadInput(f"depths has {wrong[0]:g}; give numbers from 0 to 1 with commas")
-    names = parse_list(methods, "methods")
+    names = shared.parse_list(methods, "methods")
     source_names(names)  # refuses an unknown method before anything is read
     counter = counter_of("proxy", proxy)
     haystack = Haystack.from_text(_read_books(text), counter, max(lengths))

@@ -1,7 +1,5 @@
 """`bench peers`: compares tamis and published compressors on the same cases, in one run.
 
-Peers side by side, as terminal tables: the evidence they keep, and what it costs.
-
 The input of every peer: the same question, documents, sentences and budget.
 
 A set is a file of labelled records. `NAME@TOKENS` fills each context with passages of the set's
@@ -20,8 +18,6 @@ Runs every peer on every case, and writes one line per result; an interrupted ru
 The processes of all peers run at the same time and take turns case by case, so that load on the
 machine affects all of them; each case starts with another peer. Before its first case, each peer
 has a short call that is not timed.
-
-Figures of a table from rows: evidence and time of each peer, and ratios with intervals.
 """
 
 from __future__ import annotations
@@ -76,18 +72,8 @@ from tamis_lab.datasets.records import (
 )
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import DRAWS, paired_interval
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import (
-    Json,
-    Plot,
-    ProxyName,
-    Results,
-    Seed,
-    SetsFolder,
-    data_folder,
-    find_set_file,
-    parse_list,
-)
 
 EPILOG = """
 **What is measured**
@@ -130,11 +116,11 @@ def peers(
     budget: Annotated[
         float, typer.Option(help="Up to 1 a share of the tokens, above whole tokens.")
     ] = 0.2,
-    data: SetsFolder = None,
+    data: shared.SetsFolder = None,
     against: Annotated[
         str | None, typer.Option(help="Peer that all are compared with. Default: tamis.")
     ] = None,
-    proxy: ProxyName = DEFAULT_PROXY,
+    proxy: shared.ProxyName = DEFAULT_PROXY,
     weights: Annotated[
         list[str] | None,
         typer.Option(help="PEER=FOLDER, for peers with a model of their own; repeatable."),
@@ -146,10 +132,10 @@ def peers(
         float | None, typer.Option(min=0, help="Begin no case after so long; report what is there.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds a case may take.")] = 600,
-    seed: Seed = 0,
-    results: Results = None,
-    as_json: Json = False,
-    plot: Plot = None,
+    seed: shared.Seed = 0,
+    results: shared.Results = None,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
     adapters: Annotated[
         Path | None,
         typer.Option(help="Folder with peers.toml. Default: lab/tests/peers.", show_default=False),
@@ -165,8 +151,8 @@ def peers(
     chosen, left_out = _choose_peers(field, names, given)
     counter, cores = counter_of("proxy", proxy), threads or len(os.sched_getaffinity(0))
     by_set = {
-        name: load_peer_cases(name, data_folder(data), cases, budget, counter, seed)
-        for name in parse_list(sets, "sets")
+        name: load_peer_cases(name, shared.data_folder(data), cases, budget, counter, seed)
+        for name in shared.parse_list(sets, "sets")
     }
     settings = {"budget": budget, "proxy": proxy, "threads": cores, "seed": seed}
     study.results = results or _default_results(settings)
@@ -326,7 +312,7 @@ def _choose_peers(
     Raises:
         BadInput: a peer that was named cannot run.
     """
-    wanted = field.select(parse_list(names, "peers") if names else list(field.peers))
+    wanted = field.select(shared.parse_list(names, "peers") if names else list(field.peers))
     field.select(list(weights))
     why = {
         peer.name: reason for peer in wanted if (reason := field.missing_requirement(peer, weights))
@@ -481,7 +467,7 @@ def load_peer_cases(
     base, sign, tokens = name.partition("@")
     if sign and not tokens.isdecimal():
         raise BadInput(f"set {name!r}: write NAME@TOKENS, such as hotpotqa@4500")
-    path = find_set_file(folder, base)
+    path = shared.find_set_file(folder, base)
     records = load_records(path)
     records = add_distractors(records, seed=seed) if are_single_passages(records) else records
     answerable = [record for record in records if gold_spans(record)]

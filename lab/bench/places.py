@@ -23,31 +23,13 @@ from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.evidence import (
-    BudgetOutcome,
-    load_gold_records,
-    tally_evidence,
-)
+from tamis_lab.bench.evidence import BudgetOutcome, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel, build_panel
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.records import Record, gold_spans, take_evenly
 from tamis_lab.datasets.statistics import DRAWS, paired_interval, spread_bootstrap
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Json,
-    Limit,
-    Methods,
-    ProxyName,
-    ReadingsFolder,
-    Records,
-    Results,
-    Seed,
-    parse_budgets,
-    parse_list,
-    readings_folder,
-)
+from tamis_lab.options import shared
 
 EPILOG = """
 **Examples**
@@ -64,29 +46,32 @@ counts is its upper end. With `--joined` the documents of a question are one lon
 
 @report_errors()
 def places(
-    records: Records,
-    methods: Methods = DEFAULT,
-    budgets: Budgets = "0.1,0.2",
-    limit: Limit = 200,
+    records: shared.Records,
+    methods: shared.Methods = DEFAULT,
+    budgets: shared.Budgets = "0.1,0.2",
+    limit: shared.Limit = 200,
     joined: Annotated[
         bool, typer.Option("--joined", help="Make one document of each record's.")
     ] = False,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
-    results: Results = None,
-    as_json: Json = False,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
+    results: shared.Results = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Gold sentences kept by where the evidence stands, and how far the places lie apart.
 
     Sets of single short passages get distractors, as in `tamis lab bench evidence`.
     """
     study = Study(as_json, results=results)
-    shares, names = parse_budgets(budgets), parse_list(methods, "methods")
+    shares, names = shared.parse_budgets(budgets), shared.parse_list(methods, "methods")
     found, distractors = load_gold_records(records, None, seed)
     rows = movable_records(found)
     rows = take_evenly(rows, limit or len(rows))
-    models, counter = build_panel(names, proxy, readings_folder(cache)), counter_of("proxy", proxy)
+    models, counter = (
+        build_panel(names, proxy, shared.readings_folder(cache)),
+        counter_of("proxy", proxy),
+    )
     made = {"methods": names, "budgets": shares, "limit": limit, "joined": joined, "seed": seed}
     study.keep_rows(made | {"proxies": models.proxies, "sha256": file_sha256(records)})
     figures = sweep_places(rows, models.panel, shares, counter, joined, study, seed)

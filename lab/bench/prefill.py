@@ -1,7 +1,5 @@
 """`tamis lab bench prefill`: patterns of sparse prefill on long prompts, beside the dense pass.
 
-The table of patterns in the terminal, and the map of similar layers as an image.
-
 The comparison of patterns: prompts of every length, every pattern at every share.
 
 What a pattern loses on one prompt, beside the dense pass.
@@ -13,8 +11,6 @@ hidden      error of the states that enter the deepest layer, relative to their 
 unit ρ      Spearman's rank correlation of the units' mean attention in each head, ties averaged
 kept        gold sentences kept at shares of the tokens, by the mean of the best heads
 ms          processor time, the dense pass beside it in the same process
-
-Long prompts of labelled questions: their own passages, then others' up to the length.
 """
 
 from __future__ import annotations
@@ -35,10 +31,11 @@ from torch import Tensor
 from tamis.compressors import registry
 from tamis.compressors.reading.windows import split_windows
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.heads import Head, HeadProfile
+from tamis.probes.probing.heads import Head
 from tamis.probes.prompt import Layout, PassageTokens
 from tamis.probes.signal import pool_tokens
 from tamis.service.cli.display.errors import report_errors
+from tamis_lab.bench.readings import profile_heads
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress, answerable_records
 from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
@@ -49,19 +46,8 @@ from tamis_lab.methods.prefill.contract import BLOCK, Pattern, PromptShape, Sigh
 from tamis_lab.methods.prefill.prefill_pass import Prefilled
 from tamis_lab.methods.prefill.prefill_pass import prefill as run_prefill
 from tamis_lab.methods.registry import PATTERNS
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Json,
-    Plot,
-    ProxyName,
-    Seed,
-    parse_budgets,
-    parse_list,
-    parse_record_file,
-    parse_sizes,
-)
 from tamis_lab.train.probe.figures import fill_token_share
 
 EPILOG = """
@@ -97,31 +83,31 @@ def prefill(
         str, typer.Option(help="Prompts of each length, with commas; one number for all.")
     ] = "8",
     shares: Annotated[str, typer.Option(help="Of the dense pass, with commas.")] = "0.5,0.25,0.125",
-    budgets: Budgets = "0.1,0.2",
+    budgets: shared.Budgets = "0.1,0.2",
     layers: Annotated[
         int | None, typer.Option(min=2, help="Run the first N layers; default two thirds.")
     ] = None,
-    as_json: Json = False,
-    plot: Plot = None,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
 ) -> None:
     """Compare patterns of sparse prefill: blocks, attention, evidence and time.
 
     The plot shows how alike the question's rows of two layers are.
     """
     study = Study(as_json, plot)
-    chosen = parse_list(names, "patterns") if names else PATTERNS.names()
+    chosen = shared.parse_list(names, "patterns") if names else PATTERNS.names()
     for name in chosen:
         PATTERNS.check(name)
-    lengths, file = parse_sizes(tokens), parse_record_file(data)
+    lengths, file = shared.parse_sizes(tokens), shared.parse_record_file(data)
     reader = registry.load_proxy(proxy, layers)
     plan = PrefillPlan(
         tuple(chosen),
         tuple(lengths),
         _counts(prompts, len(lengths)),
-        tuple(parse_budgets(shares)),
-        tuple(parse_budgets(budgets)),
+        tuple(shared.parse_budgets(shares)),
+        tuple(shared.parse_budgets(budgets)),
         layers or max(2, reader.card.layers * 2 // 3),
         seed,
     )
@@ -181,8 +167,6 @@ def _counts(given: str, lengths: int) -> tuple[int, ...]:
     return tuple(counts * lengths if len(counts) == 1 else counts)
 
 
-HEADS = 8
-"""The heads of the contrast profile whose mean ranks the units."""
 CALIBRATION, CALIBRATION_TOKENS = 4, 512
 """How many prompts of how many tokens the similarity of layers is measured on, from the last record
 on, so that they are other than the judged ones where there are enough records."""
@@ -326,11 +310,8 @@ def measure_similarity(
 
 def ranking_heads(proxy: Any, layers: int) -> tuple[Head, ...]:
     """The best heads of the contrast profile that ships; all heads for a proxy without one."""
-    if not HeadProfile.is_shipped("contrast", proxy.card.name):
-        return tuple((layer, h) for layer in range(layers) for h in range(proxy.card.heads))
-    profile = HeadProfile.load_shipped("contrast", proxy.card.name)
-    every = profile.best(profile.layers * profile.heads)
-    return tuple(head for head in every if head[0] < layers)[:HEADS]
+    every = tuple((layer, h) for layer in range(layers) for h in range(proxy.card.heads))
+    return profile_heads(proxy.card.name, layers) or every
 
 
 SAMPLED_ROWS = 32

@@ -1,11 +1,5 @@
 """`bench readings`: published readings of attention beside raw attention, in one table.
 
-The table of readings in the terminal: a row a reading, and what each column keeps.
-
-The comparison of readings: questions read once, figures of every set.
-
-Labelled questions as every reading sees them: one pass a window for all, kept on disk.
-
 Probes on readings, by cross-validation: no question is judged by a fit that saw its article.
 
 outer fold judged ─ the four others fit ─ their L2 chosen by one of them held out
@@ -43,7 +37,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.evidence import kept_gold_flags
+from tamis_lab.bench.evidence import count_kept_gold
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.reading_store import Entry, ReadingStore, StoreKey, case_identity
@@ -62,22 +56,8 @@ from tamis_lab.datasets.statistics import paired_bootstrap
 from tamis_lab.methods.registry import READINGS
 from tamis_lab.methods.window_attention.contract import Reading
 from tamis_lab.methods.window_attention.passes import read_window
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart, marks_by_row
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Data,
-    Json,
-    Layers,
-    Plot,
-    ProxyName,
-    ReadingsFolder,
-    Seed,
-    parse_budgets,
-    parse_list,
-    parse_record_file,
-    readings_folder,
-)
 from tamis_lab.train.fit import LabelledFeatures, auc, fit_listwise, mean_listwise_loss
 from tamis_lab.train.probe.figures import fill_token_share
 
@@ -104,7 +84,7 @@ kinds --kind reading` lists the readings with their papers; a new one is a file 
 
 @report_errors()
 def readings(
-    data: Data,
+    data: shared.Data,
     answerable: Annotated[
         str | None,
         typer.Option(help="FILE:LIMIT with questions without an answer, judged by AUROC."),
@@ -119,32 +99,32 @@ def readings(
             help="Profiles of `tamis lab heads find`, judged by their best 8. Repeatable."
         ),
     ] = None,
-    budgets: Budgets = "0.1,0.2",
-    layers: Layers = None,
+    budgets: shared.Budgets = "0.1,0.2",
+    layers: shared.Layers = None,
     timed: Annotated[
         int, typer.Option(min=0, help="Questions on which each reading is timed alone.")
     ] = 1,
-    as_json: Json = False,
-    plot: Plot = None,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
 ) -> None:
     """Compare readings of attention: gold kept, AUC, MRR, answerability and time."""
-    study, shares = Study(as_json, plot), parse_budgets(budgets)
-    files = [parse_record_file(name) for name in data]
-    judged = parse_record_file(answerable) if answerable else None
+    study, shares = Study(as_json, plot), shared.parse_budgets(budgets)
+    files = [shared.parse_record_file(name) for name in data]
+    judged = shared.parse_record_file(answerable) if answerable else None
     reader = registry.load_proxy(proxy, layers)
     depth = layers or max(1, reader.card.layers * 2 // 3)
     with study.bars():
         figures = compare_readings(
             reader,
-            parse_list(names, "readings"),
+            shared.parse_list(names, "readings"),
             files,
             judged,
             shares,
             layers=depth,
-            folder=readings_folder(cache),
+            folder=shared.readings_folder(cache),
             timed=timed,
             seed=seed,
             report=study.report,
@@ -559,10 +539,8 @@ def head_scores(
 
 def kept_gold(case: ReadingCase, scores: Tensor, share: float) -> int:
     """How many gold sentences are kept at a share of the tokens."""
-    spans: list[list[tuple[int, int]]] = [[] for _ in case.record["docs"]]
-    for u in fill_token_share(scores, case.tokens, share):
-        spans[case.units[u].passage].append(case.units[u].visible)
-    return sum(kept_gold_flags(case.record, spans))
+    chosen = fill_token_share(scores, case.tokens, share)
+    return count_kept_gold(case.record, case.units, chosen)
 
 
 def reciprocal_rank(case: ReadingCase, scores: Tensor) -> float:

@@ -44,7 +44,7 @@ from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import paired_interval
-from tamis_lab.options.options import SHARP, Json, Limit, ProxyName, Results, Seed, parse_options
+from tamis_lab.options import shared
 
 EPILOG = """
 **Examples**
@@ -71,14 +71,14 @@ def rerank(
     ],
     method: Annotated[str, typer.Option(help="See `tamis methods`.")] = DEFAULT,
     depth: Annotated[int, typer.Option(min=1, help="Rerank the first N candidates.")] = 30,
-    limit: Limit = None,
+    limit: shared.Limit = None,
     fuse: Annotated[
         str, typer.Option(help="fitted, rrf, the method's weight from 0 to 1, or none.")
     ] = "fitted",
     first: Annotated[
         str | None, typer.Option(help="Which candidates, where there are several lists.")
     ] = None,
-    results: Results = None,
+    results: shared.Results = None,
     minilm: Annotated[
         bool, typer.Option(help="Also rank by whole-document cosine of minilm-l6.")
     ] = True,
@@ -86,18 +86,18 @@ def rerank(
         list[str] | None,
         typer.Option("--option", metavar="NAME=VALUE", help="Of the method; repeatable."),
     ] = None,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder to keep readings in: with another probe a run takes seconds."),
     ] = None,
-    as_json: Json = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
     study = Study(as_json, results=results)
     loaded, system = load_queries(queries, first)
-    options = parse_options(option or (), "window_tokens=2048")
+    options = shared.parse_options(option or (), "window_tokens=2048")
     joined = None if fuse == "none" else parse_fuse(fuse)
     settings = RerankSettings(method, depth, joined, system, proxy, options)
     loaded = loaded[:limit]
@@ -187,10 +187,6 @@ def rerank_queries(
                 "another --results, or delete it"
             )
     return dict(zip(cases, rows, strict=True))
-
-
-def _with_fuse(settings: RerankSettings, fuse: FusionMode | None) -> RerankSettings:
-    return replace(settings, fuse=fuse)
 
 
 def _lead(own: Any, other: Any, seed: int) -> dict[str, float]:
@@ -325,7 +321,7 @@ def system_rankings(
     report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[list[str]]]:
     """Every system's ranking of each query: first stage, peer, method, and both fused."""
-    alone, fused = _with_fuse(settings, None), _with_fuse(settings, settings.fuse)
+    alone, fused = replace(settings, fuse=None), settings
     by_system: dict[str, list[list[str]]] = {}
     for done, query in enumerate(queries, 1):
         row = rows[query.qid]
@@ -353,7 +349,7 @@ def _fused_ranking(
 ) -> dict[str, list[str]]:
     if settings.fuse is None:
         return {}
-    named = RerankSettings(name, settings.depth, settings.fuse, settings.first, settings.proxy)
+    named = replace(settings, method=name)
     return {f"{name}+{settings.first}": rank_candidates(query, own, named, calibrated)}
 
 

@@ -36,9 +36,10 @@ from tamis.service.api.index import index_settings, load_readers, open_index
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.files.lines import read_json_lines
 from tamis_lab.bench.study import Study, estimate, table
+from tamis_lab.datasets.ranking_metrics import ndcg, recall
 from tamis_lab.datasets.records import load_records
 from tamis_lab.datasets.statistics import paired_interval
-from tamis_lab.options.options import Json, Limit, ProxyName, Seed
+from tamis_lab.options import shared
 
 SHARED_DATA = Path("../shared/data")
 POOL = ("xquad_en", "hotpotqa", "2wikimultihopqa")
@@ -62,15 +63,15 @@ def retrieval(
         list[Path] | None,
         typer.Option(help="Labelled records, whose passages make one corpus; repeatable."),
     ] = None,
-    limit: Limit = None,
+    limit: shared.Limit = None,
     no_model: Annotated[bool, typer.Option("--no-model", help="Without keys.")] = False,
     vectors: Annotated[str, typer.Option(help="minilm, or none.")] = "minilm",
-    proxy: ProxyName = DEFAULT_PROXY,
+    proxy: shared.ProxyName = DEFAULT_PROXY,
     cache: Annotated[
         Path | None, typer.Option(help="Where indexes are kept. Default: the user's cache.")
     ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: shared.Seed = 0,
+    as_json: shared.Json = False,
 ) -> None:
     """Compare BM25, attention keys, sentence vectors and their fusion at finding documents.
 
@@ -320,17 +321,8 @@ def _rank_documents(scores: ScoreArray, owners: Any, depth: int = 100) -> list[s
 
 def query_metrics(ranked: Sequence[str], grades: Mapping[str, float]) -> list[float]:
     """recall@10, recall@100 and nDCG@10 (the gain is the grade, the discount log2 of rank + 1)."""
-    relevant = {doc for doc, grade in grades.items() if grade > 0}
-    gains = sorted((grades[doc] for doc in relevant), reverse=True)
-    ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains[:10]))
-    achieved = sum(
-        max(0.0, grades.get(doc, 0.0)) / math.log2(rank + 2) for rank, doc in enumerate(ranked[:10])
-    )
-    return [
-        len(relevant & set(ranked[:10])) / len(relevant),
-        len(relevant & set(ranked[:100])) / len(relevant),
-        achieved / ideal,
-    ]
+    relevant = {doc: grade for doc, grade in grades.items() if grade > 0}
+    return [recall(ranked, relevant), recall(ranked, relevant, 100), ndcg(ranked, relevant)]
 
 
 def _parse_document(row: Mapping[str, Any], corpus: Path) -> CorpusDocument:

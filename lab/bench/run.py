@@ -28,15 +28,15 @@ from tamis.service.cli.display.errors import report_errors
 from tamis_lab.bench.study import Study
 from tamis_lab.datasets.records import Record, add_distractors, load_records, passages_of
 from tamis_lab.datasets.result_file import ResultRow
-from tamis_lab.options.options import RECORDS, SHARP, Limit, ProxyName, Records, Seed, budget_of
+from tamis_lab.options import shared
 from tamis_lab.options.output_files import check_targets
 
-EPILOG = RECORDS
+EPILOG = shared.RECORDS
 
 
 @report_errors()
 def run(
-    records: Records,
+    records: shared.Records,
     out: Annotated[
         Path,
         typer.Option("--results", "--out", help="Result lines; a run that was cut short goes on."),
@@ -45,10 +45,10 @@ def run(
     keep: Annotated[
         float, typer.Option(help="Up to 1 a share of the tokens, above whole tokens.")
     ] = 0.1,
-    limit: Limit = None,
+    limit: shared.Limit = None,
     distractors: Annotated[int, typer.Option(help="Other passages beside each record's own.")] = 0,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
     language: Annotated[
         str, typer.Option(help="Of the documents; auto is each record's lang.")
     ] = "auto",
@@ -105,7 +105,7 @@ class RunSettings:
     language: str = AUTO_LANGUAGE
 
     def __post_init__(self) -> None:
-        budget_of(self.keep)
+        shared.budget_of(self.keep)
         if self.distractors < 0:
             raise BadInput(f"distractors is {self.distractors}; give 0 or more")
 
@@ -150,7 +150,7 @@ def result_row(record: Record, compressor: Compressor, settings: RunSettings) ->
         compressed = compressor.compress(
             record["question"],
             passages_of(record),
-            budget_of(settings.keep),
+            shared.budget_of(settings.keep),
             language=language_of(record, settings.language),
         )
     except TamisError as error:

@@ -1,7 +1,5 @@
 """`tamis lab bench search`: what the searches of an index's keys find, read, take and cost.
 
-One run of the bench: every structure, at every size of the corpus.
-
 Keeps what the bench builds in a folder: a run that was cut short goes on where it was.
 
 FOLDER/training.npy                       [T, H·d] training queries
@@ -66,9 +64,9 @@ from tamis.retrieval.storage.files import write_durably
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.files.lines import read_json_lines
 from tamis_lab.bench.retrieval import query_metrics
-from tamis_lab.bench.study import Study, table
+from tamis_lab.bench.study import Study, table, timed
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import Json, Plot, parse_list, parse_sizes
 
 EPILOG = """
 **What is measured**
@@ -109,20 +107,20 @@ def search(
         int | None,
         typer.Option(min=1, help="Draw chunks beyond so many tokens of text, to check them."),
     ] = None,
-    as_json: Json = False,
-    plot: Plot = None,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
 ) -> None:
     """Compare the searches of an index's keys, at one or more sizes.
 
     The plot shows recall against keys read, and CPU milliseconds against tokens.
     """
-    names = parse_list(structures, "structures")
+    names = shared.parse_list(structures, "structures")
     if odd := [name for name in names if name not in STRUCTURES]:
         raise BadInput(f"there is no structure {odd[0]!r}; choose from {', '.join(STRUCTURES)}")
     study, found = Study(as_json, plot), CorpusIndex.open(index)
     if "keys" not in found.legs:
         raise BadInput(f"{index} indexes words alone: it has no keys to search")
-    lengths = sorted(parse_sizes(sizes, "sizes")) if sizes else []
+    lengths = sorted(shared.parse_sizes(sizes, "sizes")) if sizes else []
     asked = load_asked(questions, limit)
     run = SearchRun(found, asked, lengths, names, bool(plot), keep, drawn_beyond)
     with study.bars():
@@ -593,14 +591,11 @@ def search_exactly(
 ) -> SearchedCorpus:
     """Runs the exact search of every question."""
     leg = _key_leg(corpus, heads, ())
-    found, ms, cpu_ms = [], [], []
+    runs = []
     for question in questions:
-        timed = _timed(partial(leg.exact, question.queries))
-        found.append(timed[0])
-        ms.append(timed[1])
-        cpu_ms.append(timed[2])
+        runs.append(timed(partial(leg.exact, question.queries)))
         report()
-    return SearchedCorpus(corpus, heads, owners, questions, found, ms, cpu_ms)
+    return SearchedCorpus(corpus, heads, owners, questions, *zip(*runs, strict=True))
 
 
 def measure_searches(
@@ -622,7 +617,7 @@ def measure_searches(
             effort=effort,
         )
         alone = search(others=np.zeros(0, np.int64))
-        found, ms, cpu_ms = _timed(partial(search, others=others))
+        found, ms, cpu_ms = timed(partial(search, others=others))
         rows.append(
             {
                 "recall_at_10_keys": _shared(_top(exact), _top(alone)),
@@ -745,9 +740,3 @@ def _summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "ms_p95": float(np.percentile(ms, 95)),
         "cpu_ms_p50": statistics.median(cpu),
     }
-
-
-def _timed(call: Callable[[], LegScores]) -> tuple[LegScores, float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = call()
-    return found, (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3

@@ -22,7 +22,6 @@ import hashlib
 import io
 import re
 import statistics
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,13 +51,13 @@ from tamis.retrieval.kv.types import KeyHits
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
 from tamis.service.files.lines import read_json_lines
-from tamis_lab.bench.study import Study, environment_facts, table
+from tamis_lab.bench.study import Study, environment_facts, table, timed
 from tamis_lab.datasets.records import load_records, read_text, take_evenly
 from tamis_lab.datasets.statistics import rank_correlations
 from tamis_lab.methods.kv_search import registry as selector_registry
 from tamis_lab.methods.kv_search.shared_selector import Setting, SharedSelector
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import Json, Plot, ProxyName, parse_list, parse_sizes
 
 EPILOG = """
 **What is measured**
@@ -118,18 +117,21 @@ def selectors(
     recall: Annotated[float, typer.Option(help="What every selector has to reach.")] = 0.95,
     queries: Annotated[int, typer.Option(min=1, help="Test queries a head.")] = 400,
     window: Annotated[int, typer.Option(min=1, help="Tokens the proxy reads at once.")] = 2048,
-    as_json: Json = False,
-    plot: Plot = None,
-    proxy: ProxyName = DEFAULT_PROXY,
+    as_json: shared.Json = False,
+    plot: shared.Plot = None,
+    proxy: shared.ProxyName = DEFAULT_PROXY,
     cache: Annotated[
         Path | None, typer.Option(help="Where keys are kept. Default: the user's cache.")
     ] = None,
 ) -> None:
     """Compare ways to find the keys that a question attends to."""
-    chosen = parse_list(names, "selectors") if names else selector_registry.SELECTORS.names()
+    chosen = shared.parse_list(names, "selectors") if names else selector_registry.SELECTORS.names()
     for name in chosen:
         selector_registry.SELECTORS.check(name)
-    read, lengths = parse_heads(parse_list(heads, "heads")), tuple(parse_sizes(tokens))
+    read, lengths = (
+        parse_heads(shared.parse_list(heads, "heads")),
+        tuple(shared.parse_sizes(tokens)),
+    )
     settings = SelectorSettings(lengths, tuple(chosen), read, window, queries, recall)
     material = _find_material(text, train, test)
     study = Study(as_json, plot)
@@ -863,9 +865,8 @@ def measure_group(group: HeadGroup, recall: float) -> list[HeadMeasurement]:
 
     Beside it the largest effort within each of `BUDGETS` is found.
     """
-    clock = time.perf_counter()
-    selector = group.build()
-    build_s = (time.perf_counter() - clock) / len(group.cases)
+    selector, ms, _ = timed(group.build)
+    build_s = ms / 1e3 / len(group.cases)
     queries, questions = group.queries(), group.cases[0].questions
     reads_blocks = selector_registry.SELECTORS.load(group.name).info.reads_blocks
     points: dict[int, list[EffortPoint]] = {}
@@ -971,19 +972,13 @@ def time_searches(selector: SharedSelector, effort: int, group: HeadGroup) -> tu
         rows = slice(start, start + BATCH_ROWS)
         batch, own = queries[:, rows], questions[rows]
         count = S * batch.shape[1]
-        selector_ms.append(_time_ms(partial(selector.search, batch, TOP_K, effort, own)) / count)
+        selector_ms.append(timed(partial(selector.search, batch, TOP_K, effort, own))[1] / count)
         exact = [
-            _time_ms(partial(reference.exact.search, head, TOP_K))
+            timed(partial(reference.exact.search, head, TOP_K))[1]
             for reference, head in zip(group.references, batch, strict=True)
         ]
         exact_ms.append(sum(exact) / count)
     return statistics.median(selector_ms), statistics.median(exact_ms)
-
-
-def _time_ms(call: Callable[[], object]) -> float:
-    clock = time.perf_counter()
-    call()
-    return (time.perf_counter() - clock) * 1e3
 
 
 def selector_row(

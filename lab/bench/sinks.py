@@ -41,33 +41,15 @@ from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.evidence import (
-    evidence_figures,
-    load_gold_records,
-    tally_evidence,
-)
+from tamis_lab.bench.evidence import evidence_figures, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel
 from tamis_lab.bench.study import Study, ends, heading, table
 from tamis_lab.datasets.reading_store import CaseReadings, cached_reader, store_key
 from tamis_lab.datasets.record_files import fold_of
 from tamis_lab.datasets.records import Record, gold_labels, passages_of, request_units
 from tamis_lab.datasets.score_sources import TimedScores
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart, marks_by_row
-from tamis_lab.options.options import (
-    Budgets,
-    Json,
-    Limit,
-    Plot,
-    ProxyName,
-    ReadingsFolder,
-    Seed,
-    Sets,
-    SetsFolder,
-    find_sets,
-    parse_budgets,
-    parse_list,
-    readings_folder,
-)
 from tamis_lab.train.fit import LabelledFeatures, fit_listwise
 
 EPILOG = """
@@ -84,21 +66,21 @@ takes seconds. Fits judge only articles that they did not see.
 
 @report_errors()
 def sinks(
-    data: SetsFolder = None,
-    sets: Sets = "xquad_en,hotpotqa",
-    budgets: Budgets = "0.1,0.2",
-    limit: Limit = 60,
-    plot: Plot = None,
-    seed: Seed = 0,
-    proxy: ProxyName = DEFAULT_PROXY,
-    cache: ReadingsFolder = None,
-    as_json: Json = False,
+    data: shared.SetsFolder = None,
+    sets: shared.Sets = "xquad_en,hotpotqa",
+    budgets: shared.Budgets = "0.1,0.2",
+    limit: shared.Limit = 60,
+    plot: shared.Plot = None,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = DEFAULT_PROXY,
+    cache: shared.ReadingsFolder = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
-    study, shares = Study(as_json, plot), parse_budgets(budgets)
-    files = find_sets(data, parse_list(sets, "sets"))
+    study, shares = Study(as_json, plot), shared.parse_budgets(budgets)
+    files = shared.find_sets(data, shared.parse_list(sets, "sets"))
     reader = cached_reader(registry.load_proxy(proxy, MAX_LAYERS))
-    folder = readings_folder(cache)
+    folder = shared.readings_folder(cache)
     cases: dict[str, list[Any]] = {}
     with study.bars():
         for name, path in files.items():

@@ -68,10 +68,10 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.cli.display.errors import report_errors
 from tamis_lab.bench.speed_documents import time_documents
-from tamis_lab.bench.study import Study, table
+from tamis_lab.bench.study import Study, table, timed
 from tamis_lab.datasets.records import read_text
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
-from tamis_lab.options.options import SHARP, Json, Plot, ProxyName, Seed, parse_list, parse_sizes
 
 EPILOG = """
 **Examples**
@@ -128,8 +128,8 @@ def speed(
     ] = "cold,warm",
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
     storage: Annotated[str, typer.Option(help="Of kept passages: exact, int8 or thin.")] = "exact",
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
     against: Annotated[
         str | None,
         typer.Option(help="A commit to take turns with; `--rounds` turns.", show_default=False),
@@ -151,21 +151,21 @@ def speed(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each file of --data.")] = 8,
-    plot: Plot = None,
-    as_json: Json = False,
+    plot: shared.Plot = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Time whole requests: cold, and of passages that were read before."""
     if storage not in STORAGES:
         raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
-    study, ways = Study(as_json, plot), parse_list(paths, "paths")
+    study, ways = Study(as_json, plot), shared.parse_list(paths, "paths")
     if documents is not None or data:
         others = {"--text": text, "--against": against, "--plot": plot}
         if given := [name for name, value in others.items() if value is not None]:
             raise BadInput(f"--documents are made of --data; leave out {', '.join(given)}")
-        numbers = parse_sizes(documents or "")
+        numbers = shared.parse_sizes(documents or "")
         time_documents(study, proxy, numbers, data or [], limit, passage_tokens, ways)
         return
-    plan = SpeedPlan(parse_sizes(tokens), ways, rounds, storage)
+    plan = SpeedPlan(shared.parse_sizes(tokens), ways, rounds, storage)
     if against is not None:
         if plot is not None:
             raise BadInput("--plot draws one commit; leave out --plot, or --against")
@@ -345,7 +345,7 @@ class MachineLimit:
 def measure_limit(proxy: Proxy) -> MachineLimit:
     """Times matrix products on the proxy's device."""
     a = torch.randn(_MATRIX_SIZE, _MATRIX_SIZE, device=proxy.device).to(proxy.dtype)
-    best_ms = min(_time_ms(lambda: _multiply(a)) for _ in range(_PRODUCT_TRIES))
+    best_ms = min(timed(lambda: _multiply(a))[1] for _ in range(_PRODUCT_TRIES))
     flops = 2 * _MATRIX_SIZE**3 / (best_ms / 1e3)
     return MachineLimit(flops, count_linear_weights(proxy, proxy.depth))
 
@@ -429,7 +429,7 @@ class _ContextTiming:
         if "cold" in self.plan.paths:
             question = self.text.question(number)
             batches = _prompt_batches(self.proxy, self.passages, question, self.window_tokens)
-            ms = _time_ms(lambda: _run_bare(self.proxy, batches))
+            ms = timed(lambda: _run_bare(self.proxy, batches))[1]
             self.ms["bare"] += [ms] if number else []
 
     def _path_compressor(self, path: str) -> Compressor:
@@ -552,13 +552,6 @@ def _multiply(a: torch.Tensor) -> None:
     a @ a
     if a.device.type == "cuda":
         torch.cuda.synchronize(a.device)
-
-
-def _time_ms(run: Callable[[], Any]) -> float:
-    """Milliseconds of one run."""
-    clock = time.perf_counter()
-    run()
-    return (time.perf_counter() - clock) * 1e3
 
 
 QUESTION_TOKENS = 20

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -30,6 +31,7 @@ from tamis_lab.options.figures import Chart, draw_charts
 from tamis_lab.options.output_files import check_images, check_targets
 
 Case = TypeVar("Case")
+Result = TypeVar("Result")
 
 
 class Study:
@@ -152,6 +154,13 @@ class Study:
         if self.plot and (drawn := charts()):
             draw_charts(drawn, self.plot)
             print_note(f"wrote {self.plot}")
+
+
+def timed(call: Callable[[], Result]) -> tuple[Result, float, float]:
+    """What a call returns, and its milliseconds: those of the clock, and of the processor."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    found = call()
+    return found, (time.perf_counter() - clock) * 1e3, (time.process_time() - cpu) * 1e3
 
 
 def environment_facts() -> dict[str, Any]:

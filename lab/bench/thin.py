@@ -48,8 +48,8 @@ from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.bench.depth import loss_cells, losses, pool_tallies, tally_cuts
-from tamis_lab.bench.evidence import EvidenceTally, load_gold_records
+from tamis_lab.bench.depth import loss_cells, losses, pool_tallies
+from tamis_lab.bench.evidence import EvidenceTally, load_gold_records, tally_sets
 from tamis_lab.bench.panel import Panel
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
@@ -67,18 +67,7 @@ from tamis_lab.methods.kv_thinning.contract import (
 from tamis_lab.methods.kv_thinning.passage_rows import PassageRows
 from tamis_lab.methods.kv_thinning.thinning import stand_in_count, thin_layers, unit_of_tokens
 from tamis_lab.methods.registry import EVICTIONS
-from tamis_lab.options.options import (
-    SHARP,
-    Budgets,
-    Json,
-    ProxyName,
-    ReadingsFolder,
-    Seed,
-    parse_budgets,
-    parse_list,
-    parse_record_file,
-    readings_folder,
-)
+from tamis_lab.options import shared
 
 EPILOG = """
 **Examples**
@@ -114,23 +103,27 @@ def thin(
     stand_ins: Annotated[
         str | None, typer.Option("--stand-ins", help="Policies to try with stand-ins, too.")
     ] = None,
-    budgets: Budgets = "0.1,0.2",
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
-    cache: ReadingsFolder = None,
-    as_json: Json = False,
+    budgets: shared.Budgets = "0.1,0.2",
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
+    cache: shared.ReadingsFolder = None,
+    as_json: shared.Json = False,
 ) -> None:
     """What passages lose that are kept in part or in few bits: attention, evidence, bytes, time."""
     study = Study(as_json)
-    files = [parse_record_file(name) for name in judge]
-    source = parse_record_file(bank)
+    files = [shared.parse_record_file(name) for name in judge]
+    source = shared.parse_record_file(bank)
     if source.path in {file.path for file in files}:
         raise BadInput(f"--bank and --judge both name {source.path}; the bank needs others")
-    names = parse_list(policies, "policies") if policies else _all_policies()
-    with_stand_ins = parse_list(stand_ins, "stand-ins") if stand_ins else ()
-    candidates = parse_candidates(names, parse_budgets(shares), with_stand_ins)
+    names = shared.parse_list(policies, "policies") if policies else _all_policies()
+    with_stand_ins = shared.parse_list(stand_ins, "stand-ins") if stand_ins else ()
+    candidates = parse_candidates(names, shared.parse_budgets(shares), with_stand_ins)
     plan = ThinPlan(
-        tuple(candidates), tuple(parse_budgets(budgets)), source, readings_folder(cache), seed
+        tuple(candidates),
+        tuple(shared.parse_budgets(budgets)),
+        source,
+        shared.readings_folder(cache),
+        seed,
     )
     with study.bars():
         found = measure_thin(files, plan, proxy, study)
@@ -267,7 +260,7 @@ def measure_thin(
     readings = CaseReadings(plan.folder, store_key(method))
     panel = ThinPanel(method, reader, readings, rows, plan.candidates)
     counter = counter_of("proxy", proxy_name)
-    tallies = tally_cuts(files, panel, plan.budgets, counter, plan.seed, study)
+    tallies = tally_sets(files, panel, plan.budgets, counter, plan.seed, study)
     found = thin_figures(tallies, plan.candidates, panel.measures, plan.seed)
     return {
         "rows": found,

@@ -79,18 +79,8 @@ from tamis_lab.bench.study import Study, ends, estimate, table
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.records import take_evenly
 from tamis_lab.datasets.statistics import DRAWS, paired_interval
+from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart, marks_by_row
-from tamis_lab.options.options import (
-    SHARP,
-    Json,
-    Limit,
-    Methods,
-    Plot,
-    ProxyName,
-    Seed,
-    parse_list,
-    parse_shares,
-)
 
 EPILOG = """
 **Examples**
@@ -122,7 +112,7 @@ def tools(
     ratio: Annotated[
         str, typer.Option("--ratio", help="Shares of an output's tokens, with commas.")
     ] = ".2,.3,.5",
-    methods: Methods = "lexical",
+    methods: shared.Methods = "lexical",
     against: Annotated[
         str | None,
         typer.Option(
@@ -135,27 +125,27 @@ def tools(
         Path | None, typer.Option(help="Folder with labelled outputs of your own.")
     ] = None,
     kinds: Annotated[str | None, typer.Option(help="Kinds of outputs, with commas.")] = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    proxy: ProxyName = SHARP,
+    limit: shared.Limit = None,
+    seed: shared.Seed = 0,
+    proxy: shared.ProxyName = shared.SHARP,
     results: Annotated[
         Path | None,
         typer.Option("--results", "--rows", help="Rows; a run that was cut short goes on."),
     ] = None,
-    plot: Plot = None,
-    as_json: Json = False,
+    plot: shared.Plot = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Shorten outputs of real tools, and see what is lost of the lines that matter.
 
     The first compressor is the one that the others are compared with.
     """
-    study, ratios = Study(as_json, plot, results), parse_shares(ratio, "ratio")
+    study, ratios = Study(as_json, plot, results), shared.parse_shares(ratio, "ratio")
     files, counter = _find_files(data or OUTPUTS_FOLDER, kinds), counter_of("proxy", proxy)
     outputs = [row for kind, path in files.items() for row in load_outputs(path, kind, limit)]
     with ExitStack() as stack:
         compressors: dict[str, OutputCompressor] = {
             f"tamis {name}": ToolCompressor(build_scorer(name, proxy), counter)
-            for name in parse_list(methods, "method")
+            for name in shared.parse_list(methods, "method")
         }
         compressors |= _others(against, counter, proxy, stack)
         study.keep_rows(
@@ -174,7 +164,7 @@ def tools(
 def _find_files(folder: Path, kinds: str | None) -> dict[str, Path]:
     """The files of the kinds that are named, or of all."""
     files = find_kinds(folder)
-    wanted = parse_list(kinds, "kinds") if kinds else list(files)
+    wanted = shared.parse_list(kinds, "kinds") if kinds else list(files)
     if unknown := [kind for kind in wanted if kind not in files]:
         raise BadInput(f"there is no kind {unknown[0]!r}; there are: {', '.join(files)}")
     return {kind: files[kind] for kind in wanted}
@@ -185,7 +175,7 @@ def _others(
 ) -> dict[str, OutputCompressor]:
     """The compressors named, or all that can run here; says on stderr which ones cannot."""
     found: dict[str, OutputCompressor] = {name: make(counter) for name, make in PLAIN.items()}
-    wanted = parse_list(against, "against") if against is not None else None
+    wanted = shared.parse_list(against, "against") if against is not None else None
     # only the sources of tamis have adapters of packages
     if TOOL_PEERS_FOLDER.is_dir() and (wanted is None or set(wanted) - set(found)):
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))

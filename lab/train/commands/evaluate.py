@@ -13,7 +13,8 @@ from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis_lab.options.options import (
+from tamis_lab.options.output_files import check_images, check_probe_target
+from tamis_lab.options.shared import (
     SHARP,
     Data,
     ProbeFile,
@@ -23,7 +24,6 @@ from tamis_lab.options.options import (
     parse_record_file,
     readings_folder,
 )
-from tamis_lab.options.output_files import check_images, check_probe_target
 from tamis_lab.train.commands.probe_plots import (
     draw_coverage,
     draw_weight_map,

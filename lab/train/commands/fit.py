@@ -11,14 +11,14 @@ from rich.console import Console
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.options import (
+from tamis_lab.options.output_files import check_probe_target, check_targets
+from tamis_lab.options.shared import (
     SHARP,
     ProxyName,
     ReadingsFolder,
     parse_record_file,
     readings_folder,
 )
-from tamis_lab.options.output_files import check_probe_target, check_targets
 from tamis_lab.train.commands.probe_plots import print_figures
 
 EPILOG = """

@@ -15,7 +15,8 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.options import (
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.shared import (
     SHARP,
     Data,
     ProxyName,
@@ -24,7 +25,6 @@ from tamis_lab.options.options import (
     parse_sizes,
     readings_folder,
 )
-from tamis_lab.options.output_files import check_probe_target
 
 EPILOG = """
 **Examples**

@@ -16,8 +16,8 @@ from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis_lab.options.options import SHARP, ReadingsFolder, named_or_shipped_probe, parse_options
 from tamis_lab.options.output_files import check_images, check_targets
+from tamis_lab.options.shared import SHARP, ReadingsFolder, named_or_shipped_probe, parse_options
 from tamis_lab.train.commands import head_studies
 from tamis_lab.train.commands.head_options import (
     Best,

@@ -13,7 +13,8 @@ from rich.console import Console
 from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.options import (
+from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.shared import (
     SHARP,
     Data,
     ProxyName,
@@ -21,7 +22,6 @@ from tamis_lab.options.options import (
     parse_record_file,
     readings_folder,
 )
-from tamis_lab.options.output_files import check_probe_target
 from tamis_lab.train.commands.probe_plots import (
     print_figures,
 )

@@ -17,7 +17,7 @@ from tamis_lab.bench import run as bench
 from tamis_lab.bench.evidence import usual_methods
 from tamis_lab.bench.study import Study
 from tamis_lab.datasets.result_file import ResultFile
-from tamis_lab.options.options import RECORDS
+from tamis_lab.options.shared import RECORDS
 from tests.service.cli.cli_kit import tamis as run
 
 

@@ -24,7 +24,7 @@ from tamis_lab.bench.evidence import (
 )
 from tamis_lab.bench.panel import Panel
 from tamis_lab.datasets.score_sources import TimedScores, TimedSource
-from tamis_lab.options.options import find_set_file
+from tamis_lab.options.shared import find_set_file
 from tests.probes import tiny
 
 
