@@ -98,9 +98,9 @@ def answers(
     rows = usable_records(load_records(records), limit)
     answerer = load_reader(reader, reader_model, api_key)
     study.keep_rows({"reader": answerer.identity, "max_tokens": max_tokens})
-    found = answer_figures(
-        answer_records(rows, _record_compressor(method), answerer, settings, study)
-    )
+    build = _record_compressor(method)
+    with study.bars():
+        found = answer_figures(answer_records(rows, build, answerer, settings, study))
     study.publish(
         {"reader": answerer.identity, "method": method, "conditions": found},
         lambda: [_table(found, answerer.identity), reader_strength(found)],

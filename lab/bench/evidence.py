@@ -88,9 +88,11 @@ def evidence(
     made = {"methods": names, "budgets": shares, "limit": most, "seed": seed, "sha256": hashes}
     study.keep_rows(made | {"proxies": models.proxies})
     chosen = [RecordFile(path, most, display_name=name) for name, path in files.items()]
+    with study.bars():
+        tallies = tally_sets(chosen, models.panel, shares, counter, seed, study)
     found = {
         name: evidence_figures(counts, seed) | {"sha256": hashes[name]}
-        for name, counts in tally_sets(chosen, models.panel, shares, counter, seed, study).items()
+        for name, counts in tallies.items()
     }
     study.publish(
         {"seed": seed, "proxies": models.proxies, "sets": found},
@@ -179,13 +181,12 @@ def tally_sets(
     Args:
         seed: of the distractors that single passages get.
     """
-    study, tallies = study or Study(), {}
-    with study.bars():
-        for file in files:
-            rows, distractors = load_gold_records(file.path, file.limit, seed)
-            tallies[file.name] = tally_evidence(
-                rows, panel, budgets, counter, distractors, study, file.name
-            )
+    tallies = {}
+    for file in files:
+        rows, distractors = load_gold_records(file.path, file.limit, seed)
+        tallies[file.name] = tally_evidence(
+            rows, panel, budgets, counter, distractors, study, file.name
+        )
     return tallies
 
 

@@ -79,10 +79,12 @@ def languages(
         counter_of("proxy", names[-1]),
     )
     chosen = [RecordFile(path, limit, display_name=name) for name, path in files.items()]
+    with study.bars():
+        tallies = tally_sets(chosen, panel, shares, counter, seed, study)
     found = {
         name.removeprefix(f"{of}_"): language_figures(counts, names, seed)
         | {"sha256": hashes[name]}
-        for name, counts in tally_sets(chosen, panel, shares, counter, seed, study).items()
+        for name, counts in tallies.items()
     }
     report = {
         "date": datetime.now(UTC).date().isoformat(),

@@ -190,10 +190,6 @@ def _read_books(paths: Sequence[Path] | None) -> str:
     return "\n\n".join(read_text(path) for path in files)
 
 
-_KEPT, _LOST = "#009E73", "#D55E00"
-_CELL_INCHES = (0.75, 0.42)
-
-
 PASSAGE_TOKENS = 400
 NEEDLE = (
     "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park "

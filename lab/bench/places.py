@@ -74,7 +74,8 @@ def places(
     )
     made = {"methods": names, "budgets": shares, "limit": limit, "joined": joined, "seed": seed}
     study.keep_rows(made | {"proxies": models.proxies, "sha256": file_sha256(records)})
-    figures = sweep_places(rows, models.panel, shares, counter, joined, study, seed)
+    with study.bars():
+        figures = sweep_places(rows, models.panel, shares, counter, joined, study, seed)
     facts = {
         "records": len(rows),
         "distractors": distractors,

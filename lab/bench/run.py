@@ -72,7 +72,8 @@ def run(
     if gold_out:
         write_gold(gold_out, rows, records, out)
     measure = partial(result_row, compressor=built, settings=settings)
-    study.rows(f"{method} on {records.name}", {row["id"]: row for row in rows}, measure)
+    with study.bars():
+        study.rows(f"{method} on {records.name}", {row["id"]: row for row in rows}, measure)
     typer.echo(f"{out}: {study.summary()}", err=True)
 
 

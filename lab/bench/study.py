@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 
 class Study:
-    """One run of a benchmark; without options it measures in silence.
+    """One run of a benchmark; outside of `bars` it measures in silence.
 
     Attributes:
         file: the rows that are kept, once `keep_rows` has opened them.
@@ -88,16 +88,15 @@ class Study:
         """
         key, found = self.file.key if self.file else "key", []
         due = [at for at in cases if at not in self._kept]
-        with self.bars():
-            for at, case in cases.items():
-                row = self._kept.get(at)
-                if row is None:
-                    row = {key: at, **measure(case)}
-                    if self.file:
-                        self.file.append(row)
-                        self._kept[at] = row
-                    self.advance(name, 1, total or len(due))
-                found.append(row)
+        for at, case in cases.items():
+            row = self._kept.get(at)
+            if row is None:
+                row = {key: at, **measure(case)}
+                if self.file:
+                    self.file.append(row)
+                    self._kept[at] = row
+                self.advance(name, 1, total or len(due))
+            found.append(row)
         self.measured, self.kept = self.measured + len(due), self.kept + len(cases) - len(due)
         return found
 
@@ -109,10 +108,7 @@ class Study:
 
     @contextmanager
     def bars(self) -> Iterator[None]:
-        """Shows bars with rate and remaining time on stderr; one inside another adds nothing."""
-        if self._progress is not None:
-            yield
-            return
+        """Shows bars with rate and remaining time on stderr, until it ends."""
         with record_bars() as self._progress:
             try:
                 yield

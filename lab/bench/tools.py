@@ -151,7 +151,8 @@ def tools(
         study.keep_rows(
             {"proxy": proxy, "sha256": {kind: file_sha256(path) for kind, path in files.items()}}
         )
-        rows = tally_tools(outputs, compressors, ratios, counter, study)
+        with study.bars():
+            rows = tally_tools(outputs, compressors, ratios, counter, study)
     figures = tool_figures(rows, seed)
     facts = {kind: file_facts(path) | {"sha256": file_sha256(path)} for kind, path in files.items()}
     study.publish(
