@@ -119,7 +119,7 @@ release-check: dist ## open both, install the wheel into empty environments, ask
 	$(BIN)/python -m tests.release dist
 
 bench-gpu: setup ## what a user of a GPU waits for: whole requests, cold and kept, one and 64 at a time
-	$(BIN)/python -m tamis_lab.bench.speed.gpu
+	$(BIN)/python -m tamis_lab.bench.gpu
 
 peers: models ## tamis and published compressors side by side, each in an environment of its own
 	$(BIN)/python -m lab.tests.peers.environments

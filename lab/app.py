@@ -6,7 +6,7 @@ import typer
 
 from tamis.service.cli.display.short_help import hide_flag_types
 from tamis.service.cli.main import run_command_line
-from tamis_lab.bench.commands import app as bench
+from tamis_lab.bench import app as bench
 from tamis_lab.listing import kinds
 from tamis_lab.train.commands import app as probe
 from tamis_lab.train.commands import codec, heads, influence, recipe

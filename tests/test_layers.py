@@ -30,7 +30,7 @@ from tests.import_graph import (
 
 TRANSFORMERS = {
     *(f"probes/model/{name}.py" for name in ("hf_backend", "encoder", "convert")),
-    "lab/bench/answers/generate.py",
+    "lab/bench/generate.py",
 }
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
 FLOORS, LAB_FLOORS = 7, 9
@@ -72,16 +72,15 @@ LAB_BELOW = {
     "lab/datasets": set(),
     "lab/methods": set(),
     "lab/train": {"lab/datasets", "lab/methods"},
-    "lab/bench": {"lab/datasets", "lab/methods", "lab/train"},
-    "lab/options": {"lab/datasets", "lab/bench"},
-    "lab/bench/commands": {"lab/datasets", "lab/methods", "lab/options", "lab/bench"},
+    "lab/options": {"lab/datasets"},
+    "lab/bench": {"lab/datasets", "lab/methods", "lab/options", "lab/train"},
     "lab/train/commands": {
         *("lab/datasets", "lab/methods", "lab/options", "lab/bench", "lab/train"),
     },
-    "lab": {"lab/methods", "lab/train", "lab/bench/commands", "lab/train/commands"},
+    "lab": {"lab/methods", "lab/train", "lab/bench", "lab/train/commands"},
 }
 """What each room of the lab may import of the lab."""
-COMMANDS = ("lab", "lab/options", "lab/bench/commands", "lab/train/commands")
+COMMANDS = ("lab", "lab/options", "lab/bench", "lab/train/commands")
 """The rooms of the lab that may import the command line of tamis."""
 SERVING = {f"service/{room}" for room in ("http", "batch", "agents", "integrations")}
 """What the lab imports nothing of: it measures what these serve, by the library and the engine."""

@@ -1,4 +1,4 @@
-"""Benchmarks on labelled records: runs over them, figures with intervals, tables and plots.
+"""The benchmarks, one module each, all on one study: cases, rows, figures, table, plot.
 
-Imports `tamis`, and `train`, `methods` and `datasets` of the lab; commands are in `commands`.
+Imports `tamis`, `options`, `methods`, `train` and `datasets`.
 """

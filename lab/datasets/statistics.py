@@ -41,6 +41,20 @@ def paired_bootstrap(
     return float((a - b).sum() / of.sum()), float(low), float(high)
 
 
+def paired_interval(
+    a_num: Any,
+    b_num: Any,
+    den: Any,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = 0.95,
+    name: str = "difference",
+) -> dict[str, float]:
+    """As `paired_bootstrap`, by name: `difference`, or whatever `name` says, `low` and `high`."""
+    found = paired_bootstrap(a_num, b_num, den, draws, seed, confidence)
+    return dict(zip((name, "low", "high"), found, strict=True))
+
+
 def spread_bootstrap(
     nums: Sequence[Any], den: Any, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
 """Options that the commands of the lab share, the parsing of their values, and files they write.
 
-May import `tamis`, `tamis_lab.bench` and `tamis_lab.datasets`, inside functions alone.
+May import `tamis` and `tamis_lab.datasets`.
 """

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.text import print_note
-from tamis.service.cli.options.target_files import write_whole
+from tamis_lab.options.figures import figure_class
 
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
 
@@ -42,8 +38,6 @@ def check_images(*paths: Path | None) -> None:
         BadInput: one of them cannot be written, or has the suffix of no image format.
         MissingExtra: matplotlib is not installed.
     """
-    from tamis_lab.bench.evidence.plot import figure_class
-
     check_targets(*paths)
     for path in filter(None, paths):
         figure_class()
@@ -64,16 +58,3 @@ def check_probe_target(path: Path) -> None:
     for file in probe_files(path):
         existing = next(folder for folder in (file.parent, *file.parent.parents) if folder.exists())
         check_targets(existing / file.name if existing != file.parent else file)
-
-
-def write_json(report: Mapping[str, Any], path: Path) -> None:
-    """Writes a report as JSON, and prints where.
-
-    Raises:
-        BadInput: it cannot be written.
-    """
-    try:
-        write_whole(path, (json.dumps(report, indent=1) + "\n").encode())
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error}") from error
-    print_note(f"wrote {path}")

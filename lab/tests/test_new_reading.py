@@ -12,8 +12,7 @@ import torch
 from lab.tests.bench.records import people, write
 from lab.tests.methods.window_attention import kit
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis_lab.bench.readings.bench import compare_readings
-from tamis_lab.bench.readings.cases import CaseReader
+from tamis_lab.bench.readings import CaseReader, compare_readings
 from tamis_lab.methods import readings, registry
 from tests.example_checks import ROOT, check_lint_and_format, check_types
 from tests.fences import blocks

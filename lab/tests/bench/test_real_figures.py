@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from lab.tests.bench.records import read
 from tamis.service.api.compress import counter_of
-from tamis_lab.bench.commands.app import app
-from tamis_lab.bench.evidence.panel import build_panel
-from tamis_lab.bench.evidence.tally import (
+from tamis_lab.app import app
+from tamis_lab.bench.evidence import (
     evidence_figures,
     kept_gold_flags,
     load_gold_records,
     tally_evidence,
 )
+from tamis_lab.bench.panel import build_panel
 from tamis_lab.datasets.records import load_records
 
 pytestmark = pytest.mark.data
@@ -44,7 +44,7 @@ def test_an_independent_program_counts_the_same(
     out, gold = tmp_path / "out.jsonl", tmp_path / "gold.jsonl"
     words = ["run", data_folder / f"dev/{name}.jsonl.gz", "--method", "lexical", "--limit", 30]
     words += ["--distractors", distractors, "--out", out, "--gold-out", gold]
-    done = CliRunner().invoke(app, [str(word) for word in [*words, "--proxy", proxy_folder]])
+    done = CliRunner().invoke(app, ["bench", *map(str, [*words, "--proxy", proxy_folder])])
     assert done.exit_code == 0, done.stderr
     scorer = subprocess.run(
         [sys.executable, data_folder.parent / "score.py", out, gold, "--json"],

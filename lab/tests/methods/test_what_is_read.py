@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from tamis.probes.prompt import TEMPLATES
-from tamis_lab.bench.needle.sweep import MemoizedReader
+from tamis_lab.bench.needle import MemoizedReader
 from tamis_lab.methods import corehead, icr, qrhead
 from tamis_lab.methods.attention_sorting import AttentionSorting
 from tamis_lab.methods.found_in_the_middle import FoundInTheMiddle

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from lab.tests.bench.records import people
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.peers.cases import load_peer_cases
-from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis_lab.bench.peers.run import PeerRunSettings
-from tamis_lab.datasets.result_file import ResultFile
+from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers import PeerRunSettings, load_peer_cases
+from tamis_lab.bench.study import Study
 from tests.service.cli.cli_kit import word_tokenizer
 
 FAULTY_ADAPTER = """
@@ -71,8 +70,10 @@ def run_settings(folder: Path, timeout_s: float = 60) -> PeerRunSettings:
     )
 
 
-def result_file(folder: Path, **settings: object) -> ResultFile:
-    return ResultFile(folder / "rows.jsonl", settings, "key")
+def study_of(folder: Path, **settings: object) -> Study:
+    study = Study(results=folder / "rows.jsonl")
+    study.keep_rows(settings)
+    return study
 
 
 def faulty_registry(folder: Path, fault: str) -> PeerRegistry:

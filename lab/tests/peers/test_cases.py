@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from lab.tests.bench.records import doc
 from lab.tests.peers.kit import counter, people_cases, people_folder
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.peers.cases import interleave_sets, load_peer_cases
-from tamis_lab.bench.peers.text_evidence import (
+from tamis_lab.bench.peers import (
     common_subsequence_length,
     find_evidence,
+    interleave_sets,
+    load_peer_cases,
     share_found,
     words_of,
 )

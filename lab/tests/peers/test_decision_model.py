@@ -6,11 +6,10 @@ import json
 
 import pytest
 
-from lab.tests.peers.kit import people_folder, result_file
+from lab.tests.peers.kit import people_folder, study_of
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.peers.cases import load_peer_cases
-from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis_lab.bench.peers.run import PeerRunSettings, run_peers
+from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers import PeerRunSettings, load_peer_cases, run_peers
 from tests.compressors.methods.decision_kit import decision_server
 
 
@@ -28,7 +27,7 @@ def test_the_peer_asks_the_address_in_its_folder_and_keeps_to_the_budget(tmp_pat
         (folder / "systemone.json").write_text(json.dumps(address))
         given = {"systemone": folder}
         settings = PeerRunSettings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
-        rows = list(run_peers(cases, [peer], registry, settings, result_file(tmp_path), counter))
+        rows = run_peers(cases, [peer], registry, settings, study_of(tmp_path), counter)
     assert [row.get("error") for row in rows] == [None, None]
     assert {body["model"] for body in model.bodies} == {"laya"}
     for case, row in zip(cases, rows, strict=True):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lab.tests.peers.kit import people_cases
-from tamis_lab.bench.peers.figures import (
+from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers import (
     complete_cases,
     frontier,
     peer_figures,
     ratio_of_medians,
+    row_key,
 )
-from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis_lab.bench.peers.run import row_key
 
 
 def row(case, peer, ms, evidence, **more):

@@ -7,11 +7,10 @@ import subprocess
 
 import pytest
 
-from lab.tests.peers.kit import people_folder, result_file
+from lab.tests.peers.kit import people_folder, study_of
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.peers.cases import load_peer_cases
-from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerRegistry
-from tamis_lab.bench.peers.run import PeerRunSettings, run_peers
+from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerRegistry
+from tamis_lab.bench.peers import PeerRunSettings, load_peer_cases, run_peers
 
 pytestmark = pytest.mark.model
 TINY = """
@@ -43,7 +42,7 @@ def keep_texts(tmp_path, proxy_folder):
         cases = load_peer_cases("people", people_folder(tmp_path), 2, 0.4, counter)
         given = {name: weights} if weights else {}
         settings = PeerRunSettings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
-        rows = list(run_peers(cases, [peer], registry, settings, result_file(tmp_path), counter))
+        rows = run_peers(cases, [peer], registry, settings, study_of(tmp_path), counter)
         assert [row.get("error") for row in rows] == [None, None]
         return list(zip(cases, (row["text"] for row in rows), strict=True))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from lab.tests.peers.kit import (
@@ -11,27 +9,25 @@ from lab.tests.peers.kit import (
     faulty_registry,
     people_cases,
     people_folder,
-    result_file,
     run_settings,
+    study_of,
 )
 from tamis import compress
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.peers.cases import load_peer_cases
-from tamis_lab.bench.peers.registry import PEERS_FOLDER, PeerFailed, PeerRegistry
-from tamis_lab.bench.peers.run import PeerRunSettings, row_key, run_peers
+from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerFailed, PeerRegistry
+from tamis_lab.bench.peers import PeerRunSettings, load_peer_cases, row_key, run_peers
 
 
 def rows_of(folder, registry, names, cases=None, timeout_s=60.0, **settings):
     peers = registry.select(names)
-    rows = run_peers(
+    return run_peers(
         cases or people_cases(folder),
         peers,
         registry,
         run_settings(folder, timeout_s),
-        result_file(folder, **settings),
+        study_of(folder, **settings),
         counter(folder),
     )
-    return list(rows)
 
 
 def test_truncation_keeps_the_first_tokens_and_no_peer_exceeds_the_budget(tmp_path):
@@ -95,19 +91,19 @@ def test_a_peer_that_does_not_load_ends_the_run_with_its_own_message(tmp_path):
 
 def test_a_run_is_resumed_where_it_ended(tmp_path):
     registry, cases = PeerRegistry.load(PEERS_FOLDER), people_cases(tmp_path)
-    peers, results = registry.select(["truncation", "bm25"]), result_file(tmp_path)
-    run = run_peers(cases, peers, registry, run_settings(tmp_path), results, counter(tmp_path))
-    first = [next(run), next(run), next(run)]
-    run.close()
-    before = (tmp_path / "rows.jsonl").read_text()
-    rest = rows_of(tmp_path, registry, ["truncation", "bm25"])
-    text = (tmp_path / "rows.jsonl").read_text()
+    names, path = ["truncation", "bm25"], tmp_path / "rows.jsonl"
+    rows_of(tmp_path, registry, names, cases[:2])
+    before = "".join(path.read_text().splitlines(keepends=True)[:3])
+    path.write_text(before)
+    rows = rows_of(tmp_path, registry, names)
+    text = path.read_text()
     assert text.startswith(before)
-    assert [json.loads(line)["key"] for line in text.splitlines()] == [
-        row["key"] for row in [*first, *rest]
-    ]
-    assert {row["key"] for row in [*first, *rest]} == {row_key(c, p) for c in cases for p in peers}
-    assert rows_of(tmp_path, registry, ["truncation", "bm25"]) == []
+    assert len(text.splitlines()) == len(rows) == 6
+    assert {row["key"] for row in rows} == {
+        row_key(c, p) for c in cases for p in registry.select(names)
+    }
+    assert rows_of(tmp_path, registry, names) == rows
+    assert path.read_text() == text
 
 
 def test_the_key_of_a_row_depends_on_the_request(tmp_path):
@@ -127,7 +123,7 @@ def test_tamis_with_passages_cached_keeps_what_a_direct_call_keeps(tmp_path, pro
         registry.select(["tamis_warm"]),
         registry,
         peer_settings,
-        result_file(tmp_path),
+        study_of(tmp_path),
         tokenizer,
     )
     passages = [{"text": doc["text"], "title": doc["title"]} for doc in cases[0].request["docs"]]
@@ -144,27 +140,7 @@ def test_a_run_with_no_time_left_starts_no_case(tmp_path):
     registry, cases = PeerRegistry.load(PEERS_FOLDER), people_cases(tmp_path)
     peers = registry.select(["truncation"])
     peer_settings, tokenizer = run_settings(tmp_path), counter(tmp_path)
-    assert (
-        list(
-            run_peers(
-                cases, peers, registry, peer_settings, result_file(tmp_path), tokenizer, minutes=0
-            )
-        )
-        == []
-    )
-    assert (
-        len(
-            list(
-                run_peers(
-                    cases,
-                    peers,
-                    registry,
-                    peer_settings,
-                    result_file(tmp_path),
-                    tokenizer,
-                    minutes=9,
-                )
-            )
-        )
-        == 3
-    )
+    for minutes, rows in ((0, 0), (9, 3)):
+        study = study_of(tmp_path)
+        found = run_peers(cases, peers, registry, peer_settings, study, tokenizer, minutes)
+        assert len(found) == rows

@@ -9,7 +9,7 @@ from lab.tests.bench.records import people
 from tamis.compressors import registry
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis_lab.bench.peers.registry import PEERS_FOLDER
+from tamis_lab.bench.peer_process import PEERS_FOLDER
 
 
 @pytest.mark.model

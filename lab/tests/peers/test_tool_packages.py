@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tamis_lab.bench.tools.packages import (
+from tamis_lab.bench.tools import (
+    OUTPUTS_FOLDER,
     TOOL_PEERS_FOLDER,
+    find_kinds,
     installed_packages,
+    load_outputs,
     package_compressor,
 )
-from tamis_lab.bench.tools.records import OUTPUTS_FOLDER, find_kinds, load_outputs
 
 LOGS = load_outputs(find_kinds(OUTPUTS_FOLDER)["applogs"], "applogs")
 

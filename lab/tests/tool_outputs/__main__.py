@@ -31,7 +31,7 @@ from lab.tests.tool_outputs.kit import Workshop
 from tests.environments import ROOT, Environments
 
 HERE = Path(__file__).parent
-DATA = ROOT / "lab/bench/tools/outputs"
+DATA = ROOT / "lab/bench/outputs"
 JAVASCRIPT = ("typescript@5.9.3", "eslint@9.39.1", "@eslint/js@9.39.1")
 SEED = 24
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tamis_lab.options.bench_options import RECORDS
+from tamis_lab.options.shared import RECORDS
 from tamis_lab.train.commands import evaluate, fit, gate, headings, lists, lora, rank, train
 
 app = typer.Typer(

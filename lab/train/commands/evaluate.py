@@ -13,13 +13,13 @@ from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis_lab.options.bench_options import SHARP
 from tamis_lab.options.output_files import check_images, check_probe_target
-from tamis_lab.options.probe_options import (
-    Cache,
+from tamis_lab.options.shared import (
+    SHARP,
     Data,
     ProbeFile,
     ProxyName,
+    ReadingsFolder,
     named_or_shipped_probe,
     parse_record_file,
     readings_folder,
@@ -41,7 +41,7 @@ def evaluate(
     data: Data,
     probe: ProbeFile = None,
     proxy: ProxyName = SHARP,
-    cache: Cache = None,
+    cache: ReadingsFolder = None,
     as_json: AsJson = False,
     png: Annotated[
         Path | None,
@@ -69,7 +69,7 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", help="Where to write the calibrated probe.")],
     probe: ProbeFile = None,
     proxy: ProxyName = SHARP,
-    cache: Cache = None,
+    cache: ReadingsFolder = None,
 ) -> None:
     """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
     from tamis_lab.train.probe.fitting import recalibrate

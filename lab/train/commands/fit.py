@@ -11,11 +11,11 @@ from rich.console import Console
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.bench_options import SHARP
 from tamis_lab.options.output_files import check_probe_target, check_targets
-from tamis_lab.options.probe_options import (
-    Cache,
+from tamis_lab.options.shared import (
+    SHARP,
     ProxyName,
+    ReadingsFolder,
     parse_record_file,
     readings_folder,
 )
@@ -64,7 +64,7 @@ def fit(
         int, typer.Option(min=4, help="Prompts with sentences left out, for each question.")
     ] = 24,
     tokens: Annotated[int, typer.Option(min=16, help="Of a record's text that are read.")] = 400,
-    cache: Cache = None,
+    cache: ReadingsFolder = None,
 ) -> None:
     """Fit a probe without labels: on the sentences that the model's own answers depend on.
 

@@ -15,13 +15,14 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.bench_options import SHARP, parse_sizes
 from tamis_lab.options.output_files import check_probe_target
-from tamis_lab.options.probe_options import (
-    Cache,
+from tamis_lab.options.shared import (
+    SHARP,
     Data,
     ProxyName,
+    ReadingsFolder,
     parse_record_file,
+    parse_sizes,
     readings_folder,
 )
 
@@ -57,7 +58,7 @@ def gate(
         str, typer.Option(help="Passages of a request, others of its set included; with commas.")
     ] = "10,30",
     proxy: ProxyName = SHARP,
-    cache: Cache = None,
+    cache: ReadingsFolder = None,
 ) -> None:
     """Fit a gate, and show what its stages lose and save on domains that the fit has not seen."""
     from tamis.compressors import registry

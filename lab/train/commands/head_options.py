@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tamis.probes.probing.heads import HEAD_SCORINGS
-from tamis_lab.options.probe_options import parse_record_file
+from tamis_lab.options.shared import parse_record_file
 from tamis_lab.train.heads.finder import FINDERS
 
 BY_CHOICES = (*HEAD_SCORINGS, *FINDERS.names())

@@ -16,9 +16,8 @@ from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis_lab.options.bench_options import SHARP, ReadingsFolder, parse_options
 from tamis_lab.options.output_files import check_images, check_targets
-from tamis_lab.options.probe_options import named_or_shipped_probe
+from tamis_lab.options.shared import SHARP, ReadingsFolder, named_or_shipped_probe, parse_options
 from tamis_lab.train.commands import head_studies
 from tamis_lab.train.commands.head_options import (
     Best,
@@ -55,7 +54,6 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
 )
-Cache = ReadingsFolder
 
 
 class _FindCommand(TyperCommand):
@@ -110,7 +108,7 @@ def find(
         list[str] | None,
         typer.Option("--option", help="NAME=VALUE of a finder, such as draws=2. Repeatable."),
     ] = None,
-    cache: Cache = None,
+    cache: ReadingsFolder = None,
 ) -> None:
     """Score every head of a proxy."""
     from tamis.compressors.registry import load_proxy

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from tamis.service.api.languages import SHARP
-from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import print_note
-from tamis_lab.options.bars import add_bar
 from tamis_lab.options.output_files import check_targets
 
 EPILOG = """
@@ -78,7 +77,8 @@ def select(
         "window_tokens": window_tokens,
     }
     documents = ((d.id, d.text) for d in read_documents(files, CorpusFields(), encoding))
-    with record_bars() as progress:
+    total = count_documents(files)
+    with file_bars() as report:
         done = influence.select_documents(
             documents,
             lambda name, text: influence.document_influence(
@@ -87,6 +87,6 @@ def select(
             out,
             settings,
             keep,
-            add_bar(progress, "documents", count_documents(files)),
+            lambda read: report("documents", read, total),
         )
     print_note(f"{out}: {done:,} documents, {len(masked)} heads masked")

@@ -93,7 +93,7 @@ def train_adapters(
     from tamis.compressors.registry import load_proxy
     from tamis.probes.hub.zoo import adapters_of
     from tamis.service.cli.display.bars import file_bars
-    from tamis_lab.options.probe_options import parse_record_file
+    from tamis_lab.options.shared import parse_record_file
     from tamis_lab.train.lora.export import trained_adapters
     from tamis_lab.train.lora.recipe import LoraRecipe
     from tamis_lab.train.lora.training_run import build_training_run

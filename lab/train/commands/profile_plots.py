@@ -89,7 +89,7 @@ def draw_position_bias(profile: PositionProfile, path: Path) -> None:
 
 
 def _draw_figure(path: Path, size: tuple[float, float], paint: Callable[[Any, Any], None]) -> None:
-    from tamis_lab.bench.evidence.plot import figure_class, save_figure
+    from tamis_lab.options.figures import figure_class, save_figure
 
     figure = figure_class()(figsize=size, dpi=150, layout="constrained")
     paint(figure.add_subplot(), figure)

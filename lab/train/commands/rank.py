@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.bench_options import SHARP
 from tamis_lab.options.output_files import check_probe_target
+from tamis_lab.options.shared import SHARP
 
 EPILOG = """
 **Examples**
@@ -68,7 +68,7 @@ def rank(
     from tamis_lab.datasets.qrels import load_corpus, load_queries
     from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import describe_file, name_distinctly
-    from tamis_lab.options.probe_options import parse_record_file, readings_folder
+    from tamis_lab.options.shared import parse_record_file, readings_folder
     from tamis_lab.train.fit import check_l2
     from tamis_lab.train.probe.ranking import QueryLists, RankCaseReader, fit_rank_probe
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.bench_options import SHARP
 from tamis_lab.options.output_files import check_probe_target
-from tamis_lab.options.probe_options import (
-    Cache,
+from tamis_lab.options.shared import (
+    SHARP,
     Data,
     ProxyName,
+    ReadingsFolder,
     parse_record_file,
     readings_folder,
 )
@@ -72,7 +72,7 @@ def train(
         bool,
         typer.Option(help="Also learn to weigh the sentence encoder's cosines."),
     ] = True,
-    cache: Cache = None,
+    cache: ReadingsFolder = None,
 ) -> None:
     """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
 

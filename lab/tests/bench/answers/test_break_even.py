@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.answers.break_even import Deployment, break_even, table
+from tamis_lab.bench.break_even import Deployment, costs_and_savings, table
 from tests.service.cli.cli_kit import tamis
 
 DOC = Path(__file__).parents[3] / "docs/break_even.md"
@@ -19,7 +19,7 @@ HERE = Deployment(
 
 def test_the_sum_is_that_done_by_hand():
     """5,000 tokens: 2 s of a machine at .09 an hour; 4,000 tokens fewer at .5 a million."""
-    found = break_even(5000, HERE)
+    found = costs_and_savings(5000, HERE)
     assert found.cost == pytest.approx(2 / 3600 * 0.09)
     assert found.saved == pytest.approx(4000 * 0.5 / 1e6)
     assert (found.ms_spent, found.ms_saved) == pytest.approx((2000, 400))
@@ -30,20 +30,24 @@ def test_the_sum_is_that_done_by_hand():
 @pytest.mark.parametrize("fixed_ms", [0, 300])
 @pytest.mark.parametrize("tokens", [100, 5000, 10**6])
 def test_just_beside_the_break_even_point_the_verdict_changes(tokens, fixed_ms):
-    at = break_even(tokens, Deployment(400, 0.09, 0.2, 0.5, 100, fixed_ms))
+    at = costs_and_savings(tokens, Deployment(400, 0.09, 0.2, 0.5, 100, fixed_ms))
     for factor, pays in ((1.001, True), (0.999, False)):
         deployment = Deployment(
             400, 0.09, 0.2, at.price_from * factor, at.next_ms_from * factor, fixed_ms
         )
-        verdict = break_even(tokens, deployment)
+        verdict = costs_and_savings(tokens, deployment)
         assert (verdict.cheaper, verdict.faster) == (pays, pays)
 
 
 def test_the_length_does_not_matter_without_a_fixed_cost_and_does_with_one():
-    lines = {round(break_even(n, HERE).next_ms_from, 9) for n in (10, 1000, 10**6)}
+    lines = {round(costs_and_savings(n, HERE).next_ms_from, 9) for n in (10, 1000, 10**6)}
     assert lines == {500.0}
     fixed = Deployment(400, 0.09, 0.2, 0.5, 100, fixed_ms=50)
-    assert break_even(10, fixed).next_ms_from > break_even(1000, fixed).next_ms_from > 500
+    assert (
+        costs_and_savings(10, fixed).next_ms_from
+        > costs_and_savings(1000, fixed).next_ms_from
+        > 500
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_figures_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(BadInput, match=message):
         Deployment(**(given | wrong))
     with pytest.raises(BadInput, match="tokens is 0"):
-        break_even(0, HERE)
+        costs_and_savings(0, HERE)
 
 
 def test_the_documents_table_is_what_the_function_gives():

@@ -10,16 +10,18 @@ import pytest
 
 from lab.tests.bench.records import doc, record, write
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.answers.quality import (
+from tamis_lab.bench.answers import (
     AnswerSettings,
+    LocalReader,
+    ServerReader,
     answer_figures,
     answer_records,
     exact_match,
     f1,
+    reader_strength,
     usable_records,
 )
-from tamis_lab.bench.answers.readers import LocalReader, ServerReader
-from tamis_lab.bench.commands.answers import reader_strength
+from tamis_lab.bench.study import Study
 from tests.service.cli.cli_kit import tamis
 
 HAY, GOLD = "Hay lies here. More hay there.", "The pin is in the barn."
@@ -59,9 +61,7 @@ def test_measures_are_those_of_squad():
 
 def test_every_condition_has_its_own_context_and_figures(tmp_path):
     reader = Parrot()
-    table = answer_figures(
-        answer_records(rows(), short, reader, SETTINGS, tmp_path / "a.jsonl", lambda i, n: None)
-    )
+    table = answer_figures(answer_records(rows(), short, reader, SETTINGS, Study()))
     none, full, compressed = reader.prompts
     assert "Context" not in none
     assert HAY in full
@@ -85,16 +85,13 @@ def test_each_share_is_tried_in_each_order_and_the_whole_context_once(tmp_path):
 
     settings = AnswerSettings("lexical", (0.3, 0.5), 16, ("original", "edges"))
     reader = Parrot()
-    table = answer_figures(
-        answer_records(rows(), ordered, reader, settings, tmp_path / "a.jsonl", lambda *_: None)
-    )
+    table = answer_figures(answer_records(rows(), ordered, reader, settings, Study()))
     assert list(table) == [
         *("none", "full", "lexical 0.3", "lexical 0.3 edges"),
         *("lexical 0.5", "lexical 0.5 edges"),
     ]
     assert calls == [(1, "original"), *((s, o) for s in (0.3, 0.5) for o in ("original", "edges"))]
-    # no context, and each text once: no prompt is sent twice
-    assert len(reader.prompts) == 3
+    assert len(reader.prompts) == len(table)
 
 
 def test_an_unknown_order_is_refused_before_anything_is_read(tmp_path):
@@ -105,21 +102,16 @@ def test_an_unknown_order_is_refused_before_anything_is_read(tmp_path):
 
 
 def test_a_resumed_run_sends_no_prompt_twice(tmp_path):
-    kept = tmp_path / "a.jsonl"
-    answer_records(rows(), short, Parrot(), SETTINGS, kept, lambda i, n: None)
-    with kept.open("a") as file:
+    def answer(reader):
+        study = Study(results=tmp_path / "a.jsonl")
+        study.keep_rows({"reader": "parrot"})
+        return answer_records(rows(), short, reader, SETTINGS, study)
+
+    whole = answer(Parrot())
+    with (tmp_path / "a.jsonl").open("a") as file:
         file.write('{"key": "torn')
     again = Parrot()
-    answer_records(rows(), short, again, SETTINGS, kept, lambda i, n: None)
-    assert again.prompts == []
-
-
-def test_an_answer_after_a_torn_line_is_kept(tmp_path):
-    kept = tmp_path / "a.jsonl"
-    kept.write_text('{"key": "torn')
-    answer_records(rows(), short, first := Parrot(), SETTINGS, kept, lambda i, n: None)
-    answer_records(rows(), short, again := Parrot(), SETTINGS, kept, lambda i, n: None)
-    assert first.prompts
+    assert answer(again) == whole
     assert again.prompts == []
 
 
@@ -191,7 +183,7 @@ def test_the_command_prints_a_table_of_a_real_reader(proxy_folder, tmp_path, mon
     file = write(tmp_path / "records.jsonl", rows())
     done = tamis(
         "lab", "bench", "answers", file, "--reader", str(proxy_folder), "--method", "lexical",
-        "--keep", "0.6", "--json", "--png", tmp_path / "a.png",
+        "--keep", "0.6", "--json", "--plot", tmp_path / "a.png",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     conditions = json.loads(done.stdout)["conditions"]

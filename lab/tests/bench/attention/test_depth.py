@@ -13,15 +13,15 @@ from lab.tests.train.lora.examples import example_records
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of
-from tamis_lab.bench.attention import depth
-from tamis_lab.bench.attention.depth_figures import (
+from tamis_lab.bench import depth
+from tamis_lab.bench.depth import (
     VERDICT_QUESTIONS,
     cut_figures,
     pool_tallies,
     verdict,
 )
-from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
-from tamis_lab.bench.speed.timing import count_linear_weights
+from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.speed import count_linear_weights
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import RecordFile
 from tamis_lab.datasets.records import passages_of
@@ -213,7 +213,7 @@ def test_the_command_reads_once_prints_draws_and_writes_json(folder, tmp_path):
     write(judged, example_records("new"))
     words = ("lab", "bench", "depth", "--data", fit_on, "--judge", f"{judged}:9", "--exits", "4,2")
     words += ("--heads", "3", "--proxy", tmp_path / "llama", "--cache", tmp_path / "readings")
-    done = tamis(*words, "--png", tmp_path / "d.png")
+    done = tamis(*words, "--plot", tmp_path / "d.png")
     assert done.exit_code == 0, done.output
     assert "Within 0.01 of exit 4 over 9 questions" in done.stdout
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
@@ -237,7 +237,7 @@ def test_the_command_reads_once_prints_draws_and_writes_json(folder, tmp_path):
         (("--exits", "9"), "exits has 9 and llama has 4 layers"),
         (("--exits", "2", "--heads", "8"), "heads has 8 and 2 layers have 8"),
         (("--judge", "{folder}/examples.jsonl"), "two files of one name"),
-        (("--png", "{folder}/d.nope"), "draw a .png"),
+        (("--plot", "{folder}/d.nope"), "draw a .png"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(folder, source, tmp_path, words, message):

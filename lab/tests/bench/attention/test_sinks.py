@@ -14,7 +14,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.attention import sinks
+from tamis_lab.bench import sinks
 from tamis_lab.datasets.records import passages_of
 from tamis_lab.train.fit import LabelledFeatures, fit_listwise
 from tests.probes import tiny
@@ -158,11 +158,11 @@ def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     counting_folder(tmp_path / "proxy")
     made = reader()
     monkeypatch.setattr(registry, "load_proxy", lambda *_: made)
-    monkeypatch.setattr("tamis_lab.datasets.reading_store.cached_reader", lambda proxy: proxy)
+    monkeypatch.setattr("tamis_lab.bench.sinks.cached_reader", lambda proxy: proxy)
     write(tmp_path / "people.jsonl", rows())
     words = ("lab", "bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
     words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "readings")
-    done = tamis(*words, "--out", tmp_path / "s.png")
+    done = tamis(*words, "--plot", tmp_path / "s.png")
     assert done.exit_code == 0, done.output
     assert "without separators, fitted" in done.stdout
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")

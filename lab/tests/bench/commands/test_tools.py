@@ -17,19 +17,19 @@ def bench(tmp_path):
 
 
 def test_tables_and_files_are_of_the_same_rows(bench, tmp_path):
-    files = {name: tmp_path / name for name in ("rows.jsonl", "figures.json", "kinds.png")}
-    rows_file, json_file, png = files.values()
-    done = tamis(
-        *(*bench, "--kinds", "tables,search", "--limit", 2, "--ratio", ".3,.5"),
-        *("--against", "head_tail", "--rows", rows_file, "--json", json_file, "--png", png),
-    )
+    rows_file, png = tmp_path / "rows.jsonl", tmp_path / "kinds.png"
+    words = (*bench, "--kinds", "tables,search", "--limit", 2, "--ratio", ".3,.5")
+    words += ("--against", "head_tail", "--results", rows_file)
+    done = tamis(*words, "--plot", png)
     assert done.exit_code == 0, done.stderr
     assert "30% of the tokens, 4 outputs" in done.stdout
     assert "tamis lexical" in done.stdout
     assert "search (2)" in done.stdout
-    rows = [json.loads(line) for line in rows_file.read_text("utf-8").splitlines()]
+    text = rows_file.read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
     assert len(rows) == 4 * 2 * 2
-    report = json.loads(json_file.read_text("utf-8"))
+    report = json.loads(tamis(*words, "--json").stdout)
+    assert rows_file.read_text("utf-8") == text
     assert list(report["ratios"]) == ["0.3", "0.5"]
     assert report["files"]["tables"]["tools"]["psql"].startswith("psql")
     assert len(report["files"]["tables"]["sha256"]) == 64
@@ -66,7 +66,7 @@ def test_outputs_of_your_own_are_measured(bench, tmp_path):
         (("--against", "magic"), "there is no compressor 'magic' here; there are: head_tail"),
         (("--method", "magic"), "magic"),
         (("--data", "/no/such"), "has no labelled outputs"),
-        (("--png", "x.txt"), "draw a .png"),
+        (("--plot", "x.txt"), "draw a .png"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_code_2(bench, words, message):

@@ -8,7 +8,7 @@ import pytest
 
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build_method
-from tamis_lab.bench.documents.cases import (
+from tamis_lab.bench.documents import (
     CHUNK_CHARS,
     CHUNKS,
     cut_chunks,
@@ -16,8 +16,9 @@ from tamis_lab.bench.documents.cases import (
     find_answer,
     load_pages,
     load_questions,
+    method_figures,
+    segmentation_figures,
 )
-from tamis_lab.bench.documents.figures import method_figures, segmentation_figures
 from tests.compressors.selection.select_kit import words
 
 MANUALS = Path(__file__).parents[4] / "examples/manuals"

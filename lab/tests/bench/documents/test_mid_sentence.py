@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.text import Piece
-from tamis_lab.bench.documents.mid_sentence import stops_mid_sentence
+from tamis_lab.bench.documents import stops_mid_sentence
 
 STOPS = [
     ("The size of the window is set by", " the caller."),

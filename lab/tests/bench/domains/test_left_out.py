@@ -11,9 +11,15 @@ import torch
 from lab.tests.bench.records import doc, record, write
 from lab.tests.train.lora.examples import example_records
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.domains.figures import FREE, domain_figures, kept_gold
-from tamis_lab.bench.domains.left_out import LeftOutFits, method_scores
-from tamis_lab.bench.domains.readings import Sides, read_domains
+from tamis_lab.bench.domains import (
+    FREE,
+    LeftOutFits,
+    Sides,
+    domain_figures,
+    kept_gold,
+    method_scores,
+    read_domains,
+)
 from tamis_lab.datasets.domains import domain_of, find_domain_files
 from tamis_lab.datasets.record_files import RecordFile
 from tests.probes import tiny
@@ -129,22 +135,13 @@ def test_too_few_domains_are_refused(cases):
 def test_the_command_prints_the_table_and_writes_figures_and_plot(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("TAMIS_HOME", str(tmp_path))  # no encoder there
     words = ("lab", "bench", "domains", "--data", folder / "train", "--judge", folder / "dev")
-    done = tamis(
-        *words,
-        *("--proxy", folder / "llama", "--layers", 2, "--limit", 8, "--budgets", "0.4"),
-        *(
-            "--cache",
-            folder / "readings",
-            "--json",
-            tmp_path / "d.json",
-            "--png",
-            tmp_path / "d.png",
-        ),
-    )
+    words += ("--proxy", folder / "llama", "--layers", 2, "--limit", 8, "--budgets", "0.4")
+    words += ("--cache", folder / "readings")
+    done = tamis(*words)
     assert done.exit_code == 0, done.output
     for word in ("40% of the tokens", "manuals", "largest regret", "misses / best free's"):
         assert word in done.stdout
-    report = json.loads((tmp_path / "d.json").read_text())
+    report = json.loads(tamis(*words, "--json", "--plot", tmp_path / "d.png").stdout)
     assert set(report["shares"]["0.4"]["domains"]) == set(SETS.values())
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
 

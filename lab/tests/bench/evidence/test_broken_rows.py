@@ -10,10 +10,14 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.service.files.lines import read_json_lines
-from tamis_lab.bench.ranking.retrieval import load_judged_task
-from tamis_lab.bench.selectors.cases import _load_shard
-from tamis_lab.bench.selectors.inputs import load_text
-from tamis_lab.bench.selectors.run import CapturedStates, SelectorRun, SelectorSettings
+from tamis_lab.bench.retrieval import load_judged_task
+from tamis_lab.bench.selectors import (
+    CapturedStates,
+    SelectorRun,
+    SelectorSettings,
+    _load_shard,
+    load_text,
+)
 
 
 def rows(path, *given):

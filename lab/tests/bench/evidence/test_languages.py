@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from lab.tests.bench.records import people, write
 from tamis.service.api.languages import best_proxy
 from tamis.service.cli.app import app
-from tamis_lab.bench.evidence.languages import language_figures
-from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.languages import language_figures
 
 GOLD = [1] * 40
 
@@ -62,9 +62,9 @@ def test_the_command_writes_the_figures_that_choose_a_proxy(proxy_folder, encode
         write(tmp_path / f"faq_{code}.jsonl", people())
     words = ["--data", tmp_path, "--set", "faq", "--languages", "en,xx", "--cache", tmp_path]
     given = ["lab", "bench", "languages", *words, "--proxies", "smollm2-135m", "--limit", "4"]
-    done = CliRunner().invoke(app, [*map(str, given), "--json", str(tmp_path / "out.json")])
+    done = CliRunner().invoke(app, [*map(str, given), "--json"])
     assert done.exit_code == 0, done.output
-    report = json.loads((tmp_path / "out.json").read_text())
+    report = json.loads(done.stdout)
     assert set(report["languages"]) == {"en", "xx"}
     assert report["tokens_of"] == "smollm2-135m"
     kept = report["languages"]["en"]["budgets"]["0.2"]["methods"]

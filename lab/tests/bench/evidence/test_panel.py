@@ -13,7 +13,7 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis_lab.bench.evidence.panel import (
+from tamis_lab.bench.panel import (
     BLENDS,
     Panel,
     blend_scores,

@@ -11,8 +11,8 @@ from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.evidence.panel import Panel
-from tamis_lab.bench.evidence.places import (
+from tamis_lab.bench.panel import Panel
+from tamis_lab.bench.places import (
     PLACES,
     arrange_records,
     join_documents,
@@ -20,6 +20,7 @@ from tamis_lab.bench.evidence.places import (
     move_evidence,
     sweep_places,
 )
+from tamis_lab.bench.study import Study
 from tamis_lab.datasets.records import gold_spans
 from tamis_lab.datasets.score_sources import TimedSource
 from tamis_lab.datasets.statistics import paired_bootstrap, spread_bootstrap
@@ -80,11 +81,9 @@ def test_a_method_that_keeps_the_beginning_has_a_spread_and_one_of_words_has_non
     panel = Panel(
         ["lead", "lexical"], {"lead": TimedSource(Lead()), "lexical": TimedSource(Lexical())}
     )
-    done = []
-    found = sweep_places(
-        rows, panel, [0.3], TextTokenizer(tiny.tokenizer(), "t"), joined, done.append
-    )
-    assert done[-1] == 6
+    study = Study()
+    found = sweep_places(rows, panel, [0.3], TextTokenizer(tiny.tokenizer(), "t"), joined, study)
+    assert study.measured == 18
     lead, words = found["lead"]["0.3"], found["lexical"]["0.3"]
     assert lead["gold_kept"]["first"] == 1
     assert lead["gold_kept"]["last"] == (0 if joined else lead["gold_kept"]["last"])

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from lab.tests.bench.records import counting_folder, doc, people, read, record, write
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.commands.app import app
-from tamis_lab.bench.commands.evidence import usual_methods
-from tamis_lab.bench.evidence import run as bench
+from tamis_lab.app import app
+from tamis_lab.bench import run as bench
+from tamis_lab.bench.evidence import usual_methods
+from tamis_lab.bench.study import Study
 from tamis_lab.datasets.result_file import ResultFile
-from tamis_lab.options.bench_options import RECORDS
+from tamis_lab.options.shared import RECORDS
 from tests.service.cli.cli_kit import tamis as run
 
 
@@ -38,7 +39,7 @@ def tamis(folder, *words: object, method: str = "lexical", keep: object = 0.5):
         folder / "proxy",
     ]
     given += ["--method", method, "--keep", keep, *words]
-    return CliRunner().invoke(app, [str(word) for word in given])
+    return CliRunner().invoke(app, ["bench", *map(str, given)])
 
 
 def without_time(rows):
@@ -87,26 +88,33 @@ def test_a_run_killed_within_a_line_is_resumed_to_the_same_file(folder):
     done = tamis(folder)
     assert without_time(read(folder / "out.jsonl")) == without_time(whole)
     assert read(folder / "out.jsonl")[:3] == whole[:3]
-    assert "5 records done, 3 were there before" in done.stderr
+    assert "5 rows measured, 3 were there before" in done.stderr
 
 
 def test_a_last_line_without_its_line_break_is_done_again(folder):
     tamis(folder)
     (folder / "out.jsonl").write_bytes((folder / "out.jsonl").read_bytes()[:-1])
-    assert "1 records done, 7 were there" in tamis(folder).stderr
+    assert "1 rows measured, 7 were there" in tamis(folder).stderr
     assert len(read(folder / "out.jsonl")) == 8
 
 
 def test_each_line_is_on_disk_before_the_next_record_is_read(folder):
     settings = bench.RunSettings(keep=0.5, method="lead")
     records = bench.load_run_records(folder / "records.jsonl", settings)
-    results = ResultFile(folder / "out.jsonl", bench.fingerprint(settings, records))
+    study = Study(results=folder / "out.jsonl")
+    study.keep_rows(bench.fingerprint(settings, records), "id")
     from tamis.compressors.methods.lead import Lead
     from tamis.compressors.pipeline.compression import Compressor
 
     built = Compressor(Lead(), "lead", TextTokenizer.from_file(folder / "proxy"))
-    for count, _ in enumerate(bench.compress_records(records, built, settings, results), 1):
-        assert len(read(folder / "out.jsonl")) == count
+    counts = []
+
+    def measure(record):
+        counts.append(len(read(folder / "out.jsonl")))
+        return bench.result_row(record, built, settings)
+
+    study.rows("records", {row["id"]: row for row in records}, measure)
+    assert counts == list(range(len(records)))
 
 
 def test_a_larger_limit_appends_to_the_results(folder):
@@ -239,9 +247,9 @@ def test_the_record_in_the_help_text_is_valid(tmp_path):
     rows = [json.loads(text.replace("90", f"9{i}")) | {"id": f"{i}"} for i in range(7)]
     write(tmp_path / "mine.jsonl", rows)
     words = ("--data", tmp_path, "--sets", "mine", "--methods", "lexical", "--budgets", "0.6")
-    done = run("lab", "bench", "evidence", *words, "--json", tmp_path / "found.json")
+    done = run("lab", "bench", "evidence", *words, "--json")
     assert done.exit_code == 0, done.output
-    (found,) = json.loads((tmp_path / "found.json").read_text())["sets"].values()
+    (found,) = json.loads(done.stdout)["sets"].values()
     assert found["gold_sentences"] == 7
     done = run(
         "lab", "bench", "run", tmp_path / "mine.jsonl", "--method", "lexical", "--keep", "0.6",

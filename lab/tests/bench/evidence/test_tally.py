@@ -14,17 +14,17 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.commands.app import app
-from tamis_lab.bench.evidence.panel import Panel
-from tamis_lab.bench.evidence.table import evidence_footnote, evidence_table
-from tamis_lab.bench.evidence.tally import (
+from tamis_lab.app import app
+from tamis_lab.bench.evidence import (
     evidence_figures,
-    find_set_file,
+    evidence_table,
     kept_gold_flags,
     load_gold_records,
     tally_evidence,
 )
+from tamis_lab.bench.panel import Panel
 from tamis_lab.datasets.score_sources import TimedScores, TimedSource
+from tamis_lab.options.shared import find_set_file
 from tests.probes import tiny
 
 
@@ -133,7 +133,7 @@ def test_a_set_without_gold_or_of_another_name_is_refused_with_what_there_is(tmp
 def evidence(folder, *words: object):
     given = ["evidence", "--data", folder, "--sets", "people", "--proxy", folder / "proxy"]
     given += ["--methods", "lexical,lead", "--cache", folder / "readings", *words]
-    return CliRunner().invoke(app, [str(word) for word in given])
+    return CliRunner().invoke(app, ["bench", *map(str, given)])
 
 
 @pytest.fixture
@@ -144,24 +144,28 @@ def folder(tmp_path):
 
 
 def test_the_command_writes_a_table_the_figures_and_a_plot(folder):
-    done = evidence(folder, "--budgets", "0.1,0.3,40", "--out", folder / "out")
+    words = ("--budgets", "0.1,0.3,40", "--results", folder / "rows.jsonl")
+    done = evidence(folder, *words, "--plot", folder / "evidence.png")
     assert done.exit_code == 0, done.stderr
     assert "people: 8 questions, 8 gold sentences, each among 5 others" in done.stdout
     assert "40 tokens" in done.stdout
-    report = json.loads((folder / "out/evidence.json").read_text())
+    assert "how far lexical is ahead" in done.stdout
+    rows = (folder / "rows.jsonl").read_text()
+    assert len(rows.splitlines()) == 8
+    report = json.loads(evidence(folder, *words, "--json").stdout)
+    assert (folder / "rows.jsonl").read_text() == rows
     assert report["seed"] == 0
     assert report["versions"]["torch"]
     assert list(report["sets"]["people"]["methods"]["lexical"]["budgets"]) == ["0.1", "0.3", "40"]
-    assert (folder / "out/evidence.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "evidence.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_command_gives_the_same_figures(folder):
-    def once(name: str):
-        assert evidence(folder, "--json", folder / name).exit_code == 0
-        found = json.loads((folder / name).read_text())["sets"]["people"]
+    def once():
+        found = json.loads(evidence(folder, "--json").stdout)["sets"]["people"]
         return [of["budgets"] for of in found["methods"].values()]
 
-    assert once("a.json") == once("b.json")
+    assert once() == once()
 
 
 @pytest.mark.parametrize(
@@ -173,8 +177,8 @@ def test_the_same_command_gives_the_same_figures(folder):
         (("--methods", ","), "name at least one"),
         (("--sets", "persons"), "there are: people"),
         (("--data", "nowhere"), "give --data"),
-        (("--out", "{folder}/people.jsonl"), "cannot be made"),
-        (("--json", "{folder}/no/such/folder.json"), "cannot be written"),
+        (("--results", "{folder}/people.jsonl"), "is not beside it"),
+        (("--plot", "{folder}/no/such/folder.png"), "cannot be written"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(folder, words, message):
@@ -199,18 +203,15 @@ def test_a_table_shows_shares_and_the_lead_of_the_reference_with_its_interval():
     console = Console(width=90)
     with console.capture() as captured:
         console.print(evidence_table("some_set", found))
-        console.print(evidence_footnote({"some_set": found}))
     shown = " ".join(captured.get().split())
     assert "92.1 (80.0)" in shown
     assert "+3.0 [1.0, 5.2]" in shown
     assert "12.3*" in shown
-    assert "how far question_rows is ahead" in shown
-    assert "kept from before" in shown
 
 
 def test_plots_without_matplotlib_name_the_extra_before_anything_is_measured(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    done = evidence(folder, "--out", folder / "out")
+    done = evidence(folder, "--plot", folder / "out.png")
     assert done.exit_code == 2
     assert "pip install matplotlib" in done.stderr
     assert not (folder / "out").exists()

@@ -15,9 +15,8 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.commands import needle
-from tamis_lab.bench.evidence.panel import BLENDS
-from tamis_lab.bench.needle.sweep import (
+from tamis_lab.bench import needle
+from tamis_lab.bench.needle import (
     NEEDLE,
     PASSAGE_TOKENS,
     QUESTION,
@@ -26,6 +25,7 @@ from tamis_lab.bench.needle.sweep import (
     insert_needle,
     sweep_needle,
 )
+from tamis_lab.bench.panel import BLENDS
 from tests.laws.methods import ScriptedEncoder, head_profile
 from tests.probes import tiny
 from tests.scripted import ScriptedReader
@@ -158,16 +158,13 @@ def run(folder, *words):
 
 def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):
     counting_folder(tmp_path / "proxy")
-    done = run(
-        tmp_path,
-        *("--methods", "lexical,lead", "--tokens", "600,2000", "--depths", "0,1"),
-        *("--max-tokens", 120, "--out", tmp_path / "map.png", "--json", tmp_path / "cells.json"),
-    )
+    words = ("--methods", "lexical,lead", "--tokens", "600,2000", "--depths", "0,1")
+    done = run(tmp_path, *words, "--max-tokens", 120, "--plot", tmp_path / "map.png")
     assert done.exit_code == 0, done.output
     assert "lexical: kept in 4 of 4 cells" in done.stdout
     assert "lost" in done.stdout
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads((tmp_path / "cells.json").read_text())["methods"]
+    found = json.loads(run(tmp_path, *words, "--max-tokens", 120, "--json").stdout)["methods"]
     assert [cell["kept"] for cell in found["lead"]][-1] is False
     assert len(found["lexical"]) == 4
 
@@ -176,7 +173,7 @@ def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):
     ("words", "message"),
     [
         (("--depths", "0,2"), "from 0 to 1"),
-        (("--depths", "deep"), "from 0 to 1"),
+        (("--depths", "deep"), "give numbers with commas"),
         (("--tokens", "many"), "whole numbers"),
         (("--tokens", "9000000"), "longer --text"),
         (("--needle", "A key."), "belong together"),

@@ -12,8 +12,8 @@ from lab.tests.bench.records import people, write
 from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.prefill import bench, measure
-from tamis_lab.bench.prefill.prompts import LongPrompt, PromptBuilder
+from tamis_lab.bench import prefill as bench
+from tamis_lab.bench.prefill import LongPrompt, PromptBuilder
 from tamis_lab.datasets.record_files import RecordFile
 from tamis_lab.methods.prefill.contract import PromptShape
 from tamis_lab.methods.prefill.prefill_pass import Prefilled
@@ -38,8 +38,8 @@ def hand_made(rows, own=(True, True), alive=None):
 
 
 def reference(result, prompt):
-    masses = tuple(measure.unit_masses(rows, prompt.shape.units) for rows in result.rows)
-    return measure.DenseReference(result, torch.tensor([6]), (result.rows[0].half(),), masses, 1.0)
+    masses = tuple(bench.unit_masses(rows, prompt.shape.units) for rows in result.rows)
+    return bench.DenseReference(result, torch.tensor([6]), (result.rows[0].half(),), masses, 1.0)
 
 
 def test_a_prompt_holds_its_own_gold_and_others_passages_up_to_the_length():
@@ -73,20 +73,20 @@ def test_questions_whose_gold_does_not_fit_are_passed_over_and_too_few_are_refus
 
 def test_unit_masses_and_their_rank_correlation_by_hand():
     dense, prompt = hand_made([[0.1, 0.1, 0.2, 0.2, 0.0, 0.1, 0.3]] * 2)
-    (mass,) = measure.unit_masses(dense.rows[0], prompt.shape.units)
+    (mass,) = bench.unit_masses(dense.rows[0], prompt.shape.units)
     assert mass.tolist() == pytest.approx([0.1, 0.2, 0.05])
     other, _ = hand_made([[0.2, 0.2, 0.1, 0.1, 0.0, 0.0, 0.4]] * 2, own=(True, False))
-    rhos = measure.unit_rhos(other, reference(dense, prompt), prompt.shape.units)
+    rhos = bench.unit_rhos(other, reference(dense, prompt), prompt.shape.units)
     assert rhos == pytest.approx((0.5,))  # ranks 2 3 1 against 3 2 1, the shared layer left out
 
 
 def test_coverage_is_the_dense_attention_on_tokens_that_came():
     dense, prompt = hand_made([[0.1, 0.1, 0.2, 0.2, 0.0, 0.1, 0.3]] * 2)
     pruned, _ = hand_made([[0.5, 0, 0, 0, 0, 0, 0.5]] * 2, alive=[0, 2, 3, 6])
-    assert measure.coverage(pruned, reference(dense, prompt), prompt) == pytest.approx(
+    assert bench.coverage(pruned, reference(dense, prompt), prompt) == pytest.approx(
         (0.8, 0.8), abs=1e-3
     )
-    assert measure.coverage(dense, reference(dense, prompt), prompt) == pytest.approx(
+    assert bench.coverage(dense, reference(dense, prompt), prompt) == pytest.approx(
         (1.0, 1.0), abs=1e-3
     )
 
@@ -95,9 +95,7 @@ def test_gold_is_kept_by_heads_of_layers_with_rows_of_their_own():
     rows = [[0.1, 0.1, 0.2, 0.2, 0.0, 0.1, 0.3], [0.3, 0.3, 0.0, 0.0, 0.0, 0.0, 0.4]]
     both, prompt = hand_made(rows)
     first, _ = hand_made(rows, own=(True, False))
-    kept = [
-        measure.kept_gold(one, prompt, [(0, 0), (1, 0)], (0.34,))[0.34] for one in (both, first)
-    ]
+    kept = [bench.kept_gold(one, prompt, [(0, 0), (1, 0)], (0.34,))[0.34] for one in (both, first)]
     assert kept == [0, 1]
 
 
@@ -106,7 +104,7 @@ def test_hidden_error_is_relative_and_of_tokens_that_came():
     dense.states = torch.tensor([[3.0, 4.0]] * 7)
     some, _ = hand_made([[0.1] * 7] * 2, alive=[0, 6])
     some.states = torch.tensor([[3.0, 4.0], [3.0, 3.0]])
-    assert measure.hidden_error(some, dense) == pytest.approx(0.1)
+    assert bench.hidden_error(some, dense) == pytest.approx(0.1)
 
 
 def plan(**options):
@@ -137,14 +135,13 @@ def test_every_pattern_is_compared_with_the_dense_pass(tmp_path):
 def test_the_command_writes_table_json_and_map(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "load_proxy", lambda *_: kit.proxy(context=512))
     data = write(tmp_path / "people.jsonl", people())
-    table, picture = tmp_path / "table.json", tmp_path / "map.png"
-    done = tamis(
-        *f"lab bench prefill --data {data} --tokens {TOKENS} --prompts 1 --shares 0.5".split(),
-        *f"--patterns streaming,star --layers 2 --json {table} --png {picture}".split(),
-    )
+    picture = tmp_path / "map.png"
+    words = f"lab bench prefill --data {data} --tokens {TOKENS} --prompts 1 --shares 0.5".split()
+    words += "--patterns streaming,star --layers 2".split()
+    done = tamis(*words, "--plot", picture)
     assert done.exit_code == 0, done.output
     assert f"{TOKENS} tokens, 1 prompts" in done.stdout
-    rows = json.loads(table.read_text("utf8"))["rows"]
+    rows = json.loads(tamis(*words, "--json").stdout)["rows"]
     assert [row["pattern"] for row in rows] == ["dense", "streaming", "star"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 

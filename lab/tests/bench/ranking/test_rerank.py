@@ -15,7 +15,8 @@ from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.ranking import rerank as bench
+from tamis_lab.bench import rerank as bench
+from tamis_lab.bench.study import Study
 from tamis_lab.datasets.qrels import load_corpus, load_queries
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
 from tests.compressors.features.test_rank_probe import rank_probe
@@ -117,7 +118,7 @@ def test_a_stored_line_of_another_run_is_refused(files, tmp_path, spoil):
     write(out, rows)
     done = run(files, "--out", out)
     assert done.exit_code == 2
-    assert "line 2 is no line of this run" in done.stderr
+    assert "the line of q1 is none of this run" in done.stderr
 
 
 def test_an_invalid_weight_is_refused_before_anything_is_read(files, tmp_path):
@@ -159,9 +160,7 @@ def test_the_method_ranks_each_query_once_and_the_peer_encodes_each_text_once(fi
     peer = bench.DocumentCosine(Encoder(), corpus, 3)
     settings = bench.RerankSettings("x", 3, "rrf", system, "none")
     ranker = Reranker(FixedRanker(lambda ps: Ranks(tuple(float(len(p.text)) for p in ps))), "x")
-    rows = {
-        row["qid"]: row for row in bench.rerank_queries(queries, corpus, ranker, settings, None)
-    }
+    rows = bench.rerank_queries(queries, corpus, ranker, settings, Study())
     found = bench.system_rankings(queries, rows, settings, peer)
     assert list(found) == ["bm25", "minilm", "minilm+bm25", "x", "x+bm25"]
     assert len(texts_encoded) == 4
@@ -230,7 +229,7 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
     def ranked(given):
         options = {"probe": given, "rank_probe": ranks}
         kept = bench.storing_reranker("question_rows", "scripted", options, tmp_path / "readings")
-        return list(bench.rerank_queries(queries[:1], corpus, kept, settings, None))
+        return bench.rerank_queries(queries[:1], corpus, kept, settings, Study()).values()
 
     (first,) = ranked(probe)
     read = reader.prompts_read
@@ -245,8 +244,8 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
     monkeypatch.setattr(registry, "build_method", lambda *_, **__: Fusion({"attention": part}))
     fusion = bench.storing_reranker("fusion", "scripted", {}, tmp_path / "readings")
     (summed,) = bench.rerank_queries(
-        queries[:1], corpus, fusion, replace(settings, method="fusion"), None
-    )
+        queries[:1], corpus, fusion, replace(settings, method="fusion"), Study()
+    ).values()
     assert reader.prompts_read == read
     assert summed["ranking"] == first["ranking"]
 

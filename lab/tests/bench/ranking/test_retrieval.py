@@ -12,7 +12,7 @@ from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis_lab.bench.ranking.retrieval import (
+from tamis_lab.bench.retrieval import (
     GradedQuery,
     RetrievalTask,
     load_judged_task,

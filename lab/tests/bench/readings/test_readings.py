@@ -13,7 +13,7 @@ from lab.tests.methods.window_attention import kit
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.probing.heads import HeadProfile
-from tamis_lab.bench.readings import bench, cases, figures, fits
+from tamis_lab.bench import readings
 from tamis_lab.datasets.record_files import RecordFile, fold_of
 from tamis_lab.datasets.records import request_units
 from tests.service.cli.cli_kit import tamis
@@ -31,7 +31,7 @@ def case(row=RECORD, features=None, scores=None):
     units = request_units(row)
     gold = torch.tensor([u.visible == tuple(row["docs"][0]["sents"][1]) and not u.passage
                          for u in units])  # fmt: skip
-    return cases.ReadingCase(
+    return readings.ReadingCase(
         row, "set", tuple(units), gold, (10,) * len(units), features or {}, scores or {}
     )
 
@@ -40,28 +40,33 @@ def test_gold_kept_by_hand():
     one = case()
     assert one.gold.tolist() == [False, True, False, False]
     scores = torch.tensor([3.0, 2, 1, 0])
-    assert [figures.kept_gold(one, scores, share) for share in (0.25, 0.49, 0.5, 1)] == [0, 0, 1, 1]
+    assert [readings.kept_gold(one, scores, share) for share in (0.25, 0.49, 0.5, 1)] == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_a_passage_ranks_by_its_best_unit():
-    assert figures.reciprocal_rank(case(), torch.tensor([0.0, 3, 2, 1])) == 1
-    assert figures.reciprocal_rank(case(), torch.tensor([2.0, 0, 1, 3])) == 0.5
+    assert readings.reciprocal_rank(case(), torch.tensor([0.0, 3, 2, 1])) == 1
+    assert readings.reciprocal_rank(case(), torch.tensor([2.0, 0, 1, 3])) == 0.5
 
 
 def test_answerability_is_the_auroc_of_the_best_score():
     rows = [case(), case(), case({**RECORD, "answerable": False})]
     scores = [torch.tensor([0.0, b, 0, 0]) for b in (3.0, 1.0, 2.0)]
-    assert figures.answerability(rows, {"it": {"plain": scores}}) == {"it": {"plain": 0.5}}
+    assert readings.answerability(rows, {"it": {"plain": scores}}) == {"it": {"plain": 0.5}}
 
 
 def test_heads_of_a_profile_are_read_from_the_logs_of_means():
     mean, empty = torch.tensor([[0.4, 0.2, 0.1, 0.3]]), torch.tensor([[0.1, 0.1, 0.3, 0.1]])
     filler = torch.zeros(1, 4)
     one = case(features={
-        figures.RAW: torch.cat([mean.log(), filler], 1),
-        figures.CALIBRATED: torch.cat([mean.log() - empty.log(), filler], 1),
+        readings.RAW: torch.cat([mean.log(), filler], 1),
+        readings.CALIBRATED: torch.cat([mean.log() - empty.log(), filler], 1),
     })  # fmt: skip
-    found = figures.head_scores([one], {"mine": [(0, 1), (1, 1)]}, 2)
+    found = readings.head_scores([one], {"mine": [(0, 1), (1, 1)]}, 2)
     (scores,) = found["heads by mine"]["heads"]
     assert scores.tolist() == pytest.approx([(0.1 + 0.2) / 2])
 
@@ -74,7 +79,7 @@ def test_a_row_enters_where_it_is_ahead_on_one_set_and_behind_on_none():
         return {"rows": {"raw": row(0), **{name: row(low) for name, low in lows.items()}}}
 
     sets = {"a": of(x=0.01, y=0.02, z=0.0), "b": of(x=-0.004, y=-0.006, z=0.0)}
-    assert figures.entering_rows(sets) == {"x": ["0.2: a"]}
+    assert readings.entering_rows(sets) == {"x": ["0.2: a"]}
 
 
 def made_cases():
@@ -96,8 +101,8 @@ def test_no_question_is_judged_by_a_fit_that_saw_its_article(monkeypatch):
         seen.append(len(fit_on) + len(held))
         return torch.zeros(3)
 
-    monkeypatch.setattr(fits, "fit_with_chosen_l2", remember)
-    fits.out_of_fold_scores(given, given, ["it"])
+    monkeypatch.setattr(readings, "fit_with_chosen_l2", remember)
+    readings.out_of_fold_scores(given, given, ["it"])
     folds = [fold_of(one.record) for one in given]
     assert seen == [sum(own != fold for own in folds) for fold in sorted(set(folds))]
     assert max(seen) < len(given)
@@ -105,7 +110,7 @@ def test_no_question_is_judged_by_a_fit_that_saw_its_article(monkeypatch):
 
 def test_a_probe_finds_the_feature_that_tells():
     given = made_cases()
-    scores = fits.out_of_fold_scores(given, given, ["it"])
+    scores = readings.out_of_fold_scores(given, given, ["it"])
     assert [int(s.argmax()) for s in scores] == [1] * 8
 
 
@@ -117,27 +122,27 @@ def test_the_l2_is_the_one_with_the_least_loss_on_held_questions(monkeypatch):
         used.append((len(questions), l2))
         return torch.tensor([l2]), 0.0
 
-    monkeypatch.setattr(fits, "fit_listwise", fit)
-    monkeypatch.setattr(fits, "mean_listwise_loss", lambda w, held: tried[round(float(w), 4)])
-    fits.fit_with_chosen_l2(["a", "b"], ["c"])
+    monkeypatch.setattr(readings, "fit_listwise", fit)
+    monkeypatch.setattr(readings, "mean_listwise_loss", lambda w, held: tried[round(float(w), 4)])
+    readings.fit_with_chosen_l2(["a", "b"], ["c"])
     assert used == [(2, 0.003), (2, 0.03), (2, 0.3), (3, 0.3)]
 
 
 def test_questions_on_one_article_leave_nothing_to_fit_on():
     with pytest.raises(BadInput, match="give more files"):
-        fits.out_of_fold_scores(made_cases()[:1], made_cases()[:1], ["it"])
+        readings.out_of_fold_scores(made_cases()[:1], made_cases()[:1], ["it"])
 
 
 def compare(folder, names=("value_mass",), **options):
     file = RecordFile(write(folder / "people.jsonl", people()), 8)
     given = {"layers": 2, "folder": folder / "kept", "timed": 0, "seed": 0}
     given |= {"report": lambda *_: None} | options
-    return bench.compare_readings(kit.proxy(), names, [file], None, (0.2, 0.5), **given)
+    return readings.compare_readings(kit.proxy(), names, [file], None, (0.2, 0.5), **given)
 
 
 def test_raw_is_always_there_and_never_ahead_of_itself(tmp_path):
     found = compare(tmp_path)["sets"]["people"]
-    assert list(found["rows"])[:3] == ["raw", figures.CALIBRATED, "value_mass"]
+    assert list(found["rows"])[:3] == ["raw", readings.CALIBRATED, "value_mass"]
     for column in found["rows"]["raw"].values():
         assert column["ahead_of_raw"] == {"0.2": [0, 0, 0], "0.5": [0, 0, 0]}
     assert found["rows"]["value_mass"]["plain"] != found["rows"]["raw"]["plain"]
@@ -153,8 +158,8 @@ def test_what_was_read_is_not_read_again_and_a_new_reading_reads_itself_alone(
         asked.append(set(readings))
         return read(reader, passage, question, layers, readings)
 
-    read = cases.read_window
-    monkeypatch.setattr(cases, "read_window", remember)
+    read = readings.read_window
+    monkeypatch.setattr(readings, "read_window", remember)
     assert compare(tmp_path)["sets"] == first["sets"]
     assert not asked
     compare(tmp_path, ("value_mass", "anchors"))
@@ -180,15 +185,15 @@ def test_the_command_prints_draws_and_writes_the_table(tmp_path, monkeypatch):
     )
     words += ("--readings", "flow,zero:form=reading,roles")
     words += ("--answerable", write(tmp_path / "hard.jsonl", hard))
-    done = tamis(*words, "--json", tmp_path / "t.json", "--png", tmp_path / "t.png")
+    done = tamis(*words, "--plot", tmp_path / "t.png")
     assert done.exit_code == 0, done.output
     assert "gold sentences kept" in done.stdout
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads((tmp_path / "t.json").read_text())
+    found = json.loads(tamis(*words, "--json").stdout)
     rows = found["sets"]["people"]["rows"]
-    assert list(rows) == ["raw", figures.CALIBRATED, "flow", "zero:form=reading", "roles"]
+    assert list(rows) == ["raw", readings.CALIBRATED, "flow", "zero:form=reading", "roles"]
     assert all(0 <= c["mrr"] <= 1 for row in rows.values() for c in row.values())
-    assert found["answerability"]["raw"].keys() == set(figures.COLUMNS)
+    assert found["answerability"]["raw"].keys() == set(readings.COLUMNS)
     assert all(ms > 0 for ms in found["cost_ms"].values())
 
 
@@ -197,13 +202,13 @@ def test_profiles_in_files_are_judged_beside_those_that_ship(tmp_path):
     scores = ((0.9, 0.8, 0.7, 0.6), (0.9, 0.8, 0.7, 0.6))
     path = tmp_path / "echo.json"
     HeadProfile(card.name, card.revision, "short", 2, 4, "echo", scores).save(path)
-    found = bench.best_heads(kit.proxy(), 2, [path])
+    found = readings.best_heads(kit.proxy(), 2, [path])
     assert list(found) == ["echo"]
-    assert len(found["echo"]) == cases.HEADS
+    assert len(found["echo"]) == readings.HEADS
     other = replace(HeadProfile.load(path), revision="x")
     other.save(path)
     with pytest.raises(ProbeMismatch):
-        bench.best_heads(kit.proxy(), 2, [path])
+        readings.best_heads(kit.proxy(), 2, [path])
 
 
 def test_an_unknown_reading_is_refused_before_anything_is_read(tmp_path, monkeypatch):

@@ -15,12 +15,18 @@ from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis_lab.bench.search import kept_builds
-from tamis_lab.bench.search.kept_builds import KeptBuilds, build_searches
-from tamis_lab.bench.search.key_corpus import extend_corpus, index_corpus
-from tamis_lab.bench.search.measurement import time_growth
-from tamis_lab.bench.search.plots import draw_growth, draw_recall
-from tamis_lab.bench.search.run import SearchRun, load_asked
+from tamis_lab.bench import search
+from tamis_lab.bench.search import (
+    KeptBuilds,
+    SearchRun,
+    build_searches,
+    extend_corpus,
+    index_corpus,
+    load_asked,
+    search_charts,
+    time_growth,
+)
+from tamis_lab.options.figures import draw_charts
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
 from tests.retrieval.index.corpora import make_documents
@@ -77,9 +83,8 @@ def test_the_report_has_every_system_at_every_size_and_both_plots(index, tmp_pat
             assert [point["effort"] for point in row["curves"][kind]] == [0.25, 0.5, 1, 2, 4]
     assert set(report["growth"]) == {"exact", "graph", "ivf", "hnsw"}
     assert sum(done for what, done, _ in steps if what == "questions") == 2
-    for draw in (draw_recall, draw_growth):
-        draw(report, tmp_path / "plot.png")
-        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    draw_charts(search_charts(report), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_that_was_cut_short_goes_on_with_what_it_built(index, tmp_path, monkeypatch):
@@ -105,7 +110,7 @@ def test_a_run_that_was_cut_short_goes_on_with_what_it_built(index, tmp_path, mo
     monkeypatch.setattr(
         GraphSearch, "build", staticmethod(lambda *args: heads.append(1) or whole(*args))
     )
-    monkeypatch.setattr(kept_builds, "extend_corpus", lambda *args: pytest.fail("drawn twice"))
+    monkeypatch.setattr(search, "extend_corpus", lambda *args: pytest.fail("drawn twice"))
     assert build()["bytes_a_token"] == first["bytes_a_token"]
     assert len(heads) == 1
 

@@ -17,25 +17,27 @@ from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tamis.retrieval.kv.types import KeyHits
-from tamis_lab.bench.selectors.cases import SelectorCase, StateCapture, content_mask
-from tamis_lab.bench.selectors.fidelity import UnitSpans, output_error
-from tamis_lab.bench.selectors.inputs import SelectorInputs, load_questions, load_text
-from tamis_lab.bench.selectors.measurement import (
+from tamis_lab.bench.selectors import (
     BUDGETS,
     HeadGroup,
     HeadMeasurement,
-    cheapest_effort,
-    effort_point,
-    exact_reference,
-    measure_group,
-    selector_row,
-)
-from tamis_lab.bench.selectors.plot import draw_selectors
-from tamis_lab.bench.selectors.run import (
+    SelectorCase,
+    SelectorInputs,
     SelectorRun,
     SelectorSettings,
+    StateCapture,
+    UnitSpans,
+    cheapest_effort,
+    content_mask,
+    effort_point,
+    exact_reference,
+    load_questions,
+    load_text,
+    measure_group,
+    output_error,
     parse_heads,
     passage_spans,
+    selector_row,
     whole_questions,
 )
 from tamis_lab.datasets.records import take_evenly
@@ -255,8 +257,6 @@ def test_a_run_measures_every_selector_at_every_length_that_the_text_has(tmp_pat
         assert line["recall_at_100"] >= 0.95
         assert len(line["heads"]) == 2
     json.dumps(report)
-    draw_selectors(report["rows"], tmp_path / "recall.png")
-    assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_texts_and_questions_come_from_records_files_and_folders_each_once(tmp_path: Path):

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.commands.app import app
-from tamis_lab.bench.speed.documents import WAYS, document_cases, measure_documents
+from tamis_lab.app import app
+from tamis_lab.bench.speed_documents import WAYS, document_cases, measure_documents
 from tests.compressors.gate.test_stages import gate_probe
 from tests.laws.methods import question_probe
 from tests.probes import tiny
@@ -70,6 +70,6 @@ def test_every_way_is_measured_beside_the_whole_reading():
 
 def test_the_command_says_what_documents_are_made_of():
     run = CliRunner().invoke
-    assert "give --data FILE" in run(app, ["speed", "--documents", "5"]).output
-    both = run(app, ["speed", "--documents", "5", "--data", "x", "--against", "HEAD"])
+    assert "give --data FILE" in run(app, ["bench", "speed", "--documents", "5"]).output
+    both = run(app, ["bench", "speed", "--documents", "5", "--data", "x", "--against", "HEAD"])
     assert "leave out --against" in both.output

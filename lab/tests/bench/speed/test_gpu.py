@@ -11,11 +11,11 @@ import torch
 
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.registry import DEFAULT
-from tamis_lab.bench.speed import gpu
+from tamis_lab.bench import gpu
 from tests.pretend_device import PretendDevice
 from tests.probes.tiny import one_thread  # noqa: F401
 
-RUN = [sys.executable, "-m", "tamis_lab.bench.speed.gpu"]
+RUN = [sys.executable, "-m", "tamis_lab.bench.gpu"]
 REHEARSAL = "--dtype fp32 --shape tiny --tokens 200 --requests 1 3 --rounds 1"
 
 

@@ -11,13 +11,16 @@ import torch
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.model.loading import choose_dtype
-from tamis_lab.bench.evidence.tally import BudgetOutcome, EvidenceTally
-from tamis_lab.bench.thin.candidates import Candidate, ThinnedPassage, parse_candidates
-from tamis_lab.bench.thin.figures import thin_figures, verdict
-from tamis_lab.bench.thin.panel import (
+from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally
+from tamis_lab.bench.thin import (
     DENSE,
+    Candidate,
     Measures,
+    ThinnedPassage,
     compare_attention,
+    parse_candidates,
+    thin_figures,
+    verdict,
 )
 from tamis_lab.datasets.statistics import rank_correlations
 from tamis_lab.methods.kv_thinning.contract import SPANS, EvictionPlan

@@ -9,10 +9,15 @@ import pytest
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.tokens import TextTokenizer
-from tamis_lab.bench.tools.compressors import PLAIN, Shortened, ToolCompressor
-from tamis_lab.bench.tools.figures import tool_figures
-from tamis_lab.bench.tools.records import LabelledOutput, Rule
-from tamis_lab.bench.tools.tally import row_json, tally_tools
+from tamis_lab.bench.tools import (
+    PLAIN,
+    LabelledOutput,
+    Rule,
+    Shortened,
+    ToolCompressor,
+    tally_tools,
+    tool_figures,
+)
 from tests.service.cli.cli_kit import word_tokenizer
 
 LINES = [f"line {i} is of no interest here" for i in range(40)]
@@ -80,11 +85,8 @@ def test_tamis_keeps_whole_lines_within_each_limit_and_its_markers_are_known(cou
 def test_rows_count_what_is_lost_and_figures_add_them_up(counter):
     good, bad = TEXT[SPAN[0] : SPAN[1]] + "\n[cut]\n", "line 1\n"
     compressors = {"good": Fixed(good), "bad": Fixed(bad), "none": Fixed("", "it fell over")}
-    done = []
-    rows = list(
-        tally_tools([labelled("1"), labelled("2")], compressors, [0.5, 1.0], counter, done.append)
-    )
-    assert (len(rows), done) == (12, [1, 2])
+    rows = tally_tools([labelled("1"), labelled("2")], compressors, [0.5, 1.0], counter)
+    assert len(rows) == 12
     first = {row.compressor: row for row in rows if (row.id, row.ratio) == ("1", 0.5)}
     assert (first["good"].limit, first["good"].tokens_in) == (139, 279)
     assert not first["good"].is_faulty
@@ -92,7 +94,7 @@ def test_rows_count_what_is_lost_and_figures_add_them_up(counter):
     assert first["bad"].violations == {"lines": 1}
     assert first["none"].violations == {}
     assert (first["bad"].gold_reworded, first["good"].gold_reworded) == (0, 0)
-    assert row_json(first["bad"])["errors_lost"] == (TEXT[slice(*SPAN)],)
+    assert first["bad"].errors_lost == (TEXT[slice(*SPAN)],)
 
     figures = tool_figures(rows)["0.5"]
     assert (figures["reference"], figures["outputs"], figures["kinds"]) == ("good", 2, {"own": 2})

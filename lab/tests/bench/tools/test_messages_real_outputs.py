@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tamis_lab.bench.tools.records import (
+from tamis_lab.bench.tools import (
     OUTPUTS_FOLDER,
     LabelledOutput,
     find_kinds,

@@ -9,13 +9,14 @@ import pytest
 
 from lab.tests.tool_outputs.kit import MOST_LABELLED
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.tools.records import (
+from tamis_lab.bench.tools import (
     OUTPUTS_FOLDER,
+    count_violations,
     file_facts,
     find_kinds,
     load_outputs,
+    lost_labels,
 )
-from tamis_lab.bench.tools.validity import count_violations, lost_labels
 
 KINDS = find_kinds(OUTPUTS_FOLDER)
 LEAST_OUTPUTS, MOST_BYTES = 200, 1_500_000

@@ -8,8 +8,8 @@ import pytest
 
 from lab.tests.bench.tools.test_compressors import labelled
 from tamis.probes.errors import BadInput
-from tamis_lab.bench.peers.registry import PEERS_FOLDER
-from tamis_lab.bench.tools.packages import (
+from tamis_lab.bench.peer_process import PEERS_FOLDER
+from tamis_lab.bench.tools import (
     TOOL_PEERS_FOLDER,
     installed_packages,
     package_compressor,

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from tamis.compressors.tools.types import ToolOutput
-from tamis_lab.bench.tools.records import LabelledOutput, Rule
-from tamis_lab.bench.tools.validity import (
+from tamis_lab.bench.tools import (
+    LabelledOutput,
+    Rule,
     count_reworded,
     count_violations,
     headed_lines,

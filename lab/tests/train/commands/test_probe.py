@@ -17,7 +17,7 @@ from tamis_lab.datasets import score_sources
 from tamis_lab.datasets.record_files import name_distinctly
 from tamis_lab.datasets.records import load_records
 from tamis_lab.datasets.score_sources import TimedScores
-from tamis_lab.options.probe_options import parse_record_file
+from tamis_lab.options.shared import parse_record_file
 from tamis_lab.train.commands.probe_plots import head_weights
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny

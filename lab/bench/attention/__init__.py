@@ -1,4 +1,0 @@
-"""Studies of attention: layers and heads, ways to read multi-hop questions, attention sinks.
-
-Imports `tamis`, `bench.evidence`, `train` and `datasets`.
-"""

@@ -1,4 +1,0 @@
-"""Reranking of candidates and retrieval from a corpus index, against judged documents.
-
-Imports `tamis`, `bench.evidence` and `datasets`.
-"""
