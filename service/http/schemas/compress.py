@@ -116,8 +116,8 @@ else:
     OptionFields = create_model(
         "OptionFields",
         __base__=StrictRequest,
-        **option_fields(rules_in("http"), ShortText),
         **option_fields(options_of(Budget), described=False),
+        **option_fields(rules_in("http"), ShortText),
     )
 
 
