@@ -49,7 +49,8 @@ class Option:
         selects: whether it decides which units are kept and in what order. Where the whole context
             is returned in place of an error, such a rule is at its default; the others, which say
             what a unit is and how text is written, are as the caller gave them.
-        name, kind, default: those of the field.
+        name, default: of the field or the parameter. kind: its type, None aside.
+        optional: whether it may be None.
     """
 
     help: str
@@ -74,19 +75,15 @@ class Option:
     selects: bool = False
     name: str = ""
     kind: Any = str
+    optional: bool = False
     default: Any = None
 
-    @property
-    def optional(self) -> bool:
-        """Whether None is one of its values."""
-        return NoneType in get_args(self.kind)
-
-    @property
-    def plain_kind(self) -> Any:
-        """Its type, None aside."""
-        if not self.optional:
-            return self.kind
-        return Union[tuple(one for one in get_args(self.kind) if one is not NoneType)]  # noqa: UP007
+    def of(self, name: str, annotation: Any, default: Any) -> Option:
+        """This option as that of a field or a parameter: its name, type and default."""
+        plain = [one for one in get_args(annotation) if one is not NoneType]
+        optional = NoneType in get_args(annotation)
+        kind = Union[tuple(plain)] if optional else annotation  # noqa: UP007
+        return replace(self, name=name, kind=kind, optional=optional, default=default)
 
     @property
     def bounds(self) -> dict[str, Any]:
@@ -108,7 +105,7 @@ class Option:
         """What a text may be; empty where it is free."""
         if self.choices is not None:
             return self.choices()
-        return get_args(self.plain_kind) if get_origin(self.plain_kind) is Literal else ()
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     def check(self, value: Any, hint: str = "") -> None:
         """Refuses a value of another kind, or beyond the bounds.
@@ -125,6 +122,8 @@ class Option:
     def _accepts(self, value: Any) -> bool:
         if value is None:
             return self.optional
+        if type(value) is self.kind and self.choices is None:  # most values, in little time
+            return self._is_within(value)
         if get_origin(self.kind) is tuple:
             inner = get_args(self.kind)[0]
             return isinstance(value, tuple | list) and all(fits_kind(one, inner) for one in value)
@@ -133,7 +132,7 @@ class Option:
             return True
         if choices := self.all_choices():
             return isinstance(value, str) and value in choices
-        return fits_kind(value, self.plain_kind) and self._is_within(value)
+        return fits_kind(value, self.kind) and self._is_within(value)
 
     def _is_within(self, value: Any) -> bool:
         return (
@@ -150,7 +149,7 @@ class Option:
         if choices := self.all_choices():
             words = f"one of {', '.join(choices)}"
         else:
-            words = _DESCRIPTIONS[get_origin(self.plain_kind) or self.plain_kind]
+            words = _DESCRIPTIONS[get_origin(self.kind) or self.kind]
             words += f" of at least {self.ge}" if self.ge is not None else ""
         return f"{words}, or None" if self.optional else words
 
@@ -165,13 +164,13 @@ def options_of(holder: Any) -> tuple[Option, ...]:
     """The options among the fields of a dataclass, in their order."""
     hints = get_type_hints(holder)
     return tuple(
-        replace(one.metadata["option"], name=one.name, kind=hints[one.name], default=one.default)
+        one.metadata["option"].of(one.name, hints[one.name], one.default)
         for one in fields(holder)
         if "option" in one.metadata
     )
 
 
-def check_options(holder: Any) -> None:
+def check_fields(holder: Any) -> None:
     """Refuses a value that its option does not take.
 
     Raises:

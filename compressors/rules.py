@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tamis.compressors.options import Option, check_options, option, options_of
+from tamis.compressors.options import Option, check_fields, option, options_of
 from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
 
@@ -103,7 +103,7 @@ class Budget:
         if not given:
             raise BadInput(f"no budget is given; {ONE_OF_EACH}")
         check_together(given)
-        check_options(self)
+        check_fields(self)
 
     def tokens(self, tokens_in: int) -> int | None:
         """The most tokens that may be kept of `tokens_in`; None without a limit."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tamis.compressors.options import check_options, option
+from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
 
@@ -80,7 +80,7 @@ class Shortening:
 
     def __post_init__(self) -> None:
         _ = self.budget
-        check_options(self)
+        check_fields(self)
 
     @property
     def budget(self) -> Budget:

@@ -38,7 +38,7 @@ def request_fields(rules: Rules) -> dict[str, Any]:
 
 
 def _annotation(one: Option, text: Any, bounded: bool) -> Any:
-    plain = one.plain_kind
+    plain = one.kind
     if choices := one.all_choices():
         plain = Literal[choices]
     elif plain is str:

@@ -93,7 +93,7 @@ def check_free(host: str, port: int) -> None:
 def _flag_of(knob: Option) -> Option:
     """A setting as a flag: None if it is not given, since a variable may say it."""
     default = "" if knob.default in (None, ()) else f" Default: {_default_text(knob.default)}."
-    kind = list[str] if knob.plain_kind == tuple[str, ...] else knob.plain_kind
+    kind = list[str] if knob.kind == tuple[str, ...] else knob.kind
     metavar = "|".join(knob.all_choices()) or {Path: "PATH", int: "N", float: "X"}.get(kind, "TEXT")
     return replace(
         knob,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import is_dataclass
 from functools import cache, wraps
 from types import MappingProxyType
 from typing import Annotated, Any, get_origin
@@ -48,12 +48,7 @@ def takes_options(
         shown: list[inspect.Parameter] = []
         for given in signature.parameters.values():
             if given.name in known:
-                one = replace(
-                    known[given.name],
-                    name=given.name,
-                    kind=given.annotation,
-                    default=given.default,
-                )
+                one = known[given.name].of(given.name, given.annotation, given.default)
                 shown.append(typer_parameter(one, checks_bounds=True).replace(name=given.name))
             elif is_dataclass(given.annotation):
                 holders[given.name] = given.annotation
@@ -91,7 +86,7 @@ def typer_parameter(one: Option, checks_bounds: bool = False) -> inspect.Paramet
     Args:
         checks_bounds: whether typer checks the bounds, and not the dataclass that they make.
     """
-    kind, default, choices = one.plain_kind, one.default, one.all_choices()
+    kind, default, choices = one.kind, one.default, one.all_choices()
     text = f"{one.help[:-1]}; `\\n` is a line break, `\\t` a tab." if one.escapes else one.help
     if choices and one.metavar is None:
         kind = _enumeration(one.name, choices)
@@ -127,7 +122,7 @@ def _parameters(one: Option) -> Iterator[inspect.Parameter]:
     yield typer_parameter(one)
     for ending, (_, text) in one.presets.items():
         flag = f"{one.flags[0]}-{ending}"
-        yield typer_parameter(Option(text, one.panel, flag=flag, kind=bool, default=False))
+        yield typer_parameter(Option(text, one.panel, flag=flag).of("", bool, False))
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -38,27 +38,15 @@ results with its model
 `tamis hook claude-code < event.json` is what the agent does after every tool
 """
 OPTIONS = (
-    Option(
-        "Whose hook this is.",
-        choices=lambda: tuple(HOOK_AGENTS),
-        is_argument=True,
-        name="agent",
-        default=Parameter.empty,
+    Option("Whose hook this is.", choices=lambda: tuple(HOOK_AGENTS), is_argument=True).of(
+        "agent", str, Parameter.empty
     ),
-    Option(
-        "Print the agent's settings that call this, and end.",
-        name="print_settings",
-        kind=bool,
-        default=False,
-    ),
+    Option("Print the agent's settings that call this, and end.").of("print_settings", bool, False),
     Option(
         "A tool to leave alone, by name or pattern (`mcp__*`); repeatable. Left alone in any case: "
         f"{', '.join(SKIPPED_TOOLS)}.",
         metavar="TOOL",
-        name="skip",
-        kind=list[str],
-        default=[],
-    ),
+    ).of("skip", list[str], []),
     *SHORTENING,
 )
 

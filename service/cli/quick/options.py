@@ -40,18 +40,19 @@ def parse_quickly(words: Sequence[str], options: Sequence[Option]) -> dict[str, 
 
 
 def _add_to_parser(parser: argparse.ArgumentParser, option: Option) -> None:
+    choices, kind, parameter = option.all_choices() or None, option.kind, option.parameter
     if option.is_argument:
-        parser.add_argument(option.name, choices=option.all_choices())
-        return
-    names, kind = option.flags, option.plain_kind
-    if kind is bool:
-        parser.add_argument(*names, dest=option.parameter, action="store_true")
+        parser.add_argument(parameter, choices=choices)
+    elif kind is bool:
+        parser.add_argument(*option.flags, dest=parameter, action="store_true")
     elif kind == list[str]:
-        parser.add_argument(*names, dest=option.parameter, action="append", default=[])
+        parser.add_argument(*option.flags, dest=parameter, action="append", default=[])
     else:
-        found = os.environ.get(option.variable) if option.variable else None
-        default = found or option.default
-        parser.add_argument(*names, dest=option.parameter, type=kind, default=default)
+        default = (option.variable and os.environ.get(option.variable)) or option.default
+        read = str if choices else kind
+        parser.add_argument(
+            *option.flags, dest=parameter, type=read, choices=choices, default=default
+        )
 
 
 def typer_command(command: Callable[..., int], options: Sequence[Option]) -> Callable[..., None]:

@@ -36,11 +36,9 @@ A pipe's exit status is that of its last command: without `set -o pipefail` (bas
 `tamis pipe`, which is 0 and says nothing of the command before it.
 """
 OPTIONS = (
-    Option("What you want to know.", short="-q", name="question", kind=str | None),
-    Option(
-        "What prints, such as `git diff`: tells the format, and is part of the question.",
-        name="command",
-        kind=str | None,
+    Option("What you want to know.", short="-q").of("question", str | None, None),
+    Option("What prints, such as `git diff`: tells the format, and is part of the question.").of(
+        "command", str | None, None
     ),
     *SHORTENING,
 )

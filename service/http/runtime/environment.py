@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_origin
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import KNOBS, PREFIX, Settings, flag, variable
 
@@ -55,23 +56,22 @@ def _check_variable_names(environ: Mapping[str, str]) -> None:
 def _settings_model() -> type[BaseSettings]:
     """The knobs as a pydantic-settings model; lists are written with commas, not as JSON."""
     made: Any = {
-        knob.name: (
-            Annotated[knob.kind, *_COMMAS] if get_origin(knob.kind) is tuple else knob.kind,
-            Field(knob.default, **knob.bounds),
-        )
-        for knob in KNOBS
+        knob.name: (_field_type(knob), Field(knob.default, **knob.bounds)) for knob in KNOBS
     }
     model: type[BaseSettings] = create_model("Variables", __base__=_Variables, **made)
     return model
+
+
+def _field_type(knob: Option) -> Any:
+    if get_origin(knob.kind) is tuple:
+        return Annotated[knob.kind, NoDecode, BeforeValidator(_split_commas)]
+    return knob.kind | None if knob.optional else knob.kind
 
 
 def _split_commas(value: Any) -> Any:
     """Splits at commas; a flag may also be given more than once."""
     given = [value] if isinstance(value, str) else value
     return [part.strip() for text in given for part in text.split(",") if part.strip()]
-
-
-_COMMAS = (NoDecode, BeforeValidator(_split_commas))
 
 
 def _describe_error(error: Any) -> str:
