@@ -107,17 +107,19 @@ class Option:
             return self.choices()
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
-    def check(self, value: Any, hint: str = "") -> None:
+    def check(self, value: Any, hint: Callable[[Any], str] = lambda value: "") -> None:
         """Refuses a value of another kind, or beyond the bounds.
 
         Args:
-            hint: what the message ends with.
+            hint: makes what the message ends with.
 
         Raises:
             BadInput: with what to give instead.
         """
         if not self._accepts(value):
-            raise BadInput(f"{self.name} is {value!r:.200}; give {self._describe_values()}{hint}")
+            raise BadInput(
+                f"{self.name} is {value!r:.200}; give {self._describe_values()}{hint(value)}"
+            )
 
     def _accepts(self, value: Any) -> bool:
         if value is None:

@@ -275,8 +275,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         for one in RULES:
-            value = getattr(self, one.name)
-            one.check(value, install_hint(value) if one.name == "order" else "")
+            hint = {"hint": install_hint} if one.name == "order" else {}
+            one.check(getattr(self, one.name), **hint)
         for pattern in self.protect:
             compile_protect(pattern)
         parse_citation(self.citations or "")
