@@ -1,9 +1,16 @@
-"""The options of a method and their types, read from the annotations of its class."""
+"""Options, declared once: a field of a dataclass with its help and its bounds, made by `option`.
+
+Every door makes its own of them: fields of pydantic (`service/api/option_fields.py`), options of
+the command line (`service/cli/options/typer_options.py`) and of its quick commands, flags and
+variables of the service. The options of a method are the parameters of its class; their annotations
+are read here, too.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,8 +24,163 @@ _DESCRIPTIONS = {
     int: "a whole number",
     float: "a number",
     str: "a text",
+    tuple: "a tuple of regular expressions",
     NoneType: "null",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of one option.
+
+    Attributes:
+        help: one line. panel: of the command line's help; None for its first.
+        ge, gt, le, lt: the bounds of a number, as in pydantic.
+        values: what to give, in words; None where type and bounds say it.
+        choices: what a text may be, read when they are needed; a `Literal` has its own.
+        plain_choices: those of them that are known before others are read.
+        flag, short, metavar: of the command line; a flag that is not the name with dashes.
+        is_argument: whether the command line takes it without a flag.
+        variable: of the environment, which stands in for the flag.
+        escapes: whether the command line reads `\\n` and `\\t` in it.
+        presets: values of a list that have a flag of their own, by its ending: value and help.
+        most: of a whole number in a request.
+        in_http, in_adapters: whether requests and adapters take it in this plain form.
+        selects: whether it decides which units are kept and in what order. Where the whole context
+            is returned in place of an error, such a rule is at its default; the others, which say
+            what a unit is and how text is written, are as the caller gave them.
+        name, default: of the field or the parameter. kind: its type, None aside.
+        optional: whether it may be None.
+    """
+
+    help: str
+    panel: str | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    values: str | None = None
+    choices: Callable[[], tuple[str, ...]] | None = None
+    plain_choices: tuple[str, ...] = ()
+    flag: str | None = None
+    short: str | None = None
+    metavar: str | None = None
+    variable: str | None = None
+    is_argument: bool = False
+    escapes: bool = False
+    presets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    most: int = 2**31
+    in_http: bool = True
+    in_adapters: bool = True
+    selects: bool = False
+    name: str = ""
+    kind: Any = str
+    optional: bool = False
+    default: Any = None
+
+    def of(self, name: str, annotation: Any, default: Any) -> Option:
+        """This option as that of a field or a parameter: its name, type and default."""
+        plain = [one for one in get_args(annotation) if one is not NoneType]
+        optional = NoneType in get_args(annotation)
+        kind = Union[tuple(plain)] if optional else annotation  # noqa: UP007
+        return replace(self, name=name, kind=kind, optional=optional, default=default)
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """The bounds that it has."""
+        named = {"ge": self.ge, "gt": self.gt, "le": self.le, "lt": self.lt}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def parameter(self) -> str:
+        """What a command calls it: the name of its flag, which no other option of it has."""
+        return (self.flag or self.name).removeprefix("--").replace("-", "_")
+
+    @property
+    def flags(self) -> list[str]:
+        """Its flags on the command line, the long one first."""
+        return [f"--{self.parameter.replace('_', '-')}", *([self.short] if self.short else [])]
+
+    def all_choices(self) -> tuple[str, ...]:
+        """What a text may be; empty where it is free."""
+        if self.choices is not None:
+            return self.choices()
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    def check(self, value: Any, hint: Callable[[Any], str] = lambda value: "") -> None:
+        """Refuses a value of another kind, or beyond the bounds.
+
+        Args:
+            hint: makes what the message ends with.
+
+        Raises:
+            BadInput: with what to give instead.
+        """
+        if not self._accepts(value):
+            raise BadInput(
+                f"{self.name} is {value!r:.200}; give {self._describe_values()}{hint(value)}"
+            )
+
+    def _accepts(self, value: Any) -> bool:
+        if value is None:
+            return self.optional
+        if type(value) is self.kind and self.choices is None:  # most values, in little time
+            return self._is_within(value)
+        if get_origin(self.kind) is tuple:
+            inner = get_args(self.kind)[0]
+            return isinstance(value, tuple | list) and all(fits_kind(one, inner) for one in value)
+        # these first: to list the methods of ordering, files may be imported
+        if isinstance(value, str) and value in self.plain_choices:
+            return True
+        if choices := self.all_choices():
+            return isinstance(value, str) and value in choices
+        return fits_kind(value, self.kind) and self._is_within(value)
+
+    def _is_within(self, value: Any) -> bool:
+        return (
+            (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.le is None or value <= self.le)
+            and (self.lt is None or value < self.lt)
+        )
+
+    def _describe_values(self) -> str:
+        """What to give, in words."""
+        if self.values is not None:
+            return self.values
+        if choices := self.all_choices():
+            words = f"one of {', '.join(choices)}"
+        else:
+            words = _DESCRIPTIONS[get_origin(self.kind) or self.kind]
+            words += f" of at least {self.ge}" if self.ge is not None else ""
+        return f"{words}, or None" if self.optional else words
+
+
+def option(default: Any, text: str, panel: str | None = None, **more: Any) -> Any:
+    """A field of a dataclass with what is known of it as an option: see `Option`."""
+    return field(default=default, metadata={"option": Option(text, panel, **more)})
+
+
+@cache
+def options_of(holder: Any) -> tuple[Option, ...]:
+    """The options among the fields of a dataclass, in their order."""
+    hints = get_type_hints(holder)
+    return tuple(
+        one.metadata["option"].of(one.name, hints[one.name], one.default)
+        for one in fields(holder)
+        if "option" in one.metadata
+    )
+
+
+def check_fields(holder: Any) -> None:
+    """Refuses a value that its option does not take.
+
+    Raises:
+        BadInput: with what to give instead.
+    """
+    kind: Any = type(holder)
+    for one in options_of(kind):
+        one.check(getattr(holder, one.name))
 
 
 @cache

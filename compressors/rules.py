@@ -1,28 +1,25 @@
 """How much is kept, and how units are chosen and shown: `Budget` and `Rules`, checked when made.
 
-A rule is one entry: a field of `Rules` with its help and its bounds. The HTTP schema, the options
-of the command line, the fields of the LangChain and LlamaIndex adapters and the requests of the
-remote backend are made from `RULES`.
+Each field is an option (`compressors/options.py`), of which every door makes its own.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: RUF009  rule() is dataclasses.field with a shorter name
+# ruff: noqa: RUF009  option() is dataclasses.field with a shorter name
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tamis.compressors.inputs import is_number, is_whole
+from tamis.compressors.options import Option, check_fields, option, options_of
 from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
 
 Granularity = Literal["sentence", "block", "document", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
 Surface = Literal["http", "adapters"]
-RuleKind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
 MAX_TOKENS = 500
 """What is kept where the command line, the service, a chain or an index is given no budget."""
 WORTHLESS = 0.005
@@ -34,6 +31,8 @@ NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
 """Presets of `Rules.protect`: a number in digits, a web address."""
 LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")
 BUDGETS = LIMITS + FLOORS
+SELECTION, OUTPUT = "Selection", "Output"
+"""Panels of the command line's help."""
 ONE_OF_EACH = (
     "give one of max_tokens and ratio, one of threshold and coverage, or one of each: "
     "a limit and a floor"
@@ -71,13 +70,40 @@ class Budget:
         BadInput: none is given, two of a kind, or a number out of range.
     """
 
-    max_tokens: int | None = None
-    ratio: float | None = None
-    threshold: float | None = None
-    coverage: float | None = None
+    max_tokens: int | None = option(
+        None,
+        f"Keep at most N tokens; {MAX_TOKENS} if no budget is given.",
+        ge=1,
+        values="a whole number of at least 1",
+    )
+    ratio: float | None = option(
+        None,
+        "Keep at most this share of the tokens, such as 0.2.",
+        gt=0,
+        le=1,
+        values="the share to keep, above 0 and up to 1",
+    )
+    threshold: float | None = option(
+        None,
+        "Keep every sentence of at least this probability.",
+        ge=0,
+        le=1,
+        values="a probability from 0 to 1",
+    )
+    coverage: float | None = option(
+        None,
+        "Keep as few sentences as hold all the evidence with this probability, such as 0.9.",
+        gt=0,
+        lt=1,
+        values="a probability above 0 and below 1, such as 0.9",
+    )
 
     def __post_init__(self) -> None:
-        check_budget(self)
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if not given:
+            raise BadInput(f"no budget is given; {ONE_OF_EACH}")
+        check_together(given)
+        check_fields(self)
 
     def tokens(self, tokens_in: int) -> int | None:
         """The most tokens that may be kept of `tokens_in`; None without a limit."""
@@ -89,18 +115,25 @@ class Budget:
         return math.floor(self.ratio * tokens_in + 1e-9)
 
 
-def check_budget(budget: Budget) -> None:
-    """Accepts a limit, a floor, or one of each, with numbers in range.
+def budget_of(
+    max_tokens: int | None = None,
+    ratio: float | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    display_name: Callable[[str], str] = str,
+) -> Budget:
+    """The budget that was given; `MAX_TOKENS` tokens if none was.
+
+    Args:
+        display_name: turns the name of a budget into what the user wrote, such as a CLI flag.
 
     Raises:
-        BadInput: anything else; the message says what was given.
+        BadInput: two budgets of a kind, or a number out of range.
     """
-    given = [name for name in BUDGETS if getattr(budget, name) is not None]
-    if not given:
-        raise BadInput(f"no budget is given; {ONE_OF_EACH}")
-    check_together(given)
-    for name in given:
-        _check_number(name, getattr(budget, name))
+    values = zip(BUDGETS, (max_tokens, ratio, threshold, coverage), strict=True)
+    given = [name for name, value in values if value is not None]
+    check_together(given, display_name)
+    return Budget(max_tokens if given else MAX_TOKENS, ratio, threshold, coverage)
 
 
 def check_together(given: Sequence[str], display_name: Callable[[str], str] = str) -> None:
@@ -119,96 +152,9 @@ def check_together(given: Sequence[str], display_name: Callable[[str], str] = st
             raise BadInput(f"{names} cannot be met together; {ONE_OF_EACH}")
 
 
-def _check_number(name: str, value: Any) -> None:
-    if name == "max_tokens" and not (is_whole(value) and value >= 1):
-        raise BadInput(f"max_tokens is {value!r}; give a whole number of at least 1")
-    if name == "ratio" and not (is_number(value) and 0 < value <= 1):
-        raise BadInput(f"ratio is {value!r}; give the share to keep, above 0 and up to 1")
-    if name == "threshold" and not (is_number(value) and 0 <= value <= 1):
-        raise BadInput(f"threshold is {value!r}; give a probability from 0 to 1")
-    if name == "coverage" and not (is_number(value) and 0 < value < 1):
-        raise BadInput(
-            f"coverage is {value!r}; give a probability above 0 and below 1, such as 0.9"
-        )
-
-
 def order_names() -> tuple[str, ...]:
     """What `Rules.order` may be: the plain orders, then the methods of ordering."""
     return (*PLAIN_ORDERS, *(n for n in method_names("ordering") if n not in PLAIN_ORDERS))
-
-
-@dataclass(frozen=True, slots=True)
-class RuleSpec:
-    """What is known of one rule, beside its name and default.
-
-    Attributes:
-        kind: what values it takes. optional: whether None is one of them.
-        help: one line. panel: of the command line's help.
-        least: of a count. most: of a count in a request.
-        choices: of a choice, read when they are needed.
-        adapter_choices: where adapters take fewer than all choices.
-        flag: the option of the command line, where it is not the name.
-        in_http, in_adapters: whether requests and adapters take it in this plain form.
-        escapes: whether the command line reads `\\n` and `\\t` in it.
-        selects: whether it decides which units are kept and in what order. Where the whole context
-            is returned in place of an error, such a rule is at its default; the others, which say
-            what a unit is and how text is written, are as the caller gave them.
-    """
-
-    kind: RuleKind
-    help: str
-    optional: bool = False
-    panel: str = "Selection"
-    least: int = 0
-    most: int = 2**31
-    choices: Callable[[], tuple[str, ...]] = tuple
-    adapter_choices: tuple[str, ...] | None = None
-    flag: str | None = None
-    in_http: bool = True
-    in_adapters: bool = True
-    escapes: bool = False
-    selects: bool = False
-
-    def describe_values(self) -> str:
-        """What to give, in words."""
-        words = {
-            "flag": "true or false",
-            "count": f"a whole number of at least {self.least}",
-            "share": "a share above 0 and up to 1",
-            "probability": "a probability from 0 to 1",
-            "text": "a text",
-            "choice": f"one of {', '.join(self.choices())}",
-            "patterns": "a tuple of regular expressions",
-        }[self.kind]
-        return f"{words}, or None" if self.optional else words
-
-    def accepts(self, value: Any) -> bool:
-        """Whether a value is of this kind and within its bounds."""
-        if value is None:
-            return self.optional
-        match self.kind:
-            case "flag":
-                return isinstance(value, bool)
-            case "count":
-                return is_whole(value) and value >= self.least
-            case "share":
-                return is_number(value) and 0 < value <= 1
-            case "probability":
-                return is_number(value) and 0 <= value <= 1
-            case "text":
-                return isinstance(value, str)
-            case "choice":
-                # the plain orders first: to list the methods of ordering, files may be imported
-                plain = self.adapter_choices or ()
-                return isinstance(value, str) and (value in plain or value in self.choices())
-        return isinstance(value, tuple | list) and all(
-            isinstance(one, str | Pattern) for one in value
-        )
-
-
-def rule(default: Any, kind: RuleKind, text: str, **more: Any) -> Any:
-    """A field of `Rules` with all that is known of it."""
-    return field(default=default, metadata={"spec": RuleSpec(kind, text, **more)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,127 +189,111 @@ class Rules:
         BadInput: a rule that cannot be followed, with what to give instead; no model has run.
     """
 
-    protect: tuple[str | Pattern, ...] = rule(
+    protect: tuple[str | Pattern, ...] = option(
         (),
-        "patterns",
         "Always keep sentences that match one of these regular expressions.",
+        SELECTION,
+        metavar="REGEX",
+        presets={
+            "numbers": (NUMBERS, "Always keep sentences with a number in digits."),
+            "urls": (URLS, "Always keep sentences with a web address."),
+        },
         in_http=False,
         selects=True,
     )
-    context_window: int = rule(
-        0, "count", "Also keep so many neighbours on both sides.", most=1000, selects=True
+    context_window: int = option(
+        0, "Also keep so many neighbours on both sides.", SELECTION, ge=0, most=1000, selects=True
     )
-    dedup: float | None = rule(
+    dedup: float | None = option(
         0.95,
-        "share",
         "Leave out what shares this much of its words with a better one.",
-        optional=True,
+        SELECTION,
+        gt=0,
+        le=1,
+        values="a share above 0 and up to 1, or None",
         selects=True,
     )
-    fill: bool = rule(
+    fill: bool = option(
         False,
-        "flag",
         "Fill the budget, with what is most likely of no use, too.",
+        SELECTION,
         selects=True,
     )
-    order: str = rule(
+    order: str = option(
         "original",
-        "choice",
         "Of the passages in the output: as given, best first, best at both ends, or by a "
         "method of ordering (see `tamis methods`).",
-        panel="Output",
+        OUTPUT,
         choices=order_names,
-        adapter_choices=PLAIN_ORDERS,
+        plain_choices=PLAIN_ORDERS,
         selects=True,
     )
-    separator: str = rule("\n\n", "text", "Between passages.", panel="Output", escapes=True)
-    elision: str | None = rule(
-        None,
-        "text",
-        "Shown where sentences were left out, such as '…'.",
-        optional=True,
-        panel="Output",
+    separator: str = option("\n\n", "Between passages.", OUTPUT, metavar="TEXT", escapes=True)
+    elision: str | None = option(
+        None, "Shown where sentences were left out, such as '…'.", OUTPUT, metavar="TEXT"
     )
-    citations: str | None = rule(
+    citations: str | None = option(
         None,
-        "text",
         "Shown before each passage, with {doc}, {id} and {unit}, such as '({doc})'.",
-        optional=True,
-        panel="Output",
+        OUTPUT,
+        metavar="TEXT",
         in_adapters=False,
     )
-    titles: bool = rule(
-        False,
-        "flag",
-        "Show each passage's title before it.",
-        panel="Output",
-        in_adapters=False,
+    titles: bool = option(False, "Show each passage's title before it.", OUTPUT, in_adapters=False)
+    top_n: int | None = option(
+        None, "Keep text of the N best passages only.", SELECTION, ge=1, selects=True
     )
-    top_n: int | None = rule(
-        None,
-        "count",
-        "Keep text of the N best passages only.",
-        optional=True,
-        least=1,
-        selects=True,
-    )
-    keep_tags: bool = rule(
+    keep_tags: bool = option(
         False,
-        "flag",
         "Always keep what stands between `<keep>` and `</keep>`.",
+        SELECTION,
         in_adapters=False,
     )
-    answerable_floor: float = rule(
+    answerable_floor: float = option(
         0.0,
-        "probability",
         "Answerability below which the context counts as holding no answer, such as 0.3; at 0 it "
         "never does.",
+        SELECTION,
+        ge=0,
+        le=1,
+        values="a probability from 0 to 1",
         selects=True,
     )
-    unanswerable: Unanswerable = rule(
+    unanswerable: Unanswerable = option(
         "best_effort",
-        "choice",
         "What to return when the context seems to hold no answer: give a floor for that.",
-        choices=lambda: ("best_effort", "nothing", "pass_through"),
+        SELECTION,
         flag="--if-unanswerable",
         selects=True,
     )
-    granularity: Granularity = rule(
+    granularity: Granularity = option(
         "sentence",
-        "choice",
         "What is kept or dropped as one: a sentence, a paragraph, list or table, a document, such "
         "as one of many examples of a task, or a word, where the method can score one.",
-        choices=lambda: ("sentence", "block", "document", "token"),
+        SELECTION,
     )
 
     def __post_init__(self) -> None:
         for one in RULES:
-            spec, value = spec_of(one), getattr(self, one.name)
-            if not spec.accepts(value):
-                hint = install_hint(value) if one.name == "order" else ""
-                raise BadInput(f"{one.name} is {value!r:.200}; give {spec.describe_values()}{hint}")
+            hint = {"hint": install_hint} if one.name == "order" else {}
+            one.check(getattr(self, one.name), **hint)
         for pattern in self.protect:
             compile_protect(pattern)
         parse_citation(self.citations or "")
 
 
-RULES: tuple[Field[Any], ...] = fields(Rules)
-"""Every rule; `spec_of` has what is known of each."""
+RULES: tuple[Option, ...] = options_of(Rules)
 
 
-def spec_of(one: Field[Any]) -> RuleSpec:
-    """What is known of a rule."""
-    spec: RuleSpec = one.metadata["spec"]
-    return spec
-
-
-def rule_names(where: Surface) -> list[str]:
+def rules_in(where: Surface) -> tuple[Option, ...]:
     """The rules that requests, or adapters, take in their plain form."""
-    return [
-        one.name
+    if where == "http":
+        return tuple(one for one in RULES if one.in_http)
+    return tuple(
+        replace(one, choices=lambda: PLAIN_ORDERS) if one.name == "order" else one
         for one in RULES
-        if (spec_of(one).in_http if where == "http" else spec_of(one).in_adapters)
-    ]
+        if one.in_adapters
+    )
 
 
 def rules_from(given: object, where: Surface, **others: Any) -> Rules:
@@ -372,8 +302,7 @@ def rules_from(given: object, where: Surface, **others: Any) -> Rules:
     Raises:
         BadInput: a rule that cannot be followed.
     """
-    values = {name: getattr(given, name) for name in rule_names(where) if name not in others}
-    return Rules(**values, **others)
+    return Rules(**{one.name: getattr(given, one.name) for one in rules_in(where)} | others)
 
 
 def compile_protect(pattern: str | Pattern) -> Pattern:

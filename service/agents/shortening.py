@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
-from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
     from tamis.compressors.tools.prepare import PreparedToolOutputs
@@ -38,22 +39,48 @@ class Shortening:
         BadInput: two budgets, or a number out of range.
     """
 
-    max_tokens: int | None = None
-    ratio: float | None = None
-    min_tokens: int = MIN_TOKENS
-    method: str | None = None
-    proxy: str = "auto"
-    tokenizer: str = "estimate"
-    url: str | None = None
-    api_key: str | None = None
-    timeout_s: float = 30.0
+    max_tokens: int | None = option(None, "Keep at most N tokens of what a call returned.")
+    ratio: float | None = option(
+        None, f"Keep at most this share of the tokens; {RATIO} if no budget is given."
+    )
+    min_tokens: int = option(
+        MIN_TOKENS, "Leave what has fewer tokens as it is.", ge=0, values="0 or more"
+    )
+    method: str | None = option(
+        None,
+        "How lines are scored: see `tamis methods`. Without it lexical, which loads no model; with "
+        "--url the service's default.",
+    )
+    proxy: str = option("auto", "The model of a method that reads with one.")
+    tokenizer: str = option(
+        "estimate",
+        "Counts the budget: `estimate` (by rules, within a tenth, loads nothing), `proxy`, or a "
+        "tokenizer.json.",
+    )
+    url: str | None = option(
+        None,
+        "Of a running `tamis serve`, whose model is warm, such as http://localhost:8080.",
+        "Service",
+    )
+    api_key: str | None = option(
+        None,
+        "Of that service; better in the variable, where no list of processes shows it.",
+        "Service",
+        variable="TAMIS_API_KEY",
+    )
+    timeout_s: float = option(
+        30.0,
+        "Seconds to wait for that service.",
+        "Service",
+        flag="--timeout",
+        gt=0,
+        lt=math.inf,
+        values="a number of seconds above 0",
+    )
 
     def __post_init__(self) -> None:
         _ = self.budget
-        if self.min_tokens < 0:
-            raise BadInput(f"min_tokens is {self.min_tokens}; give 0 or more")
-        if not 0 < self.timeout_s < float("inf"):
-            raise BadInput(f"timeout_s is {self.timeout_s}; give a number of seconds above 0")
+        check_fields(self)
 
     @property
     def budget(self) -> Budget:

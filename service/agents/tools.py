@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.tools.markers import default_marker
@@ -24,9 +26,21 @@ _MAX_PATHS = 256
 _LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
 
 
+Query = Annotated[str, Field(description="What you want to know, as a full question.")]
+Documents = Annotated[list[str], Field(description="The texts.")]
+Paths = Annotated[list[str], Field(description="Text files below the server's folder.")]
+MaxTokens = Annotated[int, Field(ge=1, description="The most tokens to keep of all.")]
+Limit = Annotated[int | None, Field(ge=1, description="The most tokens to keep.")]
+Ratio = Annotated[float | None, Field(gt=0, le=1, description="The share to keep; .4 by default.")]
+TopN = Annotated[int | None, Field(ge=1, description="How many; all by default.")]
+K = Annotated[int, Field(ge=1, le=100, description="How many passages.")]
+
+
 @dataclass(slots=True)
 class AgentTools:
     """Compression, ranking, search, and what was left out.
+
+    A tool's signature and docstring are what an agent is told of it.
 
     Attributes:
         method: scores sentences and documents. proxy, quality: the model that it reads with.
@@ -44,21 +58,20 @@ class AgentTools:
 
     def compress(
         self,
-        question: str,
-        documents: Sequence[str] = (),
-        paths: Sequence[str] = (),
-        max_tokens: int = 500,
+        question: Query,
+        documents: Documents | None = None,
+        paths: Paths | None = None,
+        max_tokens: MaxTokens = 500,
     ) -> str:
-        """Keeps the sentences of documents that answer a question, verbatim.
-
-        Files of HTML, PDF and DOCX are read as what they show. Each document that keeps something
-        begins with its number or path, and an id for `retrieve` where sentences were left out.
-        """
+        """Keep the sentences of documents or files that answer a question, verbatim."""
+        # each document that keeps something begins with its number or path, and an id for
+        # `retrieve` where sentences were left out
         from tamis.compressors.pipeline.compression import per_passage
         from tamis.compressors.rules import DEFAULT_RULES
         from tamis.service.api.compress import compress, counter_of
 
-        names = [f"document {i}" for i in range(len(documents))] + list(paths)
+        documents, paths = documents or [], paths or []
+        names = [f"document {i}" for i in range(len(documents))] + paths
         texts = [*documents, *(self._read_page(path) for path in _check_paths(paths))]
         _check_documents(texts)
         tokenizer = "proxy" if method_info(self.method).needs_proxy else "estimate"
@@ -80,14 +93,14 @@ class AgentTools:
 
     def shorten(
         self,
-        text: str = "",
-        path: str = "",
-        question: str = "",
-        command: str = "",
-        max_tokens: int | None = None,
-        ratio: float | None = None,
+        text: Annotated[str, Field(description="What a command printed.")] = "",
+        path: Annotated[str, Field(description="Or a file with it.")] = "",
+        question: Annotated[str, Field(description="What you want to know.")] = "",
+        command: Annotated[str, Field(description="The command that printed it.")] = "",
+        max_tokens: Limit = None,
+        ratio: Ratio = None,
     ) -> str:
-        """Shortens what a command printed: errors first, whole lines, omissions marked."""
+        """Shorten logs, diffs, listings or JSON: errors first, whole lines, omissions marked."""
         if bool(text) == bool(path):
             raise BadInput("give text, or path, and not both")
         source = text or _decode(self._read_file(path), path)
@@ -100,9 +113,9 @@ class AgentTools:
         return found.text
 
     def rerank(
-        self, question: str, documents: Sequence[str], top_n: int | None = None
+        self, question: Query, documents: Documents, top_n: TopN = None
     ) -> list[dict[str, Any]]:
-        """Documents by how well they answer a question, best first: index, score."""
+        """Rank documents by how well they answer a question, best first."""
         from tamis.service.api.rerank import rerank
 
         _check_documents(documents)
@@ -116,8 +129,8 @@ class AgentTools:
         )
         return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
 
-    def search(self, question: str, k: int = 5) -> list[dict[str, Any]]:
-        """Passages of the index, best first: text, document, offsets, score."""
+    def search(self, question: Query, k: K = 5) -> list[dict[str, Any]]:
+        """Find the passages of the index that answer a question."""
         from tamis.service.api.index import IndexPool, open_index
 
         if self.index is None:
@@ -137,12 +150,13 @@ class AgentTools:
             for hit in self._pool.search(question, k)
         ]
 
-    def retrieve(self, id: str, lines: str = "", query: str = "") -> str:
-        """What a marker with an id left out: the whole text, some lines, or what a query asks for.
-
-        Args:
-            lines: such as `12-47`, counted from 1. query: keeps the lines that it asks for.
-        """
+    def retrieve(
+        self,
+        id: Annotated[str, Field(description="From a marker, 24 hex digits.")],
+        lines: Annotated[str, Field(description="Only these, such as 12-47.")] = "",
+        query: Annotated[str, Field(description="Only what this asks for.")] = "",
+    ) -> str:
+        """Give back what a marker says was left out: all, some lines, or what a query asks for."""
         source = self._originals.peek(id.strip())
         if source is None:
             raise BadInput(

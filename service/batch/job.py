@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from tamis.compressors.options import option
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
@@ -28,12 +29,21 @@ class RowFields:
     `history` holds a row's earlier turns; None if rows have none.
     """
 
-    id: str = "id"
-    query: str = "query"
-    documents: str = "documents"
-    context: str = "context"
-    text: str = "text"
-    history: str | None = None
+    id: str = option("id", "Where a text file's name goes.", "Rows", flag="--id-field")
+    query: str = option("query", "Where a row's question is.", "Rows", flag="--query-field")
+    history: str | None = option(
+        None,
+        "Where a row's earlier turns are, a list of texts, if its question depends on them.",
+        "Rows",
+        flag="--history-field",
+    )
+    documents: str = option(
+        "documents", "Where a row's documents are.", "Rows", flag="--docs-field"
+    )
+    context: str = option(
+        "context", "Where the text of a row without documents is.", "Rows", flag="--context-field"
+    )
+    text: str = option("text", "Where a document's text is.", "Rows", flag="--text-field")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import contextvars
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -170,14 +170,10 @@ class LocalBackend:
             self.proxy, plan.method, plan.language, question, passages, root, probe, self.quality
         )
         counter = counter_of(plan.tokenizer, choice.proxy, root)
-        budget = plan.budget
         context = compress(
             question,
             passages,
-            max_tokens=budget.max_tokens,
-            ratio=budget.ratio,
-            threshold=budget.threshold,
-            coverage=budget.coverage,
+            **asdict(plan.budget),
             method=plan.method,
             tokenizer=counter,
             rules=plan.rules,

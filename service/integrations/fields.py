@@ -22,13 +22,14 @@ from pydantic import (
 )
 
 from tamis.compressors.method import check_scores
+from tamis.compressors.options import options_of
 from tamis.compressors.registry import DEFAULT, method_info
-from tamis.compressors.rules import MAX_TOKENS, Budget, rules_from
+from tamis.compressors.rules import BUDGETS, Budget, budget_of, rules_from, rules_in
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.languages import Quality, check_quality, probe_option
-from tamis.service.api.rule_fields import rule_fields
+from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import (
     Backend,
     CompressedContext,
@@ -104,29 +105,28 @@ class BackendFields(BaseModel):
 
 if TYPE_CHECKING:
 
-    class RuleFields(BackendFields):
-        """A field a rule; see `compressors.rules`."""
+    class OptionFields(BackendFields):
+        """A field for each budget and rule; see `compressors.rules`."""
 
         top_n: int | None
         order: str
         separator: str
 else:
-    RuleFields = create_model("RuleFields", __base__=BackendFields, **rule_fields("adapters"))
+    OptionFields = create_model(
+        "OptionFields",
+        __base__=BackendFields,
+        **option_fields(options_of(Budget), bounded=False),
+        **option_fields(rules_in("adapters")),
+    )
 
 
-class CompressionFields(RuleFields):
+class CompressionFields(OptionFields):
     """How much is kept, how it is shown, and what happens when it cannot be done.
 
     Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), or one of each;
     without any, 500 tokens are kept. `top_n` alone keeps whole documents.
     """
 
-    max_tokens: int | None = Field(
-        None, description="the most tokens of all documents joined; 500 if no budget is given"
-    )
-    ratio: float | None = Field(None, description="the largest share of the input's tokens")
-    threshold: float | None = Field(None, description="keep sentences of at least this probability")
-    coverage: float | None = Field(None, description="keep all the evidence with this probability")
     tokenizer: Any = Field("proxy", description="counts the budget: `proxy` or a tokenizer.json")
     always_score: bool = Field(False, description="ask the model even if everything fits")
     shadow: bool = Field(
@@ -152,9 +152,9 @@ class CompressionFields(RuleFields):
 
     def plan(self, documents: int) -> CompressionPlan:
         """The plan for this number of documents."""
-        given = (self.max_tokens, self.ratio, self.threshold, self.coverage)
-        none = Budget(MAX_TOKENS) if self.top_n is None else Budget(ratio=1.0)
-        budget = none if set(given) == {None} else Budget(*given)
+        given = {name: getattr(self, name) for name in BUDGETS}
+        keeps_whole = self.top_n is not None and set(given.values()) == {None}
+        budget = Budget(ratio=1.0) if keeps_whole else budget_of(**given)
         # top_n makes every document scored, even where all fit: an order by score needs scores
         needs_scores = self.always_score or self.order != "original"
         most = self.top_n or (max(documents, 1) if needs_scores else None)

@@ -16,14 +16,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, create_model, model_validator
 
+from tamis.compressors.options import options_of
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import MissingExtra
 from tamis.service.agents.result_texts import replace_texts, result_texts
-from tamis.service.agents.shortening import MIN_TOKENS, Shortening
+from tamis.service.agents.shortening import Shortening
+from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import run_in_thread
 from tamis.service.integrations.fields import CONFIG, OnError
 
@@ -44,21 +46,23 @@ logger = logging.getLogger("tamis")
 _MARK = "tamis"
 
 
-class ToolShortening(BaseModel):
+_SHORTENING = [one for one in options_of(Shortening) if one.name not in ("url", "api_key")]
+if TYPE_CHECKING:
+
+    class OptionFields(BaseModel):
+        """A field for each option of `Shortening`; those of its server have names of their own."""
+else:
+    OptionFields = create_model("OptionFields", __config__=CONFIG, **option_fields(_SHORTENING))
+
+
+class ToolShortening(OptionFields):
     """How far results are shortened, which are left alone, and what happens on an error."""
 
     model_config = CONFIG
 
-    max_tokens: int | None = Field(None, description="the most tokens of one result")
-    ratio: float | None = Field(None, description="the share of a result to keep; .4 by default")
-    min_tokens: int = Field(MIN_TOKENS, ge=0, description="a smaller result stays as it is")
     exclude_tools: Sequence[str] = Field((), description="names or patterns of tools, as mcp__*")
-    method: str | None = Field(None, description="how lines are scored; lexical needs no model")
-    proxy: str = Field("auto", description="the model of a method that reads with one")
-    tokenizer: str = Field("estimate", description="counts the budget, as for `tamis pipe`")
     base_url: str | None = Field(None, description="of a tamis server; None is this process")
     api_key: SecretStr | None = Field(None, description="of the server")
-    timeout_s: float = Field(30.0, gt=0, description="of one request to the server")
     on_error: OnError = Field("passthrough", description="passthrough logs it; fail raises")
 
     @model_validator(mode="after")
@@ -70,17 +74,8 @@ class ToolShortening(BaseModel):
     def shortening(self) -> Shortening:
         """The fields as pipes and hooks have them."""
         key = self.api_key.get_secret_value() if self.api_key else None
-        return Shortening(
-            max_tokens=self.max_tokens,
-            ratio=self.ratio,
-            min_tokens=self.min_tokens,
-            method=self.method,
-            proxy=self.proxy,
-            tokenizer=self.tokenizer,
-            url=self.base_url,
-            api_key=key,
-            timeout_s=self.timeout_s,
-        )
+        given = {one.name: getattr(self, one.name) for one in _SHORTENING}
+        return Shortening(**given, url=self.base_url, api_key=key)
 
     def shorten(self, message: ToolMessage, call: Any, question: str | None) -> ToolMessage:
         """The message with shorter texts, or itself where nothing is to be shortened.

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 from tamis.probes.errors import MissingExtra
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.api.rule_fields import request_fields
+from tamis.service.api.option_fields import request_fields
 from tamis.service.integrations.backend import (
     CompressedContext,
     CompressionPlan,
@@ -190,18 +191,14 @@ def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:
 
 def _request_fields(plan: CompressionPlan) -> dict[str, Any]:
     """A plan as fields of `POST /v1/compress`; fields that are None are left to the server."""
-    budget, rules = plan.budget, plan.rules
     given = {
         "method": plan.method,
         "language": plan.language,
         "tokenizer": plan.tokenizer,
-        "max_tokens": budget.max_tokens,
-        "ratio": budget.ratio,
-        "threshold": budget.threshold,
-        "coverage": budget.coverage,
+        **asdict(plan.budget),
     }
     sent = {name: value for name, value in given.items() if value is not None}
-    return sent | request_fields(rules)
+    return sent | request_fields(plan.rules)
 
 
 def _compressed_context(

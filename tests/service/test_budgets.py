@@ -8,7 +8,7 @@ import pytest
 
 from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.compress_options import budget_of
+from tamis.service.cli.options.typer_options import takes_options
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.integrations.langchain import TamisCompressor
 
@@ -21,8 +21,13 @@ def over_http(**given):
     return CompressRequest(query="q", documents=["a"], **given).budget()
 
 
+@takes_options()
+def command(*, budget: Budget):
+    return budget
+
+
 def on_the_command_line(**given):
-    return budget_of(**NONE | given)
+    return command(**NONE | given)
 
 
 def in_a_chain(**given):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note
-from tamis.service.cli.options import compress_options as opt
-from tamis.service.cli.options.index_options import By, Folder, Search, Where, parse_legs
+from tamis.service.cli.options.compress_options import SHARED
+from tamis.service.cli.options.index_options import INDEX, parse_legs
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.typer_options import takes_options
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext
@@ -35,29 +37,35 @@ default proxy, so another one reads them.
 
 
 @report_errors()
+@takes_options(
+    INDEX | SHARED,
+    question=Option("What shall be answered.", short="-q"),
+    max_tokens=Option("Most tokens of output."),
+    top_k=Option("Chunks that are read.", short="-k"),
+    cache=Option(
+        "Folder where what was read is kept for the next question. Default: passages/ in the cache "
+        "folder of tamis, up to 2 GiB, the least recently used go first; none for an index that "
+        "keeps its chunks."
+    ),
+    no_cache=Option("Keep nothing."),
+)
 def ask_context(
-    index: Folder,
-    question: Annotated[str, typer.Option("--question", "-q", help="What shall be answered.")],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of output.")] = 500,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Chunks that are read.")] = 20,
-    where: Where = None,
-    by: By = None,
-    search: Search = "auto",
-    method: opt.Method = DEFAULT,
-    proxy: opt.Proxy = AUTO,
-    quality: opt.Quality = "standard",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder where what was read is kept for the next question. Default: passages/ in "
-            "the cache folder of tamis, up to 2 GiB, the least recently used go first; none for an "
-            "index that keeps its chunks."
-        ),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing.")] = False,
-    json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
-    offline: opt.Offline = False,
+    index: Path,
+    *,
+    question: str,
+    max_tokens: int = 500,
+    top_k: int = 20,
+    where: list[str] | None = None,
+    by: str | None = None,
+    search: str = "auto",
+    method: str = DEFAULT,
+    proxy: str = AUTO,
+    quality: str = "standard",
+    cache: Path | None = None,
+    no_cache: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+    offline: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""

@@ -6,22 +6,23 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from tamis.compressors.registry import DEFAULT
-from tamis.compressors.rules import DEFAULT_RULES, Rules
+from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
+from tamis.service.batch.run_options import BatchEngine, RunOptions
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.display.text import print_note
-from tamis.service.cli.options import batch_options as bat
-from tamis.service.cli.options import compress_options as opt
-from tamis.service.cli.options.compress_options import budget_of
+from tamis.service.cli.options.batch_options import BATCH, MERGE
+from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.rule_options import takes_rules
+from tamis.service.cli.options.typer_options import takes_options
 from tamis.service.documents.document_text import InputFormat, files_passed_over
 
 if TYPE_CHECKING:
@@ -61,60 +62,52 @@ EXIT_ROWS_FAILED = 1
 
 @app.command("run", cls=ShortHelpCommand, epilog=EPILOG)
 @report_errors()
-@takes_rules
+@takes_options(SHARED | BATCH)
 def run(
-    inputs: bat.Inputs,
-    out: bat.Out,
-    query: bat.Query = None,
-    max_tokens: opt.MaxTokens = None,
-    ratio: opt.Ratio = None,
-    threshold: opt.Threshold = None,
-    coverage: opt.Coverage = None,
-    instruction: opt.Instruction = None,
-    tokenizer: opt.Tokenizer = "proxy",
-    method: opt.Method = DEFAULT,
-    proxy: opt.Proxy = "auto",
-    quality: opt.Quality = "standard",
-    probe: opt.Probe = None,
-    cache: opt.Cache = None,
-    engine: bat.EngineOption = bat.EngineChoice.local,
-    workers: bat.Workers = 1,
-    gpus: bat.Gpus = 0.0,
-    shard: bat.Shard = "1/1",
-    dry_run: bat.DryRun = False,
-    on_error: bat.OnErrorOption = bat.OnErrorChoice.keep,
-    only_kept: bat.OnlyKept = False,
-    share: bat.Share = True,
-    retry_errors: bat.RetryErrors = False,
-    overwrite: bat.Overwrite = False,
-    quiet: bat.Quiet = False,
-    id_field: bat.IdField = "id",
-    query_field: bat.QueryField = "query",
-    history_field: bat.HistoryField = None,
-    docs_field: bat.DocsField = "documents",
-    context_field: bat.ContextField = "context",
-    text_field: bat.TextField = "text",
-    prefix: bat.Prefix = "",
-    format: bat.FormatOption = None,
-    part_rows: bat.PartRows = 256,
-    part_mb: bat.PartMb = None,
-    rules: Rules = DEFAULT_RULES,
-    language: opt.DocumentLanguage = "auto",
-    encoding: opt.Encoding = "utf-8",
-    input_format: opt.InputFormatOption = InputFormat.auto,
-    max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
-    offline: opt.Offline = False,
+    inputs: list[str],
+    out: str,
+    *,
+    query: str | None = None,
+    budget: Budget,
+    instruction: str | None = None,
+    tokenizer: str = "proxy",
+    method: str = DEFAULT,
+    proxy: str = "auto",
+    quality: str = "standard",
+    probe: Path | None = None,
+    cache: Path | None = None,
+    engine: BatchEngine = "local",
+    workers: int = 1,
+    gpus: float = 0.0,
+    shard: str = "1/1",
+    dry_run: bool = False,
+    on_error: Literal["keep", "stop"] = "keep",
+    only_kept: bool = False,
+    share: bool = True,
+    retry_errors: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    fields: RowFields,
+    prefix: str = "",
+    format: str | None = None,
+    part_rows: int = 256,
+    part_mb: int | None = None,
+    rules: Rules,
+    language: str = "auto",
+    encoding: str = "utf-8",
+    input_format: InputFormat = InputFormat.auto,
+    max_input: int = MAX_INPUT_TOKENS,
+    offline: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.execution.preflight import check_job
-    from tamis.service.batch.run_options import RunOptions
     from tamis.service.cli.options.default_proxy import job_with_proxy
     from tamis.service.files.input_files import find_input_files
 
     sources = find_input_files(inputs, out)
     job = BatchJob(
-        budget=budget_of(max_tokens, ratio, threshold, coverage),
+        budget=budget,
         rules=rules,
         method=method,
         proxy=proxy,
@@ -126,9 +119,7 @@ def run(
         query=query,
         instruction=instruction,
         cache=None if cache is None else str(cache.absolute()),
-        fields=RowFields(
-            id_field, query_field, docs_field, context_field, text_field, history_field
-        ),
+        fields=fields,
         max_input=max_input,
         prefix=prefix,
         format=_choose_format(format, sources),
@@ -142,11 +133,11 @@ def run(
     options = RunOptions(
         tuple(inputs),
         out,
-        engine.value,
+        engine,
         workers,
         gpus,
         _parse_shard(shard),
-        on_error is bat.OnErrorChoice.stop,
+        on_error == "stop",
         retry_errors,
         overwrite,
     )
@@ -159,8 +150,6 @@ def run(
 
 def _fetch_proxy(job: BatchJob, offline: bool) -> None:
     """Fetches the default proxy if it is needed and missing, unless `offline`."""
-    from pathlib import Path
-
     from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
@@ -170,7 +159,7 @@ def _fetch_proxy(job: BatchJob, offline: bool) -> None:
     )
 
 
-def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
+def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
     from tamis.service.batch.execution.run import prepare_batch, run_batch
     from tamis.service.batch.execution.worker import RowFailed
     from tamis.service.cli.display.batch_progress import BatchProgress, print_summary, survey_status
@@ -223,7 +212,7 @@ def _interrupt_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print_forecast(job: BatchJob, options: bat.RunOptions) -> None:
+def _print_forecast(job: BatchJob, options: RunOptions) -> None:
     from tamis.service.batch.execution.estimate import estimate_batch
     from tamis.service.batch.execution.run import plan_batch
     from tamis.service.batch.output import OutputFolder
@@ -267,12 +256,11 @@ def _parse_shard(given: str) -> tuple[int, int]:
 
 @app.command("merge", epilog="`tamis batch merge out/ -o all.jsonl.gz`")
 @report_errors()
+@takes_options(MERGE)
 def merge(
-    outs: bat.Outs,
-    target: bat.Target,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Merge what there is, though parts are missing.")
-    ] = False,
+    outs: list[str],
+    target: str,
+    partial: bool = False,
 ) -> None:
     """Join the parts of one batch, of all its shards, to one file, in the order of the input."""
     from tamis.service.batch.merge import merge_batch
@@ -282,7 +270,8 @@ def merge(
 
 @app.command("verify", epilog="`tamis batch verify out-1/ out-2/`")
 @report_errors()
-def verify(outs: bat.Outs) -> None:
+@takes_options(MERGE)
+def verify(outs: list[str]) -> None:
     """Read every part again: is each there, whole, with every row of the input once?"""
     from tamis.service.batch.verification import verify_batch
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tamis.compressors.options import Option
 from tamis.compressors.pipeline.compression import PassageResult, per_passage
 from tamis.compressors.registry import DEFAULT
-from tamis.compressors.rules import DEFAULT_RULES, Rules
+from tamis.compressors.rules import OUTPUT, Budget, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -19,18 +20,11 @@ from tamis.probes.text import Passage
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note
-from tamis.service.cli.options import compress_options as opt
-from tamis.service.cli.options.compress_options import budget_of
-from tamis.service.cli.options.method_options import (
-    Cascade,
-    ExitLayer,
-    GateOption,
-    Isolated,
-    gate_options,
-)
+from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
+from tamis.service.cli.options.method_options import gate_options
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.rule_options import takes_rules
 from tamis.service.cli.options.target_files import write_whole
+from tamis.service.cli.options.typer_options import takes_options
 from tamis.service.documents.document_text import FORMAT, InputFormat, page_at
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
@@ -79,43 +73,47 @@ class OutputOptions:
 
 
 @report_errors()
-@takes_rules
+@takes_options(
+    SHARED,
+    json=Option("Print one JSON object: text, spans, scores, counts.", OUTPUT),
+    explain=Option("Print the kept sentences and their neighbours with their scores.", OUTPUT),
+    explain_all=Option("Print every sentence with its score, kept or not.", OUTPUT),
+    html=Option("Also write the heat map as a web page.", OUTPUT),
+    out=Option("Write the text or the JSON here.", OUTPUT, short="-o"),
+)
 def compress(
-    paths: opt.Paths = None,
-    question: opt.Question = None,
-    max_tokens: opt.MaxTokens = None,
-    ratio: opt.Ratio = None,
-    threshold: opt.Threshold = None,
-    coverage: opt.Coverage = None,
-    instruction: opt.Instruction = None,
-    history: opt.History = None,
-    tokenizer: opt.Tokenizer = "proxy",
-    method: opt.Method = DEFAULT,
-    proxy: opt.Proxy = "auto",
-    quality: opt.Quality = "standard",
-    probe: opt.Probe = None,
-    exit_layer: ExitLayer = None,
-    gate: GateOption = "auto",
-    cascade: Cascade = True,
-    cache: opt.Cache = None,
-    rules: Rules = DEFAULT_RULES,
-    isolated: Isolated = False,
-    json: opt.Json = False,
-    explain: opt.Explain = False,
-    explain_all: opt.ExplainAll = False,
-    html: opt.Html = None,
-    out: opt.Out = None,
-    quiet: opt.Quiet = False,
-    language: opt.DocumentLanguage = "auto",
-    encoding: opt.Encoding = "utf-8",
-    input_format: opt.InputFormatOption = InputFormat.auto,
-    max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
-    offline: opt.Offline = False,
+    paths: list[str] | None = None,
+    *,
+    question: str | None = None,
+    budget: Budget,
+    instruction: str | None = None,
+    history: list[str] | None = None,
+    tokenizer: str = "proxy",
+    method: str = DEFAULT,
+    proxy: str = "auto",
+    quality: str = "standard",
+    probe: Path | None = None,
+    exit_layer: int | None = None,
+    gate: str = "auto",
+    cascade: bool = True,
+    cache: Path | None = None,
+    rules: Rules,
+    isolated: bool = False,
+    json: bool = False,
+    explain: bool = False,
+    explain_all: bool = False,
+    html: Path | None = None,
+    out: Path | None = None,
+    quiet: bool = False,
+    language: str = "auto",
+    encoding: str = "utf-8",
+    input_format: InputFormat = InputFormat.auto,
+    max_input: int = MAX_INPUT_TOKENS,
+    offline: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
     output = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
-    budget = budget_of(max_tokens, ratio, threshold, coverage)
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
     found = gather_inputs(paths or (), standard_input(), reading)
     if not quiet and (passed_over := found.skipped_note()):

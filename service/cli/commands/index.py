@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -14,27 +14,16 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note, printable
-from tamis.service.cli.options import compress_options as opt
-from tamis.service.cli.options.index_options import (
-    By,
-    Corpus,
-    Folder,
-    IdField,
-    Proxy,
-    Questions,
-    Search,
-    Structure,
-    TextField,
-    TitleField,
-    Where,
-    parse_legs,
-)
+from tamis.service.cli.options.compress_options import INPUT, SHARED
+from tamis.service.cli.options.index_options import INDEX, STRUCTURE, parse_legs
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.typer_options import takes_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +32,7 @@ if TYPE_CHECKING:
     from tamis.retrieval.index.writer import DocumentCallback, PutCounts
 
 _SNIPPET_CHARS = 160
+OPTIONS = SHARED | INDEX
 
 
 @contextmanager
@@ -137,17 +127,22 @@ Then, in Python: `tamis.open_store("lancedb", "docs.lance").search("How are keys
 
 
 @report_errors()
+@takes_options(
+    OPTIONS,
+    target=Option(
+        "A folder, or the URL of what holds the data.", metavar="TARGET", is_argument=True
+    ),
+    to=Option("The engine: lancedb or qdrant."),
+    name=Option("Of the table or collection."),
+    overwrite=Option("Replace what is there under this name."),
+)
 def export(
-    index: Folder,
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="A folder, or the URL of what holds the data.")
-    ],
-    to: Annotated[str, typer.Option("--to", help="The engine: lancedb or qdrant.")],
-    name: Annotated[str, typer.Option(help="Of the table or collection.")] = "tamis",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there under this name.")
-    ] = False,
-    quiet: opt.Quiet = False,
+    index: Path,
+    target: str,
+    to: str,
+    name: str = "tamis",
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Copy chunks and keys into a search engine, which then finds them.
 
@@ -184,12 +179,13 @@ OPTIMISE_EPILOG = """
 
 
 @report_errors()
+@takes_options(OPTIONS, search=STRUCTURE)
 def optimise(
-    index: Folder,
-    search: Structure = "auto",
-    questions: Questions = None,
-    proxy: Proxy = None,
-    quiet: opt.Quiet = False,
+    index: Path,
+    search: str = "auto",
+    questions: Path | None = None,
+    proxy: str | None = None,
+    quiet: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Merge segments, and make large ones quick to search.
@@ -243,41 +239,38 @@ app = typer.Typer(help="Index a corpus once, then search it.", epilog=EPILOG, no
 
 @app.command("build", epilog=EPILOG)
 @report_errors()
+@takes_options(
+    OPTIONS,
+    out=Option("The folder to make.", short="-o"),
+    no_model=Option("Index words alone: BM25, at full speed."),
+    vectors=Option("Also index sentence vectors: minilm, minilm:last ..."),
+    chunk_chars=Option("Most characters of a chunk."),
+    language=Option("Of the documents, for finding sentences.", INPUT),
+    proxy=Option("The model of the keys."),
+    recipe=Option("Which heads to use: a file of `tamis lab fit-recipe`."),
+    keep_kv=Option("Keep what was read, so that `tamis ask-context` reads no chunk."),
+    overwrite=Option("Replace an index that is there, once the new one is finished."),
+    search=STRUCTURE,
+)
 def build(
-    corpus: Corpus,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
-    no_model: Annotated[
-        bool, typer.Option("--no-model", help="Index words alone: BM25, at full speed.")
-    ] = False,
-    vectors: Annotated[
-        str | None, typer.Option(help="Also index sentence vectors: minilm, minilm:last ...")
-    ] = None,
-    chunk_chars: Annotated[int, typer.Option(help="Most characters of a chunk.")] = 1200,
-    language: opt.Language = "en",
-    proxy: Annotated[str, typer.Option("--proxy", help="The model of the keys.")] = DEFAULT_PROXY,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Which heads to use: a file of `tamis lab fit-recipe`.")
-    ] = None,
-    keep_kv: Annotated[
-        bool,
-        typer.Option(
-            "--keep-kv", help="Keep what was read, so that `tamis ask-context` reads no chunk."
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace an index that is there, once the new one is finished."
-        ),
-    ] = False,
-    search: Structure = "auto",
-    questions: Questions = None,
-    id_field: IdField = None,
-    text_field: TextField = None,
-    title_field: TitleField = "title",
-    encoding: opt.Encoding = "utf-8",
-    quiet: opt.Quiet = False,
-    offline: opt.Offline = False,
+    corpus: list[str],
+    out: Path,
+    no_model: bool = False,
+    vectors: str | None = None,
+    chunk_chars: int = 1200,
+    language: str = "en",
+    proxy: str = DEFAULT_PROXY,
+    recipe: Path | None = None,
+    keep_kv: bool = False,
+    overwrite: bool = False,
+    search: str = "auto",
+    questions: Path | None = None,
+    id_field: str | None = None,
+    text_field: str | None = None,
+    title_field: str = "title",
+    encoding: str = "utf-8",
+    quiet: bool = False,
+    offline: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Index a corpus. Cut short, the same command goes on where it was."""
@@ -314,15 +307,16 @@ def build(
 
 @app.command("add", epilog=EPILOG)
 @report_errors()
+@takes_options(OPTIONS)
 def add(
-    index: Folder,
-    corpus: Corpus,
-    id_field: IdField = None,
-    text_field: TextField = None,
-    title_field: TitleField = "title",
-    proxy: Proxy = None,
-    encoding: opt.Encoding = "utf-8",
-    quiet: opt.Quiet = False,
+    index: Path,
+    corpus: list[str],
+    id_field: str | None = None,
+    text_field: str | None = None,
+    title_field: str = "title",
+    proxy: str | None = None,
+    encoding: str = "utf-8",
+    quiet: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Add documents; those of an id that is there are replaced, unchanged ones passed over."""
@@ -346,11 +340,8 @@ def add(
 
 @app.command("delete", epilog=EPILOG)
 @report_errors()
-def delete(
-    index: Folder,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents to delete.")],
-    quiet: opt.Quiet = False,
-) -> None:
+@takes_options(OPTIONS, ids=Option("Documents to delete.", metavar="ID...", is_argument=True))
+def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
     """Delete documents by their ids: all that are named, or none."""
     from tamis.retrieval.index.sessions import open_writer
 
@@ -363,7 +354,8 @@ def delete(
 
 @app.command("compact", epilog=EPILOG)
 @report_errors()
-def compact(index: Folder, quiet: opt.Quiet = False) -> None:
+@takes_options(OPTIONS)
+def compact(index: Path, quiet: bool = False) -> None:
     """Give back the room of what was deleted, and merge small segments."""
     from tamis.retrieval.index.sessions import open_writer
     from tamis.retrieval.storage.manifest import Manifest
@@ -386,15 +378,21 @@ app.command("export", epilog=EXPORT_EPILOG)(export)
 
 @app.command("search", epilog=EPILOG)
 @report_errors()
+@takes_options(
+    OPTIONS,
+    question=Option("What is searched for.", short="-q"),
+    k=Option("At most so many chunks.", flag="--top-k", short="-k"),
+    how=INDEX["search"],
+)
 def search(
-    index: Folder,
-    question: Annotated[str, typer.Option("--question", "-q", help="What is searched for.")],
-    k: Annotated[int, typer.Option("--top-k", "-k", help="At most so many chunks.")] = 10,
-    where: Where = None,
-    by: By = None,
-    how: Search = "auto",
-    json: opt.AsJson = False,
-    proxy: Proxy = None,
+    index: Path,
+    question: str,
+    k: int = 10,
+    where: list[str] | None = None,
+    by: str | None = None,
+    how: str = "auto",
+    json: bool = False,
+    proxy: str | None = None,
     root: RootFolder = None,
 ) -> None:
     """Find the chunks that answer a question."""
@@ -416,7 +414,8 @@ def search(
 
 @app.command("stats", epilog=EPILOG)
 @report_errors()
-def stats(index: Folder, json: opt.AsJson = False) -> None:
+@takes_options(OPTIONS)
+def stats(index: Path, json: bool = False) -> None:
     """Say what an index holds and how it was made."""
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.retrieval.storage.manifest import BUILDING
@@ -447,7 +446,8 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
 
 @app.command("verify", epilog=EPILOG)
 @report_errors()
-def verify(index: Folder) -> None:
+@takes_options(OPTIONS)
+def verify(index: Path) -> None:
     """Read every byte of an index and compare it with its checksum."""
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.retrieval.storage.snapshot import find_faults

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
-import typer
-
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.compress_options import Method, Proxy, Quality
+from tamis.service.cli.options.compress_options import SHARED
+from tamis.service.cli.options.typer_options import takes_options
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 EPILOG = """
@@ -25,35 +24,24 @@ EPILOG = """
 """
 
 
-class Transport(enum.StrEnum):
-    """How the agent reaches the server."""
-
-    stdio = enum.auto()
-    http = enum.auto()
-
-
 @report_errors()
+@takes_options(
+    SHARED,
+    index=Option("An index to search."),
+    folder=Option("Text files below it may be named; without it none.", metavar="DIR"),
+    transport=Option("http is streamable HTTP, on this machine."),
+    host=Option("Of http; a local address."),
+    port=Option("Of http.", ge=1, le=65535),
+)
 def mcp(
-    index: Annotated[
-        Path | None, typer.Option("--index", help="An index to search.", show_default=False)
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--folder",
-            metavar="DIR",
-            help="Text files below it may be named; without it none.",
-            show_default=False,
-        ),
-    ] = None,
-    method: Method = DEFAULT,
-    proxy: Proxy = "auto",
-    quality: Quality = "standard",
-    transport: Annotated[
-        Transport, typer.Option("--transport", help="http is streamable HTTP, on this machine.")
-    ] = Transport.stdio,
-    host: Annotated[str, typer.Option("--host", help="Of http; a local address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of http.")] = 8090,
+    index: Path | None = None,
+    folder: Path | None = None,
+    method: str = DEFAULT,
+    proxy: str = "auto",
+    quality: str = "standard",
+    transport: Literal["stdio", "http"] = "stdio",
+    host: str = "127.0.0.1",
+    port: int = 8090,
 ) -> None:
     """Offer compression, ranking, search and what was left out as tools over MCP.
 
@@ -79,7 +67,7 @@ def mcp(
             "127.0.0.1 behind something that does"
         )
     server = mcp_server(AgentTools(method, proxy, quality, index, folder))
-    if transport is Transport.stdio:
+    if transport == "stdio":
         server.run("stdio")
     else:
         server.run("streamable-http", host=host, port=port)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -16,15 +16,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Ranked, Reranked, to_probability
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note, printable
-from tamis.service.cli.options import compress_options as opt
-from tamis.service.cli.options.method_options import Cascade, GateOption, gate_options, parse_fuse
+from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
+from tamis.service.cli.options.method_options import gate_options, parse_fuse
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.typer_options import takes_options
 from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
@@ -42,59 +44,46 @@ EPILOG = """
 `tamis rerank docs/ -q "How are keys rotated?" --method lexical` needs no model
 """
 
-TopN = Annotated[int | None, typer.Option("--top-n", "-n", help="Show the N best only.")]
-Method = Annotated[
-    str, typer.Option("--method", help="Of reranking or of compression: see `tamis methods`.")
-]
-FirstStage = Annotated[
-    str | None,
-    typer.Option(
-        "--first-stage",
-        metavar="order|FILE",
-        help="What found the documents: `order` where they come best first, or a JSON file with "
-        "a list of scores, one per document, higher is better.",
-        show_default=False,
-    ),
-]
-FuseBy = Annotated[
-    str | None,
-    typer.Option(
-        "--fuse",
-        metavar="fitted|rrf|WEIGHT",
-        help="How it is joined with the method: by a fitted weight, by reciprocal ranks, or the "
-        "weight of the method from 0 to 1. `fitted` if a first stage is given.",
-        show_default=False,
-    ),
-]
-
 
 @report_errors()
+@takes_options(
+    SHARED,
+    question=Option("What the documents shall answer.", short="-q"),
+    top_n=Option("Show the N best only.", short="-n"),
+    method=Option("Of reranking or of compression: see `tamis methods`."),
+    first_stage=Option(
+        "What found the documents: `order` where they come best first, or a JSON file with a list "
+        "of scores, one per document, higher is better.",
+        metavar="order|FILE",
+    ),
+    fuse=Option(
+        "How it is joined with the method: by a fitted weight, by reciprocal ranks, or the weight "
+        "of the method from 0 to 1. `fitted` if a first stage is given.",
+        metavar="fitted|rrf|WEIGHT",
+    ),
+    as_object=Option("Print one JSON object: scores, spans, counts.", flag="--json"),
+    quiet=Option("Neither progress nor summary on standard error."),
+)
 def rerank(
-    paths: opt.Paths = None,
-    question: Annotated[
-        str | None, typer.Option("--question", "-q", help="What the documents shall answer.")
-    ] = None,
-    top_n: TopN = None,
-    method: Method = DEFAULT,
-    first_stage: FirstStage = None,
-    fuse: FuseBy = None,
-    proxy: opt.Proxy = "auto",
-    quality: opt.Quality = "standard",
-    probe: opt.Probe = None,
-    rank_probe: opt.RankProbe = None,
-    gate: GateOption = "auto",
-    cascade: Cascade = True,
-    as_object: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: scores, spans, counts.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Neither progress nor summary on standard error.")
-    ] = False,
-    language: opt.DocumentLanguage = "auto",
-    encoding: opt.Encoding = "utf-8",
-    input_format: opt.InputFormatOption = InputFormat.auto,
-    max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
-    offline: opt.Offline = False,
+    paths: list[str] | None = None,
+    question: str | None = None,
+    top_n: int | None = None,
+    method: str = DEFAULT,
+    first_stage: str | None = None,
+    fuse: str | None = None,
+    proxy: str = "auto",
+    quality: str = "standard",
+    probe: Path | None = None,
+    rank_probe: Path | None = None,
+    gate: str = "auto",
+    cascade: bool = True,
+    as_object: bool = False,
+    quiet: bool = False,
+    language: str = "auto",
+    encoding: str = "utf-8",
+    input_format: InputFormat = InputFormat.auto,
+    max_input: int = MAX_INPUT_TOKENS,
+    offline: bool = False,
     root: RootFolder = None,
 ) -> None:
     """Sort documents by how well they answer a question; of any number and length."""

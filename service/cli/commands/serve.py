@@ -5,21 +5,20 @@ A key is shown once and stored as a hash.
 
 from __future__ import annotations
 
-import inspect
 import socket
-from collections.abc import Callable
-from dataclasses import Field
+from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import print_note
+from tamis.service.cli.options.typer_options import typer_parameter, with_parameters
 from tamis.service.http.runtime.memory import limit_heaps
-from tamis.service.http.runtime.settings import KNOBS, Settings, flag, variable
+from tamis.service.http.runtime.settings import KNOBS, Settings, variable
 
 EPILOG = """
 **Examples**
@@ -91,53 +90,25 @@ def check_free(host: str, port: int) -> None:
         ) from error
 
 
-def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with a parameter for every setting; one that is not given is None."""
-    hints = get_type_hints(Settings)
-    shown = [_parameter(knob, hints[knob.name]) for knob in KNOBS]
-    command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in shown} | {"return": None}
-    return command
-
-
-def _parameter(knob: Field[Any], hint: Any) -> inspect.Parameter:
-    names = [flag(knob.name)]
-    if hint is bool:
-        names = [f"{names[0]}/--no-{names[0][2:]}"]
+def _flag_of(knob: Option) -> Option:
+    """A setting as a flag: None if it is not given, since a variable may say it."""
     default = "" if knob.default in (None, ()) else f" Default: {_default_text(knob.default)}."
-    option = typer.Option(
-        *names,
-        help=f"{knob.metadata['help']}{default} [{variable(knob.name)}]",
-        rich_help_panel=knob.metadata["panel"],
-        metavar=_metavar(hint),
-        show_default=False,
+    kind = list[str] if knob.kind == tuple[str, ...] else knob.kind
+    metavar = "|".join(knob.all_choices()) or {Path: "PATH", int: "N", float: "X"}.get(kind, "TEXT")
+    return replace(
+        knob,
+        help=f"{knob.help}{default} [{variable(knob.name)}]",
+        kind=kind,
+        default=None,
+        metavar=None if kind is bool else metavar,
     )
-    kind = inspect.Parameter.KEYWORD_ONLY
-    typed: Any = Annotated[_option_type(hint) | None, option]
-    return inspect.Parameter(knob.name, kind, default=None, annotation=typed)
-
-
-def _option_type(hint: Any) -> Any:
-    """The type of an option; bounds and choices are checked with those of the variables."""
-    if get_origin(hint) is Literal:
-        return str
-    if get_origin(hint) in (Union, UnionType):
-        return next(part for part in get_args(hint) if part is not type(None))
-    return list[str] if hint == tuple[str, ...] else hint
-
-
-def _metavar(hint: Any) -> str | None:
-    if get_origin(hint) is Literal:
-        return "|".join(get_args(hint))
-    plain = _option_type(hint)
-    return None if plain is bool else {Path: "PATH", int: "N", float: "X"}.get(plain, "TEXT")
 
 
 def _default_text(default: Any) -> str:
     return {True: "yes", False: "no"}[default] if isinstance(default, bool) else f"{default}"
 
 
-command = _with_flags(serve)
+command = with_parameters(serve, [typer_parameter(_flag_of(knob)) for knob in KNOBS])
 
 
 KEYS_EPILOG = """

@@ -1,174 +1,54 @@
-"""The options of `tamis batch` that `tamis compress` does not have."""
+"""The options of `tamis batch` that `tamis compress` does not have, by their parameters."""
 
 from __future__ import annotations
 
-import enum
-from typing import TYPE_CHECKING, Annotated, TypeAlias
-
-import typer
-
-if TYPE_CHECKING:
-    from tamis.service.batch.run_options import RunOptions as RunOptions
+from tamis.compressors.options import Option
 
 _ROWS, _RUN = "Rows", "Run"
-
-
-class EngineChoice(enum.StrEnum):
-    """Where workers run."""
-
-    local = "local"
-    ray = "ray"
-
-
-class OnErrorChoice(enum.StrEnum):
-    """What happens to a row that fails."""
-
-    keep = "keep"
-    stop = "stop"
-
-
-Inputs: TypeAlias = Annotated[
-    list[str],
-    typer.Argument(
+BATCH = {
+    "inputs": Option(
+        "JSON Lines (also .gz, .zst), Parquet, folders, globs, URLs. A text file is a row.",
         metavar="IN...",
-        help="JSON Lines (also .gz, .zst), Parquet, folders, globs, URLs. A text file is a row.",
-        show_default=False,
+        is_argument=True,
     ),
-]
-
-
-EngineOption = Annotated[
-    EngineChoice, typer.Option("--engine", help="`ray` also runs on other machines.")
-]
-OnErrorOption = Annotated[
-    OnErrorChoice, typer.Option("--on-error", help="Keep a failing row as an error row, or stop.")
-]
-Out = Annotated[str, typer.Option("--out", "-o", help="The output folder, here or a URL.")]
-Query = Annotated[
-    str | None, typer.Option("--query", "-q", help="One question for all rows, before their own.")
-]
-Workers = Annotated[
-    int, typer.Option("--workers", min=1, help="Processes, each with its own model.")
-]
-Gpus = Annotated[
-    float,
-    typer.Option(
-        "--gpus-per-worker",
-        min=0,
-        help="Ray only; 0.5 puts two workers on one.",
-        rich_help_panel=_RUN,
-    ),
-]
-Shard = Annotated[
-    str,
-    typer.Option(
-        "--shard",
+    "out": Option("The output folder, here or a URL.", short="-o"),
+    "query": Option("One question for all rows, before their own.", short="-q"),
+    "engine": Option("`ray` also runs on other machines."),
+    "workers": Option("Processes, each with its own model.", ge=1),
+    "gpus": Option("Ray only; 0.5 puts two workers on one.", _RUN, flag="--gpus-per-worker", ge=0),
+    "shard": Option(
+        "Do every N-th part, from the I-th on; the same or another output folder.",
+        _RUN,
         metavar="I/N",
-        help="Do every N-th part, from the I-th on; the same or another output folder.",
-        rich_help_panel=_RUN,
     ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", help="Say rows, tokens and time; write nothing.", rich_help_panel=_RUN
+    "dry_run": Option("Say rows, tokens and time; write nothing.", _RUN),
+    "on_error": Option("Keep a failing row as an error row, or stop."),
+    "only_kept": Option(
+        "Write rows without documents and context; spans are into those of the input."
     ),
-]
-RetryErrors = Annotated[
-    bool,
-    typer.Option("--retry-errors", help="Do the rows that failed again.", rich_help_panel=_RUN),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Remove another batch from the output folder.", rich_help_panel=_RUN
+    "share": Option(
+        "Read short rows together: faster. Without, each exactly as `tamis compress` would.", _RUN
     ),
-]
-Share = Annotated[
-    bool,
-    typer.Option(
-        "--share/--no-share",
-        help="Read short rows together: faster. Without, each exactly as `tamis compress` would.",
-        rich_help_panel=_RUN,
+    "retry_errors": Option("Do the rows that failed again.", _RUN),
+    "overwrite": Option("Remove another batch from the output folder.", _RUN),
+    "quiet": Option("No progress and no summary.", _RUN),
+    "prefix": Option("Before the names of added fields.", _ROWS),
+    "format": Option(
+        "jsonl, jsonl.gz, jsonl.zst or parquet; parquet if all inputs are, else jsonl.", _ROWS
     ),
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="No progress and no summary.", rich_help_panel=_RUN)
-]
-
-IdField = Annotated[
-    str,
-    typer.Option("--id-field", help="Where a text file's name goes.", rich_help_panel=_ROWS),
-]
-QueryField = Annotated[
-    str, typer.Option("--query-field", help="Where a row's question is.", rich_help_panel=_ROWS)
-]
-HistoryField = Annotated[
-    str | None,
-    typer.Option(
-        "--history-field",
-        help="Where a row's earlier turns are, a list of texts, if its question depends on them.",
-        show_default=False,
-        rich_help_panel=_ROWS,
+    "part_rows": Option("Rows of a part: what a crash costs.", _ROWS, ge=1),
+    "part_mb": Option(
+        "MiB of input in a part, at most; by default what one core reads in under a minute.",
+        _ROWS,
+        ge=1,
     ),
-]
-DocsField = Annotated[
-    str,
-    typer.Option("--docs-field", help="Where a row's documents are.", rich_help_panel=_ROWS),
-]
-ContextField = Annotated[
-    str,
-    typer.Option(
-        "--context-field",
-        help="Where the text of a row without documents is.",
-        rich_help_panel=_ROWS,
+}
+"""Of `tamis batch run`."""
+MERGE = {
+    "outs": Option("Output folders of one batch.", metavar="OUT...", is_argument=True),
+    "target": Option(
+        "The file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.", short="-o", flag="--out"
     ),
-]
-TextField = Annotated[
-    str,
-    typer.Option("--text-field", help="Where a document's text is.", rich_help_panel=_ROWS),
-]
-Prefix = Annotated[
-    str,
-    typer.Option("--prefix", help="Before the names of added fields.", rich_help_panel=_ROWS),
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="jsonl, jsonl.gz, jsonl.zst or parquet; parquet if all inputs are, else jsonl.",
-        show_default=False,
-        rich_help_panel=_ROWS,
-    ),
-]
-OnlyKept = Annotated[
-    bool,
-    typer.Option(
-        "--only-kept",
-        help="Write rows without documents and context; spans are into those of the input.",
-    ),
-]
-PartRows = Annotated[
-    int,
-    typer.Option(
-        "--part-rows", min=1, help="Rows of a part: what a crash costs.", rich_help_panel=_ROWS
-    ),
-]
-PartMb = Annotated[
-    int | None,
-    typer.Option(
-        "--part-mb",
-        min=1,
-        help="MiB of input in a part, at most; by default what one core reads in under a minute.",
-        show_default=False,
-        rich_help_panel=_ROWS,
-    ),
-]
-
-Outs: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="OUT...", help="Output folders of one batch.")
-]
-Target = Annotated[
-    str,
-    typer.Option("--out", "-o", help="The file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet."),
-]
+    "partial": Option("Merge what there is, though parts are missing."),
+}
+"""Of `tamis batch merge` and `tamis batch verify`."""

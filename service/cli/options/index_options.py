@@ -1,66 +1,37 @@
-"""Options that the commands of `tamis index` and `tamis ask-context` share."""
+"""Options that the commands of `tamis index` and `tamis ask-context` share, by their parameters."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from tamis.compressors.options import Option
 
-import typer
-
-Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of the index.")]
-Corpus = Annotated[
-    list[str],
-    typer.Argument(
+INDEX = {
+    "index": Option("The folder of the index.", metavar="INDEX", is_argument=True),
+    "corpus": Option(
+        "JSON Lines and Parquet (.gz, .zst), text, Markdown, HTML, PDF and DOCX files, or folders.",
         metavar="CORPUS",
-        help="JSON Lines and Parquet (.gz, .zst), text, Markdown, HTML, PDF and DOCX files, or "
-        "folders.",
+        is_argument=True,
     ),
-]
-IdField = Annotated[
-    str | None, typer.Option(help="Rows' field of ids; id, _id, doc_id, docid if none is named.")
-]
-TextField = Annotated[
-    str | None, typer.Option(help="Rows' field of text; text, contents, content, body if none is.")
-]
-TitleField = Annotated[str, typer.Option(help="Rows' field of titles.")]
-Proxy = Annotated[
-    str | None,
-    typer.Option("--proxy", help="The model of the keys: its name, or a folder."),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
+    "id_field": Option("Rows' field of ids; id, _id, doc_id, docid if none is named."),
+    "text_field": Option("Rows' field of text; text, contents, content, body if none is."),
+    "title_field": Option("Rows' field of titles."),
+    "proxy": Option("The model of the keys: its name, or a folder."),
+    "where": Option(
+        "Only documents whose metadata meet it: key=a,b key!=a key>=1; repeatable.",
         metavar="CONDITION",
-        help="Only documents whose metadata meet it: key=a,b key!=a key>=1; repeatable.",
-        show_default=False,
     ),
-]
-Search = Annotated[
-    str,
-    typer.Option(
-        "--search",
-        help="How keys are searched: exact, graph or ivf; auto takes what the index has.",
+    "search": Option(
+        "How keys are searched: exact, graph or ivf; auto takes what the index has.",
+        flag="--search",
     ),
-]
-Structure = Annotated[
-    str,
-    typer.Option(
-        "--search",
-        help="What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact "
-        "below 400,000 keys and graph above.",
-    ),
-]
-Questions = Annotated[
-    Path | None,
-    typer.Option(
-        "--questions", help="Questions that the graph follows, a line each. Default: general ones."
-    ),
-]
-By = Annotated[
-    str | None,
-    typer.Option("--by", help="Search by these alone: bm25, keys, vectors, with commas."),
-]
+    "questions": Option("Questions that the graph follows, a line each. Default: general ones."),
+    "by": Option("Search by these alone: bm25, keys, vectors, with commas."),
+    "json": Option("Print JSON."),
+}
+STRUCTURE = Option(
+    "What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact below "
+    "400,000 keys and graph above."
+)
+"""`--search` where an index is made."""
 
 
 def parse_legs(by: str | None) -> list[str] | None:

@@ -1,54 +1,11 @@
-"""Options of methods of compression and reranking."""
+"""Values of options of methods, from what was given on the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from tamis.probes.errors import BadInput
-
-ExitLayer = Annotated[
-    int | None,
-    typer.Option(
-        "--exit-layer",
-        min=1,
-        help="Stop reading after so many layers: sooner, and some evidence is lost, see `tamis "
-        "lab bench depth`. Default: as deep as the probe was fitted.",
-        rich_help_panel="Selection",
-        show_default=False,
-    ),
-]
-Isolated = Annotated[
-    bool,
-    typer.Option(
-        "--isolated",
-        help="No document moves the score of another: for documents by people who gain by being "
-        "chosen. Keeps less where facts are chained.",
-        rich_help_panel="Selection",
-    ),
-]
-GateOption = Annotated[
-    str,
-    typer.Option(
-        "--gate",
-        metavar="auto|on|off|FILE",
-        help="Of ten windows or more (of up to 512 tokens), stop reading what cannot matter: by "
-        "the gate that ships for a proxy (auto; on refuses where none does), or by one that "
-        "`tamis lab probe gate` wrote. off reads everything.",
-        rich_help_panel="Selection",
-    ),
-]
-Cascade = Annotated[
-    bool,
-    typer.Option(
-        "--cascade/--no-cascade",
-        help="Whether a gate may leave those of many passages unread that have too little to do "
-        "with the question's words; a warning says how many.",
-        rich_help_panel="Selection",
-    ),
-]
 
 
 def gate_options(gate: str, cascade: bool) -> dict[str, Any]:

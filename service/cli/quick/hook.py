@@ -6,13 +6,14 @@ import io
 import json
 import os
 import sys
+from inspect import Parameter
 from typing import Any, BinaryIO
 
+from tamis.compressors.options import Option
 from tamis.service.agents.hook import HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, hook_settings
 from tamis.service.cli.display.exit_codes import EXIT_REFUSED
 from tamis.service.cli.quick.options import (
     SHORTENING,
-    QuickOption,
     print_warning,
     shortening_from,
 )
@@ -37,18 +38,15 @@ results with its model
 `tamis hook claude-code < event.json` is what the agent does after every tool
 """
 OPTIONS = (
-    QuickOption("agent", str, None, "Whose hook this is.", choices=tuple(HOOK_AGENTS)),
-    QuickOption(
-        "print_settings", bool, False, "Print the agent's settings that call this, and end."
+    Option("Whose hook this is.", choices=lambda: tuple(HOOK_AGENTS), is_argument=True).of(
+        "agent", str, Parameter.empty
     ),
-    QuickOption(
-        "skip",
-        list,
-        [],
+    Option("Print the agent's settings that call this, and end.").of("print_settings", bool, False),
+    Option(
         "A tool to leave alone, by name or pattern (`mcp__*`); repeatable. Left alone in any case: "
         f"{', '.join(SKIPPED_TOOLS)}.",
         metavar="TOOL",
-    ),
+    ).of("skip", list[str], []),
     *SHORTENING,
 )
 

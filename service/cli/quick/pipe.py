@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from tamis.compressors.options import Option
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import Shortening
 from tamis.service.cli.display.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from tamis.service.cli.quick.options import (
     SHORTENING,
-    QuickOption,
     print_warning,
     shortening_from,
 )
@@ -36,12 +36,9 @@ A pipe's exit status is that of its last command: without `set -o pipefail` (bas
 `tamis pipe`, which is 0 and says nothing of the command before it.
 """
 OPTIONS = (
-    QuickOption("question", str, None, "What you want to know.", short="-q"),
-    QuickOption(
-        "command",
-        str,
-        None,
-        "What prints, such as `git diff`: tells the format, and is part of the question.",
+    Option("What you want to know.", short="-q").of("question", str | None, None),
+    Option("What prints, such as `git diff`: tells the format, and is part of the question.").of(
+        "command", str | None, None
     ),
     *SHORTENING,
 )

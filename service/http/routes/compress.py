@@ -14,7 +14,7 @@ from fastapi import Request, Response
 
 from tamis.compressors.pipeline.compression import Compressor, Prepared
 from tamis.compressors.registry import method_info
-from tamis.compressors.rules import BUDGETS, RULES, rule_names, spec_of
+from tamis.compressors.rules import BUDGETS, rules_in
 from tamis.compressors.types import Compressed, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
@@ -394,12 +394,7 @@ def whole_documents(call: QuestionCall, why: str) -> Compression:
     """The documents unchanged, for a caller who prefers them to an error (`passthrough`)."""
 
     def make() -> Compression:
-        in_requests = rule_names("http")
-        selecting = {
-            rule.name: rule.default
-            for rule in RULES
-            if rule.name in in_requests and spec_of(rule).selects
-        }
+        selecting = {rule.name: rule.default for rule in rules_in("http") if rule.selects}
         budget = {**dict.fromkeys(BUDGETS), "adaptive": None, "max_tokens": 2**31}
         plain = call.body.model_copy(update=budget | selecting)
         whole = replace(call, body=plain, documents=SharedDocuments(), all_units=False)

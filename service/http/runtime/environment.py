@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import Field
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_origin
 
-from pydantic import BeforeValidator, ValidationError, create_model
-from pydantic import Field as Bounds
+from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import KNOBS, PREFIX, Settings, flag, variable
 
@@ -55,30 +54,24 @@ def _check_variable_names(environ: Mapping[str, str]) -> None:
 
 
 def _settings_model() -> type[BaseSettings]:
-    """The knobs as a pydantic-settings model."""
-    hints = get_type_hints(Settings)
-    made: Any = {knob.name: (_field_type(hints[knob.name]), _bounded_field(knob)) for knob in KNOBS}
+    """The knobs as a pydantic-settings model; lists are written with commas, not as JSON."""
+    made: Any = {
+        knob.name: (_field_type(knob), Field(knob.default, **knob.bounds)) for knob in KNOBS
+    }
     model: type[BaseSettings] = create_model("Variables", __base__=_Variables, **made)
     return model
 
 
-def _field_type(hint: Any) -> Any:
-    """The type of a knob for pydantic; lists are written with commas, not as JSON."""
-    return (
-        Annotated[hint, NoDecode, BeforeValidator(_split_commas)]
-        if hint == tuple[str, ...]
-        else hint
-    )
+def _field_type(knob: Option) -> Any:
+    if get_origin(knob.kind) is tuple:
+        return Annotated[knob.kind, NoDecode, BeforeValidator(_split_commas)]
+    return knob.kind | None if knob.optional else knob.kind
 
 
 def _split_commas(value: Any) -> Any:
     """Splits at commas; a flag may also be given more than once."""
     given = [value] if isinstance(value, str) else value
     return [part.strip() for text in given for part in text.split(",") if part.strip()]
-
-
-def _bounded_field(knob: Field[Any]) -> Any:
-    return Bounds(knob.default, **knob.metadata["bounds"])
 
 
 def _describe_error(error: Any) -> str:

@@ -6,11 +6,12 @@ so that `tamis --help` stays quick; `environment` parses and checks the values.
 
 from __future__ import annotations
 
-# ruff: noqa: RUF009  knob() is dataclasses.field with a shorter name
-from dataclasses import Field, dataclass, field, fields
+# ruff: noqa: RUF009  option() is dataclasses.field with a shorter name
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from tamis.compressors.options import Option, option, options_of
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
 from tamis.service.api.languages import Quality
@@ -25,218 +26,217 @@ DEFAULT_CACHE_BYTES = 512 << 20
 """About 35,000 tokens of the default proxy."""
 
 
-def knob(default: Any, text: str, panel: str, **bounds: float) -> Any:
-    """A dataclass field with its help and its bounds: `ge`, `le`, `gt` as in pydantic."""
-    return field(default=default, metadata={"help": text, "panel": panel, "bounds": bounds})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a service; each has its help text."""
 
-    host: str = knob("127.0.0.1", "The address to listen on.", "Network")
-    port: int = knob(
+    host: str = option("127.0.0.1", "The address to listen on.", "Network")
+    port: int = option(
         8080, "The port to listen on; 0 for any that is free.", "Network", ge=0, le=65535
     )
-    api_keys: tuple[str, ...] = knob(
+    api_keys: tuple[str, ...] = option(
         (),
         "Keys that open the service, as `name:key`; better as a variable than a flag.",
         "Network",
     )
-    keys_file: Path | None = knob(
+    keys_file: Path | None = option(
         None, "A file of hashed keys, made by `tamis keys new`.", "Network"
     )
-    rate_limit: str | None = knob(
+    rate_limit: str | None = option(
         None, "The most requests of one key, such as 600/minute.", "Network"
     )
-    allow_public: bool = knob(
+    allow_public: bool = option(
         False, "Listen on other addresses than this machine's without any key.", "Network"
     )
-    cors_origins: tuple[str, ...] = knob(
+    cors_origins: tuple[str, ...] = option(
         (), "Web origins whose pages may call the service.", "Network"
     )
 
-    proxy: str = knob(
+    proxy: str = option(
         "auto", "The model that reads: a name, a folder, a hub id; auto: by language.", "Model"
     )
-    quality: Quality = knob(
+    quality: Quality = option(
         "standard",
         "best: English is read by a larger model, some 3.5 times as long; `tamis models pull "
         "qwen2.5-coder-0.5b-sharp` gets it.",
         "Model",
     )
-    language: str = knob("en", "Of most documents: it chooses the proxy under auto.", "Model")
-    home: Path | None = knob(
+    language: str = option("en", "Of most documents: it chooses the proxy under auto.", "Model")
+    home: Path | None = option(
         None,
         "Cache folder of tamis; models lie in its models/. Default: the user's cache.",
         "Model",
     )
-    method: str = knob(DEFAULT, "The method where a request names none.", "Model")
-    methods: tuple[str, ...] = knob(
+    method: str = option(DEFAULT, "The method where a request names none.", "Model")
+    methods: tuple[str, ...] = option(
         (), "The methods that are served; all of them if none is named.", "Model"
     )
-    exit_layer: int | None = knob(
+    exit_layer: int | None = option(
         None,
         "Stop reading after so many layers: sooner, and some evidence is lost. Default: as deep as "
         "the probe was fitted.",
         "Model",
         ge=1,
     )
-    gate: bool = knob(
+    gate: bool = option(
         True,
         "Of ten windows or more, stop reading after the first layers what cannot matter; only for "
         "proxies that ship with a gate, such as the default one.",
         "Model",
     )
-    cascade: bool = knob(
+    cascade: bool = option(
         True,
         "Whether a gate may leave those of many passages unread that have too little to do with "
         "the question's words; a warning says how many.",
         "Model",
     )
-    isolated: bool = knob(
+    isolated: bool = option(
         False,
         "No document moves the score of another; only methods that can promise it are served.",
         "Model",
     )
-    device: Device = knob("auto", "Where the model runs.", "Model")
-    dtype: Dtype = knob(
+    device: Device = option("auto", "Where the model runs.", "Model")
+    dtype: Dtype = option(
         "auto",
         "Its numbers; auto is bfloat16 where the processor has it; int8 is some faster (VNNI).",
         "Model",
     )
-    threads: int | None = knob(None, "Threads of the model; by default one a core.", "Model", ge=1)
-    warmup: bool = knob(True, "Read one batch before saying ready.", "Model")
-    systemone_url: str | None = knob(
+    threads: int | None = option(
+        None, "Threads of the model; by default one a core.", "Model", ge=1
+    )
+    warmup: bool = option(True, "Read one batch before saying ready.", "Model")
+    systemone_url: str | None = option(
         None, "A decision model's address, /v1/systemone: the method systemone asks it.", "Model"
     )
-    systemone_model: str = knob("default", "Its name there.", "Model")
-    systemone_api_key: str | None = knob(
+    systemone_model: str = option("default", "Its name there.", "Model")
+    systemone_api_key: str | None = option(
         None, "The key sent to it; better as a variable than a flag.", "Model"
     )
-    tokenizers: tuple[str, ...] = knob(
+    tokenizers: tuple[str, ...] = option(
         (), "Tokenizers that budgets may be counted in, as `name=tokenizer.json`.", "Model"
     )
-    indexes: tuple[str, ...] = knob(
+    indexes: tuple[str, ...] = option(
         (), "Indexes that /v1/search looks in, as `name=folder`.", "Model"
     )
 
-    queue_tokens: int = knob(
+    queue_tokens: int = option(
         32768, "Tokens that may wait or be read; more are refused with 429.", "Engine", ge=1
     )
-    batch_tokens: int | None = knob(
+    batch_tokens: int | None = option(
         None,
         "Tokens of one forward pass; by default 1024 on a CPU, 16384 on a GPU.",
         "Engine",
         ge=16,
     )
-    max_requests: int = knob(128, "Requests at a time; more are refused with 429.", "Engine", ge=1)
-    timeout_s: float = knob(60.0, "The longest a request may take.", "Engine", gt=0)
-    stall_s: float = knob(
+    max_requests: int = option(
+        128, "Requests at a time; more are refused with 429.", "Engine", ge=1
+    )
+    timeout_s: float = option(60.0, "The longest a request may take.", "Engine", gt=0)
+    stall_s: float = option(
         300.0,
         "A forward pass that takes longer is given up, and the model replaced.",
         "Engine",
         gt=0,
     )
 
-    cache_bytes: int | None = knob(
+    cache_bytes: int | None = option(
         None,
         "Memory for passages that were read before; 0 for no cache. Default: 512 MiB, and 0 where "
         "keys have several owners.",
         "Cache",
         ge=0,
     )
-    cache_folder: Path | None = knob(None, "Also keep them on disk, here.", "Cache")
-    cache_storage: Storage = knob(
+    cache_folder: Path | None = option(None, "Also keep them on disk, here.", "Cache")
+    cache_storage: Storage = option(
         "exact",
         "int8 takes half the room and moves scores a little, thin a seventh and moves them more.",
         "Cache",
     )
-    retrieve_bytes: int = knob(
+    retrieve_bytes: int = option(
         0,
         "Memory for texts that were shortened, which /v1/retrieve gives back; 0 keeps none.",
         "Cache",
         ge=0,
     )
-    retrieve_s: float = knob(
+    retrieve_s: float = option(
         900.0, "Seconds for which such a text can be retrieved.", "Cache", gt=0
     )
 
-    result_cache_mb: int = knob(
+    result_cache_mb: int = option(
         0,
         "Megabytes for answers of /v1/compress, which the same request gets again; 0 keeps none.",
         "Cache",
         ge=0,
     )
 
-    upstream: str | None = knob(
+    upstream: str | None = option(
         None,
         "A service that speaks OpenAI's or Anthropic's API: chats are forwarded to it, what tools "
         "returned in them shortened.",
         "Upstream",
     )
-    upstream_api_key: str | None = knob(
+    upstream_api_key: str | None = option(
         None,
         "Its key, sent in place of the client's; better as a variable than a flag.",
         "Upstream",
     )
-    upstream_cached: bool = knob(
+    upstream_cached: bool = option(
         False,
         "Also shorten what stands before the last cache_control: it reads the same in every later "
         "request, as long as all of them come this way.",
         "Upstream",
     )
-    upstream_compress_s: float = knob(
+    upstream_compress_s: float = option(
         10.0, "The longest a chat may wait for its results to be shortened.", "Upstream", gt=0
     )
-    upstream_paths: tuple[str, ...] = knob(
+    upstream_paths: tuple[str, ...] = option(
         (),
         "More paths below /v1/ that are sent on, such as files,batches: with all below them, and "
         "every method.",
         "Upstream",
     )
-    upstream_retrieval_tags: tuple[str, ...] = knob(
+    upstream_retrieval_tags: tuple[str, ...] = option(
         (),
         "Tags, such as context,documents, between which chats have what was retrieved: it is "
         "compressed, too.",
         "Upstream",
     )
-    upstream_timeout_s: float = knob(
+    upstream_timeout_s: float = option(
         600.0, "The longest to wait for its answer to begin, or to go on.", "Upstream", gt=0
     )
 
-    engine: Engine = knob(
+    engine: Engine = option(
         "local",
         "local: this process alone; ray: copies of the service on Ray Serve, here or on the "
         "cluster of RAY_ADDRESS.",
         "Copies",
     )
-    replicas: int = knob(
+    replicas: int = option(
         1, "Copies under --engine ray, each with a model and a queue of its own.", "Copies", ge=1
     )
 
-    max_body_bytes: int = knob(
+    max_body_bytes: int = option(
         8 << 20, "The largest body, unpacked; a larger one is 413.", "Limits", ge=1024
     )
-    max_documents: int = knob(1000, "Documents of one request; more are 422.", "Limits", ge=1)
-    max_request_tokens: int = knob(
+    max_documents: int = option(1000, "Documents of one request; more are 422.", "Limits", ge=1)
+    max_request_tokens: int = option(
         262144, "Tokens of one request, documents and questions; more are 413.", "Limits", ge=64
     )
-    max_query_chars: int = knob(8192, "Characters of a question; more are 422.", "Limits", ge=1)
-    max_inputs: int = knob(100, "Inputs or queries of one call; more are 422.", "Limits", ge=1)
-    body_timeout_s: float = knob(20.0, "The longest a body may take to arrive.", "Limits", gt=0)
-    header_timeout_s: float = knob(10.0, "The longest the headers may take.", "Limits", gt=0)
-    max_connections: int = knob(1024, "Open connections; more are 503.", "Limits", ge=1)
+    max_query_chars: int = option(8192, "Characters of a question; more are 422.", "Limits", ge=1)
+    max_inputs: int = option(100, "Inputs or queries of one call; more are 422.", "Limits", ge=1)
+    body_timeout_s: float = option(20.0, "The longest a body may take to arrive.", "Limits", gt=0)
+    header_timeout_s: float = option(10.0, "The longest the headers may take.", "Limits", gt=0)
+    max_connections: int = option(1024, "Open connections; more are 503.", "Limits", ge=1)
 
-    drain_delay_s: float = knob(
+    drain_delay_s: float = option(
         0.0, "On SIGTERM, report unready for so long before shutting down.", "Shutdown", ge=0
     )
-    drain_timeout_s: float = knob(
+    drain_timeout_s: float = option(
         30.0, "How long requests that are there may take to finish.", "Shutdown", gt=0
     )
-    log_format: LogFormat = knob("auto", "auto is console on a terminal, else json.", "Log")
-    log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
-    traces: Traces = knob(
+    log_format: LogFormat = option("auto", "auto is console on a terminal, else json.", "Log")
+    log_level: LogLevel = option("info", "What is logged; texts never are.", "Log")
+    traces: Traces = option(
         "off",
         "Spans of compressions and rerankings to the OpenTelemetry collector that OTEL_* variables "
         "name; scores: with those of rerankings.",
@@ -295,7 +295,7 @@ class Settings:
         return models_root(self.home / "models" if self.home else None)
 
 
-KNOBS: tuple[Field[Any], ...] = fields(Settings)
+KNOBS: tuple[Option, ...] = options_of(Settings)
 
 
 def variable(name: str) -> str:

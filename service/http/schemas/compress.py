@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, create_model
 
 from tamis.compressors.inputs import question_text
+from tamis.compressors.options import options_of
 from tamis.compressors.pipeline.compression import (
     AdaptiveLimits,
     Request,
@@ -16,13 +17,14 @@ from tamis.compressors.pipeline.compression import (
 )
 from tamis.compressors.rules import (
     BUDGETS,
-    MAX_TOKENS,
     NUMBERS,
     URLS,
     Budget,
     Rules,
+    budget_of,
     check_together,
     rules_from,
+    rules_in,
 )
 from tamis.compressors.selection.rendering import render_whole
 from tamis.compressors.types import Compressed, Scores
@@ -30,7 +32,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.api.rule_fields import rule_fields
+from tamis.service.api.option_fields import option_fields
 from tamis.service.documents.document_text import read_html
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.schemas.base import (
@@ -103,15 +105,23 @@ class Return(StrictRequest):
 
 if TYPE_CHECKING:
 
-    class RuleFields(StrictRequest):
-        """A field a rule; see `compressors.rules`."""
+    class OptionFields(StrictRequest):
+        """A field for each budget and rule; see `compressors.rules`."""
+
+        max_tokens: int | None = None
+        ratio: float | None = None
+        threshold: float | None = None
+        coverage: float | None = None
 else:
-    RuleFields = create_model(
-        "RuleFields", __base__=StrictRequest, **rule_fields("http", text=ShortText)
+    OptionFields = create_model(
+        "OptionFields",
+        __base__=StrictRequest,
+        **option_fields(options_of(Budget), described=False),
+        **option_fields(rules_in("http"), ShortText),
     )
 
 
-class CompressRequest(RuleFields):
+class CompressRequest(OptionFields):
     """What to compress, for which question, and to how much.
 
     Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), one of each, or
@@ -137,10 +147,6 @@ class CompressRequest(RuleFields):
     instruction: Text | None = None
     history: Annotated[list[Text], Field(max_length=64, default_factory=list)]
     documents: Annotated[list[Text | Document], Field(fail_fast=True)]
-    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    coverage: Annotated[float, Field(gt=0, lt=1)] | None = None
     adaptive: AdaptiveBudget | None = None
     tokenizer: Text = "proxy"
     language: Language = AUTO
@@ -216,16 +222,15 @@ class CompressRequest(RuleFields):
         Raises:
             BadInput: budgets were given that cannot be combined.
         """
-        given = [name for name in BUDGETS if getattr(self, name) is not None]
-        check_together(given)
-        if self.adaptive is not None:
-            if given:
-                raise BadInput(
-                    f"adaptive and {' and '.join(given)} cannot be met together; give one of them"
-                )
-            return AdaptiveLimits(self.adaptive.min_ratio, self.adaptive.max_ratio)
-        most = self.max_tokens if given else MAX_TOKENS
-        return Budget(most, self.ratio, self.threshold, self.coverage)
+        given = {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
+        check_together(list(given))
+        if self.adaptive is None:
+            return budget_of(**given)
+        if given:
+            raise BadInput(
+                f"adaptive and {' and '.join(given)} cannot be met together; give one of them"
+            )
+        return AdaptiveLimits(self.adaptive.min_ratio, self.adaptive.max_ratio)
 
     def compression(self, question: str, language: str, always_score: bool = False) -> Request:
         """What to compress.

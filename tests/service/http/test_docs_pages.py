@@ -44,8 +44,7 @@ def settings() -> list[str]:
     lines = ["| flag | variable | default | what it is |", "|---|---|---|---|"]
     for knob in KNOBS:
         default = "" if knob.default in (None, ()) else f"`{knob.default}`"
-        text = knob.metadata["help"]
-        lines.append(f"| `{flag(knob.name)}` | `{variable(knob.name)}` | {default} | {text} |")
+        lines.append(f"| `{flag(knob.name)}` | `{variable(knob.name)}` | {default} | {knob.help} |")
     return lines
 
 

@@ -10,9 +10,9 @@ import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
+from tamis.compressors.rules import MAX_TOKENS, budget_of
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options import compress_options
-from tamis.service.http.schemas.compress import MAX_TOKENS, CompressRequest
+from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.integrations.backend import CompressedContext, Excerpt
 from tamis.service.integrations.client import AsyncClient, Client
 from tamis.service.integrations.langchain import (
@@ -142,7 +142,7 @@ def test_without_a_budget_as_much_is_kept_as_over_http_and_by_the_command(free, 
     asked = CompressRequest(query=ASKED, documents=[PIN])
     plan = TamisCompressor(**free).plan(1)
     assert plan.budget == asked.budget()
-    assert plan.budget.max_tokens == MAX_TOKENS == compress_options.MAX_TOKENS
+    assert plan.budget.max_tokens == MAX_TOKENS == budget_of().max_tokens
     long = [Document(" ".join(f"Straw {i} lies in the barn." for i in range(200)))]
     (kept,) = TamisCompressor(**free).compress_documents(long, ASKED)
     assert 0 < words.count(kept.page_content) <= MAX_TOKENS

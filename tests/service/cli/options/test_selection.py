@@ -7,9 +7,8 @@ import json
 import pytest
 import typer.main
 
-from tamis.compressors.rules import Rules
+from tamis.compressors.rules import RULES, Rules
 from tamis.service.cli.app import app
-from tamis.service.cli.options.rule_options import protect_patterns
 from tamis.service.http.schemas.compress import CompressRequest, Protect
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
@@ -58,10 +57,9 @@ def test_numbers_and_addresses_can_be_protected(text, free, tmp_path, command, w
 
 
 def test_the_presets_are_those_of_the_service():
-    for numbers in (False, True):
-        for urls in (False, True):
-            asked = Protect(regex=["a"], numbers=numbers, urls=urls).patterns()
-            assert list(protect_patterns(["a"], numbers, urls)) == asked
+    (protect,) = [one for one in RULES if one.name == "protect"]
+    for name, (pattern, _) in protect.presets.items():
+        assert Protect(regex=["a"], **{name: True}).patterns() == ["a", pattern]
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)

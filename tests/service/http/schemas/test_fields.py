@@ -19,7 +19,7 @@ from tamis.service.http.schemas.base import (
 from tamis.service.http.schemas.dialects.jina import JinaRequest
 from tests.service.http.test_docs_pages import rows
 
-BASES = ("RankRequest", "RuleFields", "TimedRequest")
+BASES = ("RankRequest", "OptionFields", "TimedRequest")
 """Schemas that are only the parents of others."""
 
 

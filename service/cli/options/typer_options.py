@@ -1,0 +1,170 @@
+"""Options as typer shows them: those of a dataclass, and those of a command's own parameters."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import cache, wraps
+from types import MappingProxyType
+from typing import Annotated, Any, get_origin
+
+import typer
+
+from tamis.compressors.options import Option, options_of
+from tamis.compressors.rules import Budget, Rules, budget_of
+from tamis.service.cli.display.text import print_note
+
+Command = Callable[..., Any]
+
+
+class _Choice(enum.StrEnum):
+    """What an option that is a text may be."""
+
+
+def takes_options(
+    shared: Mapping[str, Option] = MappingProxyType({}), **own: Option
+) -> Callable[[Command], Command]:
+    """Makes options of a command's parameters.
+
+    A parameter whose type is a dataclass of options, such as `rules: Rules`, is replaced by an
+    option for each of them; one that is named here has its flag, type and default from the command.
+    Others are typer's already.
+
+    Args:
+        shared: options by the names of parameters, which the command may have.
+        own: those of this command, which go before.
+
+    Raises:
+        BadInput: when the command runs, options that cannot be followed.
+    """
+
+    known = {**shared, **own}
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        holders: dict[str, Any] = {}
+        shown: list[inspect.Parameter] = []
+        for given in signature.parameters.values():
+            if given.name in known:
+                one = known[given.name].of(given.name, given.annotation, given.default)
+                shown.append(typer_parameter(one, checks_bounds=True).replace(name=given.name))
+            elif is_dataclass(given.annotation):
+                holders[given.name] = given.annotation
+                shown += [
+                    made for one in options_of(holders[given.name]) for made in _parameters(one)
+                ]
+            else:
+                shown.append(given)
+
+        @wraps(command)
+        def with_options(**given: Any) -> Any:
+            values = {
+                name: value.value if isinstance(value, _Choice) else value
+                for name, value in given.items()
+            }
+            made = {name: _made(holder, values) for name, holder in holders.items()}
+            return command(**values, **made)
+
+        return with_parameters(with_options, shown)
+
+    return decorate
+
+
+def with_parameters(command: Command, shown: list[inspect.Parameter]) -> Command:
+    """The command, with these parameters for typer."""
+    named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown]
+    command.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in named} | {"return": None}
+    return command
+
+
+def typer_parameter(one: Option, checks_bounds: bool = False) -> inspect.Parameter:
+    """An option as a parameter that typer understands.
+
+    Args:
+        checks_bounds: whether typer checks the bounds, and not the dataclass that they make.
+    """
+    kind, default, choices = one.kind, one.default, one.all_choices()
+    text = f"{one.help[:-1]}; `\\n` is a line break, `\\t` a tab." if one.escapes else one.help
+    if choices and one.metavar is None:
+        kind = _enumeration(one.name, choices)
+        default = kind(default) if default in choices else default
+    elif choices:
+        kind = str
+    elif get_origin(kind) is tuple:
+        kind, default, text = list[str], None, f"{text[:-1]}; repeatable."
+    elif one.escapes:
+        default = default.replace("\n", "\\n").replace("\t", "\\t")
+    flag, *short = one.flags
+    flag = f"{flag}/--no-{flag[2:]}" if kind is bool and default is not False else flag
+    kind = kind | None if default is None else kind
+    if one.is_argument:
+        shown: Any = typer.Argument(help=text, metavar=one.metavar, show_default=False)
+        return _parameter(one.name, Annotated[kind, shown], default)
+    shown = typer.Option(
+        flag,
+        *short,
+        help=text,
+        metavar=one.metavar,
+        envvar=one.variable,
+        rich_help_panel=one.panel,
+        min=one.ge if checks_bounds else None,
+        max=one.le if checks_bounds else None,
+        show_default=default is not None and default is not False and default != [],
+    )
+    return _parameter(one.parameter, Annotated[kind, shown], default)
+
+
+def _parameters(one: Option) -> Iterator[inspect.Parameter]:
+    """The parameter of an option, and those of its presets."""
+    yield typer_parameter(one)
+    for ending, (_, text) in one.presets.items():
+        flag = f"{one.flags[0]}-{ending}"
+        yield typer_parameter(Option(text, one.panel, flag=flag).of("", bool, False))
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+@cache
+def _enumeration(name: str, choices: tuple[str, ...]) -> Any:
+    """The choices of an option as the enumeration that typer shows."""
+    return _Choice(name, {choice: choice for choice in choices})  # type: ignore[call-arg]
+
+
+def _made(holder: Any, given: dict[str, Any]) -> Any:
+    """What the options of a dataclass add up to; they are taken out of what was given.
+
+    Raises:
+        BadInput: they cannot be followed.
+    """
+    values = {one.name: _field_value(one, given) for one in options_of(holder)}
+    if holder is Budget:
+        return budget_of(**values, display_name=lambda name: f"--{name.replace('_', '-')}")
+    made = holder(**values)
+    if isinstance(made, Rules):
+        _warn_of_idle(made)
+    return made
+
+
+def _field_value(one: Option, given: dict[str, Any]) -> Any:
+    """What was given on the command line, as the field takes it."""
+    value = given.pop(one.parameter)
+    if one.escapes:
+        return value.replace("\\n", "\n").replace("\\t", "\t")
+    if get_origin(one.kind) is not tuple:
+        return value
+    presets = [(f"{one.parameter}_{ending}", preset) for ending, (preset, _) in one.presets.items()]
+    return (*(value or ()), *(preset for name, preset in presets if given.pop(name)))
+
+
+def _warn_of_idle(rules: Rules) -> None:
+    if rules.unanswerable != "best_effort" and rules.answerable_floor == 0:
+        print_note(
+            f"tamis: --if-unanswerable {rules.unanswerable} does nothing at a floor of 0; give "
+            "one with it, such as --answerable-floor 0.3"
+        )
