@@ -25,7 +25,6 @@ from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.service.engine.errors import (
     LimitPassed,
     OutOfTime,
-    Overloaded,
     Refused,
     TooLarge,
     Unavailable,
@@ -322,10 +321,6 @@ class Engine:
         if self._worker.load_error is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
         return self.queue.admit(tokens, priority, deadline, limit_s, key)
-
-    def late_error(self, request: QueuedRequest) -> Overloaded | None:
-        """The error of a request that expired before all of it was read; None if it was read."""
-        return self.queue.late_error(request)
 
     def release(self, request: QueuedRequest) -> None:
         """Releases a request that has its answer, or whose client has gone."""

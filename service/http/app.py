@@ -59,7 +59,6 @@ from tamis.service.http.routes import (
 )
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 from tamis.service.http.schemas.dialects.table import DIALECTS
@@ -106,7 +105,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
     end_traces = start_traces(settings.traces)
     idle = IdleMemory()
-    keyring, side_loop, upstream = load_keyring(settings), SideLoop(), create_upstream(settings)
+    keyring, upstream = load_keyring(settings), create_upstream(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -133,7 +132,6 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         finished = await asyncio.to_thread(state.close)
         if upstream is not None:
             await upstream.close()
-        side_loop.close()
         await asyncio.to_thread(end_traces)
         log.info("closed", everything_served=finished)
 
@@ -159,7 +157,6 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
-        side_loop=side_loop,
         room=room,
     )
     if upstream is not None:

@@ -82,7 +82,11 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
     """
     state, entry = service_state(request), log_entry(request)
     check_limits(state.settings, [""] * len(call.requests), 0)
-    asked = [checked_questions(state, body, body.questions()) for body in call.requests]
+
+    def check() -> list[list[str]]:
+        return [checked_questions(state, body, body.questions()) for body in call.requests]
+
+    asked = await state.executor.run_off_loop(check)
     began, work = time.monotonic(), []
     for body, questions in zip(call.requests, asked, strict=True):
         if call.any_model:

@@ -91,7 +91,8 @@ def _body_type(endpoint: Endpoint) -> Any:
     if len(endpoint.dialects) == 1:
         return endpoint.dialects[0].request
     tagged: Any = (Annotated[row.request, Tag(row.name)] for row in endpoint.dialects)
-    by_keys = Discriminator(lambda body: endpoint.dialect_of(body).name)
+    names = {row.request: row.name for row in endpoint.dialects}  # of a body that was read before
+    by_keys = Discriminator(lambda body: names.get(type(body)) or endpoint.dialect_of(body).name)
     return Annotated[reduce(or_, tagged), by_keys, Body()]
 
 
@@ -115,17 +116,23 @@ async def _answer(dialect: Dialect, body: Any, request: Request) -> Response:
         partial(_answered_model, state),
         lambda: (perf_counter() - began) * 1e3,
     )
-    call = dialect.to_call(body, arrival)
+    call = await state.executor.run_off_loop(partial(dialect.to_call, body, arrival))
     found: Any = await _SERVED_BY[type(call)](request, call)
+    write = partial(_write, dialect, body, found, arrival)
+    # an answer that may be kept has the text of documents, and takes its time to write
+    if dialect.keeps is not None:
+        return await asyncio.to_thread(write)
+    return await state.executor.run_off_loop(write)
+
+
+def _write(dialect: Dialect, body: Any, found: Any, arrival: Arrival) -> Response:
     answer = dialect.to_answer(body, found, arrival)
     warnings: list[str] = []
     if dialect.warnings == IN_HEADER:
         parts = found if isinstance(found, list) else [found]
         warnings = [*(w for part in parts for w in part.warnings), *body.field_warnings()]
         warnings = list(dict.fromkeys(warnings))
-    write = partial(json_response, answer, dialect.omits_none, warnings)
-    # an answer that may be kept has the text of documents, and takes its time to write
-    response = write() if dialect.keeps is None else await asyncio.to_thread(write)
+    response = json_response(answer, dialect.omits_none, warnings)
     if dialect.to_headers is not None:
         response.headers.update(dialect.to_headers(body, found, arrival))
     return response

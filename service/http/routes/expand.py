@@ -27,13 +27,14 @@ routes = create_router()
 )
 async def expand(body: ExpandRequest, request: Request) -> Response:
     """Grows spans of documents to whole sentences and their neighbours; no model is used."""
-    state, sizes = service_state(request), body.character_counts()
+    state = service_state(request)
+    sizes = await state.executor.run_off_loop(body.character_counts)
     check_limits(state.settings, [body.query or ""], len(sizes), sum(sizes))
     if len(body.spans) > (most := state.settings.max_inputs):
         raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
 
-    def work(_: QueuedRequest) -> Expansion:
-        return expand_spans(body)
+    def work(_: QueuedRequest) -> Response:
+        return json_response(expand_spans(body))
 
     running = state.executor.run(work, state.executor.limits(body.timeout_ms))
-    return json_response(await run_while_connected(request.receive, running))
+    return await run_while_connected(request.receive, running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from fastapi import Request, Response
 
@@ -41,7 +42,8 @@ async def explain(body: ExplainRequest, request: Request) -> Response:
     if body.query is None:
         body.questions()  # raises where neither or both are given
     query = body.query or body.questions()[0]
-    (question,) = checked_questions(state, body, [query])
+    check = partial(checked_questions, state, body, [query])
+    (question,) = await state.executor.run_off_loop(check)
     body.check_selections()
     limits = state.executor.limits(body.timeout_ms)
     body = await with_extracted_texts(state, body, limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -29,7 +30,8 @@ async def answer_from_cache(request: Request, make: Callable[[], Awaitable[Respo
     one made of what was read by a deadline, or documents returned whole in place of an error.
     """
     state, entry = service_state(request), log_entry(request)
-    key = state.results.key_of(entry.key, await request.body())
+    find_key = partial(state.results.key_of, entry.key, await request.body())
+    key = await state.executor.run_off_loop(find_key)
     if (kept := state.results.find(key)) is not None:
         entry.tokens_in, entry.tokens_out = kept.tokens_in, kept.tokens_out
         state.metrics.count_compression(kept.tokens_in, kept.tokens_out, entry.key)

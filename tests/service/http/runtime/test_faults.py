@@ -232,7 +232,7 @@ def test_requests_that_wait_for_a_thread_when_the_service_closes_are_told_so():
             asyncio.create_task(executor.run_prepared(held.wait, lambda _: None, lambda p, _: p))
             for _ in range(6)
         ]
-        while executor._preparing.pieces < len(asked):
+        while executor._computing.pieces < len(asked):
             await asyncio.sleep(0.01)
         executor.close()
         held.set()
