@@ -52,22 +52,22 @@ from tamis.service.http.routes import (
     base,
     compress,
     dialects,
-    explain,
-    kept_results,
     retrieve,
     search,
 )
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.runtime.telemetry import (
+    Metrics,
+    TraceContextMiddleware,
+    create_logger,
+    start_traces,
+)
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 from tamis.service.http.schemas.dialects.table import DIALECTS
-from tamis.service.http.telemetry.logs import create_logger
-from tamis.service.http.telemetry.metrics import Metrics
-from tamis.service.http.telemetry.traces import TraceContextMiddleware, start_traces
-from tamis.service.http.upstream.forwarding import Upstream
+from tamis.service.http.upstream.forwarding import ForwardedPaths, Upstream
 from tamis.service.http.upstream.middleware import UpstreamMiddleware
-from tamis.service.http.upstream.paths import ForwardedPaths
 
 _UNION_TAGS = {"body", "pair", "pairs", *(row.name for row in DIALECTS)}
 """Parts of an error's location that name our unions, not fields of the request."""
@@ -146,7 +146,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         separate_input_output_schemas=False,
         telemetry=_NO_TELEMETRY,
     )
-    for part in (dialects, compress, explain, retrieve, search, about):
+    for part in (dialects, compress, retrieve, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)
@@ -175,7 +175,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
                 "Retry-After",
                 *base.PASSTHROUGH_HEADERS,
                 *base.WARNINGS_HEADERS,
-                kept_results.HEADER,
+                dialects.CACHE_HEADER,
                 *(name for row in DIALECTS for name in row.headers),
             ],
         )

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import MissingExtra
-from tamis.service.agents.result_texts import replace_texts, result_texts
+from tamis.service.agents.hook import replace_texts, result_texts
 from tamis.service.agents.shortening import MIN_TOKENS, Shortening
 from tamis.service.integrations.backend import run_in_thread
 from tamis.service.integrations.fields import CONFIG, OnError

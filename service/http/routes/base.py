@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +21,7 @@ from tamis.service.engine.errors import (
     TooLarge,
     TooLong,
 )
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,
     RequestLogEntry,
@@ -28,17 +29,21 @@ from tamis.service.http.middleware.request_log import (
 )
 from tamis.service.http.runtime.errors import (
     POST_STATUSES,
+    CohereError,
+    ErrorBody,
     ErrorFormat,
+    TeiError,
     failure_of,
     status_summary,
 )
+from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.dialects.table import error_format
-from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
 from tamis.service.http.schemas.json import JsonResponse, loads
 
+T = TypeVar("T")
 _MAX_CHARS_PER_TOKEN = 6
 _SERVER_ERROR = 500
 _RETRY_HEADERS = {
@@ -149,6 +154,19 @@ def service_state(request: Request) -> ServiceState:
     """The state of the service that a request came to."""
     state: ServiceState = request.app.state.service_state
     return state
+
+
+async def run_connected(
+    request: Request, work: Callable[[QueuedRequest], T], timeout_ms: int | None
+) -> T:
+    """Runs work without the model, for as long as the client is connected.
+
+    Raises:
+        Refused: as `RequestExecutor.run` and `run_while_connected`.
+    """
+    executor = service_state(request).executor
+    running = executor.run(work, executor.limits(timeout_ms))
+    return await run_while_connected(request.receive, running)
 
 
 def request_span(

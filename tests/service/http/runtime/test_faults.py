@@ -132,7 +132,7 @@ def test_a_proxy_that_is_not_here_stops_the_start_with_the_way_out(tmp_path):
     from tamis.probes.errors import ProxyMissing
     from tamis.service.http.runtime.settings import Settings
     from tamis.service.http.runtime.state import ServiceState
-    from tamis.service.http.telemetry.metrics import Metrics
+    from tamis.service.http.runtime.telemetry import Metrics
 
     with pytest.raises(ProxyMissing, match="tamis models pull"):
         ServiceState.start(Settings(home=tmp_path), Metrics())
