@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.probes.errors import MissingExtra
+from tamis.service.engine.engine import EngineObserver
 from tamis.service.http.runtime.settings import LogFormat, LogLevel, Traces
 
 
@@ -85,73 +87,34 @@ class _StoreMetrics(Collector):
             yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
 
 
-class Metrics:
+class Metrics(EngineObserver):
     """The metrics of one service, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "tamis_requests",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=registry,
+        counter = partial(Counter, registry=self.registry)
+        seconds = partial(Histogram, registry=self.registry, buckets=_SECONDS_BUCKETS)
+        tokens = partial(Histogram, registry=self.registry, buckets=_TOKEN_BUCKETS)
+        self.requests = counter(
+            "tamis_requests", "Requests by route and status.", ["route", "status"]
         )
-        self.request_seconds = Histogram(
-            "tamis_request_seconds",
-            "Time of a request.",
-            ["route"],
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
+        self.request_seconds = seconds("tamis_request_seconds", "Time of a request.", ["route"])
+        self.stage_seconds = seconds("tamis_stage_seconds", "Where it went.", ["stage"])
+        self.batch_tokens = tokens("tamis_batch_tokens", "Tokens of a forward pass.")
+        self.batch_prompts = counter("tamis_batch_prompts", "Prompts that were read.")
+        self.model_seconds = counter("tamis_model_seconds", "Time the model was busy.")
+        self.tokens_read = counter("tamis_tokens_read", "Tokens the model has read.")
+        self.tokens_in = counter("tamis_tokens_in", "Tokens of the contexts given.")
+        self.tokens_out = counter("tamis_tokens_out", "Tokens of the texts returned.")
+        self.tokens_saved = counter("tamis_tokens_saved", "Tokens left out.", ["key"])
+        self.cached_tokens = counter(
+            "tamis_cached_tokens", "Tokens not read again, for the cache had them."
         )
-        self.stage_seconds = Histogram(
-            "tamis_stage_seconds",
-            "Where it went.",
-            ["stage"],
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
+        self.refused = counter("tamis_refused", "Requests not served, by reason.", ["code"])
+        self.fallbacks = counter(
+            "tamis_fallback", "Answers that are not what was asked for.", ["reason"]
         )
-        self.batch_tokens = Histogram(
-            "tamis_batch_tokens",
-            "Tokens of a forward pass.",
-            buckets=_TOKEN_BUCKETS,
-            registry=registry,
-        )
-        self.batch_prompts = Counter(
-            "tamis_batch_prompts", "Prompts that were read.", registry=registry
-        )
-        self.model_seconds = Counter(
-            "tamis_model_seconds", "Time the model was busy.", registry=registry
-        )
-        self.tokens_read = Counter(
-            "tamis_tokens_read", "Tokens the model has read.", registry=registry
-        )
-        self.tokens_in = Counter(
-            "tamis_tokens_in", "Tokens of the contexts given.", registry=registry
-        )
-        self.tokens_out = Counter(
-            "tamis_tokens_out", "Tokens of the texts returned.", registry=registry
-        )
-        self.tokens_saved = Counter(
-            "tamis_tokens_saved", "Tokens left out.", ["key"], registry=registry
-        )
-        self.cached_tokens = Counter(
-            "tamis_cached_tokens",
-            "Tokens not read again, for the cache had them.",
-            registry=registry,
-        )
-        self.refused = Counter(
-            "tamis_refused", "Requests not served, by reason.", ["code"], registry=registry
-        )
-        self.fallbacks = Counter(
-            "tamis_fallback",
-            "Answers that are not what was asked for.",
-            ["reason"],
-            registry=registry,
-        )
-        self.restarts = Counter(
-            "tamis_worker_restarts", "Model threads replaced.", registry=registry
-        )
+        self.restarts = counter("tamis_worker_restarts", "Model threads replaced.")
 
     def add_gauge(self, name: str, value: Callable[[], float]) -> None:
         """Adds one of `GAUGES`; its value is read at every scrape."""
