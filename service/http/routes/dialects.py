@@ -19,6 +19,7 @@ from pydantic import Discriminator, Tag
 from tamis.compressors.inputs import question_text
 from tamis.compressors.method import reading_everything
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
+from tamis.compressors.registry import method_info
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
@@ -261,7 +262,7 @@ async def rank_documents(request: Request, call: RankCall) -> Reranked:
         return prepare_ranking(question, texts, top_n=call.top_n, language=language)
 
     def tokens(_: PreparedRanking) -> int:
-        return estimate_tokens(question, texts) if state.uses_proxy(method) else 0
+        return estimate_tokens(question, texts) if method_info(method).needs_proxy else 0
 
     def work(prepared: PreparedRanking, queued: QueuedRequest) -> Reranked:
         scorer = state.methods.scorer(method)
@@ -314,7 +315,7 @@ async def score_pairs(request: Request, call: ScoreCall) -> Pairs:
 
     def tokens(_: list[PreparedRanking]) -> int:
         longest = max(questions, key=len)
-        return estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
+        return estimate_tokens(longest, texts) if method_info(method).needs_proxy else 0
 
     def work(prepared: list[PreparedRanking], queued: QueuedRequest) -> list[Reranked]:
         ranker = state.methods.reranker(method, isolated=True)
@@ -352,7 +353,7 @@ def _answered_model(state: ServiceState, named_model: str | None) -> str:
     A method that reads without a proxy is always named itself.
     """
     method = _method_or_default(state, named_model)
-    if named_model == method or not state.uses_proxy(method):
+    if named_model == method or not method_info(method).needs_proxy:
         return method
     return state.methods.reader.card.name
 

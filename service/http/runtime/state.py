@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.compressors.registry import method_info
 from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import PassageTokens, Prompt
@@ -134,10 +133,6 @@ class ServiceState:
         served = self.engine.drain(self.settings.drain_timeout_s)
         self.executor.close()
         return served
-
-    def uses_proxy(self, method: str) -> bool:
-        """Whether a method reads with the proxy."""
-        return method_info(method).needs_proxy
 
     def find_index(self, name: str | None) -> tuple[str, Any]:
         """An index and its name; the only one if no name is given.
