@@ -6,13 +6,15 @@ and obeys was seen with Claude Code 2.1.332 and Codex 0.171.0:
 lab/log/agents.md#2026-11-26-hooks-of-real-agents
 
 What the user asked last is read from the transcript that an agent writes while it works: JSON
-Lines; only the end of the file is read, which may be long.
+Lines; only the end of the file is read, which may be long. A result is any JSON value, in which
+each text can be replaced in place.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,7 +23,6 @@ from typing import Any
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.result_texts import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
 
 _TAIL_BYTES = 1 << 20
@@ -220,3 +221,70 @@ def _show_persisted_output(event: Mapping[str, Any]) -> str | None:
 def _question(given: Mapping[str, Any]) -> str | None:
     transcript = given.get("transcript_path")
     return last_user_text(Path(transcript)) if isinstance(transcript, str) else None
+
+
+_BINARY_TYPES = ("image", "audio", "resource_link", "document", "blob")
+_BREAKS = re.compile(r"\s")
+_JSON_STARTS = ("{", "[")
+
+
+@dataclass(frozen=True, slots=True)
+class ResultText:
+    """A text inside a result: `holder[key]`."""
+
+    holder: Any
+    key: Any
+
+    @property
+    def text(self) -> str:
+        """The text itself."""
+        return str(self.holder[self.key])
+
+    def replace(self, text: str) -> None:
+        """Puts another text in its place; all around it stays."""
+        self.holder[self.key] = text
+
+
+def result_texts(holder: Any) -> list[ResultText]:
+    """The texts of a dict or list, in its order, at any depth.
+
+    Left out are pictures and other data, as far as their types or their lack of white space
+    show it.
+    """
+    return list(_walk(holder))
+
+
+def replace_texts(texts: Sequence[ResultText], shortened: Sequence[str]) -> bool:
+    """Puts the shortened texts in their places. Whether there was any."""
+    changed = False
+    for text, short in zip(texts, shortened, strict=True):
+        if short != text.text:
+            text.replace(short)
+            changed = True
+    return changed
+
+
+def _walk(holder: Any) -> Iterator[ResultText]:
+    stack = [iter(_entries(holder))]
+    while stack:  # a deep result must not end the process by its depth
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+        elif isinstance(found.holder[found.key], str):
+            if _is_text(found.text):
+                yield found
+        else:
+            stack.append(iter(_entries(found.holder[found.key])))
+
+
+def _entries(value: Any) -> Iterator[ResultText]:
+    if isinstance(value, dict):
+        if value.get("type") not in _BINARY_TYPES and not value.get("isImage"):
+            yield from (ResultText(value, key) for key in value)
+    elif isinstance(value, list):
+        yield from (ResultText(value, i) for i in range(len(value)))
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has lines or words, or is JSON without them; base64 has neither."""
+    return _BREAKS.search(text) is not None or text.startswith(_JSON_STARTS)

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,7 +25,6 @@ from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.service.engine.errors import (
     LimitPassed,
     OutOfTime,
-    Overloaded,
     Refused,
     TooLarge,
     Unavailable,
@@ -40,16 +39,14 @@ if TYPE_CHECKING:
 _ROW_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "sentence_means", "last")
 
 
-class EngineObserver(Protocol):
-    """Is notified of batches and restarts, for the metrics."""
+class EngineObserver:
+    """Is notified of batches and restarts, for the metrics; this one records nothing."""
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """A batch was read."""
-        ...
 
     def count_restart(self) -> None:
         """A worker died and was replaced."""
-        ...
 
 
 class Worker(threading.Thread):
@@ -224,16 +221,6 @@ class EngineBounds:
     stall_s: float = 300.0
 
 
-class NullObserver:
-    """An observer that records nothing."""
-
-    def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
-        """Does nothing."""
-
-    def count_restart(self) -> None:
-        """Does nothing."""
-
-
 class Engine:
     """One model for many requests.
 
@@ -257,7 +244,7 @@ class Engine:
         self.restarts = 0
         self.draining = False
         self._load, self._tokens_to_read = load, tokens_to_read
-        self._observer: EngineObserver = observer or NullObserver()
+        self._observer = observer or EngineObserver()
         self._loaded: Reader | None = None
         self._stop = threading.Event()
         self._worker = self._new_worker()
@@ -322,10 +309,6 @@ class Engine:
         if self._worker.load_error is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
         return self.queue.admit(tokens, priority, deadline, limit_s, key)
-
-    def late_error(self, request: QueuedRequest) -> Overloaded | None:
-        """The error of a request that expired before all of it was read; None if it was read."""
-        return self.queue.late_error(request)
 
     def release(self, request: QueuedRequest) -> None:
         """Releases a request that has its answer, or whose client has gone."""

@@ -52,23 +52,22 @@ from tamis.service.http.routes import (
     base,
     compress,
     dialects,
-    explain,
-    kept_results,
     retrieve,
     search,
 )
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.runtime.telemetry import (
+    Metrics,
+    TraceContextMiddleware,
+    create_logger,
+    start_traces,
+)
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 from tamis.service.http.schemas.dialects.table import DIALECTS
-from tamis.service.http.telemetry.logs import create_logger
-from tamis.service.http.telemetry.metrics import Metrics
-from tamis.service.http.telemetry.traces import TraceContextMiddleware, start_traces
-from tamis.service.http.upstream.forwarding import Upstream
+from tamis.service.http.upstream.forwarding import ForwardedPaths, Upstream
 from tamis.service.http.upstream.middleware import UpstreamMiddleware
-from tamis.service.http.upstream.paths import ForwardedPaths
 
 _UNION_TAGS = {"body", "pair", "pairs", *(row.name for row in DIALECTS)}
 """Parts of an error's location that name our unions, not fields of the request."""
@@ -106,7 +105,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
     end_traces = start_traces(settings.traces)
     idle = IdleMemory()
-    keyring, side_loop, upstream = load_keyring(settings), SideLoop(), create_upstream(settings)
+    keyring, upstream = load_keyring(settings), create_upstream(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -133,7 +132,6 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         finished = await asyncio.to_thread(state.close)
         if upstream is not None:
             await upstream.close()
-        side_loop.close()
         await asyncio.to_thread(end_traces)
         log.info("closed", everything_served=finished)
 
@@ -148,7 +146,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         separate_input_output_schemas=False,
         telemetry=_NO_TELEMETRY,
     )
-    for part in (dialects, compress, explain, retrieve, search, about):
+    for part in (dialects, compress, retrieve, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)
@@ -159,7 +157,6 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
-        side_loop=side_loop,
         room=room,
     )
     if upstream is not None:
@@ -178,7 +175,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
                 "Retry-After",
                 *base.PASSTHROUGH_HEADERS,
                 *base.WARNINGS_HEADERS,
-                kept_results.HEADER,
+                dialects.CACHE_HEADER,
                 *(name for row in DIALECTS for name in row.headers),
             ],
         )

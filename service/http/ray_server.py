@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tamis.probes.errors import BadInput
 from tamis.probes.extras import connect_to_ray
 from tamis.service.http.runtime.settings import Settings, flag, http_url
-from tamis.service.http.telemetry.logs import create_logger
+from tamis.service.http.runtime.telemetry import create_logger
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -18,7 +18,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.memory import collect_rarely, freeze_startup_objects
 from tamis.service.http.runtime.settings import Settings, http_url
-from tamis.service.http.telemetry.logs import create_logger
+from tamis.service.http.runtime.telemetry import create_logger
 
 _GRACE_S = 3.0
 """What closing takes after the drain time, with the second more that uvicorn waits."""

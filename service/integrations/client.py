@@ -26,7 +26,7 @@ from tamis.service.api.spans import traceparent_headers
 from tamis.service.http.schemas.about import Health, Info, Models
 from tamis.service.http.schemas.compress import BatchResult, Compression, CompressionList
 from tamis.service.http.schemas.dialects.cohere import CohereAnswer
-from tamis.service.http.schemas.dialects.score import ScoreAnswer
+from tamis.service.http.schemas.dialects.vendors import ScoreAnswer
 from tamis.service.http.schemas.expand import Expansion
 from tamis.service.http.schemas.explain import Explanation
 from tamis.service.http.schemas.json import dumps, loads

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, SecretStr, create_model, model_validator
 from tamis.compressors.options import options_of
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import MissingExtra
-from tamis.service.agents.result_texts import replace_texts, result_texts
+from tamis.service.agents.hook import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
 from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import run_in_thread

@@ -27,7 +27,7 @@ try:
     from tamis.service.http.schemas.about import Info, Limits
     from tamis.service.http.schemas.compress import Compression, DocumentResult
     from tamis.service.http.schemas.dialects.cohere import CohereAnswer
-    from tamis.service.http.schemas.dialects.score import ScoreAnswer
+    from tamis.service.http.schemas.dialects.vendors import ScoreAnswer
     from tamis.service.integrations.client import AsyncClient, Client, ServiceError
 except ModuleNotFoundError as error:
     raise MissingExtra(

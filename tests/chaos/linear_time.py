@@ -23,7 +23,7 @@ from tamis.probes.segmentation.terms import words
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.text import Passage
 from tamis.service.http.conversation.tagged import RetrievalTags
-from tamis.service.http.schemas.dialects.token_company import InputRequest
+from tamis.service.http.schemas.dialects.compressing import InputRequest
 from tamis.service.http.schemas.json import Decoder, PatientDecoder, loads
 from tamis.service.http.schemas.patterns import count_states
 

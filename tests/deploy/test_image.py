@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tamis.service.http.runtime.settings import KNOBS, variable
-from tamis.service.http.telemetry.metrics import GAUGES, Metrics
+from tamis.service.http.runtime.telemetry import GAUGES, Metrics
 from tests.deploy import dockerfile
 
 ROOT = Path(__file__).parents[2]

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.http.conversation.calls import (
+from tamis.service.http.conversation.tagged import RetrievalTags, Stretch, TaggedText
+from tamis.service.http.conversation.texts import (
+    MessageText,
     access_of,
     is_retrieve_tool,
     matches_any,
+    message_texts,
     registered_tools,
     retrieve_tool_of,
 )
-from tamis.service.http.conversation.tagged import RetrievalTags, Stretch, TaggedText
-from tamis.service.http.conversation.texts import MessageText, message_texts
 from tamis.service.http.schemas.messages import CCR, MessagesRequest
 
 DEFAULT_SHARE = 0.4

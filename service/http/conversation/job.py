@@ -23,17 +23,29 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import served_language_warning
 from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.request import QueuedRequest, current_request
-from tamis.service.http.conversation.answer import build_answer
 from tamis.service.http.conversation.candidates import Candidate, Conversation, Limits
-from tamis.service.http.conversation.markers import OmissionMarker
-from tamis.service.http.conversation.originals import RequestOriginals
-from tamis.service.http.conversation.prose import PreparedProse, is_prose, prose_request
-from tamis.service.http.conversation.results import PreparedResult, prepare_result, tool_output
-from tamis.service.http.conversation.shortened import Shortened
+from tamis.service.http.conversation.shortening import (
+    OmissionMarker,
+    PreparedProse,
+    PreparedResult,
+    RequestOriginals,
+    Shortened,
+    is_prose,
+    prepare_result,
+    prose_request,
+    tool_output,
+)
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+from tamis.service.http.schemas.compress import Status
+from tamis.service.http.schemas.messages import (
+    MessageCompression,
+    MessagesAnswer,
+    MessagesRequest,
+    Omitted,
+)
+from tamis.service.http.schemas.offsets import OffsetConverter
 from tamis.service.http.schemas.patterns import compile_pattern
 
 Markers = dict[str, OmissionMarker]
@@ -294,3 +306,67 @@ def _forget_completed() -> None:
     """Forgets the prompts that were read so far: a replay after the deadline is of one text's."""
     if (request := current_request()) is not None:
         request.completed.clear()
+
+
+def build_answer(
+    conversation: Conversation, shortened: Sequence[Shortened], method: str, is_late: bool
+) -> MessagesAnswer:
+    """The messages with what is shown in place of each text; under `shadow` as they came.
+
+    Args:
+        method: that scored. is_late: whether a deadline came before all was read.
+    """
+    body = conversation.body
+    changed = [one for one in shortened if one.omissions]
+    compressions = [_compression(conversation, one) for one in changed]
+    if not body.shadow:
+        for one in changed:
+            one.candidate.text.replace(one.shown)
+    after = conversation.tokens_before - sum(c.tokens_before - c.tokens_after for c in compressions)
+    applied = [f"tamis:{method}"] if changed else []
+    status: Status = "partial" if is_late else "ok" if changed else "passthrough"
+    return MessagesAnswer(
+        messages=conversation.messages,
+        tokens_before=conversation.tokens_before,
+        tokens_after=after,
+        tokens_saved=conversation.tokens_before - after,
+        compression_ratio=after / conversation.tokens_before if conversation.tokens_before else 1.0,
+        transforms_applied=applied,
+        transforms_summary=dict.fromkeys(applied, len(changed)),
+        ccr_hashes=list(dict.fromkeys(c.hash for c in compressions if c.hash)),
+        compressions=compressions,
+        method=method if changed else None,
+        tokenizer=body.tokenizer,
+        status="shadow" if body.shadow else status,
+        warnings=[*conversation.warnings, *body.field_warnings()],
+    )
+
+
+def whole_answer(conversation: Conversation, why: str) -> MessagesAnswer:
+    """The messages as they came, for a caller who prefers them to an error (`passthrough`)."""
+    answer = build_answer(conversation, [], "", is_late=False)
+    answer.warnings.append(f"nothing was left out, for the service could not: {why}")
+    return answer
+
+
+def _compression(conversation: Conversation, one: Shortened) -> MessageCompression:
+    text, body = one.candidate.text, conversation.body
+    converter = OffsetConverter(text.text, body.offset_unit)
+    to_unit, shows_spans = converter.from_codepoints, body.return_.spans
+    return MessageCompression(
+        message=text.message,
+        part=text.part,
+        path=text.pointer,
+        tool=text.call.name if text.call else None,
+        format=one.format,
+        kept=[[to_unit(a), to_unit(b)] for a, b in one.kept] if shows_spans else None,
+        omissions=[_convert_offsets(o, converter) for o in one.omissions] if shows_spans else None,
+        tokens_before=one.candidate.tokens,
+        tokens_after=one.tokens,
+        hash=one.hash,
+    )
+
+
+def _convert_offsets(omission: Omitted, converter: OffsetConverter) -> Omitted:
+    start, end = map(converter.from_codepoints, (omission.start, omission.end))
+    return omission.model_copy(update={"start": start, "end": end})

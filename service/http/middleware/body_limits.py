@@ -22,15 +22,12 @@ from tamis.service.engine.errors import (
 )
 from tamis.service.http.middleware.request_log import error_response
 from tamis.service.http.runtime.executor import request_bytes, request_fingerprint
-from tamis.service.http.runtime.side_loop import SideLoop
 
 _GZIP_WINDOW_BITS = 31  # zlib's value for a gzip header and the largest window
 _IDENTITY_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 _CHUNK_BYTES, _MAX_MEMBERS = 1 << 16, 1000
 MAX_HELD_BYTES = 1 << 30
 """Of all bodies that are here at a time, as they arrive and until their answer ends."""
-LARGE_BODY_BYTES = 1 << 16
-"""Requests with a larger body are served in the side loop: about 1 ms of parsing and validation."""
 _DRAIN_BYTES, _DRAIN_S = 1 << 26, 10.0
 """How much of a refused body is received, and for how long. A client that only sends does not read
 the answer, and a connection that is closed on unread bytes is reset, with the answer lost."""
@@ -114,11 +111,8 @@ class HeldBytes:
 class BodyLimitMiddleware:
     """ASGI middleware: reads bodies of POST, PUT and PATCH requests before the routes do."""
 
-    def __init__(
-        self, app: ASGIApp, max_bytes: int, timeout_s: float, side_loop: SideLoop, room: BodyRoom
-    ) -> None:
-        self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
-        self.side_loop, self.room = side_loop, room
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float, room: BodyRoom) -> None:
+        self.app, self.max_bytes, self.timeout_s, self.room = app, max_bytes, timeout_s, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or refuses its body."""
@@ -143,11 +137,7 @@ class BodyLimitMiddleware:
         _replace_headers(scope, len(body))
         request_fingerprint.set(hash(body))
         request_bytes.set(len(body))
-        receive = _receive_body(body, receive)
-        if len(body) > LARGE_BODY_BYTES:
-            await self.side_loop.serve(self.app, scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        await self.app(scope, _receive_body(body, receive), send)
 
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         coding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()

@@ -23,9 +23,9 @@ from tamis.service.http.runtime.errors import (
     message_of,
 )
 from tamis.service.http.runtime.memory import IdleMemory
+from tamis.service.http.runtime.telemetry import Metrics
 from tamis.service.http.schemas.dialects.table import error_format
 from tamis.service.http.schemas.json import JsonResponse
-from tamis.service.http.telemetry.metrics import Metrics
 
 ANONYMOUS = "anonymous"
 """The owner of requests where no keys are set up."""

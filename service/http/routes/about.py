@@ -24,10 +24,11 @@ from tamis.service.http.routes.base import (
     error_responses,
     json_response,
     log_entry,
+    run_connected,
     service_state,
 )
-from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.runtime.telemetry import CONTENT_TYPE
 from tamis.service.http.schemas.about import (
     Alive,
     ClusterAuth,
@@ -45,7 +46,6 @@ from tamis.service.http.schemas.about import (
     Version,
 )
 from tamis.service.http.schemas.json import JsonResponse
-from tamis.service.http.telemetry.metrics import CONTENT_TYPE
 
 routes = create_router()
 _STARTED_AT = int(time.time())
@@ -233,8 +233,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         counter = state.methods.counter(body.tokenizer)  # which may have to be read first
         return _tokenize_answer(counter, texts, body.prompt is None, most)
 
-    running = state.executor.run(work, state.executor.limits(body.timeout_ms))
-    answer = await run_while_connected(request.receive, running)
+    answer = await run_connected(request, work, body.timeout_ms)
     add_warnings(answer, body.field_warnings())
     return answer
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -18,6 +21,7 @@ from tamis.service.engine.errors import (
     TooLarge,
     TooLong,
 )
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,
     RequestLogEntry,
@@ -25,17 +29,21 @@ from tamis.service.http.middleware.request_log import (
 )
 from tamis.service.http.runtime.errors import (
     POST_STATUSES,
+    CohereError,
+    ErrorBody,
     ErrorFormat,
+    TeiError,
     failure_of,
     status_summary,
 )
+from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.dialects.table import error_format
-from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
-from tamis.service.http.schemas.json import JsonRequest, JsonResponse
+from tamis.service.http.schemas.json import JsonResponse, loads
 
+T = TypeVar("T")
 _MAX_CHARS_PER_TOKEN = 6
 _SERVER_ERROR = 500
 _RETRY_HEADERS = {
@@ -66,29 +74,58 @@ _ERROR_BODIES: dict[ErrorFormat, Any] = {
 }
 
 
-class DialectRequest(JsonRequest):
-    """A request whose format of errors is set by its body, where the path alone does not decide."""
+class ReadRequest(Request):
+    """A request whose body was read with `schemas.json` before FastAPI asks for it.
 
-    async def json(self) -> Any:
-        """Parses the body as JSON.
+    The format of its errors is set by its body, where the path alone does not decide.
+    """
+
+    _found: Any = None
+    _fault: json.JSONDecodeError | None = None
+
+    def read(self, data: bytes, field: Any) -> None:
+        """Parses and validates the body; FastAPI takes an object that is valid as it is.
+
+        Args:
+            field: FastAPI's, of the route's body.
 
         Raises:
-            json.JSONDecodeError: as `JsonRequest.json`.
+            RequestValidationError: it is JSON, and not what the route takes.
         """
-        body = await super().json()
+        try:
+            body = loads(data)
+        except json.JSONDecodeError as error:
+            self._fault = error
+            return
         log_entry_of(self.scope).error_format = error_format(self.scope["path"], body)
-        return body
+        self._found, errors = field.validate(body, {}, loc=("body",))
+        if errors:
+            raise RequestValidationError(errors, body=body)
+
+    async def json(self) -> Any:
+        """The body.
+
+        Raises:
+            json.JSONDecodeError: it is no JSON.
+        """
+        if self._fault is not None:
+            raise self._fault
+        return self._found
 
 
 class JsonRoute(APIRoute):
     """A route that reads its body with `schemas.json`, whatever its content type."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, called with a `DialectRequest`."""
+        """FastAPI's handler, called with a `ReadRequest`."""
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            return await inner(DialectRequest(request.scope, request.receive))
+            given = ReadRequest(request.scope, request.receive)
+            if self.body_field is not None and (data := await given.body()):
+                read = partial(given.read, data, self.body_field)
+                await service_state(given).executor.run_off_loop(read)
+            return await inner(given)
 
         return handler
 
@@ -117,6 +154,19 @@ def service_state(request: Request) -> ServiceState:
     """The state of the service that a request came to."""
     state: ServiceState = request.app.state.service_state
     return state
+
+
+async def run_connected(
+    request: Request, work: Callable[[QueuedRequest], T], timeout_ms: int | None
+) -> T:
+    """Runs work without the model, for as long as the client is connected.
+
+    Raises:
+        Refused: as `RequestExecutor.run` and `run_while_connected`.
+    """
+    executor = service_state(request).executor
+    running = executor.run(work, executor.limits(timeout_ms))
+    return await run_while_connected(request.receive, running)
 
 
 def request_span(

@@ -1,4 +1,4 @@
-"""Compressions of a call, and `/v1/compress/batch`; includes the router of `/v1/expand`."""
+"""Compressions of a call, `/v1/compress/batch`, `/v1/explain` and `/v1/expand`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -27,7 +28,6 @@ from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest, current_request
 from tamis.service.http.middleware.request_log import RequestLogEntry
-from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
     PASSTHROUGH_RESPONSES,
     check_limits,
@@ -37,9 +37,10 @@ from tamis.service.http.routes.base import (
     log_entry,
     note_passthrough,
     request_span,
+    run_connected,
     service_state,
 )
-from tamis.service.http.runtime.errors import failure_of, message_of
+from tamis.service.http.runtime.errors import ErrorDetail, failure_of, message_of
 from tamis.service.http.runtime.executor import (
     TimeLimits,
     estimate_tokens,
@@ -57,9 +58,10 @@ from tamis.service.http.schemas.compress import (
     CompressRequest,
 )
 from tamis.service.http.schemas.dialects.base import CompressCall
-from tamis.service.http.schemas.errors import ErrorDetail
+from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expand_spans
 from tamis.service.http.schemas.explain import (
     ExplainRequest,
+    Explanation,
     budget_selections,
     build_explanation,
 )
@@ -71,7 +73,26 @@ _LATEST_TURN_S = 1.0
 """So long after the deadline a question may begin, whose units are then placed by their words."""
 _LOCK_POLL_S = 0.05
 routes = create_router()
-routes.include_router(expand.routes)
+
+
+@routes.post(
+    "/v1/expand",
+    response_model=Expansion,
+    responses=error_responses(),
+    summary="Fetch what was left out around spans, by whole sentences",
+)
+async def expand(body: ExpandRequest, request: Request) -> Response:
+    """Grows spans of documents to whole sentences and their neighbours; no model is used."""
+    state = service_state(request)
+    sizes = await state.executor.run_off_loop(body.character_counts)
+    check_limits(state.settings, [body.query or ""], len(sizes), sum(sizes))
+    if len(body.spans) > (most := state.settings.max_inputs):
+        raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
+
+    def work(_: QueuedRequest) -> Response:
+        return json_response(expand_spans(body))
+
+    return await run_connected(request, work, body.timeout_ms)
 
 
 async def compress_all(request: Request, call: CompressCall) -> list[Compression]:
@@ -82,7 +103,11 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
     """
     state, entry = service_state(request), log_entry(request)
     check_limits(state.settings, [""] * len(call.requests), 0)
-    asked = [checked_questions(state, body, body.questions()) for body in call.requests]
+
+    def check() -> list[list[str]]:
+        return [checked_questions(state, body, body.questions()) for body in call.requests]
+
+    asked = await state.executor.run_off_loop(check)
     began, work = time.monotonic(), []
     for body, questions in zip(call.requests, asked, strict=True):
         if call.any_model:
@@ -403,3 +428,33 @@ def whole_documents(call: QuestionCall, why: str) -> Compression:
     found = call.documents.whole_answer(make)
     reason = f"nothing was left out, for the service could not: {why}"
     return found.model_copy(update={"warnings": [*found.warnings, reason]})
+
+
+@routes.post(
+    "/v1/explain",
+    response_model=Explanation,
+    responses=PASSTHROUGH_RESPONSES | error_responses(404),
+    summary="The same, with every sentence and its score",
+)
+async def explain(body: ExplainRequest, request: Request) -> Response:
+    """Everything of `/v1/compress`, and every unit with span, score, kept and tokens.
+
+    While it is served, `/v1/progress/{request_id}` says how far it has come.
+    """
+    state, entry = service_state(request), log_entry(request)
+    if body.query is None:
+        body.questions()  # raises where neither or both are given
+    query = body.query or body.questions()[0]
+    check = partial(checked_questions, state, body, [query])
+    (question,) = await state.executor.run_off_loop(check)
+    body.check_selections()
+    limits = state.executor.limits(body.timeout_ms)
+    body = await with_extracted_texts(state, body, limits)
+    found = await run_while_connected(
+        request.receive,
+        compress_question(state, body, query, question, entry, limits, SharedDocuments()),
+    )
+    if not isinstance(found, Explanation):  # the documents as they came: `passthrough`
+        counter = state.methods.counter(body.tokenizer)
+        found = build_explanation(found, body, counter, None, None)
+    return await asyncio.to_thread(json_response, found)

@@ -1,9 +1,12 @@
-"""The paths of the table of dialects: each request becomes a call of ours, which is served here."""
+"""The paths of the table of dialects: each request becomes a call of ours, which is served here.
+
+An answer may come from the result cache.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
@@ -16,12 +19,15 @@ from pydantic import Discriminator, Tag
 from tamis.compressors.inputs import question_text
 from tamis.compressors.method import reading_everything
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
+from tamis.compressors.registry import method_info
 from tamis.compressors.types import Reranked, to_probability
+from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.spans import ranking_attributes, set_attributes
 from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.conversation.job import ConversationCall, PreparedConversation, whole_answer
 from tamis.service.http.routes.base import (
     PASSTHROUGH_HEADERS,
     WARNINGS_HEADERS,
@@ -30,15 +36,17 @@ from tamis.service.http.routes.base import (
     error_responses,
     json_response,
     log_entry,
+    note_passthrough,
     request_span,
     service_state,
 )
 from tamis.service.http.routes.compress import compress_all
-from tamis.service.http.routes.kept_results import RESPONSES, answer_from_cache
-from tamis.service.http.routes.messages import compress_messages
+from tamis.service.http.runtime.errors import message_of
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.methods import can_isolate
+from tamis.service.http.runtime.result_cache import KeptResult
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.base import WARNINGS_HEADER
 from tamis.service.http.schemas.dialects.base import (
     IN_HEADER,
     Arrival,
@@ -49,7 +57,103 @@ from tamis.service.http.schemas.dialects.base import (
     ScoreCall,
 )
 from tamis.service.http.schemas.dialects.table import ENDPOINTS, Endpoint
-from tamis.service.http.schemas.messages import MessagesRequest
+from tamis.service.http.schemas.json import MEDIA_TYPE
+from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+
+
+async def compress_messages(request: Request, body: MessagesRequest) -> MessagesAnswer:
+    """The same messages, with what tools returned in fewer tokens.
+
+    Raises:
+        BadInput: fields that a conversation cannot be served with. UnknownMethod: `method` is none.
+    """
+    state, entry = service_state(request), log_entry(request)
+    body.check_served()
+    method = state.methods.resolve_method(state.methods.known_model(body.model), body.method)
+    call = ConversationCall(state, body, method, entry)
+    with request_span(state, "compress", body.model) as span:
+        try:
+            answer = await run_while_connected(request.receive, _run(call))
+        except Exception as error:
+            note_passthrough(state, entry, error, body.on_error)
+            answer = await asyncio.to_thread(_whole, call, message_of(error))
+        if span is not None:
+            set_attributes(span, _conversation_attributes(answer))
+    before = sum(one.tokens_before for one in answer.compressions)
+    after = before if body.shadow else sum(one.tokens_after for one in answer.compressions)
+    state.metrics.count_compression(before, after, entry.key)
+    entry.tokens_in, entry.tokens_out = answer.tokens_before, answer.tokens_after
+    return answer
+
+
+def _conversation_attributes(answer: MessagesAnswer) -> dict[str, Any]:
+    return {
+        "gen_ai.usage.input_tokens": answer.tokens_before,
+        "gen_ai.usage.output_tokens": answer.tokens_after,
+        "tamis.messages": len(answer.messages),
+        "tamis.method": answer.method,
+        "tamis.status": answer.status,
+    }
+
+
+async def _run(call: ConversationCall) -> MessagesAnswer:
+    return await call.state.executor.run_prepared(
+        lambda: _prepare(call),
+        call.tokens_needed,
+        call.finish,
+        call.body.priority,
+        call.state.executor.limits(call.body.timeout_ms),
+    )
+
+
+def _whole(call: ConversationCall, why: str) -> MessagesAnswer:
+    return whole_answer(call.read(), why)
+
+
+def _prepare(call: ConversationCall) -> PreparedConversation:
+    conversation = call.read()
+    texts = [text for candidate in conversation.candidates for text in candidate.passages]
+    questions = [conversation.question or ""]
+    check_limits(call.state.settings, questions, len(texts), sum(map(len, texts)))
+    prepared = call.prepare(conversation)
+    if prepared.counter.approximates:
+        prepared.warn(approximation_warning(prepared.counter))
+    return prepared
+
+
+CACHE_HEADER = "X-Tamis-Result-Cache"
+CACHE_HEADERS: dict[str, Any] = {
+    CACHE_HEADER: {
+        "description": "Whether the answer was kept from an earlier, same request; only where the "
+        "service has a result cache.",
+        "schema": {"type": "string", "enum": ["hit", "miss"]},
+    }
+}
+
+
+async def answer_from_cache(request: Request, make: Callable[[], Awaitable[Response]]) -> Response:
+    """The kept answer to the same request, or the one that `make` makes, which is then kept.
+
+    An answer that another time would have been better is not kept, in whatever shape it was sent:
+    one made of what was read by a deadline, or documents returned whole in place of an error.
+    """
+    state, entry = service_state(request), log_entry(request)
+    find_key = partial(state.results.key_of, entry.key, await request.body())
+    key = await state.executor.run_off_loop(find_key)
+    if (kept := state.results.find(key)) is not None:
+        entry.tokens_in, entry.tokens_out = kept.tokens_in, kept.tokens_out
+        state.metrics.count_compression(kept.tokens_in, kept.tokens_out, entry.key)
+        return Response(
+            kept.body, media_type=MEDIA_TYPE, headers=dict([*kept.headers, (CACHE_HEADER, "hit")])
+        )
+    answer = await make()
+    answer.headers[CACHE_HEADER] = "miss"
+    if not entry.passthrough_codes and not entry.is_partial:
+        body = bytes(answer.body)
+        headers = tuple((n, answer.headers[n]) for n in (WARNINGS_HEADER,) if n in answer.headers)
+        tokens = (entry.tokens_in or 0, entry.tokens_out or 0)
+        state.results.keep(key, KeptResult(body, headers, *tokens))
+    return answer
 
 
 def add_endpoint(router: APIRouter, endpoint: Endpoint) -> None:
@@ -91,7 +195,8 @@ def _body_type(endpoint: Endpoint) -> Any:
     if len(endpoint.dialects) == 1:
         return endpoint.dialects[0].request
     tagged: Any = (Annotated[row.request, Tag(row.name)] for row in endpoint.dialects)
-    by_keys = Discriminator(lambda body: endpoint.dialect_of(body).name)
+    names = {row.request: row.name for row in endpoint.dialects}  # of a body that was read before
+    by_keys = Discriminator(lambda body: names.get(type(body)) or endpoint.dialect_of(body).name)
     return Annotated[reduce(or_, tagged), by_keys, Body()]
 
 
@@ -100,7 +205,7 @@ def _header_schemas(dialect: Dialect) -> dict[str, Any]:
     return {
         **dialect.headers,
         **(WARNINGS_HEADERS if dialect.warnings == IN_HEADER else {}),
-        **(PASSTHROUGH_HEADERS | RESPONSES if dialect.keeps else {}),
+        **(PASSTHROUGH_HEADERS | CACHE_HEADERS if dialect.keeps else {}),
     }
 
 
@@ -115,17 +220,23 @@ async def _answer(dialect: Dialect, body: Any, request: Request) -> Response:
         partial(_answered_model, state),
         lambda: (perf_counter() - began) * 1e3,
     )
-    call = dialect.to_call(body, arrival)
+    call = await state.executor.run_off_loop(partial(dialect.to_call, body, arrival))
     found: Any = await _SERVED_BY[type(call)](request, call)
+    write = partial(_write, dialect, body, found, arrival)
+    # an answer that may be kept has the text of documents, and takes its time to write
+    if dialect.keeps is not None:
+        return await asyncio.to_thread(write)
+    return await state.executor.run_off_loop(write)
+
+
+def _write(dialect: Dialect, body: Any, found: Any, arrival: Arrival) -> Response:
     answer = dialect.to_answer(body, found, arrival)
     warnings: list[str] = []
     if dialect.warnings == IN_HEADER:
         parts = found if isinstance(found, list) else [found]
         warnings = [*(w for part in parts for w in part.warnings), *body.field_warnings()]
         warnings = list(dict.fromkeys(warnings))
-    write = partial(json_response, answer, dialect.omits_none, warnings)
-    # an answer that may be kept has the text of documents, and takes its time to write
-    response = write() if dialect.keeps is None else await asyncio.to_thread(write)
+    response = json_response(answer, dialect.omits_none, warnings)
     if dialect.to_headers is not None:
         response.headers.update(dialect.to_headers(body, found, arrival))
     return response
@@ -151,7 +262,7 @@ async def rank_documents(request: Request, call: RankCall) -> Reranked:
         return prepare_ranking(question, texts, top_n=call.top_n, language=language)
 
     def tokens(_: PreparedRanking) -> int:
-        return estimate_tokens(question, texts) if state.uses_proxy(method) else 0
+        return estimate_tokens(question, texts) if method_info(method).needs_proxy else 0
 
     def work(prepared: PreparedRanking, queued: QueuedRequest) -> Reranked:
         scorer = state.methods.scorer(method)
@@ -204,7 +315,7 @@ async def score_pairs(request: Request, call: ScoreCall) -> Pairs:
 
     def tokens(_: list[PreparedRanking]) -> int:
         longest = max(questions, key=len)
-        return estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
+        return estimate_tokens(longest, texts) if method_info(method).needs_proxy else 0
 
     def work(prepared: list[PreparedRanking], queued: QueuedRequest) -> list[Reranked]:
         ranker = state.methods.reranker(method, isolated=True)
@@ -242,7 +353,7 @@ def _answered_model(state: ServiceState, named_model: str | None) -> str:
     A method that reads without a proxy is always named itself.
     """
     method = _method_or_default(state, named_model)
-    if named_model == method or not state.uses_proxy(method):
+    if named_model == method or not method_info(method).needs_proxy:
         return method
     return state.methods.reader.card.name
 

@@ -1,25 +1,38 @@
-"""`/v1/retrieve/{hash}`: a text as it was before `/v1/compress` shortened it."""
+"""`/v1/retrieve/{hash}`: a text as it was before `/v1/compress` shortened it, in Headroom's shape.
+
+The text is given back whole, some of its lines, or the lines that answer.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 
+from tamis.compressors.methods.lexical import Method as Lexical
+from tamis.compressors.selection.select import merge_spans
+from tamis.compressors.tools.markers import default_marker
+from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.lines import split_at_line_feeds
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.conversation.retrieval import retrieve
 from tamis.service.http.routes.base import (
     check_limits,
     create_router,
     error_responses,
     json_response,
     log_entry,
+    run_connected,
     service_state,
 )
-from tamis.service.http.runtime.executor import run_while_connected
-from tamis.service.http.runtime.originals import HASH_DIGITS
+from tamis.service.http.runtime.originals import HASH_DIGITS, Original
 from tamis.service.http.schemas.base import MOST_MS
-from tamis.service.http.schemas.retrieve import RetrievedOriginal
+from tamis.service.http.schemas.messages import RetrievedOriginal
 
 routes = create_router()
 _Hash = Annotated[str, Path(pattern=f"^[a-f0-9]{{{HASH_DIGITS}}}$")]
@@ -62,5 +75,128 @@ async def retrieve_original(
     def work(_: QueuedRequest) -> Response:
         return json_response(retrieve(hash, original, query, lines, max_tokens, counter))
 
-    running = state.executor.run(work, state.executor.limits(timeout_ms))
-    return await run_while_connected(request.receive, running)
+    return await run_connected(request, work, timeout_ms)
+
+
+QUERY_TOKENS = 1000
+"""The most tokens of the lines that answer a query, where a request does not say."""
+_RANGE = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?")
+Spans = list[tuple[int, int]]
+
+
+def retrieve(
+    digest: str,
+    original: Original,
+    query: str | None,
+    lines: str | None,
+    max_tokens: int | None,
+    counter: TextTokenizer,
+) -> RetrievedOriginal:
+    """The text of a hash, or what was asked for of it.
+
+    Args:
+        query: words that the wanted lines have. lines: a range of lines such as `12-47`.
+        max_tokens: of the lines that answer the query.
+
+    Raises:
+        BadInput: a query and a range, a range that is none or lies beyond the text, or a limit
+            without a query.
+    """
+    if query is not None and lines is not None:
+        raise BadInput("query and lines were given; give one of them")
+    if query is None and max_tokens is not None:
+        raise BadInput("max_tokens is for the lines that answer a query; give query, or lines")
+    text, warnings = original.text, list[str]()
+    starts = _line_starts(text)
+    if lines is not None:
+        spans: Spans = [_line_span(lines, starts)]
+        shown = text[slice(*spans[0])]
+    elif query is not None and query.strip():
+        most = QUERY_TOKENS if max_tokens is None else max_tokens
+        shown, spans, warnings = _answering_lines(text, original.tool_name, query, most, counter)
+    else:
+        shown, spans = text, [(0, len(text))]
+    return RetrievedOriginal(
+        hash=digest,
+        original_content=shown,
+        original_tokens=original.tokens,
+        original_item_count=original.lines,
+        compressed_item_count=original.lines_shown,
+        tool_name=original.tool_name,
+        retrieval_count=original.retrievals,
+        lines=_line_ranges(spans, starts),
+        warnings=warnings,
+    )
+
+
+def _answering_lines(
+    text: str, tool: str | None, query: str, most: int, counter: TextTokenizer
+) -> tuple[str, Spans, list[str]]:
+    """The lines that have words of a query, the best first until there is no room for more."""
+    prepared = prepare_tool_outputs([ToolOutput(text, tool)], query, counter)
+    values = Lexical().scores(query, prepared.passages, prepared.units).values
+    spans = _matching_spans(prepared, values, most, counter)
+    if spans:
+        return _join_spans(text, spans), spans, []
+    (found,) = prepared.select([0.0] * len(prepared.units), [most], default_marker)
+    why = f"no line has a word of the query within {most:,} tokens; this is what matters most"
+    return found.text, list(found.kept), [why]
+
+
+def _matching_spans(
+    prepared: PreparedToolOutputs, values: Sequence[float], most: int, counter: TextTokenizer
+) -> Spans:
+    text = prepared.passages[0].text
+    units = prepared.units
+    order = sorted((i for i, value in enumerate(values) if value > 0), key=lambda i: -values[i])
+    tokens = counter.count_many([text[units[i].start : units[i].stop] for i in order])
+    left, chosen = most, list[int]()
+    for i, count in zip(order, tokens, strict=True):
+        if count <= left:
+            left -= count
+            chosen.append(i)
+    return merge_spans((units[i].start, units[i].stop) for i in chosen)
+
+
+def _join_spans(text: str, spans: Spans) -> str:
+    """Spans of a text, each on lines of its own."""
+    parts = [text[start:stop] for start, stop in spans]
+    return "".join(part if part.endswith("\n") else f"{part}\n" for part in parts[:-1]) + parts[-1]
+
+
+def _line_starts(text: str) -> list[int]:
+    """Where each line starts, and the end of the text."""
+    return list(accumulate(map(len, split_at_line_feeds(text)), initial=0))
+
+
+def _line_span(given: str, starts: Sequence[int]) -> tuple[int, int]:
+    """The span of a range of lines.
+
+    Raises:
+        BadInput: it is no range, or lies beyond the text.
+    """
+    found = _RANGE.fullmatch(given)
+    if found is None:
+        raise BadInput(f"lines is {given!r:.80}; give a range from 1 on such as 12-47, or one line")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first:
+        raise BadInput(f"lines is {given}, which ends before it begins; give {last}-{first}")
+    if last > len(starts) - 1:
+        raise BadInput(f"lines is {given} and the text has {len(starts) - 1} lines, from 1 on")
+    return starts[first - 1], starts[last]
+
+
+def _line_ranges(spans: Spans, starts: Sequence[int]) -> list[list[int]]:
+    """The lines that each span touches, from 1 and inclusive."""
+    ranges, at = list[list[int]](), 0
+    bounds = list(pairwise(starts))
+    for start, stop in spans:
+        while at < len(bounds) and bounds[at][1] <= start:
+            at += 1
+        first = at
+        while at < len(bounds) and bounds[at][0] < stop:
+            at += 1
+        if at > first:
+            ranges.append([first + 1, at])
+            at -= 1  # the next span may begin on the line where this one ends
+    return ranges

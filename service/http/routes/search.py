@@ -10,9 +10,9 @@ from tamis.service.http.routes.base import (
     create_router,
     error_responses,
     json_response,
+    run_connected,
     service_state,
 )
-from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
 
 routes = create_router()
@@ -37,5 +37,4 @@ async def search(body: SearchRequest, request: Request) -> Response:
         hits = index.search(body.query, body.k, body.where, by=body.by, search=body.search)
         return json_response(search_answer(name, hits))
 
-    running = state.executor.run(work, state.executor.limits(body.timeout_ms))
-    return await run_while_connected(request.receive, running)
+    return await run_connected(request, work, body.timeout_ms)

@@ -1,4 +1,4 @@
-"""What a running service consists of: settings, state, executor, methods, keys.
+"""What a running service consists of: settings, state, executor, methods, log lines and meters.
 
 Imports `engine`, `api`, `retrieval`, `compressors` and `probes`; the middleware, the
 routes and the app import it.

@@ -1,4 +1,4 @@
-"""How errors are answered: one table for all dialects.
+"""How errors are answered: one table for all dialects, and the bodies of each.
 
 The OpenAPI document takes its statuses from here, so that it agrees with the service.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from tamis.probes.errors import (
     BadInput,
@@ -42,151 +44,76 @@ from tamis.service.engine.errors import (
 ErrorFormat = Literal["openai", "tei", "cohere"]
 
 
+_STATUSES = {
+    400: "The body is no JSON.",
+    401: "The API key is missing or wrong.",
+    403: "Pages of this origin are not let in.",
+    404: "No such path, model or index.",
+    405: "The path does not know this verb.",
+    408: "The body came too slowly.",
+    413: "More bytes or tokens than are taken.",
+    415: "Send JSON, plain or gzipped.",
+    422: "The request cannot be served as it is.",
+    429: "Come back after Retry-After.",
+    499: "The client hung up.",
+    500: "A fault of the service.",
+    501: "What this needs is not installed.",
+    503: "The model is unavailable; retry after the time in Retry-After.",
+    504: "The time limit was exceeded.",
+}
+"""What each status means, for the OpenAPI document."""
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+"""OpenAI's `type` of an error, where the class of its status does not say it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How a kind of error is answered.
 
     Attributes:
-        status: of HTTP. type, code: OpenAI's. tei: TEI's `error_type`.
-        summary: one line for the OpenAPI document.
+        status: of HTTP. code: OpenAI's. tei: TEI's `error_type`.
     """
 
     status: int
-    type: str
     code: str
-    tei: str
-    summary: str
+    tei: str = "validation"
+
+    @property
+    def type(self) -> str:
+        """OpenAI's `type`."""
+        by_class = "server_error" if self.status >= 500 else "invalid_request_error"
+        return _TYPES.get(self.status, by_class)
 
 
-_INVALID_REQUEST, _SERVER_ERROR = "invalid_request_error", "server_error"
-INTERNAL = Failure(500, _SERVER_ERROR, "internal_error", "backend", "A fault of the service.")
+INTERNAL = Failure(500, "internal_error", "backend")
 TABLE: dict[type[Exception], Failure] = {
-    Malformed: Failure(
-        400, _INVALID_REQUEST, "malformed_json", "validation", "The body is no JSON."
-    ),
-    AmbiguousLength: Failure(
-        400,
-        _INVALID_REQUEST,
-        "ambiguous_length",
-        "validation",
-        "Send Content-Length or Transfer-Encoding, not both.",
-    ),
-    EmptyInput: Failure(400, _INVALID_REQUEST, "empty", "empty", "There is nothing to rank."),
-    Unauthorized: Failure(
-        401,
-        "authentication_error",
-        "invalid_api_key",
-        "validation",
-        "The API key is missing or wrong.",
-    ),
-    ForeignOrigin: Failure(
-        403,
-        "permission_error",
-        "foreign_origin",
-        "validation",
-        "Pages of this origin are not let in.",
-    ),
-    NotFound: Failure(
-        404, _INVALID_REQUEST, "not_found", "validation", "No such path, model or index."
-    ),
-    UnknownMethod: Failure(
-        404, _INVALID_REQUEST, "model_not_found", "validation", "No such path, model or index."
-    ),
-    MethodNotAllowed: Failure(
-        405,
-        _INVALID_REQUEST,
-        "method_not_allowed",
-        "validation",
-        "The path does not know this verb.",
-    ),
-    SlowBody: Failure(
-        408, _INVALID_REQUEST, "body_timeout", "validation", "The body came too slowly."
-    ),
-    TooLarge: Failure(
-        413,
-        _INVALID_REQUEST,
-        "request_too_large",
-        "validation",
-        "More bytes or tokens than are taken.",
-    ),
-    TooLong: Failure(
-        413,
-        _INVALID_REQUEST,
-        "request_too_long",
-        "validation",
-        "More bytes or tokens than are taken.",
-    ),
-    WrongMediaType: Failure(
-        415,
-        _INVALID_REQUEST,
-        "unsupported_media_type",
-        "validation",
-        "Send JSON, plain or gzipped.",
-    ),
-    BudgetTooSmall: Failure(
-        422,
-        _INVALID_REQUEST,
-        "budget_too_small",
-        "validation",
-        "The request cannot be served as it is.",
-    ),
-    UnknownTokenizer: Failure(
-        422,
-        _INVALID_REQUEST,
-        "unknown_tokenizer",
-        "tokenizer",
-        "The request cannot be served as it is.",
-    ),
-    BadInput: Failure(
-        422, _INVALID_REQUEST, "bad_input", "validation", "The request cannot be served as it is."
-    ),
-    RateLimited: Failure(
-        429, "rate_limit_error", "rate_limit_exceeded", "overloaded", "Come back after Retry-After."
-    ),
-    Overloaded: Failure(
-        429, "rate_limit_error", "overloaded", "overloaded", "Come back after Retry-After."
-    ),
-    ClientDisconnected: Failure(
-        499, _INVALID_REQUEST, "client_closed_request", "validation", "The client hung up."
-    ),
-    MissingExtra: Failure(
-        501, _SERVER_ERROR, "not_installed", "backend", "What this needs is not installed."
-    ),
-    WorkerDied: Failure(
-        503,
-        _SERVER_ERROR,
-        "worker_died",
-        "unhealthy",
-        "The model is unavailable; retry after the time in Retry-After.",
-    ),
-    Unavailable: Failure(
-        503,
-        _SERVER_ERROR,
-        "unavailable",
-        "unhealthy",
-        "The model is unavailable; retry after the time in Retry-After.",
-    ),
-    UpstreamBusy: Failure(
-        503,
-        _SERVER_ERROR,
-        "upstream_busy",
-        "overloaded",
-        "All connections to the upstream are in use; retry after the time in Retry-After.",
-    ),
-    OutOfTime: Failure(
-        408, _INVALID_REQUEST, "timeout_ms", "validation", "It takes longer than timeout_ms."
-    ),
-    LimitPassed: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time limit was exceeded."),
+    Malformed: Failure(400, "malformed_json"),
+    AmbiguousLength: Failure(400, "ambiguous_length"),
+    EmptyInput: Failure(400, "empty", "empty"),
+    Unauthorized: Failure(401, "invalid_api_key"),
+    ForeignOrigin: Failure(403, "foreign_origin"),
+    NotFound: Failure(404, "not_found"),
+    UnknownMethod: Failure(404, "model_not_found"),
+    MethodNotAllowed: Failure(405, "method_not_allowed"),
+    SlowBody: Failure(408, "body_timeout"),
+    OutOfTime: Failure(408, "timeout_ms"),
+    TooLarge: Failure(413, "request_too_large"),
+    TooLong: Failure(413, "request_too_long"),
+    WrongMediaType: Failure(415, "unsupported_media_type"),
+    BudgetTooSmall: Failure(422, "budget_too_small"),
+    UnknownTokenizer: Failure(422, "unknown_tokenizer", "tokenizer"),
+    BadInput: Failure(422, "bad_input"),
+    RateLimited: Failure(429, "rate_limit_exceeded", "overloaded"),
+    Overloaded: Failure(429, "overloaded", "overloaded"),
+    ClientDisconnected: Failure(499, "client_closed_request"),
+    MissingExtra: Failure(501, "not_installed", "backend"),
+    WorkerDied: Failure(503, "worker_died", "unhealthy"),
+    Unavailable: Failure(503, "unavailable", "unhealthy"),
+    UpstreamBusy: Failure(503, "upstream_busy", "overloaded"),
+    LimitPassed: Failure(504, "timeout", "backend"),
     # ProxyMissing, BadModelFile and similar: the service was set up wrongly
-    TamisError: Failure(
-        503,
-        _SERVER_ERROR,
-        "unavailable",
-        "unhealthy",
-        "The model is unavailable; retry after the time in Retry-After.",
-    ),
+    TamisError: Failure(503, "unavailable", "unhealthy"),
 }
-ALWAYS = (500,)
 POST_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -222,4 +149,33 @@ def headers_of(error: Exception) -> dict[str, str]:
 
 def status_summary(status: int) -> str:
     """The one-line description of a status."""
-    return next((f.summary for f in (*TABLE.values(), INTERNAL) if f.status == status), "")
+    return _STATUSES[status]
+
+
+class ErrorDetail(BaseModel):
+    """An error: its message, type, the field if there is one, and a code for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """An error in OpenAI's format; `detail`, its message, is what Xinference's client reads."""
+
+    error: ErrorDetail
+    detail: str
+
+
+class TeiError(BaseModel):
+    """An error in TEI's format."""
+
+    error: str
+    error_type: str
+
+
+class CohereError(BaseModel):
+    """An error in Cohere's format."""
+
+    message: str

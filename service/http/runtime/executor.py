@@ -27,6 +27,8 @@ from tamis.service.engine.request import QueuedRequest
 
 P = TypeVar("P")
 T = TypeVar("T")
+LARGE_BODY_BYTES = 1 << 16
+"""Of a body whose parsing and validation take about 1 ms."""
 _THREADS = 4
 """Segmenting and counting hold the interpreter: more threads would only wait for each other."""
 _CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
@@ -77,7 +79,8 @@ class RequestExecutor:
     """Admits requests to the engine and runs their work in threads; the model is not touched here.
 
     There are as many threads as the engine admits requests, so no request waits for a thread; most
-    threads only wait for signals. Work without the model has few threads of its own.
+    threads only wait for signals. Work without the model has few threads of its own, and large
+    bodies have one.
     """
 
     def __init__(self, engine: Engine, timeout_s: float) -> None:
@@ -85,8 +88,8 @@ class RequestExecutor:
         engine.queue.longest_s = timeout_s
         most = engine.bounds.max_requests
         self._pool = ThreadPoolExecutor(most + 8, "tamis-request")
-        self._preparing = BoundedPool(_THREADS, "tamis-prepare", most)
         self._computing = BoundedPool(_THREADS, "tamis-compute", most)
+        self._large_bodies = BoundedPool(1, "tamis-large-bodies", most)
 
     def limits(self, timeout_ms: int | None = None, began: float | None = None) -> TimeLimits:
         """The time limits of a call.
@@ -98,6 +101,19 @@ class RequestExecutor:
         began = time.monotonic() if began is None else began
         deadline = None if timeout_ms is None else began + timeout_ms / 1e3
         return TimeLimits(began + self.timeout_s, deadline)
+
+    async def run_off_loop(self, work: Callable[[], T]) -> T:
+        """Runs work that grows with the body of a request; of a large one, not in the event loop.
+
+        What is done there for one request delays all others: to validate 20,000 messages took
+        66 ms, to refuse 100,000 documents of a wrong type 97 ms.
+
+        Raises:
+            Overloaded: other large bodies would keep it waiting for too long.
+        """
+        if request_bytes.get() <= LARGE_BODY_BYTES:
+            return work()
+        return await self._large_bodies.submit(work, self.timeout_s)
 
     async def run(self, work: Callable[[QueuedRequest], T], limits: TimeLimits | None = None) -> T:
         """Admits a request that needs no model, and runs its work in a thread.
@@ -138,10 +154,10 @@ class RequestExecutor:
         """
         limits = limits or self.limits()
         request = QueuedRequest(priority, 0.0, 0, limits.deadline, stops_at_deadline=True)
-        prepared = await self._run_in(self._preparing, request, lambda _: prepare(), limits)
+        prepared = await self._run_in(self._computing, request, lambda _: prepare(), limits)
         if (needed := tokens(prepared)) is None:
             request.stops_at_deadline = False
-            return await self._run_in(self._preparing, request, partial(work, prepared), limits)
+            return await self._run_in(self._computing, request, partial(work, prepared), limits)
         return await self._run_admitted(partial(work, prepared), needed, priority, limits)
 
     async def _run_admitted(
@@ -190,11 +206,10 @@ class RequestExecutor:
 
     def _late_error(self, request: QueuedRequest) -> Refused:
         """The error of a request whose time is over: other work stood in its way, or none did."""
-        if (unread := self.engine.late_error(request)) is not None:
+        if (unread := self.engine.queue.late_error(request)) is not None:
             return unread
-        pieces = self._preparing.pieces + self._computing.pieces
-        if pieces > 1 or self.engine.queue_load().requests > 1:
-            return self._preparing.overload_error()
+        if self._computing.pieces > 1 or self.engine.queue_load().requests > 1:
+            return self._computing.overload_error()
         return self.out_of_time()
 
     def _left_s(self, limits: TimeLimits) -> float:
@@ -212,7 +227,7 @@ class RequestExecutor:
     def close(self) -> None:
         """Stops the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for pool in (self._preparing, self._computing):
+        for pool in (self._computing, self._large_bodies):
             pool.close()
 
 

@@ -15,13 +15,15 @@ from tamis.compressors.options import Option, option, options_of
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
 from tamis.service.api.languages import Quality
-from tamis.service.http.telemetry.choices import LogFormat, LogLevel, Traces
 
 PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Storage = Literal["exact", "int8", "thin"]
 Engine = Literal["local", "ray"]
+LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Traces = Literal["off", "on", "scores"]
 DEFAULT_CACHE_BYTES = 512 << 20
 """About 35,000 tokens of the default proxy."""
 

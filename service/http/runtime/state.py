@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.compressors.registry import method_info
 from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import PassageTokens, Prompt
@@ -21,16 +21,39 @@ from tamis.probes.signal import Want
 from tamis.service.api.index import IndexPool
 from tamis.service.engine.engine import Engine, EngineBounds, PromptCache
 from tamis.service.engine.errors import NotFound
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.originals import OriginalStore
-from tamis.service.http.runtime.progress import RunningRequests
 from tamis.service.http.runtime.result_cache import ResultCache
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.telemetry.metrics import Metrics
+from tamis.service.http.runtime.telemetry import Metrics
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
+
+
+class RunningRequests:
+    """Requests that are being served, by the owner of their API key and their request id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[tuple[str, str], QueuedRequest] = {}
+
+    @contextmanager
+    def follow(self, owner: str, request_id: str, request: QueuedRequest) -> Iterator[None]:
+        """Makes a request known while the block runs; of two with the same id, the later one."""
+        key = owner, request_id
+        self._by_id[key] = request
+        try:
+            yield
+        finally:
+            if self._by_id.get(key) is request:
+                del self._by_id[key]
+
+    def find(self, owner: str, request_id: str) -> QueuedRequest | None:
+        """The request; None where none of this id is being served."""
+        return self._by_id.get((owner, request_id))
+
 
 _WARMUP_TOKENS = 256
 _SAMPLE = "The quick brown fox jumps over the lazy dog. " * 40
@@ -110,10 +133,6 @@ class ServiceState:
         served = self.engine.drain(self.settings.drain_timeout_s)
         self.executor.close()
         return served
-
-    def uses_proxy(self, method: str) -> bool:
-        """Whether a method reads with the proxy."""
-        return method_info(method).needs_proxy
 
     def find_index(self, name: str | None) -> tuple[str, Any]:
         """An index and its name; the only one if no name is given.

@@ -35,6 +35,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.option_fields import option_fields
 from tamis.service.documents.document_text import read_html
 from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.runtime.errors import ErrorDetail
 from tamis.service.http.schemas.base import (
     MOST_MS,
     NOT_LOGGED,
@@ -48,7 +49,6 @@ from tamis.service.http.schemas.base import (
     new_id,
     unix_seconds,
 )
-from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 from tamis.service.http.schemas.patterns import BoundedPattern
 

@@ -15,7 +15,6 @@ from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 
 from tamis.service.files.json_values import replace_non_finite
@@ -110,20 +109,6 @@ class JsonResponse(Response):
     def render(self, content: Any) -> bytes:
         """The body as bytes."""
         return dumps(content)
-
-
-class JsonRequest(Request):
-    """A request whose body is parsed by `loads`."""
-
-    async def json(self) -> Any:
-        """The parsed body.
-
-        Raises:
-            json.JSONDecodeError: as `loads`.
-        """
-        if not hasattr(self, "_json"):
-            self._json = loads(await self.body())
-        return self._json
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

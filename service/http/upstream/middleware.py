@@ -29,8 +29,7 @@ from tamis.service.http.runtime.executor import (
 from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
-from tamis.service.http.upstream.forwarding import Headers, Upstream
-from tamis.service.http.upstream.paths import CHAT_PATHS
+from tamis.service.http.upstream.forwarding import CHAT_PATHS, Headers, Upstream
 from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
 MAX_BODY_BYTES = 64 << 20

@@ -161,6 +161,29 @@ def test_a_closed_queue_admits_nobody_and_hands_out_what_is_left():
     assert request_queue.take(100) == []
 
 
+def test_promises_come_one_after_another_and_are_kept_from_others(clock: Clock):
+    request_queue = RequestQueue(200, 100)
+    request_queue.record_speed(100, 1.0)
+    reading = request_queue.admit(300)
+
+    def wait_s(tokens: int, key: int | None) -> float:
+        with pytest.raises(Overloaded) as refused:
+            request_queue.admit(tokens, key=key)
+        return refused.value.retry_after_s or 0.0
+
+    assert [wait_s(100, key) for key in (1, 2, 3)] == pytest.approx([2.0, 3.0, 4.0])
+    clock.sleep(0.5)
+    assert wait_s(100, 1) == pytest.approx(1.5)  # the same as before
+    request_queue.remove(reading)
+    clock.sleep(1.25)
+    assert wait_s(126, None) > 0  # a quarter of a second before 100 tokens are promised
+    request_queue.remove(request_queue.admit(100))
+    clock.sleep(0.25)
+    request_queue.remove(request_queue.admit(200, key=1))  # of its own, no room is taken
+    clock.sleep(60.0)
+    request_queue.admit(200)  # nobody came
+
+
 def test_an_empty_queue_does_not_give_away_the_room_that_was_promised(clock: Clock):
     request_queue = RequestQueue(100_000, 100)
     request_queue.record_speed(1000, 1.0)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tamis.service.engine.engine import Engine, EngineBounds, EngineReader, NullObserver, Worker
+from tamis.service.engine.engine import Engine, EngineBounds, EngineObserver, EngineReader, Worker
 from tamis.service.engine.errors import Unavailable, WorkerDied
 from tamis.service.engine.queue import RequestQueue
 from tests.scripted import ScriptedReader
@@ -25,7 +25,7 @@ def read_one(queue: RequestQueue, text: str):
 
 
 def worker_of(queue: RequestQueue) -> Worker:
-    worker = Worker(queue, script, 4096, NullObserver())
+    worker = Worker(queue, script, 4096, EngineObserver())
     worker.start()
     assert worker.ready.wait(20)
     return worker

@@ -18,6 +18,7 @@ from tamis.service.http.runtime.errors import INTERNAL, TABLE
 from tamis.service.http.runtime.originals import OriginalStats
 from tamis.service.http.runtime.result_cache import ResultCacheStats
 from tamis.service.http.runtime.settings import KNOBS, flag, variable
+from tamis.service.http.runtime.telemetry import GAUGES, Metrics
 from tamis.service.http.schemas.about import TokenizeRequest
 from tamis.service.http.schemas.base import UNDECLARED, LenientRequest, NoEffect, StrictRequest
 from tamis.service.http.schemas.compress import CompressBatch
@@ -27,7 +28,6 @@ from tamis.service.http.schemas.expand import ExpandRequest
 from tamis.service.http.schemas.explain import ExplainRequest
 from tamis.service.http.schemas.messages import NOT_WITH_MESSAGES
 from tamis.service.http.schemas.search import SearchRequest
-from tamis.service.http.telemetry.metrics import GAUGES, Metrics
 
 DOCS = Path(__file__).parents[3] / "docs"
 OWN: tuple[tuple[str, str, type[BaseModel], str], ...] = (

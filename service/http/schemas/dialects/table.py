@@ -13,19 +13,18 @@ from tamis.service.http.runtime.errors import ErrorFormat
 from tamis.service.http.schemas.compress import Compression, CompressionList, CompressRequest
 from tamis.service.http.schemas.dialects.base import CompressCall, Dialect
 from tamis.service.http.schemas.dialects.cohere import COHERE
+from tamis.service.http.schemas.dialects.compressing import OPENSEARCH, TOKEN_COMPANY
 from tamis.service.http.schemas.dialects.jina import JINA
-from tamis.service.http.schemas.dialects.opensearch import OPENSEARCH
-from tamis.service.http.schemas.dialects.score import VLLM_SCORE
 from tamis.service.http.schemas.dialects.tei import TEI, TEI_PREDICT
-from tamis.service.http.schemas.dialects.token_company import TOKEN_COMPANY
 from tamis.service.http.schemas.dialects.vendors import (
     DEEPINFRA,
     FIREWORKS,
     LIBRECHAT,
     NIM,
     SGLANG,
+    VLLM_SCORE,
+    VOYAGE,
 )
-from tamis.service.http.schemas.dialects.voyage import VOYAGE
 from tamis.service.http.schemas.messages import CCR, MessagesAnswer, MessagesRequest
 
 REFUSED = "refused"

@@ -1,27 +1,33 @@
-"""Smaller rerank dialects: SGLang, LibreChat's rag_api, DeepInfra, Fireworks and NVIDIA NIM.
+"""Smaller dialects: Voyage, SGLang, LibreChat's rag_api, DeepInfra, Fireworks, NIM, vLLM's score.
 
 NIM's texts are objects, and its scores are logits.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
     NOTHING_TRUNCATED,
+    Language,
     LenientCount,
     LenientFlag,
     LenientRequest,
     NoEffect,
+    Priority,
     Question,
     Response,
     Text,
     TimedRequest,
     new_uuid,
+    unix_seconds,
 )
 from tamis.service.http.schemas.dialects.base import (
     Arrival,
@@ -36,6 +42,85 @@ from tamis.service.http.schemas.dialects.base import (
     texts_of,
 )
 from tamis.service.http.schemas.dialects.jina import JinaRequest, JinaUsage
+
+VOYAGE_KEYS = ("top_k", "truncation")
+VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
+"""Matches the beginning of the names of Voyage's models; Cohere's have a word or a v there."""
+_OTHER_DIALECT_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
+
+
+def is_voyage(body: Mapping[str, Any]) -> bool:
+    """Whether a body is of Voyage's clients; by its model only if no field speaks against it."""
+    if any(key in body for key in VOYAGE_KEYS):
+        return True
+    model = body.get("model")
+    named = isinstance(model, str) and VOYAGE_MODELS.match(model) is not None
+    return named and not any(key in body for key in _OTHER_DIALECT_KEYS)
+
+
+class VoyageRequest(RankRequest):
+    """Which documents answer the query best. Documents are read whole, so nothing is truncated."""
+
+    top_k: LenientCount | None = None
+    return_documents: LenientFlag | None = None
+    truncation: Annotated[LenientFlag | None, NOTHING_TRUNCATED] = None
+    instruction: Text | None = None
+
+    def to_call(self, _: Arrival) -> RankCall:
+        """The ranking that is asked for."""
+        return self.rank_call(self.top_k, instruction=self.instruction)
+
+
+class VoyageResult(Response):
+    """The rank of one document."""
+
+    index: int
+    relevance_score: float
+    document: Text | None = None
+
+
+class VoyageUsage(Response):
+    """Tokens that were read."""
+
+    total_tokens: int
+
+
+class VoyageAnswer(Response):
+    """Documents, best first."""
+
+    object: Literal["list"] = "list"
+    data: list[VoyageResult]
+    model: str
+    usage: VoyageUsage
+
+
+def voyage_answer(request: VoyageRequest, found: Reranked, arrival: Arrival) -> VoyageAnswer:
+    """The answer in Voyage's dialect."""
+    texts = request.returned_texts()
+    data = [
+        VoyageResult(
+            index=ranked.index,
+            relevance_score=to_probability(ranked.score, found.calibrated),
+            document=texts[ranked.index] if request.return_documents else None,
+        )
+        for ranked in found.results
+    ]
+    return VoyageAnswer(
+        data=data,
+        model=arrival.answered_model(request.model),
+        usage=VoyageUsage(total_tokens=found.tokens_read),
+    )
+
+
+VOYAGE = Dialect(
+    name="Voyage, by `top_k`, `truncation` or its models",
+    request=VoyageRequest,
+    answer=VoyageAnswer,
+    to_call=VoyageRequest.to_call,
+    to_answer=voyage_answer,
+    claims=is_voyage,
+    omits_none=True,
+)
 
 
 class SglangRequest(RankRequest):
@@ -335,4 +420,103 @@ NIM = Dialect(
     answer=NimAnswer,
     to_call=NimRequest.to_call,
     to_answer=nim_answer,
+)
+
+
+_NAME_PAIRS = (
+    ("text_1", "text_2"),
+    ("queries", "documents"),
+    ("queries", "items"),
+    ("data_1", "data_2"),
+)
+OneOrMoreQuestions = Question | Annotated[list[Question], Field(fail_fast=True, min_length=1)]
+OneOrMoreTexts = Text | Annotated[list[Text], Field(fail_fast=True, min_length=1)]
+
+
+class ScoreRequest(TimedRequest):
+    """One question with many texts, or as many questions as texts."""
+
+    model: Text | None = None
+    text_1: OneOrMoreQuestions | None = None
+    text_2: OneOrMoreTexts | None = None
+    queries: OneOrMoreQuestions | None = None
+    documents: OneOrMoreTexts | None = None
+    items: OneOrMoreTexts | None = None
+    data_1: OneOrMoreQuestions | None = None
+    data_2: OneOrMoreTexts | None = None
+    instruction: Text | None = None
+    language: Language = AUTO
+    priority: Priority = 0
+
+    def to_call(self, _: Arrival) -> ScoreCall:
+        """The questions with their texts.
+
+        Raises:
+            BadInput: none or several of the four pairs of names, or sides whose lengths differ.
+        """
+        given = [
+            pair for pair in _NAME_PAIRS if all(getattr(self, name) is not None for name in pair)
+        ]
+        if len(given) != 1:
+            raise BadInput(
+                "give one pair of text_1 and text_2, queries and documents, queries and items, "
+                f"data_1 and data_2; {len(given)} were given"
+            )
+        left, right = (_as_list(getattr(self, name)) for name in given[0])
+        if len(left) not in (1, len(right)):
+            raise BadInput(
+                f"{given[0][0]} has {len(left)} entries and {given[0][1]} {len(right)}; "
+                "give one question, or one for each text"
+            )
+        return ScoreCall(
+            left,
+            right,
+            self.model,
+            self.priority,
+            self.instruction,
+            self.timeout_ms,
+            self.language,
+        )
+
+
+class ScoreItem(Response):
+    """The score of one pair."""
+
+    index: int
+    object: Literal["score"] = "score"
+    score: float
+
+
+class ScoreAnswer(Response):
+    """One score for each pair, in order."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[ScoreItem]
+    usage: JinaUsage
+
+
+def score_answer(request: ScoreRequest, found: Pairs, arrival: Arrival) -> ScoreAnswer:
+    """The answer in vLLM's dialect; scores in [0, 1]."""
+    return ScoreAnswer(
+        id=f"score-{new_uuid()}",
+        created=unix_seconds(),
+        model=arrival.answered_model(request.model),
+        data=[ScoreItem(index=i, score=score) for i, score in enumerate(found.probabilities())],
+        usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
+    )
+
+
+def _as_list(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
+
+
+VLLM_SCORE = Dialect(
+    name="vLLM",
+    request=ScoreRequest,
+    answer=ScoreAnswer,
+    to_call=ScoreRequest.to_call,
+    to_answer=score_answer,
 )

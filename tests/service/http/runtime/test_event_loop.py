@@ -161,6 +161,26 @@ def test_a_large_body_does_not_hold_the_loop(service, name):
     check_gaps(service, lambda: service.raw(path, data))
 
 
+@pytest.mark.parametrize(
+    ("path", "start"),
+    [
+        ("/v1/compress", '{"query": , '),
+        ("/v1/compress", '{"query": 1, '),
+        ("/v1/compress", '{"query": "a?", "what": 1, '),
+        ("/v1/expand", '{"spans": [{"index": -1}], '),
+        ("/rerank", '{"query": 1, "texts": ["a"], '),
+    ],
+)
+def test_a_large_body_is_refused_in_the_words_of_a_small_one(service, path, start):
+    small, large = (
+        service.raw(path, f'{start} "documents": ["{text}"]}}'.encode())
+        for text in ("a", "a" * 100_000)
+    )
+    assert small.status_code == large.status_code
+    assert small.status_code in (400, 422)
+    assert small.json() == large.json()
+
+
 def test_a_gzipped_body_does_not_hold_the_loop(service):
     path, body = BODIES["compress, many documents"]
     packed = gzip.compress(json.dumps(body).encode())

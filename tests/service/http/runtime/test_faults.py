@@ -132,7 +132,7 @@ def test_a_proxy_that_is_not_here_stops_the_start_with_the_way_out(tmp_path):
     from tamis.probes.errors import ProxyMissing
     from tamis.service.http.runtime.settings import Settings
     from tamis.service.http.runtime.state import ServiceState
-    from tamis.service.http.telemetry.metrics import Metrics
+    from tamis.service.http.runtime.telemetry import Metrics
 
     with pytest.raises(ProxyMissing, match="tamis models pull"):
         ServiceState.start(Settings(home=tmp_path), Metrics())
@@ -232,7 +232,7 @@ def test_requests_that_wait_for_a_thread_when_the_service_closes_are_told_so():
             asyncio.create_task(executor.run_prepared(held.wait, lambda _: None, lambda p, _: p))
             for _ in range(6)
         ]
-        while executor._preparing.pieces < len(asked):
+        while executor._computing.pieces < len(asked):
             await asyncio.sleep(0.01)
         executor.close()
         held.set()

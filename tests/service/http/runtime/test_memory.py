@@ -16,8 +16,7 @@ from fastapi import FastAPI
 from tamis.service.http.middleware.request_log import RequestLogMiddleware
 from tamis.service.http.runtime import memory
 from tamis.service.http.runtime.memory import IdleMemory
-from tamis.service.http.telemetry.logs import create_logger
-from tamis.service.http.telemetry.metrics import Metrics
+from tamis.service.http.runtime.telemetry import Metrics, create_logger
 from tests.service.http.app_kit import served, wait_until
 
 GROWN = """

@@ -274,7 +274,7 @@ def work(_):
         sum(range(1000))
 
 server = create_server(settings, app)
-import tamis.service.http.routes.expand as expand
+import tamis.service.http.routes.compress as expand
 expand.expand_spans = work
 server.run()
 """

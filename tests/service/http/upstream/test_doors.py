@@ -20,8 +20,7 @@ from tamis.service.engine.errors import MethodNotAllowed, NotFound
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.server import create_server
-from tamis.service.http.upstream.forwarding import Upstream
-from tamis.service.http.upstream.paths import CHAT_PATHS, MODEL_CALLS, ForwardedPaths
+from tamis.service.http.upstream.forwarding import CHAT_PATHS, MODEL_CALLS, ForwardedPaths, Upstream
 from tests.service.http.app_kit import connected, pointing, served, wait_until
 from tests.service.http.middleware.test_framing import receive_all
 from tests.service.http.upstream.chat_server import chat_server

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.service.http.schemas.dialects.token_company import InputRequest
+from tamis.service.http.schemas.dialects.compressing import InputRequest
 
 TAG = re.compile(r"<ttc_safe>(.*?)</ttc_safe>", re.DOTALL)
 PIECES = st.lists(st.sampled_from(["<ttc_safe>", "</ttc_safe>", "Keys ", "é", "\n", " "]))

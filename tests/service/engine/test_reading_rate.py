@@ -1,4 +1,4 @@
-"""The measured rate: slow at once where the machine is, fast again only after a while. Promises."""
+"""The measured rate: slow at once where the machine is, fast again only after a while."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tamis.service.engine.queue import UNKNOWN_RATE, Promises, ReadingRate
+from tamis.service.engine.queue import UNKNOWN_RATE, ReadingRate
 
 
 def test_a_rate_is_a_low_guess_until_a_batch_was_read():
@@ -48,20 +48,3 @@ def test_the_best_rate_is_remembered_for_a_while():
     for _ in range(10):
         rate.record(10, 1.0)
     assert 700 < rate.best < 1000
-
-
-def test_promises_come_one_after_another_and_are_kept_from_others():
-    promises = Promises()
-    # 100 tokens a second, at most 200 in the queue, and 300 are there
-    waits = [promises.make(key, 100, 300, 200, 100, 0.0, 60.0, now=0.0) for key in (1, 2, 3)]
-    assert waits == [2.0, 3.0, 4.0]
-    assert promises.make(1, 100, 300, 200, 100, 0.0, 60.0, now=0.5) == 1.5  # the same as before
-    assert promises.fits(300, 200, 100, None, now=0.0)
-    assert not promises.fits(301, 200, 100, None, now=0.0)
-    assert promises.fits(400, 200, 100, 1, now=0.0)  # of its own, no room is taken
-    assert not promises.is_due(1, now=1.9)
-    assert promises.is_due(1, now=2.0)
-    assert not promises.is_due(None, now=9.0)
-    promises.redeem(1)
-    assert not promises.is_due(1, now=2.0)
-    assert promises.fits(10_000, 200, 100, None, now=60.0)  # nobody came

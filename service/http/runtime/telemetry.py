@@ -1,14 +1,45 @@
-"""Metrics for Prometheus: seconds, tokens, and why requests were not served."""
+"""What a running service says of itself: log lines, meters for Prometheus, and traces.
+
+Texts of requests are never logged. Under `--traces` spans go to the program's own provider, or to a
+collector by OTLP over HTTP; the variables of OpenTelemetry say where and how, such as
+OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tamis.probes.errors import MissingExtra
+from tamis.service.engine.engine import EngineObserver
+from tamis.service.http.runtime.settings import LogFormat, LogLevel, Traces
+
+
+def create_logger(form: LogFormat = "auto", level: LogLevel = "info") -> Any:
+    """A logger that writes to standard error; the process's own logging is left alone."""
+    console = sys.stderr.isatty() if form == "auto" else form == "console"
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+    )
+
 
 _SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -56,73 +87,34 @@ class _StoreMetrics(Collector):
             yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
 
 
-class Metrics:
+class Metrics(EngineObserver):
     """The metrics of one service, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "tamis_requests",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=registry,
+        counter = partial(Counter, registry=self.registry)
+        seconds = partial(Histogram, registry=self.registry, buckets=_SECONDS_BUCKETS)
+        tokens = partial(Histogram, registry=self.registry, buckets=_TOKEN_BUCKETS)
+        self.requests = counter(
+            "tamis_requests", "Requests by route and status.", ["route", "status"]
         )
-        self.request_seconds = Histogram(
-            "tamis_request_seconds",
-            "Time of a request.",
-            ["route"],
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
+        self.request_seconds = seconds("tamis_request_seconds", "Time of a request.", ["route"])
+        self.stage_seconds = seconds("tamis_stage_seconds", "Where it went.", ["stage"])
+        self.batch_tokens = tokens("tamis_batch_tokens", "Tokens of a forward pass.")
+        self.batch_prompts = counter("tamis_batch_prompts", "Prompts that were read.")
+        self.model_seconds = counter("tamis_model_seconds", "Time the model was busy.")
+        self.tokens_read = counter("tamis_tokens_read", "Tokens the model has read.")
+        self.tokens_in = counter("tamis_tokens_in", "Tokens of the contexts given.")
+        self.tokens_out = counter("tamis_tokens_out", "Tokens of the texts returned.")
+        self.tokens_saved = counter("tamis_tokens_saved", "Tokens left out.", ["key"])
+        self.cached_tokens = counter(
+            "tamis_cached_tokens", "Tokens not read again, for the cache had them."
         )
-        self.stage_seconds = Histogram(
-            "tamis_stage_seconds",
-            "Where it went.",
-            ["stage"],
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
+        self.refused = counter("tamis_refused", "Requests not served, by reason.", ["code"])
+        self.fallbacks = counter(
+            "tamis_fallback", "Answers that are not what was asked for.", ["reason"]
         )
-        self.batch_tokens = Histogram(
-            "tamis_batch_tokens",
-            "Tokens of a forward pass.",
-            buckets=_TOKEN_BUCKETS,
-            registry=registry,
-        )
-        self.batch_prompts = Counter(
-            "tamis_batch_prompts", "Prompts that were read.", registry=registry
-        )
-        self.model_seconds = Counter(
-            "tamis_model_seconds", "Time the model was busy.", registry=registry
-        )
-        self.tokens_read = Counter(
-            "tamis_tokens_read", "Tokens the model has read.", registry=registry
-        )
-        self.tokens_in = Counter(
-            "tamis_tokens_in", "Tokens of the contexts given.", registry=registry
-        )
-        self.tokens_out = Counter(
-            "tamis_tokens_out", "Tokens of the texts returned.", registry=registry
-        )
-        self.tokens_saved = Counter(
-            "tamis_tokens_saved", "Tokens left out.", ["key"], registry=registry
-        )
-        self.cached_tokens = Counter(
-            "tamis_cached_tokens",
-            "Tokens not read again, for the cache had them.",
-            registry=registry,
-        )
-        self.refused = Counter(
-            "tamis_refused", "Requests not served, by reason.", ["code"], registry=registry
-        )
-        self.fallbacks = Counter(
-            "tamis_fallback",
-            "Answers that are not what was asked for.",
-            ["reason"],
-            registry=registry,
-        )
-        self.restarts = Counter(
-            "tamis_worker_restarts", "Model threads replaced.", registry=registry
-        )
+        self.restarts = counter("tamis_worker_restarts", "Model threads replaced.")
 
     def add_gauge(self, name: str, value: Callable[[], float]) -> None:
         """Adds one of `GAUGES`; its value is read at every scrape."""
@@ -193,3 +185,58 @@ class Metrics:
     def render(self) -> bytes:
         """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
+
+
+_SERVICE_NAME = "OTEL_SERVICE_NAME"
+
+
+def start_traces(traces: Traces) -> Callable[[], object]:
+    """Sees to it that spans are exported; the function that sends the last of them.
+
+    A provider that the program has set is used as it is, and left to the program.
+
+    Raises:
+        MissingExtra: the extra is not installed.
+    """
+    if traces == "off":
+        return lambda: None
+    try:
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise MissingExtra(
+            f'traces need {error.name}, which is not installed; pip install "tamis[otel]"'
+        ) from error
+    if isinstance(trace.get_tracer_provider(), TracerProvider):
+        return lambda: None
+    resource = Resource.create({} if os.environ.get(_SERVICE_NAME) else {SERVICE_NAME: "tamis"})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
+
+
+class TraceContextMiddleware:
+    """ASGI middleware: spans of a request belong to the trace that its `traceparent` names."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; one that an instrumentation has begun a span for stays in that."""
+        from opentelemetry import context, propagate, trace
+
+        if scope["type"] != "http" or trace.get_current_span().get_span_context().is_valid:
+            await self.app(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        token = context.attach(propagate.extract(headers))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            context.detach(token)
