@@ -6,9 +6,12 @@ graph0_starts.npy, graph0_members.npy     [L + 1], [N]: the keys of each list
 
 The graph is RetrievalAttention's, over lists of keys, with edges that follow the queries.
 
-Source: arXiv 2409.10516, §3.2; RoarGraph, arXiv 2408.08933. Departures, beside those of the graph
-over keys in `retrieval/kv/attention_graph.py`:
+Source: arXiv 2409.10516, §3.2; RoarGraph, arXiv 2408.08933. Departures, each measured, see
+lab/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-attends-to:
 
+- The papers index a prompt's keys with that prompt's queries, and give only a query's nearest key
+  the others as candidates. Here queries of other questions build the graph, and all that a query
+  retrieves are candidates of each other, in order of how many queries they share.
 - A node is a list of some 24 near keys at its centroid (as the postings of SPANN, arXiv
   2111.08566), so that ten million keys make a graph of 400,000 nodes.
 - Near lists are sought in a list's own cell and in the cells next to it, by matrix products, in
@@ -39,15 +42,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
-from tamis.retrieval.kv.neighbour_table import Table, connect_graph
-from tamis.retrieval.kv.projection import (
+from tamis.retrieval.approximate.neighbours import (
+    Table,
+    connect_graph,
     join_tables,
     prune_candidates,
     query_metric,
     shared_neighbours,
     table_of_links,
 )
+from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
 
 LIST_KEYS = 24
 """Keys in a list, on average."""

@@ -7,14 +7,16 @@ ivf0_index.npy      the index as FAISS writes it, `IndexIVFScalarQuantizer` with
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.probes.errors import MissingExtra
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
-from tamis.retrieval.kv.faiss_library import faiss, search_and_count
 
 PROBES = 64
 KEYS_FOUND = 512
@@ -22,6 +24,39 @@ SAMPLE_KEYS = 1 << 17
 ROUNDS = 10
 _BLOCK_KEYS = 1 << 16
 _BYTE = 127
+_counting_lock = threading.Lock()
+FaissHits = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Scores or distances, and ids."""
+
+
+def faiss() -> Any:
+    """The module `faiss`.
+
+    Raises:
+        MissingExtra: it is not installed; the searches `exact` and `graph` do not need it.
+    """
+    try:
+        import faiss as module
+    except ImportError as error:
+        raise MissingExtra(
+            "approximate search needs FAISS: pip install 'tamis[retrieval]' (tamis[gpu] on a CUDA "
+            "machine, never both); the searches exact and graph need neither"
+        ) from error
+    return module
+
+
+def search_and_count(search: Callable[[], FaissHits]) -> tuple[FaissHits, int]:
+    """Runs a search; returns its hits, and how many distances it computed on all levels of a graph.
+
+    FAISS counts the distances of all threads in one counter, so counted searches run one at a time.
+    On a GPU it counts nothing.
+    """
+    module = faiss()
+    graph, clusters = module.cvar.hnsw_stats, module.cvar.indexIVF_stats
+    with _counting_lock:
+        before = graph.ndis + clusters.ndis
+        found = search()
+        return found, int(graph.ndis + clusters.ndis - before)
 
 
 class IvfSearch:

@@ -32,7 +32,7 @@ def check_kind(kind: str) -> None:
             f"there is no search {kind!r}; choose from {', '.join(get_args(SearchKind))}"
         )
     if kind == "ivf":
-        from tamis.retrieval.kv.faiss_library import faiss
+        from tamis.retrieval.approximate.ivf import faiss
 
         faiss()
 

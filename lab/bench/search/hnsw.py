@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.approximate.ivf import search_bytes
+from tamis.retrieval.approximate.ivf import faiss, search_bytes
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
-from tamis.retrieval.kv.faiss_library import faiss
 
 DEGREE, CONSTRUCTION, BEAM = 32, 100, 512
 _BLOCK_KEYS = 1 << 14

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.datasets.statistics import rank_correlations
+from tamis_lab.methods.kv_search.types import KeyHits
 
 LEAST_UNITS = 3
 """Units of a passage, from which on their order is compared."""

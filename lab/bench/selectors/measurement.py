@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.bench.selectors.cases import SelectorCase
 from tamis_lab.bench.selectors.fidelity import (
     UnitSpans,
@@ -22,7 +20,9 @@ from tamis_lab.bench.selectors.fidelity import (
     output_error,
 )
 from tamis_lab.methods.kv_search import registry as selector_registry
+from tamis_lab.methods.kv_search.exact import ExactIndex
 from tamis_lab.methods.kv_search.shared_selector import Setting, SharedSelector
+from tamis_lab.methods.kv_search.types import KeyHits
 
 TOP_K = 100
 BATCH_ROWS = 16

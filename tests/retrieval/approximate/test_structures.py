@@ -19,7 +19,7 @@ from tamis.retrieval.approximate.graph import (
 )
 from tamis.retrieval.approximate.ivf import IvfSearch
 from tamis.retrieval.keys.late_interaction import SCALE
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 
 N = 6000
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.bench.selectors.cases import SelectorCase, StateCapture, content_mask
 from tamis_lab.bench.selectors.fidelity import UnitSpans, output_error
 from tamis_lab.bench.selectors.inputs import SelectorInputs, load_questions, load_text
@@ -39,10 +38,11 @@ from tamis_lab.bench.selectors.run import (
     whole_questions,
 )
 from tamis_lab.datasets.records import take_evenly
+from tamis_lab.methods.kv_search.types import KeyHits
 from tamis_lab.options.output_files import check_images
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 
 QUESTIONS = ("who was there?", "where is the cat?", "why not?", "what is a sieve, and what for?")
 # fp32 sums in another order

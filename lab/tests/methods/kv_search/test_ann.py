@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.faiss_library import faiss
-from tests.retrieval.kv import clouds
+from tamis.retrieval.approximate.ivf import faiss
+from tamis_lab.methods.kv_search import ann
+from tamis_lab.methods.kv_search.exact import ExactIndex
+from tests.retrieval.approximate import clouds
 
 FORMS = ("ip", "augmented_l2")
 N, Q, K = 1500, 24, 10
@@ -140,7 +140,7 @@ def test_a_faiss_without_gpu_says_which_extra_has_one():
 def test_without_faiss_the_error_names_the_extra():
     script = (
         "import sys; sys.modules['faiss'] = None\n"
-        "from tamis.retrieval.kv import ann\n"
+        "from tamis_lab.methods.kv_search import ann\n"
         "try: ann.build('ivf')\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.types import KeyHits, check_k, check_vectors
+from tamis_lab.methods.kv_search.types import KeyHits, check_k, check_vectors
 
 BATCH_SCORES = 2**24
 """Scores in memory at once: 64 MB."""

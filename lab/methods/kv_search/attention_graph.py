@@ -19,7 +19,9 @@ lab/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-a
   cannot be reached get a link.
 - The papers index a prompt's keys with that prompt's queries. Here queries of other questions
   build the graph, since an index is made before its questions are known.
-- FAISS searches the graph (`neighbour_table`); the papers have their own search.
+- FAISS searches the graph; the papers have their own search. `IndexHNSWFlat` is a flat store of
+  keys, a table of neighbours a level, and an entry point: with one level and a given table its
+  search is a beam search over any graph, and FAISS builds nothing.
 
 Keys are centred, which changes no order of scores and keeps fp32 sums small. Leave out sinks and
 separators before adding keys: every query attends to them, and they carry no information.
@@ -32,24 +34,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.exact import ExactIndex, pad_hits
-from tamis.retrieval.kv.faiss_library import faiss, search_and_count, to_numpy, to_tensors
-from tamis.retrieval.kv.neighbour_table import (
+from tamis.retrieval.approximate.ivf import faiss, search_and_count
+from tamis.retrieval.approximate.neighbours import (
     Table,
-    base_neighbours,
+    compact_rows,
     connect_graph,
-    make_faiss_graph,
-)
-from tamis.retrieval.kv.projection import (
     join_tables,
     prune_candidates,
     query_metric,
     shared_neighbours,
 )
-from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
+from tamis_lab.methods.kv_search.ann import to_numpy, to_tensors
+from tamis_lab.methods.kv_search.exact import ExactIndex, pad_hits
+from tamis_lab.methods.kv_search.types import KeyHits, check_effort, check_k, check_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +189,32 @@ def _query_links(keys: Tensor, mapped: Tensor, queries: Tensor, recipe: GraphRec
     hits = ExactIndex(keys).search(queries[::step], min(recipe.nearest, len(keys)))
     near = shared_neighbours(hits.ids.numpy(), len(keys), recipe.candidates)
     return prune_candidates(mapped, near, recipe.query_links)
+
+
+def make_faiss_graph(keys: NDArray[np.float32], table: Table, entry: int) -> Any:
+    """A FAISS index that searches the graph by inner product, starting at key `entry`.
+
+    Args:
+        keys: `[N, D]`. table: ids of other keys, M even.
+    """
+    module = faiss()
+    N, M = table.shape
+    index = module.IndexHNSWFlat(keys.shape[1], M // 2, module.METRIC_INNER_PRODUCT)
+    index.storage.add(keys)
+    index.ntotal = N
+    graph = index.hnsw
+    module.copy_array_to_vector(np.ones(N, np.int32), graph.levels)
+    graph.prepare_level_tab(N, True)  # room for the table: FAISS gives level 0 M neighbours
+    module.copy_array_to_vector(compact_rows(table).ravel(), graph.neighbors)
+    graph.entry_point, graph.max_level = int(entry), 0
+    return index
+
+
+def base_neighbours(index: Any) -> Table:
+    """The neighbours on level 0 of a graph that FAISS built: `[N, M]`."""
+    module, graph = faiss(), index.hnsw
+    start = module.vector_to_array(graph.offsets)[:-1].astype(np.int64)
+    width = graph.nb_neighbors(0)
+    flat = module.vector_to_array(graph.neighbors)
+    table: Table = flat[start[:, None] + np.arange(width)]
+    return table

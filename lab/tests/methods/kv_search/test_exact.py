@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv import exact
-from tamis.retrieval.kv.exact import ExactIndex
-from tests.retrieval.kv import clouds
+from tamis_lab.methods.kv_search import exact
+from tamis_lab.methods.kv_search.exact import ExactIndex
+from tests.retrieval.approximate import clouds
 
 # one fp32 sum of 16 products around 50
 FP32 = 1e-4

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.kv.exact import pad_hits
-from tamis.retrieval.kv.faiss_library import faiss, search_and_count, to_numpy, to_tensors
-from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
+from tamis.retrieval.approximate.ivf import FaissHits, faiss, search_and_count
+from tamis_lab.methods.kv_search.exact import pad_hits
+from tamis_lab.methods.kv_search.types import KeyHits, check_effort, check_k, check_vectors
 
 KeyForm = Literal["ip", "augmented_l2"]
 MAX_GPU_HITS = 2048
@@ -255,3 +255,13 @@ class AnnIndex:
     def _uncounted_vectors(self) -> int:
         """How many vectors a query reads that FAISS does not count."""
         return len(self) if self._kind.effort_option is None else self.list_count or 1
+
+
+def to_numpy(vectors: Tensor) -> NDArray[np.float32]:
+    """Vectors as FAISS takes them."""
+    return np.ascontiguousarray(vectors.cpu().numpy(), dtype=np.float32)
+
+
+def to_tensors(hits: FaissHits) -> tuple[Tensor, Tensor]:
+    """FAISS's scores and ids as tensors."""
+    return torch.from_numpy(hits[0]), torch.from_numpy(hits[1])
