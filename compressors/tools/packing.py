@@ -8,7 +8,7 @@ from itertools import groupby
 from tamis.compressors.tools.filling import Filling
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
-from tamis.probes.segmentation.tool_output.lines_to_parts import LIKE_IT
+from tamis.probes.segmentation.tool_output.line_table import LIKE_IT
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
 from tamis.probes.tokens import TextTokenizer
 

@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 
 from tamis.probes.segmentation import lines
 from tamis.probes.segmentation.segment import segment
-from tamis.probes.segmentation.tool_output import lines_to_parts
-from tamis.probes.segmentation.tool_output.blocks import compiler, docker_build, maven, rust, shell
-from tamis.probes.segmentation.tool_output.blocks import pytest as pytest_output
-from tamis.probes.segmentation.tool_output.formats import diff
+from tamis.probes.segmentation.tool_output import builds, git, line_table, logs, runners
 from tamis.service.documents import decoding, document_text
 from tamis.service.http.schemas import patterns
 from tests.chaos.patterns import (
@@ -114,39 +111,43 @@ def test_a_pattern_that_cannot_be_told_stops_the_search(tmp_path):
 
 MENDED = [
     (
-        compiler._SOURCE,
+        builds._COMPILER_SOURCE,
         r"\s+\d* \||\s+\^|\s+[~^]+|\s*\d+\s{2,}\S|\s*[~^]+$|\s{2,}.*\^",
         [*" \t1|^~x"],
     ),
     (
-        pytest_output._STATUS,
+        runners._PYTEST_STATUS,
         r"\S+(?:::| ).*\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS|RERUN)\b(?:\s|$)"
         r"|\S+\.py [.FEsxX]+(?:\s|$)",
         ["PASSED", "ERROR", "::", ":", " ", "a", ".py", ".", "F", "\n"],
     ),
     (
-        pytest_output._COUNTS,
+        runners._PYTEST_COUNTS,
         r"\d+ (?:passed|failed|error|skipped|xfailed|deselected|warning)|no tests ran",
         [*"12 ", "passed", "error", "no tests ran", "a", "\u0663"],
     ),
-    (rust._TEST, r"test \S+.* \.\.\. (ok|FAILED|ignored)", ["test ", "a", " ", " ... ", "ok", "."]),
     (
-        shell._FEW_ERRORS,
+        builds._RUST_TEST,
+        r"test \S+.* \.\.\. (ok|FAILED|ignored)",
+        ["test ", "a", " ", " ... ", "ok", "."],
+    ),
+    (
+        logs._FEW_ERRORS,
         r"\d+ (?:errors?|failures?)\b|(?:errors?|failures?|failed)[:=] *\d+",
         [*"12 :=s", "error", "failed", "failure"],
     ),
     (
-        diff._HUNK,
+        git._HUNK,
         r"@@+ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))?.* @@+",
         ["@@", "@", " ", "-", "+", ",", "1", "2", " -1,2 +3", "x"],
     ),
     (
-        docker_build._FILE,
+        builds._DOCKER_FILE,
         r"\S*Dockerfile\S*:\d+",
         ["Dockerfile", ":", "1", "x", " ", ":2"],
     ),
     (
-        maven._GRADLE,
+        builds._MAVEN_GRADLE,
         r"\* What went wrong|> Task \S+ FAILED|.* > .* FAILED$|FAILURE: ",
         ["> Task ", " > ", " FAILED", "x", " ", "\n", "FAILURE: "],
     ),
@@ -157,7 +158,7 @@ MENDED = [
     ),
     (patterns._COUNT, r"\{(\d*)(,?)(\d*)\}", [*"{},12"]),
     (
-        lines_to_parts._STATUS,
+        line_table._STATUS,
         r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
         r"|[A-Z][a-z]+(?:ing|ed|ched)|Get|Hit|test|adding|extracting|inflating|copying|creating"
         r"|writing|running|Selecting)\b",

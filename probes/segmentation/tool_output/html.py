@@ -7,7 +7,6 @@ import re
 from tamis.probes.segmentation.json_html import html_marks
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput, Part
 
-PLACE = 7
 LINE_CHARS = 500
 """Longer lines are cut between elements."""
 _PAGE = re.compile(r"\s*(?:<!DOCTYPE html|<html\b|<\?xml[^>]{0,200}\?>\s*<!DOCTYPE html)", re.I)
@@ -16,7 +15,7 @@ _FAULT = re.compile(r"<(?:title|h1)[^>]{0,200}>[^<]{0,80}(?:\b[45]\d\d\b|error|e
 _HEADING = re.compile(r"<(?:h[1-3]|title)\b", re.I)
 
 
-def parse(text: str, call: str) -> ParsedOutput | None:
+def parse_html(text: str, call: str) -> ParsedOutput | None:
     """The elements of a page; its scripts and styles go last."""
     if not _PAGE.match(text):
         return None

@@ -1,4 +1,4 @@
-"""Logs: records with a time or a severity, and the lines that continue them."""
+"""What any command may print: log records, errors of the shell, exit statuses, last words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from itertools import pairwise
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
-IS_GENERAL = True
-PLACE = 1
-HINT = re.compile(
-    r"\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE|error|err|warn|info|crit)\b"
-    r"|^\W?\d{4}-\d\d-\d\d[T ]|^\d\d:\d\d:\d\d",
-    re.M,
-)
 _TIME = (
     r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d(?::\d\d)?|\d\d:\d\d:\d\d"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
@@ -39,7 +32,7 @@ _HTTP = re.compile(r"\" (\d)\d\d (?:\d+|-)")
 _JOINED_LINES = 3
 
 
-def mark_lines(lines: LineTable) -> int:
+def mark_log(lines: LineTable) -> int:
     """Marks severe records, and what continues a record; short continuations join it."""
     records = [i for i, row in enumerate(lines.rows) if row and _RECORD.match(row)]
     for i in records:
@@ -82,3 +75,51 @@ def _continue_record(lines: LineTable, record: int, after: int) -> None:
             lines.put_under(i, record)
     if stop < after and "Traceback (most recent call last)" in lines.rows[stop]:
         lines.put_under(stop, record)
+
+
+_ERROR = re.compile(
+    r"(?:[\w./+-]+: )?(?:\w+ )?(?:[Ee]rror|ERROR|FATAL|fatal|panic"
+    r"|Fatal error|Unhandled \w+)(?:\[\w+\])?: \S"
+    r"|(?:E|W|Err|WARN): \S|[Ee]xception: |Segmentation fault|Aborted|Killed$|core dumped"
+    r"|(?:bash|sh|zsh|/bin/\w+|\S+\.sh): (?:line \d+: )?.*: (?:command )?not found"
+)
+_SAID = re.compile(
+    r": (?:No such file or directory|Permission denied|command not found|not found|Is a directory"
+    r"|cannot access .*|Connection (?:refused|timed out|reset.*)|Operation not permitted"
+    r"|No space left on device|Address already in use|Device or resource busy)\.?$"
+)
+_CONFLICT = re.compile(
+    r"CONFLICT \(|(?:<{7}|>{7}|={7})(?: |$)|error: |fatal: |! \[rejected\]|hint: "
+)
+_EXIT = re.compile(
+    r"(?i)\W*(?:(?:process|command|script|container|job)\b.{0,60}\b)?(?:exit(?:ed)?|return(?:ed)?)"
+    r"(?:(?: with)?(?: a)?(?: non-zero)?(?: exit)?(?: code| status| value))(?: of)?\W{0,3}-?\d+"
+    r"|\W*exit status \d+|.{0,80}\bexit(?:ed)?(?: with)? (?:code|status)[:= ]+[1-9]\d*|rc=\d+$"
+)
+_FEW_ERRORS = re.compile(
+    r"(?<!\d)\d+ (?:errors?|failures?)\b|(?:errors?|failures?|failed)[:=] *\d+"
+)
+
+
+def mark_shell(lines: LineTable) -> int:
+    """Marks what looks like an error or the exit status; recognises no format."""
+    for i, row in enumerate(lines.rows):
+        if ":" in row and (_ERROR.match(row) or _SAID.search(row[-120:])):
+            lines.mark(i, Level.MESSAGE)
+        elif "xit" in row or "eturn" in row or "rc=" in row:
+            if _EXIT.match(row):
+                lines.mark(i, Level.OUTCOME)
+        elif row[:1] in "C<>!=S" and _CONFLICT.match(row):
+            lines.mark(i, Level.MESSAGE)
+        elif row.startswith(("Segmentation fault", "Aborted", "Killed")):
+            lines.mark(i, Level.MESSAGE)
+    _mark_last(lines)
+    return 0
+
+
+def _mark_last(lines: LineTable) -> None:
+    """The last line that counts errors is the outcome."""
+    for i in range(len(lines) - 1, max(-1, len(lines) - 6), -1):
+        if _FEW_ERRORS.search(lines.rows[i]):
+            lines.mark(i, Level.OUTCOME)
+            return

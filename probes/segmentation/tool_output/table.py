@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 
-from tamis.probes.segmentation.tool_output.blocks import shell
-from tamis.probes.segmentation.tool_output.line_table import LineTable
-from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
+from tamis.probes.segmentation.tool_output.line_table import LineTable, parts_of_lines
+from tamis.probes.segmentation.tool_output.logs import mark_shell
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
-from tamis.probes.segmentation.tool_output.rare_values import rows_with_rare_values
 
-PLACE = 4
+LEAST_ROWS = 8
+"""Of fewer, none is unusual."""
+_RARE_SHARE = 0.03
+_MOST_KINDS = 0.2
+
+
+def rows_with_rare_values(values: Mapping[int, str], rows: int, fields: int) -> set[int]:
+    """The rows whose value in one column is rare; none if the column has too many values for that.
+
+    Of 300 users, the one who is suspended.
+
+    Args:
+        values: of one column, by row; rows without it are left out.
+        rows: how many there are in all. fields: of how many a fifth may be different values.
+    """
+    counts = Counter(values.values())
+    if rows < LEAST_ROWS or not 1 < len(counts) <= max(3, _MOST_KINDS * fields):
+        return set()
+    limit = max(1, _RARE_SHARE * rows)
+    return {i for i, value in values.items() if counts[value] <= limit}
+
+
 _RULE_CHARS = frozenset(" \t|+-=:")
 _HEADING = re.compile(r"\s*[A-Z%#][A-Z0-9%#_()/.-]*(?:\s+[A-Z%#][A-Z0-9%#_()/.-]*){2,}\s*$")
 _SPACED = re.compile(r"\S+(?: \S+)*(?:\s{2,}\S+(?: \S+)*){2,}")
@@ -26,7 +47,7 @@ _FEW = 4
 _MOST_COLUMNS = 20
 
 
-def parse(text: str, call: str) -> ParsedOutput | None:
+def parse_table(text: str, call: str) -> ParsedOutput | None:
     """The rows of a text that is one table, each under its header."""
     lines = LineTable(text, split_redraws=False)
     header = _header(lines, call)
@@ -50,7 +71,7 @@ def parse(text: str, call: str) -> ParsedOutput | None:
     for i in _unusual([_cells(lines.rows[i], separator) for i in rows]):
         lines.mark(rows[i], Level.WARNING)
     if separator == "  ":
-        shell.mark_lines(lines)
+        mark_shell(lines)
     return parts_of_lines(lines, "table", "rows", lines.numbers[body] - 1)
 
 

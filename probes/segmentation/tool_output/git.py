@@ -1,22 +1,25 @@
-"""git diff, git show, git log -p and --stat: lines of a hunk under its file and its `@@` line."""
+"""git: diffs, logs, and git status."""
 
 from __future__ import annotations
 
 import re
 
-from tamis.probes.segmentation.tool_output.blocks import shell
-from tamis.probes.segmentation.tool_output.line_table import LineTable
-from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
+from tamis.probes.segmentation.tool_output.line_table import (
+    LineTable,
+    Rule,
+    mark_rows,
+    parts_of_lines,
+)
+from tamis.probes.segmentation.tool_output.logs import mark_shell
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
 
-PLACE = 2
 _DIFF = re.compile(r"^(?:diff --(?:git|cc|combined) |@@+ -\d|commit [0-9a-f]{7,40}\b)", re.M)
 _HUNK = re.compile(r"@@+ -(\d+)(?:,(\d+))? \+\d++(?:,(\d++))?+.* @@+")
 _COMMIT = re.compile(r"(?:\* )?commit [0-9a-f]{7,40}\b")
 _STAT = re.compile(r" \d+ files? changed")
 
 
-def parse(text: str, call: str) -> ParsedOutput | None:
+def parse_diff(text: str, call: str) -> ParsedOutput | None:
     """The lines of a text with commits, files of a diff or hunks."""
     if not _DIFF.search(text):
         return None
@@ -27,7 +30,7 @@ def parse(text: str, call: str) -> ParsedOutput | None:
     if reader.count < 2:
         return None
     if reader.loose:
-        shell.mark_lines(lines)
+        mark_shell(lines)
     return parts_of_lines(lines, "diff" if reader.hunks else "git log")
 
 
@@ -86,16 +89,12 @@ class _DiffReader:
     def _begin_hunk(self, i: int, match: re.Match[str]) -> None:
         self.hunk, self.count, self.hunks = i, self.count + 1, self.hunks + 1
         self.old, self.new = int(match.group(2) or 1), int(match.group(3) or 1)
-        self.lines.mark(i, Level.CONTEXT)
-        if self.file >= 0:
-            self.lines.put_under(i, self.file)
+        self.lines.mark(i, Level.CONTEXT, header=self.file)
 
     def _begin_file(self, i: int) -> None:
         self.file, self.hunk = i, -1
         self.count += 1
-        self.lines.mark(i, Level.CONTEXT)
-        if self.commit >= 0:
-            self.lines.put_under(i, self.commit)
+        self.lines.mark(i, Level.CONTEXT, header=self.commit)
 
     def _is_plain(self, i: int) -> bool:
         """Whether `---` begins a file of a diff without `diff --git`."""
@@ -133,3 +132,30 @@ class _DiffReader:
             self.lines.mark(i, Level.CONTEXT if is_subject else Level.WARNING)
         elif row.startswith(("Author:", "AuthorDate:", "Commit:", "CommitDate:", "Merge:")):
             self.lines.repeated(i)
+
+
+_STATUS = re.compile(
+    r"^(?:On branch |HEAD detached |Changes (?:to be committed|not staged)|Untracked files:)", re.M
+)
+_STATUS_RULES = (
+    Rule(
+        re.compile(r"(?:Changes|Untracked files|Unmerged paths|Ignored files).*:$"),
+        Level.CONTEXT,
+        "begins",
+    ),
+    Rule(re.compile(r"  \(use "), Level.REPEATED),
+    Rule(re.compile(r"\t(?:both|deleted by|added by) "), Level.MESSAGE, "under"),
+    Rule(re.compile(r"\t"), None, "under"),
+    Rule(re.compile(r"On branch|HEAD detached|Your branch|nothing to|no changes"), Level.OUTCOME),
+    Rule(re.compile("."), None, "ends"),
+)
+
+
+def parse_status(text: str, call: str) -> ParsedOutput | None:
+    """The lines of `git status`: files under the heading that says what is the matter with them."""
+    if len(_STATUS.findall(text)) < 2:
+        return None
+    lines = LineTable(text)
+    mark_rows(lines, _STATUS_RULES)
+    mark_shell(lines)
+    return parts_of_lines(lines, "git status")
