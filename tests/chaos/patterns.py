@@ -401,7 +401,7 @@ OF_CALLERS = frozenset(
 `service/http/schemas/patterns.py`; elsewhere who gives it runs it."""
 LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "probes/segmentation/terms.py _marked_word_pattern": lambda: (_marked_word_pattern(),),
-    "retrieval/storage/html_text.py close": lambda: (
+    "retrieval/storage/chunks.py close": lambda: (
         re.compile(r"</script\s*>", re.IGNORECASE),
         re.compile(r"-->", re.IGNORECASE),
     ),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tamis.probes.segmentation import lines
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.tool_output import builds, git, line_table, logs, runners
-from tamis.service.documents import decoding, document_text
+from tamis.service.documents import document_text
 from tamis.service.http.schemas import patterns
 from tests.chaos.patterns import (
     BOUNDED,
@@ -172,7 +172,7 @@ MENDED = [
         [*"![]x \n", "(u)", '(u "t")', "[x]", "![y](v)"],
     ),
     (
-        decoding._DECLARED,
+        document_text._DECLARED,
         rb"""charset\s*=\s*["']?\s*([\w.:-]+)|encoding\s*=\s*["']([\w.:-]+)""",
         ["charset", "encoding", "=", " ", '"', "'", "a", "CHARSET"],
     ),

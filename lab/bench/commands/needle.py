@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis_lab.datasets.records import read_text
-from tamis_lab.options.bars import add_bar
+from tamis_lab.options.bars import add_bar, record_bars
 from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
+from tamis_lab.options.bars import file_bars
 from tamis_lab.options.bench_options import (
     SHARP,
     ProxyName,

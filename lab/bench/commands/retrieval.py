@@ -16,10 +16,10 @@ from rich.text import Text
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bars import record_bars
 from tamis_lab.options.bench_options import ProxyName
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _index_key(task: RetrievalTask, settings: Any) -> str:
 
 def _build_index(folder: Path, task: RetrievalTask, settings: Any, readers: Any) -> None:
     """Builds the index of a task unless it is complete; an interrupted build resumes."""
-    from tamis.retrieval.index.sessions import create_index
+    from tamis.retrieval.index.writer import create_index
     from tamis.retrieval.storage.manifest import Manifest
     from tamis.service.api.index import load_readers
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from tamis.compressors.registry import DEFAULT
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
+from tamis_lab.options.bars import record_bars
 from tamis_lab.options.bench_options import SHARP, ProxyName
 from tamis_lab.options.output_files import check_targets
 

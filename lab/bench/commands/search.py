@@ -10,11 +10,10 @@ import typer
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis_lab.options.bars import stage_bars
+from tamis_lab.options.bars import record_bars, stage_bars
 from tamis_lab.options.bench_options import parse_list, parse_sizes
 from tamis_lab.options.output_files import check_images
 

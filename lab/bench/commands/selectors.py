@@ -12,10 +12,9 @@ from rich.table import Table
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.bars import stage_bars
+from tamis_lab.options.bars import record_bars, stage_bars
 from tamis_lab.options.bench_options import ProxyName, parse_list, parse_sizes
 from tamis_lab.options.output_files import check_images
 

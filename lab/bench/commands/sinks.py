@@ -11,11 +11,10 @@ import typer
 from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis_lab.options.bars import add_bar
+from tamis_lab.options.bars import add_bar, record_bars
 from tamis_lab.options.bench_options import (
     DEFAULT_DATA,
     Budgets,

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis_lab.options.bars import add_bar
+from tamis_lab.options.bars import add_bar, record_bars
 from tamis_lab.options.bench_options import SHARP, ProxyName, Seed, parse_list
 from tamis_lab.options.output_files import check_images, check_targets, write_json
 

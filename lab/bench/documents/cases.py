@@ -18,7 +18,7 @@ from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.records import take_evenly
 
 CHUNK_CHARS = 4_000

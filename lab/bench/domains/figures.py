@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.features.scales import z_scores
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.features.z_scores import z_scores
 from tamis_lab.bench.domains.left_out import LeftOutFits, method_scores
 from tamis_lab.datasets.record_files import ReportProgress
 from tamis_lab.datasets.records import gold_spans, is_covered, request_units

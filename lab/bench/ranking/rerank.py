@@ -28,8 +28,8 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
-from tamis.service.files.json_values import replace_non_finite
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.row_values import replace_non_finite
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
 from tamis_lab.datasets.reading_store import CaseReadings, store_key

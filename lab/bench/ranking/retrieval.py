@@ -22,7 +22,7 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.postings import ScoreArray
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.records import load_records
 from tamis_lab.datasets.statistics import paired_bootstrap
 

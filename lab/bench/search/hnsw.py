@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.approximate.ivf import faiss, search_bytes
+from tamis.retrieval.approximate.segment_search import faiss, search_bytes
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
 
 DEGREE, CONSTRUCTION, BEAM = 32, 100, 512

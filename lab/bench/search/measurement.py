@@ -20,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.retrieval.approximate.types import Floats, KeySearch
-from tamis.retrieval.index.key_leg import CANDIDATES, KeyLeg
 from tamis.retrieval.index.key_shards import KeyShard, LocalShards
-from tamis.retrieval.index.leg_scores import (
+from tamis.retrieval.index.legs import (
+    CANDIDATES,
+    OTHERS_DEPTH,
+    KeyLeg,
     LegScores,
     complete_scores,
     fuse_standard_scores,
     top_indexes,
 )
-from tamis.retrieval.index.legs import OTHERS_DEPTH
 from tamis_lab.bench.ranking.retrieval import query_metrics
 from tamis_lab.bench.search.key_corpus import KeyCorpus
 

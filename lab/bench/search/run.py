@@ -12,17 +12,17 @@ import numpy as np
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.graph import GraphSearch
-from tamis.retrieval.approximate.ivf import IvfSearch
+from tamis.retrieval.approximate.segment_search import IvfSearch
 from tamis.retrieval.approximate.types import Floats, KeySearch
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.structures import (
+from tamis.retrieval.index.writer import (
     corpus_sentences,
     encode_queries,
     load_questions,
 )
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.search.hnsw import HnswSearch
 from tamis_lab.bench.search.kept_builds import KeptBuilds, build_searches
 from tamis_lab.bench.search.key_corpus import KeyCorpus

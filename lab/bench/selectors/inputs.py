@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tamis.probes.errors import BadInput
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.records import load_records, read_text
 
 DOCUMENT_SEPARATOR = "\n\n"

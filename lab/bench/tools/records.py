@@ -16,7 +16,7 @@ from typing import Any
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.records import take_evenly
 
 OUTPUTS_FOLDER = Path(__file__).parent / "outputs"

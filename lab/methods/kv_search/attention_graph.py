@@ -38,8 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.approximate.ivf import faiss, search_and_count
-from tamis.retrieval.approximate.neighbours import (
+from tamis.retrieval.approximate.graph import (
     Table,
     compact_rows,
     connect_graph,
@@ -48,6 +47,7 @@ from tamis.retrieval.approximate.neighbours import (
     query_metric,
     shared_neighbours,
 )
+from tamis.retrieval.approximate.segment_search import faiss, search_and_count
 from tamis_lab.methods.kv_search.ann import to_numpy, to_tensors
 from tamis_lab.methods.kv_search.exact import ExactIndex, pad_hits
 from tamis_lab.methods.kv_search.types import KeyHits, check_effort, check_k, check_vectors

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.approximate.neighbours import query_metric
+from tamis.retrieval.approximate.graph import query_metric
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,

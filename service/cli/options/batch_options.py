@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from tamis.service.batch.run_options import RunOptions as RunOptions
+    from tamis.service.batch.job import RunOptions as RunOptions
 
 _ROWS, _RUN = "Rows", "Run"
 

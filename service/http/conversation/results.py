@@ -8,9 +8,8 @@ from typing import Any
 
 from tamis.compressors.method import Scorer
 from tamis.compressors.selection.select import contains, merge_spans, overlaps
-from tamis.compressors.tools.emptiness import shows_source
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
-from tamis.compressors.tools.types import Omission, ToolOutput
+from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
 from tamis.compressors.types import Scores
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.conversation.calls import ToolCall

@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 import tamis.compressors
 from tamis.compressors.features import words
-from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
-from tamis.compressors.features.z_scores import correlation, deviation, z_scores
+from tamis.compressors.features.scales import (
+    correlation,
+    deviation,
+    log_odds,
+    scalar_log_odds,
+    z_scores,
+)
 from tamis.compressors.methods import fusion
 
 SOURCES = Path(tamis.compressors.__file__).parent

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.retrieval.approximate.neighbours import (
+from tamis.retrieval.approximate.graph import (
     compact_rows,
     connect_graph,
     join_tables,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.ranking.retrieval import load_judged_task
 from tamis_lab.bench.selectors.cases import _load_shard
 from tamis_lab.bench.selectors.inputs import load_text

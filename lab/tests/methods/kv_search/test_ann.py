@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.approximate.ivf import faiss
+from tamis.retrieval.approximate.segment_search import faiss
 from tamis_lab.methods.kv_search import ann
 from tamis_lab.methods.kv_search.exact import ExactIndex
 from tests.retrieval.approximate import clouds

@@ -1,21 +1,83 @@
-"""Encodes rows and their outcomes as the bytes of a part."""
+"""The result of each row, and rows with their results as the bytes of a part."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from tamis.compressors.types import Compressed
 from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob
-from tamis.service.batch.outcome import RowOutcome
+from tamis.service.batch.plan import Columns
 from tamis.service.batch.rows import InputRow
-from tamis.service.files import parquet
-from tamis.service.files.codecs import unpack
-from tamis.service.files.json_values import to_json
+from tamis.service.files import row_values
+from tamis.service.files.row_values import to_json
+from tamis.service.files.streams import unpack
 
-Columns = tuple[tuple[str, str], ...]
-"""Name and type of each input column of a Parquet output: string, int64, double, bool or json."""
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """The fields that are added to a row.
+
+    Attributes:
+        spans: for every kept sentence its document (from 0), its half-open code-point span in that
+            document's text, and its score; null where the context fitted and nothing was scored.
+        scores: one per document; empty where nothing was scored.
+        status: `ok`, `passthrough`, `unanswerable` or `error`.
+        answerability: the probability that the documents hold an answer, if known.
+        warnings: what the caller should know of the result.
+    """
+
+    compressed: str | None = None
+    spans: tuple[Mapping[str, Any], ...] = ()
+    scores: tuple[float, ...] = ()
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    status: str = "error"
+    answerability: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def from_compressed(cls, result: Compressed) -> RowOutcome:
+        """The outcome of a compression."""
+        scored = bool(result.scores)
+        spans = (
+            {
+                "document": kept.passage,
+                "start": kept.start,
+                "end": kept.stop,
+                "score": kept.score if scored else None,
+            }
+            for kept in result.kept
+        )
+        return cls(
+            result.text,
+            tuple(spans),
+            tuple(result.passage_scores),
+            result.tokens_in,
+            result.tokens_out,
+            result.status,
+            result.answerability,
+            result.warnings,
+        )
+
+    def output_fields(self, job: BatchJob) -> dict[str, Any]:
+        """Names and values of the added fields, in the order of `OUTPUT_FIELDS`."""
+        return {job.field_name(name): getattr(self, name) for name in OUTPUT_FIELDS}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], job: BatchJob) -> RowOutcome:
+        """The outcome in a row that was written; the inverse of `output_fields`."""
+        values: dict[str, Any] = {name: row.get(job.field_name(name)) for name in OUTPUT_FIELDS}
+        for name in ("spans", "scores", "warnings"):
+            values[name] = tuple(values[name] or ())
+        return cls(**values)
+
+
+OutcomeCallback = Callable[[RowOutcome], None]
 
 
 def encode_jsonl(rows: Sequence[InputRow], outcomes: Sequence[RowOutcome], job: BatchJob) -> bytes:
@@ -89,7 +151,7 @@ def encode_parquet(
         own: the input as an Arrow table, whose types are kept; None for rows from text.
         columns: of the output, for rows from text. What no column can hold goes to `raw` as JSON.
     """
-    arrow = parquet.import_pyarrow()
+    arrow = row_values.import_pyarrow()
     table = own if own is not None else _input_table(rows, job, columns)
     if dropped := sorted(job.dropped_fields & set(table.column_names)):
         table = table.drop_columns(dropped)
@@ -139,7 +201,7 @@ def utf8_text(text: str) -> str:
 
 def _input_table(rows: Sequence[InputRow], job: BatchJob, columns: Columns) -> Any:
     """Rows from text, in the columns that the plan determined."""
-    arrow = parquet.import_pyarrow()
+    arrow = row_values.import_pyarrow()
     cells: dict[str, list[Any]] = {name: [] for name, _ in columns}
     rest: list[str | None] = []
     for row in rows:
@@ -190,7 +252,7 @@ def _can_hold(kind: str, value: Any) -> bool:
 
 def read_table(data: bytes, columns: Sequence[str] | None = None) -> Any:
     """A part that was written as Parquet, all of it or some columns."""
-    return parquet.import_pyarrow().parquet.ParquetFile(io.BytesIO(data)).read(columns)
+    return row_values.import_pyarrow().parquet.ParquetFile(io.BytesIO(data)).read(columns)
 
 
 def read_outcomes(data: bytes, name: str, job: BatchJob) -> list[RowOutcome]:

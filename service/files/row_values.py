@@ -1,16 +1,63 @@
-"""Parquet files here and elsewhere, and rows of Arrow tables as mappings.
+"""Values of rows: cells of Parquet files as Python values, and JSON that every parser accepts.
 
-A cell is converted to Python when it is read; the package that reads the files is an extra.
+A cell is converted when it is read; the package that reads Parquet is an extra.
 """
 
 from __future__ import annotations
 
+import base64
+import datetime
+import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.extras import import_extra
-from tamis.service.files.remote import filesystem
+from tamis.service.files.streams import filesystem
+
+
+def replace_non_finite(value: Any) -> Any:
+    """A copy with None, which JSON writes as null, for NaN and infinity at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: replace_non_finite(inner) for name, inner in value.items()}
+    return (
+        [replace_non_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+    )
+
+
+def to_json(value: Any) -> str:
+    """JSON that every parser accepts: lone surrogates as escapes, dates and decimals as text, bytes
+    in base64, NaN and infinity as null, and `str(value)` of anything else that JSON lacks.
+    """
+    value = value.escaped_cells() if isinstance(value, ArrowRow) else value
+    try:
+        text = _dump(value)
+    except ValueError:
+        text = _dump(replace_non_finite(value))
+    return text if text.isascii() else _escape_surrogates(text)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_default)
+
+
+def _escape_surrogates(text: str) -> str:
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _json_default(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
 
 
 def import_pyarrow() -> Any:

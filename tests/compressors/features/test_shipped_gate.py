@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tamis
+from tamis.compressors.features.gate import PURPOSES, Gate
 from tamis.compressors.features.shipped_probes import shipped_probe
-from tamis.compressors.gate.estimates import PURPOSES, Gate
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.registry import load_proxy
 from tamis.probes.errors import BadInput

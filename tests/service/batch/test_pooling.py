@@ -15,14 +15,14 @@ from tamis.compressors.rules import Budget
 from tamis.compressors.types import Scores
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want
-from tamis.service.batch.execution.pooling import PooledReader
-from tamis.service.batch.execution.row_compressor import (
+from tamis.service.batch.job import BatchJob
+from tamis.service.batch.row_compressor import (
     MAX_ROWS,
+    PooledReader,
     RowCompressor,
     SharedReadError,
     row_groups,
 )
-from tamis.service.batch.job import BatchJob
 from tamis.service.batch.rows import RowRequest, parse_row, request_of
 from tests.probes import tiny
 from tests.scripted import ScriptedReader

@@ -9,11 +9,9 @@ from functools import partial
 import pytest
 import torch
 
+from tamis.compressors.features import gate as gates
+from tamis.compressors.features.gate import PURPOSES, Gate, Stage, WindowJudge, _Group
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
-from tamis.compressors.gate import estimates
-from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
-from tamis.compressors.gate.judge import WindowJudge
-from tamis.compressors.gate.stages import _Group
 from tamis.compressors.methods import question_rows
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor, Request
@@ -22,7 +20,7 @@ from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.batch.execution.pooling import PooledReader
+from tamis.service.batch.row_compressor import PooledReader
 from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import TooLarge
@@ -227,7 +225,7 @@ def test_no_passage_decides_whether_an_isolated_one_goes_on():
 
 
 def test_states_are_given_up_once_a_group_has_been_read(monkeypatch):
-    monkeypatch.setattr("tamis.compressors.gate.stages.GROUP_TOKENS", 40)
+    monkeypatch.setattr("tamis.compressors.features.gate.GROUP_TOKENS", 40)
     groups, of = [], _Group.of
     monkeypatch.setattr(_Group, "of", lambda *given: groups.append(of(*given)) or groups[-1])
     method_of(tiny.proxy(), [2, 0.0, 1], [L, 0.0, 1, 0.8]).read(QUESTION, PASSAGES, UNITS)
@@ -278,7 +276,7 @@ def test_kept_passages_are_read_in_stages_with_the_same_scores(stages):
 
 
 def test_many_windows_are_judged_in_groups(monkeypatch):
-    monkeypatch.setattr("tamis.compressors.gate.stages.GROUP_TOKENS", 40)
+    monkeypatch.setattr("tamis.compressors.features.gate.GROUP_TOKENS", 40)
     staged = method_of(tiny.proxy(), [2, 1e9, 1])
     whole = method_of(tiny.proxy()).read(QUESTION, PASSAGES, UNITS)
     read = staged.read(QUESTION, PASSAGES, UNITS)
@@ -362,7 +360,7 @@ def test_the_gate_that_ships_is_for_the_probe_that_ships(monkeypatch):
     reader = tiny.proxy()
     ships, gate = question_probe(reader), gate_probe(reader, [1, 0.5, 10])
     monkeypatch.setattr(question_rows, "shipped_probe", lambda *_: ships)
-    monkeypatch.setattr(estimates, "choose_probe", lambda *_: gate)
+    monkeypatch.setattr(gates, "choose_probe", lambda *_: gate)
     assert QuestionRows(reader, ships).gate
     assert QuestionRows(reader, question_probe(reader)).gate  # the same weights
     other = question_probe(reader, seed=1)
