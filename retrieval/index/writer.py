@@ -32,7 +32,7 @@ from tamis.retrieval.approximate.segment_search import (
     structure_kind,
 )
 from tamis.retrieval.approximate.types import Floats, Progress
-from tamis.retrieval.index.models import ChunkModels as ChunkModels
+from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
 from tamis.retrieval.storage.compaction import (
     merge_segments,
@@ -58,7 +58,6 @@ from tamis.retrieval.storage.segment import (
 )
 
 if TYPE_CHECKING:
-    from tamis.retrieval.index.models import ChunkModels
     from tamis.retrieval.keys.encoder import KeyEncoder
 
 

@@ -19,10 +19,9 @@ from tamis.probes.hub import zoo
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.retrieval.approximate.segment_search import check_kind
 from tamis.retrieval.index.legs import SearchEngine
-from tamis.retrieval.index.models import load_encoder
+from tamis.retrieval.index.models import ChunkModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex, Hits
 from tamis.retrieval.index.writer import (
-    ChunkModels,
     DocumentCallback,
     PutCounts,
     create_index,

@@ -108,13 +108,13 @@ def odds_files() -> set[str]:
 
 def test_these_are_the_only_z_scores_and_log_odds_of_the_package():
     """Nothing else computes a deviation, and the epsilons in use are the three known ones."""
-    assert {file for file, _ in calls("std")} == {"features/z_scores.py"}
-    assert odds_files() == {"features/log_odds.py"}
+    assert {file for file, _ in calls("std")} == {"features/scales.py"}
+    assert odds_files() == {"features/scales.py"}
     assert calls("z_scores") == {
         ("features/rank_fusion.py", ""),
         ("features/second_step.py", "_EPSILON"),
         ("features/words.py", "_EPSILON"),
-        ("features/z_scores.py", ""),
+        ("features/scales.py", ""),
         ("methods/fusion.py", "_EPSILON"),
         ("methods/fusion.py", ""),
     }
