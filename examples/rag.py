@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faiss
+import numpy as np
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -24,13 +26,11 @@ from langchain_core.runnables import Runnable, RunnablePassthrough
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import tensor
 
 from tamis.langchain import TamisRetriever
 from tamis.probes.hub.zoo import locate
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.encoder import Encoder
-from tamis.retrieval.kv.ann import build
 from tamis.retrieval.storage.chunks import CorpusDocument as Page
 from tamis.retrieval.storage.chunks import chunk_document
 from tamis.service.api.compress import counter_of
@@ -67,15 +67,16 @@ class FaissRetriever(BaseRetriever):
     @classmethod
     def over(cls, documents: list[Document], embeddings: Embeddings, k: int) -> FaissRetriever:
         """Embeds the documents and indexes them."""
-        index = build("flat")
-        index.add(tensor(embeddings.embed_documents([d.page_content for d in documents])))
+        vectors = np.array(embeddings.embed_documents([d.page_content for d in documents]), "f")
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(vectors)
         return cls(documents=documents, embeddings=embeddings, index=index, k=k)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
-        hits = self.index.search(tensor([self.embeddings.embed_query(query)]), self.k)
-        return [self.documents[i] for i in hits.ids[0].tolist() if i >= 0]
+        _, ids = self.index.search(np.array([self.embeddings.embed_query(query)], "f"), self.k)
+        return [self.documents[i] for i in ids[0].tolist() if i >= 0]
 
 
 def pages() -> Iterator[Document]:

@@ -31,15 +31,15 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 from tamis.retrieval.index.models import ChunkModels, QuestionModels
-from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.kept_chunks import ChunkKeeper
-from tamis.service.batch.execution.pooling import PooledReader
+from tamis.service.batch.row_compressor import PooledReader
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
-from tests.compressors.gate.test_stages import gate_probe
+from tests.compressors.features.test_stages import gate_probe
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
 from tests.pretend_device import MixedDevices, PretendDevice, varlen_stand_in
 from tests.probes import tiny

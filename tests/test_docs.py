@@ -24,7 +24,7 @@ import pytest
 
 import tamis
 from tamis.compressors.registry import layers_needed, load_proxy
-from tamis.probes.hub.catalog import ZOO
+from tamis.probes.hub.zoo import ZOO
 from tests import fences
 from tests.service.http.app_kit import served
 

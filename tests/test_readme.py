@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tamis.compressors.registry import layers_needed, load_proxy
-from tamis.probes.hub.catalog import ZOO
+from tamis.probes.hub.zoo import ZOO
 from tamis.probes.text import Passage, Unit
 from tests import fences
 from tests.service.http.app_kit import served

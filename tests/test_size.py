@@ -12,7 +12,7 @@ import pytest
 
 from tests.size import Size, code_lines, commands, import_lines, measure
 
-BOUNDS = Size(37_590, 409, 12.4, 93, 30, 3)
+BOUNDS = Size(36_043, 317, 11.4, 73, 30, 3)
 GOALS = Size(30_000, 300, 10.0, 100, 30, 3)
 TEXT = '''"""Two
 lines."""

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from tamis.compressors import registry
-from tamis.compressors.features.log_odds import scalar_log_odds
-from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.features.scales import scalar_log_odds, z_scores
 from tamis.compressors.inputs import is_number
 from tamis.compressors.method import Method
 from tamis.probes.errors import BadInput

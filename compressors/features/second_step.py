@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamis.compressors.features.scales import correlation, deviation, z_scores
 from tamis.compressors.features.words import (
     HOP_FEATURES,
     WORD_FEATURES,
@@ -42,7 +43,6 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.features.z_scores import correlation, deviation, z_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadModelFile
 from tamis.probes.probing.gated import GatedFeatures, gated_scores, is_unlike_fit

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import Collection, visible_texts
-from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.features.scales import z_scores
 from tamis.compressors.reading.windows import question_sentences
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit

@@ -17,8 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
-from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.features.scales import log_odds, scalar_log_odds, z_scores
 from tamis.compressors.inputs import is_number
 from tamis.compressors.method import (
     MethodInfo,

@@ -73,7 +73,7 @@ from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
 if TYPE_CHECKING:
-    from tamis.compressors.gate.estimates import Gate, Stage
+    from tamis.compressors.features.gate import Gate, Stage
 
 _TINY = 1e-9
 
@@ -261,7 +261,7 @@ class QuestionRows(TwoStepMethod):
 
     @property
     def _purpose(self) -> str:
-        """What the gate is asked for: one of `gate.estimates.PURPOSES`."""
+        """What the gate is asked for: one of `features.gate.PURPOSES`."""
         return "isolated" if self.isolated else "units"
 
     def _stages(self, units: Sequence[Unit]) -> list[Stage]:
@@ -277,8 +277,7 @@ class QuestionRows(TwoStepMethod):
         units: Sequence[Unit],
         stages: list[Stage],
     ) -> Reading:
-        from tamis.compressors.gate.judge import WindowJudge
-        from tamis.compressors.gate.stages import Plan, read_in_stages
+        from tamis.compressors.features.gate import Plan, WindowJudge, read_in_stages
 
         assert self.probe is not None
         assert self.gate is not None
@@ -295,7 +294,7 @@ class QuestionRows(TwoStepMethod):
         """
         if gate is False or (gate == "auto" and not self._has_shipped_probe()):
             return None
-        from tamis.compressors.gate.estimates import choose_gate
+        from tamis.compressors.features.gate import choose_gate
 
         found = None
         if self.probe is not None:

@@ -400,29 +400,6 @@ def opening_token(template: Template) -> str:
     return next((token for token in _OPENING_TOKENS if template.opening.startswith(token)), "")
 
 
-def long_range_layers(reader: Any, tokens: int) -> tuple[int, ...]:
-    """The layers that attend more than `tokens` tokens back; all layers, if none does.
-
-    A layer with a sliding window attends to nothing before it, so sums over a document would depend
-    on where the document is in the prompt, not on what it holds.
-
-    Raises:
-        BadInput: not every layer is loaded, and a sum over some would be another method.
-    """
-    proxy, layers = innermost_reader(reader), reader.card.layers
-    if (depth := getattr(proxy, "depth", layers)) < layers:
-        raise BadInput(
-            f"every layer is read for this, and of {reader.card.name} {depth} of {layers} are "
-            "loaded; load them all, or start the service with a method that reads them all"
-        )
-    every = tuple(range(layers))
-    config = getattr(proxy, "config", None)
-    if not (window := getattr(config, "sliding_window", None)) or window > tokens:
-        return every
-    kinds = getattr(config, "layer_types", None) or ("sliding_attention",) * len(every)
-    return tuple(x for x in every if kinds[x] != "sliding_attention") or every
-
-
 def document_tokens_left(reader: Any, question: QuestionTokens, most: int) -> int:
     """How many tokens of documents one prompt holds beside its head and a question, up to `most`.
 

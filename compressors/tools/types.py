@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,3 +72,23 @@ class CompressedToolOutput:
     tokens_in: int
     tokens_out: int
     warnings: tuple[str, ...] = ()
+
+
+def shows_source(found: CompressedToolOutput, source: str) -> bool:
+    """Whether there is more in it than markers, brackets, and JSON with unmarked omissions.
+
+    `[]` in place of a long array would read as if there had been nothing in it.
+    """
+    says_something = any(
+        character.isalnum() for start, stop in found.kept for character in source[start:stop]
+    )
+    return says_something and not (found.warnings and is_json(source))
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

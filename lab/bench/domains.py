@@ -28,9 +28,9 @@ from rich.table import Table
 from torch import Tensor
 
 from tamis.compressors import registry
+from tamis.compressors.features.scales import z_scores
 from tamis.compressors.features.second_step import ENCODER
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.features.z_scores import z_scores
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy

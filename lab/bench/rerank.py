@@ -36,7 +36,7 @@ from tamis.probes.text import Passage, Unit
 from tamis.service.api.rerank import reranker
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.method_options import parse_fuse
-from tamis.service.files.json_values import replace_non_finite
+from tamis.service.files.row_values import replace_non_finite
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.qrels import JudgedQuery, load_corpus, load_queries
 from tamis_lab.datasets.ranking_metrics import ndcg, recall

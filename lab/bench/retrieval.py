@@ -27,14 +27,14 @@ from rich.text import Text
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import FORMAT, Manifest
 from tamis.retrieval.storage.postings import ScoreArray
 from tamis.service.api.index import index_settings, load_readers, open_index
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.study import Study, estimate, table
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
 from tamis_lab.datasets.records import load_records

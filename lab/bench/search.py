@@ -43,26 +43,26 @@ from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.graph import GraphSearch, KeyClusters, cluster_keys
-from tamis.retrieval.approximate.ivf import IvfSearch, search_bytes
+from tamis.retrieval.approximate.segment_search import IvfSearch, faiss, search_bytes
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
-from tamis.retrieval.index.key_leg import CANDIDATES, KeyLeg
 from tamis.retrieval.index.key_shards import KeyShard, LocalShards
-from tamis.retrieval.index.leg_scores import (
+from tamis.retrieval.index.legs import (
+    CANDIDATES,
+    OTHERS_DEPTH,
+    KeyLeg,
     LegScores,
     complete_scores,
     fuse_standard_scores,
     top_indexes,
 )
-from tamis.retrieval.index.legs import OTHERS_DEPTH
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.structures import corpus_sentences, encode_queries, load_questions
+from tamis.retrieval.index.writer import corpus_sentences, encode_queries, load_questions
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis.retrieval.kv.faiss_library import faiss
 from tamis.retrieval.storage.files import write_durably
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.retrieval import query_metrics
 from tamis_lab.bench.study import Study, table, timed
 from tamis_lab.options import shared

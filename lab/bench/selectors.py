@@ -46,16 +46,16 @@ from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import Want
-from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.types import KeyHits
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.study import Study, environment_facts, table, timed
 from tamis_lab.datasets.records import load_records, read_text, take_evenly
 from tamis_lab.datasets.statistics import rank_correlations
 from tamis_lab.methods.kv_search import registry as selector_registry
+from tamis_lab.methods.kv_search.exact import ExactIndex
 from tamis_lab.methods.kv_search.shared_selector import Setting, SharedSelector
+from tamis_lab.methods.kv_search.types import KeyHits
 from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
 

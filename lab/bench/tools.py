@@ -72,7 +72,7 @@ from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.peer_process import PEERS_FOLDER, Peer, PeerFailed, PeerProcess, PeerRegistry
 from tamis_lab.bench.study import Study, ends, estimate, table

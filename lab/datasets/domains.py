@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.record_files import RecordFile
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.records import Record
 
 

@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.files.codecs import open_unpacked
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import open_unpacked, read_json_lines
 from tamis_lab.datasets.record_checks import (
     check_document,
     check_labels,

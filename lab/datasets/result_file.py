@@ -13,8 +13,7 @@ from typing import Any
 
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
-from tamis.service.files.codecs import codec_of
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import codec_of, read_json_lines
 
 ResultRow = dict[str, Any]
 

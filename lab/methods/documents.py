@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 
-from tamis.compressors.reading.windows import Reader, long_range_layers
+from tamis.compressors.reading.windows import Reader, innermost_reader
+from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
@@ -43,3 +45,26 @@ def mean_attention(
         prompts.append(Prompt(PassageTokens(ids, 0, ()), query))
     for signal, inside in zip(reader.read(prompts, want), spans, strict=True):
         yield from signal.pool(inside, "mean").mean((1, 2, 3)).tolist()
+
+
+def long_range_layers(reader: Any, tokens: int) -> tuple[int, ...]:
+    """The layers that attend more than `tokens` tokens back; all layers, if none does.
+
+    A layer with a sliding window attends to nothing before it, so sums over a document would depend
+    on where the document is in the prompt, not on what it holds.
+
+    Raises:
+        BadInput: not every layer is loaded, and a sum over some would be another method.
+    """
+    proxy, layers = innermost_reader(reader), reader.card.layers
+    if (depth := getattr(proxy, "depth", layers)) < layers:
+        raise BadInput(
+            f"every layer is read for this, and of {reader.card.name} {depth} of {layers} are "
+            "loaded; load them all, or start the service with a method that reads them all"
+        )
+    every = tuple(range(layers))
+    config = getattr(proxy, "config", None)
+    if not (window := getattr(config, "sliding_window", None)) or window > tokens:
+        return every
+    kinds = getattr(config, "layer_types", None) or ("sliding_attention",) * len(every)
+    return tuple(x for x in every if kinds[x] != "sliding_attention") or every

@@ -36,7 +36,6 @@ from tamis.compressors.reading.windows import (
     EMPTY_QUERY,
     Reader,
     context_tokens,
-    long_range_layers,
     opening_token,
 )
 from tamis.compressors.types import Ranks
@@ -45,6 +44,7 @@ from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_pr
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, QuestionTokens, Template, token_spans
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
+from tamis_lab.methods.documents import long_range_layers
 from tamis_lab.methods.head_scores import masked_sum
 
 INSTRUCTIONS = (

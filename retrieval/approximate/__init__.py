@@ -1,4 +1,4 @@
 """Approximate search over the token keys of a corpus index: lists of near keys, and ways to them.
 
-May import `probes`, `retrieval.keys`, `retrieval.kv` and `retrieval.storage`.
+May import `probes`, `retrieval.keys` and `retrieval.storage`.
 """

@@ -1,30 +1,260 @@
-"""The legs of a search: BM25, attention keys and sentence vectors, each with a score a chunk."""
+"""The legs of a search: BM25, attention keys and sentence vectors, each with a score a chunk.
+
+The leg of attention keys is late interaction with every chunk, or with those that promise most:
+
+                     ┌ segment without a structure ──────► every chunk read ┐
+query vectors ───────┼ graph or ivf: keys ─► their chunks ─► best promise ──┼─► chunks read whole
+                     └ chunks that other legs rank high ────────────────────┘    late interaction
+
+Every search compares a chunk with the same `REFERENCE_CHUNKS` chunks, so that a chunk that was read
+has the score of an exact search; what an approximate search can miss is a chunk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
-from tamis.retrieval.approximate.segment_search import (
-    check_kind,
-    kind_for,
-    structure_kind,
-)
-from tamis.retrieval.index.key_leg import CANDIDATES, KeyLeg
-from tamis.retrieval.index.key_shards import LocalShards, Numbers, ShardPool, open_shard
-from tamis.retrieval.index.leg_scores import LegScores, complete_scores, top_indexes
+from tamis.retrieval.approximate.segment_search import check_kind, kind_for, structure_kind
+from tamis.retrieval.index.key_shards import KeyShard, LocalShards, Numbers, ShardPool, open_shard
 from tamis.retrieval.index.models import QuestionModels
-from tamis.retrieval.keys.late_interaction import inner_products
+from tamis.retrieval.keys.late_interaction import (
+    Floats,
+    Reference,
+    inner_products,
+    reference_of,
+    stand_out_scores,
+)
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.postings import Mask, ScoreArray, bm25, index_terms
 from tamis.retrieval.storage.segment import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class LegScores:
+    """The scores of a leg, and their distribution over all live chunks.
+
+    Attributes:
+        values: `[C]`; those of chunks that are not known say nothing.
+        mean, spread: mean and standard deviation over the live chunks, estimated where some are
+            not known.
+        known: `[C]` bool, the chunks that were scored; None for all.
+        keys_read: how many keys and centroids each query vector was compared with, on average.
+    """
+
+    values: ScoreArray
+    mean: float
+    spread: float
+    known: Mask | None = None
+    keys_read: int = 0
+
+
+def complete_scores(values: ScoreArray, live: Mask, keys_read: int = 0) -> LegScores:
+    """The scores of a leg that scored every chunk."""
+    if not live.any():
+        return LegScores(values, 0.0, 0.0, None, keys_read)
+    own = values[live]
+    return LegScores(values, own.mean(), own.std(), None, keys_read)
+
+
+def partial_scores(
+    values: ScoreArray, live: Mask, chosen: Mask, drawn: Mask, keys_read: int
+) -> LegScores:
+    """The scores of a leg that scored some chunks, with mean and spread of all estimated.
+
+    Args:
+        chosen: `[C]`, the chunks that were scored because they promised much.
+        drawn: `[C]`, those that were scored whatever they promise; all that are not chosen are
+            taken to be like those of them that are not chosen.
+    """
+    known = chosen | drawn
+    own, others = values[live & chosen].astype(np.float64), values[live & drawn & ~chosen]
+    total, rest = int(live.sum()), int((live & ~chosen).sum())
+    if not total:
+        return LegScores(values, 0.0, 0.0, known, keys_read)
+    sums = [
+        (own**power).sum()
+        + (rest * (others.astype(np.float64) ** power).mean() if len(others) else 0)
+        for power in (1, 2)
+    ]
+    mean = sums[0] / total
+    spread = max(0.0, sums[1] / total - mean * mean) ** 0.5
+    return LegScores(values, mean, spread, known, keys_read)
+
+
+FusionRule = Literal["standard", "ranks"]
+RANK_OFFSET = 60
+"""k of reciprocal rank fusion, as its authors set it."""
+RANK_DEPTH = 100
+"""How many of each leg's best chunks get a rank, at least."""
+
+
+def top_indexes(scores: ScoreArray, allowed: Mask, k: int) -> NDArray[Any]:
+    """Indexes of the k best allowed scores, best first; equal scores in the order of the array."""
+    masked = np.where(allowed, scores, -np.inf)
+    k = min(k, int(allowed.sum()))
+    if k == 0:
+        return np.zeros(0, np.int64)
+    lowest = np.partition(masked, len(masked) - k)[len(masked) - k]
+    candidates = np.flatnonzero(masked >= lowest)
+    return candidates[np.argsort(-masked[candidates], kind="stable")][:k]
+
+
+def fuse_standard_scores(legs: Mapping[str, LegScores], weights: Mapping[str, float]) -> ScoreArray:
+    """The weighted sum of each leg's standard scores: `[C]`.
+
+    Args:
+        legs: at least one; a leg whose scores are all equal adds nothing.
+        weights: of each leg; 1 where none is given.
+    """
+    fused = np.zeros_like(next(iter(legs.values())).values)
+    for name, leg in legs.items():
+        if leg.spread > 0:
+            fused += np.float32(weights.get(name, 1.0)) * (leg.values - leg.mean) / leg.spread
+    return fused
+
+
+def fuse_reciprocal_ranks(
+    legs: Mapping[str, ScoreArray], allowed: Mask, depth: int, weights: Mapping[str, float]
+) -> ScoreArray:
+    """Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): `[C]`, 0 for what no leg found.
+
+    Args:
+        allowed: the chunks that ranks are counted among.
+        depth: how many of each leg's best chunks count; a score of 0 means that the leg did not
+            find the chunk.
+    """
+    fused = np.zeros(len(allowed), np.float32)
+    for name, scores in legs.items():
+        ranked = top_indexes(scores, allowed & (scores != 0), depth)
+        fused[ranked] += weights.get(name, 1.0) / (RANK_OFFSET + 1 + np.arange(len(ranked)))
+    return fused
+
+
+REFERENCE_CHUNKS = 512
+CANDIDATES = 192
+"""Chunks that an approximate search reads whole, beside those that other legs rank high."""
+FEW_KEYS = 1 << 17
+"""If the chunks that a condition allows have no more keys than this, all of them are read."""
+MAX_EFFORT = 8.0
+
+
+class KeyLeg:
+    """The keys of one state of an index, segment after segment. Threads may share it.
+
+    Args:
+        starts: of each segment, where the keys of its chunks begin, `[C + 1]`.
+        has_structure: by segment; without one, every key of a segment is read.
+        live: `[C]`, over the chunks of all segments.
+        open_pool: opens the shards, given the chunks of each that others are compared with.
+
+    Attributes:
+        sizes: `[C]`, the keys of each chunk.
+        drawn: `[C]`, the chunks that others are compared with: live ones, evenly drawn.
+    """
+
+    def __init__(
+        self,
+        starts: Sequence[NDArray[Any]],
+        has_structure: Sequence[bool],
+        heads: int,
+        live: Mask,
+        open_pool: Callable[[list[Numbers]], ShardPool],
+    ) -> None:
+        self._heads, self._live = heads, live
+        sizes = [np.diff(of) for of in starts]
+        self.sizes: Numbers = np.concatenate([np.zeros(0, np.int64), *sizes])
+        self._bounds = np.cumsum([len(of) for of in sizes])[:-1]
+        self._whole = np.repeat(~np.array(has_structure, bool), [len(of) for of in sizes])
+        self.drawn = evenly_drawn(live, REFERENCE_CHUNKS)
+        self._pool = open_pool(self._by_shard(self.drawn)) if sizes else None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no segment has a structure."""
+        return bool(np.all(self._whole))
+
+    def exact(self, queries: Floats) -> LegScores:
+        """The score of every chunk, by `[R, H·d]` queries."""
+        if self._pool is None:
+            return complete_scores(np.zeros(0, np.float32), self._live)
+        best = np.concatenate(self._pool.map(KeyShard.best_of_all, self._each(queries)), axis=2)
+        scores = stand_out_scores(best, reference_of(best[..., self.drawn]))
+        return complete_scores(scores, self._live, int(self.sizes.sum()))
+
+    def approximate(
+        self,
+        queries: Floats,
+        allowed: Mask,
+        others: Numbers,
+        candidates: int = CANDIDATES,
+        effort: float = 1.0,
+    ) -> LegScores:
+        """The scores of the chunks that the structures find; some segment has one.
+
+        Args:
+            queries: `[R, H·d]`. allowed: `[C]`, the chunks that may be hits.
+            others: chunks that are scored in any case, because other legs rank them high.
+            candidates: how many of the chunks that were found are read whole.
+            effort: a factor of how much the structures read; a condition that few chunks meet
+                raises it, since most of what is found is then left out.
+        """
+        assert self._pool is not None
+        asked = self._each(queries)
+        best = np.concatenate(self._pool.map(KeyShard.best_of_drawn, asked), axis=2)
+        reference = reference_of(best)
+        values = np.zeros(len(self._live), np.float32)
+        values[self.drawn] = stand_out_scores(best, reference)
+        chosen, compared = self._whole.copy(), 0
+        chosen[others] = True
+        if self.sizes[allowed].sum() <= FEW_KEYS:
+            chosen |= allowed
+        else:
+            wanted = effort * min(MAX_EFFORT, self._live.sum() / max(1, allowed.sum()))
+            promise, compared = self._promises(queries, reference, wanted)
+            is_open = allowed & ~chosen & (promise > 0)
+            chosen[top_indexes(promise, is_open, candidates)] = True
+        unread = chosen & ~self.drawn
+        parts = self._pool.map(KeyShard.best_of, asked, self._by_shard(unread))
+        values[unread] = stand_out_scores(np.concatenate(parts, axis=2), reference)
+        keys_read = int(self.sizes[chosen | self.drawn].sum())
+        return partial_scores(values, self._live, chosen, self.drawn, keys_read + compared)
+
+    def _promises(self, queries: Floats, reference: Reference, effort: float) -> tuple[Floats, int]:
+        """What each chunk promises, `[C]`, and keys and centroids compared with each query."""
+        assert self._pool is not None
+        asked = (self._each(part) for part in (queries, reference, effort))
+        promises, reads = zip(*self._pool.map(KeyShard.promises, *asked), strict=True)
+        compared = round(sum(reads) / max(1, len(queries) * self._heads))
+        return np.concatenate(promises), compared
+
+    def _by_shard(self, chunks: Mask) -> list[Numbers]:
+        """The numbers of chunks within each segment."""
+        return [np.flatnonzero(own) for own in np.split(chunks, self._bounds)]
+
+    def _each(self, value: Any) -> list[Any]:
+        """The same argument for every shard."""
+        return [value] * (len(self._bounds) + 1)
+
+
+def evenly_drawn(live: Mask, count: int) -> Mask:
+    """At most so many live chunks, evenly drawn."""
+    numbers = np.flatnonzero(live)
+    if len(numbers) <= count:
+        return live
+    drawn = np.zeros_like(live)
+    drawn[numbers[np.linspace(0, len(numbers) - 1, count).astype(np.int64)]] = True
+    return drawn
+
 
 LEGS = ("bm25", "keys", "vectors")
 """The ways of scoring that a search may combine."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,63 @@ from numpy.typing import NDArray
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.segment_search import structure_kind
 from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
-from tamis.retrieval.index.hit import Hit as Hit
-from tamis.retrieval.index.hit import Hits as Hits
-from tamis.retrieval.index.leg_scores import (
+from tamis.retrieval.index.legs import (
     RANK_DEPTH,
     FusionRule,
+    Legs,
     LegScores,
+    SearchEngine,
     complete_scores,
     fuse_reciprocal_ranks,
     fuse_standard_scores,
     top_indexes,
 )
-from tamis.retrieval.index.legs import Legs, SearchEngine
 from tamis.retrieval.index.models import QuestionModels
-from tamis.retrieval.storage.chunks import chunk_id
+from tamis.retrieval.storage.chunks import chunk_id, title_line
 from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray
-from tamis.retrieval.storage.segment import Segment
-from tamis.retrieval.storage.snapshot import MISMATCH, file_fault, open_snapshot
+from tamis.retrieval.storage.segment import MISMATCH, Segment, file_fault, open_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that was found: `text` is code points `[start, stop)` of document `doc`.
+
+    Attributes:
+        id: of the chunk, `doc#start-stop`; it stays the same as long as the document's text does.
+        score: for ranking the hits of this search only. scores: the score of each leg.
+        title, heading: of the document, and of the section that the chunk belongs to.
+    """
+
+    id: str
+    doc: str
+    text: str
+    start: int
+    stop: int
+    score: float
+    metadata: Mapping[str, Any]
+    title: str | None = None
+    heading: str | None = None
+    scores: Mapping[str, float] | None = None
+
+    @property
+    def title_line(self) -> str | None:
+        """The line that the chunk was indexed under: title, then heading."""
+        return title_line(self.title, self.heading)
+
+
+class Hits(list[Hit]):
+    """The hits of one search, best first.
+
+    Attributes:
+        keys_read: how many keys, and centroids of keys, each query vector was compared with, on
+            average; all keys of the index in an exact search, none in a search without keys.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), keys_read: int = 0) -> None:
+        super().__init__(hits)
+        self.keys_read = keys_read
 
 
 class CorpusIndex:
@@ -250,7 +289,7 @@ class CorpusIndex:
         """Reads every byte of this state; the faults found, each with its file, or an empty list.
 
         A writer may have merged since: the files of this state are read through their open handles.
-        `retrieval/storage/snapshot.py` reads the files that are on disk now.
+        `retrieval/storage/segment.py` reads the files that are on disk now.
         """
         faults = [
             f"{file.entry.path}: {MISMATCH}"

@@ -4,23 +4,35 @@ documents ─ chunks ─ terms, keys, vectors ─► new segment ─► manifest
                                               ▲ killed here: the next writer deletes the segment
 A document that is put again replaces the one of its id in the same commit. Deletions are a list
 beside the segments. Small segments are merged as they accumulate: what models computed is copied.
-A merged segment with many keys gets a structure that searches find keys by, see `structures.py`.
+A merged segment with many keys gets a structure that searches find keys by.
+
+Training queries show what questions about the corpus look like to its heads. A graph follows
+queries (RetrievalAttention, arXiv 2409.10516, §3.2). An index is made before its questions are
+known, so these stand in: the questions that the caller has, else general ones that ship with tamis;
+and sentences of the corpus, read as if they were asked. Sentences of the corpus made the better
+graph: lab/log/retrieval-and-selectors.md#2026-11-26-approximate-search-of-an-index
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tamis.probes.errors import BadInput
-from tamis.retrieval.approximate.segment_search import check_kind, kind_for, structure_kind
-from tamis.retrieval.approximate.types import Progress
-from tamis.retrieval.index.models import ChunkModels as ChunkModels
-from tamis.retrieval.index.structures import SegmentStructures
+from tamis.probes.errors import BadIndex, BadInput
+from tamis.retrieval.approximate.segment_search import (
+    build_structures,
+    check_kind,
+    kind_for,
+    structure_kind,
+)
+from tamis.retrieval.approximate.types import Floats, Progress
+from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
 from tamis.retrieval.storage.compaction import (
     merge_segments,
@@ -28,11 +40,65 @@ from tamis.retrieval.storage.compaction import (
     next_segment_number,
     remove_unreferenced,
 )
-from tamis.retrieval.storage.files import FileEntry, save_state_array
+from tamis.retrieval.storage.files import LOCK, CheckedFile, FileEntry, save_state_array, write_lock
 from tamis.retrieval.storage.kept_windows import write_kept_windows
-from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
-from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint
-from tamis.retrieval.storage.snapshot import read_deletions
+from tamis.retrieval.storage.manifest import (
+    BUILDING,
+    MANIFEST,
+    SEGMENTS,
+    IndexSettings,
+    Manifest,
+    SegmentEntry,
+)
+from tamis.retrieval.storage.segment import (
+    Segment,
+    SegmentWriter,
+    document_fingerprint,
+    read_deletions,
+)
+
+if TYPE_CHECKING:
+    from tamis.retrieval.keys.encoder import KeyEncoder
+
+
+BANK = Path(__file__).parent / "questions.txt"
+SENTENCES = 256
+SENTENCE_CHARS = 240
+
+
+def load_questions(path: Path = BANK) -> list[str]:
+    """The questions of a text file, one a line.
+
+    Raises:
+        BadInput: it cannot be read, or holds none.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+    questions = list(dict.fromkeys(line for line in lines if line.strip()))
+    if not questions:
+        raise BadInput(f"{path} holds no question; give a text file with one a line")
+    return questions
+
+
+def corpus_sentences(segments: Sequence[Segment], count: int = SENTENCES) -> list[str]:
+    """Sentences from chunks at even distances, the one in the middle of each; fewer if few."""
+    places = [(segment, int(c)) for segment in segments for c in np.flatnonzero(segment.live)]
+    step = max(1, len(places) // count)
+    found = []
+    for segment, chunk in places[step // 2 :: step][:count]:
+        record = segment.chunks[chunk]
+        if units := record["units"]:
+            start, stop = units[len(units) // 2]
+            found.append(record["text"][start : min(stop, start + SENTENCE_CHARS)])
+    return [sentence for sentence in dict.fromkeys(found) if sentence.strip()]
+
+
+def encode_queries(encoder: KeyEncoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The query vectors of all texts: `[T, H·d]`."""
+    return np.concatenate([encoder.encode_question(text) for text in texts])
+
 
 BATCH_CHUNKS = 2048
 """Documents are committed in batches of about this many chunks."""
@@ -61,7 +127,7 @@ class PutCounts:
 
 
 class IndexWriter:
-    """Puts and deletes documents, and merges segments; made by `retrieval/index/sessions.py`.
+    """Puts and deletes documents, and merges segments; made by `retrieval/index/writer.py`.
 
     Whoever makes one must hold the write lock as long as it is used.
 
@@ -82,6 +148,7 @@ class IndexWriter:
         self._put_ids: set[str] = set()
         self.report_keys: Progress = lambda keys: None
         self.deleted_docs = read_deletions(home, manifest.deleted)
+        self._queries = manifest.queries  # those of the next merge, which may make them
         self._places: dict[str, tuple[DocumentPlace, str]] = {}
         for entry in manifest.segments:
             self._register(entry)
@@ -244,8 +311,10 @@ class IndexWriter:
 
     def _merge(self, run: Sequence[SegmentEntry]) -> None:
         names = {entry.name for entry in run}
-        structures = SegmentStructures(self.home, self.manifest, self.models, self.report_keys)
-        merged = merge_segments(self.home, run, self.deleted_docs, self.manifest, structures.add_to)
+        self._queries = self.manifest.queries
+        merged = merge_segments(
+            self.home, run, self.deleted_docs, self.manifest, self._add_structures
+        )
         kept = tuple(entry for entry in self.manifest.segments if entry.name not in names)
         for name in names:
             self.deleted_docs.pop(int(name), None)
@@ -255,11 +324,36 @@ class IndexWriter:
                 segments=tuple(sorted(segments, key=lambda entry: entry.name)),
                 next_segment=self.manifest.next_segment + 1,
                 deleted=self._save_deletions(),
-                queries=structures.queries_entry,
+                queries=self._queries,
             )
         )
         if merged.documents:
             self._register(merged)
+
+    def _add_structures(self, folder: Path, old: Sequence[Segment]) -> None:
+        """Writes structures into the folder of a segment that was merged from old ones."""
+        recipe = self.manifest.settings.keys
+        if not recipe:
+            return
+        keys = len(np.load(folder / "keys.npy", mmap_mode="r"))
+        kind = kind_for(self.manifest.search, keys)
+        if kind != "exact":
+            queries = self._training_queries(old) if kind == "graph" else None
+            build_structures(folder, kind, len(recipe["heads"]), queries, self.report_keys)
+
+    def _training_queries(self, old: Sequence[Segment]) -> Floats | None:
+        """Those of the index; else new ones; None where no model can make them."""
+        if self._queries is None and self.models.keys is not None:
+            texts = [*(self.models.questions or load_questions()), *corpus_sentences(old)]
+            made = encode_queries(self.models.keys, texts)
+            generation = self.manifest.generation + 1
+            self._queries = save_state_array(self.home, "queries", generation, made)
+        if self._queries is None:
+            return None
+        file = CheckedFile(self.home, self._queries)
+        queries: Floats = np.array(file.array())
+        file.close()
+        return queries
 
     def _commit(self, entry: SegmentEntry | None, removed: Sequence[str]) -> None:
         """Adds a segment and deletes documents by id, in one commit."""
@@ -308,3 +402,97 @@ def _empty_keys(writer: IndexWriter) -> Any:
     recipe = writer.manifest.settings.keys or {}
     width = sum(len(mean) for mean in recipe.get("key_means", ()))
     return np.zeros((0, width), np.int8)
+
+
+@contextmanager
+def open_writer(home: Path, models: ChunkModels | None = None) -> Iterator[IndexWriter]:
+    """Holds the write lock of an existing index and gives its writer.
+
+    Raises:
+        BadInput: there is no index. BadIndex: it is damaged. IndexBusy: another process writes.
+    """
+    Manifest.read(home)
+    with write_lock(home):
+        yield IndexWriter(home, Manifest.read(home), models or ChunkModels())
+
+
+@contextmanager
+def create_index(
+    home: Path,
+    settings: IndexSettings,
+    models: ChunkModels | None = None,
+    overwrite: bool = False,
+    sources: str | None = None,
+    search: str = "auto",
+) -> Iterator[IndexWriter]:
+    """Holds the write lock of a new index and gives its writer; an interrupted build is resumed.
+
+    Args:
+        overwrite: replace an existing index; searches use the old one until `finish`.
+        sources: fingerprint of the corpus. A build is resumed with the same corpus only, and a
+            replacement without a fingerprint starts from nothing.
+        search: the structure that large segments get: `auto` or `graph`, `ivf`, `exact` for none.
+
+    Raises:
+        BadInput: the folder holds a complete index, part of one with other settings or of another
+            corpus, or something else; no such search. IndexBusy: another process writes.
+        MissingExtra: `ivf` needs FAISS, which is not installed.
+    """
+    check_kind(search)
+    _make_folder(home)
+    with write_lock(home):
+        name = BUILDING if overwrite and (home / MANIFEST).exists() else MANIFEST
+        started = _read_replacement(home) if name == BUILDING else _read_existing(home)
+        if started is not None and not overwrite:
+            _check_resumable(home, started, settings, sources)
+        elif started is None or sources is None or _describe_difference(started, settings, sources):
+            # segment numbers continue, so that no reader mixes old files with new ones
+            number = next_segment_number(home)
+            first = Manifest(settings, next_segment=number, search=search, sources=sources)
+            first.write(home, name)
+        yield IndexWriter(home, Manifest.read(home, name), models or ChunkModels(), name)
+
+
+def _read_existing(home: Path) -> Manifest | None:
+    return Manifest.read(home) if (home / MANIFEST).exists() else None
+
+
+def _read_replacement(home: Path) -> Manifest | None:
+    """The manifest of an interrupted rebuild; None where there is none that can be resumed."""
+    try:
+        return Manifest.read(home, BUILDING) if (home / BUILDING).exists() else None
+    except BadIndex:
+        return None
+
+
+def _describe_difference(started: Manifest, settings: IndexSettings, sources: str | None) -> str:
+    """How an interrupted build differs from what is wanted now, in words; empty if it does not."""
+    if started.settings != settings:
+        return "with other settings"
+    are_known = started.sources is not None and sources is not None
+    return "of another corpus" if are_known and started.sources != sources else ""
+
+
+def _make_folder(home: Path) -> None:
+    if home.exists() and not (home / MANIFEST).exists() and not (home / LOCK).exists():
+        if not home.is_dir() or any(home.iterdir()):
+            raise BadInput(f"{home} is there and no index; name a folder that is new or empty")
+    try:
+        (home / SEGMENTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{home} cannot be made ({error.strerror}); name another") from error
+
+
+def _check_resumable(
+    home: Path, started: Manifest, settings: IndexSettings, sources: str | None
+) -> None:
+    if started.complete:
+        raise BadInput(
+            f"{home} holds an index already; add to it with `tamis index add {home} CORPUS`, "
+            "or replace it with --overwrite"
+        )
+    if difference := _describe_difference(started, settings, sources):
+        raise BadInput(
+            f"{home} holds part of an index {difference}; build with those it was begun with, "
+            "or start again with --overwrite"
+        )

@@ -93,15 +93,6 @@ def stand_out_scores(best: Floats, reference: Reference) -> Floats:
     return scores
 
 
-def chunk_scores(best: Floats, live: NDArray[np.bool_]) -> Floats:
-    """How far each chunk's best keys stand out among those of the live chunks: `[C]`, at least 0.
-
-    Args:
-        best: `[H, R, C]` of `max_similarities`. live: `[C]` bool.
-    """
-    return stand_out_scores(best, reference_of(best[..., live]))
-
-
 def _chunk_blocks(starts: NDArray[Any], max_keys: int) -> Iterator[tuple[int, int]]:
     """Half-open runs of chunks with at most `max_keys` keys together, at least one chunk each."""
     first, count = 0, len(starts) - 1

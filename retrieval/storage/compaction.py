@@ -81,7 +81,7 @@ def merge_segments(
     segments: Sequence[SegmentEntry],
     deleted_docs: Mapping[int, set[int]],
     manifest: Manifest,
-    finish: Callable[[Path, Sequence[Segment]], None] = lambda folder, old: None,
+    finish: Callable[[Path, Sequence[Segment]], None],
 ) -> SegmentEntry:
     """Writes the live documents of some segments as a new one; the manifest is not touched.
 

@@ -53,11 +53,8 @@ def digest(data: bytes) -> str:
 
 def file_digest(path: Path) -> str:
     """`digest` of a file, read block by block."""
-    checksum = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            checksum.update(block)
-    return checksum.hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def file_entry(home: Path, path: Path) -> FileEntry:

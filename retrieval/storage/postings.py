@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.terms import stem, words
+from tamis.retrieval.storage.chunks import visible_text
 from tamis.retrieval.storage.files import CheckedFile, save_array, write_durably
-from tamis.retrieval.storage.html_text import visible_text
 
 K1, B = 1.2, 0.75
 ScoreArray = NDArray[np.float32]
@@ -85,7 +85,6 @@ class Postings:
     def __init__(self, files: Mapping[str, CheckedFile]) -> None:
         self._files = files
         self._terms: dict[str, int] | None = None
-        self._arrays: dict[str, NDArray[Any]] = {}
 
     @property
     def lengths(self) -> NDArray[Any]:
@@ -110,9 +109,7 @@ class Postings:
         return self._array("term_chunks")[start:stop], self._array("term_counts")[start:stop]
 
     def _array(self, name: str) -> NDArray[Any]:
-        if name not in self._arrays:
-            self._arrays[name] = self._files[f"{name}.npy"].array()
-        return self._arrays[name]
+        return self._files[f"{name}.npy"].array()
 
 
 def bm25(

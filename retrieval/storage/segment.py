@@ -13,15 +13,19 @@ Records are lines of JSON, each with a number to find it by and a checksum:
 
 NAME.jsonl   one object per line, ASCII: lone surrogates and control characters are escapes
 NAME.npy     per record: where its line starts, how long it is, 8 bytes of BLAKE2b
+
+The newest state of an index is opened as a snapshot of segments while a writer is at work.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +33,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.atomic_file import sync_path
-from tamis.probes.errors import BadIndex
-from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, title_line
-from tamis.retrieval.storage.files import PARTIAL_SUFFIX, CheckedFile, file_entry, save_array
-from tamis.retrieval.storage.html_text import blank_markup
-from tamis.retrieval.storage.manifest import SEGMENTS, SegmentEntry
+from tamis.probes.errors import BadIndex, BadInput
+from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, blank_markup, title_line
+from tamis.retrieval.storage.files import (
+    PARTIAL_SUFFIX,
+    CheckedFile,
+    FileEntry,
+    file_digest,
+    file_entry,
+    save_array,
+)
+from tamis.retrieval.storage.manifest import SEGMENTS, Manifest, SegmentEntry
 from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, index_terms
 
 _PLACE_DTYPE = np.dtype([("start", "<u8"), ("size", "<u4"), ("check", "<u8")])
@@ -75,10 +85,9 @@ class Records:
 
     def __init__(self, lines: CheckedFile, places: CheckedFile) -> None:
         self._line_file, self._place_file = lines, places
-        self._places: NDArray[Any] | None = None
 
     def __len__(self) -> int:
-        return len(self._place_table())
+        return len(self._place_file.array())
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """One record.
@@ -86,7 +95,7 @@ class Records:
         Raises:
             BadIndex: its bytes are not those that were written.
         """
-        place = self._place_table()[number]
+        place = self._place_file.array()[number]
         start, size = int(place["start"]), int(place["size"])
         line = self._line_file.read(start, start + size)
         if _checksum(line) != int(place["check"]):
@@ -99,11 +108,6 @@ class Records:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[number] for number in range(len(self)))
-
-    def _place_table(self) -> NDArray[Any]:
-        if self._places is None:
-            self._places = self._place_file.array()
-        return self._places
 
 
 def document_fingerprint(document: CorpusDocument) -> str:
@@ -159,13 +163,11 @@ class Segment:
 def _open_files(home: Path, entry: SegmentEntry) -> dict[str, CheckedFile]:
     """Opens every file of a segment; if one cannot be opened, none stays open."""
     opened: dict[str, CheckedFile] = {}
-    try:
+    with ExitStack() as stack:
         for file in entry.files:
-            opened[Path(file.path).name] = CheckedFile(home, file)
-    except BaseException:
-        for checked in opened.values():
-            checked.close()
-        raise
+            name = Path(file.path).name
+            opened[name] = stack.enter_context(closing(CheckedFile(home, file)))
+        stack.pop_all()
     return opened
 
 
@@ -262,3 +264,96 @@ class SegmentWriter:
         return SegmentEntry(
             self.name, len(self._docs), len(self._chunks), self._chars, tokens, files
         )
+
+
+_ATTEMPTS = 10
+
+
+def open_snapshot(home: Path) -> tuple[Manifest, list[Segment]]:
+    """The manifest and its segments with all files opened, so that they outlast their deletion.
+
+    A writer may delete files between the reading of the manifest and the opening of the files; then
+    there is a newer manifest, and opening is tried again with that.
+
+    Raises:
+        BadInput: there is no index. BadIndex: it is damaged, or a file of it is missing.
+    """
+    missing = ""
+    for _ in range(_ATTEMPTS):
+        manifest = Manifest.read(home)
+        try:
+            return manifest, _open_segments(home, manifest)
+        except FileNotFoundError as error:
+            missing = str(error.filename)
+            if Manifest.read(home) == manifest:
+                break
+        except OSError as error:
+            raise _open_error(home, manifest, error) from error
+    raise BadIndex(f"{missing} is missing from the index {home}; build the index again")
+
+
+def read_deletions(home: Path, entry: FileEntry | None) -> dict[int, set[int]]:
+    """The numbers of deleted documents, by the number of their segment."""
+    deleted: dict[int, set[int]] = {}
+    if entry is not None:
+        file = CheckedFile(home, entry)
+        for segment, document in file.array():
+            deleted.setdefault(int(segment), set()).add(int(document))
+        file.close()
+    return deleted
+
+
+def _open_segments(home: Path, manifest: Manifest) -> list[Segment]:
+    deleted = read_deletions(home, manifest.deleted)
+    opened: list[Segment] = []
+    with ExitStack() as stack:
+        for entry in manifest.segments:
+            segment = Segment(home, entry, sorted(deleted.get(int(entry.name), ())))
+            opened.append(stack.enter_context(closing(segment)))
+        stack.pop_all()
+    return opened
+
+
+def _open_error(home: Path, manifest: Manifest, error: OSError) -> Exception:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return BadInput(f"{error.filename} cannot be read ({error.strerror}); check the index")
+    files = sum(len(entry.files) for entry in manifest.segments)
+    return BadInput(
+        f"the index {home} has {files} files in {len(manifest.segments)} segments and this process "
+        f"may open no more ({error.strerror}); merge them with `tamis index compact {home}`, or "
+        "allow more with `ulimit -n`"
+    )
+
+
+MISMATCH = "its bytes do not match the checksum"
+
+
+def find_faults(home: Path) -> list[str]:
+    """The faults of an index, each with its file; an empty list if every byte is as it was written.
+
+    A writer may be at work: if it deleted files meanwhile, those of its new state are read.
+
+    Raises:
+        BadInput: there is no index. BadIndex: its manifest is damaged.
+    """
+    while True:
+        manifest = Manifest.read(home)
+        entries = [entry for segment in manifest.segments for entry in segment.files]
+        entries += [file for file in (manifest.deleted, manifest.queries) if file]
+        faults = [f"{entry.path}: {why}" for entry in entries if (why := file_fault(home, entry))]
+        if not faults or Manifest.read(home) == manifest:
+            return faults
+
+
+def file_fault(home: Path, entry: FileEntry) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    path = Path(entry.path)
+    if path.is_absolute() or ".." in path.parts:
+        return "it lies outside the index"
+    try:
+        size = (home / path).stat().st_size
+        if size != entry.size:
+            return f"it has {size} bytes and {entry.size} were written"
+        return "" if file_digest(home / path) == entry.blake2b else MISMATCH
+    except OSError as error:
+        return str(error.strerror)

@@ -121,7 +121,7 @@ class Shortening:
                 config={"min_tokens_to_compress": self.min_tokens},
                 warn=warn,
             )
-        from tamis.compressors.tools.emptiness import shows_source
+        from tamis.compressors.tools.types import shows_source
 
         shortened = self.compress(outputs, question)
         for warning in dict.fromkeys(warning for found in shortened for warning in found.warnings):
@@ -209,7 +209,7 @@ def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list
 
 
 def _is_no_gain(found: CompressedToolOutput, text: str) -> bool:
-    from tamis.compressors.tools.emptiness import is_json
+    from tamis.compressors.tools.types import is_json
 
     is_unmarked = bool(found.warnings) and (not found.text.strip() or is_json(text))
     return found.tokens_out >= found.tokens_in or (bool(text.strip()) and is_unmarked)

@@ -18,13 +18,16 @@ from tamis.probes.errors import BadIndex, BadInput, TamisError
 from tamis.probes.hub import zoo
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.retrieval.approximate.segment_search import check_kind
-from tamis.retrieval.index.hit import Hits
 from tamis.retrieval.index.legs import SearchEngine
-from tamis.retrieval.index.models import load_encoder
-from tamis.retrieval.index.sessions import create_index, open_writer
-from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.structures import load_questions
-from tamis.retrieval.index.writer import ChunkModels, DocumentCallback, PutCounts
+from tamis.retrieval.index.models import ChunkModels, load_encoder
+from tamis.retrieval.index.store import CorpusIndex, Hits
+from tamis.retrieval.index.writer import (
+    DocumentCallback,
+    PutCounts,
+    create_index,
+    load_questions,
+    open_writer,
+)
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
 from tamis.retrieval.storage.manifest import IndexSettings, Manifest

@@ -1,4 +1,4 @@
-"""The choices of a batch: everything that decides the output of a row, and nothing else."""
+"""The choices of a batch: what decides the output of a row, and how the batch is run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PartLimits:
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """The choices of one batch; plain values, so that they can be sent to a worker as JSON.
+    """The choices of one batch; plain values, so that they can be sent to a worker.
 
     Attributes:
         input_format: of files that are rows, a value of `InputFormat`.
@@ -120,22 +120,6 @@ class BatchJob:
         """The name of an added field."""
         return f"{self.prefix}{output}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> BatchJob:
-        """The inverse of `as_dict`."""
-        rules = dict(given["rules"])
-        parts = {
-            "budget": Budget(**given["budget"]),
-            "rules": Rules(**{**rules, "protect": tuple(rules["protect"])}),
-            "fields": RowFields(**given["fields"]),
-            "cut": PartLimits(**given["cut"]),
-        }
-        return cls(**{**given, **parts})
-
 
 def _check_encoding(name: str) -> None:
     """Refuses an unknown text encoding; Python checks it only if there are bytes to decode."""
@@ -158,7 +142,7 @@ def resume_settings(job: BatchJob) -> dict[str, Any]:
     from importlib.metadata import version
 
     relevant = {
-        name: value for name, value in job.as_dict().items() if name not in _IRRELEVANT_FIELDS
+        name: value for name, value in asdict(job).items() if name not in _IRRELEVANT_FIELDS
     }
     flat: dict[str, Any] = {"tamis": version("tamis"), "output fields": list(OUTPUT_FIELDS)}
     for name, value in relevant.items():
@@ -221,3 +205,38 @@ def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
         for name in dict.fromkeys((*before, *now))
         if before.get(name) != now.get(name)
     ]
+
+
+BatchEngine = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a batch is run; none of it changes the output.
+
+    Attributes:
+        shard: the share of the parts that this run does, `(1, 1)` for all.
+        gpus: per Ray worker, maybe a fraction.
+        stop_on_error: end at the first row that fails, instead of keeping it as an error row.
+        retry_errors: repeat the failed rows of completed parts.
+        overwrite: remove the batch of another run from the output folder.
+    """
+
+    inputs: tuple[str, ...]
+    out: str
+    engine: BatchEngine = "local"
+    workers: int = 1
+    gpus: float = 0.0
+    shard: tuple[int, int] = (1, 1)
+    stop_on_error: bool = False
+    retry_errors: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise BadInput(
+                f"shard {index}/{count} does not exist; give 1/{count} to {count}/{count}"
+            )
+        if self.workers < 1:
+            raise BadInput(f"{self.workers} workers do nothing; give at least 1")

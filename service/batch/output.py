@@ -4,21 +4,29 @@ OUT/manifest.json           settings and inputs: what a rerun must agree with
 OUT/plan.jsonl              which rows make which part, so that the input is surveyed only once
 OUT/part-000000.jsonl       rows, in the order of the input
 OUT/_done/part-000000.json  its receipt, written after it: counts, failures, SHA-256
+
+Parts are read again to check that an output is complete, and to join it to one file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
-from tamis.service.batch.plan import BatchPlan
-from tamis.service.batch.survey import BatchPart
-from tamis.service.files import remote
+from tamis.service.batch.job import describe_differences
+from tamis.service.batch.outcomes import count_rows, read_table
+from tamis.service.batch.plan import BatchPart, BatchPlan
+from tamis.service.files import row_values, streams
 from tamis.service.files.input_files import InputFile
+from tamis.service.files.streams import unpack
 
 MANIFEST_FILE, PLAN_FILE, RECEIPTS_FOLDER = "manifest.json", "plan.jsonl", "_done"
 
@@ -54,7 +62,7 @@ class OutputFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self.fs, path = remote.filesystem(self.url)
+        self.fs, path = streams.filesystem(self.url)
         self.path = path.rstrip("/")
 
     def write_plan(self, plan: BatchPlan) -> None:
@@ -108,7 +116,7 @@ class OutputFolder:
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Writes a file atomically; see `write_file`."""
-        remote.write_file(self.fs, f"{self.path}/{name}", data, durable=durable)
+        streams.write_file(self.fs, f"{self.path}/{name}", data, durable=durable)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -176,3 +184,207 @@ class OutputFolder:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 as hexadecimal digits."""
     return sha256(data).hexdigest()
+
+
+@dataclass(slots=True)
+class VerificationReport:
+    """The state of the parts in some output folders.
+
+    Attributes:
+        missing: parts that are in no folder. damaged: files that differ from what was written.
+        stray: files that belong to no part.
+        failed: messages of the rows that failed.
+    """
+
+    parts: int = 0
+    rows: int = 0
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is present as it was written."""
+        return not (self.missing or self.damaged or self.stray)
+
+
+def verify_batch(outs: Sequence[str]) -> VerificationReport:
+    """Reads every part and compares its rows and SHA-256 with its receipt.
+
+    Raises:
+        BadInput: a folder holds no batch, or the folders hold different ones.
+    """
+    plan, outputs = open_batch(outs)
+    report = VerificationReport(len(plan.parts), plan.rows)
+    found = locate_parts(plan, outputs)
+    for part in plan.parts:
+        name = plan.part_file(part)
+        if part.index not in found:
+            report.missing.append(name)
+            continue
+        for output, receipt in found[part.index]:
+            report.failed += [why for _, why in receipt.failed]
+            if fault := _part_fault(output, plan, part, receipt):
+                report.damaged.append(f"{output.url}/{name}: {fault}")
+    expected = {plan.part_file(part) for part in plan.parts}
+    for output in outputs:
+        parts = (name for name in sorted(output.file_names()) if name.startswith("part-"))
+        report.stray += [f"{output.url}/{name}" for name in parts if name not in expected]
+    return report
+
+
+def _part_fault(
+    output: OutputFolder, plan: BatchPlan, part: BatchPart, receipt: PartReceipt
+) -> str | None:
+    """What is wrong with a part's file; None if it is intact."""
+    name = plan.part_file(part)
+    data = output.read(name)
+    if sha256_hex(data) != receipt.sha256:
+        return f"{len(data):,} bytes are not the {receipt.bytes:,} that were written"
+    if (rows := count_rows(data, name)) != part.rows:
+        return f"{rows} rows where {part.rows} belong"
+    return None
+
+
+def open_batch(outs: Sequence[str]) -> tuple[BatchPlan, list[OutputFolder]]:
+    """The plan that some output folders share, and the folders.
+
+    Raises:
+        BadInput: a folder holds no batch, or the folders hold different ones.
+    """
+    outputs = [OutputFolder(out) for out in outs]
+    plans = []
+    for output in outputs:
+        plan = output.read_plan()
+        if plan is None:
+            raise BadInput(
+                f"{output.url} holds no batch (no {MANIFEST_FILE}); name an output folder"
+            )
+        plans.append(plan)
+    for plan, output in zip(plans[1:], outputs[1:], strict=True):
+        changed = describe_differences(plans[0].settings, plan.settings)
+        if changed or _input_hashes(plan) != _input_hashes(plans[0]):
+            listed = "; ".join(changed) or "their inputs differ"
+            raise BadInput(f"{outputs[0].url} and {output.url} are different batches: {listed}")
+    return plans[0], outputs
+
+
+def _input_hashes(plan: BatchPlan) -> list[str]:
+    return [one["sha256"] for one in plan.inputs]
+
+
+def locate_parts(
+    plan: BatchPlan, outputs: Sequence[OutputFolder]
+) -> dict[int, list[tuple[OutputFolder, PartReceipt]]]:
+    """By index of each completed part, the folders that hold it and their receipts."""
+    found: dict[int, list[tuple[OutputFolder, PartReceipt]]] = {}
+    for output in outputs:
+        for part, receipt in output.completed_parts(plan, plan.parts):
+            found.setdefault(part.index, []).append((output, receipt))
+    return found
+
+
+def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> int:
+    """Writes the rows of all parts, in the order of the input, to one file; returns their number.
+
+    The file appears when it is complete, or not at all.
+
+    Args:
+        target: a path or URL with the format of the parts; lines may be packed in another way.
+        partial: whether parts may be missing.
+
+    Raises:
+        BadInput: parts are missing or damaged, or the name is one of theirs or stands for another
+            format.
+    """
+    plan, outputs = open_batch(outs)
+    if ("parquet" in plan.suffix) != target.endswith(".parquet") or not target.endswith(
+        (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+    ):
+        raise BadInput(
+            f"the parts are {plan.suffix} and {target} is not; name a file that ends in "
+            f"{'.parquet' if plan.suffix == 'parquet' else '.jsonl, .jsonl.gz or .jsonl.zst'}"
+        )
+    own = {
+        _real_path(f"{output.url.rstrip('/')}/{plan.part_file(part)}")
+        for output in outputs
+        for part in plan.parts
+    }
+    if _real_path(target) in own:
+        raise BadInput(f"{target} is a part of what is merged; name another file")
+    found = locate_parts(plan, outputs)
+    missing = [plan.part_file(part) for part in plan.parts if part.index not in found]
+    if missing and not partial:
+        raise BadInput(
+            f"{len(missing)} of {len(plan.parts)} parts are not there, {missing[0]} first; "
+            "run their shards, or merge what there is with --partial"
+        )
+    parts = [(part, *found[part.index][0]) for part in plan.parts if part.index in found]
+    with _atomic_stream(target) as stream:
+        pieces = (_read_intact(output, plan, part, receipt) for part, output, receipt in parts)
+        if plan.suffix == "parquet":
+            _write_parquet(stream, pieces)
+        else:
+            _write_lines(stream, pieces, plan, target)
+    return sum(part.rows for part, _, _ in parts)
+
+
+def _real_path(url: str) -> str:
+    """A path without links, or a URL as it is."""
+    fs, path = streams.filesystem(url)
+    return str(Path(path).resolve()) if streams.is_local(fs) else url
+
+
+def _read_intact(
+    output: OutputFolder, plan: BatchPlan, part: BatchPart, receipt: PartReceipt
+) -> bytes:
+    data = output.read(plan.part_file(part))
+    if sha256_hex(data) != receipt.sha256:
+        raise BadInput(
+            f"{output.url}/{plan.part_file(part)} is damaged; delete it and run the batch again"
+        )
+    return data
+
+
+def _write_lines(stream: Any, pieces: Iterator[bytes], plan: BatchPlan, target: str) -> None:
+    with contextlib.ExitStack() as stack:
+        if target.endswith(".gz"):
+            stream = stack.enter_context(gzip.GzipFile("", "wb", 6, stream, mtime=0))
+        elif target.endswith(".zst"):
+            stream = stack.enter_context(
+                streams.import_zstandard().ZstdCompressor().stream_writer(stream, closefd=False)
+            )
+        for data in pieces:
+            stream.write(unpack(data, plan.suffix))
+
+
+def _write_parquet(stream: Any, pieces: Iterator[bytes]) -> None:
+    arrow = row_values.import_pyarrow()
+    writer = None
+    for data in pieces:
+        table = read_table(data)
+        if writer is None:
+            writer = arrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
+        if not table.schema.equals(writer.schema):
+            raise BadInput(
+                "the inputs have different columns, so their parts make no one Parquet file; "
+                "read the folder with a tool that joins schemas, or run with --format jsonl"
+            )
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+@contextlib.contextmanager
+def _atomic_stream(target: str) -> Iterator[Any]:
+    """A stream to a path or URL; a local file appears under its name when the block has ended."""
+    fs, path = streams.filesystem(target)
+    try:
+        with contextlib.ExitStack() as stack:
+            if streams.is_local(fs):
+                path = str(stack.enter_context(atomic_path(Path(path))))
+            with fs.open(path, "wb") as stream:
+                yield stream
+    except OSError as error:
+        raise BadInput(f"{target} cannot be written ({streams.error_reason(error)})") from error

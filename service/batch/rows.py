@@ -1,17 +1,28 @@
-"""One input row: its question and its documents, or why it cannot be read."""
+"""Input rows: read from the files of a part, and what each asks, or why it cannot be read.
+
+Files are read forwards, so that no packed file is unpacked twice.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import IO, Any
 
 from tamis.compressors.inputs import question_text, to_passage
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.text import Passage
 from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob, RowFields
+from tamis.service.batch.plan import BatchPart
+from tamis.service.documents.document_text import PAGE_STARTS, InputFormat, read_document
+from tamis.service.files import row_values, streams
+from tamis.service.files.input_files import InputFile
+from tamis.service.files.row_values import iterate_rows, open_parquet, to_json
+from tamis.service.files.streams import read_lines
 
 _SHOWN_CHARS = 60
 _DOCUMENT_FIELDS = ("id", "title", "metadata", "keep", "min_tokens")
@@ -179,3 +190,205 @@ def _shorten(value: Any) -> str:
 def _field_names(value: Mapping[str, Any]) -> str:
     names = [repr(name) for name in list(value)[:8]]
     return ", ".join(names) + (f" and {len(value) - 8} more" if len(value) > 8 else "") or "none"
+
+
+_SKIP_BYTES = 1 << 20
+_SKIP_ROWS = 1024
+
+
+class PartReader:
+    """Reads parts; the last input file stays open, since parts mostly come in order."""
+
+    def __init__(self, sources: Sequence[InputFile], job: BatchJob) -> None:
+        self.sources, self.job = sources, job
+        self._current: tuple[int, _LineFile | _ParquetFile] | None = None
+        self._last_table: tuple[BatchPart, Any] | None = None
+
+    def read_rows(self, part: BatchPart) -> list[InputRow]:
+        """The rows of a part, in order; a malformed row has a `fault` and raises nothing.
+
+        Raises:
+            BadInput: the file has changed since the plan was made.
+        """
+        found = list(self._rows(part))
+        if len(found) != part.rows:
+            raise BadInput(
+                f"{self.sources[part.source].url} changed while it was read: "
+                f"{len(found)} rows where {part.rows} were; start again with another output folder"
+            )
+        return found
+
+    def first_rows(self, source: int, max_rows: int) -> list[InputRow]:
+        """Up to `max_rows` first rows of an input file, without a plan."""
+        max_rows = min(max_rows, len(self.sources[source].names) or max_rows)
+        return list(islice(self._rows(BatchPart(0, source, 1, max_rows, 0, sys.maxsize)), max_rows))
+
+    def arrow_table(self, part: BatchPart) -> Any:
+        """The rows of a part of a Parquet file, unchanged, as an Arrow table."""
+        if self._last_table is None or self._last_table[0] != part:
+            self._last_table = (part, self._open_at(part).table(part))
+        return self._last_table[1]
+
+    def _rows(self, part: BatchPart) -> Iterator[InputRow]:
+        source = self.sources[part.source]
+        if source.kind == "texts":
+            return _text_rows(source, part, self.job)
+        if source.kind == "parquet":
+            return table_rows(self.arrow_table(part), part.first, self.job)
+        rows: Iterator[InputRow] = self._open_at(part).rows(part, self.job)
+        return rows
+
+    def _open_at(self, part: BatchPart) -> Any:
+        """The part's input file, open at or before the part's first row."""
+        if self._current and self._current[0] == part.source and self._current[1].can_reach(part):
+            return self._current[1]
+        self.close()
+        source = self.sources[part.source]
+        kind = _ParquetFile if source.kind == "parquet" else _LineFile
+        self._current = (part.source, kind(source.url))
+        return self._current[1]
+
+    def close(self) -> None:
+        """Closes the file that is open."""
+        if self._current:
+            self._current[1].close()
+            self._current = None
+
+
+class _LineFile:
+    """A file of lines; `at` is the position in the unpacked bytes."""
+
+    def __init__(self, url: str) -> None:
+        self.packed = streams.codec_of(url) is not None
+        self.stream: IO[bytes] = streams.open_unpacked(url)
+        self.at = 0
+
+    def can_reach(self, part: BatchPart) -> bool:
+        return not self.packed or part.start >= self.at
+
+    def rows(self, part: BatchPart, job: BatchJob) -> Iterator[InputRow]:
+        self._seek(part.start)
+        for number, (size, data) in enumerate(read_lines(self.stream), part.first):
+            self.at += size
+            if data is None or data.strip():
+                yield parse_row(number, data, job, size)
+            if self.at >= part.stop:
+                return
+
+    def _seek(self, start: int) -> None:
+        if not self.packed:
+            self.stream.seek(start)
+            self.at = start
+        while self.at < start:
+            read = len(self.stream.read(min(_SKIP_BYTES, start - self.at)))
+            if not read:
+                return  # shorter than planned: `read_rows` notices by the number of rows
+            self.at += read
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class _ParquetFile:
+    """A Parquet file, read batch by batch; `at` is the number of the next row, from 0."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.file = url, open_parquet(url)
+        counts = [
+            self.file.metadata.row_group(g).num_rows
+            for g in range(self.file.metadata.num_row_groups)
+        ]
+        self.bounds = [sum(counts[:g]) for g in range(len(counts))]
+        self.at: int | None = None
+        self.batches: Iterator[Any] = iter(())
+        self.rest: Any = None
+
+    def can_reach(self, part: BatchPart) -> bool:
+        return True
+
+    def table(self, part: BatchPart) -> Any:
+        """Rows `[first - 1, first - 1 + rows)` as one table."""
+        self._seek(part.first - 1)
+        batches: list[Any] = []
+        missing = part.rows
+        while missing and (batch := self._take(missing)) is not None:
+            batches.append(batch)
+            missing -= batch.num_rows
+        return row_values.import_pyarrow().Table.from_batches(batches, self.file.schema_arrow)
+
+    def _seek(self, row: int) -> None:
+        if not self.bounds:
+            self.at = row  # a file without a row group has no rows to go to
+            return
+        group = max(g for g, first in enumerate(self.bounds) if first <= row)
+        if self.at is None or row < self.at or self.bounds[group] > self.at:
+            self.at, self.rest = self.bounds[group], None
+            self.batches = self._batches(group)
+        while self.at < row and self._take(row - self.at) is not None:
+            pass
+
+    def _batches(self, first: int) -> Iterator[Any]:
+        """The batches of this row group and of those after it."""
+        for group in range(first, len(self.bounds)):
+            try:
+                yield from self.file.iter_batches(_SKIP_ROWS, [group], use_threads=False)
+            except (row_values.import_pyarrow().ArrowException, OSError) as error:
+                raise BadInput(
+                    f"{self.url} is damaged in row group {group} of {len(self.bounds)}, from 0 "
+                    f"({error}); bring a whole copy"
+                ) from error
+
+    def _take(self, max_rows: int) -> Any:
+        """Up to `max_rows` of the next rows; None after the last."""
+        if self.rest is None or not self.rest.num_rows:
+            self.rest = next(self.batches, None)
+        if self.rest is None:
+            return None
+        head, self.rest = self.rest.slice(0, max_rows), self.rest.slice(max_rows)
+        self.at = (self.at or 0) + head.num_rows
+        return head
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def table_rows(table: Any, first: int, job: BatchJob) -> Iterator[InputRow]:
+    """The rows of an Arrow table; a cell is converted to Python when it is used."""
+    if taken := sorted(set(map(job.field_name, OUTPUT_FIELDS)) & set(table.column_names)):
+        raise BadInput(name_clash_fault(taken))
+    for number, value in enumerate(iterate_rows(table), first):
+        yield InputRow(number, None, value)
+
+
+def _text_rows(source: InputFile, part: BatchPart, job: BatchJob) -> Iterator[InputRow]:
+    """Text files as rows: the name is the id, the text the context; of a PDF, where pages begin."""
+    _check_field_names(job)
+    fs, folder = streams.filesystem(source.url)
+    for number in range(part.first, part.first + part.rows):
+        name = source.names[number - 1]
+        data = fs.cat_file(f"{folder.rstrip('/')}/{name}")
+        try:
+            document = read_document(data, name, job.encoding, InputFormat(job.input_format))
+        except (BadInput, MissingExtra) as error:
+            yield InputRow(number, to_json({job.fields.id: name}), fault=str(error))
+            continue
+        pages = {PAGE_STARTS: list(document.page_starts)} if document.page_starts else {}
+        value = {job.fields.id: name, job.fields.context: document.text, **pages}
+        yield InputRow(number, to_json(value), value)
+
+
+def _check_field_names(job: BatchJob) -> None:
+    """Refuses a field name for a text file's name or text that is used for something else."""
+    fields = job.fields
+    if fields.id in (others := (fields.context, fields.documents, fields.history)):
+        option = ("--context-field", "--docs-field", "--history-field")[others.index(fields.id)]
+        raise BadInput(
+            f"--id-field and {option} are both {fields.id!r}, and the names of text files would "
+            "be lost or read as text; give --id-field another name"
+        )
+    added = {*map(job.field_name, OUTPUT_FIELDS), job.field_name(RAW_FIELD)}
+    if taken := sorted({fields.id, fields.context} & added):
+        raise BadInput(
+            f"of text files, name and text would go to {taken}, which are added to every row; give "
+            "--id-field or --context-field another name, or the added ones --prefix tamis_"
+        )

@@ -15,13 +15,14 @@ from typing import Any, BinaryIO
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
-from tamis.service.documents.decoding import STDIN, display_name
 from tamis.service.documents.document_text import (
     DOCUMENT_SUFFIXES,
     HTML_SUFFIXES,
+    STDIN,
     TEXT_SUFFIXES,
     DocumentText,
     InputFormat,
+    display_name,
     files_passed_over,
     left_out_note,
     raw_html_warning,

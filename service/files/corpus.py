@@ -19,9 +19,15 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
 from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
-from tamis.service.files.codecs import CODECS, codec_of, open_unpacked
-from tamis.service.files.lines import MAX_LINE_BYTES, read_json_lines, read_lines
-from tamis.service.files.parquet import import_pyarrow, iterate_rows, open_parquet
+from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_parquet
+from tamis.service.files.streams import (
+    CODECS,
+    MAX_LINE_BYTES,
+    codec_of,
+    open_unpacked,
+    read_json_lines,
+    read_lines,
+)
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 _SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
 from tamis.service.documents import document_text
-from tamis.service.files import codecs, remote
+from tamis.service.files import streams
 
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TEXT_SUFFIXES = (*document_text.TEXT_SUFFIXES, ".py")
@@ -32,7 +32,7 @@ class InputFile:
 
     def paths(self) -> tuple[Any, list[str]]:
         """The file system, and the path there of the file, or of each text file of the folder."""
-        fs, path = remote.filesystem(self.url)
+        fs, path = streams.filesystem(self.url)
         return fs, [f"{path.rstrip('/')}/{name}" for name in self.names] or [path]
 
     def location(self, row: int) -> str:
@@ -57,7 +57,7 @@ def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[Inpu
     found = [source for given in inputs for source in _expand(given, out)]
     known: set[tuple[str, tuple[str, ...]]] = set()
     for source in found:
-        key = (remote.filesystem(source.url)[1], source.names)
+        key = (streams.filesystem(source.url)[1], source.names)
         if key in known:
             raise BadInput(
                 f"{source.url} is named twice and its rows would be doubled; once is enough"
@@ -70,7 +70,7 @@ def kind_of(name: str) -> Literal["lines", "parquet", "texts"] | None:
     """What a file of that name holds, packed or not; None for an unknown kind."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
-    if codecs.codec_of(name):
+    if streams.codec_of(name):
         suffix = PurePosixPath(path.stem).suffix.lower()
         return "lines" if suffix in LINE_SUFFIXES else None
     if suffix in LINE_SUFFIXES:
@@ -81,7 +81,7 @@ def kind_of(name: str) -> Literal["lines", "parquet", "texts"] | None:
 
 
 def _expand(given: str, out: str | None) -> Iterator[InputFile]:
-    fs, path = remote.filesystem(given)
+    fs, path = streams.filesystem(given)
     if fs.isdir(path):
         yield from _folder_files(fs, path, given, out)
     elif fs.exists(path):
@@ -117,7 +117,7 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
     names = [str(name)[len(home) + 1 :] for name in sorted(fs.find(folder))]
     shown = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
     odd = set[str]()
-    if remote.is_local(fs):
+    if streams.is_local(fs):
         # a link to nothing, a pipe and the like cannot be read twice, or at all
         odd = {name for name in shown if not (Path(home) / name).is_file()}
     files = [name for name in shown if name not in odd]
@@ -139,11 +139,11 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
 
 
 def _is_inside(out: str, fs: Any, folder: str) -> bool:
-    other, path = remote.filesystem(out)
+    other, path = streams.filesystem(out)
     home = folder.rstrip("/")
     return type(other) is type(fs) and (path.rstrip("/") + "/").startswith(f"{home}/")
 
 
 def _url(fs: Any, path: str) -> str:
     """A path on a file system, as `find_input_files` takes it."""
-    return path if remote.is_local(fs) else str(fs.unstrip_protocol(path))
+    return path if streams.is_local(fs) else str(fs.unstrip_protocol(path))

@@ -17,9 +17,9 @@ from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe
 from tamis.retrieval.approximate import segment_search
-from tamis.retrieval.index.sessions import create_index, open_writer
+from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import ChunkModels
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.kept_chunks import ChunkKeeper

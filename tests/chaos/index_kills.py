@@ -30,9 +30,8 @@ import torch
 
 from tamis.retrieval.approximate import segment_search
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import IndexWriter
+from tamis.retrieval.index.writer import IndexWriter, create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings

@@ -13,11 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.segmentation import lines
-from tamis.probes.segmentation.tool_output import lines_to_parts
-from tamis.probes.segmentation.tool_output.blocks import compiler, docker_build, maven, rust, shell
-from tamis.probes.segmentation.tool_output.blocks import pytest as pytest_output
-from tamis.probes.segmentation.tool_output.formats import diff
-from tamis.service.documents import decoding, document_text
+from tamis.probes.segmentation.tool_output import builds, git, line_table, logs, runners
+from tamis.service.documents import document_text
 from tamis.service.http.schemas import patterns
 
 
@@ -51,43 +48,43 @@ class Mended:
 
 MENDED = [
     Mended(
-        compiler._SOURCE,
+        builds._COMPILER_SOURCE,
         r"\s+\d* \||\s+\^|\s+[~^]+|\s*\d+\s{2,}\S|\s*[~^]+$|\s{2,}.*\^",
         [*" \t1|^~x"],
     ),
     Mended(
-        pytest_output._STATUS,
+        runners._PYTEST_STATUS,
         r"\S+(?:::| ).*\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS|RERUN)\b(?:\s|$)"
         r"|\S+\.py [.FEsxX]+(?:\s|$)",
         ["PASSED", "ERROR", "::", ":", " ", "a", ".py", ".", "F", "\n"],
     ),
     Mended(
-        pytest_output._COUNTS,
+        runners._PYTEST_COUNTS,
         r"\d+ (?:passed|failed|error|skipped|xfailed|deselected|warning)|no tests ran",
         [*"12 ", "passed", "error", "no tests ran", "a", "\u0663"],
     ),
     Mended(
-        rust._TEST,
+        builds._RUST_TEST,
         r"test \S+.* \.\.\. (ok|FAILED|ignored)",
         ["test ", "a", " ", " ... ", "ok", "."],
     ),
     Mended(
-        shell._FEW_ERRORS,
+        logs._FEW_ERRORS,
         r"\d+ (?:errors?|failures?)\b|(?:errors?|failures?|failed)[:=] *\d+",
         [*"12 :=s", "error", "failed", "failure"],
     ),
     Mended(
-        diff._HUNK,
+        git._HUNK,
         r"@@+ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))?.* @@+",
         ["@@", "@", " ", "-", "+", ",", "1", "2", " -1,2 +3", "x"],
     ),
     Mended(
-        docker_build._FILE,
+        builds._DOCKER_FILE,
         r"\S*Dockerfile\S*:\d+",
         ["Dockerfile", ":", "1", "x", " ", ":2"],
     ),
     Mended(
-        maven._GRADLE,
+        builds._MAVEN_GRADLE,
         r"\* What went wrong|> Task \S+ FAILED|.* > .* FAILED$|FAILURE: ",
         ["> Task ", " > ", " FAILED", "x", " ", "\n", "FAILURE: "],
     ),
@@ -98,7 +95,7 @@ MENDED = [
     ),
     Mended(patterns._COUNT, r"\{(\d*)(,?)(\d*)\}", [*"{},12"]),
     Mended(
-        lines_to_parts._STATUS,
+        line_table._STATUS,
         r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
         r"|[A-Z][a-z]+(?:ing|ed|ched)|Get|Hit|test|adding|extracting|inflating|copying|creating"
         r"|writing|running|Selecting)\b",
@@ -112,7 +109,7 @@ MENDED = [
         [*"![]x \n", "(u)", '(u "t")', "[x]", "![y](v)"],
     ),
     Mended(
-        decoding._DECLARED,
+        document_text._DECLARED,
         rb"""charset\s*=\s*["']?\s*([\w.:-]+)|encoding\s*=\s*["']([\w.:-]+)""",
         ["charset", "encoding", "=", " ", '"', "'", "a", "CHARSET"],
     ),

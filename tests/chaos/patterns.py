@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import regex
 from rich.console import Console
@@ -132,6 +132,7 @@ def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    names |= {id(node.args[0]): "Rule" for node in ast.walk(tree) if _is_rule(node)}
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
     for node in ast.walk(tree):
         if (
@@ -143,6 +144,11 @@ def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
         ):
             around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
             yield node, names.get(id(node), around[-1].name if around else "")
+
+
+def _is_rule(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether it is a rule of lines, whose pattern is matched alone."""
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Rule"
 
 
 def _evaluate(call: ast.Call, namespace: dict[str, Any]) -> list[Any]:
@@ -185,6 +191,9 @@ def _uses(files: dict[Path, ast.Module]) -> dict[tuple[tuple[str, ...], str], fr
             for one in node.names
         }
         for node in ast.walk(tree):
+            if _is_rule(node):
+                name = getattr(node.args[0], "id", "Rule")
+                found.setdefault((own, name), set()).add("match")
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 home = homes.get(node.value.id, (own, node.value.id))
                 if node.attr in FUNCTIONS and node.value.id not in MODULES:
@@ -392,7 +401,7 @@ OF_CALLERS = frozenset(
 `service/http/schemas/patterns.py`; elsewhere who gives it runs it."""
 LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "probes/segmentation/terms.py _marked_word_pattern": lambda: (_marked_word_pattern(),),
-    "retrieval/storage/html_text.py close": lambda: (
+    "retrieval/storage/chunks.py close": lambda: (
         re.compile(r"</script\s*>", re.IGNORECASE),
         re.compile(r"-->", re.IGNORECASE),
     ),
@@ -409,9 +418,9 @@ ONLY_MATCH = frozenset(
 BOUNDED: dict[str, str] = {
     "probes/segmentation/segment.py _DOTTED": "the 12 characters before a sentence's end",
     "probes/segmentation/segment.py _SECTION_NUMBER": "the 12 characters before its end",
-    "probes/segmentation/tool_output/blocks/shell.py _SAID": "the last 120 characters of a row",
-    "probes/segmentation/tool_output/blocks/unittest.py _VERBOSE": "rows: in a text without a line "
-    "break, what begins with skipped matches at the first try",
+    "probes/segmentation/tool_output/logs.py _SAID": "the last 120 characters of a row",
+    "probes/segmentation/tool_output/runners.py _UNITTEST_SKIPPED": "rows: in a text without a "
+    "line break, what begins with skipped matches at the first try",
 }
 """Slow patterns that get short texts."""
 

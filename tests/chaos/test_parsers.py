@@ -29,7 +29,7 @@ from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.files import CheckedFile, FileEntry, digest
 from tamis.retrieval.storage.manifest import MANIFEST, Manifest, canonical_json
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
-from tamis.service.files.lines import read_lines
+from tamis.service.files.streams import read_lines
 from tamis.service.http.middleware.auth import Key, read_keys
 from tamis.service.http.schemas.json import dumps, loads
 from tests.probes.probing.test_linear import CARD, WEIGHTS

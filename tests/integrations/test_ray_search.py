@@ -7,10 +7,10 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate import segment_search
-from tamis.retrieval.index import key_leg
+from tamis.retrieval.index import legs
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
 from tests.probes import tiny
@@ -26,8 +26,8 @@ QUESTION = "word1 word2 word3"
 def home(tmp_path, monkeypatch):
     """An index of two segments, one with a graph and one without."""
     monkeypatch.setattr(segment_search, "AUTO_KEYS", 400)
-    monkeypatch.setattr(key_leg, "REFERENCE_CHUNKS", 24)
-    monkeypatch.setattr(key_leg, "FEW_KEYS", 50)
+    monkeypatch.setattr(legs, "REFERENCE_CHUNKS", 24)
+    monkeypatch.setattr(legs, "FEW_KEYS", 50)
     proxy = tiny.proxy("llama")
     models = ChunkModels(KeyEncoder(proxy, recipe_for(proxy)), None, ["word1 word2?"])
     settings = IndexSettings(keys=as_lists(models.keys.recipe.as_json()))

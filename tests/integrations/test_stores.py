@@ -11,11 +11,11 @@ import pytest
 import tamis
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.retrieval.stores import export, search
+from tamis.retrieval.stores import search
 from tamis.retrieval.stores.engines import open_engine
 from tamis.retrieval.stores.search import StoreIndex
 from tests.probes import tiny
@@ -123,16 +123,16 @@ def test_an_export_is_not_replaced_unasked_and_half_of_one_is_none(index, export
         yield next(whole(*args))
         raise KeyboardInterrupt
 
-    whole = export._batches
-    monkeypatch.setattr(export, "_batches", cut_short)
+    whole = search._batches
+    monkeypatch.setattr(search, "_batches", cut_short)
     engine = open_engine(ENGINE, exported)
     with pytest.raises(KeyboardInterrupt):
-        export.export_index(index, engine, overwrite=True)
+        search.export_index(index, engine, overwrite=True)
     assert engine.read_header() is None
     with pytest.raises(BadInput, match="cut short"):
         StoreIndex(engine, index.models)
     monkeypatch.undo()
-    export.export_index(index, engine)
+    search.export_index(index, engine)
     assert len(StoreIndex(engine, index.models).search(QUESTION, 3)) == 3
     engine.close()
 

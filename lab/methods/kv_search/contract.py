@@ -15,8 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.exact import pad_hits
-from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
+from tamis_lab.methods.kv_search.exact import pad_hits
+from tamis_lab.methods.kv_search.types import KeyHits, check_effort, check_k, check_vectors
 from tamis_lab.methods.registry import SelectorInfo as SelectorInfo
 
 BATCH_VALUES = 2**24

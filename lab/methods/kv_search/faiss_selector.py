@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search import ann
 from tamis_lab.methods.kv_search.contract import geometric_steps
+from tamis_lab.methods.kv_search.types import KeyHits
 
 
 class FaissSelector:

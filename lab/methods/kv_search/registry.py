@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.types import check_vectors
 from tamis_lab.methods.kv_search.contract import KeySelector, SelectorClass
 from tamis_lab.methods.kv_search.shared_selector import (
     PerHead,
@@ -14,6 +13,7 @@ from tamis_lab.methods.kv_search.shared_selector import (
     SharedSelectorClass,
     check_heads,
 )
+from tamis_lab.methods.kv_search.types import check_vectors
 from tamis_lab.methods.registry import SELECTORS as SELECTORS
 
 

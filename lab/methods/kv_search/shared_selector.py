@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.types import KeyHits, check_vectors
 from tamis_lab.methods.kv_search.contract import (
     KeySelector,
     SelectorInfo,
     best_hits,
     prepare_queries,
 )
+from tamis_lab.methods.kv_search.types import KeyHits, check_vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.retrieval.kv.attention_graph import AttentionGraphIndex
-from tamis.retrieval.kv.types import KeyHits
+from tamis_lab.methods.kv_search.attention_graph import AttentionGraphIndex
 from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo, geometric_steps
+from tamis_lab.methods.kv_search.types import KeyHits
 
 
 class AttentionGraph:

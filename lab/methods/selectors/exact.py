@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.types import KeyHits, check_effort
 from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo
+from tamis_lab.methods.kv_search.exact import ExactIndex
+from tamis_lab.methods.kv_search.types import KeyHits, check_effort
 
 
 class Exact:

@@ -17,7 +17,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
@@ -25,6 +24,7 @@ from tamis_lab.methods.kv_search.contract import (
     block_members,
     prepare_queries,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 BLOCK = 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tamis.retrieval.kv import ann
+from tamis_lab.methods.kv_search import ann
 from tamis_lab.methods.kv_search.contract import SelectorClass, SelectorInfo
 from tamis_lab.methods.kv_search.faiss_selector import FaissSelector
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from tamis.probes.devices import to_float64
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
@@ -24,6 +23,7 @@ from tamis_lab.methods.kv_search.contract import (
     geometric_steps,
     prepare_queries,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 SHARE = 0.25
 

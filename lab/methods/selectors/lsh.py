@@ -16,8 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.projection import query_metric
-from tamis.retrieval.kv.types import KeyHits
+from tamis.retrieval.approximate.graph import query_metric
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
@@ -25,6 +24,7 @@ from tamis_lab.methods.kv_search.contract import (
     geometric_steps,
     prepare_queries,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 PROJECTIONS, SEED = 7, 0
 

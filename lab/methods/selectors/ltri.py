@@ -22,7 +22,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import SelectorInfo, drop_columns_of_none, geometric_steps
 from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
@@ -30,6 +29,7 @@ from tamis_lab.methods.kv_search.shared_selector import (
     best_hits_of_heads,
     prepare_heads,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 PIECE, LONGEST = 512, 64
 

@@ -19,7 +19,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import SelectorInfo, block_members, geometric_steps
 from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
@@ -28,6 +27,7 @@ from tamis_lab.methods.kv_search.shared_selector import (
     prepare_heads,
     question_rows,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 BLOCK, HISTORY, STRIDE = 16, 8, 8
 ALWAYS = 64 // BLOCK

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
@@ -27,6 +26,7 @@ from tamis_lab.methods.kv_search.contract import (
     geometric_steps,
     prepare_queries,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 SEGMENT, CLUSTER, ROUNDS = 8192, 16, 10
 

@@ -15,7 +15,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import SelectorInfo, drop_columns_of_none, geometric_steps
 from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
@@ -24,6 +23,7 @@ from tamis_lab.methods.kv_search.shared_selector import (
     prepare_heads,
     question_rows,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 
 class Round:

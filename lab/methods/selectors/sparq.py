@@ -20,7 +20,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import (
     SelectorClass,
     SelectorInfo,
@@ -28,6 +27,7 @@ from tamis_lab.methods.kv_search.contract import (
     geometric_steps,
     prepare_queries,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 SHARE = 0.25
 

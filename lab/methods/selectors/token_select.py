@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.methods.kv_search.contract import SelectorInfo, geometric_steps
 from tamis_lab.methods.kv_search.shared_selector import (
     Setting,
@@ -25,6 +24,7 @@ from tamis_lab.methods.kv_search.shared_selector import (
     prepare_heads,
     question_rows,
 )
+from tamis_lab.methods.kv_search.types import KeyHits
 
 SAME = 0.9
 

@@ -10,6 +10,7 @@ from tamis.probes.prompt import TEMPLATES
 from tamis_lab.bench.needle import MemoizedReader
 from tamis_lab.methods import corehead, icr, qrhead
 from tamis_lab.methods.attention_sorting import AttentionSorting
+from tamis_lab.methods.documents import long_range_layers
 from tamis_lab.methods.found_in_the_middle import FoundInTheMiddle
 from tamis_lab.methods.raw_attention import RawAttention
 from tests.compressors.methods.attention_kit import QUESTION
@@ -72,3 +73,9 @@ def test_layers_with_a_window_shorter_than_the_prompt_are_left_out(wrap):
     AttentionSorting(wrap(reader), window_tokens=500).order(QUESTION, PASSAGES, [0.0] * 2)
     FoundInTheMiddle(wrap(reader), window_tokens=500).order(QUESTION, PASSAGES, [0.0] * 2)
     assert {layers for layers, _ in reader.describe_values} == {ALL_LAYERS}
+
+
+def test_where_all_layers_have_a_window_all_are_read():
+    reader = Windowed.from_needles("pin")
+    reader.layer_types = None
+    assert long_range_layers(reader, 600) == ALL_LAYERS

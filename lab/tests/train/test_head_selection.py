@@ -9,9 +9,9 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.keys.encoder import KeyEncoder
-from tamis.retrieval.keys.late_interaction import chunk_scores, max_similarities
+from tamis.retrieval.keys.late_interaction import max_similarities
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis_lab.train.head_selection import LabelledQuestion, select_heads
+from tamis_lab.train.head_selection import LabelledQuestion, chunk_scores, select_heads
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
 

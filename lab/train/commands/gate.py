@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
+from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_probe_target
 from tamis_lab.options.shared import (
     SHARP,
@@ -111,7 +111,7 @@ def _parse_stages(given: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         BadInput: one is not of the form, or of another purpose.
     """
-    from tamis.compressors.gate.estimates import PURPOSES, Stage
+    from tamis.compressors.features.gate import PURPOSES, Stage
 
     found: dict[str, list[Any]] = {}
     for text in given:

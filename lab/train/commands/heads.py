@@ -12,10 +12,10 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from tamis.probes.probing.heads import HEAD_SCORINGS
-from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
+from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_images, check_targets
 from tamis_lab.options.shared import SHARP, ReadingsFolder, named_or_shipped_probe, parse_options
 from tamis_lab.train.commands import head_studies

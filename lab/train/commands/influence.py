@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from tamis.service.api.languages import SHARP
-from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import print_note
+from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_targets
 
 EPILOG = """

@@ -43,9 +43,9 @@ def lists(
     depth: Annotated[int, typer.Option(min=2, help="Documents a list.")] = 20,
 ) -> None:
     """Search a corpus by BM25 for every labelled question, and note what is relevant."""
-    from tamis.service.cli.display.bars import file_bars
-    from tamis.service.files.lines import read_json_lines
+    from tamis.service.files.streams import read_json_lines
     from tamis_lab.datasets.records import load_records
+    from tamis_lab.options.bars import file_bars
     from tamis_lab.train.probe.query_lists import HeldOutQueries, build_query_lists
 
     rows = load_records(records)

@@ -92,9 +92,9 @@ def train_adapters(
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.hub.zoo import adapters_of
-    from tamis.service.cli.display.bars import file_bars
+    from tamis_lab.options.bars import file_bars
     from tamis_lab.options.shared import parse_record_file
-    from tamis_lab.train.lora.export import trained_adapters
+    from tamis_lab.train.lora.export import stack_adapters, trained_adapters
     from tamis_lab.train.lora.recipe import LoraRecipe
     from tamis_lab.train.lora.training_run import build_training_run
 
@@ -116,7 +116,7 @@ def train_adapters(
         curve = run.run(report)
     learnt = trained_adapters(run, curve, name or out.resolve().name, _absolute_proxy(proxy))
     if (below := adapters_of(proxy)) is not None:
-        learnt = learnt.stack_on(below)
+        learnt = stack_adapters(learnt, below)
     learnt.save(out)
     Console(width=None if Console().is_terminal else 120).print(_curve_table(curve))
     if png:

@@ -64,10 +64,10 @@ def rank(
 ) -> None:
     """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
     from tamis.compressors import registry
-    from tamis.service.cli.display.bars import file_bars
     from tamis_lab.datasets.qrels import load_corpus, load_queries
     from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import describe_file, name_distinctly
+    from tamis_lab.options.bars import file_bars
     from tamis_lab.options.shared import parse_record_file, readings_folder
     from tamis_lab.train.fit import check_l2
     from tamis_lab.train.probe.ranking import QueryLists, RankCaseReader, fit_rank_probe

@@ -10,10 +10,10 @@ import typer
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.target_files import write_whole
+from tamis_lab.options.bars import record_bars
 
 if TYPE_CHECKING:
     from tamis_lab.train.head_selection import LabelledQuestion

@@ -15,7 +15,7 @@ import torch
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.model.proxy import Proxy
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.datasets.record_files import RecordFile, describe_file
 from tamis_lab.train.lora import checkpoint
 from tamis_lab.train.lora.examples import (

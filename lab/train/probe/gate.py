@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.features.gate import PURPOSES, Gate, Stage, WindowJudge
 from tamis.compressors.features.second_step import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
-from tamis.compressors.gate.judge import WindowJudge
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import WINDOW_TOKENS
 from tamis.probes.probing.linear import LinearProbe, ProbeCard

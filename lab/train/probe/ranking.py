@@ -16,8 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.rank_features import first_word_column, rank_features
-from tamis.compressors.features.rank_probe import document_scores, unit_evidence
+from tamis.compressors.features.rank_probe import (
+    document_scores,
+    first_word_column,
+    rank_features,
+    unit_evidence,
+)
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import Calibration, LinearProbe, ProbeCard

@@ -1,4 +1,7 @@
-"""From a JSON value to parts: leaves that are kept or dropped whole, and the frames around them."""
+"""JSON, alone or below a status line, and JSON Lines.
+
+Leaves are kept or dropped whole; what is kept with the frames around it and markers is JSON.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tamis.probes.segmentation.tool_output.line_table import LineTable
-from tamis.probes.segmentation.tool_output.parse import parse_lines
-from tamis.probes.segmentation.tool_output.parts import Level, Part, PartUnit, Place
-from tamis.probes.segmentation.tool_output.rare_values import rows_with_rare_values
+from tamis.probes.segmentation.json_html import is_json_container
+from tamis.probes.segmentation.tool_output.blocks import parse_lines
+from tamis.probes.segmentation.tool_output.line_table import LineTable, parts_of_lines
+from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput, Part
+from tamis.probes.segmentation.tool_output.table import rows_with_rare_values
 
 FRONT_CHARS = 2_000
 _FAILURE = re.compile(
@@ -129,55 +133,34 @@ class JsonParts:
 
     def add_root(self, node: JsonNode, value: Any) -> None:
         """The parts of a whole text's array or object, however small it is."""
-        self._add_container(node, value, 1, "elements", "element", ())
+        whole = Part(node.first, node.stop, 1, 1, unit="elements", place="element")
+        self._add_container(node, value, whole)
 
-    def _add(
-        self,
-        node: JsonNode,
-        value: Any,
-        ordinal: int,
-        unit: PartUnit,
-        place: Place,
-        frames: tuple[int, ...],
-        level: Level = Level.ORDINARY,
-    ) -> None:
-        size = node.stop - node.start
-        is_deep = len(frames) >= MOST_DEPTH
-        if node.kind in "[{" and node.children and size > self.leaf_chars and not is_deep:
-            self._add_container(node, value, ordinal, unit, place, frames)
-        elif (
-            node.kind == '"'
-            and size > STRING_CHARS
-            and not is_deep
-            and self._add_string(node, ordinal, unit, place, frames)
-        ):
-            return
-        else:
-            level = min(level, json_level(self.text[node.first : node.stop]))
-            start, stop = node.first, node.stop
-            self.parts.append(Part(start, stop, ordinal, ordinal, level, unit, frames, place=place))
+    def _add(self, node: JsonNode, value: Any, whole: Part) -> None:
+        """Adds a value: whole, or cut into parts where it is large."""
+        most = STRING_CHARS if node.kind == '"' else self.leaf_chars
+        is_cut = node.stop - node.start > most and len(whole.needs) < MOST_DEPTH
+        if is_cut and node.kind in "[{" and node.children:
+            self._add_container(node, value, whole)
+        elif not (is_cut and node.kind == '"' and self._add_string(node, whole)):
+            level = min(whole.level, json_level(self.text[node.first : node.stop]))
+            self.parts.append(whole._replace(level=level))
 
-    def _add_container(
-        self,
-        node: JsonNode,
-        value: Any,
-        ordinal: int,
-        unit: PartUnit,
-        place: Place,
-        frames: tuple[int, ...],
-    ) -> None:
+    def _add_container(self, node: JsonNode, value: Any, whole: Part) -> None:
         """Its opening with its key, its children, its end; children need both."""
-        opening = self._frame(node.first, node.start + 1, ordinal, unit, place, frames)
+        opening = self._frame(whole, node.first, node.start + 1)
         first = len(self.parts)
-        inner = (*frames, opening)
+        inner = (*whole.needs, opening)
         if node.kind == "[":
             self._add_elements(node, value, inner)
         else:
-            for number, child in enumerate(node.children, 1):
+            for n, child in enumerate(node.children, 1):
                 item = value.get(child.key) if isinstance(value, dict) else None
-                self._add(child, item, number, "members", "member", inner)
-        closing = self._frame(node.stop - 1, node.stop, ordinal, unit, place, frames)
-        names = self._names(first, closing) if node.kind == "{" and place == "element" else ()
+                member = Part(child.first, child.stop, n, n, Level.ORDINARY, "members", inner)
+                self._add(child, item, member._replace(place="member"))
+        closing = self._frame(whole, node.stop - 1, node.stop)
+        is_named = node.kind == "{" and whole.place == "element"
+        names = self._names(first, closing) if is_named else ()
         for i in range(first, closing):
             needs = (*self.parts[i].needs, closing, *(n for n in names if n != i))
             self.parts[i] = self.parts[i]._replace(needs=needs)
@@ -198,32 +181,17 @@ class JsonParts:
                 continue
             level = Level.WARNING if i in unusual else Level.ORDINARY
             item = values[i] if values else None
-            self._add(child, item, i + 1, "elements", "element", frames, level)
+            element = Part(child.first, child.stop, i + 1, i + 1, level, "elements", frames)
+            self._add(child, item, element._replace(place="element"))
         if group:
             self._add_group(node, group, frames)
 
     def _add_group(self, node: JsonNode, group: list[int], frames: tuple[int, ...]) -> None:
         first, last = node.children[group[0]], node.children[group[-1]]
-        ordinals = group[0] + 1, group[-1] + 1
-        self.parts.append(
-            Part(
-                first.start,
-                last.stop,
-                *ordinals,
-                unit="elements",
-                needs=frames,
-                place="element",
-            )
-        )
+        span = first.start, last.stop, group[0] + 1, group[-1] + 1
+        self.parts.append(Part(*span, unit="elements", needs=frames, place="element"))
 
-    def _add_string(
-        self,
-        node: JsonNode,
-        ordinal: int,
-        unit: PartUnit,
-        place: Place,
-        frames: tuple[int, ...],
-    ) -> bool:
+    def _add_string(self, node: JsonNode, whole: Part) -> bool:
         """A string of several lines: its lines as parts, by what they say; False for others."""
         raw = self.text[node.start + 1 : node.stop - 1]
         lines = _STRING_LINE.findall(raw)
@@ -233,18 +201,18 @@ class JsonParts:
         if len(table) != len(lines):
             return False
         found = parse_lines(table).parts
-        opening = self._frame(node.first, node.start + 1, ordinal, unit, place, frames)
+        opening = self._frame(whole, node.first, node.start + 1)
         base, closing = len(self.parts), len(self.parts) + len(found)
         edges = [node.start + 1]
         for line in lines:
             edges.append(edges[-1] + len(line))
         for part in found:
-            needs = (*frames, opening, closing, *(j + base for j in part.needs))
+            needs = (*whole.needs, opening, closing, *(j + base for j in part.needs))
             start, stop = edges[part.first - 1], edges[part.last]
             self.parts.append(
                 part._replace(start=start, stop=stop, needs=needs, run=-1, place="string_line")
             )
-        self._frame(node.stop - 1, node.stop, ordinal, unit, place, frames)
+        self._frame(whole, node.stop - 1, node.stop)
         return True
 
     def _names(self, first: int, stop: int) -> tuple[int, ...]:
@@ -260,25 +228,82 @@ class JsonParts:
                     break
         return tuple(found)
 
-    def _frame(
-        self,
-        start: int,
-        stop: int,
-        ordinal: int,
-        unit: PartUnit,
-        place: Place,
-        frames: tuple[int, ...],
-    ) -> int:
-        self.parts.append(
-            Part(
-                start,
-                stop,
-                ordinal,
-                ordinal,
-                unit=unit,
-                needs=frames,
-                is_frame=True,
-                place=place,
+    def _frame(self, whole: Part, start: int, stop: int) -> int:
+        """Adds a bracket of what would be this part; its number."""
+        frame = whole._replace(start=start, stop=stop, level=Level.ORDINARY, is_frame=True)
+        self.parts.append(frame)
+        return len(self.parts) - 1
+
+
+_LINE = re.compile(r"[^\n]+")
+_LEAST_LINES = 3
+
+
+def parse_json_lines(text: str, call: str) -> ParsedOutput | None:
+    """The lines of a text of which each is a JSON array or object, or blank."""
+    if not text.lstrip().startswith(("{", "[")) or text.count("\n") < _LEAST_LINES - 1:
+        return None
+    rows = [match.group() for match in _LINE.finditer(text) if match.group().strip()]
+    if len(rows) < _LEAST_LINES or not all(is_json_container(row.strip()) for row in rows):
+        return None
+    lines = LineTable(text, split_redraws=False)
+    for i, (start, stop) in enumerate(zip(lines.starts, lines.stops, strict=True)):
+        lines.mark(i, json_level(text[start:stop]))
+    found = parts_of_lines(lines, "jsonl")
+    return ParsedOutput("jsonl", [p._replace(place="json_line") for p in found.parts], found.runs)
+
+
+_START = re.compile(r"^[ \t]*([\[{])", re.M)
+_ATTEMPTS = 3
+_LEAST_SHARE = 0.5
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def parse_json(text: str, call: str) -> ParsedOutput | None:
+    """The parts of a text that is mostly one JSON array or object."""
+    found = _find_json(text)
+    if found is None:
+        return None
+    start, stop, value = found
+    parts: list[Part] = []
+    _add_lines(parts, text, 0, start)
+    JsonParts(text, parts).add_root(json_tree(text, start, stop), value)
+    _add_lines(parts, text, stop, len(text))
+    is_notebook = isinstance(value, dict) and "cells" in value and "nbformat" in value
+    return ParsedOutput("notebook" if is_notebook else "json", parts)
+
+
+def _find_json(text: str) -> tuple[int, int, Any] | None:
+    """The span of the first array or object that is at least half of the text, and its value."""
+    for attempt, match in enumerate(_START.finditer(text)):
+        if attempt == _ATTEMPTS:
+            return None
+        start = match.start(1)
+        if len(text) - start < _LEAST_SHARE * len(text):
+            return None
+        try:
+            value, stop = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if stop - start >= _LEAST_SHARE * len(text.rstrip()) and value:
+            return start, stop, value
+    return None
+
+
+def _add_lines(parts: list[Part], text: str, start: int, stop: int) -> None:
+    """The lines before or after the JSON; white space alone is no part."""
+    if not text[start:stop].strip():
+        return
+    found = parse_lines(LineTable(text[start:stop])).parts
+    above, base = text.count("\n", 0, start), len(parts)
+    for part in found:
+        parts.append(
+            part._replace(
+                start=part.start + start,
+                stop=part.stop + start,
+                first=part.first + above,
+                last=part.last + above,
+                needs=tuple(j + base for j in part.needs),
+                run=-1,
             )
         )
-        return len(self.parts) - 1

@@ -14,8 +14,14 @@ import typer
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
-from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
-from tamis.service.batch.run_options import BatchEngine, RunOptions
+from tamis.service.batch.job import (
+    BatchEngine,
+    BatchJob,
+    Format,
+    PartLimits,
+    RowFields,
+    RunOptions,
+)
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.display.text import print_note
@@ -101,7 +107,7 @@ def run(
     root: RootFolder = None,
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
-    from tamis.service.batch.execution.preflight import check_job
+    from tamis.service.batch.run import check_job
     from tamis.service.cli.options.default_proxy import job_with_proxy
     from tamis.service.files.input_files import find_input_files
 
@@ -160,8 +166,8 @@ def _fetch_proxy(job: BatchJob, offline: bool) -> None:
 
 
 def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
-    from tamis.service.batch.execution.run import prepare_batch, run_batch
-    from tamis.service.batch.execution.worker import RowFailed
+    from tamis.service.batch.run import prepare_batch, run_batch
+    from tamis.service.batch.workers import RowFailed
     from tamis.service.cli.display.batch_progress import BatchProgress, print_summary, survey_status
 
     started = time.monotonic()
@@ -178,13 +184,9 @@ def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
             f"{prepared.parts:,} parts for {options.workers} workers: some have nothing to do; "
             "--part-rows cuts smaller ones"
         )
-    in_process = options.engine == "local" and options.workers == 1
     try:
         with _interrupt_on_sigterm(), BatchProgress(rows_now, quiet) as progress:
-            on_receipt, on_outcome = (
-                (None, progress.count_row) if in_process else (progress.count_part, None)
-            )
-            summary = run_batch(job, options, prepared, on_receipt, on_outcome)
+            summary = run_batch(job, options, prepared, progress.count)
     except RowFailed as error:
         print_note(f"tamis: {error}")
         raise typer.Exit(EXIT_ROWS_FAILED) from error
@@ -213,9 +215,8 @@ def _interrupt_on_sigterm() -> Iterator[None]:
 
 
 def _print_forecast(job: BatchJob, options: RunOptions) -> None:
-    from tamis.service.batch.execution.estimate import estimate_batch
-    from tamis.service.batch.execution.run import plan_batch
     from tamis.service.batch.output import OutputFolder
+    from tamis.service.batch.run import estimate_batch, plan_batch
     from tamis.service.cli.display.batch_progress import forecast_text
 
     before = None if options.overwrite else OutputFolder(options.out).read_plan()
@@ -240,7 +241,7 @@ def _choose_format(given: str | None, sources: Sequence[InputFile]) -> Format:
 def _part_bytes(part_mb: int | None, method: str, sources: Sequence[InputFile]) -> int:
     """The most bytes of a part: those that were given, else what is read in under a minute."""
     from tamis.compressors.registry import method_info
-    from tamis.service.batch.part_size import default_part_bytes, input_bytes
+    from tamis.service.batch.plan import default_part_bytes, input_bytes
 
     if part_mb is not None:
         return part_mb << 20
@@ -263,7 +264,7 @@ def merge(
     partial: bool = False,
 ) -> None:
     """Join the parts of one batch, of all its shards, to one file, in the order of the input."""
-    from tamis.service.batch.merge import merge_batch
+    from tamis.service.batch.output import merge_batch
 
     print_note(f"{merge_batch(outs, target, partial=partial):,} rows in {target}")
 
@@ -273,7 +274,7 @@ def merge(
 @takes_options(MERGE)
 def verify(outs: list[str]) -> None:
     """Read every part again: is each there, whole, with every row of the input once?"""
-    from tamis.service.batch.verification import verify_batch
+    from tamis.service.batch.output import verify_batch
 
     report = verify_batch(outs)
     for kind in ("missing", "damaged", "stray", "failed"):

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
+from tamis.service.cli.display.bars import counting_bar
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.model_folder import RootFolder
@@ -131,11 +130,9 @@ def _cache_files(folder: Path | None, root: Path | None) -> CacheFiles:
 
 def _find_faults(files: CacheFiles, entries: int) -> list[DamagedFile]:
     """The damaged files, found with a bar on stderr."""
-    columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("hashing", total=entries)
+    with counting_bar("hashing", entries) as advance:
         for fault in files.check_files():
             found += [fault] if fault else []
-            progress.advance(task)
+            advance()
     return found

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
+from tamis.service.cli.display.bars import counting_bar
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note, printable
@@ -44,33 +43,10 @@ def indexing_progress(
     from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
 
     total = count_documents(find_corpus_files(corpus))
-    with _transient_bar(quiet) as bar:
-        task = bar.add_task("indexing", total=total)
-        yield (lambda *_: bar.advance(task)), time.perf_counter()
+    with counting_bar("indexing", total, quiet) as advance:
+        yield (lambda *_: advance()), time.perf_counter()
     if not quiet and (note := files_passed_over(files_not_read(corpus))):
         print_note(note)
-
-
-@contextmanager
-def optimising_progress(
-    total: int, quiet: bool, unit: str = "keys"
-) -> Iterator[Callable[[int], None]]:
-    """A bar over the keys or chunks that something takes in, as a callback for how many more."""
-    with _transient_bar(quiet) as bar:
-        task = bar.add_task(unit, total=total)
-        yield lambda done: bar.advance(task, done)
-
-
-def _transient_bar(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet,
-        transient=True,
-    )
 
 
 def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:
@@ -151,11 +127,11 @@ def export(
     """
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.retrieval.stores.engines import open_engine
-    from tamis.retrieval.stores.export import export_index
+    from tamis.retrieval.stores.search import export_index
 
     started = time.perf_counter()
     opened = CorpusIndex.open(index)
-    with optimising_progress(len(opened), quiet, "chunks") as report:
+    with counting_bar("chunks", len(opened), quiet) as report:
         store = open_engine(to, target, name)
         try:
             count = export_index(opened, store, overwrite, report)
@@ -199,7 +175,7 @@ def optimise(
     started = time.perf_counter()
     held = CorpusIndex.open(index).stats()
     keys = held["tokens"] * len(held["heads"] or ())
-    with optimising_progress(keys, quiet) as report:
+    with counting_bar("keys", keys, quiet) as report:
         optimise_index(
             index,
             search,
@@ -343,7 +319,7 @@ def add(
 @takes_options(OPTIONS, ids=Option("Documents to delete.", metavar="ID...", is_argument=True))
 def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
     """Delete documents by their ids: all that are named, or none."""
-    from tamis.retrieval.index.sessions import open_writer
+    from tamis.retrieval.index.writer import open_writer
 
     with open_writer(index) as writer:
         deleted = writer.delete(ids)
@@ -357,7 +333,7 @@ def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
 @takes_options(OPTIONS)
 def compact(index: Path, quiet: bool = False) -> None:
     """Give back the room of what was deleted, and merge small segments."""
-    from tamis.retrieval.index.sessions import open_writer
+    from tamis.retrieval.index.writer import open_writer
     from tamis.retrieval.storage.manifest import Manifest
 
     def size(manifest: Manifest) -> int:
@@ -450,7 +426,7 @@ def stats(index: Path, json: bool = False) -> None:
 def verify(index: Path) -> None:
     """Read every byte of an index and compare it with its checksum."""
     from tamis.retrieval.index.store import CorpusIndex
-    from tamis.retrieval.storage.snapshot import find_faults
+    from tamis.retrieval.storage.segment import find_faults
 
     if found := find_faults(index):
         raise BadIndex(

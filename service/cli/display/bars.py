@@ -11,14 +11,11 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
-    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 
 from tamis.probes.hub import zoo
 
@@ -27,49 +24,19 @@ if TYPE_CHECKING:
     from tamis.probes.signal import Signal, Want
 
 
-class RateColumn(ProgressColumn):
-    """A column with the records done per second, or per minute where that is below one."""
-
-    def render(self, task: Task) -> Text:
-        """The speed since the start, which holds off a terminal, too; a dash before the first."""
-        speed = task.completed / task.elapsed if task.completed and task.elapsed else 0.0
-        shown = f"{speed:.1f}/s" if speed >= 1 else f"{speed * 60:.1f}/min" if speed else "-/s"
-        return Text(shown, "progress.data.speed")
-
-
 @contextmanager
-def record_bars() -> Iterator[Progress]:
-    """Bars with rate and remaining time, on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
+def counting_bar(what: str, total: int, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar on stderr for so many of something; the callback says how many more are done, or 1."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
         TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield progress
-
-
-@contextmanager
-def file_bars() -> Iterator[Callable[..., None]]:
-    """Bars on stderr with the remaining time, one per file, each with a note after it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(name: str, done: int, total: int, note: str = "") -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total, note=note)
-            bar.update(tasks[name], completed=done, note=note)
-
-        yield report
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done=1: bar.advance(task, done)
 
 
 STAGE_LABELS = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}

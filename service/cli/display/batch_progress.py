@@ -19,13 +19,11 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from tamis.service.batch.execution.run import RunSummary
-from tamis.service.batch.outcome import RowOutcome
-from tamis.service.batch.output import PartReceipt
+from tamis.service.batch.run import RunSummary
 from tamis.service.cli.display.text import print_note
 
 if TYPE_CHECKING:
-    from tamis.service.batch.execution.estimate import BatchEstimate
+    from tamis.service.batch.run import BatchEstimate
 
 _PLAIN_SECONDS = 10.0
 _LISTED = 10
@@ -79,16 +77,8 @@ class BatchProgress:
         if self.bar is not None:
             self.bar.stop()
 
-    def count_row(self, outcome: RowOutcome) -> None:
-        """Counts one row that was computed."""
-        failed = outcome.status == "error"
-        self._count(1, failed, outcome.tokens_in or 0, outcome.tokens_out or 0)
-
-    def count_part(self, receipt: PartReceipt) -> None:
-        """Counts one part that was written."""
-        self._count(receipt.rows, len(receipt.failed), receipt.tokens_in, receipt.tokens_out)
-
-    def _count(self, rows: int, failed: int, tokens_in: int, tokens_out: int) -> None:
+    def count(self, rows: int, failed: int, tokens_in: int, tokens_out: int) -> None:
+        """Counts rows that were computed, or those of a part that was written."""
         if not self.done:
             # the rate leaves out loading the model, and the rows that were done with it
             self.started, self.first, self.first_tokens = time.monotonic(), rows, tokens_in

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tamis.service.files.json_values import replace_non_finite
+from tamis.service.files.row_values import replace_non_finite
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROLS = {

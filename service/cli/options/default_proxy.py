@@ -50,7 +50,7 @@ def job_with_proxy(job: BatchJob, inputs: list[str], out: str, quality: str) -> 
     Raises:
         BadInput: a quality that is not known, or `best` beside something else that chooses.
     """
-    from tamis.service.batch.execution.proxy_choice import choose_batch_proxy
+    from tamis.service.batch.run import choose_batch_proxy
 
     if job.proxy != AUTO and quality == "standard":
         return job

@@ -16,10 +16,9 @@ from tamis.compressors.method import Scorer
 from tamis.compressors.pipeline.compression import Compressor, Prepared, Request
 from tamis.compressors.rules import Budget
 from tamis.compressors.selection.select import contains, merge_spans, overlaps
-from tamis.compressors.tools.emptiness import shows_source
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
-from tamis.compressors.tools.types import Omission, ToolOutput
+from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.segmentation.language import resolve_language

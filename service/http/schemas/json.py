@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from tamis.service.files.json_values import replace_non_finite
+from tamis.service.files.row_values import replace_non_finite
 
 MAX_DEPTH, MAX_VALUES, MAX_DIGITS = 64, 500_000, 4000
 FEW_SIGNS = 100_000

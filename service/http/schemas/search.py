@@ -10,7 +10,7 @@ from tamis.retrieval.index.filters import MAX_CONDITION_CHARS
 from tamis.service.http.schemas.base import MOST_MS, Question, Response, StrictRequest, Text
 
 if TYPE_CHECKING:
-    from tamis.retrieval.index.hit import Hits
+    from tamis.retrieval.index.store import Hits
 
 Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_CONDITION_CHARS})]
 """A condition on metadata as text; what reads conditions everywhere refuses a longer one."""

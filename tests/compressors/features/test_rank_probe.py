@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from tamis.compressors.features import rank_probe as rank_probe_module
-from tamis.compressors.features.rank_features import (
+from tamis.compressors.features.rank_probe import (
     RANK_WORDS,
     best_unit_means,
     first_word_column,
     passage_masses,
     rank_features,
+    unit_evidence,
     word_shares,
 )
-from tamis.compressors.features.rank_probe import unit_evidence
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows

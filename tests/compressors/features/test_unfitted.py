@@ -10,7 +10,7 @@ import torch
 from tamis.compressors.features.unfitted import UnfittedHeads, induction_heads
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput, ProbeMismatch
-from tamis.probes.hub.catalog import ZOO
+from tamis.probes.hub.zoo import ZOO
 from tamis.probes.probing.heads import HeadProfile
 from tests.scripted import ScriptedReader
 

@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 import tamis.compressors
 from tamis.compressors.features import words
-from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
-from tamis.compressors.features.z_scores import correlation, deviation, z_scores
+from tamis.compressors.features.scales import (
+    correlation,
+    deviation,
+    log_odds,
+    scalar_log_odds,
+    z_scores,
+)
 from tamis.compressors.methods import fusion
 
 SOURCES = Path(tamis.compressors.__file__).parent
@@ -103,13 +108,13 @@ def odds_files() -> set[str]:
 
 def test_these_are_the_only_z_scores_and_log_odds_of_the_package():
     """Nothing else computes a deviation, and the epsilons in use are the three known ones."""
-    assert {file for file, _ in calls("std")} == {"features/z_scores.py"}
-    assert odds_files() == {"features/log_odds.py"}
+    assert {file for file, _ in calls("std")} == {"features/scales.py"}
+    assert odds_files() == {"features/scales.py"}
     assert calls("z_scores") == {
         ("features/rank_fusion.py", ""),
         ("features/second_step.py", "_EPSILON"),
         ("features/words.py", "_EPSILON"),
-        ("features/z_scores.py", ""),
+        ("features/scales.py", ""),
         ("methods/fusion.py", "_EPSILON"),
         ("methods/fusion.py", ""),
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tamis.probes.model.decisions import Decisions
+from tamis.compressors.methods.systemone import Decisions
 from tamis.probes.segmentation.terms import words
 
 

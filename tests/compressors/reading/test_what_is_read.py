@@ -9,7 +9,6 @@ import pytest
 from tamis.compressors.method import RankingMethod
 from tamis.compressors.methods import ehpc, infiniretri, question_rows
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
-from tamis.compressors.reading.windows import long_range_layers
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.segmentation.segment import units_of
@@ -108,12 +107,6 @@ class Windowed(WantRecorder):
     @property
     def config(self):
         return self
-
-
-def test_where_all_layers_have_a_window_all_are_read():
-    reader = Windowed.from_needles("pin")
-    reader.layer_types = None
-    assert long_range_layers(reader, 600) == ALL_LAYERS
 
 
 def test_a_model_that_needs_its_opening_token_gets_it_before_other_words_too():

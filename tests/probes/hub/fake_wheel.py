@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from tamis.probes.hub.catalog import Terms, WheelPin, ZooEntry
+from tamis.probes.hub.zoo import Terms, WheelPin, ZooEntry
 
 FILES = {
     "model.safetensors": bytes(range(256)) * 40,

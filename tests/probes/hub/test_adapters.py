@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import chain as joined
 
 import pytest
@@ -81,33 +80,6 @@ def test_adapters_on_a_used_proxy_are_those_on_a_fresh_one(made, cached):
     for mine, theirs in zip(found[:2], found[2:], strict=True):
         for one, same in zip(joined(*mine), joined(*theirs), strict=True):
             torch.testing.assert_close(one, same, atol=1e-6, rtol=0)
-
-
-def test_adapters_on_adapters_are_one_set_for_the_base(made, tmp_path):
-    base, sharp, _ = made
-    above = make_adapters(zoo.load_proxy(sharp, dtype="fp32"), str(sharp), "more", "qkvo", 0.7)
-    sets = (
-        ({"name": "a", "sha256": "0", "questions": 3},),
-        (
-            {"name": "a", "sha256": "0", "questions": 2},
-            {"name": "b", "sha256": "1", "questions": 2},
-        ),
-    )
-    below, above = (
-        Adapters(one.pairs, replace(one.card, trained_on=used))
-        for one, used in zip((zoo.adapters_of(sharp), above), sets, strict=True)
-    )
-    above = above.save(tmp_path / "above")
-    both = above.stack_on(below).save(tmp_path / "both")
-    assert (both.card.base, both.card.revision) == (str(base), below.card.revision)
-    assert both.card.rank == 4
-    assert [(t["name"], t["questions"]) for t in both.card.trained_on] == [("a", 5), ("b", 2)]
-    one, chain = (zoo.load_proxy(tmp_path / name, dtype="fp32") for name in ("both", "above"))
-    for mine, theirs in zip(weights(one), weights(chain), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
-    with pytest.raises(ProbeMismatch, match="and those below make more at"):
-        above.stack_on(both)
-    assert zoo.adapters_of(base) is None
 
 
 def test_nothing_but_the_chosen_projections_moves(made):

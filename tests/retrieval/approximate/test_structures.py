@@ -17,9 +17,9 @@ from tamis.retrieval.approximate.graph import (
     build_list_graph,
     cluster_keys,
 )
-from tamis.retrieval.approximate.ivf import IvfSearch
+from tamis.retrieval.approximate.segment_search import IvfSearch
 from tamis.retrieval.keys.late_interaction import SCALE
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 
 N = 6000
 

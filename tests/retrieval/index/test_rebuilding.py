@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import BUILDING, IndexSettings
 from tests.retrieval.index.corpora import BREAD, build_index, make_documents, put

@@ -10,12 +10,11 @@ import pytest
 
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.approximate import segment_search
-from tamis.retrieval.index import key_leg, legs
+from tamis.retrieval.index import legs
 from tamis.retrieval.index.key_shards import LocalShards
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.structures import corpus_sentences, load_questions
+from tamis.retrieval.index.writer import corpus_sentences, create_index, load_questions, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings, Manifest
 from tests.probes import tiny
@@ -37,8 +36,8 @@ def models() -> ChunkModels:
 def _small_limits(monkeypatch):
     """Limits of a corpus of some hundred keys."""
     monkeypatch.setattr(segment_search, "AUTO_KEYS", 400)
-    monkeypatch.setattr(key_leg, "REFERENCE_CHUNKS", 24)
-    monkeypatch.setattr(key_leg, "FEW_KEYS", 50)
+    monkeypatch.setattr(legs, "REFERENCE_CHUNKS", 24)
+    monkeypatch.setattr(legs, "FEW_KEYS", 50)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,7 @@ def test_an_engine_that_there_is_not_is_refused(home):
 
 
 def test_if_few_chunks_are_allowed_all_of_them_are_read(home, models, monkeypatch):
-    monkeypatch.setattr(key_leg, "FEW_KEYS", 10_000)
+    monkeypatch.setattr(legs, "FEW_KEYS", 10_000)
     index = opened(home, models)
     where = ["i>=10", "i<40"]
     exact = index.search(QUESTION, 50, where, by=["keys"], search="exact")

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tamis.probes.errors import BadIndex, BadInput, IndexBusy
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tests.retrieval.index.corpora import (
@@ -215,7 +215,7 @@ def _check_serves_nothing_else(home, expected):
 WRITER = """
 import sys, time
 from pathlib import Path
-from tamis.retrieval.index.sessions import open_writer
+from tamis.retrieval.index.writer import open_writer
 with open_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

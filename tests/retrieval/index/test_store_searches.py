@@ -10,12 +10,12 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index import writer
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage import compaction, files
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings, SegmentEntry
-from tamis.retrieval.storage.snapshot import find_faults
+from tamis.retrieval.storage.segment import find_faults
 from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, put
 
 

@@ -10,9 +10,9 @@ import torch
 
 from tamis.probes.errors import BadIndex, ProbeMismatch
 from tamis.probes.hub.zoo import load_proxy
-from tamis.retrieval.index.sessions import create_index, open_writer
+from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import ChunkModels
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.keys import encoder as module
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE

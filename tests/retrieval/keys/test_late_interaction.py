@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.retrieval.index.leg_scores import (
+from tamis.retrieval.index.legs import (
     complete_scores,
     fuse_reciprocal_ranks,
     fuse_standard_scores,
     top_indexes,
 )
-from tamis.retrieval.keys.late_interaction import SCALE, chunk_scores, max_similarities
+from tamis.retrieval.keys.late_interaction import (
+    SCALE,
+    max_similarities,
+    reference_of,
+    stand_out_scores,
+)
 
 H, D = 2, 8
 SIZES = (3, 0, 1, 7, 2, 5)
@@ -35,6 +40,11 @@ def slow_similarities(queries, keys, starts):
                     product = float(query[own] @ (key[own] / SCALE))
                     found[h, r, c] = max(found[h, r, c], product)
     return found
+
+
+def chunk_scores(best, live):
+    """How far each chunk stands out among the live ones."""
+    return stand_out_scores(best, reference_of(best[..., live]))
 
 
 @pytest.mark.parametrize("block", [1, 4, 100])

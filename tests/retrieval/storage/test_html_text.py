@@ -6,8 +6,12 @@ import time
 
 import pytest
 
-from tamis.retrieval.storage.chunks import CorpusDocument, chunk_document
-from tamis.retrieval.storage.html_text import blank_markup, visible_text
+from tamis.retrieval.storage.chunks import (
+    CorpusDocument,
+    blank_markup,
+    chunk_document,
+    visible_text,
+)
 from tests.retrieval.index.corpora import build_index
 
 TABLE = "<table><tr><td class='cell'>Alpha</td></tr><tr><td>Beta</td></tr></table>"

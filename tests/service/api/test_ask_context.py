@@ -8,8 +8,8 @@ import pytest
 
 import tamis as front
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.ask_context import ask_context

@@ -19,11 +19,11 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.retrieval.storage.snapshot import find_faults
+from tamis.retrieval.storage.segment import find_faults
 from tamis.service.api.ask_context import ask_context
 from tamis.service.api.index import index_settings
 from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, KeptPassages, keeps_for, load_keeper

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from tamis.probes.errors import BadInput
-from tamis.service.files import codecs
+from tamis.service.files import streams
 from tests.service.batch.kit import QUERY, assert_refused, part_bytes, read_rows, rows, write_lines
 from tests.service.cli.cli_kit import tamis
 
@@ -60,12 +60,12 @@ def test_all_frames_and_members_of_packed_files_are_read(tmp_path):
     gz = tmp_path / "in.gz"
     gz.write_bytes(b"".join(map(gzip.compress, parts)))
     for path in (zst, gz):
-        with codecs.open_unpacked(str(path)) as stream:
+        with streams.open_unpacked(str(path)) as stream:
             assert stream.read() == b"".join(parts)
     whole = zst.read_bytes()
     for cut in range(1, 40):
         zst.write_bytes(whole[len(skipped) : -cut - len(skipped)])
-        with codecs.open_unpacked(str(zst)) as stream, pytest.raises(BadInput, match="is damaged"):
+        with streams.open_unpacked(str(zst)) as stream, pytest.raises(BadInput, match="is damaged"):
             stream.read()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tamis.service.batch.part_size import (
+from tamis.service.batch.plan import (
     BYTES_A_TOKEN,
     MAX_BYTES,
     MAX_PARTS,

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tamis.compressors.gate import estimates
+from tamis.compressors.features import gate as gates
 from tamis.compressors.methods import question_rows
 from tamis.service.cli.app import app
 from tamis.service.cli.options.method_options import gate_options
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
-from tests.compressors.gate.test_stages import gate_probe
+from tests.compressors.features.test_stages import gate_probe
 from tests.laws.methods import question_probe
 from tests.probes import tiny
 
@@ -45,13 +45,13 @@ def test_a_service_uses_the_gate_that_ships_for_its_proxy_unless_told_not_to(mon
     for name in ("choose_probe", "shipped_probe"):
         monkeypatch.setattr(question_rows, name, lambda *_: probe)
     gate = gate_probe(reader, [1, 0.5, 10])
-    monkeypatch.setattr(estimates, "choose_probe", lambda *_: gate)
+    monkeypatch.setattr(gates, "choose_probe", lambda *_: gate)
     for wanted in (True, False):
         served = ServedMethods(Settings(gate=wanted, cascade=False, proxy="tiny"), reader)
         method = served.scorer("question_rows")
         assert (method.gate is not None) is wanted
         assert method.cascade is False
-    monkeypatch.setattr(estimates, "choose_probe", lambda *_: None)
+    monkeypatch.setattr(gates, "choose_probe", lambda *_: None)
     served = ServedMethods(Settings(proxy="tiny"), reader)
     assert served.scorer("question_rows").gate is None
     assert served.scorer("lexical")

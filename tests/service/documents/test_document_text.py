@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.documents import binary
+from tamis.service.documents import document_text
 from tamis.service.documents.document_text import (
     InputFormat,
     left_out_note,
@@ -206,7 +206,7 @@ def test_a_folder_reads_all_formats_and_names_what_it_passed_over(tmp_path, monk
 
 
 def test_a_word_document_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeypatch):
-    monkeypatch.setattr(binary, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(document_text, "MAX_UNPACKED_BYTES", 1 << 20)
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", b"a" * (1 << 21))

@@ -10,7 +10,7 @@ import pytest
 
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Unavailable, WorkerDied
-from tests.compressors.gate.test_stages import FP32, PASSAGES, QUESTION, UNITS, method_of
+from tests.compressors.features.test_stages import FP32, PASSAGES, QUESTION, UNITS, method_of
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.scripted import ScriptedReader

@@ -16,7 +16,7 @@ from tamis.probes.kv_cache import cache as cache_module
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Template
-from tamis.service.batch.execution.pooling import PooledReader
+from tamis.service.batch.row_compressor import PooledReader
 from tamis.service.engine.engine import Engine, EngineBounds
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from tamis.probes.errors import BadInput
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 
 PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress, ".xz": lzma.compress}
 packed = pytest.mark.parametrize("packing", PACK)

@@ -11,8 +11,8 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 import tamis
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage.chunks import CorpusDocument as IndexDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.integrations.langchain import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.service.files.lines import read_json_lines
+from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.retrieval import load_judged_task
 from tamis_lab.bench.selectors import (
     CapturedStates,

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis_lab.bench.retrieval import (

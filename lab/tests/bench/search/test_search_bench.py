@@ -10,8 +10,8 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.graph import GraphSearch
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.storage.manifest import IndexSettings

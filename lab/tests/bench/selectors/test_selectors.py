@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
-from tamis.retrieval.kv.types import KeyHits
 from tamis_lab.bench.selectors import (
     BUDGETS,
     HeadGroup,
@@ -41,10 +40,11 @@ from tamis_lab.bench.selectors import (
     whole_questions,
 )
 from tamis_lab.datasets.records import take_evenly
+from tamis_lab.methods.kv_search.types import KeyHits
 from tamis_lab.options.output_files import check_images
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 
 QUESTIONS = ("who was there?", "where is the cat?", "why not?", "what is a sieve, and what for?")
 # fp32 sums in another order

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from tamis.probes.errors import BadInput
 from tamis_lab.app import app
 from tamis_lab.bench.speed_documents import WAYS, document_cases, measure_documents
-from tests.compressors.gate.test_stages import gate_probe
+from tests.compressors.features.test_stages import gate_probe
 from tests.laws.methods import question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.retrieval.kv.exact import ExactIndex
 from tamis_lab.methods.kv_search import registry as selector_registry
 from tamis_lab.methods.kv_search.contract import KeySelector
+from tamis_lab.methods.kv_search.exact import ExactIndex
 from tamis_lab.methods.selectors import hip, lsh, moba
 from tamis_lab.methods.selectors.quest import PAGE, Quest
 from tamis_lab.methods.selectors.retroinfer import CLUSTER, cluster_keys
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 
 N, Q, K = 2100, 20, 25
 NAMES = [

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.exact import ExactIndex
 from tamis_lab.methods.kv_search import registry as selector_registry
+from tamis_lab.methods.kv_search.exact import ExactIndex
 from tamis_lab.methods.kv_search.shared_selector import Setting
 from tamis_lab.methods.selectors import ltri, predicted
 from tamis_lab.methods.selectors.longheads import LongHeads, summarise_chunk
@@ -19,7 +19,7 @@ from tamis_lab.methods.selectors.recycled import full_rows
 from tamis_lab.methods.selectors.round import Round
 from tamis_lab.methods.selectors.tidal import Tidal
 from tamis_lab.methods.selectors.token_select import TokenSelect
-from tests.retrieval.kv import clouds
+from tests.retrieval.approximate import clouds
 
 S, N, Q, K = 3, 700, 20, 25
 NAMES = [

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lab.tests.bench.speed.test_documents import RECORDS
+from tamis.compressors.features.gate import Gate, Stage
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis_lab.datasets.record_files import RecordFile, records_among

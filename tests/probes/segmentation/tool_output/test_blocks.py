@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output, registered
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.segmentation.tool_output.parts import Level
 
 GO_TEST = """\
@@ -266,11 +266,3 @@ def test_colours_do_not_hide_an_error():
 def test_counts_of_no_errors_and_names_with_error_in_them_are_no_errors():
     text = "INFO 0 errors\nerror_handler.py ok\nINFO retried, ERROR count 0\n" + "all is well\n" * 9
     assert all(part.level > Level.DETAIL for part in parse_tool_output(text).parts)
-
-
-@pytest.mark.parametrize("folder", ["formats", "blocks"])
-def test_a_folder_is_the_registry(folder):
-    modules = registered(folder)
-    assert len(modules) > 5
-    needed = {"formats": {"parse", "PLACE"}, "blocks": {"mark_lines", "HINT"}}[folder]
-    assert all(needed <= set(dir(module)) for module in modules)

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import open_writer
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.service.api.index import IndexPool
 from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put

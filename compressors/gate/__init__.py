@@ -1,4 +1,0 @@
-"""Reading in stages: what cannot matter ends early, and what it would have said is estimated.
-
-Imports `compressors/features`, `compressors/reading` and `probes`.
-"""

@@ -1,0 +1,169 @@
+"""Hits of grep under their files, and listings of folders: ls, tree, find."""
+
+from __future__ import annotations
+
+import re
+
+from tamis.probes.segmentation.tool_output.line_table import LineTable, parts_of_lines
+from tamis.probes.segmentation.tool_output.logs import mark_shell
+from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
+
+_HIT = re.compile(r"(?![\s\[({<\"']|\d{4}[-/]\d\d|\d\d:\d\d|https?:)([^:\0]{1,300}?)[:-](\d+)[:-]")
+_DIAGNOSTIC = re.compile(
+    r"\S[^:]*:\d+:(?:\d+:)? (?:(?:fatal )?error|warning|note|info|[A-Z]{1,4}\d{2,4})\b"
+)
+_PLAIN_HIT = re.compile(r"[\w@+-]*[./][\w./@+-]{0,300}[:-]\d+[:-]")
+_NAMED = re.compile(r"((?!\s)[\w./@+-]{1,300}\.\w{1,12}|[\w.@+-]*/[\w./@+-]{1,300}):(?!//)")
+_UNDER = re.compile(r"\d+[:-]")
+_FILE = re.compile(r"[\w./@+~-][^:\s]{0,300}$")
+_GREP_CALL = re.compile(r"\b(?:grep|rg|ag|ack|egrep|ripgrep|Grep)\b", re.I)
+_GREP_FAULT = re.compile(
+    r"(?:grep|rg|\S+): .*(?:No such file|Permission denied|Is a directory|regex)"
+)
+_GREP_LEAST_SHARE = 0.8
+_GREP_FEW = 3
+
+
+def parse_grep(text: str, call: str) -> ParsedOutput | None:
+    """The lines of a text of which nearly all are hits; without a call by grep, more strictly."""
+    is_called = bool(_GREP_CALL.search(call))
+    front = text[:4_000].splitlines()[:40]
+    if not is_called and not any(_PLAIN_HIT.match(row) or _UNDER.match(row) for row in front):
+        return None
+    lines = LineTable(text, split_redraws=False)
+    written = [row for row in lines.rows if row and row != "--"]
+    hits = sum(_is_hit(row, is_called) for row in written)
+    if len(written) >= _GREP_FEW and hits >= (0.5 if is_called else _GREP_LEAST_SHARE) * len(
+        written
+    ):
+        _mark_hits(lines)
+        return parts_of_lines(lines, "grep")
+    under = sum(bool(_UNDER.match(row)) for row in written)
+    if under >= (0.5 if is_called else _GREP_LEAST_SHARE) * max(_GREP_FEW, len(written) - 1):
+        return _under_files(lines)
+    return None
+
+
+def _is_hit(row: str, is_called: bool) -> bool:
+    if is_called:
+        return bool(_HIT.match(row) or _NAMED.match(row))
+    return bool(_PLAIN_HIT.match(row) and _HIT.match(row) and not _DIAGNOSTIC.match(row))
+
+
+def _mark_hits(lines: LineTable) -> None:
+    """The first hit of each file goes before its others; lines around hits last."""
+    seen: set[str] = set()
+    for i, row in enumerate(lines.rows):
+        match = _HIT.match(row) or _NAMED.match(row)
+        if _GREP_FAULT.match(row):
+            lines.mark(i, Level.MESSAGE)
+        elif match is not None and match.group(1) not in seen:
+            seen.add(match.group(1))
+            lines.mark(i, Level.WARNING)
+        elif row == "--" or (match is not None and row[match.end(1)] == "-"):
+            lines.repeated(i)
+
+
+def _under_files(lines: LineTable) -> ParsedOutput | None:
+    file, files = -1, 0
+    for i, row in enumerate(lines.rows):
+        if _UNDER.match(row) or row == "--":
+            if file >= 0:
+                lines.put_under(i, file)
+                lines.mark(i, Level.WARNING if i == file + 1 else Level.ORDINARY)
+        elif row and _FILE.match(row):
+            file, files = i, files + 1
+        elif row:
+            file = -1
+    return parts_of_lines(lines, "grep") if files else None
+
+
+_FOLDER = re.compile(r"(?:\.{0,2}/|[\w.~@+-])[^:|\t]{0,400}:$")
+_LONG = re.compile(r"(?:total \d|[bcdlps-][rwxsStT-]{9}[.+@]?\s)")
+_BRANCH = re.compile(r"((?:[│|]   |[│|]\xa0\xa0 |    )*)(?:├──|└──|\|--|`--|\+--|├─|└─) ")
+_PATH = re.compile(r"(?:\.{1,2}/|/|\./)?[\w.@+~-][^\s:|<>\"']*$|\.$")
+_LISTING_FAULT = re.compile(r"(?:ls|find|tree|du): ")
+_LISTING_CALL = re.compile(r"\b(?:ls|find|tree|fd|glob|dir|LS|list_dir\w*|list_files|Glob)\b")
+_COUNT = re.compile(r"\d+ director(?:y|ies)")
+_LISTING_LEAST_SHARE = 0.9
+_LISTING_FEW = 5
+
+
+def parse_listing(text: str, call: str) -> ParsedOutput | None:
+    """The lines of a listing."""
+    lines = LineTable(text, split_redraws=False)
+    written = [row for row in lines.rows if row]
+    if len(written) < _LISTING_FEW:
+        return None
+    if sum(bool(_BRANCH.match(row)) for row in written) >= _LISTING_LEAST_SHARE * (
+        len(written) - 2
+    ):
+        return _tree(lines)
+    folders = [i for i in range(len(lines)) if _is_folder(lines, i)]
+    is_called = bool(_LISTING_CALL.search(call))
+    if (len(folders) > 1 or (folders and is_called)) and _are_names(lines, folders):
+        return _under_folders(lines, folders)
+    paths = sum(bool(_PATH.match(row) or _LISTING_FAULT.match(row)) for row in written)
+    slashes = sum("/" in row for row in written)
+    long = sum(bool(_LONG.match(row)) for row in written)
+    few = len(written) * (0.5 if is_called else _LISTING_LEAST_SHARE)
+    if long >= few or (paths >= few and (is_called or slashes >= few)):
+        return _paths(lines)
+    return None
+
+
+def _is_folder(lines: LineTable, i: int) -> bool:
+    """Whether a line names a folder, as ls -R does: after a blank line, or first."""
+    return bool(_FOLDER.match(lines.rows[i])) and (i == 0 or not lines.rows[i - 1])
+
+
+def _are_names(lines: LineTable, folders: list[int]) -> bool:
+    """Whether what stands below folders looks like entries, not like prose."""
+    entries = [row for row in lines.rows[folders[0] + 1 :] if row and not _FOLDER.match(row)]
+    names = sum(len(row.split()) <= 4 or bool(_LONG.match(row)) for row in entries)
+    return names >= _LISTING_LEAST_SHARE * len(entries) and folders[0] <= 2
+
+
+def _under_folders(lines: LineTable, folders: list[int]) -> ParsedOutput:
+    ahead, folder = iter([*folders, len(lines)]), -1
+    after = next(ahead)
+    for i, row in enumerate(lines.rows):
+        if i == after:
+            folder, after = i, next(ahead)
+            lines.mark(i, Level.CONTEXT)
+        elif row and folder >= 0 and not row.startswith("total "):
+            lines.put_under(i, folder)
+        elif row.startswith("total ") or not row:
+            lines.repeated(i)
+    mark_shell(lines)
+    return parts_of_lines(lines, "listing", "lines")
+
+
+def _tree(lines: LineTable) -> ParsedOutput:
+    above: list[tuple[int, int]] = []
+    for i, row in enumerate(lines.rows):
+        match = _BRANCH.match(row)
+        depth = len(match.group(1)) // 4 + 1 if match else 0
+        if _COUNT.match(row):
+            lines.mark(i, Level.OUTCOME)
+        if not row:
+            continue
+        while above and above[-1][0] >= depth:
+            above.pop()
+        if above and match:
+            lines.put_under(i, above[-1][1])
+        above.append((depth, i))
+    return parts_of_lines(lines, "listing")
+
+
+def _paths(lines: LineTable) -> ParsedOutput:
+    """Paths, or the entries of one folder; each stands for itself, the first of a folder first."""
+    seen: set[str] = set()
+    for i, row in enumerate(lines.rows):
+        folder = row.rpartition("/")[0]
+        if _LISTING_FAULT.match(row) and ": " in row:
+            lines.mark(i, Level.MESSAGE)
+        elif folder and folder not in seen:
+            seen.add(folder)
+            lines.mark(i, Level.WARNING)
+    return parts_of_lines(lines, "listing")

@@ -1,0 +1,275 @@
+"""The result of each row, and rows with their results as the bytes of a part."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamis.compressors.types import Compressed
+from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob
+from tamis.service.batch.plan import Columns
+from tamis.service.batch.rows import InputRow
+from tamis.service.files import row_values
+from tamis.service.files.row_values import to_json
+from tamis.service.files.streams import unpack
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """The fields that are added to a row.
+
+    Attributes:
+        spans: for every kept sentence its document (from 0), its half-open code-point span in that
+            document's text, and its score; null where the context fitted and nothing was scored.
+        scores: one per document; empty where nothing was scored.
+        status: `ok`, `passthrough`, `unanswerable` or `error`.
+        answerability: the probability that the documents hold an answer, if known.
+        warnings: what the caller should know of the result.
+    """
+
+    compressed: str | None = None
+    spans: tuple[Mapping[str, Any], ...] = ()
+    scores: tuple[float, ...] = ()
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    status: str = "error"
+    answerability: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def from_compressed(cls, result: Compressed) -> RowOutcome:
+        """The outcome of a compression."""
+        scored = bool(result.scores)
+        spans = (
+            {
+                "document": kept.passage,
+                "start": kept.start,
+                "end": kept.stop,
+                "score": kept.score if scored else None,
+            }
+            for kept in result.kept
+        )
+        return cls(
+            result.text,
+            tuple(spans),
+            tuple(result.passage_scores),
+            result.tokens_in,
+            result.tokens_out,
+            result.status,
+            result.answerability,
+            result.warnings,
+        )
+
+    def output_fields(self, job: BatchJob) -> dict[str, Any]:
+        """Names and values of the added fields, in the order of `OUTPUT_FIELDS`."""
+        return {job.field_name(name): getattr(self, name) for name in OUTPUT_FIELDS}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], job: BatchJob) -> RowOutcome:
+        """The outcome in a row that was written; the inverse of `output_fields`."""
+        values: dict[str, Any] = {name: row.get(job.field_name(name)) for name in OUTPUT_FIELDS}
+        for name in ("spans", "scores", "warnings"):
+            values[name] = tuple(values[name] or ())
+        return cls(**values)
+
+
+OutcomeCallback = Callable[[RowOutcome], None]
+
+
+def encode_jsonl(rows: Sequence[InputRow], outcomes: Sequence[RowOutcome], job: BatchJob) -> bytes:
+    """One line per row: its fields, character by character as in the input, then the added ones.
+
+    A row that loses fields by `only_kept` is written anew.
+    """
+    written = (_json_line(row, outcome, job) for row, outcome in zip(rows, outcomes, strict=True))
+    return "".join(written).encode()
+
+
+def _json_line(row: InputRow, outcome: RowOutcome, job: BatchJob) -> str:
+    added = to_json(outcome.output_fields(job))
+    if row.value is None:
+        own = "{}" if row.raw is None else to_json({job.field_name(RAW_FIELD): row.raw})
+    elif job.dropped_fields & set(row.value):
+        own = to_json(
+            {name: row.value[name] for name in row.value if name not in job.dropped_fields}
+        )
+    else:
+        own = to_json(row.value) if row.raw is None else _own_fields(row.raw, row.value)
+    inside = own[:-1].rstrip()
+    return f"{inside}{'' if inside == '{' else ', '}{added[1:]}\n"
+
+
+def _own_fields(raw: str, value: Mapping[str, Any]) -> str:
+    """The object as in the input; lone surrogates that a decoder let through become escapes."""
+    try:
+        raw.encode()
+        return raw
+    except UnicodeEncodeError:
+        return to_json(value)
+
+
+def columns_of(rows: Iterable[InputRow]) -> Columns:
+    """The columns of some rows: a plain type where all rows agree, else JSON text.
+
+    A name that is not valid UTF-8 cannot be a column: its field goes to `raw`.
+    """
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in (row.value or {}).items():
+            if utf8_text(name) == name:
+                kinds.setdefault(name, set()).add(_column_type(value))
+    return tuple((name, _common_type(found - {"null"})) for name, found in kinds.items())
+
+
+def _column_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    kinds = {str: "string", bool: "bool", float: "double", int: "int64"}
+    return kinds.get(type(value), "json")
+
+
+def _common_type(kinds: set[str]) -> str:
+    if not kinds:
+        return "json"
+    return next(iter(kinds)) if len(kinds) == 1 else "json"
+
+
+def encode_parquet(
+    rows: Sequence[InputRow],
+    outcomes: Sequence[RowOutcome],
+    job: BatchJob,
+    own: Any,
+    columns: Columns,
+) -> bytes:
+    """A Parquet file: the input's columns, then the added ones.
+
+    Args:
+        own: the input as an Arrow table, whose types are kept; None for rows from text.
+        columns: of the output, for rows from text. What no column can hold goes to `raw` as JSON.
+    """
+    arrow = row_values.import_pyarrow()
+    table = own if own is not None else _input_table(rows, job, columns)
+    if dropped := sorted(job.dropped_fields & set(table.column_names)):
+        table = table.drop_columns(dropped)
+    for name, kind in _output_types(arrow).items():
+        values = [_arrow_value(getattr(outcome, name)) for outcome in outcomes]
+        table = table.append_column(job.field_name(name), arrow.array(values, kind))
+    sink = io.BytesIO()
+    arrow.parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _output_types(arrow: Any) -> dict[str, Any]:
+    span = arrow.struct(
+        [
+            ("document", arrow.int32()),
+            ("start", arrow.int64()),
+            ("end", arrow.int64()),
+            ("score", arrow.float64()),
+        ]
+    )
+    kinds = (
+        arrow.string(),
+        arrow.list_(span),
+        arrow.list_(arrow.float64()),
+        arrow.int64(),
+        arrow.int64(),
+        arrow.string(),
+        arrow.float64(),
+        arrow.list_(arrow.string()),
+        arrow.string(),
+    )
+    return dict(zip(OUTPUT_FIELDS, kinds, strict=True))
+
+
+def _arrow_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return utf8_text(value)
+    return [_arrow_value(one) for one in value] if isinstance(value, tuple) else value
+
+
+def utf8_text(text: str) -> str:
+    """Text for Parquet, which is UTF-8: lone surrogates become U+FFFD, so that spans stay valid."""
+    from tamis.probes.tokens import replace_surrogates
+
+    return replace_surrogates(text)
+
+
+def _input_table(rows: Sequence[InputRow], job: BatchJob, columns: Columns) -> Any:
+    """Rows from text, in the columns that the plan determined."""
+    arrow = row_values.import_pyarrow()
+    cells: dict[str, list[Any]] = {name: [] for name, _ in columns}
+    rest: list[str | None] = []
+    for row in rows:
+        fitting, remaining = _split_fields(row.value or {}, columns)
+        for name in cells:
+            cells[name].append(fitting.get(name))
+        rest.append(row.raw if row.value is None else to_json(remaining) if remaining else None)
+    kinds = {
+        name: arrow.string() if kind == "json" else _arrow_type(arrow, kind)
+        for name, kind in columns
+    }
+    arrays = {name: arrow.array(values, kinds[name]) for name, values in cells.items()}
+    raw = arrow.array([text if text is None else utf8_text(text) for text in rest], arrow.string())
+    return arrow.table({**arrays, job.field_name(RAW_FIELD): raw})
+
+
+def _arrow_type(arrow: Any, kind: str) -> Any:
+    return {"string": arrow.string(), "int64": arrow.int64(), "double": arrow.float64()}.get(
+        kind, arrow.bool_()
+    )
+
+
+def _split_fields(
+    value: Mapping[str, Any], columns: Columns
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that their columns can hold without loss, and the remaining ones."""
+    kinds = dict(columns)
+    fitting: dict[str, Any] = {}
+    remaining: dict[str, Any] = {}
+    for name, one in value.items():
+        kind = kinds.get(name)
+        if kind == "json":
+            fitting[name] = to_json(one) if one is not None else None
+        elif kind is not None and (one is None or _can_hold(kind, one)):
+            fitting[name] = one
+        else:
+            remaining[name] = one
+    return fitting, remaining
+
+
+def _can_hold(kind: str, value: Any) -> bool:
+    if kind == "string":
+        return isinstance(value, str) and utf8_text(value) == value
+    if kind == "int64":
+        return type(value) is int and -(1 << 63) <= value < 1 << 63
+    return _column_type(value) == kind
+
+
+def read_table(data: bytes, columns: Sequence[str] | None = None) -> Any:
+    """A part that was written as Parquet, all of it or some columns."""
+    return row_values.import_pyarrow().parquet.ParquetFile(io.BytesIO(data)).read(columns)
+
+
+def read_outcomes(data: bytes, name: str, job: BatchJob) -> list[RowOutcome]:
+    """The outcomes in a part that was written; its other fields are not converted to Python."""
+    if name.endswith(".parquet"):
+        rows = read_table(data, [job.field_name(output) for output in OUTPUT_FIELDS]).to_pylist()
+    else:
+        rows = _json_rows(data, name)
+    return [RowOutcome.from_row(row, job) for row in rows]
+
+
+def count_rows(data: bytes, name: str) -> int:
+    """The number of rows in a part, each of which is parsed."""
+    if name.endswith(".parquet"):
+        return int(read_table(data).num_rows)
+    return len(_json_rows(data, name))
+
+
+def _json_rows(data: bytes, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in unpack(data, name).split(b"\n") if line]
