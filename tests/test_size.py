@@ -14,6 +14,8 @@ from tests.size import Size, code_lines, commands, import_lines, measure
 
 BOUNDS = Size(36_043, 317, 11.4, 73, 30, 3)
 GOALS = Size(30_000, 300, 10.0, 100, 30, 3)
+ROOM = Size(150, 2, 0.1, 2, 0, 0)
+"""For what is meant to be added without leave: a method, a vendor's dialect."""
 TEXT = '''"""Two
 lines."""
 
@@ -38,8 +40,9 @@ def size() -> Size:
 
 @pytest.mark.parametrize("figure", asdict(BOUNDS))
 def test_no_figure_rises(figure: str, size: Size):
-    found, bound, goal = (getattr(one, figure) for one in (size, BOUNDS, GOALS))
-    assert found <= bound, f"{figure}: {found:,}, at most {bound:,}; the goal is {goal:,}"
+    found, bound, room, goal = (getattr(one, figure) for one in (size, BOUNDS, ROOM, GOALS))
+    most = bound + room
+    assert found <= most, f"{figure}: {found:,}, at most {most:,}; the goal is {goal:,}"
 
 
 @pytest.mark.parametrize("figure", asdict(BOUNDS))

@@ -379,13 +379,15 @@ def merge_units(
 ) -> tuple[list[Unit], Scores]:
     """The units joined to blocks or documents, each with the best score among its own.
 
-    A document is prose, whatever it begins with: a heading would be kept for what follows it.
+    A document is prose, whatever it begins with: a heading would be kept for what follows it. So is
+    a table: its header alone would be kept for its rows.
     """
     whole = granularity == "document"
     merged, values = [], []
     for start, stop in _passage_runs(units) if whole else _block_runs(passages, units):
         first, last = units[start], units[stop - 1]
-        kind = "sentence" if whole else first.kind
+        is_table = first.kind == "table_header" and stop - start > 1
+        kind = "sentence" if whole or is_table else first.kind
         visible = first.visible[0], last.visible[1]
         merged.append(replace(first, stop=last.stop, visible=visible, kind=kind))
         values.append(max(scores.values[start:stop]))

@@ -51,6 +51,8 @@ NOT_WITH_MESSAGES = {
     "granularity": "what a tool returned is cut by its format; send texts as documents",
 }
 """Fields of our own requests that are refused beside `messages`, each with what to do."""
+NO_FORM = "leave it out, or send texts as documents"
+"""What to do about any other field."""
 
 
 class MessagesConfig(LenientRequest):
@@ -163,7 +165,8 @@ class MessagesRequest(LenientRequest):
         for name, value in (self.model_extra or {}).items():
             field = CompressRequest.model_fields.get(name)
             if field is not None and value not in (None, field.get_default()):
-                raise BadInput(f"{name} has no form with messages: {NOT_WITH_MESSAGES[name]}")
+                way_out = NOT_WITH_MESSAGES.get(name, NO_FORM)
+                raise BadInput(f"{name} has no form with messages: {way_out}")
         for part in ("documents", "text"):
             if not getattr(self.return_, part):
                 raise BadInput(f"return.{part} has no form with messages: they are the answer")

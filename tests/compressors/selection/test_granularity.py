@@ -87,6 +87,16 @@ def test_blocks_are_kept_whole_and_within_the_budget():
     assert len(found.scores) == len(found.units) == 4
 
 
+def test_a_table_is_kept_before_what_is_worth_less():
+    table = "| key | days |\n|---|---|\n| keys rotate | 1 |\n| rooms | 2 |"
+    prose = "Whales are large animals of the sea. " * 3
+    text = f"Keys rotate every 90 days, keys rotate.\n\n{table}\n\n{prose}\n\nOaks are trees."
+    rules = Rules(granularity="block")
+    found = tamis.compress("keys rotate", [text], max_tokens=45, method="lexical", rules=rules)
+    assert table in found.text
+    assert "Oaks" not in found.text
+
+
 EXAMPLES = (
     "# Review\n\nThe soup was cold. Nobody cared.\n\nSentiment: negative",
     "# Review\n\nWarm bread, kind people. I came back.\n\nSentiment: positive",
