@@ -24,6 +24,38 @@ UnitKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class KindTraits:
+    """How the units of a kind are treated.
+
+    Attributes:
+        block: what they make together; units that follow each other and make the same are a block.
+        is_indented: whether the blanks before one on its line are shown with it.
+        is_split: whether a long one is cut into sentences.
+        is_listed: whether one stands on a line of its own, below whatever introduces it.
+        is_in_html: whether pages of HTML have such units, too.
+    """
+
+    block: str
+    is_indented: bool = True
+    is_split: bool = False
+    is_listed: bool = False
+    is_in_html: bool = False
+
+
+KINDS: Mapping[UnitKind, KindTraits] = {
+    "sentence": KindTraits("paragraph", is_indented=False),
+    "heading": KindTraits("heading", is_indented=False, is_in_html=True),
+    "list_item": KindTraits("list", is_split=True, is_listed=True),
+    "entry": KindTraits("entry", is_split=True, is_listed=True),
+    "code": KindTraits("code", is_listed=True, is_in_html=True),
+    "table_header": KindTraits("table", is_in_html=True),
+    "table_row": KindTraits("table", is_listed=True, is_in_html=True),
+    "json": KindTraits("json", is_listed=True),
+    "html": KindTraits("html", is_split=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """One retrieved document, or a piece of one.
 

@@ -47,13 +47,11 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadModelFile
 from tamis.probes.probing.gated import GatedFeatures, gated_scores, is_unlike_fit
 from tamis.probes.probing.linear import Calibration, LinearProbe
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import KINDS, Passage, Unit
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-LISTED_KINDS = frozenset({"list_item", "code", "table_row", "json", "entry"})
-"""Units that stand on a line of their own, below whatever introduces them."""
 _NONE = -1
 
 
@@ -89,7 +87,7 @@ def unit_structure(passages: Sequence[Passage], units: Sequence[Unit]) -> Struct
         before = units[u - 1] if u and units[u - 1].passage == unit.passage else None
         gap = text[before.visible[1] : unit.visible[0]] if before else ""
         visible = text[slice(*unit.visible)].rstrip()
-        is_listed = unit.kind in LISTED_KINDS
+        is_listed = KINDS[unit.kind].is_listed
         introduces = visible.endswith((":", "："))
         if before is None:
             heading = lead_in = _NONE

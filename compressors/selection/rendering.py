@@ -21,9 +21,7 @@ from itertools import pairwise
 from tamis.compressors.rules import Rules, parse_citation
 from tamis.compressors.selection.order import at_both_ends
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage, Unit
-
-_PROSE = ("sentence", "heading")
+from tamis.probes.text import KINDS, Passage, Unit
 
 
 def render(
@@ -169,7 +167,7 @@ class Renderer:
         unit = self.units[u]
         text, at = self.passages[unit.passage].text, unit.visible[0]
         blanks = text[text.rfind("\n", 0, at) + 1 : at]
-        indented = unit.kind not in _PROSE and blanks.isspace()
+        indented = KINDS[unit.kind].is_indented and blanks.isspace()
         return self._title_and_citation(u) + (blanks if indented else "")
 
     def _title_and_citation(self, u: int) -> str:

@@ -41,7 +41,7 @@ from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.types import Scores, SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 
@@ -335,7 +335,6 @@ def _next_span(spans: Sequence[Span], at: int) -> Span | None:
     return spans[found] if found < len(spans) else None
 
 
-_FAMILY = {"list_item": "list", "table_header": "table", "table_row": "table"}
 _BLANK_LINE = re.compile(r"\n\s*\n")
 # ideographs, kana, hangul and Thai are written without spaces, or with few
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]|\S")
@@ -413,6 +412,6 @@ def _begins_block(passages: Sequence[Passage], before: Unit, after: Unit) -> boo
     """Whether a new block begins: another passage or kind, or a blank line of prose or list."""
     if before.passage != after.passage:
         return True
-    here, there = (_FAMILY.get(unit.kind, unit.kind) for unit in (before, after))
+    here, there = (KINDS[unit.kind].block for unit in (before, after))
     gap = passages[after.passage].text[before.visible[1] : after.visible[0]]
     return here != there or after.kind == "table_header" or bool(_BLANK_LINE.search(gap))

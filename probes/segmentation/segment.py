@@ -38,7 +38,7 @@ from tamis.probes.segmentation.lines import (
 )
 from tamis.probes.segmentation.markdown import markdown_marks, table_marks
 from tamis.probes.segmentation.prose_lines import continued_lines
-from tamis.probes.text import Passage, Piece, Unit, UnitKind
+from tamis.probes.text import KINDS, Passage, Piece, Unit, UnitKind
 from tamis.probes.tokens import replace_surrogates
 
 PIECE_CHARS = 1_000  # longer prose is cut at a clause
@@ -52,7 +52,6 @@ _VISIBLE = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
 _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
-_SPLIT_IF_LONG = frozenset({"list_item", "entry", "html"})
 _READERS = (json_marks, table_marks, config_marks, code_marks, html_marks)
 
 
@@ -111,7 +110,7 @@ def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
     """The marks of blocks, and within blocks of prose those of sentences."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
         check_interruption()
-        long = kind in _SPLIT_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
+        long = KINDS[kind].is_split and len(text[start:stop].strip()) > ITEM_CHARS
         if kind == "sentence" or long:
             yield from ((at, kind) for at in sentence_starts(text, start, stop, language))
         else:

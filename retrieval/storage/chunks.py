@@ -15,7 +15,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import segment
-from tamis.probes.text import Piece
+from tamis.probes.text import KINDS, Piece
 
 _HIDDEN = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
@@ -56,8 +56,6 @@ CHUNK_CHARS = 1_200
 _MIN_FILL_DIVISOR = 4
 """A heading begins a chunk once the one before it has a quarter of `chunk_chars`; else it joins."""
 
-_SHARED_KINDS = frozenset({"heading", "table_row", "table_header", "code"})
-"""Kinds of units that both Markdown and HTML have."""
 _BLOCK_TAG = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
 
 
@@ -166,7 +164,7 @@ def chunk_document(
 
 def _is_html(text: str, piece: Piece) -> bool:
     """Whether a piece is HTML; a page may consist of rows, headings and code, which have tags."""
-    if piece.kind not in _SHARED_KINDS:
+    if not KINDS[piece.kind].is_in_html:
         return piece.kind == "html"
     start, stop = piece.visible
     return text.startswith("<", start) and _BLOCK_TAG.search(text, start, stop) is not None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.segmentation.code import LINE_CHARS
 from tamis.probes.segmentation.segment import PIECE_CHARS, segment, units_of
-from tamis.probes.text import Passage
+from tamis.probes.text import KINDS, Passage, UnitKind
 from tests.probes.segmentation.segment_kit import visible_texts
 
 NASTY = [
@@ -174,3 +176,7 @@ def test_a_cut_never_parts_an_accent_or_a_joined_emoji_from_its_base(grapheme: s
 
 def test_a_run_of_accents_without_end_is_cut_all_the_same() -> None:
     assert max(map(len, visible_texts("\u0301" * 5_000))) <= PIECE_CHARS
+
+
+def test_every_kind_of_unit_says_how_it_is_treated():
+    assert list(KINDS) == list(get_args(UnitKind))
