@@ -71,12 +71,21 @@ class Failure:
     """How a kind of error is answered.
 
     Attributes:
-        status: of HTTP. code: OpenAI's. tei: TEI's `error_type`.
+        status: of HTTP.
+        code: OpenAI's.
+        tei: TEI's `error_type`.
+        when: what happened, where the status can mean something else.
     """
 
     status: int
     code: str
     tei: str = "validation"
+    when: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What happened, in a line."""
+        return self.when or status_summary(self.status)
 
     @property
     def type(self) -> str:
@@ -88,15 +97,17 @@ class Failure:
 INTERNAL = Failure(500, "internal_error", "backend")
 TABLE: dict[type[Exception], Failure] = {
     Malformed: Failure(400, "malformed_json"),
-    AmbiguousLength: Failure(400, "ambiguous_length"),
-    EmptyInput: Failure(400, "empty", "empty"),
+    AmbiguousLength: Failure(
+        400, "ambiguous_length", when="Send Content-Length or Transfer-Encoding, not both."
+    ),
+    EmptyInput: Failure(400, "empty", "empty", "There is nothing to rank."),
     Unauthorized: Failure(401, "invalid_api_key"),
     ForeignOrigin: Failure(403, "foreign_origin"),
     NotFound: Failure(404, "not_found"),
     UnknownMethod: Failure(404, "model_not_found"),
     MethodNotAllowed: Failure(405, "method_not_allowed"),
     SlowBody: Failure(408, "body_timeout"),
-    OutOfTime: Failure(408, "timeout_ms"),
+    OutOfTime: Failure(408, "timeout_ms", when="It takes longer than timeout_ms."),
     TooLarge: Failure(413, "request_too_large"),
     TooLong: Failure(413, "request_too_long"),
     WrongMediaType: Failure(415, "unsupported_media_type"),
@@ -109,7 +120,12 @@ TABLE: dict[type[Exception], Failure] = {
     MissingExtra: Failure(501, "not_installed", "backend"),
     WorkerDied: Failure(503, "worker_died", "unhealthy"),
     Unavailable: Failure(503, "unavailable", "unhealthy"),
-    UpstreamBusy: Failure(503, "upstream_busy", "overloaded"),
+    UpstreamBusy: Failure(
+        503,
+        "upstream_busy",
+        "overloaded",
+        "All connections to the upstream are in use; retry after the time in Retry-After.",
+    ),
     LimitPassed: Failure(504, "timeout", "backend"),
     # ProxyMissing, BadModelFile and similar: the service was set up wrongly
     TamisError: Failure(503, "unavailable", "unhealthy"),
