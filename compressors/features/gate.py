@@ -221,7 +221,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StagePlan:
     """How a request is read in stages.
 
     Attributes:
@@ -245,7 +245,7 @@ def read_in_stages(
     question: str,
     passages: Sequence[Passage],
     units: Sequence[Unit],
-    plan: Plan,
+    plan: StagePlan,
     limit: int,
 ) -> Reading:
     """Reads windows as far as they may matter; otherwise as `read_windows`.
@@ -294,7 +294,7 @@ class _Group:
     """
 
     reader: Reader
-    plan: Plan
+    plan: StagePlan
     units: slice
     words: Tensor
     prompts: list[Prompt]
@@ -305,7 +305,12 @@ class _Group:
 
     @classmethod
     def of(
-        cls, reader: Reader, ask: QuestionTokens, plan: Plan, words: Tensor, group: list[Window]
+        cls,
+        reader: Reader,
+        ask: QuestionTokens,
+        plan: StagePlan,
+        words: Tensor,
+        group: list[Window],
     ) -> _Group:
         units = slice(group[0].first, group[-1].stop)
         heads = plan.gate.probe.card.heads

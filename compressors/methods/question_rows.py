@@ -277,13 +277,13 @@ class QuestionRows(TwoStepMethod):
         units: Sequence[Unit],
         stages: list[Stage],
     ) -> Reading:
-        from tamis.compressors.features.gate import Plan, WindowJudge, read_in_stages
+        from tamis.compressors.features.gate import StagePlan, WindowJudge, read_in_stages
 
         assert self.probe is not None
         assert self.gate is not None
         judge = WindowJudge(self.probe, self._purpose, question, passages, units)
         pools = (pool_question_rows, pool_question_batch)
-        plan = Plan(self.gate, stages, self.isolated, judge, *pools)
+        plan = StagePlan(self.gate, stages, self.isolated, judge, *pools)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
 
     def _choose_gate(self, gate: LinearProbe | Path | str | bool) -> Gate | None:

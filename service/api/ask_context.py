@@ -23,7 +23,7 @@ from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 from tamis.service.api.languages import Quality, choose_proxy
 
-Reading = Literal["cold", "warm", "none"]
+ReadingKind = Literal["cold", "warm", "none"]
 TOP_K = 20
 CITATIONS = "[{id}]\n"
 RULES = Rules(order="score", citations=CITATIONS)
@@ -75,7 +75,7 @@ class AskedContext:
     tokens_cached: int = 0
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> ReadingKind:
         """How the chunks were read: `warm` if any was kept, `cold` if none was, or `none`."""
         if self.tokens_cached:
             return "warm"
