@@ -78,7 +78,7 @@ def test_where_nothing_was_scored_there_is_no_score(service):
 
 def test_a_context_that_came_back_whole_for_an_error_says_which_in_a_header():
     gated = Gated(pointing())
-    with served(gated, warmup=False, timeout_s=1.5 * busy_ratio()) as slow:
+    with served(gated, warmup=False, timeout_s=2.5 * busy_ratio()) as slow:
         failed = slow.post("/v1/compress", **BODY)
         one = slow.post("/v1/compress", **BODY, on_error="passthrough")
         asks = {**BODY, "query": None, "queries": [QUESTION, "Which colour?"]}

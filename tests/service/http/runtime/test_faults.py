@@ -208,7 +208,7 @@ def test_sixteen_clients_get_what_one_gets(proxy_folder):
         {**BODY, "documents": [*DOCUMENTS[:1], f"{NEEDLE[:-1]} or {i}. The {i}th room is grey."]}
         for i in range(8)
     ]
-    with served(load_proxy(dtype="float32")) as service:
+    with served(load_proxy(dtype="float32"), timeout_s=600.0) as service:
         alone = [service.post("/v1/explain", **body).json() for body in bodies]
         with ThreadPoolExecutor(16) as pool:
             together = list(

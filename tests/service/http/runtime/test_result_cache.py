@@ -96,7 +96,7 @@ def test_in_no_dialect_is_an_answer_kept_that_was_cut_short_by_time():
     """The model stands still for the first requests; the same ones then get the whole answer."""
     (compress,) = (one for one in ENDPOINTS if "/v1/compress" in one.paths)
     assert {compress.dialect_of(body) for body in KEPT.values()} == set(compress.dialects)
-    reader, in_time_ms = Gated(pointing()), round(1500 * busy_ratio())
+    reader, in_time_ms = Gated(pointing()), round(2500 * busy_ratio())
     bodies = {name: {**body, "timeout_ms": in_time_ms} for name, body in KEPT.items()}
     with served(reader, result_cache_mb=1, warmup=False, timeout_s=600.0) as service:
 
