@@ -29,7 +29,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -166,7 +165,7 @@ class WindowJudge:
     """Scores the units of a request while it is read, by what is known and what is estimated.
 
     Attributes:
-        probe: of units. purpose: one of `features.gate.PURPOSES`.
+        probe: of units. purpose: one of `PURPOSES`.
     """
 
     probe: LinearProbe
@@ -208,18 +207,6 @@ GROUP_TOKENS = 65536
 """Tokens of the windows that are judged together; their paused states are in memory at a time."""
 
 
-class Judge(Protocol):
-    """What decides which windows go on."""
-
-    def words(self, tokens: Sequence[int]) -> Tensor:
-        """The word features of all units, `[U, W]`; called once, with the tokens of each."""
-        ...
-
-    def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
-        """A score of each of some consecutive units, from their `[U', 2·L·H]` and `[U', W]`."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class StagePlan:
     """How a request is read in stages.
@@ -235,7 +222,7 @@ class StagePlan:
     gate: Gate
     stages: Sequence[Stage]
     is_isolated: bool
-    judge: Judge
+    judge: WindowJudge
     pool: Pool
     pool_batch: PoolBatch | None = None
 

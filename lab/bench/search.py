@@ -620,7 +620,7 @@ def measure_searches(
         found, ms, cpu_ms = timed(partial(search, others=others))
         rows.append(
             {
-                "recall_at_10_keys": _shared(_top(exact), _top(alone)),
+                "recall_at_10_keys": _share_found(_top(exact), _top(alone)),
                 **_fused_figures(searched, question, exact, found, words),
                 "keys_read": found.keys_read / len(corpus.keys),
                 "ms": ms,
@@ -655,8 +655,8 @@ def measure_bm25(searched: SearchedCorpus) -> dict[str, float]:
         wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}, {}), live, TOP)
         rows.append(
             {
-                "recall_at_10_keys": _shared(_top(exact), _top(words)),
-                "recall_at_10": _shared(wanted, _top(words)),
+                "recall_at_10_keys": _share_found(_top(exact), _top(words)),
+                "recall_at_10": _share_found(wanted, _top(words)),
                 "ndcg_at_10": _ndcg(words.values, searched.owners, question.grades),
                 "keys_read": 0.0,
                 "ms": 0.0,
@@ -686,7 +686,7 @@ def _fused_figures(
     fused = fuse_standard_scores({"b": words, "k": found}, {})
     ranked = np.where(known, fused, -np.inf)
     return {
-        "recall_at_10": _shared(wanted, top_indexes(fused, known, TOP)),
+        "recall_at_10": _share_found(wanted, top_indexes(fused, known, TOP)),
         "ndcg_at_10": _ndcg(ranked, searched.owners, question.grades),
     }
 
@@ -715,7 +715,7 @@ def _top(leg: LegScores) -> NDArray[Any]:
     return top_indexes(leg.values, known, TOP)
 
 
-def _shared(wanted: NDArray[Any], found: NDArray[Any]) -> float:
+def _share_found(wanted: NDArray[Any], found: NDArray[Any]) -> float:
     return len(set(wanted.tolist()) & set(found.tolist())) / max(1, len(wanted))
 
 

@@ -284,7 +284,7 @@ def bank_rows(
     rows.sizes = key_head_sizes(method.probe, kv_heads)
     if any(candidate.policy == "moa" for candidate in plan.candidates):
         file = plan.folder / f"spans.{reader.card.name}.{plan.bank.name}.safetensors"
-        rows.span_losses = _stored(file)
+        rows.span_losses = _load_losses(file)
         if rows.span_losses is None:
             prompts = _calibration_prompts(reader, records)
             rows.span_losses = span_losses(method, reader, prompts, kv_heads, report)
@@ -364,7 +364,7 @@ def _calibration_prompts(reader: CachedReader, records: Sequence[Any]) -> list[P
     return prompts
 
 
-def _stored(file: Path) -> Tensor | None:
+def _load_losses(file: Path) -> Tensor | None:
     if not file.is_file():
         return None
     return load_file(file)["losses"]

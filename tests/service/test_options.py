@@ -50,17 +50,17 @@ def sail(*, sailing: Sailing) -> None:
     typer.echo(repr(sailing))
 
 
-def sailed(*words: str) -> Any:
+def run_sail(*words: str) -> Any:
     command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     command.command()(sail)
     return CliRunner().invoke(typer.main.get_command(command), words)
 
 
 def test_a_command_line_gives_what_the_dataclass_takes():
-    done = sailed(*WORDS, "--ensign", "blue\\n", "--calls", "Brest", "--calls-home")
+    done = run_sail(*WORDS, "--ensign", "blue\\n", "--calls", "Brest", "--calls-home")
     wanted = Sailing(**GIVEN, flag="blue\n", calls=("Brest", "Malo"))
     assert done.output == f"{wanted!r}\n"
-    assert sailed().output == f"{Sailing()!r}\n"
+    assert run_sail().output == f"{Sailing()!r}\n"
 
 
 def test_a_quick_command_and_pydantic_take_the_same():

@@ -64,7 +64,7 @@ def takes_options(
                 name: value.value if isinstance(value, _Choice) else value
                 for name, value in given.items()
             }
-            made = {name: _made(holder, values) for name, holder in holders.items()}
+            made = {name: _build_holder(holder, values) for name, holder in holders.items()}
             return command(**values, **made)
 
         return with_parameters(with_options, shown)
@@ -136,7 +136,7 @@ def _enumeration(name: str, choices: tuple[str, ...]) -> Any:
     return _Choice(name, {choice: choice for choice in choices})  # type: ignore[call-arg]
 
 
-def _made(holder: Any, given: dict[str, Any]) -> Any:
+def _build_holder(holder: Any, given: dict[str, Any]) -> Any:
     """What the options of a dataclass add up to; they are taken out of what was given.
 
     Raises:

@@ -92,7 +92,7 @@ def test_a_mistyped_command_line_does_not_lose_the_input(words):
     assert done.stderr
 
 
-def piped(*words):
+def start_pipe(*words):
     """`tamis pipe` that an interrupt reaches, even if a shell runs the tests in the background.
 
     What a shell starts there ignores interrupts, and so do the processes that it starts.
@@ -118,7 +118,7 @@ def unread_bytes(pipe):
 
 def test_after_an_interrupt_what_was_printed_until_then_is_written():
     """Ctrl-C goes to the whole pipeline; the producer ends, and its output is still wanted."""
-    run = piped()
+    run = start_pipe()
     run.stdin.write(b"half of ")
     run.stdin.flush()
     wait_until(lambda: unread_bytes(run.stdin) == 0)  # it has started, and waits for more
@@ -134,7 +134,7 @@ def test_after_an_interrupt_what_was_printed_until_then_is_written():
 def test_an_interrupt_while_it_is_shortened_does_not_lose_the_input():
     with socket.create_server(("127.0.0.1", 0)) as busy:  # a service that does not get to it
         url = f"http://127.0.0.1:{busy.getsockname()[1]}"
-        run = piped("--min-tokens", "1", "--url", url)
+        run = start_pipe("--min-tokens", "1", "--url", url)
         run.stdin.write(LOG.encode())
         run.stdin.close()
         connection, _ = busy.accept()
