@@ -94,7 +94,7 @@ def _find(name: str, modules: set[str]) -> str | None:
 
 def package_of(module: str) -> str:
     """The folder that a module lies in."""
-    return module if (ROOT / module).is_dir() else module.rpartition("/")[0]
+    return module.rpartition("/")[0] if (ROOT / f"{module}.py").is_file() else module
 
 
 def room_of(module: str) -> str:

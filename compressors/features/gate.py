@@ -122,7 +122,7 @@ class Gate:
         if rows is None or rows.ndim != 2 or rows.shape[1] != 4:
             raise BadModelFile(
                 f"the gate's weight 'stages_{purpose}' is no list of stages; fit it anew: tamis "
-                "probe gate"
+                "lab probe gate"
             )
         return [
             Stage(int(depth), margin, int(least), floor)
