@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
+
+# a property holds or fails however busy the machine is
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("probes", "compressors", "retrieval", "service")

@@ -113,6 +113,20 @@ class _Busy(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
+def slept(monkeypatch):
+    """The seconds that this thread would have slept; others may wait meanwhile."""
+    seconds, sleep, here = [], time.sleep, threading.get_ident()
+
+    def sleep_elsewhere(pause):
+        if threading.get_ident() != here:
+            return sleep(pause)
+        return seconds.append(pause)
+
+    monkeypatch.setattr(time, "sleep", sleep_elsewhere)
+    return seconds
+
+
+@pytest.fixture
 def busy():
     _Busy.paths = []
     server = HTTPServer(("127.0.0.1", 0), _Busy)
@@ -121,9 +135,7 @@ def busy():
     server.shutdown()
 
 
-def test_a_refusal_for_the_moment_is_tried_again_when_the_service_said(busy, monkeypatch):
-    slept = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+def test_a_refusal_for_the_moment_is_tried_again_when_the_service_said(busy, slept):
     with Client(busy) as tamis:
         assert tamis.health().status == "ok"
     assert _Busy.paths == ["/readyz"] * 3
@@ -236,9 +248,9 @@ def test_scores_are_those_of_the_pairs_alone(service):
 
 @pytest.mark.parametrize("asked_for", ["86400", "9" * 400])
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, asked_for, status):
+def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, slept, asked_for, status):
     """The caller has the refusal at once, and the service is not asked before it said."""
-    slept, sent = [], []
+    sent = []
 
     def refuse(request):
         sent.append(request)
@@ -247,7 +259,6 @@ def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, asked_for, statu
     async def sleep(seconds):
         slept.append(seconds)
 
-    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     options = {"timeout_s": 30.0, "transport": httpx.MockTransport(refuse)}
     with pytest.raises(ServiceError, match="full") as refusal:
@@ -258,9 +269,7 @@ def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, asked_for, statu
     assert (len(sent), slept) == (2, [])
 
 
-def test_a_wait_within_the_time_limit_is_made(monkeypatch):
-    slept = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+def test_a_wait_within_the_time_limit_is_made(slept):
     full = httpx.Response(429, headers={"Retry-After": "30"}, json={"error": "full"})
     answers = iter([full, full, httpx.Response(200, json=HEALTHY)])
     transport = httpx.MockTransport(lambda _: next(answers))

@@ -105,7 +105,7 @@ def test_an_encoder_stops_when_the_request_has_ended():
 
 
 def test_timeout_ms_holds_for_a_method_that_reads_with_an_encoder():
-    slow = SlowEncoder(pause_s=0.5)
+    slow = SlowEncoder(pause_s=1.0)
     with served(method="lexical", methods=("lexical", "embedding")) as service:
         methods = service.service_state.methods
         methods._encoder = SingleThreadEncoder(slow)
@@ -115,7 +115,7 @@ def test_timeout_ms_holds_for_a_method_that_reads_with_an_encoder():
             documents=[f"{i} {ROOMS}" for i in range(200)],
             max_tokens=50,
             method="embedding",
-            timeout_ms=2000,
+            timeout_ms=4000,
         )
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "partial"
