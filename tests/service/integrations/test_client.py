@@ -115,14 +115,17 @@ class _Busy(BaseHTTPRequestHandler):
 @pytest.fixture
 def slept(monkeypatch):
     """The seconds that this thread would have slept; others may wait meanwhile."""
-    seconds, sleep, here = [], time.sleep, threading.get_ident()
+    seconds, here = [], threading.get_ident()
+    sleep, sleep_async = time.sleep, asyncio.sleep
 
     def sleep_elsewhere(pause):
-        if threading.get_ident() != here:
-            return sleep(pause)
-        return seconds.append(pause)
+        return seconds.append(pause) if threading.get_ident() == here else sleep(pause)
+
+    async def sleep_async_elsewhere(pause):
+        seconds.append(pause) if threading.get_ident() == here else await sleep_async(pause)
 
     monkeypatch.setattr(time, "sleep", sleep_elsewhere)
+    monkeypatch.setattr(asyncio, "sleep", sleep_async_elsewhere)
     return seconds
 
 
@@ -248,7 +251,7 @@ def test_scores_are_those_of_the_pairs_alone(service):
 
 @pytest.mark.parametrize("asked_for", ["86400", "9" * 400])
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, slept, asked_for, status):
+def test_a_wait_beyond_the_time_limit_is_not_begun(slept, asked_for, status):
     """The caller has the refusal at once, and the service is not asked before it said."""
     sent = []
 
@@ -256,10 +259,6 @@ def test_a_wait_beyond_the_time_limit_is_not_begun(monkeypatch, slept, asked_for
         sent.append(request)
         return httpx.Response(status, headers={"Retry-After": asked_for}, json={"error": "full"})
 
-    async def sleep(seconds):
-        slept.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
     options = {"timeout_s": 30.0, "transport": httpx.MockTransport(refuse)}
     with pytest.raises(ServiceError, match="full") as refusal:
         Client("http://there", **options).health()
