@@ -26,6 +26,7 @@ BENCHES = {
     "peers": "Compare tamis with published compressors: evidence, time and memory.",
     "places": "Gold sentences kept by where the evidence stands, and how far the places lie apart.",
     "prefill": "Compare patterns of sparse prefill: blocks, attention, evidence and time.",
+    "ranking": "Compare rerankers over many sets: nDCG@10, MRR, time and regret.",
     "readings": "Compare readings of attention: gold kept, AUC, MRR, answerability and time.",
     "rerank": "Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM.",
     "retrieval": "Compare BM25, attention keys, sentence vectors and their fusion.",

@@ -325,7 +325,7 @@ def system_rankings(
     by_system: dict[str, list[list[str]]] = {}
     for done, query in enumerate(queries, 1):
         row = rows[query.qid]
-        own, calibrated = _own_scores(row), row["calibrated"]
+        own, calibrated = own_scores(row), row["calibrated"]
         rankings = {settings.first: [docid for docid, _ in query.candidates]}
         if peer is not None:
             cosines = peer(query)
@@ -339,7 +339,7 @@ def system_rankings(
     return by_system
 
 
-def _own_scores(row: ResultRow) -> list[float]:
+def own_scores(row: ResultRow) -> list[float]:
     """The scores in a line; a document that the method did not rank has none and comes last."""
     return [-math.inf if score is None else score for score in row["own"]]
 

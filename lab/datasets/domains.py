@@ -15,33 +15,42 @@ from tamis_lab.datasets.record_files import RecordFile
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "facts": (
         *("squad2", "xquad_en", "qed_nq", "nq_oracle", "clapnq", "selqa", "quotesum"),
-        "afriqa_questions",
+        *("afriqa_questions", "nq_wiki", "dbpedia"),
     ),
     "hops": (
         *("hotpotqa", "hotpotqa_more", "2wikimultihopqa", "2wikimultihopqa_more", "morehopqa"),
         *("strategyqa", "hover"),
     ),
     "claims": ("fever", "fm2"),
-    "science": ("scifact_evidence", "evidence_inference", "covid_qa"),
+    "science": ("scifact_evidence", "scifact", "evidence_inference", "covid_qa"),
+    "web": ("trec_dl21",),
+    "health": ("mediqa", "medquad"),
+    "advice": ("feedbackqa",),
+    "law": ("stard",),
     "finance": ("tatqa", "fetaqa", "aitqa"),
     "meetings": ("qmsum",),
     "languages": (
         *("drcd", "xquad_es", "xquad_de", "xquad_zh", "heq_he", "norquad_no", "arcd_ar"),
-        *("piaf_fr", "squad_it", "squad_pt", "iapp_th"),
+        *("piaf_fr", "squad_it", "squad_pt", "iapp_th", "reading"),
     ),
 }
-"""Encyclopaedia by single facts and by several hops, claims, science and medicine, reports and
-tables, meetings, and languages other than English."""
+"""Encyclopaedia by single facts and by several hops, claims, science and medicine, pages of the
+web, questions of patients, advice of authorities, statutes, reports and tables, meetings, and
+languages other than English; sets of evidence and of rankings."""
 MANUALS = "manuals"
 """The domain of records that `tamis lab probe headings` made."""
+
+
+def domain_of_name(name: str) -> str | None:
+    """The domain that names a set; None for a set of none."""
+    return next((domain for domain, names in DOMAINS.items() if name in names), None)
 
 
 def domain_of(file: RecordFile) -> str:
     """The domain of a file, by its name without `.jsonl` and the like, or by what its gold is."""
     name = file.path.name.split(".")[0]
-    for domain, names in DOMAINS.items():
-        if name in names:
-            return domain
+    if domain := domain_of_name(name):
+        return domain
     try:
         _, first = next(read_json_lines(file.path), (0, {}))
     except BadInput:

@@ -116,6 +116,18 @@ def sample_records(records: list[Record], limit: int | None) -> list[Record]:
     return [records[i] for i in sorted(drawn)]
 
 
+def sample_questions(questions: Sequence[str], limit: int) -> list[int]:
+    """The places of at most so many questions, in order; a higher limit adds to those of a lower.
+
+    Those of fold 0, which no fit of rankings sees, are drawn before all others.
+    """
+    drawn = sorted(
+        range(len(questions)),
+        key=lambda i: (question_fold(questions[i]) > 0, _digest(f"0:{questions[i]}")),
+    )
+    return sorted(drawn[:limit])
+
+
 def unanswerable_records(file: RecordFile) -> list[Record]:
     """The records of a file without an answer; single passages get distractors of the whole file.
 
@@ -145,6 +157,15 @@ def fold_of(record: Record) -> int:
     title = next((doc.get("title") for doc in docs), None)
     key = (title or record_id(record)).replace("_", " ").casefold()
     return hashlib.sha256(key.encode()).digest()[0] % FOLDS
+
+
+def question_fold(question: str) -> int:
+    """A number below `FOLDS`; a fit of rankings leaves out the questions of fold 0."""
+    return _digest(question)[0] % FOLDS
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def describe_file(file: RecordFile, questions: int | None) -> dict[str, Any]:

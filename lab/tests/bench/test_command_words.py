@@ -25,6 +25,7 @@ from tests.service.cli.cli_kit import tamis
         ("answers", "nowhere.jsonl", "--results", "no/where.jsonl"),
         ("answers", "nowhere.jsonl", "--plot", "no/where.png"),
         ("rerank", "nowhere.jsonl", "--corpus", "c", "--results", "no/where.jsonl"),
+        ("ranking", "--data", "nowhere", "--results", "no/where.jsonl"),
         ("run", "nowhere.jsonl", "--out", "no/where.jsonl"),
         ("evidence", "--data", "nowhere", "--results", "no/where.jsonl"),
         ("tools", "--data", "nowhere", "--results", "no/where.jsonl"),

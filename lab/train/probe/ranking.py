@@ -6,7 +6,6 @@ lists, records ─ read (cached) ─► features a document ─ listwise fit, ou
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +30,10 @@ from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import (
-    FOLDS,
     RecordFile,
     ReportProgress,
     answerable_records,
+    question_fold,
 )
 from tamis_lab.datasets.records import annotated_units, gold_spans, passages_of
 from tamis_lab.train.fit import LabelledFeatures, fit_calibration, fit_listwise
@@ -117,10 +116,9 @@ class RankCaseReader:
         reading = self.readings.get_or_read(question, passages, units, self.method.read)
         scores = self.method.score_reading(reading, question, passages, units)
         first = self.method.first_step(reading, question, passages, units)
-        fold = hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[0] % FOLDS
         yield RankCase(
             source,
-            fold,
+            question_fold(question),
             rank_features(question, reading, passages, units),
             unit_evidence(first, scores.passages, units),
             torch.tensor(gold),
