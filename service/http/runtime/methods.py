@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.options import option_names
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
@@ -146,7 +146,7 @@ def can_isolate(method: str) -> bool:
 
 
 def _has_option(method: str, option: str) -> bool:
-    return option in inspect.signature(method_class(method)).parameters
+    return option in option_names(method_class(method))
 
 
 def _can_serve(name: str, settings: Settings) -> bool:
