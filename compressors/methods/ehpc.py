@@ -45,7 +45,6 @@ from torch.nn.functional import avg_pool1d
 from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.options import option
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import (
     EMPTY_QUERY,
     WINDOW_TOKENS,
@@ -58,7 +57,15 @@ from tamis.probes.devices import copy_all
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.probing.heads import HeadProfile, choose_profile
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared, pool_tokens
+from tamis.probes.signal import (
+    SharedRows,
+    Signal,
+    Spans,
+    Want,
+    box_filter,
+    pool_shared,
+    pool_tokens,
+)
 from tamis.probes.text import Passage, Unit
 
 HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32

@@ -45,12 +45,11 @@ from tamis.compressors.reading.joining import (
     units_as_tokens,
     units_that_fit,
 )
-from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import Reader, Window, document_tokens_left, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.prompt import Prompt, QuestionTokens
-from tamis.probes.signal import Signal, Want, pool_tokens
+from tamis.probes.signal import Signal, Want, box_filter, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8

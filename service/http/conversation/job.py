@@ -13,8 +13,8 @@ from typing import Any
 
 from tamis.compressors.method import check_scores
 from tamis.compressors.registry import method_info
-from tamis.compressors.tools.budget import share_budget
 from tamis.compressors.tools.prepare import SALIENCE_QUESTION
+from tamis.compressors.tools.types import share_budget
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import check_interruption
