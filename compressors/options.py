@@ -12,15 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import (
-    Any,
-    Literal,
-    Union,
-    dataclass_transform,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from tamis.compressors.inputs import is_number, is_whole
 from tamis.probes.errors import BadInput

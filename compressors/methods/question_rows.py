@@ -42,10 +42,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
-from tamis.compressors.features.rank_probe import (
-    choose_rank_probe,
-    rank_with_probe,
-)
+from tamis.compressors.features.rank_probe import choose_rank_probe, rank_with_probe
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
@@ -59,9 +56,7 @@ from tamis.compressors.features.second_step import (
     unit_scores,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.words import (
-    Lexicon,
-)
+from tamis.compressors.features.words import Lexicon
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, read_windows

@@ -33,12 +33,7 @@ from torch import Tensor
 
 from tamis.compressors.method import RankingMethod
 from tamis.compressors.options import option
-from tamis.compressors.reading.windows import (
-    EMPTY_QUERY,
-    Reader,
-    context_tokens,
-    opening_token,
-)
+from tamis.compressors.reading.windows import EMPTY_QUERY, Reader, context_tokens, opening_token
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_profile

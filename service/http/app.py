@@ -49,13 +49,7 @@ from tamis.service.http.middleware.request_log import (
     RequestLogMiddleware,
     error_response,
 )
-from tamis.service.http.routes import (
-    about,
-    base,
-    compress,
-    dialects,
-    retrieve,
-)
+from tamis.service.http.routes import about, base, compress, dialects, retrieve
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState

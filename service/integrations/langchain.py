@@ -25,11 +25,7 @@ try:
         CallbackManagerForRetrieverRun,
         Callbacks,
     )
-    from langchain_core.documents import (
-        BaseDocumentCompressor,
-        BaseDocumentTransformer,
-        Document,
-    )
+    from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
     from langchain_core.load.serializable import Serializable
     from langchain_core.retrievers import BaseRetriever, RetrieverLike
     from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda

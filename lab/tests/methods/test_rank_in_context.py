@@ -19,11 +19,7 @@ from tamis.probes.text import Passage
 from tamis_lab.methods.corehead import CoReHead
 from tamis_lab.methods.head_scores import masked_sum
 from tamis_lab.methods.icr import ICR
-from tamis_lab.methods.in_context import (
-    PromptForm,
-    document_batches,
-    read_questions,
-)
+from tamis_lab.methods.in_context import PromptForm, document_batches, read_questions
 from tamis_lab.methods.qrhead import QRHead
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself

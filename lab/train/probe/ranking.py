@@ -30,12 +30,7 @@ from tamis.probes.text import Passage, Unit
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
-from tamis_lab.datasets.record_files import (
-    FOLDS,
-    RecordFile,
-    ReportProgress,
-    answerable_records,
-)
+from tamis_lab.datasets.record_files import FOLDS, RecordFile, ReportProgress, answerable_records
 from tamis_lab.datasets.records import annotated_units, gold_spans, passages_of
 from tamis_lab.train.fit import LabelledFeatures, fit_calibration, fit_listwise
 

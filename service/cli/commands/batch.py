@@ -15,14 +15,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
-from tamis.service.batch.job import (
-    BatchEngine,
-    BatchJob,
-    Format,
-    PartLimits,
-    RowFields,
-    RunOptions,
-)
+from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.display.text import print_note

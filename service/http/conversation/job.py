@@ -38,6 +38,7 @@ from tamis.service.http.conversation.shortening import (
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.base import OffsetConverter
 from tamis.service.http.schemas.compress import Status
 from tamis.service.http.schemas.messages import (
     MessageCompression,
@@ -45,7 +46,6 @@ from tamis.service.http.schemas.messages import (
     MessagesRequest,
     Omitted,
 )
-from tamis.service.http.schemas.offsets import OffsetConverter
 from tamis.service.http.schemas.patterns import compile_pattern
 
 Markers = dict[str, OmissionMarker]

@@ -29,12 +29,7 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
-from tamis.probes.named_tokenizers import (
-    NAMES,
-    available_names,
-    named_tokenizer,
-    tokenizer_of_file,
-)
+from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tamis.probes.tokens import ESTIMATE, TextTokenizer, estimating_tokenizer
 from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.engine.deadline import UnderDeadline
