@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from tamis.compressors.options import Configured
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.folder_registry import EntryInfo
@@ -170,8 +171,11 @@ class Orderer(Protocol):
         ...
 
 
-class Method:
-    """What every method file's class has: what it is, and how it is built from models.
+class Method(Configured):
+    """What every method file's class has: what it is, its options, how it is built from models.
+
+    Its fields are the models that it reads with, `reader` and `encoder`, then its options, each
+    made by `option`; what follows from them is set in `setup`.
 
     The class attribute `info` is written as one `MethodInfo(...)` of literals, so that it can be
     read without importing the file.
@@ -209,7 +213,7 @@ class Method:
 
     @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
-        """The method with its models: the constructor's `reader` or `encoder`, then the options.
+        """The method with its models, the fields `reader` and `encoder`, and with its options.
 
         Raises:
             ProxyMissing: a model is not on this machine. BadInput: an option is out of range.

@@ -2,23 +2,21 @@
 
 Every door makes its own of them: fields of pydantic (`service/api/option_fields.py`), options of
 the command line (`service/cli/options/typer_options.py`) and of its quick commands, flags and
-variables of the service. The options of a method are the parameters of its class; their annotations
-are read here, too.
+variables of the service. Methods, and whatever else subclasses `Configured`, have theirs so, too.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from tamis.compressors.inputs import is_number, is_whole
 from tamis.probes.errors import BadInput
 
-_MODEL_PARAMETERS = {"reader", "encoder", "parts"}
 _DESCRIPTIONS = {
     bool: "true or false",
     int: "a whole number",
@@ -26,7 +24,14 @@ _DESCRIPTIONS = {
     str: "a text",
     tuple: "a tuple of regular expressions",
     NoneType: "null",
+    Path: "a path",
+    Mapping: "a mapping",
 }
+
+
+def no_hint(value: Any) -> str:
+    """Nothing more to say of a value that is refused."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,12 @@ class Option:
         presets: values of a list that have a flag of their own, by its ending: value and help.
         most: of a whole number in a request.
         in_http, in_adapters: whether requests and adapters take it in this plain form.
+        takes: the type of what may be given, where `setup` makes something else of it; None where
+            that is the field's own.
         selects: whether it decides which units are kept and in what order. Where the whole context
             is returned in place of an error, such a rule is at its default; the others, which say
             what a unit is and how text is written, are as the caller gave them.
-        name, default: of the field or the parameter. kind: its type, None aside.
+        name, default: of the field. kind: its type, None aside.
         optional: whether it may be None.
     """
 
@@ -72,6 +79,7 @@ class Option:
     most: int = 2**31
     in_http: bool = True
     in_adapters: bool = True
+    takes: Any = None
     selects: bool = False
     name: str = ""
     kind: Any = str
@@ -79,7 +87,8 @@ class Option:
     default: Any = None
 
     def of(self, name: str, annotation: Any, default: Any) -> Option:
-        """This option as that of a field or a parameter: its name, type and default."""
+        """This option as that of a field: its name, type and default."""
+        annotation = annotation if self.takes is None else self.takes
         plain = [one for one in get_args(annotation) if one is not NoneType]
         optional = NoneType in get_args(annotation)
         kind = Union[tuple(plain)] if optional else annotation  # noqa: UP007
@@ -107,18 +116,19 @@ class Option:
             return self.choices()
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
-    def check(self, value: Any, hint: Callable[[Any], str] = lambda value: "") -> None:
+    def check(self, value: Any, hint: Callable[[Any], str] = no_hint, owner: str = "") -> None:
         """Refuses a value of another kind, or beyond the bounds.
 
         Args:
             hint: makes what the message ends with.
+            owner: what the message begins with: whose option it is.
 
         Raises:
             BadInput: with what to give instead.
         """
         if not self._accepts(value):
             raise BadInput(
-                f"{self.name} is {value!r:.200}; give {self._describe_values()}{hint(value)}"
+                f"{owner}{self.name} is {value!r:.200}; give {self.describe_values()}{hint(value)}"
             )
 
     def _accepts(self, value: Any) -> bool:
@@ -132,8 +142,8 @@ class Option:
         # these first: to list the methods of ordering, files may be imported
         if isinstance(value, str) and value in self.plain_choices:
             return True
-        if choices := self.all_choices():
-            return isinstance(value, str) and value in choices
+        if self.choices is not None:
+            return isinstance(value, str) and value in self.choices()
         return fits_kind(value, self.kind) and self._is_within(value)
 
     def _is_within(self, value: Any) -> bool:
@@ -144,15 +154,17 @@ class Option:
             and (self.lt is None or value < self.lt)
         )
 
-    def _describe_values(self) -> str:
+    def describe_values(self) -> str:
         """What to give, in words."""
         if self.values is not None:
             return self.values
         if choices := self.all_choices():
-            words = f"one of {', '.join(choices)}"
+            words = f"one of {', '.join(map(str, choices))}"
         else:
-            words = _DESCRIPTIONS[get_origin(self.kind) or self.kind]
+            words = " or ".join(_describe_kind(self.kind))
             words += f" of at least {self.ge}" if self.ge is not None else ""
+            words += f" above {self.gt}" if self.gt is not None else ""
+            words += f" and at most {self.le}" if self.le is not None else ""
         return f"{words}, or None" if self.optional else words
 
 
@@ -164,9 +176,12 @@ def option(default: Any, text: str, panel: str | None = None, **more: Any) -> An
 @cache
 def options_of(holder: Any) -> tuple[Option, ...]:
     """The options among the fields of a dataclass, in their order."""
-    hints = get_type_hints(holder)
+    try:
+        hints = get_type_hints(holder)
+    except NameError:  # a name that exists for the type checker alone
+        hints = {}
     return tuple(
-        one.metadata["option"].of(one.name, hints[one.name], one.default)
+        one.metadata["option"].of(one.name, hints.get(one.name, Any), one.default)
         for one in fields(holder)
         if "option" in one.metadata
     )
@@ -183,15 +198,45 @@ def check_fields(holder: Any) -> None:
         one.check(getattr(holder, one.name))
 
 
-@cache
-def option_kinds(method: type[Any]) -> Mapping[str, Any]:
-    """The options of a method's class, each with its annotation; `Any` where that is not known."""
-    names = [name for name in inspect.signature(method).parameters if name not in _MODEL_PARAMETERS]
-    try:
-        hints = get_type_hints(method.__init__)
-    except (NameError, TypeError):  # a name that exists for the type checker alone
-        hints = {}
-    return {name: hints.get(name, Any) for name in names}
+@dataclass_transform(eq_default=False)
+class Configured:
+    """A class that is built with models and options, which are its fields.
+
+    Each subclass is made a dataclass. A field that `option` makes is one of its options; the others
+    are the models, and whatever else it is built with. What follows from them is set in `setup`.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.setup()
+
+    def setup(self) -> None:
+        """Called when the fields are set and the options were checked."""
+
+
+def option_names(kind: Any) -> list[str]:
+    """The names of a class's options, in order."""
+    return [one.name for one in options_of(kind)]
+
+
+def check_options_of(kind: Any, name: str, given: Mapping[str, Any]) -> None:
+    """Refuses what a class has no option for, before it is built and any model is loaded.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        BadInput: an option that it does not have, or a value that the option does not take.
+    """
+    known = {one.name: one for one in options_of(kind)}
+    if unknown := sorted(set(given) - set(known)):
+        raise BadInput(f"{name} has no option {unknown}; its options are {sorted(known) or 'none'}")
+    for option, value in given.items():
+        known[option].check(value, owner=f"{name}: ")
 
 
 def fits_kind(value: Any, kind: Any) -> bool:
@@ -208,33 +253,11 @@ def fits_kind(value: Any, kind: Any) -> bool:
         return True
 
 
-def check_values(name: str, method: Any, options: Mapping[str, Any]) -> None:
-    """Refuses what a class has no option for, before any model is loaded.
-
-    Args:
-        name: what messages call it. method: the class.
-
-    Raises:
-        BadInput: an option that it does not have, or a value of another kind than the option takes.
-    """
-    accepted = option_kinds(method)
-    if unknown := sorted(set(options) - set(accepted)):
-        raise BadInput(
-            f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}"
-        )
-    for option, value in options.items():
-        if not fits_kind(value, accepted[option]):
-            kinds = " or ".join(describe_kind(accepted[option]))
-            raise BadInput(f"{name}: {option} is {value!r:.80}; give {kinds}")
-
-
-def describe_kind(kind: Any) -> list[str]:
+def _describe_kind(kind: Any) -> list[str]:
     """The values that an annotation allows, in words, each once."""
     if get_origin(kind) in (Union, UnionType):
-        return list(dict.fromkeys(word for one in get_args(kind) for word in describe_kind(one)))
+        return list(dict.fromkeys(word for one in get_args(kind) for word in _describe_kind(one)))
     if get_origin(kind) is Literal:
         return [repr(one) for one in get_args(kind)]
-    if kind in _DESCRIPTIONS:
-        return [_DESCRIPTIONS[kind]]
-    name = getattr(get_origin(kind) or kind, "__name__", str(kind))
-    return [f"a {name}"]
+    plain = get_origin(kind) or kind
+    return [_DESCRIPTIONS.get(plain) or f"a {getattr(plain, '__name__', plain)}"]

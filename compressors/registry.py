@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import Method, MethodInfo, MethodKind
-from tamis.compressors.options import check_values
+from tamis.compressors.options import check_options_of
 from tamis.probes.errors import BadInput, BrokenPlugin
 from tamis.probes.folder_registry import FolderRegistry
 from tamis.probes.plugins import LAB_INSTALL, METHODS_GROUP, warn_of_plugin
@@ -163,7 +163,7 @@ def build_method(
         proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
         root: where models are; by default the user's cache.
-        options: the method's own, as its class documents them.
+        options: the method's own: the fields of its class that `option` made.
 
     Raises:
         UnknownMethod: no such method. ProxyMissing: its model is not on this machine.
@@ -188,7 +188,7 @@ def check_options(method: Any, options: Mapping[str, Any]) -> None:
             f"{method_name(method)} was built already, and {', '.join(sorted(options))} would "
             "change nothing; give options to its class, or leave them out"
         )
-    check_values(method_name(method), method_class(method), options)
+    check_options_of(method_class(method), method_name(method), options)
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:

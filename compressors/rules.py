@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tamis.compressors.options import Option, check_fields, option, options_of
+from tamis.compressors.options import Option, check_fields, no_hint, option, options_of
 from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
 
@@ -275,8 +275,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         for one in RULES:
-            hint = {"hint": install_hint} if one.name == "order" else {}
-            one.check(getattr(self, one.name), **hint)
+            one.check(getattr(self, one.name), install_hint if one.name == "order" else no_hint)
         for pattern in self.protect:
             compile_protect(pattern)
         parse_citation(self.citations or "")

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.probes.devices import Ints, copy_to
+from tamis.probes.devices import Ints, copy_to, to_float64
 from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
     from tamis.probes.prompt import Paused, Prompt
+
 
 Pool = Literal["sum", "mean", "max"]
 Spans = Sequence[tuple[int, int]]
@@ -211,3 +212,25 @@ def _pool_places(
         best.append(picked.amax(1))
     joined = (torch.cat(part).index_select(0, restore) for part in (sums, best))
     return next(joined), next(joined), widths.view(-1, 1, 1, 1)
+
+
+def box_filter(scores: Tensor, width: int, padded: bool = False) -> Tensor:
+    """The moving average over `width` tokens, stride 1, same length: `[..., N]`.
+
+    Token i is averaged over `[i - width // 2, i - width // 2 + width)`.
+
+    Args:
+        padded: count places beyond both ends as zeros, as a convolution with "same" padding does;
+            else the mean is over the tokens that exist.
+
+    Raises:
+        BadInput: a width below 1.
+    """
+    if width < 1:
+        raise BadInput(f"a width of {width} tokens; give at least 1")
+    N = scores.shape[-1]
+    total = torch.nn.functional.pad(to_float64(scores).cumsum(-1), (1, 0))
+    place = torch.arange(N, device=total.device) - width // 2
+    start, stop = place.clamp(0, N), (place + width).clamp(0, N)
+    sums = total[..., stop] - total[..., start]
+    return (sums / (width if padded else (stop - start))).to(scores.dtype).to(scores.device)

@@ -48,7 +48,7 @@ BELOW = {
     },
     "service/front": {
         *("probes", "compressors", "retrieval"),
-        *("service/api", "service/integrations"),
+        *("service/files", "service/api", "service/integrations"),
     },
     "service/http": {
         *("probes", "compressors", "retrieval"),

@@ -43,23 +43,29 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
+from tamis.compressors.options import option
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import (
     EMPTY_QUERY,
     WINDOW_TOKENS,
-    Reader,
     Reading,
     read_windows,
     with_cache,
 )
 from tamis.compressors.types import Scores
 from tamis.probes.devices import copy_all
-from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.probing.heads import HeadProfile, choose_profile
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared, pool_tokens
+from tamis.probes.signal import (
+    SharedRows,
+    Signal,
+    Spans,
+    Want,
+    box_filter,
+    pool_shared,
+    pool_tokens,
+)
 from tamis.probes.text import Passage, Unit
 
 HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32
@@ -120,55 +126,41 @@ class EHPC(TwoStepMethod):
         reads_words=True,
     )
 
-    def __init__(
-        self,
-        reader: Reader,
-        profile: HeadProfile | Path | str = "auto",
-        heads: int = HEADS,
-        observed_rows: int = OBSERVED_ROWS,
-        pool_tokens: int = POOL_TOKENS,
-        form: EHPCForm = "sentence",
-        together: bool = False,
-        window_tokens: int = WINDOW_TOKENS,
-        calibrate: bool = True,
-    ) -> None:
-        """A method over one proxy.
+    profile: HeadProfile | Path | str = option(
+        "auto",
+        "A profile of this proxy's heads, or its file; auto is the needle one that ships.",
+    )
+    heads: int = option(HEADS, "How many heads of the best layer.")
+    observed_rows: int = option(OBSERVED_ROWS, "How many rows at the prompt's end.", ge=1)
+    pool_tokens: int = option(POOL_TOKENS, "Width of the pooling window of the token form.", ge=1)
+    form: EHPCForm = option("sentence", "sentence, or token as published.")
+    together: bool = option(False, "Read the passages joined, as published.")
+    window_tokens: int = option(WINDOW_TOKENS, "Tokens of the longest window.", ge=1)
+    calibrate: bool = option(
+        True, 'Subtract the attention of the question "N/A"; in the sentence form alone.'
+    )
 
-        Args:
-            profile: of this proxy's heads, or its path; `auto` is the needle profile that ships.
-            heads: how many of the best layer.
-            observed_rows: how many rows at the prompt's end.
-            pool_tokens: width of the pooling window of the token form.
-            form: `sentence`, or `token` as published.
-            together: read the passages joined, as published.
-            window_tokens: longest window.
-            calibrate: subtract the attention of the question "N/A"; in the sentence form alone.
+    def setup(self) -> None:
+        """Finds the heads.
 
         Raises:
             ProbeMismatch: the profile is of another model, revision or template.
-            BadInput: no profile ships for this proxy, or an option is out of range.
+            BadInput: no profile ships for this proxy, or it has fewer heads.
         """
-        if form not in ("token", "sentence"):
-            raise BadInput(f"form is {form!r}; give 'token' or 'sentence'")
-        if min(observed_rows, pool_tokens, window_tokens) < 1:
-            raise BadInput(
-                f"observed_rows is {observed_rows}, pool_tokens {pool_tokens} and window_tokens "
-                f"{window_tokens}; give 1 or more of each"
-            )
-        found = choose_profile(profile, "needle", reader.card.name)
-        found.check(reader.card, reader.layout.template.name)
+        card = self.reader.card
+        found = choose_profile(self.profile, "needle", card.name)
+        found.check(card, self.reader.layout.template.name)
         # 8 of the paper's models' 32; fewer where a layer has not so many
-        chosen = found.best_heads_of_one_layer(min(heads, found.heads) if heads == HEADS else heads)
+        heads = min(self.heads, found.heads) if self.heads == HEADS else self.heads
+        chosen = found.best_heads_of_one_layer(heads)
         self.layer, self.layer_heads = chosen[0][0], tuple(head for _, head in chosen)
-        self.reader, self.form, self.together = reader, form, together
-        self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
-        self.calibrate = calibrate and form == "sentence"
+        self.calibrate = self.calibrate and self.form == "sentence"
         self.layers = self.layer + 1
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the evaluator layer; all layers where no profile says which one that is."""
-        profile = options.get("profile", "auto")
+        profile = options.get("profile", cls.profile)
         if profile == "auto" and not HeadProfile.is_shipped("needle", model):
             return None
         return choose_profile(profile, "needle", model).best_layer() + 1
@@ -177,8 +169,8 @@ class EHPC(TwoStepMethod):
     def reading_key(self) -> str:
         """The version (2: calibrated by "N/A"), heads and rows, pooling, windows."""
         return (
-            f"2 {self.layer}-{self.layer_heads} {self.rows} {self.pool_tokens} {self.together} "
-            f"{self.calibrate} {self.window_tokens}"
+            f"2 {self.layer}-{self.layer_heads} {self.observed_rows} {self.pool_tokens} "
+            f"{self.together} {self.calibrate} {self.window_tokens}"
         )
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
@@ -189,10 +181,14 @@ class EHPC(TwoStepMethod):
         """
 
         def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
-            return unit_features(signal, spans, self.layer_heads, self.rows, self.pool_tokens)
+            return unit_features(
+                signal, spans, self.layer_heads, self.observed_rows, self.pool_tokens
+            )
 
         def pool_batch(shared: Sequence[SharedRows], spans: Sequence[Spans]) -> Tensor:
-            return pool_unit_batch(shared, spans, self.layer_heads, self.rows, self.pool_tokens)
+            return pool_unit_batch(
+                shared, spans, self.layer_heads, self.observed_rows, self.pool_tokens
+            )
 
         given: Sequence[Passage] = passages
         if self.together:
@@ -238,7 +234,7 @@ class EHPC(TwoStepMethod):
         )
         (signal,) = self.reader.read([prompt], self._want())
         scores = box_filter(
-            mean_last_rows(signal, self.layer_heads, self.rows), self.pool_tokens
+            mean_last_rows(signal, self.layer_heads, self.observed_rows), self.pool_tokens
         ).sum(0)
         kept = sorted(scores.topk(min(most, len(scores))).indices.tolist())
         offsets = self.reader.layout.tokenizer.encode(text).offsets

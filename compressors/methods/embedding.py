@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from tamis.compressors.features.bm25 import visible_texts, whole_texts
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.pooling import DEFAULT_POOLING
@@ -25,17 +26,21 @@ class Embedding(ScoringMethod):
         "sentence cosine by a 22M encoder", "all-MiniLM-L6-v2", "encoder"
     )
 
-    def __init__(self, encoder: Encoder, pooling: str = DEFAULT_POOLING) -> None:
-        """A method over one encoder.
+    encoder: Encoder
+    pooling: str = option(
+        DEFAULT_POOLING,
+        "How token states become a vector: mean, as the encoder was trained, or another file of "
+        "probes/poolings.",
+    )
 
-        Args:
-            pooling: how token states become a vector: `mean`, as the encoder was trained, or
-                another file of `probes/poolings/`.
+    def setup(self) -> None:
+        """Has the encoder pool as asked.
 
         Raises:
             BadInput: there is no such pooling.
         """
-        self.encoder = encoder if pooling == DEFAULT_POOLING else encoder.with_pooling(pooling)
+        if self.pooling != DEFAULT_POOLING:
+            self.encoder = self.encoder.with_pooling(self.pooling)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One cosine per unit; a passage ranks by its best unit."""

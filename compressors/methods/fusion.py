@@ -29,6 +29,7 @@ from tamis.compressors.method import (
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.text import Passage, Unit
@@ -77,26 +78,31 @@ class Fusion(ScoringMethod):
                 raise
         return cls(parts, **options)
 
-    def __init__(
-        self, parts: Mapping[str, Scorer], weights: Mapping[str, float] | None = None
-    ) -> None:
-        """Parts by name, with a weight each (`UNIT_WEIGHTS` and `RANK_WEIGHTS` unless given).
+    parts: Mapping[str, Scorer]
+    weights: Mapping[str, float] = option(
+        None,
+        "A weight by the name of its part: attention, lexical, embedding. None, or a part that is "
+        "not named, has the fitted one.",
+        takes=Mapping[str, float] | None,
+    )
+
+    def setup(self) -> None:
+        """Gives each part a weight for units and one for documents.
 
         Raises:
             BadInput: a weight for a part that is not there, or a weight that is not finite.
         """
-        weights = dict(weights or {})
-        if unknown := sorted(set(weights) - set(parts)):
-            raise BadInput(f"weights are given for {unknown}; the parts are {sorted(parts)}")
+        given = dict(self.weights or {})
+        if unknown := sorted(set(given) - set(self.parts)):
+            raise BadInput(f"weights are given for {unknown}; the parts are {sorted(self.parts)}")
         if bad := [
             name
-            for name, weight in weights.items()
+            for name, weight in given.items()
             if not (is_number(weight) and math.isfinite(weight))
         ]:
             raise BadInput(f"the weights of {bad} are not finite numbers")
-        self.parts = dict(parts)
-        self.weights = {n: weights.get(n, UNIT_WEIGHTS.get(n, 1.0)) for n in parts}
-        self.rank_weights = {n: weights.get(n, RANK_WEIGHTS.get(n, 1.0)) for n in parts}
+        self.weights = {n: given.get(n, UNIT_WEIGHTS.get(n, 1.0)) for n in self.parts}
+        self.rank_weights = {n: given.get(n, RANK_WEIGHTS.get(n, 1.0)) for n in self.parts}
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The weighted sum of each part's z-scores."""

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.options import option
 from tamis.compressors.reading.joining import (
     UnitTokens,
     join_passages,
@@ -44,13 +45,11 @@ from tamis.compressors.reading.joining import (
     units_as_tokens,
     units_that_fit,
 )
-from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import Reader, Window, document_tokens_left, split_windows
 from tamis.compressors.types import Scores
-from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.prompt import Prompt, QuestionTokens
-from tamis.probes.signal import Signal, Want, pool_tokens
+from tamis.probes.signal import Signal, Want, box_filter, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8
@@ -67,46 +66,38 @@ class InfiniRetri(ScoringMethod):
         "proxy",
     )
 
-    def __init__(
-        self,
-        reader: Reader,
-        form: InfiniRetriForm = "sequential",
-        window_tokens: int = WINDOW_TOKENS,
-        top_k: int = TOP_K,
-        phrase_tokens: int = PHRASE_TOKENS,
-        carry_tokens: int = WINDOW_TOKENS,
-        heads: int | None = None,
-    ) -> None:
-        """A method over one proxy.
+    reader: Reader
+    form: InfiniRetriForm = option(
+        "sequential", "sequential as published, or independent windows and a last pass."
+    )
+    window_tokens: int = option(WINDOW_TOKENS, "Tokens of new text a step.", ge=1)
+    top_k: int = option(
+        TOP_K, "How many best tokens of a step choose the sentences that are carried.", ge=1
+    )
+    phrase_tokens: int = option(PHRASE_TOKENS, "Width of the box filter.", ge=1)
+    carry_tokens: int = option(
+        WINDOW_TOKENS,
+        "The most that is carried. Both are less where the proxy's context is shorter.",
+        ge=1,
+    )
+    heads: int | None = option(
+        None,
+        "0 for all heads of the last layer, as published; else the number of heads of any layer, "
+        "the best of the contrast profile that ships. None is 16 of them where one ships, and 0 "
+        "where none does.",
+        ge=0,
+    )
 
-        Args:
-            form: `sequential` as published, or `independent` windows and a last pass.
-            window_tokens: of new text a step.
-            top_k: how many best tokens of a step choose the sentences that are carried.
-            phrase_tokens: width of the box filter.
-            carry_tokens: the most that is carried. Both are less where the proxy's context is
-                shorter.
-            heads: 0 for all heads of the last layer, as published; else the number of heads of any
-                layer, the best of the contrast profile that ships. None is 16 of them where one
-                ships, and 0 where none does.
+    def setup(self) -> None:
+        """Finds the heads.
 
         Raises:
-            BadInput: an option out of range, or no profile for this proxy.
+            BadInput: no profile for this proxy, or it has fewer heads.
         """
-        if form not in ("sequential", "independent"):
-            raise BadInput(f"form is {form!r}; give 'sequential' or 'independent'")
-        heads = _head_count(reader.card.name, heads)
-        least = min(window_tokens, top_k, phrase_tokens, carry_tokens)
-        if least < 1 or heads < 0:
-            raise BadInput(
-                f"window_tokens is {window_tokens}, top_k {top_k}, phrase_tokens {phrase_tokens}, "
-                f"carry_tokens {carry_tokens} and heads {heads}; give 1 or more, and heads from 0"
-            )
-        self.reader, self.form, self.window_tokens = reader, form, window_tokens
-        self.top_k, self.phrase_tokens, self.carry_tokens = top_k, phrase_tokens, carry_tokens
-        self.heads = _contrast_heads(reader, heads) if heads else None
-        deepest = max(layer for layer, _ in self.heads) if self.heads else None
-        self.layers = reader.card.layers if deepest is None else deepest + 1
+        count = _head_count(self.reader.card.name, self.heads)
+        self.chosen = _contrast_heads(self.reader, count) if count else None
+        deepest = max(layer for layer, _ in self.chosen) if self.chosen else None
+        self.layers = self.reader.card.layers if deepest is None else deepest + 1
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
@@ -143,14 +134,14 @@ class InfiniRetri(ScoringMethod):
 
     def want(self) -> Want:
         """The last layer, or those of the chosen heads."""
-        layers = {layer for layer, _ in self.heads} if self.heads else {self.layers - 1}
+        layers = {layer for layer, _ in self.chosen} if self.chosen else {self.layers - 1}
         return Want(tuple(sorted(layers)), ("question_mean",))
 
     def token_scores(self, signal: Signal) -> Tensor:
         """The mean over heads and rows, smoothed by the box filter: `[N]`."""
-        if self.heads:
+        if self.chosen:
             at = {layer: i for i, layer in enumerate(signal.layers)}
-            rows = torch.stack([signal.weights[at[x], head, 0] for x, head in self.heads])
+            rows = torch.stack([signal.weights[at[x], head, 0] for x, head in self.chosen])
         else:
             rows = signal.weights[-1, :, 0]
         return box_filter(rows.mean(0), self.phrase_tokens, padded=True)

@@ -33,7 +33,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -41,10 +42,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
-from tamis.compressors.features.rank_probe import (
-    choose_rank_probe,
-    rank_with_probe,
-)
+from tamis.compressors.features.rank_probe import choose_rank_probe, rank_with_probe
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
@@ -58,22 +56,124 @@ from tamis.compressors.features.second_step import (
     unit_scores,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
-from tamis.compressors.features.words import (
-    Lexicon,
-)
+from tamis.compressors.features.words import Lexicon
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
+from tamis.compressors.options import option
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
-from tamis.probes.probing.heads import HeadProfile
+from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.probing.linear import LinearProbe, conformal_threshold
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
 if TYPE_CHECKING:
     from tamis.compressors.features.gate import Gate, Stage
+
+
+HEADS = 16
+_BY = "induction"
+_INDUCTION_DEPTH = 2 / 3
+"""Induction heads below this share of depth look at what comes next, less at what was asked."""
+_MIDDLE_OF_DEPTH = (0.45, 0.75)
+"""The shares of depth between which heads attend to evidence in every model measured so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnfittedHeads:
+    """The heads that are averaged without a probe, found without labels.
+
+    On random tokens that are repeated, induction heads look at what followed a token's earlier copy
+    (RazorAttention, Tang et al. 2024, arXiv 2407.15891, §3.2); no label, language or text is needed
+    to find them, and on real questions the same heads look at evidence.
+
+        with a profile   mean over the 16 best of the first two thirds of depth of log a[h, best]
+        without one      mean over all heads at 45 to 75 % of depth of a[h, mean]
+
+    a[h, best] and a[h, mean] are what the question's rows pay to a unit's best token, and per
+    token. Departures: heads per query head and not per key group, and no cache is thinned by them.
+    Measured in lab/log/heads.md#2026-11-26-a-proxy-without-a-probe.
+
+    Attributes:
+        first, stop: the half-open range of layers they are in.
+        induction: layer and head each; empty where all heads of these layers are averaged.
+    """
+
+    first: int
+    stop: int
+    induction: tuple[Head, ...] = ()
+
+    @classmethod
+    def choose(cls, reader: Any, profile: HeadProfile | Path | str) -> Self:
+        """The best induction heads of a proxy, or the middle of it where there is no profile.
+
+        Args:
+            profile: of induction heads, or its path; `auto` is the one that ships, if one does for
+                this revision and template.
+
+        Raises:
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadModelFile: it cannot be read.
+        """
+        card, template = reader.card, reader.layout.template.name
+        if found := _find_profile(card.name, profile):
+            if profile != "auto":
+                found.check(card, template)
+            heads = induction_heads(found)
+            layers = [layer for layer, _ in heads]
+            fits = (found.revision, found.template, found.layers, found.heads)
+            if fits == (card.revision, template, card.layers, card.heads):
+                return cls(min(layers), max(layers) + 1, heads)
+        return cls(*_middle_layers(card.layers))
+
+    def scores(self, features: Tensor, heads: int) -> Tensor:
+        """The score of each unit, `[U]`.
+
+        Args:
+            features: log mean and log maximum of the question rows' attention, `[U, 2·L·H]`.
+            heads: H, of one layer.
+        """
+        mean, best = features.view(len(features), 2, -1, heads).unbind(1)
+        if self.induction:
+            layers, columns = zip(*self.induction, strict=True)
+            return best[:, layers, columns].mean(1)
+        return mean[:, self.first : self.stop].exp().mean((1, 2))
+
+
+def unfitted_layers(model: str, profile: HeadProfile | Path | str) -> int | None:
+    """How many layers are enough, whether the profile fits the model or not; None without one.
+
+    Args:
+        profile: as for `UnfittedHeads.choose`.
+
+    Raises:
+        BadModelFile: it cannot be read.
+    """
+    found = _find_profile(model, profile)
+    if found is None:
+        return None
+    deepest = max(layer for layer, _ in induction_heads(found))
+    return max(deepest + 1, _middle_layers(found.layers)[1])
+
+
+def induction_heads(profile: HeadProfile) -> tuple[Head, ...]:
+    """The best heads of a profile that are not too deep, best first."""
+    most = max(1, round(_INDUCTION_DEPTH * profile.layers))
+    ranked = profile.best(profile.layers * profile.heads)
+    return tuple(head for head in ranked if head[0] < most)[:HEADS]
+
+
+def _find_profile(model: str, profile: HeadProfile | Path | str) -> HeadProfile | None:
+    if profile == "auto" and not HeadProfile.is_shipped(_BY, model):
+        return None
+    return choose_profile(profile, _BY, model)
+
+
+def _middle_layers(depth: int) -> tuple[int, int]:
+    first = int(_MIDDLE_OF_DEPTH[0] * depth)
+    return first, max(first + 1, ceil(_MIDDLE_OF_DEPTH[1] * depth))
+
 
 _TINY = 1e-9
 
@@ -105,79 +205,86 @@ class QuestionRows(TwoStepMethod):
     promises_coverage: ClassVar[bool] = True
     first_stage_weight: ClassVar[float] = 0.7
 
-    def __init__(
-        self,
-        reader: Reader,
-        probe: LinearProbe | Path | str | None = "auto",
-        isolated: bool = False,
-        window_tokens: int = WINDOW_TOKENS,
-        exit_layer: int | None = None,
-        rank_probe: LinearProbe | Path | str | None = "auto",
-        use_encoder: bool | Literal["auto"] = "auto",
-        profile: HeadProfile | Path | str = "auto",
-        encoder: Any = None,
-        gate: LinearProbe | Path | str | bool = "auto",
-        cascade: bool = True,
-    ) -> None:
-        """A method over one proxy.
+    probe: LinearProbe | None = option(
+        "auto",
+        "A probe fitted for this proxy, or its file; auto is the one that ships. None for none: "
+        "then a few heads are averaged, and scores are not probabilities.",
+        takes=LinearProbe | Path | str | None,
+    )
+    isolated: bool = option(False, "Score each window on its own, without words and second step.")
+    window_tokens: int = option(WINDOW_TOKENS, "Tokens of the longest window.", ge=1)
+    exit_layer: int | None = option(
+        None,
+        "Stop reading after so many layers, for a little time and some of the evidence (tamis lab "
+        "bench depth). None is as deep as the probe was fitted.",
+    )
+    rank_probe: LinearProbe | Literal["auto"] | None = option(
+        "auto",
+        "What ranks whole documents: a probe of tamis lab probe rank, or its file; auto is the one "
+        "that ships. None ranks each document by its best unit.",
+        takes=LinearProbe | Path | str | None,
+    )
+    use_encoder: bool | Literal["auto"] = option(
+        "auto",
+        "Whether cosines of a sentence encoder are weighed beside the heads; auto is wherever one "
+        "is installed and the probe was fitted with one.",
+    )
+    profile: HeadProfile | Path | str = option(
+        "auto",
+        "Without a probe: a profile of this proxy's induction heads, or its file (tamis lab heads "
+        "find --by induction, which needs no labels); auto is the one that ships, if any.",
+    )
+    encoder: Any = None
+    """A sentence encoder; None for none."""
+    gate: Any = option(
+        "auto",
+        "Whether, of many windows, those that cannot matter stop after the first layers: auto "
+        "where a gate ships for the proxy and this depth; True likewise, and is refused where "
+        "none does; False never; or the file of one that tamis lab probe gate wrote.",
+        takes=LinearProbe | Path | str | bool,
+    )
+    cascade: bool = option(
+        True,
+        "Whether a gate may also leave some of many windows unread, for their words; it says from "
+        "how many on.",
+    )
 
-        Args:
-            reader: the proxy.
-            probe: fitted for this proxy, or its path. `auto` is the one that ships with tamis; None
-                for no probe: then a few heads are averaged (features/unfitted.py), and scores are
-                not probabilities.
-            isolated: score each window on its own, without words and second step.
-            exit_layer: stop reading after so many layers, for a little time and some of the
-                evidence (`tamis lab bench depth`); None is as deep as the probe was fitted.
-            rank_probe: what ranks whole documents: a probe of `tamis lab probe rank`, or its path;
-                `auto` is the one that ships, None ranks each document by its best unit.
-            use_encoder: whether cosines of a sentence encoder are weighed beside the heads; `auto`
-                is wherever one is installed and the probe was fitted with one.
-            profile: without a probe, of this proxy's induction heads, or its path (`tamis lab heads
-                find --by induction`, which needs no labels); `auto` is the one that ships, if any.
-            encoder: an `Encoder`; None for none.
-            gate: whether, of many windows, those that cannot matter stop after the first layers:
-                `auto` where a gate ships for the proxy and this depth, True likewise, and is
-                refused where none does; False never; or the path of one that `tamis lab probe gate`
-                wrote.
-            cascade: whether a gate may also leave some of many windows unread, for their words; it
-                says from how many on.
+    def setup(self) -> None:
+        """Finds probe, heads and gate.
 
         Raises:
             ProbeMismatch: a probe or profile is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
-            BadInput: no probe ships that stops there, the rank probe or the gate cannot be used
-                with the other options, or windows are below 1 token.
+            BadInput: no probe ships that stops there, or the rank probe or the gate cannot be used
+                with the other options.
         """
-        if window_tokens < 1:
-            raise BadInput(f"window_tokens is {window_tokens}; give 1 or more")
-        self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
-        self.probe = choose_probe("question_rows", reader, probe, exit_layer)
-        self.exit_layer = exit_layer
-        if self.probe and profile != "auto":
+        self.probe = choose_probe("question_rows", self.reader, self.probe, self.exit_layer)
+        if self.probe and self.profile != "auto":
             raise BadInput("profile is of heads that are averaged without a probe; give probe=None")
         self._unfitted: UnfittedHeads | None = None
         if self.probe:
             self.layers = self.probe.card.layers
         else:
-            self._unfitted = UnfittedHeads.choose(reader, profile)
+            self._unfitted = UnfittedHeads.choose(self.reader, self.profile)
             self.layers = self._unfitted.stop
-        if isolated and self.probe:
+        if self.isolated and self.probe:
             check_isolation(self.probe)
-        self.encoder: Any = None if use_encoder is False or isolated else encoder
+        if self.use_encoder is False or self.isolated:
+            self.encoder = None
         self._has_encoder = self.encoder is not None and _weighs_encoder(self.probe)
-        if use_encoder is True and not self._has_encoder:
+        if self.use_encoder is True and not self._has_encoder:
             raise BadInput(
                 "use_encoder is true, and there is none to use: windows are isolated, the probe "
                 "was fitted without one, or none is installed (tamis models pull minilm-l6)"
             )
-        self.rank_probe = rank_probe if rank_probe == "auto" else load_probe(rank_probe)
+        if self.rank_probe != "auto":
+            self.rank_probe = load_probe(self.rank_probe)
         if self.rank_probe not in ("auto", None):
             choose_rank_probe(self)
-        self.gate, self.cascade = self._choose_gate(gate), cascade
+        self.gate = self._choose_gate(self.gate)
 
     @classmethod
-    def for_fit(cls, reader: Reader, layers: int) -> Self:
+    def for_fit(cls, reader: Any, layers: int) -> Self:
         """A method that only reads: features of all heads of the first layers, to fit a probe."""
         method = cls(reader, probe=None)
         method.layers = layers
@@ -189,12 +296,12 @@ class QuestionRows(TwoStepMethod):
         probe = _probe_of(model, options)
         if probe:
             return probe.card.layers
-        return unfitted_layers(model, options.get("profile", "auto"))
+        return unfitted_layers(model, options.get("profile", cls.profile))
 
     @classmethod
     def uses_encoder(cls, model: str, options: Mapping[str, Any]) -> bool:
         """Whether the sentence encoder reads a part of the units, where it is installed."""
-        if options.get("use_encoder", "auto") is False or options.get("isolated"):
+        if options.get("use_encoder", cls.use_encoder) is False or options.get("isolated"):
             return False
         return _weighs_encoder(_probe_of(model, options))
 
@@ -409,7 +516,7 @@ class QuestionRows(TwoStepMethod):
 
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:
     """The probe that a method of these options has for a model."""
-    if (given := options.get("probe", "auto")) == "auto":
+    if (given := options.get("probe", QuestionRows.probe)) == "auto":
         return shipped_probe("question_rows", model, options.get("exit_layer"))
     return load_probe(given)
 

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.method import MethodInfo, TwoStepMethod
+from tamis.compressors.options import option
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.windows import Reader, Reading, opening_token, read_windows
+from tamis.compressors.reading.windows import Reading, opening_token, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
@@ -78,28 +79,29 @@ class Sentinel(TwoStepMethod):
         "proxy",
     )
 
-    def __init__(
-        self,
-        reader: Reader,
-        probe: LinearProbe | Path | str = "auto",
-        chunk_tokens: int = CHUNK_TOKENS,
-    ) -> None:
-        """A method over one proxy, with Sentinel's prompt template.
+    probe: LinearProbe = option(
+        "auto",
+        "A probe fitted for this proxy, or its file; auto is the one that ships.",
+        takes=LinearProbe | Path | str,
+    )
+    chunk_tokens: int = option(CHUNK_TOKENS, "Tokens of a chunk, in whole sentences.", ge=1)
+
+    def setup(self) -> None:
+        """Reads with Sentinel's prompt template, and finds the probe.
 
         Raises:
             ProbeMismatch: the probe is for another model or revision.
-            BadInput: there is no probe for this proxy, or chunks are below 1 token.
+            BadInput: there is no probe for this proxy.
         """
-        if chunk_tokens < 1:
-            raise BadInput(f"chunk_tokens is {chunk_tokens}; give 1 or more")
-        self.reader = reader.with_template(sentinel_template(reader.layout.template))
-        found = choose_probe("sentinel", self.reader, probe)
+        self.reader = self.reader.with_template(sentinel_template(self.reader.layout.template))
+        found = choose_probe("sentinel", self.reader, self.probe)
         if found is None:
+            name = self.reader.card.name
             raise BadInput(
-                f"sentinel has no probe for {reader.card.name}; fit one: "
-                f"tamis lab probe train --method sentinel --proxy {reader.card.name} --data FILE"
+                f"sentinel has no probe for {name}; fit one: "
+                f"tamis lab probe train --method sentinel --proxy {name} --data FILE"
             )
-        self.probe, self.chunk_tokens = found, chunk_tokens
+        self.probe = found
 
     @property
     def reading_key(self) -> str:
@@ -109,7 +111,7 @@ class Sentinel(TwoStepMethod):
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """All layers, unless the probe was fitted for fewer."""
-        if (given := options.get("probe", "auto")) == "auto":
+        if (given := options.get("probe", cls.probe)) == "auto":
             return None
         probe = load_probe(given)
         return probe.card.layers if probe else None

@@ -17,11 +17,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from tamis.compressors.features.bm25 import visible_texts
-from tamis.compressors.method import MethodInfo, ModelSource, ScoringMethod, best_unit_scores
+from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, DecisionFailed
 from tamis.probes.interruption import check_interruption
@@ -115,40 +116,26 @@ class SystemOne(ScoringMethod):
         "System One's protocol, /v1/systemone",
     )
 
-    def __init__(
-        self,
-        url: str | None = None,
-        model: str = "default",
-        api_key: str | None = None,
-        timeout_s: float = 60.0,
-        reader: Any = None,
-    ) -> None:
-        """A method over one endpoint.
+    url: str | None = option(None, "Of the endpoint, such as http://localhost:8000/v1/systemone.")
+    model: str = option("default", "The decision model's name there.")
+    api_key: str | None = option(None, "Sent as a bearer token.")
+    timeout_s: float = option(60.0, "Seconds that one call may take.")
+    reader: Any = None
+    """A `DecisionClient`, or what decides like one, in place of the options."""
 
-        Args:
-            url: of the endpoint, such as `http://localhost:8000/v1/systemone`.
-            model: its name there. api_key: sent as a bearer token.
-            timeout_s: for one call.
-            reader: a `DecisionClient`, or what decides like one, in place of these four.
+    def setup(self) -> None:
+        """Makes the client, unless one is given.
 
         Raises:
             BadInput: there is no URL, or it is none of HTTP.
         """
-        if reader is None and url is None:
+        if self.reader is None and self.url is None:
             raise BadInput(
                 "systemone asks a decision model and has no address of one; give the option url, "
                 "such as http://localhost:8000/v1/systemone (tamis serve: --systemone-url)"
             )
-        self.reader = reader or DecisionClient(str(url), model, api_key, timeout_s)
-
-    @classmethod
-    def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
-        """The method with its options.
-
-        Raises:
-            BadInput: there is no URL, or it is none of HTTP.
-        """
-        return cls(**options)
+        if self.reader is None:
+            self.reader = DecisionClient(str(self.url), self.model, self.api_key, self.timeout_s)
 
     @classmethod
     def ships_for(cls, model: str) -> bool:

@@ -27,11 +27,7 @@ from tamis.compressors.method import Orderer, Scorer, check_scores, reading_ever
 from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
 from tamis.compressors.selection.order import OrdererFactory
-from tamis.compressors.selection.rendering import (
-    Renderer,
-    render_whole,
-    render_without_citations,
-)
+from tamis.compressors.selection.rendering import Renderer, render_whole, render_without_citations
 from tamis.compressors.selection.select import merge_units, select, split_words
 from tamis.compressors.types import (
     Compressed,

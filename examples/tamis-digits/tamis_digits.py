@@ -6,6 +6,7 @@ from typing import ClassVar
 import typer
 
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.options import option
 from tamis.compressors.types import Scores
 from tamis.probes.text import Passage, Unit
 
@@ -14,11 +15,13 @@ class Digits(ScoringMethod):
     """The share of digits in each unit."""
 
     info: ClassVar[MethodInfo] = MethodInfo("prefers numbers; no model", "an example")
+    least: int = option(1, "How many digits a unit must have to count.", ge=1)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit; a passage ranks by its best unit."""
         texts = [passages[unit.passage].text[unit.start : unit.stop] for unit in units]
-        values = tuple(sum(map(str.isdigit, text)) / len(text) for text in texts)
+        counts = [(sum(map(str.isdigit, text)), len(text)) for text in texts]
+        values = tuple(digits / size if digits >= self.least else 0.0 for digits, size in counts)
         return Scores(values, best_unit_scores(values, units, len(passages)))
 
 

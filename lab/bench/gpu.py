@@ -173,8 +173,8 @@ class _Load:
         bounds = EngineBounds(room, 2 * at_once + 8, room, proxy.batch_tokens)
         self.engine = Engine(lambda: kept.wrap(proxy), bounds, None, kept.tokens_to_read)
         reader: EngineReader = self.engine.start()
-        probe = "auto" if shipped_probe(DEFAULT, proxy.card.name, None) else None
-        method = QuestionRows(reader, probe)
+        ships = shipped_probe(DEFAULT, proxy.card.name, None)
+        method = QuestionRows(reader) if ships else QuestionRows(reader, probe=None)
         self.compressor = Compressor(method, DEFAULT, proxy.layout.tokenizer)
 
     def run_round(self) -> tuple[float, list[float]]:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from tamis.compressors import registry
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.options import check_values
+from tamis.compressors.options import check_options_of
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
@@ -336,7 +336,7 @@ class CaseReader:
         for name in names:
             kind, options = parse_method_spec(name)
             reading = READINGS.load(kind)
-            check_values(kind, reading, options)
+            check_options_of(reading, kind, options)
             self.readings[name] = reading(reader, **options)
         self.heads = profile_heads(reader.card.name, layers)
         self._stores = {

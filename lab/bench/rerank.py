@@ -25,7 +25,7 @@ from tamis.compressors import registry
 from tamis.compressors.features.rank_fusion import FusionMode, fuse_ranks
 from tamis.compressors.method import ReadingScorer
 from tamis.compressors.methods.fusion import Fusion
-from tamis.compressors.options import option_kinds
+from tamis.compressors.options import option_names
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER
@@ -35,7 +35,7 @@ from tamis.probes.model.encoder import CachedEncoder, Encoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.api.rerank import reranker
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.method_options import parse_fuse
+from tamis.service.cli.options.typer_options import parse_fuse
 from tamis.service.files.row_values import replace_non_finite
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.qrels import JudgedQuery, load_corpus, load_queries
@@ -237,7 +237,7 @@ def storing_reranker(name: str, proxy: str, options: Mapping[str, Any], folder: 
         BadInput: the method does not read and score in two steps, so there are no readings.
     """
     registry.check_options(name, options)
-    if "use_encoder" in option_kinds(registry.method_class(name)):
+    if "use_encoder" in option_names(registry.method_class(name)):
         options = {"use_encoder": False, **options}  # it has no part in a ranking
     method: Any = registry.build_method(name, proxy=proxy, **options)
     scorer: Any = method.parts["attention"] if isinstance(method, Fusion) else method

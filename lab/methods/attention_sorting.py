@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
+from tamis.compressors.options import option
 from tamis.compressors.reading.windows import Reader, document_tokens_left
-from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis_lab.methods.documents import document_ids, mean_attention
 
@@ -35,22 +35,13 @@ class AttentionSorting(OrderingMethod):
         "ordering",
     )
 
-    def __init__(self, reader: Reader, rounds: int = 1, window_tokens: int = WINDOW_TOKENS) -> None:
-        """An ordering method over one proxy.
-
-        Args:
-            rounds: how often to read and sort.
-            window_tokens: the most tokens of documents in one prompt; fewer where the proxy's
-                context is shorter.
-
-        Raises:
-            BadInput: an option below 1.
-        """
-        if rounds < 1 or window_tokens < 1:
-            raise BadInput(
-                f"rounds is {rounds} and window_tokens {window_tokens}; give 1 or more of each"
-            )
-        self.reader, self.rounds, self.window_tokens = reader, rounds, window_tokens
+    reader: Reader
+    rounds: int = option(1, "How often to read and sort.", ge=1)
+    window_tokens: int = option(
+        WINDOW_TOKENS,
+        "The most tokens of documents in one prompt; fewer where the proxy's context is shorter.",
+        ge=1,
+    )
 
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]

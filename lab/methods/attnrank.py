@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tamis.compressors.method import MethodInfo, ModelSource, OrderingMethod
+from tamis.compressors.options import option
 from tamis.compressors.selection.order import best_first
 from tamis.probes.text import Passage
 from tamis_lab.methods.position_bias import PositionProfile
@@ -30,23 +31,23 @@ class AttnRank(OrderingMethod):
         kind="ordering",
     )
 
-    def __init__(
-        self, profile: PositionProfile | Path | str = "auto", model: str = "smollm2-135m"
-    ) -> None:
-        """An ordering method by one model's attention to places.
+    profile: Any = option(
+        "auto",
+        "A profile of places, or its file; auto is the one that ships for the model.",
+        takes=PositionProfile | Path | str,
+    )
+    model: str = option("smollm2-135m", "Whose profile is taken where auto is.")
 
-        Args:
-            profile: of places, or its path; `auto` is the one that ships for `model`.
+    def setup(self) -> None:
+        """Loads the profile.
 
         Raises:
             BadInput: none ships for this model. BadModelFile: the file is damaged.
         """
-        if isinstance(profile, PositionProfile):
-            self.profile = profile
-        elif profile == "auto":
-            self.profile = PositionProfile.load_shipped(model)
-        else:
-            self.profile = PositionProfile.load(profile)
+        if self.profile == "auto":
+            self.profile = PositionProfile.load_shipped(self.model)
+        elif not isinstance(self.profile, PositionProfile):
+            self.profile = PositionProfile.load(self.profile)
 
     @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:

@@ -17,13 +17,12 @@ such a model (Gemma) a head may be chosen that attends to the last documents alo
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo
-from tamis.compressors.reading.windows import Reader
-from tamis.probes.probing.heads import HeadProfile, HeadScoring
-from tamis_lab.methods.in_context import HeadRankingMethod, InContextRanker, PromptForm
+from tamis.compressors.options import option
+from tamis.probes.probing.heads import HeadScoring
+from tamis_lab.methods.in_context import HeadRankingMethod, PromptForm
 
 HEADS = 8
 LABEL = "[document {}]"
@@ -39,31 +38,11 @@ class CoReHead(HeadRankingMethod):
         "reranking",
     )
     head_scoring: ClassVar[HeadScoring] = "contrast"
-    default_heads: ClassVar[int] = HEADS
+    heads: int = option(HEADS, "How many of the best heads.")
 
-    def __init__(
-        self,
-        reader: Reader,
-        profile: HeadProfile | Path | str = "auto",
-        heads: int = HEADS,
-        window_tokens: int | None = None,
-        reverse: bool = True,
-        calibrate: bool = True,
-    ) -> None:
-        """A method over one proxy.
-
-        Args:
-            profile: of this proxy's heads, or its path; `auto` is the contrast profile that ships.
-            heads: how many of the best.
-            window_tokens, reverse, calibrate: as for `icr`.
-
-        Raises:
-            ProbeMismatch: the profile is of another model, revision or template.
-            BadInput: no profile ships for this proxy, or it has fewer heads.
-        """
-        best = self.best_heads(reader, profile, heads)
-        form = PromptForm(LABEL, False, False, reverse, calibrate)
-        self.ranker = InContextRanker(reader, best, form, window_tokens)
+    def prompt_form(self) -> PromptForm:
+        """The paper's prompt."""
+        return PromptForm(LABEL, False, False)
 
 
 Method = CoReHead

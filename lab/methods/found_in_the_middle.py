@@ -28,6 +28,7 @@ from itertools import cycle, islice
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
+from tamis.compressors.options import option
 from tamis.compressors.reading.windows import EMPTY_QUERY, Reader, document_tokens_left
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import QuestionTokens, token_batches
@@ -51,33 +52,28 @@ class FoundInTheMiddle(OrderingMethod):
         "ordering",
     )
 
-    def __init__(
-        self,
-        reader: Reader,
-        each: bool = False,
-        window_tokens: int = WINDOW_TOKENS,
-        dummy: str = DUMMY,
-    ) -> None:
-        """An ordering method over one proxy.
+    reader: Reader
+    each: bool = option(
+        False,
+        "Put the dummy into one place after the other, among the other documents, as published: "
+        "one more reading for each document.",
+    )
+    window_tokens: int = option(
+        WINDOW_TOKENS,
+        "The most tokens of documents in one prompt; fewer where the proxy's context is shorter.",
+        ge=1,
+    )
+    dummy: str = option(DUMMY, "A neutral text; repeated and cut to length.")
 
-        Args:
-            each: put the dummy into one place after the other, among the other documents, as
-                published: one more reading for each document.
-            window_tokens: the most tokens of documents in one prompt; fewer where the proxy's
-                context is shorter.
-            dummy: a neutral text; repeated and cut to length.
+    def setup(self) -> None:
+        """Tokenises the dummy.
 
         Raises:
-            BadInput: a window below 1, or an empty dummy.
+            BadInput: it is empty.
         """
-        tokens = tuple(reader.layout.tokenizer.encode(dummy).ids)
-        if window_tokens < 1 or not tokens:
-            raise BadInput(
-                f"window_tokens is {window_tokens} and the dummy has {len(tokens)} tokens; "
-                "give 1 or more of each"
-            )
-        self.reader, self.each, self.window_tokens = reader, each, window_tokens
-        self._dummy_ids = tokens
+        self._dummy_ids = tuple(self.reader.layout.tokenizer.encode(self.dummy).ids)
+        if not self._dummy_ids:
+            raise BadInput("the dummy has 0 tokens; give 1 or more")
         # a cache for this reader alone: one on the class would keep every model alive
         self._cached_biases = lru_cache(maxsize=_MAX_CACHED_SHAPES)(self._dummy_biases)
 

@@ -12,17 +12,14 @@ without one are "all layers"; titles are on a line before their document.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import MethodInfo, RankingMethod
-from tamis.compressors.reading.windows import Reader
-from tamis.compressors.types import Ranks
-from tamis.probes.text import Passage, Unit
-from tamis_lab.methods.in_context import InContextRanker, PromptForm
+from tamis.compressors.method import MethodInfo
+from tamis.compressors.options import option
+from tamis_lab.methods.in_context import InContextMethod, PromptForm
 
 
-class ICR(RankingMethod):
+class ICR(InContextMethod):
     """Ranks by every head of every layer, calibrated."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -31,32 +28,13 @@ class ICR(RankingMethod):
         "proxy",
         "reranking",
     )
+    answer: bool = option(
+        False, "Instruct to answer (the paper's QA prompt) instead of to find (IE)."
+    )
 
-    def __init__(
-        self,
-        reader: Reader,
-        window_tokens: int | None = None,
-        reverse: bool = True,
-        calibrate: bool = True,
-        answer: bool = False,
-    ) -> None:
-        """A method over one proxy, with the paper's prompt.
-
-        Args:
-            window_tokens: longest prompt; None for the proxy's context.
-            reverse: the first document of the input comes last, next to the query.
-            calibrate: subtract the empty query; False is the paper's ablation.
-            answer: instruct to answer (the paper's QA prompt) instead of to find (IE).
-
-        Raises:
-            BadInput: a window too short to hold anything.
-        """
-        form = PromptForm(reverse=reverse, calibrate=calibrate, answer=answer)
-        self.ranker = InContextRanker(reader, None, form, window_tokens)
-
-    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
-        """Each document's masked sum of calibrated attention; higher is better."""
-        return self.ranker.rank(question, passages)
+    def prompt_form(self) -> PromptForm:
+        """The paper's prompt."""
+        return PromptForm(answer=self.answer)
 
 
 Method = ICR

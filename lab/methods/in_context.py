@@ -32,12 +32,8 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import RankingMethod
-from tamis.compressors.reading.windows import (
-    EMPTY_QUERY,
-    Reader,
-    context_tokens,
-    opening_token,
-)
+from tamis.compressors.options import option
+from tamis.compressors.reading.windows import EMPTY_QUERY, Reader, context_tokens, opening_token
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_profile
@@ -282,32 +278,61 @@ def _make_batch(
     return DocumentBatch(tuple(ids), tuple(spans), tuple(piece.document for piece in shown))
 
 
-class HeadRankingMethod(RankingMethod):
+class InContextMethod(RankingMethod):
+    """A method that ranks documents in one prompt, by every head or by a few."""
+
+    reader: Reader
+    window_tokens: int | None = option(
+        None, "Tokens of the longest prompt; None for the proxy's context."
+    )
+    reverse: bool = option(True, "The first document of the input comes last, next to the query.")
+    calibrate: bool = option(True, "Subtract the empty query; False is the papers' ablation.")
+
+    def setup(self) -> None:
+        """Makes the ranker.
+
+        Raises:
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadInput: a window too short to hold anything, or no profile ships for this proxy, or
+                it has fewer heads.
+        """
+        form = replace(self.prompt_form(), reverse=self.reverse, calibrate=self.calibrate)
+        self.ranker = InContextRanker(self.reader, self.best_heads(), form, self.window_tokens)
+
+    def prompt_form(self) -> PromptForm:
+        """How the prompt is laid out."""
+        raise NotImplementedError
+
+    def best_heads(self) -> tuple[Head, ...] | None:
+        """The heads that are summed; None for all."""
+        return None
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
+        """Each document's masked sum of calibrated attention; higher is better."""
+        return self.ranker.rank(question, passages)
+
+
+class HeadRankingMethod(InContextMethod):
     """A method that ranks as `icr` does, by the attention of a few heads alone."""
 
     head_scoring: ClassVar[HeadScoring]
     """How the heads of the profile that ships were scored."""
-    default_heads: ClassVar[int]
-    ranker: InContextRanker
+    profile: HeadProfile | Path | str = option(
+        "auto", "A profile of this proxy's heads, or its file; auto is the one that ships."
+    )
+    heads: int = option(16, "How many of the best heads.")
 
-    @classmethod
-    def best_heads(
-        cls, reader: Reader, profile: HeadProfile | Path | str, heads: int
-    ) -> tuple[Head, ...]:
+    def best_heads(self) -> tuple[Head, ...]:
         """The best heads of a profile, which has to be of the reader's model and template."""
-        found = choose_profile(profile, cls.head_scoring, reader.card.name)
-        found.check(reader.card, reader.layout.template.name)
-        return found.best(heads)
+        found = choose_profile(self.profile, self.head_scoring, self.reader.card.name)
+        found.check(self.reader.card, self.reader.layout.template.name)
+        return found.best(self.heads)
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the deepest of the heads."""
-        profile = choose_profile(options.get("profile", "auto"), cls.head_scoring, model)
-        return layers_of_heads(profile.best(options.get("heads", cls.default_heads)))
-
-    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
-        """Each document's masked sum of calibrated attention by the heads; higher is better."""
-        return self.ranker.rank(question, passages)
+        profile = choose_profile(options.get("profile", cls.profile), cls.head_scoring, model)
+        return layers_of_heads(profile.best(options.get("heads", cls.heads)))
 
 
 def layers_of_heads(heads: Sequence[Head]) -> int:

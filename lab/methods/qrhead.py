@@ -14,13 +14,12 @@ that attends to the last documents alone.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo
-from tamis.compressors.reading.windows import Reader
-from tamis.probes.probing.heads import HeadProfile, HeadScoring
-from tamis_lab.methods.in_context import HeadRankingMethod, InContextRanker, PromptForm
+from tamis.compressors.options import option
+from tamis.probes.probing.heads import HeadScoring
+from tamis_lab.methods.in_context import HeadRankingMethod, PromptForm
 
 HEADS = 16
 
@@ -35,32 +34,12 @@ class QRHead(HeadRankingMethod):
         "reranking",
     )
     head_scoring: ClassVar[HeadScoring] = "qr"
-    default_heads: ClassVar[int] = HEADS
+    heads: int = option(HEADS, "How many of the best heads.")
+    answer: bool = option(False, "Instruct to answer (ICR's QA prompt) instead of to find (IE).")
 
-    def __init__(
-        self,
-        reader: Reader,
-        profile: HeadProfile | Path | str = "auto",
-        heads: int = HEADS,
-        window_tokens: int | None = None,
-        reverse: bool = True,
-        calibrate: bool = True,
-        answer: bool = False,
-    ) -> None:
-        """A method over one proxy.
-
-        Args:
-            profile: of this proxy's heads, or its path; `auto` is the qr profile that ships.
-            heads: how many of the best.
-            window_tokens, reverse, calibrate, answer: as for `icr`.
-
-        Raises:
-            ProbeMismatch: the profile is of another model, revision or template.
-            BadInput: no profile ships for this proxy, or it has fewer heads.
-        """
-        best = self.best_heads(reader, profile, heads)
-        form = PromptForm(reverse=reverse, calibrate=calibrate, answer=answer)
-        self.ranker = InContextRanker(reader, best, form, window_tokens)
+    def prompt_form(self) -> PromptForm:
+        """ICR's prompt."""
+        return PromptForm(answer=self.answer)
 
 
 Method = QRHead

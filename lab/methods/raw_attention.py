@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
+from tamis.compressors.options import option
 from tamis.compressors.reading.joining import join_passages
-from tamis.compressors.reading.windows import Reader, Reading, read_windows
+from tamis.compressors.reading.windows import Reading, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.signal import Signal, Want, pool_tokens
@@ -68,23 +69,10 @@ class RawAttention(TwoStepMethod):
         reads_words=True,
     )
 
-    def __init__(
-        self, reader: Reader, sigma: float = SIGMA, window_tokens: int = WINDOW_TOKENS
-    ) -> None:
-        """A method over one proxy, loaded whole.
-
-        Args:
-            sigma: of the Gaussian, in tokens; 0 for none.
-            window_tokens: longest window of the joined documents.
-
-        Raises:
-            BadInput: an option out of range.
-        """
-        if not sigma >= 0 or window_tokens < 1:
-            raise BadInput(
-                f"sigma is {sigma} and window_tokens {window_tokens}; give 0 or more, and 1 or more"
-            )
-        self.reader, self.sigma, self.window_tokens = reader, sigma, window_tokens
+    sigma: float = option(SIGMA, "Of the Gaussian, in tokens; 0 for none.", ge=0)
+    window_tokens: int = option(
+        WINDOW_TOKENS, "Tokens of the longest window of the joined documents.", ge=1
+    )
 
     @property
     def reading_key(self) -> str:

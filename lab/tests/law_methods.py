@@ -34,12 +34,12 @@ VARIANTS = {
 
 def qrhead() -> QRHead:
     reader = scripted_reader()
-    return QRHead(reader, head_profile(reader, "qr"), heads=HEADS)
+    return QRHead(reader, profile=head_profile(reader, "qr"), heads=HEADS)
 
 
 def corehead() -> CoReHead:
     reader = scripted_reader()
-    return CoReHead(reader, head_profile(reader, "contrast"), heads=HEADS)
+    return CoReHead(reader, profile=head_profile(reader, "contrast"), heads=HEADS)
 
 
 def attnrank() -> AttnRank:

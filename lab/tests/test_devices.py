@@ -64,8 +64,8 @@ def tiny_codec(folders, tmp_path_factory) -> KVCodec:
 
 
 BUILDERS: dict[str, Any] = {
-    "qrhead": lambda p: QRHead(p, head_profile(p, "qr"), heads=2),
-    "corehead": lambda p: CoReHead(p, head_profile(p, "contrast"), heads=2),
+    "qrhead": lambda p: QRHead(p, profile=head_profile(p, "qr"), heads=2),
+    "corehead": lambda p: CoReHead(p, profile=head_profile(p, "contrast"), heads=2),
 }
 METHODS = sorted(set(LAB_METHODS) - {"attnrank"})
 

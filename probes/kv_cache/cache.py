@@ -14,13 +14,18 @@ layers from n on are an entry of their own. So what is not needed is neither kep
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -32,20 +37,66 @@ from tamis.probes.devices import free_bytes
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.codec import CodecMissing, KVCodec, shipped_codec
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
-from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
+from tamis.probes.kv_cache.serialization import FORMAT, vectors_key
 from tamis.probes.kv_cache.storage import (
     STORAGES,
     Storage,
     has_values,
     layer_bytes,
+    storage_identity,
     store_batch,
     store_layers,
 )
-from tamis.probes.kv_cache.unit_vectors import vectors_key
 from tamis.probes.lru import LruCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import MAX_TWINS, Prompt, Template
 from tamis.probes.signal import Signal, Want
+
+UNVERSIONED = "unversioned"
+"""The revision of a model that was wrapped without giving one."""
+
+# configuration entries about loading and generating, which do not affect the keys of a layer
+_NOT_THE_MODEL = {
+    "num_hidden_layers",
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "architectures",
+    "use_cache",
+}
+_nonces: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def rest_key(key: str, first: int) -> str:
+    """The key of a passage's layers from `first` on, where those before are an entry of their own.
+
+    Args:
+        key: of the passage.
+    """
+    return hashlib.sha256(f"{key} from layer {first}".encode()).hexdigest()
+
+
+def fingerprint(proxy: Proxy, storage: Storage, codec: KVCodec | None = None) -> Any:
+    """A SHA-256 object over everything but the passage's tokens; with those added, it is the key.
+
+    The number of layers that the proxy was loaded with is left out: deeper layers do not affect the
+    others, and an entry knows how many it has. The configuration is that of `Proxy.body`: once
+    `Proxy.model` was accessed, it includes transformers' defaults, and earlier entries are missed.
+    """
+    revision = proxy.card.revision
+    if revision == UNVERSIONED:  # then only this model object, in this process, has the same key
+        revision = _nonces.setdefault(proxy.body, uuid4().hex)
+    config = proxy.body.config.to_dict()
+    identity = {
+        "format": FORMAT,
+        "storage": storage_identity(storage, codec),
+        "transformers": version("transformers"),
+        "revision": revision,
+        "config": {name: value for name, value in config.items() if name not in _NOT_THE_MODEL},
+        "arithmetic": proxy.arithmetic,
+        "opening": proxy.layout.opening,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +255,7 @@ class PassageCache:
         """The vectors of a passage's units that the source keeps, `[U, D]`; None if it has none.
 
         Args:
-            encoder: as for `unit_vectors.vectors_key`. texts: of all units of the passage.
+            encoder: as for `vectors_key`. texts: of all units of the passage.
         """
         if self.source is None:
             return None

@@ -24,11 +24,7 @@ from tamis.probes.atomic_file import TEMPORARY_GLOB, atomic_path
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.codec import CodecMissing, KVCodec
-from tamis.probes.kv_cache.serialization import (
-    describe_file,
-    deserialize,
-    serialize,
-)
+from tamis.probes.kv_cache.serialization import describe_file, deserialize, serialize
 
 _STALE_S = 3600  # a temporary file this old was left behind by a killed process
 _CHECK_EVERY = (

@@ -2,6 +2,11 @@
 
 The file's header contains its SHA-256, which covers every byte of the file, the header included,
 with the digits of the digest itself replaced by zeros.
+
+Vectors of a passage's units are kept likewise, beside its keys and values: neither needs the
+question. An entry holds those of all units of one passage, in 2 bytes a component. It is found by a
+hash of the encoder and of the units' texts; where units end elsewhere, or another encoder reads,
+none is.
 """
 
 from __future__ import annotations
@@ -190,3 +195,35 @@ def _without_values(layer: SeparateKVLayer) -> SeparateKVLayer:
 
 def _stack(parts: list[Tensor], like: Tensor) -> Tensor:
     return torch.stack(parts).cpu() if parts else torch.empty(0, *like.shape, dtype=like.dtype)
+
+
+VECTORS_FORMAT = "tamis-unit-vectors-1"
+_VECTORS = "vectors"
+
+
+def vectors_key(encoder: str, texts: Sequence[str]) -> str:
+    """The key of the vectors of a passage's units: 64 hex digits.
+
+    Args:
+        encoder: what it is, weights and pooling: `Encoder.identity`.
+    """
+    line = json.dumps([VECTORS_FORMAT, encoder, *texts])  # any text, lone surrogates too, as ASCII
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def serialize_vectors(key: str, vectors: Tensor, encoder: str) -> bytes:
+    """The bytes of an entry: vectors of unit length, `[U, D]`."""
+    return seal({_VECTORS: vectors.half().contiguous()}, key, VECTORS_FORMAT, {"encoder": encoder})
+
+
+def deserialize_vectors(data: bytes, key: str) -> Tensor:
+    """The vectors of an entry, `[U, D]` fp32.
+
+    Raises:
+        BadModelFile: not an entry, damaged, or of another key.
+    """
+    check_seal(data, key, VECTORS_FORMAT)
+    try:
+        return load(data)[_VECTORS].to(torch.float32)
+    except (SafetensorError, KeyError) as error:
+        raise BadModelFile(f"it is whole, and holds no vectors: {error}") from error

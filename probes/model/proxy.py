@@ -30,15 +30,7 @@ from tamis.probes.model.loading import (
     guess_template,
     load_folder,
 )
-from tamis.probes.prompt import (
-    MAX_TWINS,
-    Layout,
-    Paused,
-    Prompt,
-    RowSpans,
-    Template,
-    token_batches,
-)
+from tamis.probes.prompt import MAX_TWINS, Layout, Paused, Prompt, RowSpans, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
 

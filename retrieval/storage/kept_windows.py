@@ -3,7 +3,7 @@
 kv.bin                      the entries of all windows one after the other, each with its SHA-256;
                             behind those of a chunk, one with the vectors of its units, if any
 kv_starts.npy [W + 1]       where each begins
-kv_keys.npy [W, 32] uint8   the cache key of each, see `probes/kv_cache/key.py`, `unit_vectors.py`
+kv_keys.npy [W, 32] uint8   the cache key of each, see `kv_cache/cache.py`, `serialization.py`
 kv_chunks.npy [C + 1]       where the windows of each chunk begin
 
 An entry is checked by its own checksum when it is used: the file is as large as all others together

@@ -194,7 +194,7 @@ def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list
     A `ratio` is of the large ones, `max_tokens` of all together; what small ones take of it is
     taken from the large ones, each of which is left at least a token.
     """
-    from tamis.compressors.tools.budget import share_budget
+    from tamis.compressors.tools.types import share_budget
 
     large = [i for i, n in enumerate(tokens) if n >= max(min_tokens, 1)]
     large_tokens = [tokens[i] for i in large]

@@ -1,24 +1,35 @@
-"""What `tamis mcp` offers to an agent, as plain functions; errors are tamis's own."""
+"""What `tamis mcp` offers to an agent: functions with tamis's own errors, and their server."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from pydantic import Field
 
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import ToolOutput
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra, TamisError
 from tamis.probes.lru import LruCache
 from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.service.agents.shortening import Shortening
 
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_INSTRUCTIONS = (
+    "tamis shortens long texts to what answers a question, verbatim. Markers say what was left "
+    "out; retrieve gives it back by the id that they name."
+)
 STORE_CHARS = 1 << 26
 _DIGITS = 24
 _MAX_FILE_BYTES = 1 << 25
@@ -240,3 +251,48 @@ def _some_lines(text: str, lines: str) -> str:
     if first > len(all_lines):
         raise BadInput(f"lines is {lines!r:.80}, and the text has {len(all_lines):,} lines")
     return "".join(all_lines[first - 1 : last])
+
+
+def mcp_server(tools: AgentTools) -> MCPServer[Any]:
+    """The MCP server of the tools, by the official SDK; `search` only where there is an index.
+
+    Raises:
+        MissingExtra: the SDK is not installed.
+    """
+    try:
+        from mcp.server.mcpserver import MCPServer
+        from mcp.types import ToolAnnotations
+    except ImportError as error:
+        raise MissingExtra(f"{error.name} is not installed: pip install 'tamis[mcp]'") from error
+    read_only = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    server: MCPServer[Any] = MCPServer(
+        "tamis", instructions=_INSTRUCTIONS, version=version("tamis"), log_level="WARNING"
+    )
+
+    def offer(tool: Callable[P, R], is_text: bool = False) -> None:
+        # a text that is also a structured result is paid for twice
+        structured = False if is_text else None
+        call = _with_tool_errors(tool)
+        server.add_tool(call, annotations=read_only, structured_output=structured)
+
+    offer(tools.compress, is_text=True)
+    offer(tools.shorten, is_text=True)
+    offer(tools.retrieve, is_text=True)
+    offer(tools.rerank)
+    if tools.index is not None:
+        offer(tools.search)
+    return server
+
+
+def _with_tool_errors(tool: Callable[P, R]) -> Callable[P, R]:
+    """The tool with tamis's own errors as errors that the model reads; others are bugs."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    @wraps(tool)
+    def call(*args: P.args, **given: P.kwargs) -> R:
+        try:
+            return tool(*args, **given)
+        except (TamisError, OSError) as error:
+            raise ToolError(str(error)) from error
+
+    return call

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from tamis.compressors.options import option_kinds
+from tamis.compressors.options import option_names
 from tamis.compressors.registry import method_class, method_info, method_name
 from tamis.compressors.rules import RULES, Rules
 from tamis.probes.errors import BadInput
@@ -79,7 +79,7 @@ def check_keywords(options: Mapping[str, Any], method: Any, function: Callable[.
     if not options:
         return
     own = [name for name in inspect.signature(function).parameters if name != "options"]
-    accepted = sorted(option_kinds(method_class(method)))
+    accepted = sorted(option_names(method_class(method)))
     if method_info(method).needs_encoder:
         accepted.append("encoder")
     for name in options:

@@ -15,12 +15,7 @@ from tokenizers import Tokenizer
 from tamis.compressors.inputs import question_text
 from tamis.compressors.method import Method
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.registry import (
-    DEFAULT,
-    DEFAULT_PROXY,
-    method_info,
-    method_name,
-)
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_info, method_name
 from tamis.compressors.rules import DEFAULT_RULES, Budget, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, UnknownTokenizer

@@ -29,9 +29,14 @@ from tamis.probes.errors import BadIndex, BadModelFile, ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.codec import shipped_codec
-from tamis.probes.kv_cache.serialization import deserialize, serialize
+from tamis.probes.kv_cache.serialization import (
+    deserialize,
+    deserialize_vectors,
+    serialize,
+    serialize_vectors,
+    vectors_key,
+)
 from tamis.probes.kv_cache.storage import Storage, storage_identity, store_layers
-from tamis.probes.kv_cache.unit_vectors import deserialize_vectors, serialize_vectors, vectors_key
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, QuestionTokens

@@ -7,11 +7,12 @@ short.text, short.kept, short.tokens_out
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.probes.hub import cache_dir as _home
-from tamis.service.api.cache_dir import home_from_environment as _named_home
 
 if TYPE_CHECKING:
     from tamis.compressors.rules import Budget as Budget
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from tamis.service.api.compress import compress as compress
     from tamis.service.api.index import open_index as open_index
     from tamis.service.api.index import open_store as open_store
-    from tamis.service.api.read_files import read_files as read_files
-    from tamis.service.api.read_files import read_html as read_html
     from tamis.service.api.rerank import arerank as arerank
     from tamis.service.api.rerank import rerank as rerank
     from tamis.service.api.tool_output import acompress_tool_output as acompress_tool_output
     from tamis.service.api.tool_output import compress_tool_output as compress_tool_output
+    from tamis.service.files.command_inputs import read_files as read_files
+    from tamis.service.files.command_inputs import read_html as read_html
 
 _HOMES = {
     "compress": "tamis.service.api.compress",
@@ -48,8 +49,8 @@ _HOMES = {
     "open_index": "tamis.service.api.index",
     "open_store": "tamis.service.api.index",
     "CorpusIndex": "tamis.retrieval.index.store",
-    "read_files": "tamis.service.api.read_files",
-    "read_html": "tamis.service.api.read_files",
+    "read_files": "tamis.service.files.command_inputs",
+    "read_html": "tamis.service.files.command_inputs",
     "rerank": "tamis.service.api.rerank",
     "arerank": "tamis.service.api.rerank",
     "Budget": "tamis.compressors.rules",
@@ -65,36 +66,20 @@ _HOMES = {
     "BadInput": "tamis.probes.errors",
     "ProxyMissing": "tamis.probes.errors",
 }
-__all__ = [
-    "BadInput",
-    "Budget",
-    "Compressed",
-    "CompressedToolOutput",
-    "CorpusIndex",
-    "Passage",
-    "PassageCache",
-    "Proxy",
-    "ProxyMissing",
-    "Ranked",
-    "Reranked",
-    "Rules",
-    "TamisError",
-    "__version__",
-    "acompress",
-    "acompress_tool_output",
-    "arerank",
-    "ask_context",
-    "compress",
-    "compress_tool_output",
-    "open_index",
-    "open_store",
-    "read_files",
-    "read_html",
-    "rerank",
-]
+__all__ = sorted((*_HOMES, "__version__"))
+
+
+def _home_from_environment() -> Path | None:
+    """The cache folder that TAMIS_HOME names now; None where it is unset or empty.
+
+    It need not exist. A relative path is relative to the working folder.
+    """
+    named = os.environ.get("TAMIS_HOME")
+    return Path(named) if named else None
+
 
 # whatever of tamis is imported, this is run before: models lie where TAMIS_HOME says
-_home.set_home_source(_named_home)
+_home.set_home_source(_home_from_environment)
 
 
 def __getattr__(name: str) -> Any:

@@ -25,11 +25,7 @@ try:
         CallbackManagerForRetrieverRun,
         Callbacks,
     )
-    from langchain_core.documents import (
-        BaseDocumentCompressor,
-        BaseDocumentTransformer,
-        Document,
-    )
+    from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
     from langchain_core.load.serializable import Serializable
     from langchain_core.retrievers import BaseRetriever, RetrieverLike
     from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -56,7 +52,9 @@ from tamis.service.integrations.fields import (
     CompressionFields,
     copy_metadata,
 )
-from tamis.service.integrations.pairs import group_by_query, scores_in_order
+
+QueryGroups = dict[str, tuple[list[int], list[str]]]
+"""For each query the indices of its pairs, and their texts."""
 
 __all__ = ["TamisCompressor", "TamisCrossEncoder", "TamisDocumentTransformer", "TamisRetriever"]
 
@@ -305,3 +303,23 @@ def _hit_metadata(hit: Any, keys_read: int) -> dict[str, Any]:
     location["keys_read"] = keys_read
     title = {} if hit.title is None else {"title": hit.title}
     return {**title, **hit.metadata, "hit": location}
+
+
+def group_by_query(pairs: Sequence[tuple[str, str]]) -> QueryGroups:
+    """The pairs of each query, in the order in which queries first occur."""
+    groups: QueryGroups = {}
+    for index, (query, text) in enumerate(pairs):
+        indices, texts = groups.setdefault(query, ([], []))
+        indices.append(index)
+        texts.append(text)
+    return groups
+
+
+def scores_in_order(groups: QueryGroups, found: Sequence[Sequence[float]]) -> list[float]:
+    """The scores of all queries as one list, in the order of the pairs; a blank text has 0."""
+    scores = {
+        index: score if text.strip() else 0.0
+        for (indices, texts), values in zip(groups.values(), found, strict=True)
+        for index, text, score in zip(indices, texts, values, strict=True)
+    }
+    return [scores[index] for index in range(len(scores))]

@@ -123,7 +123,7 @@ def test_a_question_that_fills_the_context_is_refused():
 def test_infiniretri_takes_the_mean_of_the_chosen_heads_and_of_no_others():
     """Layers 1 and 2 were read; the chosen heads are head 1 of layer 2 and head 0 of layer 1."""
     method = InfiniRetri(ScriptedReader.from_needles("pin"), phrase_tokens=1)
-    method.heads = ((2, 1), (1, 0))
+    method.chosen = ((2, 1), (1, 0))
     weights = torch.tensor([[[1.0, 3.0], [90.0, 90.0]], [[90.0, 90.0], [2.0, 7.0]]])[:, :, None]
     signal = Signal(weights, (1, 2), ("question_mean",))
     assert method.token_scores(signal).tolist() == [1.5, 5.0]

@@ -23,13 +23,7 @@ from tamis.compressors.registry import (
     method_names,
 )
 from tamis.probes import folder_registry
-from tamis.probes.errors import (
-    BadInput,
-    BadModelFile,
-    ProbeMismatch,
-    ProxyMissing,
-    UnknownMethod,
-)
+from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch, ProxyMissing, UnknownMethod
 from tamis.probes.folder_registry import written_info
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.segmentation.segment import units_of

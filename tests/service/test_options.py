@@ -19,10 +19,9 @@ from tamis.compressors.rules import RULES, Budget
 from tamis.probes.errors import BadInput
 from tamis.service.api.option_fields import option_fields
 from tamis.service.cli.app import app
-from tamis.service.cli.options.batch_options import BATCH, MERGE
+from tamis.service.cli.commands.batch import BATCH, MERGE
 from tamis.service.cli.options.compress_options import SHARED
-from tamis.service.cli.options.index_options import INDEX
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import INDEX, takes_options
 from tamis.service.cli.quick.options import parse_quickly
 
 

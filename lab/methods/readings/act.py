@@ -13,13 +13,13 @@ than 8 rows can see is never a sink, its mean being over too few.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamis.probes.errors import BadInput
+from tamis.compressors.options import option
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     EntryInfo,
@@ -33,28 +33,15 @@ ALPHA, BETA = 0.1, 0.4
 MIN_ROWS = 8
 
 
-class Act(contract.Reading):
+class Act(contract.ComparedReading):
     """The question's rows with sinks damped."""
 
     info: ClassVar[EntryInfo] = EntryInfo(
         "sinks that all rows share are damped, the rest takes their mass", "arXiv 2406.15765"
     )
 
-    def __init__(
-        self, reader: Any, alpha: float = ALPHA, beta: float = BETA, less_empty: bool = False
-    ) -> None:
-        """A reading by one proxy.
-
-        Args:
-            alpha: the mean attention above which a token is a sink. beta: what it keeps.
-
-        Raises:
-            BadInput: either is not from 0 to 1.
-        """
-        super().__init__(reader, less_empty)
-        if not (0 <= alpha <= 1 and 0 <= beta <= 1):
-            raise BadInput(f"alpha is {alpha} and beta {beta}; give both from 0 to 1")
-        self.alpha, self.beta = alpha, beta
+    alpha: float = option(ALPHA, "The mean attention above which a token is a sink.", ge=0, le=1)
+    beta: float = option(BETA, "What a sink keeps.", ge=0, le=1)
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """What each token draws from the trunk's rows."""

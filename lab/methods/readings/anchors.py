@@ -16,11 +16,12 @@ rows that there are, and a token without any has FAI 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
@@ -45,22 +46,18 @@ class Anchors(contract.Reading):
         "tokens that later ones come back to; of the passage alone", "after arXiv 2510.13554"
     )
 
-    def __init__(self, reader: Any, low: int = LOW, high: int = HIGH, most: int = MOST) -> None:
-        """A reading by one proxy.
+    low: int = option(LOW, "Tokens from which on a token's anchor weight is measured.", ge=0)
+    high: int = option(HIGH, "Tokens up to which it is measured.")
+    most: int = option(MOST, "The cap of a distance in backward_spans.", ge=1)
 
-        Args:
-            low, high: the distances, in tokens, from which a token's anchor weight is measured.
-            most: the cap of a distance in `backward_spans`.
+    def setup(self) -> None:
+        """Refuses an empty band.
 
         Raises:
-            BadInput: the band is empty, or a distance is below 0.
+            BadInput: low is above high.
         """
-        super().__init__(reader)
-        if not 0 <= low <= high or most < 1:
-            raise BadInput(
-                f"low is {low}, high {high} and most {most}; give 0 ≤ low ≤ high, most ≥ 1"
-            )
-        self.low, self.high, self.most = low, high, most
+        if self.low > self.high:
+            raise BadInput(f"low is {self.low} and high {self.high}; give 0 ≤ low ≤ high")
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The band of each column, and the span of each row, capped and not."""

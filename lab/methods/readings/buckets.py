@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.attention.rope import remove_rotation, rotate
-from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
@@ -42,16 +42,7 @@ class Buckets(contract.Reading):
         "a second pass with another rotary base, fused in logarithms", "arXiv 2312.04455"
     )
 
-    def __init__(self, reader: Any, factor: float = 1.9) -> None:
-        """A reading by one proxy; `factor` is of the second pass's base.
-
-        Raises:
-            BadInput: it is not above 0.
-        """
-        super().__init__(reader)
-        if not factor > 0:
-            raise BadInput(f"factor is {factor}; give one above 0, such as 1.9")
-        self.factor = factor
+    factor: float = option(1.9, "Of the second pass's base.", gt=0)
 
     def edit(self, shape: WindowShape) -> PassEdit | None:
         """Rotates queries and keys by the other base."""

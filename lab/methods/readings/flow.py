@@ -13,7 +13,7 @@ are another; the template's opening is dropped and rows normalised again. Capaci
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,10 +42,6 @@ class Flow(contract.Reading):
     info: ClassVar[EntryInfo] = EntryInfo(
         "maximum flow from the question down to each unit", "arXiv 2005.00928"
     )
-
-    def __init__(self, reader: Any) -> None:
-        """A reading by one proxy."""
-        super().__init__(reader)
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The capacities between units."""

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.attention.recorder import softmax_rows
 from tamis.probes.attention.rope import rotate
 from tamis.probes.errors import BadInput, BadModelFile
@@ -39,36 +40,33 @@ from tamis_lab.methods.window_attention.visitor import RowBlock
 STRENGTH = 1.0
 
 
-class Focus(contract.Reading):
+class Focus(contract.ComparedReading):
     """The question's rows with a learnt direction added to their queries."""
 
     info: ClassVar[EntryInfo] = EntryInfo(
         "a learnt direction added to the queries of contextual heads", "arXiv 2503.23306"
     )
 
-    def __init__(
-        self,
-        reader: Any,
-        directions: Path | str | Tensor | None = None,
-        strength: float = STRENGTH,
-        less_empty: bool = False,
-    ) -> None:
-        """A reading by one proxy.
+    directions: Tensor = option(
+        None,
+        "[layers, H, d] of the whole model, or a safetensors file with a tensor `directions`; "
+        "without any, rows are as they are.",
+        takes=Path | str | Tensor | None,
+    )
+    strength: float = option(STRENGTH, "What the directions are multiplied by.")
 
-        Args:
-            directions: `[layers, H, d]` of the whole model, or a safetensors file with a tensor
-                `directions`; without any, rows are as they are.
+    def setup(self) -> None:
+        """Loads the directions.
 
         Raises:
             BadModelFile: the file is missing or damaged. BadInput: directions of another shape.
         """
-        super().__init__(reader, less_empty)
-        card, attn = reader.card, reader.body.layers[0].self_attn
+        card, attn = self.reader.card, self.reader.body.layers[0].self_attn
         shape = (card.layers, card.heads, int(attn.head_dim))
-        found = torch.zeros(shape) if directions is None else _load(directions)
+        found = torch.zeros(shape) if self.directions is None else _load(self.directions)
         if tuple(found.shape) != shape:
             raise BadInput(f"directions are {tuple(found.shape)}; {card.name} has {shape}")
-        self.directions, self.strength = found.float(), strength
+        self.directions = found.float()
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The rows with directions, of both questions."""

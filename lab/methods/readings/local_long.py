@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,10 +45,6 @@ class LocalLong(contract.Reading):
         "share of attention on far tokens, from the keys' mean and covariance", "arXiv 2502.09647"
     )
     ranks_units: ClassVar[bool] = False
-
-    def __init__(self, reader: Any) -> None:
-        """A reading by one proxy."""
-        super().__init__(reader)
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The far shares of the question's rows."""

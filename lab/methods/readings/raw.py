@@ -16,7 +16,7 @@ from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import EntryInfo, WindowAttention
 
 
-class Raw(contract.Reading):
+class Raw(contract.ComparedReading):
     """The mean of the question's rows."""
 
     info: ClassVar[EntryInfo] = EntryInfo(

@@ -15,7 +15,7 @@ of dependencies is not built. `tamis lab heads roles` prints the profile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,10 +44,6 @@ class Roles(contract.Reading):
         "arXiv 1906.04341",
     )
     ranks_units: ClassVar[bool] = False
-
-    def __init__(self, reader: Any) -> None:
-        """A reading by one proxy."""
-        super().__init__(reader)
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The averages over the trunk's rows."""

@@ -33,7 +33,7 @@ from tamis_lab.methods.window_attention.row_sums import PathSum
 DEPTHS = 4
 
 
-class Rollout(contract.Reading):
+class Rollout(contract.ComparedReading):
     """The running product of all heads' mean attention, at four depths."""
 
     info: ClassVar[EntryInfo] = EntryInfo(

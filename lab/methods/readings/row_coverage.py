@@ -16,11 +16,12 @@ count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.signal import pool_tokens
 from tamis_lab.methods.window_attention import contract
@@ -42,12 +43,14 @@ class RowCoverage(contract.Reading):
         "the question's words apart: which are covered, and by which unit", "own"
     )
 
-    def __init__(self, reader: Any, heads: int = HEADS) -> None:
-        """A reading by one proxy; `heads` is how many of the shipped contrast profile."""
-        super().__init__(reader)
-        name = reader.card.name
+    heads: int = option(HEADS, "How many heads of the contrast profile that ships.")
+
+    def setup(self) -> None:
+        """Finds the heads; where no profile ships, all are averaged."""
+        name = self.reader.card.name
         shipped = HeadProfile.is_shipped("contrast", name)
-        self._heads = HeadProfile.load_shipped("contrast", name).best(heads) if shipped else None
+        profile = HeadProfile.load_shipped("contrast", name) if shipped else None
+        self._heads = profile.best(self.heads) if profile else None
 
     def pool(self, window: WindowAttention, spans: Sequence[TokenSpan]) -> Tensor:
         """Four features of each unit and three of its window: `[U, 7]`."""

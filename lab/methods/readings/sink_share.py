@@ -29,7 +29,7 @@ from tamis_lab.methods.window_attention.contract import (
 )
 
 
-class SinkShare(contract.Reading):
+class SinkShare(contract.ComparedReading):
     """What the question's rows leave at the first token."""
 
     info: ClassVar[EntryInfo] = EntryInfo(

@@ -29,7 +29,7 @@ from tamis_lab.methods.window_attention.contract import (
 from tamis_lab.methods.window_attention.row_sums import PathSum
 
 
-class Traced(contract.Reading):
+class Traced(contract.ComparedReading):
     """Attention of each head, traced back through the layers below."""
 
     info: ClassVar[EntryInfo] = EntryInfo(

@@ -11,7 +11,7 @@ values; the mean over the question's rows is taken of m, the heads are not summe
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -25,17 +25,16 @@ from tamis_lab.methods.window_attention.contract import (
 from tamis_lab.methods.window_attention.row_sums import ValueNorm, output_grams
 
 
-class ValueMass(contract.Reading):
+class ValueMass(contract.ComparedReading):
     """Attention weighted by the length of transformed values."""
 
     info: ClassVar[EntryInfo] = EntryInfo(
         "attention times the length of each token's transformed value", "arXiv 2004.10102"
     )
 
-    def __init__(self, reader: Any, less_empty: bool = False) -> None:
-        """A reading by one proxy; multiplies its output projections once."""
-        super().__init__(reader, less_empty)
-        self._grams = output_grams(reader.body)
+    def setup(self) -> None:
+        """Multiplies the output projections once."""
+        self._grams = output_grams(self.reader.body)
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The norms of the trunk's values."""

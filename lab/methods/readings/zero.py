@@ -14,39 +14,27 @@ and tunes γ on labels or by the least entropy of the output).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from tamis.probes.errors import BadInput
+from tamis.compressors.options import option
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import EntryInfo, WindowAttention, WindowShape
 from tamis_lab.methods.window_attention.visitor import PassEdit
 
-FORMS = ("pass", "reading")
 
-
-class Zero(contract.Reading):
+class Zero(contract.ComparedReading):
     """Attention with the first token's weight scaled."""
 
     info: ClassVar[EntryInfo] = EntryInfo(
         "the first token's weight times γ, in the pass or in the reading", "arXiv 2505.11739"
     )
 
-    def __init__(
-        self, reader: Any, gamma: float = 0.5, form: str = "pass", less_empty: bool = False
-    ) -> None:
-        """A reading by one proxy.
-
-        Raises:
-            BadInput: gamma is not above 0, or there is no such form.
-        """
-        super().__init__(reader, less_empty)
-        if not gamma > 0 or form not in FORMS:
-            raise BadInput(
-                f"gamma is {gamma} and form {form!r}; give a gamma above 0, and pass or reading"
-            )
-        self.gamma, self.form = gamma, form
+    gamma: float = option(0.5, "The factor of the first token's weight.", gt=0)
+    form: Literal["pass", "reading"] = option(
+        "pass", "Whether the pass is changed, or what is read of it."
+    )
 
     def edit(self, shape: WindowShape) -> PassEdit | None:
         """The scaling of every row, in the form of the paper."""

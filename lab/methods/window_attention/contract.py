@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import Configured, option
 from tamis.probes.folder_registry import EntryInfo as EntryInfo
 from tamis.probes.probing.heads import Head
 from tamis.probes.signal import pool_tokens
@@ -107,21 +108,17 @@ VisitorFactories = Mapping[str, Callable[[], RowVisitor]]
 """Visitors by a name: readings that ask for the same name share one."""
 
 
-class Reading:
-    """A way to read a window: override `token_weights`, or `pool` and `score`."""
+class Reading(Configured):
+    """A way to read a window: override `token_weights`, or `pool` and `score`.
+
+    Options are fields. `less_empty` is one of `ComparedReading` alone.
+    """
 
     info: ClassVar[EntryInfo]
     ranks_units: ClassVar[bool] = True
     """Whether its scores differ between the units of one window."""
-
-    def __init__(self, reader: Any, less_empty: bool = False) -> None:
-        """A reading by one proxy.
-
-        Args:
-            less_empty: less the same of the question "N/A" (ICR, arXiv 2410.02642, §3): features
-                are differences of logarithms, scores differences of weights.
-        """
-        self.reader, self.less_empty = reader, less_empty
+    reader: Any
+    less_empty = False
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The sums that it needs of one window."""
@@ -162,6 +159,16 @@ class Reading:
         if self.less_empty:
             tokens = tokens - window.head_mean(self.token_weights(window, 1), heads)
         return mean_tokens(tokens, spans)
+
+
+class ComparedReading(Reading):
+    """A reading that can be compared with that of the question "N/A".
+
+    With `less_empty` (ICR, arXiv 2410.02642, §3) features are differences of logarithms, scores
+    differences of weights.
+    """
+
+    less_empty: bool = option(False, 'Less the same of the question "N/A".')
 
 
 def mean_tokens(tokens: Tensor, spans: Sequence[TokenSpan]) -> Tensor:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis_lab.datasets.excerpts import (
-    MAX_SENTENCES,
-    excerpt_with_answer,
-    excerpt_without_answer,
-)
+from tamis_lab.datasets.excerpts import MAX_SENTENCES, excerpt_with_answer, excerpt_without_answer
 
 SENTENCES = st.lists(st.text("ab ", min_size=1, max_size=5), min_size=1, max_size=12)
 

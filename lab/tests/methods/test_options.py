@@ -15,10 +15,10 @@ from tests.scripted import ScriptedReader
 @pytest.mark.parametrize(
     ("name", "option", "value", "give"),
     [
-        ("raw_attention", "sigma", "x", "a number"),
-        ("icr", "window_tokens", "abc", "a whole number or null"),
+        ("raw_attention", "sigma", "x", "a number of at least 0"),
+        ("icr", "window_tokens", "abc", "a whole number, or None"),
         ("qrhead", "heads", 2.5, "a whole number"),
-        ("corehead", "profile", [1], "a HeadProfile or a Path or a text"),
+        ("corehead", "profile", [1], "a HeadProfile or a path or a text"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, option, value, give):

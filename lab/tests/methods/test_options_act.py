@@ -23,7 +23,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by 
 
 
 def with_profile(kind, by):
-    return lambda r, **options: kind(r, head_profile(r, by), heads=2, **options)
+    return lambda r, **options: kind(r, profile=head_profile(r, by), heads=2, **options)
 
 
 TOGETHER = {

@@ -19,11 +19,7 @@ from tamis.probes.text import Passage
 from tamis_lab.methods.corehead import CoReHead
 from tamis_lab.methods.head_scores import masked_sum
 from tamis_lab.methods.icr import ICR
-from tamis_lab.methods.in_context import (
-    PromptForm,
-    document_batches,
-    read_questions,
-)
+from tamis_lab.methods.in_context import PromptForm, document_batches, read_questions
 from tamis_lab.methods.qrhead import QRHead
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
@@ -153,7 +149,7 @@ def test_the_first_document_comes_last_and_labels_number_documents_as_shown():
 def test_qrhead_sums_only_its_heads_and_labels_are_part_of_a_document():
     reader = LetterReader()
     question = "Who, now?"
-    method = QRHead(reader, profile("qr", (1, 0), (0, 1)), heads=2)
+    method = QRHead(reader, profile=profile("qr", (1, 0), (0, 1)), heads=2)
     rows, empty = rows_of(PromptForm(), question), rows_of(PromptForm(), EMPTY_QUERY)
     share = rows["q"] / sum(rows.values()) - empty["q"] / sum(empty.values())
     assert method.rank(question, [Passage("wq")]).values == pytest.approx([13 * share], abs=1e-4)
@@ -166,7 +162,7 @@ def test_corehead_reads_no_suffix_and_labels_are_no_part_of_a_document():
     """Rows are those of instruction and query, so nothing attends to the suffix's s."""
     question = "Who, now?"
     reader = LetterReader()
-    method = CoReHead(reader, profile("contrast", (1, 1)), heads=1)
+    method = CoReHead(reader, profile=profile("contrast", (1, 1)), heads=1)
     form = method.ranker.form
     rows, empty = rows_of(form, question), rows_of(form, EMPTY_QUERY)
     assert rows["s"] == empty["s"] == 0
@@ -181,7 +177,7 @@ def test_corehead_reads_no_suffix_and_labels_are_no_part_of_a_document():
 def test_heads_of_another_model_are_refused():
     other = replace(profile("qr", (0, 0)), model="other")
     with pytest.raises(ProbeMismatch, match="other"):
-        QRHead(LetterReader(), other, heads=1)
+        QRHead(LetterReader(), profile=other, heads=1)
 
 
 def test_documents_that_do_not_fit_are_read_in_several_prompts_with_a_warning():

@@ -6,13 +6,7 @@ import pytest
 
 from lab.tests.peers.kit import people_cases
 from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerRegistry
-from tamis_lab.bench.peers import (
-    complete_cases,
-    frontier,
-    peer_figures,
-    ratio_of_medians,
-    row_key,
-)
+from tamis_lab.bench.peers import complete_cases, frontier, peer_figures, ratio_of_medians, row_key
 
 
 def row(case, peer, ms, evidence, **more):

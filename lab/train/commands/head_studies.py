@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from tamis.probes.atomic_file import write_whole
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import write_whole
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_images, check_targets
 from tamis_lab.options.shared import SHARP, Seed

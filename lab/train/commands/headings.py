@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.target_files import write_whole
 from tamis_lab.options.output_files import check_targets
 from tamis_lab.options.shared import Seed
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.compressors.registry import DEFAULT_PROXY
+from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.target_files import write_whole
 from tamis_lab.options.bars import record_bars
 
 if TYPE_CHECKING:

@@ -22,9 +22,7 @@ from tamis_lab.options.shared import (
     parse_record_file,
     readings_folder,
 )
-from tamis_lab.train.commands.probe_plots import (
-    print_figures,
-)
+from tamis_lab.train.commands.probe_plots import print_figures
 
 if TYPE_CHECKING:
     pass

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis_lab.datasets.records import Record
@@ -64,21 +65,18 @@ class At2(HeadFinder):
         True,
     )
 
-    def __init__(
-        self, reader: Any, seed: int = 0, masks: int = MASKS, tokens: int = TOKENS
-    ) -> None:
-        """A finder by one proxy.
+    masks: int = option(MASKS, "Prompts with sentences left out, for each question.")
+    tokens: int = option(
+        TOKENS, "Tokens of a record's text that are read, whole sentences from its beginning."
+    )
 
-        Args:
-            masks: prompts with sentences left out, for each question. tokens: of a record's text
-                that are read, whole sentences from its beginning.
+    def setup(self) -> None:
+        """Refuses what estimates nothing.
 
         Raises:
             BadInput: fewer than 4 masks or 16 tokens.
         """
-        super().__init__(reader, seed)
-        check_masks(masks, tokens)
-        self.masks, self.tokens = masks, tokens
+        check_masks(self.masks, self.tokens)
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """A single case, θ: `[1, L, H]`.

@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.attention.recorder import normalise_rows
-from tamis.probes.errors import BadInput
 from tamis_lab.datasets.records import Record
 from tamis_lab.methods.window_attention.edited_pass import final_states
 from tamis_lab.methods.window_attention.visitor import PassEdit
@@ -40,21 +40,8 @@ class Duo(HeadFinder):
         "gates between full and local attention, learnt on passkeys", "arXiv 2410.10819"
     )
 
-    def __init__(self, reader: Any, seed: int = 0, tokens: int = 512, steps: int = 60) -> None:
-        """A finder by one proxy.
-
-        Args:
-            tokens: of a prompt. steps: of the fit, a prompt each.
-
-        Raises:
-            BadInput: a prompt too short for passkeys out of local reach, or no step.
-        """
-        super().__init__(reader, seed)
-        if tokens < 2 * RECENT or steps < 1:
-            raise BadInput(
-                f"tokens is {tokens} and steps {steps}; give at least {2 * RECENT} and 1"
-            )
-        self.tokens, self.steps = tokens, steps
+    tokens: int = option(512, "Tokens of a prompt: passkeys are out of local reach.", ge=2 * RECENT)
+    steps: int = option(60, "Steps of the fit, a prompt each.", ge=1)
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """A single case, α: `[1, L, H]`."""

@@ -15,11 +15,12 @@ choose `tokens` below half of it there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis_lab.datasets.records import Record
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 from tamis_lab.train.heads.repeats import DRAWS, TOKENS, repeat_scores
@@ -33,16 +34,8 @@ class Echo(HeadFinder):
     )
     part = 0
 
-    def __init__(
-        self, reader: Any, seed: int = 0, tokens: int = TOKENS, draws: int = DRAWS
-    ) -> None:
-        """A finder by one proxy.
-
-        Args:
-            tokens: of one repeat. draws: prompts of four repeats.
-        """
-        super().__init__(reader, seed)
-        self.tokens, self.draws = tokens, draws
+    tokens: int = option(TOKENS, "Tokens of one repeat.")
+    draws: int = option(DRAWS, "Prompts of four repeats.")
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """One case a draw: `[C, L, H]`."""

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.errors import BadInput
 from tamis_lab.datasets.records import Record
 from tamis_lab.methods.window_attention.edited_pass import unembedding
@@ -36,10 +37,7 @@ class Locos(HeadFinder):
         "what looking at the needle adds to the answer's logit", "arXiv 2607.01002", True
     )
 
-    def __init__(self, reader: Any, seed: int = 0, prompt_tokens: int = PROMPT_TOKENS) -> None:
-        """A finder by one proxy; `prompt_tokens` are of a prompt's documents."""
-        super().__init__(reader, seed)
-        self.prompt_tokens = prompt_tokens
+    prompt_tokens: int = option(PROMPT_TOKENS, "Tokens of a prompt's documents.")
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """One case a record with an answer in a gold sentence: `[C, L, H]`.

@@ -15,12 +15,13 @@ begin a word of three letters or more, which byte-pair vocabularies list by freq
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
+from tamis.compressors.options import option
 from tamis.probes.errors import BadInput
 from tamis_lab.datasets.records import Record
 from tamis_lab.methods.window_attention.edited_pass import unembedding
@@ -37,22 +38,9 @@ class Maps(HeadFinder):
         "whether a head writes the token it reads, from the weights alone", "arXiv 2412.11965"
     )
 
-    def __init__(
-        self, reader: Any, seed: int = 0, words: int = WORDS, top: int = TOP, sign: int = 1
-    ) -> None:
-        """A finder by one proxy.
-
-        Args:
-            words: how many tokens are tried. top: the rank down to which a token counts as written.
-            sign: -1 finds heads that suppress the token they read.
-
-        Raises:
-            BadInput: an option out of range.
-        """
-        super().__init__(reader, seed)
-        if words < 1 or top < 1 or sign not in (1, -1):
-            raise BadInput(f"words is {words}, top {top}, sign {sign}; give 1 or more, and 1 or -1")
-        self.words, self.top, self.sign = words, top, sign
+    words: int = option(WORDS, "How many tokens are tried.", ge=1)
+    top: int = option(TOP, "The rank down to which a token counts as written.", ge=1)
+    sign: Literal[1, -1] = option(1, "-1 finds heads that suppress the token they read.")
 
     @torch.inference_mode()
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:

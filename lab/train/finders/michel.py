@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.compressors.reading.windows import read_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.signal import Signal, Want
@@ -28,7 +29,6 @@ from tamis_lab.methods.window_attention.contract import log_mean_max
 from tamis_lab.train.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress
 
-FORMS = ("gradient", "greedy")
 L2 = 0.03
 
 
@@ -41,19 +41,8 @@ class Michel(HeadFinder):
         True,
     )
 
-    def __init__(self, reader: Any, seed: int = 0, form: str = "gradient", k: int = 8) -> None:
-        """A finder by one proxy.
-
-        Args:
-            k: how many heads `greedy` adds.
-
-        Raises:
-            BadInput: no such form, or no head to add.
-        """
-        super().__init__(reader, seed)
-        if form not in FORMS or k < 1:
-            raise BadInput(f"form is {form!r} and k {k}; give gradient or greedy, and 1 or more")
-        self.form, self.k = form, k
+    form: Literal["gradient", "greedy"] = option("gradient", "By gradient, or greedily.")
+    k: int = option(8, "How many heads greedy adds.", ge=1)
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """One case a question by gradient, a single one greedily: `[C, L, H]`.

@@ -16,11 +16,12 @@ Models that tie their output to their embeddings only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import option
 from tamis.probes.errors import BadInput
 from tamis_lab.datasets.records import Record
 from tamis_lab.methods.window_attention.edited_pass import unembedding
@@ -40,22 +41,8 @@ class Pursuit(HeadFinder):
         "share of a head's output that a few answer tokens explain", "arXiv 2510.21518", True
     )
 
-    def __init__(
-        self,
-        reader: Any,
-        seed: int = 0,
-        steps: int = STEPS,
-        prompt_tokens: int = PROMPT_TOKENS,
-    ) -> None:
-        """A finder by one proxy; `steps` are rows that are chosen.
-
-        Raises:
-            BadInput: no step.
-        """
-        super().__init__(reader, seed)
-        if steps < 1:
-            raise BadInput(f"steps is {steps}; give at least 1")
-        self.steps, self.prompt_tokens = steps, prompt_tokens
+    steps: int = option(STEPS, "Rows that are chosen.", ge=1)
+    prompt_tokens: int = option(PROMPT_TOKENS, "Tokens of a prompt's documents.")
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """A single case of all records: `[1, L, H]`.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tamis.compressors.options import Configured, option
 from tamis.probes.folder_registry import EntryInfo, FolderRegistry
 
 if TYPE_CHECKING:  # a list of finders needs no torch
@@ -28,18 +29,13 @@ class FinderInfo(EntryInfo):
     reads_records: bool = False
 
 
-class HeadFinder:
-    """Scores every head of a proxy; subclasses implement `find`."""
+class HeadFinder(Configured):
+    """Scores every head of a proxy; subclasses implement `find`, and have options as fields."""
 
     info: ClassVar[FinderInfo]
-
-    def __init__(self, reader: Any, seed: int = 0) -> None:
-        """A finder by one proxy, loaded whole.
-
-        Args:
-            seed: of whatever is drawn.
-        """
-        self.reader, self.seed = reader, seed
+    reader: Any
+    """The proxy, loaded whole."""
+    seed: int = option(0, "Of whatever is drawn.")
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
         """The score of every head in each case, `[C, L, H]`; higher is better.

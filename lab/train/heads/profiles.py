@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.options import check_values
+from tamis.compressors.options import check_options_of
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile, HeadScoring
 from tamis.probes.probing.linear import LinearProbe
@@ -172,7 +172,7 @@ def find_heads_by_file(
             where it needs some.
     """
     kind = FINDERS.load(by)
-    check_values(by, kind, options)
+    check_options_of(kind, by, options)
     if kind.info.reads_records and not files:
         raise BadInput(f"{by} reads labelled questions; give --data FILE")
     files = name_distinctly(files) if kind.info.reads_records else []

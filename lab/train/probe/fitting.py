@@ -13,11 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.second_step import (
-    ENCODER,
-    add_cosines,
-    second_step_features,
-)
+from tamis.compressors.features.second_step import ENCODER, add_cosines, second_step_features
 from tamis.compressors.features.words import WORD_FEATURES, hop_features
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput

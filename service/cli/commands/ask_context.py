@@ -13,9 +13,8 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note
 from tamis.service.cli.options.compress_options import SHARED
-from tamis.service.cli.options.index_options import INDEX, parse_legs
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_options
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext

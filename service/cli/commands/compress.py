@@ -14,6 +14,7 @@ from tamis.compressors.pipeline.compression import PassageResult, per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import OUTPUT, Budget, Rules
 from tamis.compressors.types import Compressed
+from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -21,10 +22,8 @@ from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
-from tamis.service.cli.options.method_options import gate_options
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.target_files import write_whole
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import gate_options, takes_options
 from tamis.service.documents.document_text import FORMAT, InputFormat, page_at
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 

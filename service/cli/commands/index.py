@@ -20,9 +20,8 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note, printable
 from tamis.service.cli.options.compress_options import INPUT, SHARED
-from tamis.service.cli.options.index_options import INDEX, STRUCTURE, parse_legs
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import INDEX, STRUCTURE, parse_legs, takes_options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -49,8 +49,7 @@ def mcp(
     markers left out) and, with --index, search. Models are loaded at the first call and never
     fetched.
     """
-    from tamis.service.agents.mcp_server import mcp_server
-    from tamis.service.agents.tools import AgentTools
+    from tamis.service.agents.tools import AgentTools, mcp_server
     from tamis.service.api.languages import check_quality
 
     method_info(method)

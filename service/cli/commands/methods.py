@@ -1,4 +1,4 @@
-"""`tamis methods`: lists the methods that are installed, of tamis and of other packages."""
+"""`tamis methods`: the methods that are installed, of tamis and others, and the options of one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ EPILOG = """
 
 `tamis methods --json`
 
+`tamis methods ehpc` shows the options of one
+
 `tamis methods --kind ordering` lists what `--order` of compress may be, besides `score`
 
 `tamis compress docs/ -q "..." --method lexical` needs no model but a tokenizer
@@ -37,17 +39,26 @@ KINDS = {
 
 @report_errors()
 def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="A method, to see its options.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     kind: Annotated[
         str | None,
         typer.Option(help=f"Only one kind: {', '.join(KINDS)}.", show_default=False),
     ] = None,
 ) -> None:
-    """List the methods by kind: what each needs, its source and its package. No model is loaded."""
+    """List the methods by kind: what each needs, its source and its package. No model is loaded.
+
+    With a name, the method's options: what each takes, its default, and what it does.
+    """
     from tamis.probes.errors import BadInput
 
     if kind not in (None, *KINDS):
         raise BadInput(f"--kind is {kind!r}; give one of {', '.join(KINDS)}")
+    if name is not None:
+        _show_one(name, as_json)
+        return
     rows = _rows(kind)
     if as_json:
         typer.echo(dump_json(rows))
@@ -58,6 +69,35 @@ def methods(
             console.print(f"[bold]{name}[/bold]: {what}")
             console.print(_table(of_kind))
             console.print()
+
+
+def _show_one(name: str, as_json: bool) -> None:
+    """A method and its options, each with its help."""
+    from tamis.compressors.options import options_of
+    from tamis.compressors.registry import method_class
+
+    found = [
+        {
+            "option": one.name,
+            "takes": one.describe_values(),
+            "default": one.default,
+            "help": one.help,
+        }
+        for one in options_of(method_class(name))
+    ]
+    row = next(row for row in _rows() if row["name"] == name)
+    if as_json:
+        typer.echo(dump_json({**row, "options": found}))
+        return
+    console = make_console()
+    console.print(f"[bold]{name}[/bold] ({row['kind']}): {row['summary']}")
+    console.print(f"needs {row['needs']}; {row['source']}; of the package {row['package']}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("option", "takes", "default", "help"):
+        table.add_column(column, overflow="fold")
+    for one in found:
+        table.add_row(one["option"], one["takes"], str(one["default"]), one["help"])
+    console.print(table if found else "It has no options.", markup=False)
 
 
 def _table(rows: list[dict[str, str]]) -> Table:

@@ -24,9 +24,8 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json, print_note, printable
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
-from tamis.service.cli.options.method_options import gate_options, parse_fuse
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import gate_options, parse_fuse, takes_options
 from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache, wraps
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_origin
 
@@ -14,6 +15,7 @@ import typer
 
 from tamis.compressors.options import Option, options_of
 from tamis.compressors.rules import Budget, Rules, budget_of
+from tamis.probes.errors import BadInput
 from tamis.service.cli.display.text import print_note
 
 Command = Callable[..., Any]
@@ -168,3 +170,67 @@ def _warn_of_idle(rules: Rules) -> None:
             f"tamis: --if-unanswerable {rules.unanswerable} does nothing at a floor of 0; give "
             "one with it, such as --answerable-floor 0.3"
         )
+
+
+INDEX = {
+    "index": Option("The folder of the index.", metavar="INDEX", is_argument=True),
+    "corpus": Option(
+        "JSON Lines and Parquet (.gz, .zst), text, Markdown, HTML, PDF and DOCX files, or folders.",
+        metavar="CORPUS",
+        is_argument=True,
+    ),
+    "id_field": Option("Rows' field of ids; id, _id, doc_id, docid if none is named."),
+    "text_field": Option("Rows' field of text; text, contents, content, body if none is."),
+    "title_field": Option("Rows' field of titles."),
+    "proxy": Option("The model of the keys: its name, or a folder."),
+    "where": Option(
+        "Only documents whose metadata meet it: key=a,b key!=a key>=1; repeatable.",
+        metavar="CONDITION",
+    ),
+    "search": Option(
+        "How keys are searched: exact, graph or ivf; auto takes what the index has.",
+        flag="--search",
+    ),
+    "questions": Option("Questions that the graph follows, a line each. Default: general ones."),
+    "by": Option("Search by these alone: bm25, keys, vectors, with commas."),
+    "json": Option("Print JSON."),
+}
+"""What the commands of `tamis index` and `tamis ask-context` share, by their parameters."""
+STRUCTURE = Option(
+    "What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact below "
+    "400,000 keys and graph above."
+)
+"""`--search` where an index is made."""
+
+
+def parse_legs(by: str | None) -> list[str] | None:
+    """The ways of search in `--by`; None if it was not given."""
+    return None if by is None else [word.strip() for word in by.split(",") if word.strip()]
+
+
+def gate_options(gate: str, cascade: bool) -> dict[str, Any]:
+    """The method's options of `--gate` and `--cascade`, where they are not the default."""
+    given: dict[str, Any] = {} if cascade else {"cascade": False}
+    if gate != "auto":
+        given["gate"] = {"on": True, "off": False}.get(gate, Path(gate))
+    return given
+
+
+def parse_fuse(given: str) -> Any:
+    """The value of `--fuse`: `rrf`, `fitted`, or a weight from 0 to 1.
+
+    Raises:
+        BadInput: any other value.
+    """
+    from tamis.compressors.features.rank_fusion import check_fuse
+
+    if given in ("rrf", "fitted"):
+        return given
+    try:
+        weight = float(given)
+    except ValueError as error:
+        raise BadInput(
+            f"--fuse is {given!r}; give rrf, fitted, or the method's weight from 0 to 1"
+        ) from error
+    check_fuse(weight)
+    return weight

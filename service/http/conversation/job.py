@@ -13,8 +13,8 @@ from typing import Any
 
 from tamis.compressors.method import check_scores
 from tamis.compressors.registry import method_info
-from tamis.compressors.tools.budget import share_budget
 from tamis.compressors.tools.prepare import SALIENCE_QUESTION
+from tamis.compressors.tools.types import share_budget
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import check_interruption
@@ -38,6 +38,7 @@ from tamis.service.http.conversation.shortening import (
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.base import OffsetConverter
 from tamis.service.http.schemas.compress import Status
 from tamis.service.http.schemas.messages import (
     MessageCompression,
@@ -45,7 +46,6 @@ from tamis.service.http.schemas.messages import (
     MessagesRequest,
     Omitted,
 )
-from tamis.service.http.schemas.offsets import OffsetConverter
 from tamis.service.http.schemas.patterns import compile_pattern
 
 Markers = dict[str, OmissionMarker]

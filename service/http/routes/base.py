@@ -15,12 +15,7 @@ from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
 from tamis.service.api.spans import operation_span
-from tamis.service.engine.errors import (
-    OutOfTime,
-    Overloaded,
-    TooLarge,
-    TooLong,
-)
+from tamis.service.engine.errors import OutOfTime, Overloaded, TooLarge, TooLong
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,

@@ -1,6 +1,7 @@
 """`/v1/retrieve/{hash}`: a text as it was before `/v1/compress` shortened it, in Headroom's shape.
 
-The text is given back whole, some of its lines, or the lines that answer.
+The text is given back whole, some of its lines, or the lines that answer. `/v1/search` finds
+passages of an index that was opened at start-up.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ from tamis.service.http.routes.base import (
 from tamis.service.http.runtime.originals import HASH_DIGITS, Original
 from tamis.service.http.schemas.base import MOST_MS
 from tamis.service.http.schemas.messages import RetrievedOriginal
+from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
 
 routes = create_router()
+
+
 _Hash = Annotated[str, Path(pattern=f"^[a-f0-9]{{{HASH_DIGITS}}}$")]
 _QueryText = Annotated[str | None, Query(description="Only the lines that have words of it.")]
 _Lines = Annotated[
@@ -200,3 +204,25 @@ def _line_ranges(spans: Spans, starts: Sequence[int]) -> list[list[int]]:
             ranges.append([first + 1, at])
             at -= 1  # the next span may begin on the line where this one ends
     return ranges
+
+
+@routes.post(
+    "/v1/search",
+    response_model=SearchAnswer,
+    responses=error_responses(404, 501),
+    summary="Find passages in an index",
+)
+async def search(body: SearchRequest, request: Request) -> Response:
+    """The passages of an index that match the question best.
+
+    A search is admitted like other requests, and ends at `timeout_ms`: it has no answer before.
+    """
+    state = service_state(request)
+    name, index = state.find_index(body.index)
+    check_limits(state.settings, [body.query], 0)
+
+    def work(_: QueuedRequest) -> Response:
+        hits = index.search(body.query, body.k, body.where, by=body.by, search=body.search)
+        return json_response(search_answer(name, hits))
+
+    return await run_connected(request, work, body.timeout_ms)

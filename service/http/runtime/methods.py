@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.options import option_names
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
@@ -29,12 +29,7 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
-from tamis.probes.named_tokenizers import (
-    NAMES,
-    available_names,
-    named_tokenizer,
-    tokenizer_of_file,
-)
+from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tamis.probes.tokens import ESTIMATE, TextTokenizer, estimating_tokenizer
 from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.engine.deadline import UnderDeadline
@@ -146,7 +141,7 @@ def can_isolate(method: str) -> bool:
 
 
 def _has_option(method: str, option: str) -> bool:
-    return option in inspect.signature(method_class(method)).parameters
+    return option in option_names(method_class(method))
 
 
 def _can_serve(name: str, settings: Settings) -> bool:

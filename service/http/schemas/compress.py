@@ -10,11 +10,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from tamis.compressors.inputs import question_text
 from tamis.compressors.options import options_of
-from tamis.compressors.pipeline.compression import (
-    AdaptiveLimits,
-    Request,
-    per_passage,
-)
+from tamis.compressors.pipeline.compression import AdaptiveLimits, Request, per_passage
 from tamis.compressors.rules import (
     BUDGETS,
     NUMBERS,
@@ -41,6 +37,8 @@ from tamis.service.http.schemas.base import (
     NOT_LOGGED,
     SAME_ANSWER,
     Language,
+    OffsetConverter,
+    OffsetUnit,
     Question,
     Response,
     ShortText,
@@ -49,7 +47,6 @@ from tamis.service.http.schemas.base import (
     new_id,
     unix_seconds,
 )
-from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 from tamis.service.http.schemas.patterns import BoundedPattern
 
 OnError = Literal["fail", "passthrough"]

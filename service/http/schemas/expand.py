@@ -20,13 +20,14 @@ from tamis.service.http.schemas.base import (
     MOST_MS,
     Language,
     NoEffect,
+    OffsetConverter,
+    OffsetUnit,
     Question,
     Response,
     StrictRequest,
     Text,
 )
 from tamis.service.http.schemas.compress import Document, Position
-from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 
 
 class Span(StrictRequest):

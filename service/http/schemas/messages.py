@@ -20,13 +20,13 @@ from tamis.service.http.schemas.base import (
     SAME_ANSWER,
     Language,
     LenientRequest,
+    OffsetUnit,
     Question,
     Response,
     ShortText,
     Text,
 )
 from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return, Status
-from tamis.service.http.schemas.offsets import OffsetUnit
 
 CCR = "ccr"
 """The `config.mode` of Headroom's clients in which what is left out can be had again."""

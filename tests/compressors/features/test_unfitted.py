@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from tamis.compressors.features.unfitted import UnfittedHeads, induction_heads
-from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.methods.question_rows import QuestionRows, UnfittedHeads, induction_heads
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.hub.zoo import ZOO
 from tamis.probes.probing.heads import HeadProfile

@@ -7,10 +7,10 @@ import torch
 
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
+from tamis.probes.signal import box_filter
 from tests.laws.methods import head_profile
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 from tests.scripted import ScriptedReader

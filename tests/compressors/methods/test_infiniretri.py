@@ -6,11 +6,10 @@ import pytest
 
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.reading.joining import join_units, units_as_tokens, units_that_fit
-from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import Window, split_windows
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.signal import Want
+from tamis.probes.signal import Want, box_filter
 from tamis.probes.text import Passage
 from tests.compressors.methods.attention_kit import QUESTION
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself

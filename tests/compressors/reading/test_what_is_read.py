@@ -43,7 +43,7 @@ def profile(reader: ScriptedReader, by: str, *best: tuple[int, int]) -> HeadProf
 
 def with_two_heads(by: str, kind):
     """Two heads of layers 1 and 2, of which only those are read."""
-    return lambda r: kind(r, profile(r, by, (2, 1), (1, 0)), heads=2)
+    return lambda r: kind(r, profile=profile(r, by, (2, 1), (1, 0)), heads=2)
 
 
 @pytest.mark.parametrize(

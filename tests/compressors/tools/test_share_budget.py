@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.compressors.tools.budget import SMALL_TOKENS, share_budget
+from tamis.compressors.tools.types import SMALL_TOKENS, share_budget
 
 SIZES = st.lists(st.integers(0, 5_000), min_size=1, max_size=12)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadModelFile
-from tamis.probes.kv_cache.unit_vectors import deserialize_vectors, serialize_vectors, vectors_key
+from tamis.probes.kv_cache.serialization import deserialize_vectors, serialize_vectors, vectors_key
 
 TEXTS = ["The cat sat.", "Water is wet. \ud800", ""]
 KEY = vectors_key("r1 mean", TEXTS)

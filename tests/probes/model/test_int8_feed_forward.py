@@ -13,8 +13,7 @@ from tamis.probes.attention import linear_kernels
 from tamis.probes.attention.linear_kernels import Product, pack_weight
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
-from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.kv_cache.key import fingerprint
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache, fingerprint
 from tamis.probes.kv_cache.storage import STORAGES
 from tamis.probes.model.forward import (
     BLOCK_TOKENS,

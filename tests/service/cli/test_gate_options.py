@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tamis.compressors.features import gate as gates
 from tamis.compressors.methods import question_rows
 from tamis.service.cli.app import app
-from tamis.service.cli.options.method_options import gate_options
+from tamis.service.cli.options.typer_options import gate_options
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
 from tests.compressors.features.test_stages import gate_probe

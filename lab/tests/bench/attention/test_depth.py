@@ -14,12 +14,7 @@ from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of
 from tamis_lab.bench import depth
-from tamis_lab.bench.depth import (
-    VERDICT_QUESTIONS,
-    cut_figures,
-    pool_tallies,
-    verdict,
-)
+from tamis_lab.bench.depth import VERDICT_QUESTIONS, cut_figures, pool_tallies, verdict
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally
 from tamis_lab.bench.speed import count_linear_weights
 from tamis_lab.datasets.reading_store import CaseReadings, store_key

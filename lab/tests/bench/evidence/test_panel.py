@@ -21,10 +21,7 @@ from tamis_lab.bench.panel import (
     parse_method_spec,
     source_names,
 )
-from tamis_lab.datasets.score_sources import (
-    TimedScores,
-    TimedSource,
-)
+from tamis_lab.datasets.score_sources import TimedScores, TimedSource
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 

@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from tamis_lab.bench.tools import (
-    OUTPUTS_FOLDER,
-    LabelledOutput,
-    find_kinds,
-    load_outputs,
-)
+from tamis_lab.bench.tools import OUTPUTS_FOLDER, LabelledOutput, find_kinds, load_outputs
 from tests.service.http.app_kit import served
 from tests.service.http.conversation_kit import call, result
 

@@ -9,11 +9,7 @@ import pytest
 from lab.tests.bench.tools.test_compressors import labelled
 from tamis.probes.errors import BadInput
 from tamis_lab.bench.peer_process import PEERS_FOLDER
-from tamis_lab.bench.tools import (
-    TOOL_PEERS_FOLDER,
-    installed_packages,
-    package_compressor,
-)
+from tamis_lab.bench.tools import TOOL_PEERS_FOLDER, installed_packages, package_compressor
 
 ADAPTER = """
 from protocol import serve

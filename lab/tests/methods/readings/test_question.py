@@ -82,7 +82,7 @@ def directions(seed=0, size=1.0):
 def test_without_directions_focus_is_raw_to_the_bit(seed):
     made = kit.proxy(seed)
     for given in (None, torch.zeros(kit.LAYERS, kit.HEADS, kit.SIZE)):
-        reading = focus.Reading(made, given)
+        reading = focus.Reading(made, directions=given)
         window = kit.window(reading)
         plain = raw.Reading(made).token_weights(window, 0)
         torch.testing.assert_close(reading.token_weights(window, 0), plain, atol=1e-7, rtol=1e-5)
@@ -92,7 +92,7 @@ def test_without_directions_focus_is_raw_to_the_bit(seed):
 def test_a_direction_is_a_bias_of_the_query_projection_in_the_question_s_rows(seed):
     """In the first layer, whose states no row below can change, the two must agree."""
     made, d = kit.proxy(seed), directions(seed)
-    reading = focus.Reading(made, d, strength=0.7)
+    reading = focus.Reading(made, directions=d, strength=0.7)
     window = kit.window(reading)
     full = kit.full_attention(made, kit.ids_of(made, kit.QUESTION))
     start = window.shape.trunk + window.branches[0].first_row
@@ -134,12 +134,12 @@ def test_the_gradient_of_a_direction_is_that_of_finite_differences():
 def test_directions_come_from_a_file_and_others_are_refused(tmp_path):
     made = kit.proxy()
     save_file({"directions": directions()}, tmp_path / "d.safetensors")
-    read = focus.Reading(made, tmp_path / "d.safetensors")
+    read = focus.Reading(made, directions=tmp_path / "d.safetensors")
     assert torch.equal(read.directions, directions())
     with pytest.raises(BadInput, match="directions are"):
-        focus.Reading(made, torch.zeros(1, 2, 3))
+        focus.Reading(made, directions=torch.zeros(1, 2, 3))
     with pytest.raises(BadModelFile, match="holds no directions"):
-        focus.Reading(made, tmp_path / "none")
+        focus.Reading(made, directions=tmp_path / "none")
 
 
 @every_seed
@@ -169,7 +169,7 @@ def test_the_second_pass_is_that_of_a_model_with_the_other_base(seed, monkeypatc
 
 
 def test_a_base_of_nothing_is_refused():
-    with pytest.raises(BadInput, match=r"1\.9"):
+    with pytest.raises(BadInput, match="give a number above 0"):
         buckets.Reading(kit.proxy(), factor=0)
 
 

@@ -72,6 +72,6 @@ def test_the_command_writes_directions_that_the_reading_takes(tmp_path, monkeypa
     done = tamis(*words)
     assert done.exit_code == 0, done.output
     assert "mass on gold" in done.stdout
-    assert focus.Reading(kit.proxy(), out).directions.abs().sum(-1).nonzero().tolist() == [
-        list(head) for head in HEADS
-    ]
+    assert focus.Reading(kit.proxy(), directions=out).directions.abs().sum(
+        -1
+    ).nonzero().tolist() == [list(head) for head in HEADS]

@@ -14,12 +14,7 @@ from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.hub.adapters import merge
 from tamis_lab.datasets.record_files import RecordFile, fold_of
 from tamis_lab.train.lora import checkpoint
-from tamis_lab.train.lora.examples import (
-    Draw,
-    build_example,
-    draw_records,
-    take_from_each_file,
-)
+from tamis_lab.train.lora.examples import Draw, build_example, draw_records, take_from_each_file
 from tamis_lab.train.lora.export import trained_adapters
 from tamis_lab.train.lora.recipe import LoraRecipe
 from tamis_lab.train.lora.training_run import build_training_run

@@ -12,11 +12,7 @@ from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import RecordFile, answerable_records, unanswerable_records
 from tamis_lab.datasets.records import gold_spans, join_articles, passages_of, request_units
 from tamis_lab.train.probe.answerability import answerability_figures, remove_gold
-from tamis_lab.train.probe.coverage import (
-    COVERAGE_TARGETS,
-    coverage_figures,
-    reached_coverage,
-)
+from tamis_lab.train.probe.coverage import COVERAGE_TARGETS, coverage_figures, reached_coverage
 from tamis_lab.train.probe.figures import case_probabilities
 from tamis_lab.train.probe.fitting import train_probe
 from tamis_lab.train.probe.labelled_readings import label_reading

@@ -16,12 +16,7 @@ from tamis.probes.errors import BadInput
 from tamis_lab.datasets.record_files import RecordFile, records_among
 from tamis_lab.datasets.records import passages_of, request_units
 from tamis_lab.train.commands.gate import _parse_stages, gate_table
-from tamis_lab.train.probe.gate import (
-    by_layer,
-    fit_gate,
-    gate_figures,
-    read_case_in_stages,
-)
+from tamis_lab.train.probe.gate import by_layer, fit_gate, gate_figures, read_case_in_stages
 from tamis_lab.train.probe.labelled_readings import RecordReader
 from tests.laws.methods import question_probe
 from tests.probes import tiny

@@ -8,13 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import (
-    LenientRequest,
-    Question,
-    Response,
-    Text,
-    TimedRequest,
-)
+from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text, TimedRequest
 from tamis.service.http.schemas.compress import Compression, CompressRequest, Document
 from tamis.service.http.schemas.dialects.base import Arrival, CompressCall, Dialect
 

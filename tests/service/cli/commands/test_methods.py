@@ -58,3 +58,22 @@ def test_an_unknown_kind_is_refused_with_those_there_are():
     done = tamis("methods", "--kind", "guess")
     assert done.exit_code == 2
     assert "compression, reranking, ordering" in done.stderr
+
+
+def test_a_name_shows_its_options_with_what_each_takes_and_does():
+    shown = tamis("methods", "ehpc").stdout
+    assert "compression" in shown.splitlines()[0]
+    for word in ("observed_rows", "a whole number of at least 1", "16", "rows at the prompt's end"):
+        assert word in shown
+    found = json.loads(tamis("methods", "ehpc", "--json").stdout)
+    assert found["needs"] == "proxy"
+    assert found["options"][1] == {
+        "option": "heads",
+        "takes": "a whole number",
+        "default": 8,
+        "help": "How many heads of the best layer.",
+    }
+    assert "has no options" in tamis("methods", "lead").stdout
+    refused = tamis("methods", "ehcp")
+    assert refused.exit_code == 2
+    assert "did you mean 'ehpc'" in refused.stderr

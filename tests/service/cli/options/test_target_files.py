@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tamis.service.cli.options.target_files import write_whole
+from tamis.probes.atomic_file import write_whole
 from tests.service.cli.cli_kit import process, tamis, word_tokenizer
 
 TEXT = "The key is rotated every ninety days."

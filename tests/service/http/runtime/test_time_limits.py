@@ -18,14 +18,7 @@ from tamis.probes.interruption import check_interruption
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.runtime.methods import SingleThreadEncoder
-from tests.service.http.app_kit import (
-    NEEDLE,
-    QUESTION,
-    SlowReader,
-    pointing,
-    served,
-    wait_until,
-)
+from tests.service.http.app_kit import NEEDLE, QUESTION, SlowReader, pointing, served, wait_until
 from tests.service.http.test_serve import free_port
 
 ROOMS = " ".join(f"Room {i} is painted in spring." for i in range(60))

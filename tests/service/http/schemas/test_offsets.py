@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.service.http.schemas.base import OffsetConverter
 from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.offsets import OffsetConverter
 from tests.service.http.app_kit import pointing, served
 
 DOCUMENTS = int(os.environ.get("DOCUMENTS", "1500"))

@@ -9,12 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.patterns import (
-    MATCH_S,
-    compile_pattern,
-    count_states,
-    match_spans,
-)
+from tamis.service.http.schemas.patterns import MATCH_S, compile_pattern, count_states, match_spans
 
 
 @pytest.mark.parametrize(

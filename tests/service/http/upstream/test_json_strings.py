@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tamis.service.http.upstream.json_strings import replace_strings, string_spans
+from tamis.service.http.upstream.shortening import replace_strings, string_spans
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -9,7 +9,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.upstream.json_strings import replace_strings
+from tamis.service.http.upstream.shortening import replace_strings
 from tests.service.agents.recorded import ERROR, LOG, QUESTION
 from tests.service.http.app_kit import served, wait_until
 from tests.service.http.upstream.chat_server import ANSWER, FIRST, REST, chat_server

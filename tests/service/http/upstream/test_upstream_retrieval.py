@@ -8,7 +8,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.upstream.json_strings import replace_strings
+from tamis.service.http.upstream.shortening import replace_strings
 from tests.service.http.app_kit import NEEDLE, QUESTION, served
 from tests.service.http.upstream.chat_server import chat_server
 from tests.service.http.upstream.test_upstream import LOG, body_of, sent, turns
