@@ -246,7 +246,5 @@ class CrossEncoder:
         units = normalize(states, dim=-1)
         best = (units @ units.mT).masked_fill(~passage[:, None], -1).amax(-1)
         interaction = (best * question).sum(-1) / question.sum(-1)
-        score: Tensor = (
-            parts[0] * cosine + parts[1] * interaction + parts[2] + states[:, 0] @ state
-        )
+        score: Tensor = parts[0] * cosine + parts[1] * interaction + parts[2] + states[:, 0] @ state
         return score

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
@@ -154,7 +155,52 @@ class Encoder:
             states, weights = self._sum_states([ids for _, ids in batch])
             sums.index_add_(0, owners, states)
             counts.index_add_(0, owners, weights)
-        return torch.nn.functional.normalize(sums / counts, dim=-1)
+        return normalize(sums / counts, dim=-1)
+
+    def interact(
+        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> tuple[Tensor, Tensor]:
+        """How like the question each text is, as a whole and token by token.
+
+        Returns:
+            Cosines of the vectors, and late interactions (ColBERT, arXiv 2004.12832, §3.3, without
+            its training): the mean over the question's tokens of their best cosine among the
+            text's; `[N]` each, fp32 on the CPU. One pass gives both.
+        """
+        vectors = torch.zeros(len(texts), self.dimensions)
+        asked = self._question_states(question)
+        best = torch.full((len(texts), len(asked)), -1.0)
+        windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
+        for batch in batch_windows(windows, batch_tokens):
+            owners = torch.tensor([text for text, _ in batch])
+            states, mask = self._states([ids for _, ids in batch])
+            vectors.index_add_(0, owners, (states * mask[..., None]).sum(1).cpu())
+            found = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
+            best.index_reduce_(0, owners, found.amax(1).cpu(), "amax")
+        cosines = normalize(vectors, dim=-1) @ self.encode([question])[0]
+        return cosines, best.mean(1)
+
+    def _question_states(self, question: str) -> Tensor:
+        """Token states of unit length, `[n, D]`, without [CLS] and [SEP] where there are others."""
+        states = [
+            self._states([ids])[0][0, 1:-1] if len(ids) > 2 else self._states([ids])[0][0]
+            for _, ids in self._windows([question])
+        ]
+        return normalize(torch.cat(states), dim=-1)
+
+    def _states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """The last layer's states `[B, n, D]`, fp32, and which are of a token `[B, n]`."""
+        ids, mask = self._padded(rows)
+        with torch.inference_mode():
+            return self.model(ids, mask).float(), mask
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, `[B, n]` each, on the model's device."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        sizes = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(longest) < sizes[:, None]
+        return ids.to(self.model.device), mask.to(self.model.device)
 
     def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
         step = self.window_tokens - 2
@@ -164,12 +210,9 @@ class Encoder:
 
     def _sum_states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The weighted sum of each row's token states `[B, D]`, and of the weights `[B, 1]`."""
-        longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-        sizes = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(longest) < sizes[:, None]).to(self.model.device)
+        ids, mask = self._padded(rows)
         with torch.inference_mode():
-            states, diagonal = self._pooled_layers(ids.to(self.model.device), mask)
+            states, diagonal = self._pooled_layers(ids, mask)
             weights = self._pooling.weights(mask, diagonal)[..., None]
             return (states * weights).sum(1).cpu(), weights.sum(1).cpu()
 
@@ -265,6 +308,11 @@ class CachedEncoder:
             found[text] = vector
             self._store_vector(text, vector)
         return torch.stack([vector for text in texts if (vector := found[text]) is not None])
+
+    def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """As `Encoder.interact`; nothing of it is kept."""
+        found: tuple[Tensor, Tensor] = self.encoder.interact(question, texts)
+        return found
 
     def _store_vector(self, text: str, vector: Tensor) -> None:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())

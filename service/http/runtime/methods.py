@@ -70,7 +70,20 @@ class SingleThreadEncoder:
 
     def score(self, question: str, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
         """As `CrossEncoder.score`: `[N]`; raises as `encode`."""
-        return self._in_slices(texts, lambda part: self._encoder.score(question, part, batch_tokens))
+        return self._in_slices(
+            texts, lambda part: self._encoder.score(question, part, batch_tokens)
+        )
+
+    def interact(
+        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> tuple[Tensor, Tensor]:
+        """As `Encoder.interact`; raises as `encode`."""
+
+        def run(part: Sequence[str]) -> Tensor:
+            return torch.stack(self._encoder.interact(question, part, batch_tokens), 1)
+
+        cosines, interactions = self._in_slices(texts, run).unbind(1)
+        return cosines, interactions
 
     def cross_encoder(self, weights: CrossWeights) -> SingleThreadEncoder:
         """As `Encoder.cross_encoder`, in the same thread; loaded once."""
