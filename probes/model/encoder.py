@@ -172,11 +172,13 @@ class Encoder:
         best = torch.full((len(texts), len(asked)), -1.0)
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
         for batch in batch_windows(windows, batch_tokens):
-            owners = torch.tensor([text for text, _ in batch])
+            owners = [text for text, _ in batch]
             states, mask = self._states([ids for _, ids in batch])
-            vectors.index_add_(0, owners, (states * mask[..., None]).sum(1).cpu())
+            sums = (states * mask[..., None]).sum(1).cpu()
+            vectors.index_add_(0, torch.tensor(owners), sums)
             found = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
-            best.index_reduce_(0, owners, found.amax(1).cpu(), "amax")
+            for owner, row in zip(owners, found.amax(1).cpu(), strict=True):
+                best[owner] = torch.maximum(best[owner], row)
         cosines = normalize(vectors, dim=-1) @ self.encode([question])[0]
         return cosines, best.mean(1)
 

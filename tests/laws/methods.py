@@ -62,10 +62,15 @@ class ScriptedEncoder:
             torch.stack([_bag_of_words(text) for text in texts]), dim=-1
         )
 
+    def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Cosines `[T]`, and the same for late interactions."""
+        asked, *read = self.encode([question, *texts])
+        cosines = torch.stack(read) @ asked if read else torch.zeros(0)
+        return cosines, cosines
+
     def score(self, question: str, texts: Sequence[str]) -> Tensor:
         """A cross-encoder's log odds `[T]`, likewise."""
-        asked, *read = self.encode([question, *texts])
-        return 8 * torch.stack(read) @ asked - 4 if read else torch.zeros(0)
+        return 8 * self.interact(question, texts)[0] - 4
 
 
 def _bag_of_words(text: str) -> Tensor:
