@@ -42,7 +42,11 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
-from tamis.compressors.features.rank_probe import choose_rank_probe, rank_with_probe
+from tamis.compressors.features.rank_probe import (
+    choose_rank_probe,
+    rank_with_encoder,
+    rank_with_probe,
+)
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
@@ -65,6 +69,7 @@ from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.probing.linear import LinearProbe, conformal_threshold
+from tamis.probes.segmentation.language import is_latin
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
@@ -203,7 +208,7 @@ class QuestionRows(TwoStepMethod):
         "proxy+encoder",
     )
     promises_coverage: ClassVar[bool] = True
-    first_stage_weight: ClassVar[float] = 0.7
+    first_stage_weight: ClassVar[float] = 0.9
 
     probe: LinearProbe | None = option(
         "auto",
@@ -505,13 +510,17 @@ class QuestionRows(TwoStepMethod):
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The probability that each passage answers, from all of it and its units.
 
-        The encoder has no part in it: the probe that ranks was fitted without one.
+        Where there is an encoder, it has its part beside a rank probe, of questions in Latin
+        letters: it was trained on English.
         """
-        method = self
-        if self._has_encoder:
-            method = copy.copy(self)
-            method.encoder, method._has_encoder = None, False
-        return rank_with_probe(method, question, passages, units)
+        alone = self
+        if self.encoder is not None:
+            alone = copy.copy(self)
+            alone.encoder, alone._has_encoder = None, False
+            latin = is_latin(question, [passage.text for passage in passages])
+            if units and latin and choose_rank_probe(alone) is not None:
+                return rank_with_encoder(alone, self.encoder, question, passages, units)
+        return rank_with_probe(alone, question, passages, units)
 
 
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
@@ -18,6 +19,9 @@ from tamis.probes.model.bert import Bert, BertShape
 from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.probes.tokens import TextTokenizer
+
+if TYPE_CHECKING:
+    from tamis.probes.model.cross_encoder import CrossEncoder, CrossWeights
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
@@ -44,14 +48,9 @@ class Encoder:
         Raises:
             BadModelFile: the tokenizer is not that of a BERT-like encoder.
         """
-        first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-        if first is None or last is None:
-            raise BadModelFile(
-                f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
-            )
+        self._first, self._last = special_tokens(tokenizer, name)
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name, owned)
-        self._first, self._last = first, last
         self._pooling_name = DEFAULT_POOLING
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
         self._folder: Path | None = None
@@ -101,6 +100,21 @@ class Encoder:
         encoder._folder, encoder._files = folder, files
         return encoder
 
+    def cross_encoder(self, weights: CrossWeights) -> CrossEncoder:
+        """The same files with adapters, which reads a question and a text in one input.
+
+        Raises:
+            ProbeMismatch: the adapters were trained from other weights.
+            BadModelFile: the encoder was not loaded from a folder.
+        """
+        from tamis.probes.model.cross_encoder import CrossEncoder
+
+        if self._folder is None:
+            raise BadModelFile("a cross-encoder is made of an encoder's files, and this has none")
+        return CrossEncoder.from_folder(
+            self._folder, weights, str(self.model.device), self.model.dtype
+        )
+
     @property
     def identity(self) -> str | None:
         """What its vectors depend on, weights and pooling.
@@ -136,12 +150,59 @@ class Encoder:
         sums = torch.zeros(len(texts), self.dimensions)
         counts = torch.zeros(len(texts), 1)
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
-        for batch in _batches(windows, batch_tokens):
+        for batch in batch_windows(windows, batch_tokens):
             owners = torch.tensor([text for text, _ in batch])
             states, weights = self._sum_states([ids for _, ids in batch])
             sums.index_add_(0, owners, states)
             counts.index_add_(0, owners, weights)
-        return torch.nn.functional.normalize(sums / counts, dim=-1)
+        return normalize(sums / counts, dim=-1)
+
+    def interact(
+        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> tuple[Tensor, Tensor]:
+        """How like the question each text is, as a whole and token by token.
+
+        Returns:
+            Cosines of the vectors, and late interactions (ColBERT, arXiv 2004.12832, §3.3, without
+            its training): the mean over the question's tokens of their best cosine among the
+            text's; `[N]` each, fp32 on the CPU. One pass gives both.
+        """
+        vectors = torch.zeros(len(texts), self.dimensions)
+        asked = self._question_states(question)
+        best = torch.full((len(texts), len(asked)), -1.0)
+        windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
+        for batch in batch_windows(windows, batch_tokens):
+            owners = [text for text, _ in batch]
+            states, mask = self._states([ids for _, ids in batch])
+            sums = (states * mask[..., None]).sum(1).cpu()
+            vectors.index_add_(0, torch.tensor(owners), sums)
+            found = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
+            for owner, row in zip(owners, found.amax(1).cpu(), strict=True):
+                best[owner] = torch.maximum(best[owner], row)
+        cosines = normalize(vectors, dim=-1) @ self.encode([question])[0]
+        return cosines, best.mean(1)
+
+    def _question_states(self, question: str) -> Tensor:
+        """Token states of unit length, `[n, D]`, without [CLS] and [SEP] where there are others."""
+        states = [
+            self._states([ids])[0][0, 1:-1] if len(ids) > 2 else self._states([ids])[0][0]
+            for _, ids in self._windows([question])
+        ]
+        return normalize(torch.cat(states), dim=-1)
+
+    def _states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """The last layer's states `[B, n, D]`, fp32, and which are of a token `[B, n]`."""
+        ids, mask = self._padded(rows)
+        with torch.inference_mode():
+            return self.model(ids, mask).float(), mask
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, `[B, n]` each, on the model's device."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        sizes = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(longest) < sizes[:, None]
+        return ids.to(self.model.device), mask.to(self.model.device)
 
     def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
         step = self.window_tokens - 2
@@ -151,12 +212,9 @@ class Encoder:
 
     def _sum_states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The weighted sum of each row's token states `[B, D]`, and of the weights `[B, 1]`."""
-        longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-        sizes = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(longest) < sizes[:, None]).to(self.model.device)
+        ids, mask = self._padded(rows)
         with torch.inference_mode():
-            states, diagonal = self._pooled_layers(ids.to(self.model.device), mask)
+            states, diagonal = self._pooled_layers(ids, mask)
             weights = self._pooling.weights(mask, diagonal)[..., None]
             return (states * weights).sum(1).cpu(), weights.sum(1).cpu()
 
@@ -173,6 +231,18 @@ class Encoder:
             if head is not None and number == head[0]:
                 diagonal = self.model.diagonal(states, mask, *head)
         return total / len(chosen), diagonal
+
+
+def special_tokens(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
+    """The ids of [CLS] and [SEP].
+
+    Raises:
+        BadModelFile: the tokenizer is not that of a BERT-like encoder.
+    """
+    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    if first is None or last is None:
+        raise BadModelFile(f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder")
+    return first, last
 
 
 def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
@@ -241,11 +311,16 @@ class CachedEncoder:
             self._store_vector(text, vector)
         return torch.stack([vector for text in texts if (vector := found[text]) is not None])
 
+    def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """As `Encoder.interact`; nothing of it is kept."""
+        found: tuple[Tensor, Tensor] = self.encoder.interact(question, texts)
+        return found
+
     def _store_vector(self, text: str, vector: Tensor) -> None:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
 
 
-def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
+def batch_windows(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
     """Splits windows, sorted longest first: the first of a batch determines its padded length."""
     start = 0
     while start < len(windows):

@@ -114,6 +114,12 @@ def guess_language(question: str, texts: Sequence[str]) -> str:
     return _LANGUAGE_OF[script]
 
 
+def is_latin(question: str, texts: Sequence[str]) -> bool:
+    """Whether a question, and the passages as far as they are examined, are in Latin letters."""
+    passages = [text[: MAX_SAMPLED_CHARS // MAX_SAMPLED_PASSAGES] for text in _sample(texts)]
+    return _main_script([question]) == "latin" == _main_script(passages)
+
+
 def primary_subtag(language: str) -> str:
     """The primary subtag of a code, without region or script: `zh` for `zh-hant`."""
     return language.replace("_", "-").partition("-")[0].lower()

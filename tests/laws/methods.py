@@ -26,6 +26,7 @@ from tamis.compressors.features.second_step import (
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.method import MethodKind as Kind
 from tamis.compressors.method import Orderer, Ranker, Scorer
+from tamis.compressors.methods.cross import Cross
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
@@ -60,6 +61,16 @@ class ScriptedEncoder:
         return torch.nn.functional.normalize(
             torch.stack([_bag_of_words(text) for text in texts]), dim=-1
         )
+
+    def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Cosines `[T]`, and the same for late interactions."""
+        asked, *read = self.encode([question, *texts])
+        cosines = torch.stack(read) @ asked if read else torch.zeros(0)
+        return cosines, cosines
+
+    def score(self, question: str, texts: Sequence[str]) -> Tensor:
+        """A cross-encoder's log odds `[T]`, likewise."""
+        return 8 * self.interact(question, texts)[0] - 4
 
 
 def _bag_of_words(text: str) -> Tensor:
@@ -185,6 +196,11 @@ def _embedding() -> BuiltMethod:
     return BuiltMethod(Embedding(encoder), (encoder,))
 
 
+def _cross() -> BuiltMethod:
+    encoder = ScriptedEncoder()
+    return BuiltMethod(Cross(encoder), (encoder,))
+
+
 def _fusion() -> BuiltMethod:
     built = {
         "attention": _question_rows(),
@@ -261,6 +277,7 @@ OWN_VARIANTS = {
     ),
     "fusion": MethodVariant("fusion", _fusion, follows_script=True),
     "embedding": MethodVariant("embedding", _embedding, isolated=True),
+    "cross": MethodVariant("cross", _cross, isolated=True),
     "lexical": MethodVariant("lexical", lambda: BuiltMethod(Lexical())),
     "lead": MethodVariant("lead", lambda: BuiltMethod(Lead()), isolated=True),
     "systemone": MethodVariant("systemone", lambda: BuiltMethod(SystemOne(reader=WordDecisions()))),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import current_request
 from tamis.service.http.runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from tamis.probes.model.cross_encoder import CrossWeights
+
 _SLICE_CHARS = 16384
 """About one batch of the encoder; between slices others have their turn."""
 
@@ -47,9 +50,10 @@ class SingleThreadEncoder:
     It serves the current request of the calling thread, and stops where that has ended.
     """
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Any, owner: ThreadPoolExecutor | None = None) -> None:
         self._encoder = encoder
-        self._owner = ThreadPoolExecutor(1, "tamis-encoder")
+        self._owner = owner or ThreadPoolExecutor(1, "tamis-encoder")
+        self._cross: SingleThreadEncoder | None = None
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
         """As `Encoder.encode`: `[N, D]`.
@@ -57,30 +61,57 @@ class SingleThreadEncoder:
         Raises:
             OutOfTime: the deadline of the current request passed. Refused: it was ended.
         """
+        return self._in_slices(texts, lambda part: self._encoder.encode(part, batch_tokens))
+
+    def score(self, question: str, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+        """As `CrossEncoder.score`: `[N]`; raises as `encode`."""
+        return self._in_slices(
+            texts, lambda part: self._encoder.score(question, part, batch_tokens)
+        )
+
+    def interact(
+        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> tuple[Tensor, Tensor]:
+        """As `Encoder.interact`; raises as `encode`."""
+
+        def run(part: Sequence[str]) -> Tensor:
+            return torch.stack(self._encoder.interact(question, part, batch_tokens), 1)
+
+        cosines, interactions = self._in_slices(texts, run).unbind(1)
+        return cosines, interactions
+
+    def cross_encoder(self, weights: CrossWeights) -> SingleThreadEncoder:
+        """As `Encoder.cross_encoder`, in the same thread; loaded once."""
+        if self._cross is None:
+            loading = self._owner.submit(self._encoder.cross_encoder, weights)
+            self._cross = SingleThreadEncoder(loading.result(), self._owner)
+        return self._cross
+
+    def _in_slices(self, texts: Sequence[str], run: Callable[[Sequence[str]], Tensor]) -> Tensor:
+        """What `run` gives for all texts, in their order: `[N, ...]`."""
         if sum(map(len, texts)) <= _SLICE_CHARS:
-            return self._encode_slice(texts, batch_tokens)
+            return self._run_slice(texts, run)
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         parts = [
-            self._encode_slice([texts[index] for index in part], batch_tokens)
+            self._run_slice([texts[index] for index in part], run)
             for part in _slices(by_length, texts)
         ]
-        vectors = torch.cat(parts)
-        return vectors[torch.tensor(by_length).argsort()]
+        return torch.cat(parts)[torch.tensor(by_length).argsort()]
 
-    def _encode_slice(self, texts: Sequence[str], batch_tokens: int) -> Tensor:
+    def _run_slice(self, texts: Sequence[str], run: Callable[[Sequence[str]], Tensor]) -> Tensor:
         request = current_request()
         if request is not None and request.fault is not None:
             raise request.fault
-        future = self._owner.submit(self._encoder.encode, texts, batch_tokens)
+        future = self._owner.submit(run, texts)
         deadline = None if request is None else request.deadline
         try:
-            vectors: Tensor = future.result(
+            found: Tensor = future.result(
                 None if deadline is None else max(0.0, deadline - time.monotonic())
             )
         except TimeoutError:
             future.cancel()
             raise OutOfTime("the deadline came before everything was read") from None
-        return vectors
+        return found
 
 
 def _slices(indices: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:

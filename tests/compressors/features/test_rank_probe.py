@@ -116,6 +116,57 @@ def test_the_document_with_the_needle_is_first_and_its_sentence_the_best(method)
     assert PASSAGES[0].text[slice(*found.units[best].visible)] in NEEDLE
 
 
+class Likeness:
+    """An encoder that finds the documents it was told of like the question."""
+
+    def __init__(self, *like):
+        self.like, self.read = like, []
+
+    def interact(self, question, texts):
+        self.read.append(len(texts))
+        values = torch.tensor([float(any(word in text for word in self.like)) for text in texts])
+        return values, values / 2
+
+    def recall(self, texts):
+        raise AssertionError("a ranking needs no vectors of units")
+
+
+def test_an_encoder_adds_to_the_log_odds_of_every_document(method):
+    units = units_of(PASSAGES)
+    alone = method.rank(QUESTION, PASSAGES, units)
+    method.encoder = encoder = Likeness("Ships")
+    odds, cosine, interaction, intercept = rank_probe_module._ENCODER_WEIGHTS
+    z = odds * torch.tensor(alone.values).logit() + intercept
+    z[2] += cosine + interaction / 2
+    found = method.rank(QUESTION, PASSAGES, units)
+    assert found.values == pytest.approx(z.sigmoid().tolist(), abs=1e-6)
+    assert (found.units, found.calibrated, encoder.read) == (alone.units, True, [3])
+
+
+def test_of_a_long_list_the_proxy_reads_what_is_most_like_the_question(method, monkeypatch):
+    monkeypatch.setattr(rank_probe_module, "READ_DOCUMENTS", 2)
+    method.encoder = Likeness("Bread", "Drawer")
+    units = units_of(PASSAGES)
+    found = method.rank(QUESTION, PASSAGES, units)
+    read = [unit for unit in units if unit.passage < 2]
+    of_two = QuestionRows(method.reader, method.probe).rank(QUESTION, PASSAGES[:2], read)
+    assert found.windows == of_two.windows
+    assert found.units[: len(read)] == pytest.approx(of_two.units)
+    assert set(found.units[len(read) :]) == {min(of_two.units)}
+    assert max(found.values) == found.values[0]
+    assert found.values[2] == min(found.values)
+
+
+@pytest.mark.parametrize("documents", [["Ein Satz."], ["这是一个句子。"]])
+def test_the_encoder_is_not_asked_about_what_is_not_in_latin_letters(method, documents):
+    method.encoder = encoder = Likeness("Satz")
+    passages = [Passage(text) for text in documents]
+    for question in (QUESTION, "针在哪里?"):
+        method.rank(question, passages, units_of(passages))
+    latin = documents[0].isascii()
+    assert encoder.read == ([1] if latin else [])
+
+
 @pytest.mark.parametrize("how", ["isolated", "no unit probe", "another depth"])
 def test_where_the_rank_probe_cannot_be_used_the_best_unit_ranks(method, monkeypatch, how):
     reader = method.reader

@@ -267,3 +267,30 @@ def test_the_real_encoder_puts_a_paraphrase_nearer_than_another_topic(encoder_fo
     assert first @ near > 0.5 > 0.2 > first @ far
     fast, slow = encoder.encode(texts), exact.encode(texts)
     assert (fast @ fast.T - slow @ slow.T).abs().max() < 0.01
+
+
+def test_an_interaction_is_the_mean_of_each_question_tokens_best_cosine(encoder, reference):
+    """Window by window with transformers; the cosines are those of the vectors."""
+    question = "the sieve holds"
+    cosines, interactions = encoder.interact(question, TEXTS)
+    vectors = encoder.encode([question, *TEXTS])
+    torch.testing.assert_close(cosines, vectors[1:] @ vectors[0], rtol=0, atol=1e-4)
+
+    def states(text):
+        rows = [torch.tensor([ids]) for _, ids in encoder._windows([text])]
+        with torch.no_grad():
+            found = [reference(row).last_hidden_state[0] for row in rows]
+        return torch.nn.functional.normalize(torch.cat(found), dim=-1)
+
+    asked = states(question)[1:-1]
+    slow = torch.stack([(asked @ states(text).T).amax(1).mean() for text in TEXTS])
+    torch.testing.assert_close(interactions, slow, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 30])
+def test_an_interaction_is_the_same_in_any_batch(encoder, batch_tokens):
+    for question in ("the sieve", "", "holds " * 25):
+        whole = encoder.interact(question, TEXTS)
+        for found, due in zip(encoder.interact(question, TEXTS, batch_tokens), whole, strict=True):
+            torch.testing.assert_close(found, due, rtol=0, atol=1e-4)
+    assert [len(part) for part in encoder.interact("the", [])] == [0, 0]
