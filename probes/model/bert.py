@@ -56,12 +56,6 @@ def read_shape(folder: Path) -> BertShape:
     )
 
 
-def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The tensors of `model.safetensors`, by their usual names."""
-    with safe_open(folder / "model.safetensors", framework="pt") as file:
-        return {name.removeprefix("bert."): file.get_tensor(name) for name in file.keys()}
-
-
 class Bert:
     """The encoder: token ids to states.
 
@@ -87,10 +81,11 @@ class Bert:
             return weights[name].to(self.device, dtype)
 
         self._words = get("embeddings.word_embeddings.weight")
-        segments = get("embeddings.token_type_embeddings.weight")
-        # the first segment's vector belongs to every position; only pairs have a second segment
-        self._positions = get("embeddings.position_embeddings.weight") + segments[0]
-        self._segments = segments - segments[0]
+        # the second segment is never used: the first one's vector belongs to every position
+        self._positions = (
+            get("embeddings.position_embeddings.weight")
+            + get("embeddings.token_type_embeddings.weight")[0]
+        )
         self._norm = _Norm(get, "embeddings.LayerNorm", shape.eps)
         self._layers = [_Layer(get, n, shape) for n in range(shape.layers)]
 
@@ -103,26 +98,23 @@ class Bert:
         Raises:
             BadModelFile: it is another kind of model.
         """
-        return cls(read_shape(folder), read_checkpoint(folder), dtype, device)
+        shape = read_shape(folder)
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            weights = {name.removeprefix("bert."): file.get_tensor(name) for name in file.keys()}
+        return cls(shape, weights, dtype, device)
 
-    def __call__(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States of the last layer, `[B, L, D]`, from token ids `[B, L]`.
 
         Args:
             mask: `[B, L]`, false for padding, which no token attends to.
-            segments: `[B, L]`, the segment of each token, 0 or 1; None where all have the first.
         """
-        *_, states = self.layer_states(ids, mask, segments)
+        *_, states = self.layer_states(ids, mask)
         return states
 
-    def layer_states(
-        self, ids: Tensor, mask: Tensor, segments: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def layer_states(self, ids: Tensor, mask: Tensor) -> Iterator[Tensor]:
         """The states of the embeddings, then of each layer: `[B, L, D]` each; as `__call__`."""
-        sums = embedding(ids, self._words) + self._positions[: ids.shape[1]]
-        if segments is not None:
-            sums = sums + embedding(segments, self._segments)
-        states = self._norm(sums)
+        states = self._norm(embedding(ids, self._words) + self._positions[: ids.shape[1]])
         visible = None if bool(mask.all()) else mask[:, None, None, :]
         yield states
         for layer in self._layers:

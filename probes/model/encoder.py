@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from tokenizers import Tokenizer
@@ -19,9 +19,6 @@ from tamis.probes.model.bert import Bert, BertShape
 from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.probes.tokens import TextTokenizer
-
-if TYPE_CHECKING:
-    from tamis.probes.model.cross_encoder import CrossEncoder, CrossWeights
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
@@ -48,9 +45,14 @@ class Encoder:
         Raises:
             BadModelFile: the tokenizer is not that of a BERT-like encoder.
         """
-        self._first, self._last = special_tokens(tokenizer, name)
+        first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        if first is None or last is None:
+            raise BadModelFile(
+                f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
+            )
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name, owned)
+        self._first, self._last = first, last
         self._pooling_name = DEFAULT_POOLING
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
         self._folder: Path | None = None
@@ -100,21 +102,6 @@ class Encoder:
         encoder._folder, encoder._files = folder, files
         return encoder
 
-    def cross_encoder(self, weights: CrossWeights) -> CrossEncoder:
-        """The same files with adapters, which reads a question and a text in one input.
-
-        Raises:
-            ProbeMismatch: the adapters were trained from other weights.
-            BadModelFile: the encoder was not loaded from a folder.
-        """
-        from tamis.probes.model.cross_encoder import CrossEncoder
-
-        if self._folder is None:
-            raise BadModelFile("a cross-encoder is made of an encoder's files, and this has none")
-        return CrossEncoder.from_folder(
-            self._folder, weights, str(self.model.device), self.model.dtype
-        )
-
     @property
     def identity(self) -> str | None:
         """What its vectors depend on, weights and pooling.
@@ -150,7 +137,7 @@ class Encoder:
         sums = torch.zeros(len(texts), self.dimensions)
         counts = torch.zeros(len(texts), 1)
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
-        for batch in batch_windows(windows, batch_tokens):
+        for batch in _batches(windows, batch_tokens):
             owners = torch.tensor([text for text, _ in batch])
             states, weights = self._sum_states([ids for _, ids in batch])
             sums.index_add_(0, owners, states)
@@ -171,7 +158,7 @@ class Encoder:
         asked = self._question_states(question)
         best = torch.full((len(texts), len(asked)), -1.0)
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
-        for batch in batch_windows(windows, batch_tokens):
+        for batch in _batches(windows, batch_tokens):
             owners = [text for text, _ in batch]
             states, mask = self._states([ids for _, ids in batch])
             sums = (states * mask[..., None]).sum(1).cpu()
@@ -231,18 +218,6 @@ class Encoder:
             if head is not None and number == head[0]:
                 diagonal = self.model.diagonal(states, mask, *head)
         return total / len(chosen), diagonal
-
-
-def special_tokens(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
-    """The ids of [CLS] and [SEP].
-
-    Raises:
-        BadModelFile: the tokenizer is not that of a BERT-like encoder.
-    """
-    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    if first is None or last is None:
-        raise BadModelFile(f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder")
-    return first, last
 
 
 def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
@@ -320,7 +295,7 @@ class CachedEncoder:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
 
 
-def batch_windows(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
+def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
     """Splits windows, sorted longest first: the first of a batch determines its padded length."""
     start = 0
     while start < len(windows):

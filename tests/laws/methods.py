@@ -26,7 +26,6 @@ from tamis.compressors.features.second_step import (
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.method import MethodKind as Kind
 from tamis.compressors.method import Orderer, Ranker, Scorer
-from tamis.compressors.methods.cross import Cross
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
@@ -67,10 +66,6 @@ class ScriptedEncoder:
         asked, *read = self.encode([question, *texts])
         cosines = torch.stack(read) @ asked if read else torch.zeros(0)
         return cosines, cosines
-
-    def score(self, question: str, texts: Sequence[str]) -> Tensor:
-        """A cross-encoder's log odds `[T]`, likewise."""
-        return 8 * self.interact(question, texts)[0] - 4
 
 
 def _bag_of_words(text: str) -> Tensor:
@@ -196,11 +191,6 @@ def _embedding() -> BuiltMethod:
     return BuiltMethod(Embedding(encoder), (encoder,))
 
 
-def _cross() -> BuiltMethod:
-    encoder = ScriptedEncoder()
-    return BuiltMethod(Cross(encoder), (encoder,))
-
-
 def _fusion() -> BuiltMethod:
     built = {
         "attention": _question_rows(),
@@ -277,7 +267,6 @@ OWN_VARIANTS = {
     ),
     "fusion": MethodVariant("fusion", _fusion, follows_script=True),
     "embedding": MethodVariant("embedding", _embedding, isolated=True),
-    "cross": MethodVariant("cross", _cross, isolated=True),
     "lexical": MethodVariant("lexical", lambda: BuiltMethod(Lexical())),
     "lead": MethodVariant("lead", lambda: BuiltMethod(Lead()), isolated=True),
     "systemone": MethodVariant("systemone", lambda: BuiltMethod(SystemOne(reader=WordDecisions()))),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,9 +37,6 @@ from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import current_request
 from tamis.service.http.runtime.settings import Settings
 
-if TYPE_CHECKING:
-    from tamis.probes.model.cross_encoder import CrossWeights
-
 _SLICE_CHARS = 16384
 """About one batch of the encoder; between slices others have their turn."""
 
@@ -50,10 +47,9 @@ class SingleThreadEncoder:
     It serves the current request of the calling thread, and stops where that has ended.
     """
 
-    def __init__(self, encoder: Any, owner: ThreadPoolExecutor | None = None) -> None:
+    def __init__(self, encoder: Any) -> None:
         self._encoder = encoder
-        self._owner = owner or ThreadPoolExecutor(1, "tamis-encoder")
-        self._cross: SingleThreadEncoder | None = None
+        self._owner = ThreadPoolExecutor(1, "tamis-encoder")
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
         """As `Encoder.encode`: `[N, D]`.
@@ -62,12 +58,6 @@ class SingleThreadEncoder:
             OutOfTime: the deadline of the current request passed. Refused: it was ended.
         """
         return self._in_slices(texts, lambda part: self._encoder.encode(part, batch_tokens))
-
-    def score(self, question: str, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
-        """As `CrossEncoder.score`: `[N]`; raises as `encode`."""
-        return self._in_slices(
-            texts, lambda part: self._encoder.score(question, part, batch_tokens)
-        )
 
     def interact(
         self, question: str, texts: Sequence[str], batch_tokens: int = 4096
@@ -79,13 +69,6 @@ class SingleThreadEncoder:
 
         cosines, interactions = self._in_slices(texts, run).unbind(1)
         return cosines, interactions
-
-    def cross_encoder(self, weights: CrossWeights) -> SingleThreadEncoder:
-        """As `Encoder.cross_encoder`, in the same thread; loaded once."""
-        if self._cross is None:
-            loading = self._owner.submit(self._encoder.cross_encoder, weights)
-            self._cross = SingleThreadEncoder(loading.result(), self._owner)
-        return self._cross
 
     def _in_slices(self, texts: Sequence[str], run: Callable[[Sequence[str]], Tensor]) -> Tensor:
         """What `run` gives for all texts, in their order: `[N, ...]`."""
