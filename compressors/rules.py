@@ -18,7 +18,7 @@ from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
 
 Granularity = Literal["sentence", "block", "document", "token"]
-Unanswerable = Literal["best_effort", "nothing", "pass_through"]
+Unanswerable = Literal["auto", "best_effort", "nothing", "pass_through"]
 Surface = Literal["http", "adapters"]
 MAX_TOKENS = 500
 """What is kept where the command line, the service, a chain or an index is given no budget."""
@@ -178,9 +178,11 @@ class Rules:
         titles: show each passage's title on a line before its text.
         top_n: keep text of at most so many passages, the best by their best unit.
         keep_tags: always keep what stands between `<keep>` and `</keep>` in a passage.
-        answerable_floor: below this answerability the context counts as holding no answer.
+        answerable_floor: below this answerability the context counts as holding no answer; None
+            where the verdict is `unanswerable`, 0 for never.
         unanswerable: what is returned then: the best there is all the same, nothing, or the
-            context as it came, however long it is.
+            context as it came, however long it is. `auto` is nothing under a coverage, which
+            promises evidence, and the best there is under any other budget.
         granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table), a
             document, such as one of many examples of a task, or a word, where the method can score
             one.
@@ -249,10 +251,10 @@ class Rules:
         SELECTION,
         in_adapters=False,
     )
-    answerable_floor: float = option(
-        0.0,
-        "Answerability below which the context counts as holding no answer, such as 0.3; at 0 it "
-        "never does.",
+    answerable_floor: float | None = option(
+        None,
+        "Answerability below which the context counts as holding no answer; that of the verdict "
+        "if none is given, and 0 for never.",
         SELECTION,
         ge=0,
         le=1,
@@ -260,8 +262,9 @@ class Rules:
         selects=True,
     )
     unanswerable: Unanswerable = option(
-        "best_effort",
-        "What to return when the context seems to hold no answer: give a floor for that.",
+        "auto",
+        "What to return when the context seems to hold no answer; auto is nothing with coverage, "
+        "best_effort otherwise.",
         SELECTION,
         flag="--if-unanswerable",
         selects=True,

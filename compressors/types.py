@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Literal
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
 Status = Literal["ok", "passthrough", "unanswerable"]
+Verdict = Literal["answerable", "partly", "unanswerable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,9 @@ class Scores:
         answerability: the probability that the passages hold an answer at all; None where the
             method cannot tell.
         is_unlike: whether the request is unlike those that the probabilities were fitted on.
+        verdict: what follows from the answerability where it was calibrated; None elsewhere.
+        floor: the answerability below which the verdict is `unanswerable`.
+        reason: what the verdict rests on, or why there is none.
         tokens_read: tokens that ran through the model. tokens_cached: tokens whose keys and values
             came from a cache, and did not run.
         units_read: how many units were read to the end; None for all. Others have the score that
@@ -45,6 +50,9 @@ class Scores:
     units_read: int | None = None
     warnings: tuple[str, ...] = ()
     is_late: bool = False
+    verdict: Verdict | None = None
+    floor: float | None = None
+    reason: str = ""
 
     @property
     def count_read(self) -> int:
@@ -116,6 +124,9 @@ class Compressed:
         tokens_cached: tokens whose keys and values came from a cache, and did not run again.
         answerability: the probability that the context holds an answer; None where the method
             cannot tell, or did not run because the context fitted.
+        verdict: `answerable`, `partly` or `unanswerable`: what follows from the answerability where
+            it was calibrated; None where it was not, or is None. It decides nothing by itself.
+        reason: what the verdict rests on, or why there is none.
         threshold: units of at least this probability were kept; None without a floor.
         units_read: how many units were read to the end; None for all.
         calibrated: whether scores are probabilities.
@@ -141,6 +152,38 @@ class Compressed:
     threshold: float | None = None
     units_read: int | None = None
     calibrated: bool = False
+    verdict: Verdict | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}\n[{self.counts}; {self.judgement}]"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the text, and below it the counts and the verdict."""
+        return (
+            f'<pre style="white-space: pre-wrap">{escape(self.text)}</pre>'
+            f"<small>{escape(f'{self.counts}; {self.judgement}')}</small>"
+        )
+
+    @property
+    def count_read(self) -> int:
+        """How many sentences were read to the end."""
+        return len(self.scores) if self.units_read is None else self.units_read
+
+    @property
+    def counts(self) -> str:
+        """Sentences and tokens that were kept, of how many, and what was read of them."""
+        windows = "1 window" if self.windows == 1 else f"{self.windows:,} windows"
+        read = f"; read {windows}, {self.count_read:,} sentences to the end" if self.windows else ""
+        return (
+            f"kept {len(self.kept):,} of {len(self.units):,} sentences, {self.tokens_in:,} → "
+            f"{self.tokens_out:,} tokens ({self.ratio:.1%}){read}"
+        )
+
+    @property
+    def judgement(self) -> str:
+        """Whether the context holds an answer, and what says so."""
+        return f"{self.verdict or 'no verdict'}: {self.reason}"
 
     @property
     def ratio(self) -> float:
@@ -159,7 +202,7 @@ class Compressed:
         overlapping = [i for i, unit in enumerate(own) if unit.start < stop and start < unit.stop]
         if not overlapping:
             raise BadInput(
-                f"[{start}, {stop}) touches no unit of passage {passage}; "
+                f"[{start}, {stop}) touches no sentence of passage {passage}; "
                 f"there are {len(self.passages)} passages"
             )
         first, last = max(0, overlapping[0] - neighbours), overlapping[-1] + neighbours

@@ -60,6 +60,7 @@ from tamis.compressors.features.second_step import (
     unit_scores,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
+from tamis.compressors.features.verdict import judge, language_warning, languages_apart
 from tamis.compressors.features.words import Lexicon
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option
@@ -449,7 +450,8 @@ class QuestionRows(TwoStepMethod):
     ) -> Scores:
         """Scores a reading; no model runs."""
         clock = time.perf_counter()
-        answerable, is_unlike = None, False
+        model, known = self.reader.card.name, dict[str, Any]()
+        languages = languages_apart(model, question, [passage.text for passage in passages])
         if not units:
             values = torch.zeros(0)
         elif self.probe is None:
@@ -458,30 +460,28 @@ class QuestionRows(TwoStepMethod):
         elif self.isolated:
             values = isolated_probabilities(self.probe, isolated_features(reading))
         else:
-            values, answerable, is_unlike = self._score_together(reading, question, passages, units)
-        return reading.scores(
-            values,
-            units,
-            len(passages),
-            calibrated=self.probe is not None,
-            answerability=answerable,
-            is_unlike=is_unlike,
-            score_ms=(time.perf_counter() - clock) * 1e3,
-        )
+            texts = RequestTexts.of(question, passages, units, reading.tokens)
+            values, known = self._score_together(reading, texts)
+            known |= judge(self.probe, known["answerability"], texts, languages)
+        if languages:
+            known["warnings"] = (language_warning(model, *languages),)
+        score_ms = (time.perf_counter() - clock) * 1e3
+        known["calibrated"] = self.probe is not None
+        return reading.scores(values, units, len(passages), score_ms=score_ms, **known)
 
     def _score_together(
-        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-    ) -> tuple[Tensor, float | None, bool]:
+        self, reading: Reading, texts: RequestTexts
+    ) -> tuple[Tensor, dict[str, Any]]:
         """The probability of each unit among all, the answerability, and whether it is unlike."""
         assert self.probe is not None
-        texts = RequestTexts.of(question, passages, units, reading.tokens)
-        first = first_features(reading, question, texts.lexicon)
+        first = first_features(reading, texts.question, texts.lexicon)
         z, is_unlike = unit_scores(self.probe, texts, first)
-        answerable = answerability(self.probe, first, z, isolated_features(reading))
-        if not self._has_encoder or reading.cosines is None:
-            return unit_probabilities(self.probe, z), answerable, is_unlike
-        z, is_unlike = unit_scores(self.probe, texts, first, reading.cosines)
-        return unit_probabilities(self.probe, z, ENCODER), answerable, is_unlike
+        answerable, prefix = answerability(self.probe, first, z, isolated_features(reading)), ""
+        if self._has_encoder and reading.cosines is not None:
+            z, is_unlike = unit_scores(self.probe, texts, first, reading.cosines)
+            prefix = ENCODER
+        known = {"answerability": answerable, "is_unlike": is_unlike}
+        return unit_probabilities(self.probe, z, prefix), known
 
     def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The threshold at which all the evidence is kept this often.

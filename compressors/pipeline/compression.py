@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from tamis.compressors.inputs import (
 )
 from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
 from tamis.compressors.registry import method_info, method_names
-from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
+from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules, Unanswerable
 from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import Renderer, render_whole, render_without_citations
 from tamis.compressors.selection.select import merge_units, select, split_words
@@ -44,6 +44,9 @@ from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 ADAPTIVE_THRESHOLD = 0.5
+MUCH_KEPT = 0.5
+"""The share of the context above which a coverage says how much it keeps."""
+_SAME = "windows tokens_read tokens_cached answerability verdict units_read calibrated".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,13 @@ class Prepared:
         """The coverage that was asked for, which `budget` has as a threshold."""
         asked = self.request.budget
         return asked.coverage if isinstance(asked, Budget) else None
+
+    @property
+    def unanswerable(self) -> Unanswerable:
+        """What is returned of a context without an answer, `auto` decided by the budget."""
+        if self.rules.unanswerable != "auto":
+            return self.rules.unanswerable
+        return "best_effort" if self.coverage is None else "nothing"
 
     @property
     def needs_scores(self) -> bool:
@@ -233,7 +243,7 @@ class Compressor:
         where probabilities decide, which were calibrated on whole readings."""
         request = prepared.request
         by_probability = (
-            prepared.budget.threshold is not None or request.rules.unanswerable != "best_effort"
+            prepared.budget.threshold is not None or prepared.unanswerable != "best_effort"
         )
         everything = by_probability or request.always_score
         scorer = reading_everything(self.scorer) if everything else self.scorer
@@ -258,7 +268,8 @@ class Compressor:
             units, scores = merge_units(granularity, prepared.passages, prepared.units, scores)
             prepared = replace(prepared, units=tuple(units))
         check_threshold(prepared.budget, scores, self.name)
-        if is_unanswerable(scores, prepared.rules, self.name):
+        check_can_tell(scores, prepared.rules, self.name)
+        if _is_unanswerable(scores, prepared):
             kept = _unanswered_selection(prepared, scores)
             return self._result(prepared, scores, kept, {}, "unanswerable")
         if isinstance(prepared.request.budget, AdaptiveLimits):
@@ -343,26 +354,29 @@ class Compressor:
             tokenizer=prepared.counter.name,
             method=self.name,
             status=status,
-            windows=scores.windows,
-            tokens_read=scores.tokens_read,
             timings_ms=timings,
             warnings=(
                 *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
                 *scores.warnings,
                 *kept.warnings,
+                *_budget_warnings(prepared, scores, kept, status),
             ),
-            tokens_cached=scores.tokens_cached,
-            answerability=scores.answerability,
             threshold=prepared.budget.threshold if status == "ok" else None,
-            units_read=scores.units_read,
-            calibrated=scores.calibrated,
+            **self._of_reading(scores),
         )
+
+    def _of_reading(self, scores: Scores | None) -> dict[str, Any]:
+        """What a result has of its scores as they are; None where nothing was read."""
+        if scores is None:
+            return {"reason": "nothing was read, for the whole context fits"}
+        reason = scores.reason or f"{self.name} cannot tell"
+        return {name: getattr(scores, name) for name in _SAME} | {"reason": reason}
 
     def _whole_result(
         self, prepared: Prepared, kept: SelectedUnits, scores: Scores | None
     ) -> Compressed:
         """The context as it came: nothing is left out, and `scores` are shown if there are any."""
-        result = Compressed(
+        return Compressed(
             text=kept.text,
             kept=tuple(
                 KeptUnit(u.passage, *u.visible, scores.values[i] if scores else 1.0, i)
@@ -382,17 +396,7 @@ class Compressor:
                 **(scores.timings_ms if scores else {}),
                 "total": (time.perf_counter() - prepared.started) * 1e3,
             },
-        )
-        if scores is None:
-            return result
-        return replace(
-            result,
-            windows=scores.windows,
-            tokens_read=scores.tokens_read,
-            tokens_cached=scores.tokens_cached,
-            answerability=scores.answerability,
-            units_read=scores.units_read,
-            calibrated=scores.calibrated,
+            **self._of_reading(scores),
         )
 
 
@@ -437,8 +441,8 @@ def _select_units(
 
 def _unanswered_selection(prepared: Prepared, scores: Scores) -> SelectedUnits:
     """Nothing, or the context as it came whatever the budget: as the rules have it."""
-    warnings = (unanswerable_warning(prepared.rules, scores),)
-    if prepared.rules.unanswerable == "nothing":
+    warnings = (_unanswerable_warning(prepared, scores),)
+    if prepared.unanswerable == "nothing":
         return SelectedUnits((), "", 0, warnings)
     return replace(prepared.whole, warnings=warnings)
 
@@ -521,34 +525,61 @@ def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
         )
 
 
-def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
+def check_can_tell(scores: Scores, rules: Rules, name: str) -> None:
+    """Refuses a policy for contexts without an answer where the method cannot tell.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    if scores.answerability is None and rules.unanswerable not in ("auto", "best_effort"):
+        raise BadInput(
+            f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
+            "auto, or use question_rows with its probe"
+        )
+
+
+def _is_unanswerable(scores: Scores, prepared: Prepared) -> bool:
     """Whether the context counts as holding no answer and `rules.unanswerable` acts on it.
 
     Its units' probabilities have no part in it: they are those of contexts that hold an answer, and
     some unit is always the best.
-
-    Raises:
-        BadInput: a policy was given, and the method cannot tell.
     """
-    if rules.unanswerable == "best_effort":
+    if prepared.unanswerable == "best_effort":
         return False
-    if scores.answerability is None:
-        raise BadInput(
-            f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
-            "best_effort, or use question_rows with its probe"
-        )
-    return scores.answerability < rules.answerable_floor
+    if (floor := prepared.rules.answerable_floor) is None:
+        return scores.verdict == "unanswerable"
+    return scores.answerability is not None and scores.answerability < floor
 
 
-def unanswerable_warning(rules: Rules, scores: Scores) -> str:
+def _unanswerable_warning(prepared: Prepared, scores: Scores) -> str:
     """The warning of a result whose context seems to hold no answer."""
-    action = (
-        "nothing was kept" if rules.unanswerable == "nothing" else "it was passed through whole"
-    )
+    given, is_empty = prepared.rules.answerable_floor, prepared.unanswerable == "nothing"
+    floor = scores.floor if given is None else given
+    action = "nothing was kept" if is_empty else "it was passed through whole"
     return (
-        f"answerability is {scores.answerability:.2f}, below {rules.answerable_floor:g}: "
-        f"the context seems to hold no answer, so {action}"
+        f"answerability is {scores.answerability:.2f}, below {floor:.2g}: the context seems to "
+        f"hold no answer, so {action} (unanswerable best_effort keeps the best there is)"
     )
+
+
+def _budget_warnings(
+    prepared: Prepared, scores: Scores, kept: SelectedUnits, status: Status
+) -> Iterator[str]:
+    """The warnings of a coverage without a limit that keeps more than half of the context, and of a
+    policy for contexts without an answer that no floor can set off."""
+    share, rules = kept.tokens / max(1, prepared.tokens_in), prepared.rules
+    is_limited = prepared.coverage is None or prepared.budget.tokens(prepared.tokens_in) is not None
+    if share > MUCH_KEPT and status == "ok" and not is_limited:
+        yield (
+            f"coverage {prepared.coverage:g} keeps {share:.0%} of the context: no less is that "
+            "sure to hold all the evidence; add max_tokens or ratio for a limit"
+        )
+    has_policy = rules.unanswerable not in ("auto", "best_effort")
+    if has_policy and rules.answerable_floor is None and scores.floor is None:
+        yield (
+            f"unanswerable {rules.unanswerable} does nothing: no floor was calibrated for this "
+            "probe; give answerable_floor"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,41 +152,27 @@ class Reading:
         units: Sequence[Unit],
         passages: int,
         *,
-        calibrated: bool = False,
-        answerability: float | None = None,
-        is_unlike: bool = False,
         score_ms: float | None = None,
+        **known: Any,
     ) -> Scores:
         """The values `[U]` that a method gives to what was read, with what the reading cost.
 
         Args:
             passages: how many; each ranks by its best unit.
-            calibrated, answerability, is_unlike: as in `Scores`.
             score_ms: how long scoring took; None where it takes next to nothing.
+            known: other fields of `Scores`, such as `calibrated`.
         """
         each = tuple(values.tolist())
-        unread = sum(not depth for depth in self.depths or ())
         return Scores(
             each,
             best_unit_scores(each, units, passages),
-            calibrated,
-            self.windows,
-            self.tokens_read,
-            self.timings_ms | ({} if score_ms is None else {"score": score_ms}),
-            self.tokens_cached,
-            answerability,
-            is_unlike,
-            None if self.depths is None else int(self.is_whole.sum()),
-            (unread_warning(unread, len(each)),) if unread else (),
+            windows=self.windows,
+            tokens_read=self.tokens_read,
+            timings_ms=self.timings_ms | ({} if score_ms is None else {"score": score_ms}),
+            tokens_cached=self.tokens_cached,
+            units_read=None if self.depths is None else int(self.is_whole.sum()),
+            **known,
         )
-
-
-def unread_warning(unread: int, units: int) -> str:
-    """The warning of a request some of whose sentences no model has read."""
-    return (
-        f"{unread} of {units} sentences were placed by their words and not read, for their "
-        "passages share too little with the question; without a gate all are read"
-    )
 
 
 def split_windows(

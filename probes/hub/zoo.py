@@ -91,6 +91,8 @@ class ZooEntry:
         base: the model whose files it shares, if it differs only by adapters that ship with tamis;
             else empty.
         adapters_sha256: of those adapters.
+        is_multilingual: whether it was trained on many languages, and may find in one what is asked
+            in another.
     """
 
     name: str
@@ -110,6 +112,7 @@ class ZooEntry:
     terms: Terms | None = None
     base: str = ""
     adapters_sha256: str = ""
+    is_multilingual: bool = False
 
     @property
     def revision(self) -> str:
@@ -210,6 +213,7 @@ ZOO: dict[str, ZooEntry] = {
                 "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
             ),
             terms=GEMMA_TERMS,
+            is_multilingual=True,
         ),
         ZooEntry(
             name="qwen2.5-coder-0.5b",

@@ -100,6 +100,7 @@ def compression_attributes(found: Compressed) -> Attributes:
         "tamis.method": found.method,
         "tamis.status": found.status,
         "tamis.answerability": found.answerability,
+        "tamis.verdict": found.verdict,
     }
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from tamis.compressors.method import check_scores
 from tamis.compressors.pipeline.compression import (
+    check_can_tell,
     check_granularity,
     check_threshold,
-    is_unanswerable,
     no_coverage_error,
 )
 from tamis.compressors.registry import build_method, method_class, method_info
@@ -266,14 +266,15 @@ def _check_probabilities(job: BatchJob) -> None:
     budget = job.budget
     if budget.coverage is not None and not method_class(job.method).promises_coverage:
         raise no_coverage_error(job.method)
-    needs_probabilities = budget.threshold is not None or job.rules.unanswerable != "best_effort"
+    has_policy = job.rules.unanswerable not in ("auto", "best_effort")
+    needs_probabilities = budget.threshold is not None or has_policy
     if needs_probabilities and method_info(job.method).needs == "nothing":
         passages = (Passage("It is so. It was not."),)
         scores = build_method(job.method, **job.options).scores(
             "Is it?", passages, units_of(passages)
         )
         check_threshold(budget, scores, job.method)
-        is_unanswerable(scores, job.rules, job.method)
+        check_can_tell(scores, job.rules, job.method)
 
 
 SAMPLED_ROWS = 16

@@ -88,7 +88,8 @@ class UnderDeadline:
             return replace(by_words, units_read=0, is_late=True)
         values = (*read.values, *values_by_rank(by_words.values, known, read.values))
         best = best_unit_scores(values, units, len(passages))
-        return replace(read, values=values, passages=best, units_read=known, is_late=True)
+        late = replace(read, verdict=None, reason="not all was read in time", is_late=True)
+        return replace(late, values=values, passages=best, units_read=known)
 
     def _partial_ranks(
         self,

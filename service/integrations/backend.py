@@ -100,6 +100,7 @@ class CompressedContext:
             hold no answer; `failed` when it is returned whole because of an error; `shadow` when it
             is returned whole because the caller set `shadow`.
         answerability: the probability that it holds an answer; None where the method gives none.
+        verdict, reason: as in `Compressed`.
         warnings: what the caller should know.
         model: the proxy's name; None where nothing was compressed.
     """
@@ -110,6 +111,8 @@ class CompressedContext:
     answerability: float | None = None
     warnings: tuple[str, ...] = ()
     model: str | None = None
+    verdict: str | None = None
+    reason: str = ""
 
 
 def to_shadow(context: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
@@ -189,6 +192,8 @@ class LocalBackend:
             context.answerability,
             context.warnings,
             _proxy_name(choice.proxy),
+            context.verdict,
+            context.reason,
         )
 
     async def acompress(

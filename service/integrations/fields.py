@@ -247,6 +247,8 @@ class CompressionFields(OptionFields):
             "tokens_after": part.tokens_out,
             "source_length": source_length,
             "answerability": context.answerability,
+            "verdict": context.verdict,
+            "reason": context.reason,
             "model": context.model,
             "method": context.method,
             "status": context.status,

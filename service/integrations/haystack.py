@@ -40,8 +40,8 @@ class TamisRanker:
     budget nor `top_k` is given. `top_k` alone ranks whole documents. The input documents are not
     changed. Ids, embeddings and metadata stay; `score` is the new one, and `meta` has
     `relevance_score` and `compression` added: spans, tokens before and after, source length,
-    answerability, model, method, status, warnings. A document without content, such as an image,
-    stays as it is, behind the others where they are sorted.
+    answerability, verdict, reason, model, method, status, warnings. A document without content,
+    such as an image, stays as it is, behind the others where they are sorted.
 
     Where the model or the server fails, every document stays whole, `compression` has the status
     `failed` and a warning that says why, and the failure is logged; `on_error="fail"` raises

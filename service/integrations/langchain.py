@@ -118,7 +118,7 @@ class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompre
     Returns one document for each that keeps something; joined by `separator`, they are within the
     budget: 500 tokens if none is given. The input documents are not changed. Ids stay; metadata is
     a deep copy with `relevance_score` and `compression` added: spans, tokens before and after,
-    source length, answerability, model, method, status, warnings.
+    source length, answerability, verdict, reason, model, method, status, warnings.
 
     Where the model or the server fails, every document is returned whole with the status `failed`
     and a warning that says why, and the failure is logged; `on_error="fail"` raises instead.

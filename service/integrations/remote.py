@@ -212,6 +212,8 @@ def _compressed_context(
         found.answerability,
         tuple(found.warnings),
         found.model,
+        found.verdict,
+        found.reason,
     )
 
 

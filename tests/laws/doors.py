@@ -169,6 +169,8 @@ def answer_of(found: Compressed, rules: Rules, counter: Any) -> dict[str, Any]:
         "tokens": (found.tokens_in, found.tokens_out),
         "warnings": list(found.warnings),
         "answerability": found.answerability,
+        "verdict": found.verdict,
+        "reason": found.reason,
         "calibrated": found.calibrated,
         "spans": [
             (kept.passage, kept.start, kept.stop, kept.score if found.scores else None)
@@ -250,6 +252,8 @@ def from_json(body: Mapping[str, Any]) -> dict[str, Any]:
         "tokens": (body["usage"]["input_tokens"], body["usage"]["output_tokens"]),
         "warnings": body["warnings"],
         "answerability": body["answerability"],
+        "verdict": body["verdict"],
+        "reason": body["reason"],
         "calibrated": body["calibrated"],
         "spans": [
             (result["index"], span["start"], span["end"], span["score"])
@@ -351,7 +355,8 @@ def _langchain(call: Call, house: House, base_url: str | None = None) -> Answer:
     }
     if found:
         kept = found[0].metadata["compression"]
-        answer |= {name: kept[name] for name in ("status", "warnings", "answerability")}
+        said = ("status", "warnings", "answerability", "verdict", "reason")
+        answer |= {name: kept[name] for name in said}
     return answer
 
 

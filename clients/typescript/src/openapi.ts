@@ -201,6 +201,11 @@ export interface components {
              * @constant
              */
             object?: "compression";
+            /**
+             * Reason
+             * @default 
+             */
+            reason?: string;
             /** Results */
             results: components["schemas"]["DocumentResult"][] | null;
             /**
@@ -212,6 +217,8 @@ export interface components {
             text: string | null;
             timings: components["schemas"]["Timings"];
             usage: components["schemas"]["Usage"];
+            /** Verdict */
+            verdict?: ("answerable" | "partly" | "unanswerable") | null;
             /** Warnings */
             warnings: string[];
         };
@@ -247,10 +254,9 @@ export interface components {
             adaptive?: components["schemas"]["AdaptiveBudget"] | null;
             /**
              * Answerable Floor
-             * @description Answerability below which the context counts as holding no answer, such as 0.3; at 0 it never does.
-             * @default 0
+             * @description Answerability below which the context counts as holding no answer; that of the verdict if none is given, and 0 for never.
              */
-            answerable_floor?: number;
+            answerable_floor?: number | null;
             /**
              * Citations
              * @description Shown before each passage, with {doc}, {id} and {unit}, such as '({doc})'.
@@ -390,11 +396,11 @@ export interface components {
             top_n?: number | null;
             /**
              * Unanswerable
-             * @description What to return when the context seems to hold no answer: give a floor for that.
-             * @default best_effort
+             * @description What to return when the context seems to hold no answer; auto is nothing with coverage, best_effort otherwise.
+             * @default auto
              * @enum {string}
              */
-            unanswerable?: "best_effort" | "nothing" | "pass_through";
+            unanswerable?: "auto" | "best_effort" | "nothing" | "pass_through";
             /**
              * User
              * @description Not used, and not logged.
@@ -576,10 +582,9 @@ export interface components {
             adaptive?: components["schemas"]["AdaptiveBudget"] | null;
             /**
              * Answerable Floor
-             * @description Answerability below which the context counts as holding no answer, such as 0.3; at 0 it never does.
-             * @default 0
+             * @description Answerability below which the context counts as holding no answer; that of the verdict if none is given, and 0 for never.
              */
-            answerable_floor?: number;
+            answerable_floor?: number | null;
             /**
              * Citations
              * @description Shown before each passage, with {doc}, {id} and {unit}, such as '({doc})'.
@@ -687,7 +692,7 @@ export interface components {
             seed?: number | null;
             /**
              * Selections
-             * @description Say what would be kept under about so many budgets, from the shortest unit to the whole context.
+             * @description Say what would be kept under about so many budgets, from the shortest sentence to the whole context.
              * @default 0
              */
             selections?: number;
@@ -725,11 +730,11 @@ export interface components {
             top_n?: number | null;
             /**
              * Unanswerable
-             * @description What to return when the context seems to hold no answer: give a floor for that.
-             * @default best_effort
+             * @description What to return when the context seems to hold no answer; auto is nothing with coverage, best_effort otherwise.
+             * @default auto
              * @enum {string}
              */
-            unanswerable?: "best_effort" | "nothing" | "pass_through";
+            unanswerable?: "auto" | "best_effort" | "nothing" | "pass_through";
             /**
              * User
              * @description Not used, and not logged.
@@ -765,6 +770,11 @@ export interface components {
              * @constant
              */
             object?: "compression";
+            /**
+             * Reason
+             * @default 
+             */
+            reason?: string;
             /** Results */
             results: components["schemas"]["DocumentResult"][] | null;
             selection: components["schemas"]["Selection"];
@@ -779,6 +789,8 @@ export interface components {
             text: string | null;
             timings: components["schemas"]["Timings"];
             usage: components["schemas"]["Usage"];
+            /** Verdict */
+            verdict?: ("answerable" | "partly" | "unanswerable") | null;
             /** Warnings */
             warnings: string[];
         };

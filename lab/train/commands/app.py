@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from tamis_lab.options.shared import RECORDS
-from tamis_lab.train.commands import evaluate, fit, gate, headings, lists, lora, rank, train
+from tamis_lab.train.commands import evaluate, fit, floors, gate, headings, lists, lora, rank, train
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
@@ -15,6 +15,7 @@ app.command("train", epilog=RECORDS)(train.train)
 app.command("fit", epilog=fit.EPILOG)(fit.fit)
 app.command("eval", epilog=RECORDS)(evaluate.evaluate)
 app.command("calibrate", epilog=RECORDS)(evaluate.calibrate)
+app.command("floors", epilog=floors.EPILOG)(floors.floors)
 app.command("show")(evaluate.show)
 app.command("lists", epilog=lists.EPILOG)(lists.lists)
 app.command("headings", epilog=headings.EPILOG)(headings.headings)

@@ -21,9 +21,11 @@ from tamis.compressors.features.second_step import (
 )
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.reading.windows import Reading
+from tamis.probes.errors import BadInput
 from tamis.probes.probing.gated import gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis_lab.datasets.records import request_units
+from tamis_lab.datasets.taken_out import Context
 from tamis_lab.train.fit import auc
 from tamis_lab.train.probe.labelled_readings import LabelledReading, label_reading
 
@@ -83,14 +85,21 @@ class FittedSteps:
 
 
 def remove_gold(case: LabelledReading) -> LabelledReading | None:
-    """The same question with only those of its passages that hold no gold; None if all do.
+    """The same question with only those of its passages that hold no gold; None if all do."""
+    bare = [i for i, doc in enumerate(case.record["docs"]) if not doc["gold"]]
+    return restrict(case, bare)
+
+
+def restrict(case: LabelledReading, docs: Sequence[int]) -> LabelledReading | None:
+    """The same question with some of its passages alone, none of them gold; None without a unit.
 
     Passages are read one by one, so their features stay as they are; words are counted anew.
     """
-    docs = case.record["docs"]
-    record = {**case.record, "docs": [doc for doc in docs if not doc["gold"]], "answer_spans": []}
-    units = request_units(case.record)
-    kept = [i for i, unit in enumerate(units) if not docs[unit.passage]["gold"]]
+    record = {**case.record, "docs": [case.record["docs"][d] for d in docs], "answer_spans": []}
+    by_passage: dict[int, list[int]] = {d: [] for d in range(len(case.record["docs"]))}
+    for i, unit in enumerate(request_units(case.record)):
+        by_passage[unit.passage].append(i)
+    kept = [i for d in docs for i in by_passage[d]]
     if not kept:
         return None
     tokens = tuple(case.tokens[i] for i in kept)
@@ -171,3 +180,128 @@ def _auroc(
         "without_gold": len(without_gold),
         "auroc_without_gold": auroc_against(without_gold),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedContext:
+    """A context, and the answerability that a probe gives it.
+
+    Attributes:
+        kind: of `tamis_lab.datasets.taken_out`. answered: whether it holds the answer.
+    """
+
+    source: str
+    domain: str
+    kind: str
+    answered: bool
+    answerability: float
+
+
+def judge_contexts(
+    probe: LinearProbe, case: LabelledReading, contexts: Sequence[Context]
+) -> list[JudgedContext]:
+    """The answerability of each context of a record that was read once."""
+    found = []
+    for context in contexts:
+        if (part := restrict(case, context.docs)) is not None:
+            value = _answerability(probe, part)
+            of = case.source, case.domain, context.kind
+            found.append(JudgedContext(*of, context.answered, value))
+    return found
+
+
+MAX_FALSE_REFUSALS = 0.03
+MAX_FALSE_ANSWERS = 0.1
+TAKEN_OUT = "pool-docs"
+PAIRS = {
+    "documents": ("pool", "pool-docs"),
+    "sentences": ("pool", "pool-sents"),
+    "sentences_of_a_page": ("page", "page-sents"),
+    "part_of_the_documents": ("pool", "partly"),
+    "written_to_look_answerable": ("page", "written"),
+}
+"""Pairs of kinds that an AUROC is of: with the answer, and without."""
+
+
+def choose_floors(judged: Sequence[JudgedContext]) -> dict[str, Any]:
+    """The floors of the verdict, and how often they err in a domain that did not choose them.
+
+    Below `partly` are at most 3 % of the contexts with an answer of every domain; from `answerable`
+    on is at most a tenth of those whose answering documents were taken out, of all domains.
+
+    Raises:
+        BadInput: fewer than two domains have contexts with their answer.
+    """
+    domains = {one.domain for one in judged if one.answered}
+    if len(domains) < 2:
+        raise BadInput(
+            f"contexts with their answer are of {len(domains)} domain, and floors are judged in "
+            "one that had no part in choosing them; give --data of two or more"
+        )
+    held_out = [
+        (one, _floors([other for other in judged if other.domain != domain]))
+        for domain in {one.domain for one in judged}
+        for one in judged
+        if one.domain == domain
+    ]
+    refused = [one.answerability < floors["partly"] for one, floors in held_out if one.answered]
+    sure = [
+        one.answerability >= floors["answerable"]
+        for one, floors in held_out
+        if one.kind == TAKEN_OUT
+    ]
+    return {
+        **_floors(judged),
+        "false_refusals": round(float(np.mean(refused)), 4),
+        "false_answers": round(float(np.mean(sure)), 4),
+        "contexts": len(judged),
+    }
+
+
+def _floors(judged: Sequence[JudgedContext]) -> dict[str, float]:
+    lowest = min(
+        float(np.quantile(_values(judged, answered=True, domain=domain), MAX_FALSE_REFUSALS))
+        for domain in {one.domain for one in judged if one.answered}
+    )
+    without = [one.answerability for one in judged if one.kind == TAKEN_OUT]
+    sure = float(np.quantile(without, 1 - MAX_FALSE_ANSWERS)) if without else lowest
+    return {"partly": round(lowest, 3), "answerable": round(max(sure, lowest), 3)}
+
+
+def _values(judged: Sequence[JudgedContext], answered: bool, domain: str) -> list[float]:
+    return [o.answerability for o in judged if o.answered == answered and o.domain == domain]
+
+
+def verdict_shares(
+    judged: Sequence[JudgedContext], floors: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """By kind of context: how many, and the shares refused and answered."""
+    found = {}
+    for kind in sorted({one.kind for one in judged}):
+        values = np.array([one.answerability for one in judged if one.kind == kind])
+        found[kind] = {
+            "contexts": len(values),
+            "unanswerable": round(float((values < floors["partly"]).mean()), 3),
+            "answerable": round(float((values >= floors["answerable"]).mean()), 3),
+        }
+    return found
+
+
+def context_aurocs(
+    judged: Sequence[JudgedContext], pairs: Mapping[str, tuple[str, str]] = PAIRS
+) -> dict[str, float]:
+    """AUROC of answerability for each pair of kinds that there is; those written are of SQuAD 2."""
+    found = {}
+    for name, (with_answer, without) in pairs.items():
+        sources = {one.source for one in judged if one.kind == without}
+        of = {
+            answered: [
+                one.answerability for one in judged if one.kind == kind and one.source in sources
+            ]
+            for answered, kind in ((1.0, with_answer), (0.0, without))
+        }
+        if of[1.0] and of[0.0]:
+            values = np.array(of[1.0] + of[0.0])
+            truth = np.array([1.0] * len(of[1.0]) + [0.0] * len(of[0.0]))
+            found[name] = round(auc(values, truth), 3)
+    return found

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext
     from tamis.service.api.languages import Quality
 
+JUDGED = ("status", "answerability", "verdict", "reason")
+"""What is known of the chunks together; null where none was found."""
 EPILOG = """
 **Examples**
 
@@ -107,6 +109,9 @@ def ask_context(
     stdout.flush()
     if not quiet:
         print_note(_summary(result))
+        if (short := result.compressed) is not None:
+            for line in (*(f"warning: {one}" for one in short.warnings), short.judgement):
+                print_note(line)
 
 
 def context_json(question: str, result: AskedContext) -> dict[str, Any]:
@@ -137,6 +142,8 @@ def context_json(question: str, result: AskedContext) -> dict[str, Any]:
             "cached_tokens": result.tokens_cached,
         },
         "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
+        **{name: getattr(result.compressed, name, None) for name in JUDGED},
+        "warnings": list(result.compressed.warnings) if result.compressed else [],
     }
 
 

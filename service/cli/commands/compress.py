@@ -256,6 +256,8 @@ def compression_json(
         "coverage": {
             "windows": result.windows,
             "tokens_scored": result.tokens_read,
+            "units": len(result.units),
+            "units_scored": result.count_read,
             "truncated": False,
         },
         "usage": {
@@ -272,6 +274,8 @@ def compression_json(
         "method": result.method,
         "calibrated": result.calibrated,
         "answerability": result.answerability,
+        "verdict": result.verdict,
+        "reason": result.reason,
         "warnings": list(result.warnings),
     }
 

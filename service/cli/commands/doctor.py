@@ -35,6 +35,7 @@ DEVICES = {
     "cpu": "no GPU that torch can use; enough for the default proxy",
 }
 NEEDLE = "The key is painted blue."
+SHOWN = ("python", "torch", "device", "threads", "cache", DEFAULT_PROXY, "languages", "reading")
 _SMOKE_MS = 1000
 PULL = f"tamis models pull {DEFAULT_PROXY}"
 FIRST_COMMAND = 'tamis compress FOLDER -q "Your question?" --max-tokens 500'
@@ -45,6 +46,8 @@ the line below it says how to mend it; 2 the call cannot be carried out.
 **Examples**
 
 `tamis doctor`
+
+`tamis doctor --verbose` also packages, models, vocabularies, probes, and what is kept by language
 
 `tamis doctor --json` for a support request
 """
@@ -59,10 +62,16 @@ class Finding:
     seen: str
     way_out: str = ""
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is printed without `--verbose`: what is not well, and a line on each area."""
+        return self.state != "ok" or self.name in SHOWN
+
 
 @report_errors()
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every check.")] = False,
     root: RootFolder = None,
 ) -> None:
     """Check the installation, device, models and their probes, and measure reading speed."""
@@ -72,7 +81,7 @@ def doctor(
         checks = [asdict(finding) for finding in found]
         typer.echo(dump_json({"ok": not failed, "verdict": verdict(found), "checks": checks}))
     else:
-        _print_findings(found)
+        _print_findings([one for one in found if verbose or one.is_shown])
         typer.echo(verdict(found))
     if failed:
         raise typer.Exit(1)

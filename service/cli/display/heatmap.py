@@ -29,6 +29,7 @@ _TEPID = 0.25
 KEPT, DROPPED = "●", "·"
 NEIGHBOURS = 1
 _SECOND_MS = 1000
+VERDICTS = {"answerable": "green", "partly": "yellow", "unanswerable": "bold red", None: "dim"}
 
 
 def heats(scores: Sequence[float]) -> list[float]:
@@ -141,18 +142,11 @@ def source_table(found: Sequence[PassageResult]) -> Table:
 
 
 def compression_totals(result: Compressed) -> Group:
-    """Tokens in and out, sentences kept, timings; then the warnings."""
-    line = Text.assemble(
-        "kept ",
-        (f"{len(result.kept)} of {len(result.units)}", "bold"),
-        " sentences, ",
-        (f"{result.tokens_in:,} → {result.tokens_out:,}", "bold"),
-        f" tokens ({result.ratio:.1%})",
-        (f"   {timings_text(result)}", "dim"),
-    )
-    return Group(
-        line, *(Text(printable(f"warning: {warning}"), "yellow") for warning in result.warnings)
-    )
+    """What was kept and read, timings; then the warnings, and whether there is an answer."""
+    line = Text.assemble(result.counts, (f"   {timings_text(result)}", "dim"))
+    line.highlight_regex(r"\d[\d,]* (of|→) \d[\d,]*", "bold")
+    warnings = (Text(printable(f"warning: {warning}"), "yellow") for warning in result.warnings)
+    return Group(line, *warnings, Text(printable(result.judgement), VERDICTS[result.verdict]))
 
 
 def timings_text(result: Compressed) -> str:
@@ -226,9 +220,8 @@ def _html_parts(question: str, result: Compressed, found: Sequence[PassageResult
     yield _HEAD.format(question=_escape(question))
     yield f"<h1>{_escape(question)}</h1>\n"
     yield (
-        f'<p class="facts">kept {len(result.kept)} of {len(result.units)} sentences, '
-        f"{result.tokens_in:,} → {result.tokens_out:,} tokens ({result.ratio:.1%}); "
-        f"{_escape(result.method)}; {timings_text(result)}</p>\n"
+        f'<p class="facts">{result.counts}; {_escape(result.method)}; {timings_text(result)}</p>\n'
+        f'<p class="facts">{_escape(result.judgement)}</p>\n'
     )
     yield from (f'<p class="facts">{_escape(warning)}</p>\n' for warning in result.warnings)
     yield from _table(found)

@@ -66,7 +66,7 @@ SHARED = {
     ),
     "cascade": Option(
         "Whether a gate may leave those of many passages unread that have too little to do with "
-        "the question's words; a warning says how many.",
+        "the question's words; counts say how many.",
         SELECTION,
     ),
     "quiet": Option("No summary on standard error.", OUTPUT),

@@ -14,9 +14,8 @@ from typing import Annotated, Any, get_origin
 import typer
 
 from tamis.compressors.options import Option, options_of
-from tamis.compressors.rules import Budget, Rules, budget_of
+from tamis.compressors.rules import Budget, budget_of
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.text import print_note
 
 Command = Callable[..., Any]
 
@@ -147,10 +146,7 @@ def _build_holder(holder: Any, given: dict[str, Any]) -> Any:
     values = {one.name: _field_value(one, given) for one in options_of(holder)}
     if holder is Budget:
         return budget_of(**values, display_name=lambda name: f"--{name.replace('_', '-')}")
-    made = holder(**values)
-    if isinstance(made, Rules):
-        _warn_of_idle(made)
-    return made
+    return holder(**values)
 
 
 def _field_value(one: Option, given: dict[str, Any]) -> Any:
@@ -162,14 +158,6 @@ def _field_value(one: Option, given: dict[str, Any]) -> Any:
         return value
     presets = [(f"{one.parameter}_{ending}", preset) for ending, (preset, _) in one.presets.items()]
     return (*(value or ()), *(preset for name, preset in presets if given.pop(name)))
-
-
-def _warn_of_idle(rules: Rules) -> None:
-    if rules.unanswerable != "best_effort" and rules.answerable_floor == 0:
-        print_note(
-            f"tamis: --if-unanswerable {rules.unanswerable} does nothing at a floor of 0; give "
-            "one with it, such as --answerable-floor 0.3"
-        )
 
 
 INDEX = {

@@ -236,7 +236,7 @@ class ConversationCall:
         if progress.is_late:
             self.entry.count_partial(metrics)
             prepared.warn(
-                f"{progress.read} of {progress.units} units were read in time; the others were "
+                f"{progress.read} of {progress.units} sentences were read in time; the others were "
                 "placed by their words"
             )
         return build_answer(prepared.conversation, shortened, self.method, progress.is_late)

@@ -264,6 +264,7 @@ def _span_attributes(found: Compression, documents: int) -> dict[str, Any]:
         "tamis.method": found.method,
         "tamis.status": found.status,
         "tamis.answerability": found.answerability,
+        "tamis.verdict": found.verdict,
     }
 
 

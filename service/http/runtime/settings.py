@@ -89,7 +89,7 @@ class Settings:
     cascade: bool = option(
         True,
         "Whether a gate may leave those of many passages unread that have too little to do with "
-        "the question's words; a warning says how many.",
+        "the question's words; counts say how many.",
         "Model",
     )
     isolated: bool = option(

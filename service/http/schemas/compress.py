@@ -23,7 +23,7 @@ from tamis.compressors.rules import (
     rules_in,
 )
 from tamis.compressors.selection.rendering import render_whole
-from tamis.compressors.types import Compressed, Scores
+from tamis.compressors.types import Compressed, Scores, Verdict
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -402,6 +402,8 @@ class Compression(Response):
     text: Text | None
     results: list[DocumentResult] | None
     answerability: float | None
+    verdict: Verdict | None = None
+    reason: Text = ""
     coverage: Coverage
     usage: Usage
     timings: Timings
@@ -488,6 +490,8 @@ class CompressionBuilder:
             text=self._text(shadow) if text else None,
             results=self._documents(spans, units, text, shadow) if documents else None,
             answerability=result.answerability,
+            verdict=result.verdict,
+            reason=result.reason,
             coverage=Coverage(
                 windows=result.windows,
                 tokens_scored=result.tokens_read,

@@ -35,7 +35,7 @@ class ExplainRequest(CompressRequest):
             ge=0,
             le=MAX_SELECTIONS,
             description="Say what would be kept under about so many budgets, from the shortest "
-            "unit to the whole context.",
+            "sentence to the whole context.",
         ),
     ] = 0
 

@@ -173,7 +173,7 @@ class MessagesRequest(LenientRequest):
         if self.return_.units != "none":
             raise BadInput(
                 "return.units has no form with messages: compressions has the spans that were "
-                "kept; for every unit, send the text to /v1/explain as a document"
+                "kept; for every sentence, send the text to /v1/explain as a document"
             )
         check_together([n for n in ("max_tokens", "ratio") if getattr(self, n) is not None])
         if None not in (self.ratio, self.config.target_ratio):

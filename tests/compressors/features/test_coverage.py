@@ -30,13 +30,13 @@ class FixedScorer:
 
     info = MethodInfo("a test's own", "")
 
-    def __init__(self, values, answerability=None, threshold=None):
+    def __init__(self, values, answerability=None, threshold=None, verdict=None):
         self.values, self.answerability, self.threshold = values, answerability, threshold
+        self.judged = {"verdict": verdict, "floor": 0.2} if verdict else {}
 
     def scores(self, question, passages, units):
-        return Scores(
-            tuple(self.values), (max(self.values),), True, answerability=self.answerability
-        )
+        values, said = tuple(self.values), {"answerability": self.answerability, **self.judged}
+        return Scores(values, (max(self.values),), True, **said)
 
     def coverage_threshold(self, coverage, cautious=False):
         return self.threshold
@@ -127,6 +127,65 @@ def test_a_method_that_cannot_tell_is_refused_a_policy(counter):
         compressor.compress("What?", [TEXT], Budget(max_tokens=20), Rules(unanswerable="nothing"))
 
 
+@pytest.mark.parametrize(
+    ("budget", "rules", "status", "text"),
+    [
+        ({"coverage": 0.9}, {}, "unanswerable", ""),
+        ({"coverage": 0.9, "max_tokens": 20}, {}, "unanswerable", ""),
+        ({"coverage": 0.9}, {"unanswerable": "pass_through"}, "unanswerable", TEXT),
+        ({"coverage": 0.9}, {"unanswerable": "best_effort"}, "ok", "The grass is green."),
+        ({"coverage": 0.9}, {"answerable_floor": 0.0}, "ok", "The grass is green."),
+        ({"max_tokens": 20}, {}, "ok", "The grass is green."),
+        ({"max_tokens": 20}, {"unanswerable": "nothing"}, "unanswerable", ""),
+    ],
+)
+def test_a_coverage_abstains_where_nothing_answers_and_a_limit_only_says_so(
+    counter, budget, rules, status, text
+):
+    scorer = FixedScorer([0.2, 0.9, 0.1], 0.1, 0.5, "unanswerable")
+    result = Compressor(scorer, "fixed", counter).compress(
+        "What?", [TEXT], Budget(**budget), Rules(**rules)
+    )
+    assert (result.status, result.text, result.verdict) == (status, text, "unanswerable")
+    assert any("seems to hold no answer" in one for one in result.warnings) == (status != "ok")
+
+
+@pytest.mark.parametrize("verdict", ["answerable", "partly", None])
+def test_a_coverage_does_not_abstain_on_any_other_verdict(counter, verdict):
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.1], 0.1, 0.5, verdict), "fixed", counter)
+    assert compressor.compress("What?", [TEXT], Budget(coverage=0.9)).status == "ok"
+
+
+def test_a_coverage_says_that_it_keeps_more_than_half(counter):
+    much, little = (
+        Compressor(FixedScorer(values, threshold=0.5), "fixed", counter).compress(
+            "What?", [TEXT], Budget(coverage=0.9)
+        )
+        for values in ([0.6, 0.9, 0.1], [0.2, 0.9, 0.1])
+    )
+    assert [one for one in much.warnings if "keeps 67% of the context" in one]
+    assert little.warnings == ()
+    limit = Compressor(FixedScorer([0.6, 0.9, 0.1]), "fixed", counter)
+    assert limit.compress("What?", [TEXT], Budget(max_tokens=40)).warnings == ()
+
+
+def test_a_policy_that_no_floor_sets_off_says_so(counter):
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.1], 0.1), "fixed", counter)
+    result = compressor.compress("?", [TEXT], Budget(max_tokens=20), Rules(unanswerable="nothing"))
+    assert result.status == "ok"
+    assert "does nothing" in result.warnings[0]
+
+
+def test_a_result_is_shown_as_its_text_and_a_line_of_counts(counter):
+    compressor = Compressor(FixedScorer([0.2, 0.9], 0.1, verdict="partly"), "fixed", counter)
+    result = compressor.compress("What?", ["Left out. 1 < 2 & so on."], Budget(max_tokens=16))
+    text, line = str(result).splitlines()
+    assert text == result.text == "1 < 2 & so on."
+    assert line.startswith("[kept 1 of 2 sentences, 24 → 14 tokens (58.3%); partly: ")
+    assert "<pre" in result._repr_html_()
+    assert "1 &lt; 2 &amp; so on." in result._repr_html_()
+
+
 def test_text_between_keep_tags_is_kept_and_stays_as_it_was(counter):
     text = "The sky is blue. <keep>The grass is green.</keep> The door is shut."
     compressor = Compressor(FixedScorer([0.9, *[0.1] * (len(units(text)) - 1)]), "fixed", counter)
@@ -161,7 +220,7 @@ def test_a_span_grows_to_whole_units_and_their_neighbours(counter):
     assert TEXT[start:stop] == TEXT
     start, stop = result.expand(0, only.start + 2, only.start + 3, neighbours=0)
     assert TEXT[start:stop] == "The grass is green."
-    with pytest.raises(BadInput, match="touches no unit of passage 4"):
+    with pytest.raises(BadInput, match="touches no sentence of passage 4"):
         result.expand(4, 0, 3)
 
 

@@ -139,7 +139,7 @@ def test_probabilities_are_mixed_as_log_odds():
 
 
 @pytest.mark.parametrize(
-    ("method", "weight"), [("question_rows", 0.7), ("fusion", 0.9), ("lexical", 0.5), ("x", 0.5)]
+    ("method", "weight"), [("question_rows", 0.9), ("fusion", 0.9), ("lexical", 0.5), ("x", 0.5)]
 )
 def test_without_a_weight_that_of_the_method_is_taken(method, weight):
     scores = ([0.1, 0.7, 0.2], [3.0, 1.0, 2.0])

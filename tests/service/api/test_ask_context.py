@@ -13,6 +13,7 @@ from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.ask_context import ask_context
+from tamis.service.cli.commands.ask_context import context_json
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
 FILLER = "Nothing of note happened that year. People went about their work as before. "
@@ -70,6 +71,19 @@ def test_a_budget_that_is_none_is_refused(index, free):
         ask_context(index, QUESTION, max_tokens=0, **free)
 
 
+def test_what_is_known_of_an_answer_is_in_its_json(index, free):
+    found = context_json(QUESTION, ask_context(index, QUESTION, max_tokens=20, **free))
+    judged = {name: found[name] for name in ("status", "answerability", "verdict", "reason")}
+    assert judged == {
+        "status": "ok",
+        "answerability": None,
+        "verdict": None,
+        "reason": "lexical cannot tell",
+    }
+    nothing = context_json("zebra", ask_context(index, "zebra", **free))
+    assert (nothing["status"], nothing["verdict"], nothing["warnings"]) == (None, None, [])
+
+
 def test_the_package_exports_both():
     assert front.ask_context is ask_context
     assert front.open_index.__name__ == "open_index"
@@ -92,3 +106,5 @@ def test_from_a_corpus_to_a_prompt_with_the_default_proxy(tmp_path):
     again = tamis(*words)
     assert again.stdout == asked["text"] + "\n"
     assert "tokens of" in again.stderr
+    assert (asked["status"], asked["verdict"]) == ("ok", "answerable")
+    assert again.stderr.splitlines()[-1] == f"answerable: {asked['reason']}"

@@ -109,7 +109,8 @@ function showAnswer(answer) {
   $("tokens").max = state.stops.at(-1).budget;
   const chars = state.documents.reduce((sum, one) => sum + one.text.length, 0);
   $("view").value = chars > FOLD_CHARS ? "folded" : "all";
-  $("answerability").textContent = answer.answerability == null ? "" : `holds an answer: ${Math.round(100 * answer.answerability)} %`;
+  $("answerability").textContent = answer.answerability == null ? "" : `holds an answer: ${Math.round(100 * answer.answerability)} % (${answer.verdict ?? "no verdict"})`;
+  $("answerability").title = answer.reason;
   $("result").hidden = false;
   drawDocuments();
   const start = stopWithin(state.stops, Math.min(FIRST_BUDGET, Math.ceil(answer.usage.input_tokens / 2)));

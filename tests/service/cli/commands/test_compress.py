@@ -63,7 +63,13 @@ def test_json_has_the_shape_of_the_service_and_its_spans_slice_the_documents(doc
         "estimated": False,
     }
     assert (got["status"], got["method"], got["warnings"]) == ("ok", "lexical", [])
-    assert got["coverage"] == {"windows": 0, "tokens_scored": 0, "truncated": False}
+    assert got["coverage"] == {
+        "windows": 0,
+        "tokens_scored": 0,
+        "units": 5,
+        "units_scored": 5,
+        "truncated": False,
+    }
     assert set(got["timings"]) >= {"segment_ms", "select_ms", "total_ms"}
     one, two = got["results"]
     assert [one["index"], one["id"], one["kept"]] == [0, str(docs / "a.txt"), True]
@@ -73,6 +79,7 @@ def test_json_has_the_shape_of_the_service_and_its_spans_slice_the_documents(doc
     assert FIRST[span["start"] : span["end"]] == one["text"] == ANSWER
     assert span["score"] == one["raw_score"] > 1 > one["relevance_score"]
     assert (got["calibrated"], got["answerability"]) == (False, None)
+    assert (got["verdict"], got["reason"]) == (None, "lexical cannot tell")
     assert (one["tokens_before"], one["tokens_after"]) == (16, 9)
 
 
@@ -208,8 +215,9 @@ def test_explain_all_shows_every_sentence_with_its_score_and_what_it_cost(docs, 
     (kept,) = [line for line in lines if line.startswith("●")]
     assert ANSWER in kept
     assert sum(line.startswith("·") for line in lines) == 4
-    assert "kept 1 of 5 sentences, 25 → 9 tokens (36.0%)" in lines[-1]
-    assert "total" in lines[-1]
+    assert "kept 1 of 5 sentences, 25 → 9 tokens (36.0%)" in lines[-2]
+    assert "total" in lines[-2]
+    assert lines[-1] == "no verdict: lexical cannot tell"
 
 
 def test_explain_passes_over_what_is_far_from_anything_kept(docs, free):

@@ -111,3 +111,15 @@ def test_the_default_proxy_reads_and_finds_what_it_is_asked_for():
     (found,) = doctor._check_reading(doctor.models_folder(None))
     assert found.state == "ok"
     assert "tokens a second" in found.seen
+
+
+def test_ten_lines_say_what_is_well_and_every_fault_is_among_them(tmp_path, monkeypatch):
+    short = tamis("doctor", "--root", tmp_path).stdout
+    verbose = tamis("doctor", "--root", tmp_path, "--verbose").stdout
+    assert len(short.splitlines()) <= 14 < len(verbose.splitlines())
+    assert "→ tamis models pull smollm2-135m" in short
+    assert "languages of" in verbose
+    assert "languages of" not in short
+    monkeypatch.setattr(doctor, "_dtype_reason", lambda *_: 1 / 0)
+    monkeypatch.setattr(doctor, "_adapters_fault", lambda _: "torn")
+    assert "ZeroDivisionError" in tamis("doctor", "--root", tmp_path).stdout

@@ -83,7 +83,7 @@ def test_a_context_that_answers_is_not_emptied_unless_a_floor_is_given(tmp_path)
     done = tamis(*words, "-q", "How many goats does Dora keep?")
     assert done.exit_code == 0
     assert "Dora keeps 6 goats." in done.stdout
-    assert "does nothing at a floor of 0" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(("answerable: ", "partly: "))
     emptied = tamis(*words, "-q", "Who painted the ceiling in Rome?", "--answerable-floor", 1)
     assert emptied.stdout == "\n"
-    assert "does nothing" not in emptied.stderr
+    assert emptied.stderr.splitlines()[-1].startswith("unanswerable: answerability is ")

@@ -49,7 +49,7 @@ def test_every_field_of_the_answer_is_there(service):
     found = compressed(service, max_tokens=40)
     assert set(found) >= {
         "id", "object", "created", "model", "model_revision", "text", "results", "answerability",
-        "coverage", "usage", "timings", "status", "warnings",
+        "coverage", "usage", "timings", "status", "warnings", "verdict", "reason",
     }  # fmt: skip
     assert found["object"] == "compression"
     assert found["id"].startswith("cmp_")

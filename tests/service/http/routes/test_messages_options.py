@@ -150,7 +150,7 @@ def what_was_read_in_time(service) -> None:
         found = answer_of(slow, timeout_ms=1000).json()
         assert found["status"] == "partial"
         assert "E       assert 30 == 90\n" in found["messages"][2]["content"]
-        assert any("units were read in time" in warning for warning in found["warnings"])
+        assert any("sentences were read in time" in warning for warning in found["warnings"])
 
 
 def first_served(service) -> None:

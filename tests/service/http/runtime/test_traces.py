@@ -72,6 +72,7 @@ def test_a_compression_is_a_span_of_the_caller_s_trace(service: Running):
         "tamis.method": "question_rows",
         "tamis.status": "ok",
         **({"tamis.answerability": a} if (a := answer["answerability"]) is not None else {}),
+        **({"tamis.verdict": v} if (v := answer["verdict"]) is not None else {}),
     }
     assert span.status.status_code is StatusCode.UNSET
 
