@@ -155,9 +155,11 @@ class Selector:
             floor = budget.threshold
             eligible = useful = [u for u in candidates if self.values[u] >= floor]
         else:
-            eligible, useful = candidates, self._useful(candidates)
+            eligible = candidates
+            useful = candidates if limit is None else self._useful(candidates)
         plain = budget.threshold is not None
-        fit_all = len(useful) == len(candidates) or rules.fill
+        worthless = self.calibrated and any(self.values[u] < WORTHLESS for u in candidates)
+        fit_all = len(eligible) == len(candidates) and (rules.fill or not worthless)
         trash_share = TRASH_SHARE if self.calibrated and not (plain or rules.fill) else 0.0
         if not (packer.limit < math.inf and fit_all and packer.take_all(candidates)):
             _fill(packer, candidates, useful, self._worths, self.ranking, plain, trash_share)
