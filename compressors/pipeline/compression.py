@@ -28,7 +28,7 @@ from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules, Unanswerable
 from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import Renderer, render_whole, render_without_citations
-from tamis.compressors.selection.select import merge_units, select, split_words
+from tamis.compressors.selection.select import merge_units, select, split_long_code, split_words
 from tamis.compressors.types import (
     Compressed,
     KeptUnit,
@@ -224,6 +224,9 @@ class Compressor:
         if rules.granularity == "token":
             units = split_words(context, units)
         whole, tokens_in = count_whole_context(context, units, rules, counter)
+        fits, limit = context_fits(budget, tokens_in, whole, rules), budget.tokens(tokens_in)
+        if limit is not None and rules.granularity == "sentence" and not fits:
+            units = split_long_code(context, units, counter, limit)
         return Prepared(
             request,
             context,
@@ -232,7 +235,7 @@ class Compressor:
             counter,
             whole,
             tokens_in,
-            context_fits(budget, tokens_in, whole, rules),
+            fits,
             orderer,
             started,
             {"segment": (time.perf_counter() - started) * 1e3},

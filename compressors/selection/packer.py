@@ -9,14 +9,14 @@ by the cheapest count that is sure enough:
 
 The last keeps the result within the budget, the first two leave out no unit that would still fit.
 
-A unit is not shown without its table's header or its lead-in, and one whose words are nearly those
-of a kept unit (by the Jaccard index of their sets) is left out.
+A unit comes with the leads that it is shown with (`groups.py`): with all of them, or where those do
+not fit with the nearest, but never without its table's header or the lead-in of its list. One whose
+words are nearly those of a kept unit (by the Jaccard index of their sets) is left out.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -24,10 +24,10 @@ from copy import copy
 from heapq import nsmallest
 from itertools import pairwise
 
+from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.rendering import Renderer
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.terms import cached_words
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 # a unit has two ends, and its passage's heading one more, where tokens may merge or split
@@ -47,7 +47,7 @@ class BudgetPacker:
 
     Attributes:
         kept_units: the units taken. mandatory: units that only the limit may leave out.
-        sections: the units below each heading and table header.
+        groups: which units belong together.
         used_tokens: of the kept units as joined; an estimate until `enforce_limit`.
         unit_tokens: each unit's own tokens, estimated.
         passage_tokens: the sum of these over the kept units of each passage.
@@ -72,7 +72,9 @@ class BudgetPacker:
             if rules.dedup
             else None
         )
-        self.sections = Sections(renderer.units, renderer.passages)
+        # words are too small to be read for what they introduce
+        read = () if rules.granularity == "token" else renderer.passages
+        self.groups = Groups(renderer.units, read)
         self._start_empty(limit)
 
     def with_limit(self, limit: float) -> BudgetPacker:
@@ -89,14 +91,15 @@ class BudgetPacker:
         self.used_tokens = 0
         self.passage_tokens = [0] * len(self.renderer.passages)
         self._kept_in_order: list[int] = []
-        self._groups: list[tuple[tuple[int, ...], int]] = []
-        self._too_long: set[int] = set()
+        self._kept_below: Counter[int] = Counter()  # of each lead the kept units that say something
+        self._taken: list[tuple[tuple[int, ...], int]] = []  # and its tokens
+        self._too_long: set[tuple[int, ...]] = set()
         self._uncounted_groups = 0  # groups taken by estimate since the last count
         self._trials_left = _MAX_FAILED_TRIALS
         self._chars_left = _COUNTED_CHARS * self._input_chars + _COUNTED_CHARS_AT_LEAST
 
     def offer(self, u: int, careful: bool = False) -> bool:
-        """Takes a unit, with its header or lead-in, if it fits and no kept one is nearly the same.
+        """Takes a unit, with what it is shown with, if it fits and no kept one is nearly the same.
 
         Args:
             careful: count the joined text before the unit is taken, however sure the estimate is,
@@ -108,23 +111,26 @@ class BudgetPacker:
         check_interruption()
         if u in self.kept_units:
             return False
-        careful = careful and self._trials_left > 0
-        room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         # the cheap half of the estimate first: most units end here once the budget is nearly full
         fewest = self.unit_tokens[u] - self._elision_tokens
-        if fewest > room + doubt:
+        room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
+        if fewest > room + doubt or self.is_near_duplicate(u):
             return False
-        if (careful or fewest > room - doubt) and not (self._trials_left or self._uncounted_groups):
+        if fewest > room - doubt and not (self._trials_left or self._uncounted_groups):
             return False  # it would have to be counted, and enough were counted in vain
-        group = self.unit_with_leads(u)
+        return any(self._offer_group(u, group, careful) for group in self._groups_with(u))
+
+    def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
+        careful = careful and self._trials_left > 0
+        room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         cost = self._estimate_added_tokens(group)
-        if cost > room + doubt or self.is_near_duplicate(u):
+        if cost > room + doubt:
             return False
         if careful or cost > room - doubt:
             if not self._uncounted_groups:
-                return self._take_if_it_fits(u)
+                return self._take_if_it_fits(group)
             self.enforce_limit()
-            return self.offer(u, careful)  # now that all is counted, the estimate may do
+            return self._offer_group(u, group, careful)  # now all is counted, the estimate may do
         self._take(group, cost)
         self._uncounted_groups += 1
         return True
@@ -137,8 +143,12 @@ class BudgetPacker:
         tokens = self.count_tokens(candidates)
         if tokens > self.limit:
             return False
-        self.kept_units, self.used_tokens = set(candidates), tokens
+        self._take(tuple(sorted(candidates)), tokens)
         return True
+
+    def is_empty_lead(self, u: int) -> bool:
+        """Whether a unit is a lead with no kept unit below it that says something."""
+        return u in self.groups and not self._kept_below[u]
 
     def top_up(self, eligible: Sequence[int]) -> None:
         """Offers the units until none fits: what was given back or elided may have made room."""
@@ -154,8 +164,8 @@ class BudgetPacker:
 
     def release(self, units: Collection[int]) -> None:
         """Gives these units back, whatever was taken after them."""
-        groups = ((tuple(u for u in group if u not in units), cost) for group, cost in self._groups)
-        self._groups = [(group, cost) for group, cost in groups if group]
+        groups = ((tuple(u for u in group if u not in units), cost) for group, cost in self._taken)
+        self._taken = [(group, cost) for group, cost in groups if group]
         self._discard(units)
         self.used_tokens, self._uncounted_groups = self.count_tokens(self.kept_units), 0
 
@@ -165,7 +175,7 @@ class BudgetPacker:
             self.used_tokens, self._uncounted_groups = self.count_tokens(self.kept_units), 0
         while self.used_tokens > self.limit:
             over = self.used_tokens - self.limit
-            while over > 0 and self._groups:
+            while over > 0 and self._taken:
                 over -= max(1, self._give_back_last())
             self.used_tokens = self.count_tokens(self.kept_units)
 
@@ -176,14 +186,24 @@ class BudgetPacker:
         self._chars_left -= len(text)
         return self.counter.count(text)
 
-    def unit_with_leads(self, u: int) -> tuple[int, ...]:
-        """The units to take together: a unit, after its table's header or lead-in unless kept."""
-        group = [u]
-        while (lead := self.sections.leads.get(group[0])) is not None:
-            if lead in self.kept_units:
-                break
-            group.insert(0, lead)
-        return tuple(group)
+    def unit_with_leads(self, u: int, fewest: bool = True) -> tuple[int, ...]:
+        """A unit after the leads that it is shown with and that are not kept yet, in text order.
+
+        Args:
+            fewest: only with those that it is never shown without.
+        """
+        least = 2 if fewest else 1
+        leads = [lead for lead, bond in self.groups.shown_with(u) if bond >= least]
+        return (*sorted(lead for lead in leads if lead not in self.kept_units), u)
+
+    def _groups_with(self, u: int) -> list[tuple[int, ...]]:
+        """The groups that a unit may be taken in: with all its leads, with fewer, with the fewest.
+
+        The outermost is left out first.
+        """
+        leads = [lead for lead, _ in self.groups.shown_with(u) if lead not in self.kept_units]
+        least = len(self.unit_with_leads(u)) - 1
+        return [(*sorted(leads[:n]), u) for n in range(len(leads), least - 1, -1)]
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""
@@ -191,23 +211,20 @@ class BudgetPacker:
         shortest = nsmallest(64, groups, key=lambda g: (self._estimate_added_tokens(g), g))
         return min(self.count_tokens(group) for group in shortest)
 
-    def _kept_neighbours(self, u: int, reach: int) -> tuple[list[int], list[int]]:
-        """The kept units just before and just after a unit that is not kept."""
-        at = bisect_left(self._kept_in_order, u)
-        return self._kept_in_order[max(0, at - reach) : at], self._kept_in_order[at : at + reach]
+    def _kept_near(self, group: tuple[int, ...], reach: int) -> list[int]:
+        """The kept units that stand next to those of a group that is not kept, ascending."""
+        places = [bisect_left(self._kept_in_order, u) for u in group]
+        return sorted(
+            {u for at in places for u in self._kept_in_order[max(0, at - reach) : at + reach]}
+        )
 
     def _estimate_added_tokens(self, group: tuple[int, ...]) -> int:
         """Estimates how many tokens a group adds."""
         passage = self.renderer.units[group[0]].passage
-        before, after = (
-            [u for u in side if self.renderer.units[u].passage == passage]
-            for side in self._kept_neighbours(group[0], 1)
-        )
+        near = [u for u in self._kept_near(group, 1) if self.renderer.units[u].passage == passage]
         cost = sum(self.unit_tokens[u] for u in group)
-        cost += self._joint_tokens([*before, *group, *after]) - self._joint_tokens(
-            [*before, *after]
-        )
-        if before or after:
+        cost += self._joint_tokens(sorted([*near, *group])) - self._joint_tokens(near)
+        if near:
             return cost
         separator = self.renderer.rules.separator if self.kept_units else ""
         return cost + self._prefix_tokens(separator + self.renderer.passage_prefix(group[0]))
@@ -224,13 +241,12 @@ class BudgetPacker:
             self._prefix_tokens_cache[text] = tokens
         return self._prefix_tokens_cache[text]
 
-    def _take_if_it_fits(self, u: int) -> bool:
-        """Takes a unit if it fits by the count of the joined text; returns whether it did."""
+    def _take_if_it_fits(self, group: tuple[int, ...]) -> bool:
+        """Takes a group if it fits by the count of the joined text; returns whether it did."""
         if self._chars_left <= 0:
             self._trials_left = 0
-        if not self._trials_left or u in self._too_long:
+        if not self._trials_left or group in self._too_long:
             return False
-        group = self.unit_with_leads(u)
         # in another order than the input's, a unit's neighbours in the output are other ones
         reordered = self.renderer.rules.order != "original" and len(self.renderer.passages) > 1
         if reordered or self.used_tokens + self._count_added_tokens(group) <= self.limit:
@@ -238,29 +254,30 @@ class BudgetPacker:
             if tokens <= self.limit:
                 self._take(group, tokens - self.used_tokens)
                 return True
-        self._too_long.add(u)
+        self._too_long.add(group)
         self._trials_left -= 1
         return False
 
     def _count_added_tokens(self, group: tuple[int, ...]) -> int:
         """Counts how many tokens a group adds to the text around it."""
-        before, after = self._kept_neighbours(group[0], _REACH_UNITS)
-        return self.count_tokens([*before, *group, *after]) - self.count_tokens([*before, *after])
+        near = self._kept_near(group, _REACH_UNITS)
+        return self.count_tokens([*near, *group]) - self.count_tokens(near)
 
     def _take(self, group: tuple[int, ...], cost: int) -> None:
-        self._groups.append((group, cost))
+        self._taken.append((group, cost))
         self.used_tokens += cost
         self.kept_units.update(group)
         self._too_long.clear()
         for u in group:
             insort(self._kept_in_order, u)
             self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
+            self._count_below(u, 1)
             if self._near_duplicates:
                 self._near_duplicates.add(u)
 
     def _give_back_last(self) -> int:
         """Gives back the group taken last; returns its tokens."""
-        group, cost = self._groups.pop()
+        group, cost = self._taken.pop()
         self._discard(group)
         return cost
 
@@ -270,8 +287,14 @@ class BudgetPacker:
         for u in units:
             self._kept_in_order.remove(u)
             self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
+            self._count_below(u, -1)
             if self._near_duplicates:
                 self._near_duplicates.remove(u)
+
+    def _count_below(self, u: int, change: int) -> None:
+        if u not in self.groups:
+            for lead in self.groups.ancestors(u):
+                self._kept_below[lead] += change
 
 
 _MIN_DUPLICATE_WORDS = 4
@@ -323,113 +346,3 @@ class NearDuplicates:
     def _jaccard(self, u: int, v: int) -> float:
         one, other = self._words[u], self._words[v]
         return len(one & other) / len(one | other)
-
-
-# a value is of no use without the name that stands before it
-_VALUE = re.compile(
-    r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
-)
-
-
-class Sections:
-    """Headings and table headers, each with the units below it.
-
-    Below a heading are all units up to the next heading with text between: of a title and a
-    subtitle right after it, both are above the text that follows. Below a table's header are its
-    rows.
-
-    Attributes:
-        leads: for each table row, the header above it, with nothing but rows between; for the first
-            piece of code after a line that ends with a colon, that line; for a default value, the
-            nearest unit before it that is none, which names what it is a value of.
-    """
-
-    def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
-        self._section_stops = _section_stops(units)
-        self._table_stops: dict[int, int] = {}
-        self.leads: dict[int, int] = _lead_ins(units, passages) if passages else {}
-        self._rows: set[int] = set()
-        header: int | None = None
-        for u, unit in enumerate(units):
-            if header is not None and unit.passage != units[header].passage:
-                header = None
-            if unit.kind == "table_header":
-                header = u
-                self._table_stops[u] = u + 1
-            elif header is not None and unit.kind == "table_row":
-                self.leads[u], self._table_stops[header] = header, u + 1
-                self._rows.add(u)
-            else:
-                header = None
-
-    def __contains__(self, u: int) -> bool:
-        return u in self._section_stops or u in self._table_stops
-
-    def units_below(self, u: int) -> range:
-        """The units below a heading or a header."""
-        return range(u + 1, self._section_stops.get(u) or self._table_stops[u])
-
-    def without_content(
-        self, kept_units: Collection[int], candidates: Iterable[int] | None = None
-    ) -> set[int]:
-        """The headings and headers with no kept unit below them.
-
-        Args:
-            candidates: the units to check; None for the kept ones.
-        """
-        candidates = kept_units if candidates is None else set(candidates)
-        rows = sorted(u for u in kept_units if u in self._rows)
-        tables = {u for u in candidates if u in self._table_stops and not self._has_below(u, rows)}
-        text = sorted(u for u in kept_units if u not in self._section_stops and u not in tables)
-        headings = {
-            u for u in candidates if u in self._section_stops and not self._has_below(u, text)
-        }
-        return tables | headings
-
-    def _has_below(self, u: int, ordered: Sequence[int]) -> bool:
-        """Whether one of some units, in ascending order, is below a heading or a header."""
-        below = self.units_below(u)
-        at = bisect_left(ordered, below.start)
-        return at < len(ordered) and ordered[at] < below.stop
-
-
-def _lead_ins(units: Sequence[Unit], passages: Sequence[Passage]) -> dict[int, int]:
-    """For code the line that introduces it, for a default value the unit that it is of.
-
-    That is the unit before it or, where default values follow each other, before the first.
-    """
-    leads: dict[int, int] = {}
-    last_valued = -1
-    for u in range(1, len(units)):
-        before, unit = units[u - 1], units[u]
-        if before.passage != unit.passage:
-            continue
-        text = passages[unit.passage].text
-        is_code = unit.kind == "code" and before.kind != "code"
-        introduced = is_code and text[slice(*before.visible)].endswith((":", "："))
-        valued = unit.kind in ("sentence", "list_item", "html") and _VALUE.match(
-            text, *unit.visible
-        )
-        if introduced or (valued and before.kind != "table_row" and last_valued != u - 1):
-            leads[u] = u - 1
-        elif valued and u - 1 in leads:
-            leads[u] = leads[u - 1]
-        if valued:
-            last_valued = u
-    return leads
-
-
-def _section_stops(units: Sequence[Unit]) -> dict[int, int]:
-    """For each heading, the end of the units below it."""
-    stops: dict[int, int] = {}
-    open_headings: list[int] = []  # their sections go on
-    for u, unit in enumerate(units):
-        starts = unit.kind == "heading"
-        if open_headings and (
-            unit.passage != units[u - 1].passage or (starts and open_headings[-1] != u - 1)
-        ):
-            stops |= dict.fromkeys(open_headings, u)
-            open_headings = []
-        if starts:
-            open_headings.append(u)
-    return stops | dict.fromkeys(open_headings, len(units))

@@ -1,6 +1,6 @@
 """Which units are kept: the best that fit, counted with the tokenizer of the budget.
 
-Greedy by value; a unit that does not fit is skipped. `packer.py` decides what still fits. What is
+Greedy by worth; a unit that does not fit is skipped. `packer.py` decides what still fits. What is
 kept or dropped as one is the rules' granularity:
 
     sentence  what methods score                         the units as they are
@@ -41,8 +41,16 @@ from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.types import Scores, SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
+from tamis.probes.segmentation.code import piece_starts
 from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+
+RELATIVE_FLOOR = 0.01
+"""Of the best unit's worth: what is worth less is not kept merely because there is room."""
+TRASH_SHARE = 0.05
+"""Of the worth of a unit that did not fit: what is worth less does not take its place."""
+HALF_AS_GOOD = 0.5
+"""Of the best unit's worth, from which on a unit that did not fit is worth a warning."""
 
 
 def select(
@@ -59,15 +67,15 @@ def select(
     """The units of highest value that fit into the budget, and their text.
 
     `counter.count(selection.text) == selection.tokens`, headings, separators and elisions included,
-    and no eligible unit left out would still fit. Mandatory units (touched by `Passage.keep` or
-    matching `Rules.protect`) come first, then each passage's `min_tokens`, then the rest by value,
-    each followed by its neighbours within `Rules.context_window`. A table row brings its header.
-    So does the first piece of code after a line that ends with a colon, and a default value, which
-    brings the unit that names it. A heading or a table's header with no kept unit below it makes
-    room for text, unless it is mandatory or the best unit of all, and with `Rules.fill` comes back
-    where room is left. Without that, calibrated units of a probability below `WORTHLESS` are left
-    out, all but the best, unless nothing else fits. Under a threshold, units of lower value are
-    left out, and headings are treated like other units.
+    and the best units, up to the first that does not fit whole, are kept under every larger budget.
+    Mandatory units (touched by `Passage.keep` or matching `Rules.protect`) come first, then each
+    passage's `min_tokens`, then the rest by worth (`groups.py`), each followed by its neighbours
+    within `Rules.context_window`. A unit comes with the leads that it is shown with, and a lead is
+    not kept without anything below it, unless it is mandatory. Units without content do not fill
+    the room. Of calibrated units those are left out, too, that are worth less than `WORTHLESS`, a
+    hundredth of the best or a twentieth of one that did not fit; the best is kept whatever it is
+    worth. With `Rules.fill` no unit left out would still fit. Under a threshold, units of lower
+    value are left out, and leads are treated like other units.
 
     Args:
         passages: the input.
@@ -122,9 +130,10 @@ class Selector:
         renderer = Renderer(passages, units, rules, self.ranking, arrangement)
         mandatory = _mandatory_units(renderer, _protect_patterns(rules))
         shown = mandatory | _units_of_best_passages(renderer, self.ranking)
-        ordered = sorted(range(len(units)), key=lambda u: (-values[u], u))
-        self.candidates = [u for u in ordered if u in shown]
         self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
+        self._worths = worths = self._packer.groups.worths(values, calibrated)
+        ordered = sorted(range(len(units)), key=lambda u: (-worths[u], -values[u], u))
+        self.candidates = [u for u in ordered if u in shown]
 
     def select(self, budget: Budget) -> SelectedUnits:
         """The units of highest value that fit into a budget, and their text.
@@ -132,7 +141,7 @@ class Selector:
         Raises:
             BudgetTooSmall: not even one unit fits.
         """
-        renderer, values, candidates = self._packer.renderer, self.values, self.candidates
+        renderer, candidates = self._packer.renderer, self.candidates
         if not renderer.units:
             return SelectedUnits((), "", 0)
         rules, tokens_in = renderer.rules, 0
@@ -141,64 +150,107 @@ class Selector:
             tokens_in = self._packer.counter.count(whole)
         limit = budget.tokens(tokens_in)
         packer = self._packer.with_limit(math.inf if limit is None else limit)
-        floor = -math.inf if budget.threshold is None else budget.threshold
-        eligible = [u for u in candidates if values[u] >= floor]
-        useful = eligible
-        if self.calibrated and not rules.fill and budget.threshold is None:
-            useful = [u for u in eligible if values[u] >= WORTHLESS] or eligible[:1]
-        _fill(packer, candidates, useful, self.ranking, budget.threshold is not None)
+        floor = -math.inf
+        if budget.threshold is not None:
+            floor = budget.threshold
+            eligible = useful = [u for u in candidates if self.values[u] >= floor]
+        else:
+            eligible = candidates
+            useful = candidates if limit is None else self._useful(candidates)
+        plain = budget.threshold is not None
+        worthless = self.calibrated and any(self.values[u] < WORTHLESS for u in candidates)
+        fit_all = len(eligible) == len(candidates) and (rules.fill or not worthless)
+        trash_share = TRASH_SHARE if self.calibrated and not (plain or rules.fill) else 0.0
+        if not (packer.limit < math.inf and fit_all and packer.take_all(candidates)):
+            _fill(packer, candidates, useful, self._worths, self.ranking, plain, trash_share)
         if not packer.kept_units and len(useful) < len(eligible):
             useful = eligible  # nothing of use is short enough: the best that is
-            _fill(packer, candidates, useful, self.ranking, False)
-        return _make_selection(packer, candidates, useful, floor)
+            _fill(packer, candidates, useful, self._worths, self.ranking, True, 0.0)
+        if budget.threshold is None:
+            _drop_empty_leads(packer, useful)
+        if rules.fill:
+            packer.top_up(eligible)
+        return _make_selection(packer, candidates, useful, self._worths, floor, self.calibrated)
+
+    def _useful(self, candidates: Sequence[int]) -> list[int]:
+        """The candidates that are of use: content, then leads; those of any worth."""
+        groups, worths = self._packer.groups, self._worths
+        content = [u for u in candidates if u not in groups and u not in groups.vain]
+        if not content:
+            return list(candidates)
+        floor = -math.inf
+        if self.calibrated and not self._packer.renderer.rules.fill:
+            floor = max(WORTHLESS, RELATIVE_FLOOR * worths[content[0]])
+        useful = [u for u in candidates if worths[u] >= floor and u not in groups.vain]
+        return useful if any(u not in groups for u in useful) else content[:1]
 
 
 def _fill(
     packer: BudgetPacker,
     candidates: Sequence[int],
     eligible: Sequence[int],
+    worths: Sequence[float],
     ranking: Sequence[int],
-    has_threshold: bool,
+    plain: bool,
+    trash_share: float,
 ) -> None:
     """Offers units in the order of the rules.
 
     Args:
         candidates: all units that may be shown, best first. eligible: those that may be kept for
-            their value.
-        ranking: the passages, best first.
+            their worth.
+        worths: of all units. ranking: the passages, best first.
+        plain: whether leads are offered like other units.
+        trash_share: of the worth of a unit that did not fit; what is worth less is not offered.
     """
-    all_eligible = len(eligible) == len(candidates)
-    if packer.limit < math.inf and all_eligible and packer.take_all(candidates):
-        return
+    _fill_mandatory(packer, candidates, ranking)
+    offered, least = set(eligible), -math.inf
+    for u in eligible:
+        if worths[u] < least:
+            break
+        if not plain and packer.is_empty_lead(u):
+            continue  # until something below it is kept
+        _offer_around(packer, u)
+        if u not in packer.kept_units:
+            if not packer.is_near_duplicate(u):
+                least = max(least, trash_share * worths[u])
+        elif not plain:
+            for lead in packer.groups.ancestors(u):
+                if (worths[lead], -lead) >= (worths[u], -u) and lead in offered:
+                    packer.offer(lead)
+    packer.enforce_limit()
+    if packer.limit < math.inf:
+        fitting = [u for u in eligible if worths[u] >= least]
+        packer.top_up([u for u in fitting if plain or not packer.is_empty_lead(u)])
+
+
+def _fill_mandatory(
+    packer: BudgetPacker, candidates: Sequence[int], ranking: Sequence[int]
+) -> None:
+    """Offers what the rules ask for, whatever it is worth."""
     for u in candidates:
         if u in packer.mandatory:
             packer.offer(u)
     _meet_min_tokens(packer, candidates, ranking)
+
+
+def _offer_around(packer: BudgetPacker, u: int) -> None:
+    """Offers a unit, and then its neighbours within the window of the rules.
+
+    A unit that is kept already brings its neighbours when its own turn comes.
+    """
     reach = packer.renderer.rules.context_window
-    for u in eligible:
-        # a unit that is kept already brings its neighbours when its own turn comes
-        if packer.offer(u) or (reach and u in packer.kept_units):
-            for near in _neighbours(packer.renderer.units, u, reach):
-                packer.offer(near)
-    packer.enforce_limit()
-    if packer.limit < math.inf:
-        packer.top_up(eligible)
-    if not has_threshold:
-        _prefer_text_to_headings(packer, eligible)
+    if packer.offer(u) or (reach and u in packer.kept_units):
+        for near in _neighbours(packer.renderer.units, u, reach):
+            packer.offer(near)
 
 
-def _prefer_text_to_headings(packer: BudgetPacker, eligible: Sequence[int]) -> None:
-    """Gives back headings with no kept unit below them; offers their room to other units first."""
-    fixed = packer.mandatory | set(eligible[:1])
-    empty = packer.sections.without_content(packer.kept_units) - fixed
-    if not empty:
-        return
-    packer.release(empty)
-    packer.top_up([u for u in eligible if u not in packer.sections])
-    empty = packer.sections.without_content(packer.kept_units, eligible)
-    packer.top_up([u for u in eligible if u not in empty])
-    if packer.renderer.rules.fill:
-        packer.top_up(eligible)
+def _drop_empty_leads(packer: BudgetPacker, eligible: Sequence[int]) -> None:
+    """Gives back leads with no kept unit below them, and offers their room to content."""
+    empty = {u for u in packer.kept_units if packer.is_empty_lead(u)} - packer.mandatory
+    if empty and len(empty) < len(packer.kept_units):
+        packer.release(empty)
+        packer.top_up([u for u in eligible if u not in packer.groups])
 
 
 def _meet_min_tokens(
@@ -226,18 +278,21 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
 
 
 def _make_selection(
-    packer: BudgetPacker, candidates: Sequence[int], eligible: Sequence[int], floor: float
+    packer: BudgetPacker,
+    candidates: Sequence[int],
+    eligible: Sequence[int],
+    worths: Sequence[float],
+    floor: float,
+    calibrated: bool,
 ) -> SelectedUnits:
     warnings = []
+    content = [u for u in eligible if u not in packer.groups] or list(eligible)
     if not packer.kept_units and not eligible:
         warnings.append(
             f"none of {len(candidates)} units reaches the threshold {floor:g}; nothing is kept"
         )
     elif not packer.kept_units:
-        # a heading alone would be given back
-        shortest = packer.fewest_tokens(
-            [u for u in eligible if u not in packer.sections] or eligible
-        )
+        shortest = packer.fewest_tokens(content)  # a lead alone would be given back
         raise BudgetTooSmall(
             f"the shortest unit has {shortest} tokens as rendered and the budget is "
             f"{int(packer.limit)}; raise the budget"
@@ -249,13 +304,15 @@ def _make_selection(
             f"{int(packer.limit)}; {left_out} of them were left out; raise the budget or protect "
             "less"
         )
-    if eligible and eligible[0] not in packer.kept_units:
-        needed = packer.count_tokens(packer.unit_with_leads(eligible[0]))
+    if content and content[0] not in packer.kept_units:
+        needed = packer.count_tokens(packer.unit_with_leads(content[0]))
         if needed > packer.limit:
             warnings.append(
                 f"the best unit has {needed} tokens as rendered, the budget is "
                 f"{int(packer.limit)}, and it was left out; raise the budget to keep it"
             )
+    elif calibrated and math.isfinite(packer.limit) and floor == -math.inf:
+        warnings += _room_warnings(packer, content, worths)
     missing = [
         u for u in eligible if u not in packer.kept_units and not packer.is_near_duplicate(u)
     ]
@@ -268,6 +325,29 @@ def _make_selection(
     return SelectedUnits(
         tuple(sorted(packer.kept_units)), text, packer.used_tokens, tuple(warnings)
     )
+
+
+def _room_warnings(
+    packer: BudgetPacker, content: Sequence[int], worths: Sequence[float]
+) -> Iterator[str]:
+    """Says that a unit nearly as good as the best was left out for room, and what would hold it."""
+    groups, wanted = packer.groups, set(packer.kept_units)
+    for u in content:
+        share = worths[u] / worths[content[0]] if worths[content[0]] else 0.0
+        if share < HALF_AS_GOOD:
+            return
+        if u not in packer.kept_units and packer.is_near_duplicate(u):
+            continue
+        wanted |= {u, *(lead for lead, _ in groups.shown_with(u))}
+        wanted |= {lead for lead in groups.ancestors(u) if worths[lead] >= worths[u]}
+        if u not in packer.kept_units:
+            needed = packer.count_tokens(wanted)
+            if needed > packer.limit:
+                yield (
+                    f"a unit {share:.0%} as good as the best was left out for room, the budget is "
+                    f"{int(packer.limit)}; {needed} tokens would hold it"
+                )
+            return
 
 
 def _mandatory_units(renderer: Renderer, patterns: Sequence[Pattern]) -> set[int]:
@@ -371,6 +451,33 @@ def _word_spans(text: str, at: int, stop: int) -> Iterator[tuple[int, int]]:
         long = _SPACED.match(text, match.start(), stop)
         at = long.end() if long else match.end()
         yield match.start(), at
+
+
+def split_long_code(
+    passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
+) -> list[Unit]:
+    """Splits each unit of code that has more tokens than the limit, at its statements and keys.
+
+    The parts have at most half as many, where lines allow, so that one fits beside another.
+    """
+    found: list[Unit] = []
+    for unit in units:
+        text, (first, last) = passages[unit.passage].text, unit.visible
+        # no tokenizer makes more tokens than bytes, of which a character has four at most
+        tokens = 0
+        if unit.kind == "code" and 4 * (last - first) > limit:
+            tokens = counter.count(text[first:last])
+        if tokens <= limit:
+            found.append(unit)
+            continue
+        starts = piece_starts(text, first, last, (last - first) * limit // (2 * tokens))
+        edges = [unit.start, *starts[1:], unit.stop]
+        for start, stop in pairwise(edges):
+            body = text[max(start, first) : min(stop, last)]
+            shown = max(start, first) + len(body) - len(body.lstrip())
+            visible = shown, shown + len(body.strip())
+            found.append(replace(unit, start=start, stop=stop, visible=visible))
+    return found
 
 
 def merge_units(

@@ -14,6 +14,7 @@ from tamis.service.cli.display.short_help import hide_flag_types
 BENCHES = {
     "speed": "Time whole requests: cold, and of passages that were read before.",
     "run": "Compress every record of a file and write what was kept, a line per record.",
+    "everyday": "Count whole answers kept from chats, FAQs, runbooks, invoices, code and the like.",
     "evidence": "Compare methods by the share of gold sentences they keep at each budget.",
     "answers": "Exact match and F1 of a reader with the whole context, a compressed one, and none.",
     "break-even": "What compression costs and saves a request, and from which price on it pays.",

@@ -354,7 +354,14 @@ def _select(
     """The kept units, and the tokens of the output; nothing where no unit fits."""
     try:
         kept = select(
-            passages, units, scores.values, scores.passages, budget, DEFAULT_RULES, counter
+            passages,
+            units,
+            scores.values,
+            scores.passages,
+            budget,
+            DEFAULT_RULES,
+            counter,
+            calibrated=scores.calibrated,
         )
     except BudgetTooSmall:
         return (), 0

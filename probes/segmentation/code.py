@@ -106,6 +106,17 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
     return list(Listing(lines, first, last, _is_definition).cut_lines())
 
 
+def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]:
+    """Where pieces of a piece of code begin, the first at its own start.
+
+    Args:
+        most_chars: of each, where lines allow.
+    """
+    lines = lines_of(text, start, stop)
+    listing = Listing(lines, 0, len(lines.rows), lambda row, has_body: False, most_chars)
+    return [start, *(lines.starts[line] for line in list(listing.cut_lines())[1:])]
+
+
 def _is_definition(row: str, has_body: bool) -> bool:
     return _DEFINITION_AT_MARGIN.match(row) is not None
 
@@ -124,12 +135,18 @@ class Listing:
     Args:
         is_standalone: whether a statement is a piece of its own, never merged with its neighbours,
             given its line and whether the next line is indented deeper.
+        most_chars: of a piece, where lines allow.
     """
 
     def __init__(
-        self, lines: Lines, first: int, last: int, is_standalone: Callable[[str, bool], bool]
+        self,
+        lines: Lines,
+        first: int,
+        last: int,
+        is_standalone: Callable[[str, bool], bool],
+        most_chars: int = CODE_CHARS,
     ) -> None:
-        self._lines = lines
+        self._lines, self._most_chars = lines, most_chars
         self.line_numbers = [line for line in range(first, last) if lines.rows[line]]
         self.texts = [lines.rows[line].lstrip() for line in self.line_numbers]
         self.indents = [
@@ -159,7 +176,7 @@ class Listing:
 
     def _piece_starts(self, first: int, last: int, levels: int) -> Iterator[int]:
         """The starts of the pieces of `[first, last)`, which is one piece if it is short."""
-        if first < last and self._chars(first, last) <= CODE_CHARS:
+        if first < last and self._chars(first, last) <= self._most_chars:
             yield first
         elif first < last:
             parts = self._part_starts(first, last) if levels else []
@@ -218,7 +235,7 @@ class Listing:
         first = starts[0]
         yield first
         for i, after in pairwise([*starts[1:], last]):
-            if {first, i} & standalone or self._chars(first, after) > CODE_CHARS:
+            if {first, i} & standalone or self._chars(first, after) > self._most_chars:
                 first = i
                 yield i
 

@@ -8,7 +8,9 @@ from itertools import pairwise
 
 from tamis.compressors.registry import method_class
 from tamis.compressors.rules import WORTHLESS, Budget, Rules
+from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.rendering import render, render_without_citations
+from tamis.compressors.selection.select import RELATIVE_FLOOR
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Unit
@@ -135,16 +137,19 @@ def test_no_unit_that_was_left_out_would_still_fit(variant: str, context: str):
 @every_small_context
 @every_variant
 def test_by_default_only_what_is_of_no_use_is_left_out_where_there_is_room(variant, context):
-    """Units that are most likely of no use, headings, and what repeats a kept unit."""
+    """What is most likely of no use, has no content, leads to nothing or repeats a kept unit."""
     out = compressed_half(variant, context)
+    groups = Groups(out.units, out.passages)
+    worths = groups.worths(out.scores, out.calibrated)
     kept_words = [set(text.split()) for text in kept_texts(out)]
     for u, missing_tokens in left_out_units(out):
         unit = out.units[u]
         words = set(out.passages[unit.passage].text[slice(*unit.visible)].split())
         assert (
             missing_tokens > 0
-            or out.scores[u] < WORTHLESS
-            or unit.kind in ("heading", "table_header")
+            or worths[u] < max(WORTHLESS, RELATIVE_FLOOR * max(worths))
+            or u in groups
+            or u in groups.vain
             or words in kept_words
         )
 

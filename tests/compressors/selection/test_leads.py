@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tamis.compressors.rules import Budget, Rules
-from tamis.compressors.selection.packer import Sections
+from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.select import select
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
@@ -59,9 +59,9 @@ def test_nothing_worthless_fills_a_budget_and_the_best_is_kept_whatever_it_is_wo
     assert select(*arguments, plain, words(), calibrated=True).units == (0,)
     assert len(select(*arguments, filled, words(), calibrated=True).units) > 1
     assert len(select(*arguments, plain, words()).units) > 1  # no probabilities, no floor
-    low = [0.001, 0.002, *[0.0] * (len(SHOWN) - 2)]
+    low = [0.002, 0.001, *[0.0] * (len(SHOWN) - 2)]
     got = select([PASSAGE], UNITS, low, [0.0], Budget(12), plain, words(), calibrated=True)
-    assert got.units == (1,)
+    assert got.units == (0,)
 
 
 def test_a_threshold_takes_the_place_of_the_floor() -> None:
@@ -76,5 +76,5 @@ def test_default_values_in_a_row_are_all_of_the_unit_before_the_first() -> None:
         "- `timeout`: how long.\n- Default: `30`\n- Default: `60` on Windows\n- Default: `90` else"
     )
     passages = [Passage(text)]
-    sections = Sections(units_of(passages), passages)
-    assert sections.leads == {1: 0, 2: 0, 3: 0}
+    groups = Groups(units_of(passages), passages)
+    assert groups.parents == [-1, 0, 0, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tamis.compressors.rules import Budget, Rules
-from tamis.compressors.selection.packer import Sections
+from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.select import select
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
@@ -77,8 +77,10 @@ def test_headings_without_content_are_those_found_by_walking_down() -> None:
         kept_units = {u for u in range(len(units)) if draw.random() < 0.5}
         heads = {u for u in range(len(units)) if units[u].kind in ("heading", "table_header")}
         slow = {u for u in heads if has_no_content(units, kept_units, u)}
-        assert Sections(units).without_content(kept_units) == slow & kept_units
-        assert Sections(units).without_content(kept_units, range(len(units))) == slow
+        groups = Groups(units)
+        content = [u for u in kept_units if u not in groups]
+        above = {lead for u in content for lead in groups.ancestors(u)}
+        assert heads - above == slow
 
 
 def test_a_heading_without_content_gives_its_room_to_text() -> None:
@@ -91,20 +93,20 @@ def test_headings_with_text_below_stay() -> None:
     assert kept(values, max_tokens=10) == ["# Dogs", "## Small ones", "Dogs bark at any moon."]
 
 
-def test_a_table_header_without_rows_gives_its_room_to_text() -> None:
+def test_a_table_header_comes_with_its_row_or_not_at_all() -> None:
     values = {"Cats purr": 0.9, "| Name": 0.8, "They sleep": 0.1, "Dogs bark": 0.05}
     assert kept(values, max_tokens=12) == [
         "Cats purr all night long.",
         "They sleep.",
         "Dogs bark at any moon.",
     ]
+    assert kept(values, max_tokens=16)[-2:] == ["| Name | Age |\n|---|---|", "| Rex | nine |"]
 
 
-def test_the_best_unit_and_mandatory_headings_stay() -> None:
-    assert kept({"# Dogs": 0.9, "Cats purr": 0.8}, max_tokens=7) == [
-        "Cats purr all night long.",
-        "# Dogs",
-    ]
+def test_a_heading_is_not_kept_alone_though_it_is_the_best_and_a_mandatory_one_is() -> None:
+    values = {"# Dogs": 0.9, "Cats purr": 0.8}
+    assert kept(values, max_tokens=7) == ["# Cats", "Cats purr all night long."]
+    assert kept({"# Dogs": 0.9}, max_tokens=7) == ["# Dogs", "Dogs bark at any moon."]
     passage = Passage(PAGE, keep=((PAGE.index("# Dogs"), PAGE.index("# Dogs") + 1),))
     values = [0.9 if text.startswith("Cats purr") else 0.1 for text in SHOWN]
     got = select([passage], UNITS, values, [0.0], Budget(max_tokens=8), Rules(), words())

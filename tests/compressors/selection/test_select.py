@@ -113,7 +113,7 @@ def units_of_best(context: dict[str, Any], top_n: int | None) -> set[int]:
 def test_a_selection_is_within_budget_as_joined_and_no_unit_left_out_would_fit(
     context: dict[str, Any], rules: Rules, tokens: int, counter: TextTokenizer
 ) -> None:
-    budget = Budget(max_tokens=tokens)
+    budget, rules = Budget(max_tokens=tokens), replace(rules, fill=True)
     try:
         got = select(**context, budget=budget, rules=rules, counter=counter)
     except BudgetTooSmall:
@@ -181,7 +181,7 @@ def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int
 def test_estimates_choose_what_counting_every_candidate_would_choose(
     context: dict[str, Any], rules: Rules, tokens: int
 ) -> None:
-    rules = replace(rules, context_window=0, protect=(), separator=" -- ")
+    rules = replace(rules, context_window=0, protect=(), separator=" -- ", fill=True)
     slow = slow_greedy(context, tokens, rules)
     if not slow and context["units"]:
         with pytest.raises(BudgetTooSmall):

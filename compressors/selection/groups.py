@@ -1,0 +1,333 @@
+"""Which units belong together, so that what is kept answers by itself.
+
+    lead        what is below it                                  shown with its lead
+    heading     all up to the next heading of its level           items and tables, where it fits
+    question    the paragraph after it, or all below a heading    where it fits
+    turn        the replies, until whoever asked speaks again     where it fits
+    lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
+    header      the rows of its table                             always
+
+A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
+choice alone. An item with items below it, a definition of which code goes on, and the name of a
+default value are no leads, but what is below is shown with them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from tamis.probes.segmentation.prose_lines import ends_open
+from tamis.probes.text import KINDS, Passage, Unit
+
+Lead = Literal["heading", "question", "turn", "lead_in", "header", "item", "code", "name"]
+
+_END = r"[*_\"'”’»)\]`\s]*$"
+_ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：]{_END}")
+_END_CHARS = 16
+_ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
+_MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
+_TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
+_RULES = {"=": 1, "-": 2}
+_SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
+_TITLE_LEVEL, _TITLE_WORDS = 9, 6
+_SPEAKER = re.compile(
+    r"\s*(?:[\[(]?\d[\d:.,/\-T ]{3,24}(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*[-–|]?\s*)?"
+    r"<?([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?[:>]"
+)
+_LONGEST_TURN, _MOST_REPLIES = 240, 6
+# a value is of no use without the name that stands before it
+_VALUE = re.compile(
+    r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
+)
+_BARE = (
+    r"(?:yes|no|yep|nope|ok|okay|sure|great|perfect|fine|exactly|right|no problem|that['’]?s all"
+    r"|you['’]?re welcome|agreed|ja|nein|genau|oui|non|sí|best|regards|sincerely|cheers)"
+)
+_SALUTE = (
+    r"(?:hi|hello|hey|dear|bye|goodbye|good (?:morning|afternoon|evening|day)|thanks|thank you|thx"
+    r"|many thanks|(?:best|kind|warm) (?:regards|wishes)|yours|hallo|liebe[rs]?|sehr geehrte[rs]?"
+    r"|danke|viele grüße|mit freundlichen grüßen|bonjour|merci|cordialement|hola|gracias|saludos)"
+)
+_VAIN = re.compile(
+    rf"\W*(?:{_BARE}\W+)*(?:(?:{_BARE}|{_SALUTE}(?:[\s,]+[^\W\d]+){{0,4}})\W*){{0,3}}"
+    r"|(?:Date|Sent|Datum|Gesendet): .{0,60}\d\d:\d\d.{0,20}",
+    re.IGNORECASE,
+)
+_ASSENT = re.compile(rf"\W*(?:{_BARE}\W*)+", re.IGNORECASE)
+_CLOSING = re.compile(rf"[\s>]*(?:{_SALUTE}|best|regards|sincerely|cheers),?", re.IGNORECASE)
+_IMPORTS = re.compile(
+    r"(?:\s*(?:import\b.*|from \S+ import\b.*|#include\b.*|using [\w.]+;|package [\w.]+;?|>>>"
+    r"|\.\.\.|`{3,}\w*)\s*(?:\n|$))+"
+)
+_SHARES: dict[Lead, tuple[float, float]] = {
+    "question": (0.95, 0.6),
+    "turn": (0.95, 0.6),
+    "lead_in": (0.95, 0.7),
+    "name": (0.95, 0.6),
+    "header": (0.8, 0.0),
+    "heading": (0.7, 0.0),
+    "code": (0.7, 0.0),
+    "item": (0.5, 0.0),
+}
+"""What the best unit below a lead has of its worth, and of that what the worst has at least."""
+
+
+class Groups:
+    """The lead of each unit, and what is below each lead.
+
+    Attributes:
+        parents: the lead of each unit, or -1. bonds: whether it is shown with it: 2 always, 1 where
+            it fits, 0 no.
+        kinds: of the units that have others below them. stops: the end of what is below each lead
+            that says nothing by itself, which begins right after it.
+        vain: units without content: greetings, signatures, bare signs, imports.
+    """
+
+    def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
+        self._units, self._passages = units, passages
+        self._texts = [
+            passages[unit.passage].text[slice(*unit.visible)] if passages else "" for unit in units
+        ]
+        self.parents, self.bonds = [-1] * len(units), [0] * len(units)
+        self.kinds: dict[int, Lead] = {}
+        self.stops: dict[int, int] = {}
+        self.vain: set[int] = set()
+        self._levels: dict[int, int] = {}  # of headings
+        self._speakers: dict[int, str] = {}  # of entries
+        self._text_before = -1  # the last unit so far that heads nothing
+        open_leads: list[int] = []
+        for u, unit in enumerate(units):
+            elsewhere = u > 0 and units[u - 1].passage != unit.passage
+            if (level := self._heading_level(u)) is not None:
+                self._levels[u] = level
+            if unit.kind == "entry":
+                self._speakers[u] = self._speaker(u)
+            while open_leads and (elsewhere or self._ends(open_leads[-1], u)):
+                self._close(open_leads.pop(), u)
+            if (kind := self._lead_kind(u)) is not None:
+                self.kinds[u] = kind
+            self.parents[u] = open_leads[-1] if open_leads else -1
+            if kind != "heading":
+                self._text_before = u
+            self.bonds[u] = self._bond(u)
+            if kind is not None:
+                open_leads.append(u)
+            if self._is_vain(u):
+                self.vain.add(u)
+        while open_leads:
+            self._close(open_leads.pop(), len(units))
+
+    def __contains__(self, u: int) -> bool:
+        """Whether a unit is a lead, which says nothing by itself."""
+        return u in self.stops
+
+    def ancestors(self, u: int) -> list[int]:
+        """The lead of a unit, that one's lead, and so on."""
+        found = []
+        while (u := self.parents[u]) >= 0:
+            found.append(u)
+        return found
+
+    def shown_with(self, u: int) -> list[tuple[int, int]]:
+        """The leads that a unit is shown with, the nearest first, each with its bond.
+
+        What is beyond one that is shown where it fits has no stronger bond.
+        """
+        found, bond = [], 2
+        while (bond := min(bond, self.bonds[u])) and (u := self.parents[u]) >= 0:
+            found.append((u, bond))
+        return found
+
+    def worths(self, values: Sequence[float], calibrated: bool) -> list[float]:
+        """What each unit is worth to the choice: its value, or what it has of its lead's.
+
+        Values that are no probabilities are first scaled, the lowest to 0 and the best to 1.
+        """
+        low, high = (0.0, 1.0) if calibrated or not values else (min(values), max(values))
+        worths = [(value - low) / (high - low) if high > low else 1.0 for value in values]
+        own = list(worths)
+        best: dict[int, float] = {}  # below each lead
+        for u, worth in enumerate(own):
+            if u not in self.stops:
+                for lead in self.ancestors(u):
+                    best[lead] = max(best.get(lead, 0.0), worth)
+        for u, lead in enumerate(self.parents):
+            if lead >= 0:
+                share, least = _SHARES[self.kinds.get(lead, "name")]
+                mine = best.get(u, own[u]) if u in self.stops else own[u]
+                of_best = math.sqrt(mine / best[lead]) if best.get(lead) else 1.0
+                part = share * (least + (1 - least) * of_best)
+                worths[u] = max(worths[u], part * worths[lead])
+        return worths
+
+    def _close(self, lead: int, stop: int) -> None:
+        kind = self.kinds[lead]
+        if kind in ("heading", "header") or (kind not in ("item", "code") and stop > lead + 1):
+            self.stops[lead] = stop
+
+    def _lead_kind(self, u: int) -> Lead | None:
+        """What a unit is to those after it, if it is anything to them."""
+        unit, text = self._units[u], self._texts[u]
+        if unit.kind == "table_header":
+            return "header"
+        if u in self._levels:
+            return "heading"
+        after = self._next(u)
+        siblings = after and unit.kind == after.kind == "list_item"
+        if after is None or (siblings and self._indent(u + 1) <= self._indent(u)):
+            return None
+        if unit.kind == "code":
+            return "code" if after.kind == "code" else None
+        end = text[-_END_CHARS:]
+        if unit.kind == "entry" and after.kind == "entry":
+            return "turn" if _ASKS.search(end) else None
+        if unit.kind in ("sentence", "list_item") and (_ASKS.search(end) or _ASKED.match(text)):
+            return "question"
+        if unit.kind in ("table_row", "json"):
+            return None
+        if _INTRODUCES.search(end):
+            return "lead_in"
+        listed = KINDS[after.kind].is_listed or after.kind == "table_header"
+        if unit.kind == "sentence" and listed and (ends_open(text) or text.endswith("following")):
+            return "lead_in"
+        return "item" if siblings else None
+
+    def _ends(self, lead: int, u: int) -> bool:
+        """Whether what is below a lead ends before a unit."""
+        kind, unit = self.kinds[lead], self._units[u]
+        if kind == "heading":
+            below = self._text_before > lead
+            return u in self._levels and below and self._levels[u] <= self._levels[lead]
+        if u in self._levels:
+            return True
+        if kind == "header":
+            return unit.kind != "table_row"
+        if kind == "code":
+            return unit.kind != "code" or self._indent(u) <= self._indent(lead)
+        if kind == "turn":
+            if unit.kind != "entry" or u > lead + _MOST_REPLIES:
+                return True
+            return self._speakers[lead] in (self._speakers[i] for i in range(lead + 1, u + 1))
+        return u > lead + 1 and self._ends_block(lead, u)
+
+    def _ends_block(self, lead: int, u: int) -> bool:
+        """Whether the list, table, code or paragraph that a lead introduces ends before a unit."""
+        unit, first = self._units[u], self._units[lead + 1].kind
+        if first == "table_header":
+            return unit.kind not in (first, "table_row")
+        if self.kinds[lead] == "item" or first == "list_item" or self._is_marked(lead + 1):
+            listed = unit.kind == "list_item" or self._is_marked(u)
+            nested = self._units[lead].kind == "list_item"
+            return not listed or (nested and self._indent(u) <= self._indent(lead))
+        if KINDS[first].is_listed:
+            return unit.kind != first
+        return unit.kind != first or self._begins_block(u)
+
+    def _bond(self, u: int) -> int:
+        """Whether a unit is shown with its lead; finds the name of a default value as one."""
+        unit, text, lead = self._units[u], self._texts[u], self.parents[u]
+        if unit.kind in ("sentence", "list_item", "html") and _VALUE.match(text) and u:
+            before = self._units[u - 1]
+            if before.passage == unit.passage and before.kind not in ("table_row", "heading"):
+                # values in a row are all of the unit before the first
+                again = _VALUE.match(self._texts[u - 1]) is not None
+                name = self.parents[u - 1] if again and self.bonds[u - 1] == 2 else u - 1
+                self.parents[u] = name
+                return 0 if again and name == u - 1 else 2
+        if lead < 0 or (not self._passages and self.kinds[lead] != "header"):
+            return 0
+        kind = self.kinds[lead]
+        if kind == "heading":
+            is_title = self._levels[lead] == 1 and self.parents[lead] < 0
+            asks = _ASKS.search(self._texts[lead][-_END_CHARS:]) is not None
+            if u in self._levels and _ASKS.search(text[-_END_CHARS:]):
+                return 0
+            short = self.kinds.get(u) == "lead_in" and len(text.split()) < 4
+            listed = unit.kind in ("list_item", "table_header", "heading")
+            return int(asks or (not is_title and (listed or short)))
+        if kind == "turn":
+            return int(u not in self.kinds and len(self._texts[lead]) <= _LONGEST_TURN)
+        if kind == "lead_in":
+            first = self._units[lead + 1].kind
+            listed = KINDS[first].is_listed or first == "table_header"
+            return 2 if listed or self._is_marked(lead + 1) else 1
+        if kind == "code" and text.startswith("- "):
+            return 0  # an item beside another one
+        return 2 if kind == "header" else 1
+
+    def _is_vain(self, u: int) -> bool:
+        text = self._texts[u]
+        if not text or self.kinds.get(u, "code") != "code" or self.bonds[u]:
+            return False
+        if self._units[u].kind == "code":
+            return _IMPORTS.fullmatch(text) is not None
+        if self._units[u].kind == "entry":
+            speaker = _SPEAKER.match(text)
+            text = text[speaker.end() :] if speaker else text
+            if _ASSENT.fullmatch(text):
+                return False  # says something to the turn before
+        if _VAIN.fullmatch(text) is not None:
+            return True
+        # a name below the end of a letter
+        closed = u > 0 and not self._begins_block(u) and _CLOSING.fullmatch(self._texts[u - 1])
+        return bool(closed) and len(text.split()) < 4
+
+    def _is_title(self, u: int) -> bool:
+        """Whether a line of prose heads what follows: a few words without a stop, above more."""
+        unit, text, after = self._units[u], self._texts[u], self._next(u)
+        if unit.kind not in ("sentence", "list_item") or after is None:
+            return False
+        if not _TITLE.fullmatch(text) or not len(text.split()) <= _TITLE_WORDS:
+            return False
+        if after.kind not in ("sentence", "table_header") or (u and not self._begins_block(u)):
+            return False
+        gap = self._gap(u + 1)
+        return "\n" in gap and len(self._texts[u + 1].split()) > len(text.split())
+
+    def _heading_level(self, u: int) -> int | None:
+        if self._units[u].kind == "heading":
+            return _level(self._texts[u])
+        return _TITLE_LEVEL if self._is_title(u) else None
+
+    def _is_marked(self, u: int) -> bool:
+        """Whether a line of prose begins as an item does, such as (a)."""
+        return self._units[u].kind == "sentence" and _MARKED.match(self._texts[u]) is not None
+
+    def _next(self, u: int) -> Unit | None:
+        after = self._units[u + 1] if u + 1 < len(self._units) else None
+        return after if after and after.passage == self._units[u].passage else None
+
+    def _speaker(self, u: int) -> str:
+        """Who speaks in an entry: a sentence in the middle of a line goes on with it."""
+        if u - 1 in self._speakers and "\n" not in self._gap(u):
+            return self._speakers[u - 1]
+        found = _SPEAKER.match(self._texts[u])
+        return found[1].strip() if found else ""
+
+    def _gap(self, u: int) -> str:
+        """The white space before a unit, from the visible end of the one before."""
+        unit = self._units[u]
+        text = self._passages[unit.passage].text if self._passages else ""
+        before = self._units[u - 1] if u else None
+        start = before.visible[1] if before and before.passage == unit.passage else 0
+        return text[start : unit.visible[0]]
+
+    def _begins_block(self, u: int) -> bool:
+        gap = self._gap(u)
+        return u == 0 or self._units[u - 1].passage != self._units[u].passage or gap.count("\n") > 1
+
+    def _indent(self, u: int) -> int:
+        return len(self._gap(u).rpartition("\n")[2])
+
+
+def _level(heading: str) -> int:
+    """The level of a heading, 1 the outermost: by its signs, the rule below it, or its number."""
+    if signs := len(heading) - len(heading.lstrip("#")):
+        return signs
+    if "\n" in heading:
+        return _RULES.get(heading[-1], 3)
+    number = _SECTION_NUMBER.match(heading)
+    return 1 + number[0].count(".") if number else 3

@@ -1,0 +1,212 @@
+"""Groups: a lead is kept for what is below it, and what is below brings its lead."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tamis.compressors.methods.lexical import Lexical
+from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.selection.groups import Groups
+from tamis.compressors.selection.select import Selector, select, split_long_code
+from tamis.probes.errors import BudgetTooSmall
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage, Unit
+from tests.compressors.selection.select_kit import words
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def kept(text: str, values: dict[str, float], max_tokens: int, rest: float = 0.02) -> list[str]:
+    """The kept units, of calibrated values: of those that begin so, and of all others."""
+    passages = [Passage(text)]
+    units = units_of(passages, "en")
+    shown = [text[slice(*unit.visible)] for unit in units]
+    assert all(any(one.startswith(begin) for one in shown) for begin in values)
+    scores = [
+        next((v for begin, v in values.items() if one.startswith(begin)), rest) for one in shown
+    ]
+    budget = Budget(max_tokens)
+    got = select(passages, units, scores, [0.0], budget, Rules(), words(), calibrated=True)
+    return [shown[u] for u in got.units]
+
+
+FAQ = """## Limits
+
+### What happens at the limit?
+
+Requests are answered with status 429. They are not billed.
+
+### How large may a file be?
+
+Files of up to 2 GB can be uploaded here.
+
+Q: When is my card charged?
+A: On the first day of each month.
+"""
+
+
+def test_a_question_is_kept_with_its_answer_though_the_answer_scores_far_lower() -> None:
+    echo = {"### What happens": 0.9, "Files of": 0.3}
+    answer = "Requests are answered with status 429."
+    assert kept(FAQ, echo, 12) == ["### What happens at the limit?", answer]
+    asked = {"Q: When": 0.9, "Files of": 0.3}
+    both = ["Q: When is my card charged?", "A: On the first day of each month."]
+    assert kept(FAQ, asked, 14) == both
+
+
+def test_where_a_question_does_not_fit_its_answer_is_kept_alone_and_never_the_question() -> None:
+    answer = "Requests are answered with status 429."
+    assert kept(FAQ, {"### What happens": 0.9}, 6) == [answer]
+
+
+RUNBOOK = """## Steps
+
+2. Restart the worker:
+
+   ```bash
+   systemctl restart worker
+   ```
+
+3. Call the person on duty.
+
+Rows are dropped if
+
+- the customer was deleted,
+- the amount is zero.
+
+## 2.3.0 (March)
+
+### Removed
+
+- Support for Python 3.9.
+"""
+
+
+def test_a_lead_in_brings_its_code_and_its_list() -> None:
+    step = kept(RUNBOOK, {"2. Restart": 0.9}, 9)
+    assert [one.split()[0] for one in step] == ["2.", "```bash"]
+    rows = kept(RUNBOOK, {"Rows are": 0.9, "3. Call": 0.3}, 14)
+    assert rows == ["Rows are dropped if", "- the customer was deleted,", "- the amount is zero."]
+
+
+def test_an_item_brings_the_headings_that_say_of_which_version_it_is() -> None:
+    item = ["## 2.3.0 (March)", "### Removed", "- Support for Python 3.9."]
+    assert kept(RUNBOOK, {"- Support": 0.9}, 10) == item
+    assert kept(RUNBOOK, {"- Support": 0.9}, 7) == item[1:]
+    assert kept(RUNBOOK, {"- Support": 0.9}, 5) == item[2:]
+
+
+CHAT = """[09:03] Mara: Can I still return it, and who pays for the parcel?
+[09:04] Tom: You can return it within thirty days, and we pay.
+[09:05] Mara: Great, thanks.
+[09:06] Mara: And when do I get my money back?
+[09:07] Tom: Five working days after the parcel reaches our warehouse in Leeds.
+[09:08] Mara: Thanks, bye!
+"""
+
+
+def test_a_turn_that_asks_brings_its_reply() -> None:
+    got = kept(CHAT, {"[09:06]": 0.9}, 23, rest=0.1)
+    assert [one[:7] for one in got] == ["[09:06]", "[09:07]"]
+
+
+def test_what_is_without_content_does_not_take_the_room_of_what_did_not_fit() -> None:
+    passages = [Passage(CHAT)]
+    units = units_of(passages)
+    values = [0.01, 0.9, 0.3, 0.02, 0.6, 0.3]
+    got = select(passages, units, values, [0.0], Budget(20), Rules(), words(), calibrated=True)
+    assert got.units == (1,)
+    assert (
+        "a unit 67% as good as the best was left out for room, the budget is 20"
+        in (got.warnings[0])
+    )
+    needed = int(got.warnings[0].split("; ")[1].split()[0])
+    more = select(passages, units, values, [0.0], Budget(needed), Rules(), words(), calibrated=True)
+    assert {1, 4} <= set(more.units)
+
+
+@pytest.mark.parametrize(
+    ("text", "vain"),
+    [
+        ("Rates rise in May.\n\nBest\nInes\n", ["Best", "Ines"]),
+        ("Hi Paul,\n\nthe room holds thirty.\n", ["Hi Paul,"]),
+        (
+            "import os\nimport re\n\n\ndef f():\n    return 1\n\n\ndef g():\n    return 2\n",
+            ["import os"],
+        ),
+        ("Yes, by 8 June.\n\nNo.\n", ["No."]),
+    ],
+)
+def test_greetings_signatures_and_imports_are_without_content(text: str, vain: list[str]) -> None:
+    passages = [Passage(text)]
+    units = units_of(passages)
+    found = [text[slice(*units[u].visible)] for u in sorted(Groups(units, passages).vain)]
+    assert [one.split("\n")[0] for one in found] == vain
+
+
+def test_a_block_longer_than_the_budget_is_cut_at_its_own_joints() -> None:
+    text = (EXAMPLES / "everyday" / "services.yaml").read_text("utf-8")
+    passages = [Passage(text)]
+    whole = [Unit(0, 0, len(text), (0, len(text.rstrip())), "code")]
+    parts = split_long_code(passages, whole, words(), 30)
+    assert "".join(text[unit.start : unit.stop] for unit in parts) == text
+    assert all(words().count(text[slice(*unit.visible)]) <= 30 for unit in parts)
+    begins = [text[slice(*unit.visible)].split("\n")[0] for unit in parts]
+    assert {"- name: billing", "- name: search", "backups:"} <= set(begins)
+    assert split_long_code(passages, whole, words(), 1000) == whole
+
+
+def documents() -> list[tuple[str, str, str]]:
+    """A question for each example, and generated texts of all kinds of units."""
+    found = []
+    for path in sorted(EXAMPLES.glob("*/*")):
+        if path.suffix in (".md", ".txt", ".yaml", ".py", ".log", ".html"):
+            text = path.read_text("utf-8")[:6000]
+            found.append((path.name, text, f"What about {' '.join(text.split()[40:46])}?"))
+    for seed in range(12):
+        draw = random.Random(seed)
+        parts = [FAQ, RUNBOOK, CHAT, "Prices rise in May. Who pays? The client pays.\n"]
+        text = "\n".join(draw.choices(parts, k=4))
+        found.append((f"generated {seed}", text, " ".join(draw.sample(text.split(), 5))))
+    return found
+
+
+@pytest.mark.parametrize(("name", "text", "question"), documents(), ids=lambda one: one[:20])
+def test_what_is_kept_before_the_first_that_does_not_fit_is_kept_under_every_larger_budget(
+    name: str, text: str, question: str
+) -> None:
+    """The best units, up to the first that had to be left out, in the order of the choice."""
+    passages = [Passage(text)]
+    units = units_of(passages)
+    values = Lexical().scores(question, passages, units).values
+    top = max(values) or 1.0
+    selector = Selector(
+        passages, units, [v / top for v in values], [0.0], Rules(), words(), calibrated=True
+    )
+    groups = selector._packer.groups
+    before: set[int] = set()
+    for limit in range(20, 401, 4):
+        try:
+            now = set(selector.select(Budget(limit)).units)
+        except BudgetTooSmall:
+            assert not before
+            continue
+        assert before <= now, limit
+        assert not [
+            u
+            for u in now & set(groups.stops)
+            if not any(u in groups.ancestors(v) for v in now if v not in groups)
+        ]
+        before = set()
+        for u in selector.candidates:
+            if u in groups or u in groups.vain:
+                continue
+            shown = {lead for lead, _ in groups.shown_with(u)}
+            worth = selector._worths
+            shown |= {lead for lead in groups.ancestors(u) if worth[lead] >= worth[u]}
+            if u not in now or not shown <= now:
+                break
+            before.add(u)
