@@ -289,26 +289,26 @@ def _make_selection(
     content = [u for u in eligible if u not in packer.groups] or list(eligible)
     if not packer.kept_units and not eligible:
         warnings.append(
-            f"none of {len(candidates)} units reaches the threshold {floor:g}; nothing is kept"
+            f"none of {len(candidates)} sentences reaches the threshold {floor:g}; nothing is kept"
         )
     elif not packer.kept_units:
         shortest = packer.fewest_tokens(content)  # a lead alone would be given back
         raise BudgetTooSmall(
-            f"the shortest unit has {shortest} tokens as rendered and the budget is "
+            f"the shortest sentence has {shortest} tokens as rendered and the budget is "
             f"{int(packer.limit)}; raise the budget"
         )
     if left_out := len(packer.mandatory - packer.kept_units):
         needed = packer.count_tokens(set().union(*map(packer.unit_with_leads, packer.mandatory)))
         warnings.append(
-            f"{len(packer.mandatory)} units are mandatory and take {needed} tokens, the budget is "
-            f"{int(packer.limit)}; {left_out} of them were left out; raise the budget or protect "
-            "less"
+            f"{len(packer.mandatory)} sentences are mandatory and take {needed} tokens, the "
+            f"budget is {int(packer.limit)}; {left_out} of them were left out; raise the budget or "
+            "protect less"
         )
     if content and content[0] not in packer.kept_units:
         needed = packer.count_tokens(packer.unit_with_leads(content[0]))
         if needed > packer.limit:
             warnings.append(
-                f"the best unit has {needed} tokens as rendered, the budget is "
+                f"the best sentence has {needed} tokens as rendered, the budget is "
                 f"{int(packer.limit)}, and it was left out; raise the budget to keep it"
             )
     elif calibrated and math.isfinite(packer.limit) and floor == -math.inf:
@@ -318,7 +318,7 @@ def _make_selection(
     ]
     if missing and math.isfinite(packer.limit) and math.isfinite(floor):
         warnings.append(
-            f"{len(missing)} of {len(eligible)} units of at least {floor:g} were left out: the "
+            f"{len(missing)} of {len(eligible)} sentences of at least {floor:g} were left out: the "
             f"limit is {int(packer.limit)} tokens; raise it to keep what the floor asks for"
         )
     text = packer.renderer.text(packer.kept_units)
@@ -344,8 +344,8 @@ def _room_warnings(
             needed = packer.count_tokens(wanted)
             if needed > packer.limit:
                 yield (
-                    f"a unit {share:.0%} as good as the best was left out for room, the budget is "
-                    f"{int(packer.limit)}; {needed} tokens would hold it"
+                    f"a sentence {share:.0%} as good as the best was left out for room, the "
+                    f"budget is {int(packer.limit)}; {needed} tokens would hold it"
                 )
             return
 

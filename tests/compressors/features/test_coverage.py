@@ -248,7 +248,7 @@ def test_a_floor_and_a_limit_both_hold(counter):
         assert "1 of 2 units" in tight.warnings[0]
         nothing = compressor.compress("What?", [TEXT], Budget(max_tokens=20, threshold=0.95))
         assert nothing.text == ""
-        with pytest.raises(BudgetTooSmall, match="shortest unit has 16 tokens"):
+        with pytest.raises(BudgetTooSmall, match="shortest sentence has 16 tokens"):
             compressor.compress("What?", [TEXT], Budget(max_tokens=15, **floor))
 
 

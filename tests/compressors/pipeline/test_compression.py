@@ -118,7 +118,7 @@ def test_a_threshold_keeps_what_is_likely_and_nothing_else():
     assert len(compressor.compress(QUESTION, DOCUMENTS, Budget(threshold=0.0)).kept) == len(scores)
     nothing = compressor.compress(QUESTION, DOCUMENTS, Budget(threshold=1.0))
     assert nothing.text == ""
-    assert "none of 6 units reaches the threshold 1" in nothing.warnings[0]
+    assert "none of 6 sentences reaches the threshold 1" in nothing.warnings[0]
 
 
 def test_a_threshold_without_probabilities_is_refused():
@@ -139,7 +139,7 @@ def test_top_n_applies_even_where_everything_would_fit():
 
 
 def test_a_budget_below_the_shortest_sentence_is_refused_with_both_numbers():
-    with pytest.raises(BudgetTooSmall, match=r"shortest unit has 10 tokens .* budget is 9"):
+    with pytest.raises(BudgetTooSmall, match=r"shortest sentence has 10 tokens .* budget is 9"):
         compressor_and_reader()[0].compress(QUESTION, DOCUMENTS, Budget(max_tokens=9))
 
 

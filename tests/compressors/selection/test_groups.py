@@ -120,7 +120,7 @@ def test_what_is_without_content_does_not_take_the_room_of_what_did_not_fit() ->
     got = select(passages, units, values, [0.0], Budget(20), Rules(), words(), calibrated=True)
     assert got.units == (1,)
     assert (
-        "a unit 67% as good as the best was left out for room, the budget is 20"
+        "a sentence 67% as good as the best was left out for room, the budget is 20"
         in (got.warnings[0])
     )
     needed = int(got.warnings[0].split("; ")[1].split()[0])

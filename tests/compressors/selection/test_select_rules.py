@@ -64,7 +64,7 @@ def test_a_ratio_is_of_the_whole_context_as_rendered() -> None:
 
 def test_a_budget_below_the_shortest_unit_names_both_numbers() -> None:
     rules = Rules(citations="[{doc}]")
-    with pytest.raises(BudgetTooSmall, match=r"shortest unit has 3 tokens .* the budget is 2"):
+    with pytest.raises(BudgetTooSmall, match=r"shortest sentence has 3 tokens .* the budget is 2"):
         select_words("a b. c d e.", [1, 2], 2, rules)
 
 
@@ -82,7 +82,8 @@ def test_a_span_to_keep_touches_no_unit_that_only_borders_on_it() -> None:
 def test_mandatory_units_that_exceed_the_budget_are_kept_by_value_with_a_warning() -> None:
     got = select_words("1 a b. 2 c d. 3 e f. g.", [1, 3, 2, 9], 7, Rules(protect=(r"\d",)))
     assert got.units == (1, 2, 3)
-    assert "3 units are mandatory and take 9 tokens, the budget is 7; 1 of them" in got.warnings[0]
+    says = "3 sentences are mandatory and take 9 tokens, the budget is 7; 1 of them"
+    assert says in got.warnings[0]
 
 
 def test_a_bad_regular_expression_is_named() -> None:
@@ -173,7 +174,7 @@ def test_a_row_after_other_text_belongs_to_no_header() -> None:
 def test_the_budget_error_counts_a_row_with_its_header() -> None:
     passages, units = table()
     only = units[:1] + units[2:3]
-    with pytest.raises(BudgetTooSmall, match="shortest unit has 11 tokens"):
+    with pytest.raises(BudgetTooSmall, match="shortest sentence has 11 tokens"):
         select_words(passages, [1, 2], 7, units=only)  # the header alone would fit
     assert select_words(passages, [1, 2], 11, units=only).tokens == 11
 
@@ -181,7 +182,7 @@ def test_the_budget_error_counts_a_row_with_its_header() -> None:
 def test_the_budget_error_names_a_budget_that_works() -> None:
     passages = [Passage("# Setup\n\nThe keys are rotated every ninety days.\n")]
     units = units_of(passages)
-    with pytest.raises(BudgetTooSmall, match="shortest unit has 7 tokens"):
+    with pytest.raises(BudgetTooSmall, match="shortest sentence has 7 tokens"):
         select_words(passages, [0.1, 0.8], 6, units=units)
     assert select_words(passages, [0.1, 0.8], 7, units=units).units == (1,)
 
@@ -195,7 +196,7 @@ def test_a_threshold_keeps_all_that_reach_it_and_what_is_mandatory() -> None:
 def test_a_threshold_that_nothing_reaches_keeps_nothing_and_says_so() -> None:
     got = select_words("a. b.", [0.1, 0.2], Budget(threshold=0.5))
     assert (got.units, got.text, got.tokens) == ((), "", 0)
-    assert "none of 2 units reaches the threshold 0.5" in got.warnings[0]
+    assert "none of 2 sentences reaches the threshold 0.5" in got.warnings[0]
 
 
 def test_passages_are_shown_in_the_order_of_the_rules_and_units_ascend() -> None:

@@ -191,5 +191,5 @@ def test_an_error_of_one_row_appears_in_its_outcome_alone(free):
     assert (one.status, one.compressed) == ("ok", "It is so. It is.")
     assert one == four
     assert (two.status, two.error, two.compressed) == ("error", "RuntimeError: a bug", None)
-    assert three.error.startswith("the shortest unit has 7 tokens")
+    assert three.error.startswith("the shortest sentence has 7 tokens")
     assert sorted(map(id, outcomes)) == sorted(map(id, (one, two, three, four)))

@@ -131,7 +131,7 @@ def test_the_options_reach_the_rules(docs, free):
         (["{docs}"], "there is no question"),
         (["{docs}", "-q", "  "], "question is empty"),
         (["{docs}/none.txt", "-q", "Q"], "no file or folder"),
-        (["{docs}", "-q", "harbour", "--max-tokens", "2"], "shortest unit has 3 tokens"),
+        (["{docs}", "-q", "harbour", "--max-tokens", "2"], "shortest sentence has 3 tokens"),
         (["{docs}", "-q", "Q", "--max-tokens", "0"], "max_tokens is 0"),
         (["{docs}", "-q", "Q", "--ratio", "1.5"], "ratio is 1.5"),
         (["{docs}", "-q", "Q", "--ratio", ".5", "--max-tokens", "9"], "--max-tokens and --ratio"),
