@@ -208,6 +208,11 @@ class Configured:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if "__init__" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has a constructor; declare its options as fields, such as "
+                'top_k: int = option(40, "what it is"), and set what follows in setup(self)'
+            )
         dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -65,9 +67,16 @@ def test_the_extras_that_are_named_exist():
     assert set(named) == set(project["optional-dependencies"]) - {"dev", "docs"}
 
 
-def test_the_example_of_a_method_scores_units():
+@pytest.fixture
+def shown(monkeypatch) -> dict[str, Any]:
+    """The names of a module for the code that is shown."""
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    return vars(module)
+
+
+def test_the_example_of_a_method_scores_units(shown: dict[str, Any]):
     (source,) = [body for body in blocks("python") if "ScoringMethod" in body]
-    shown: dict[str, Any] = {"__name__": "readme"}
     exec(compile(source, "README.md", "exec"), shown)
     text = "Bread. Room 1907."
     units = [Unit(0, 0, 7, (0, 6)), Unit(0, 7, 17, (7, 17))]
@@ -78,11 +87,10 @@ def test_the_example_of_a_method_scores_units():
 @pytest.mark.model
 @pytest.mark.usefixtures("example_folder", "proxy_folder")
 @pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
-def test_a_python_block_runs_and_does_what_its_comments_say(source: str):
-    session: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(source, "README.md", "exec"), session)
+def test_a_python_block_runs_and_does_what_its_comments_say(shown: dict[str, Any], source: str):
+    exec(compile(source, "README.md", "exec"), shown)
     for comment in comments_of(source):
-        assert OF_THE_SESSION[comment](session), comment
+        assert OF_THE_SESSION[comment](shown), comment
 
 
 def comments_of(code: str) -> set[str]:

@@ -28,7 +28,7 @@ from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules, Unanswerable
 from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import Renderer, render_whole, render_without_citations
-from tamis.compressors.selection.select import merge_units, select, split_long_code, split_words
+from tamis.compressors.selection.select import merge_units, select, split_words
 from tamis.compressors.types import (
     Compressed,
     KeptUnit,
@@ -38,6 +38,7 @@ from tamis.compressors.types import (
     to_probability,
 )
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.code import split_long_code
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit

@@ -34,7 +34,7 @@ _RULES = {"=": 1, "-": 2}
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
 _TITLE_LEVEL, _TITLE_WORDS = 9, 6
 _SPEAKER = re.compile(
-    r"\s*(?:[\[(]?\d[\d:.,/\-T ]{3,24}(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*[-–|]?\s*)?"
+    r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
     r"<?([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?[:>]"
 )
 _LONGEST_TURN, _MOST_REPLIES = 240, 6

@@ -41,7 +41,6 @@ from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.types import Scores, SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.segmentation.code import piece_starts
 from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
@@ -451,33 +450,6 @@ def _word_spans(text: str, at: int, stop: int) -> Iterator[tuple[int, int]]:
         long = _SPACED.match(text, match.start(), stop)
         at = long.end() if long else match.end()
         yield match.start(), at
-
-
-def split_long_code(
-    passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
-) -> list[Unit]:
-    """Splits each unit of code that has more tokens than the limit, at its statements and keys.
-
-    The parts have at most half as many, where lines allow, so that one fits beside another.
-    """
-    found: list[Unit] = []
-    for unit in units:
-        text, (first, last) = passages[unit.passage].text, unit.visible
-        # no tokenizer makes more tokens than bytes, of which a character has four at most
-        tokens = 0
-        if unit.kind == "code" and 4 * (last - first) > limit:
-            tokens = counter.count(text[first:last])
-        if tokens <= limit:
-            found.append(unit)
-            continue
-        starts = piece_starts(text, first, last, (last - first) * limit // (2 * tokens))
-        edges = [unit.start, *starts[1:], unit.stop]
-        for start, stop in pairwise(edges):
-            body = text[max(start, first) : min(stop, last)]
-            shown = max(start, first) + len(body) - len(body.lstrip())
-            visible = shown, shown + len(body.strip())
-            found.append(replace(unit, start=start, stop=stop, visible=visible))
-    return found
 
 
 def merge_units(

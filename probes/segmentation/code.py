@@ -18,9 +18,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
 from itertools import pairwise
 
 from tamis.probes.segmentation.lines import Lines, Mark, lines_of
+from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import TextTokenizer
 
 CODE_CHARS = 400
 """Code up to this length stays whole; so does a JSON member or a YAML key with its content.
@@ -104,6 +107,33 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
     They begin at the margin after each blank line and at each definition, and inside long pieces.
     """
     return list(Listing(lines, first, last, _is_definition).cut_lines())
+
+
+def split_long_code(
+    passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
+) -> list[Unit]:
+    """Splits each unit of code that has more tokens than the limit, at its statements and keys.
+
+    The parts have at most half as many, where lines allow, so that one fits beside another.
+    """
+    found: list[Unit] = []
+    for unit in units:
+        text, (first, last) = passages[unit.passage].text, unit.visible
+        # no tokenizer makes more tokens than bytes, of which a character has four at most
+        tokens = 0
+        if unit.kind == "code" and 4 * (last - first) > limit:
+            tokens = counter.count(text[first:last])
+        if tokens <= limit:
+            found.append(unit)
+            continue
+        starts = piece_starts(text, first, last, (last - first) * limit // (2 * tokens))
+        edges = [unit.start, *starts[1:], unit.stop]
+        for start, stop in pairwise(edges):
+            body = text[max(start, first) : min(stop, last)]
+            shown = max(start, first) + len(body) - len(body.lstrip())
+            visible = shown, shown + len(body.strip())
+            found.append(replace(unit, start=start, stop=stop, visible=visible))
+    return found
 
 
 def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]:

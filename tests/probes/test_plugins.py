@@ -20,15 +20,14 @@ from tests.service.cli.cli_kit import SCRIPT, tamis
 
 METHOD = """
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.options import option
 from tamis.compressors.types import Scores
 
 print("tamis_shout is imported")
 
 class Shout(ScoringMethod):
     info = MethodInfo("prefers capitals", "a test")
-
-    def __init__(self, letter: str = "A"):
-        self.letter = letter
+    letter: str = option("A", "The letter that counts.")
 
     def scores(self, question, passages, units):
         texts = [passages[unit.passage].text[unit.start : unit.stop] for unit in units]

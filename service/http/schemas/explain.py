@@ -35,7 +35,8 @@ class ExplainRequest(CompressRequest):
             ge=0,
             le=MAX_SELECTIONS,
             description="Say what would be kept under about so many budgets, from the shortest "
-            "sentence to the whole context.",
+            "sentence to the whole context. Code is cut as the request's own budget cuts it; a "
+            "budget shorter than a block of code cuts it finer.",
         ),
     ] = 0
 

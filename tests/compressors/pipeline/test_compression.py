@@ -68,7 +68,8 @@ def test_a_request_unlike_the_fit_is_told_of_and_its_coverage_is_the_hardest_dom
     assert limited.threshold is None
     own = compressor.compress(QUESTION, documents, Budget(threshold=0.3))
     assert own.threshold == 0.3
-    assert compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=30)).warnings == ()
+    few = compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=30))
+    assert not any("unlike" in line for line in few.warnings)
 
 
 @pytest.mark.parametrize("budget", [Budget(max_tokens=10_000), Budget(ratio=1.0)])

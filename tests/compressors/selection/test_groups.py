@@ -10,8 +10,9 @@ import pytest
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
-from tamis.compressors.selection.select import Selector, select, split_long_code
+from tamis.compressors.selection.select import Selector, select
 from tamis.probes.errors import BudgetTooSmall
+from tamis.probes.segmentation.code import split_long_code
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tests.compressors.selection.select_kit import words

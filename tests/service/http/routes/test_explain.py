@@ -59,6 +59,11 @@ def kept_of(answer):
     return {u["index"] for d in answer["results"] for u in d["units"] if u["kept"]}
 
 
+def cut_of(answer):
+    """Where each unit begins."""
+    return [(d["index"], u["start"]) for d in answer["results"] for u in d["units"]]
+
+
 def replayed(selections):
     """Each selection's budget, tokens and units, the changes added up."""
     kept = set()
@@ -88,11 +93,16 @@ def test_under_every_budget_the_service_keeps_what_the_selections_say(service, f
     found = list(replayed(explained["selections"]))
     assert len(found) > 8
     assert [budget for budget, _, _ in found] == sorted({budget for budget, _, _ in found})
+    alike = 0
     for budget, tokens, kept in found:
         asked = ask(service, "/v1/explain", **request, max_tokens=budget)
-        if asked["status"] != "passthrough":  # what fits is not cut into blocks
-            assert kept_of(asked) == kept, budget
+        if cut_of(asked) != cut_of(explained):  # a budget shorter than a block of code cuts it
+            assert asked["status"] == "passthrough" or budget < 50, budget
+            continue
+        alike += 1
+        assert kept_of(asked) == kept, budget
         assert asked["usage"]["output_tokens"] == tokens <= budget or budget == found[-1][0]
+    assert alike > 8
 
 
 def test_the_last_budget_is_the_whole_context_and_the_first_the_shortest_unit(service):
