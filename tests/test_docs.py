@@ -122,7 +122,7 @@ def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path
     assert "Traceback" not in done.stderr
     (shown,) = fences.blocks(text, "text")
     assert shown.strip() in done.stdout + done.stderr
-    assert re.search(r"cors\.md +\S+ +8 of", done.stdout + done.stderr)
+    assert re.search(r"cors\.md +\S+ +9 of", done.stdout + done.stderr)
     assert f"is {ZOO['smollm2-135m'].size_bytes / 1e6:.1f} MB" in text
 
 

@@ -149,25 +149,25 @@ class Encoder:
     ) -> tuple[Tensor, Tensor]:
         """How like the question each text is, as a whole and token by token.
 
+        Of a text of several windows the best one counts, since a vector of many pages is like no
+        question.
+
         Returns:
             Cosines of the vectors, and late interactions (ColBERT, arXiv 2004.12832, §3.3, without
             its training): the mean over the question's tokens of their best cosine among the
-            text's; `[N]` each, fp32 on the CPU. One pass gives both.
+            window's; `[N]` each, fp32 on the CPU. One pass gives both.
         """
-        vectors = torch.zeros(len(texts), self.dimensions)
-        asked = self._question_states(question)
-        best = torch.full((len(texts), len(asked)), -1.0)
+        found = torch.full((2, len(texts)), -1.0)
+        vector, asked = self.encode([question])[0], self._question_states(question)
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
         for batch in _batches(windows, batch_tokens):
-            owners = [text for text, _ in batch]
             states, mask = self._states([ids for _, ids in batch])
-            sums = (states * mask[..., None]).sum(1).cpu()
-            vectors.index_add_(0, torch.tensor(owners), sums)
-            found = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
-            for owner, row in zip(owners, found.amax(1).cpu(), strict=True):
-                best[owner] = torch.maximum(best[owner], row)
-        cosines = normalize(vectors, dim=-1) @ self.encode([question])[0]
-        return cosines, best.mean(1)
+            means = normalize((states * mask[..., None]).sum(1), dim=-1)
+            alike = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
+            scores = torch.stack([means.cpu() @ vector, alike.amax(1).mean(1).cpu()])
+            for (text, _), score in zip(batch, scores.T, strict=True):
+                found[:, text] = torch.maximum(found[:, text], score)
+        return found[0], found[1]
 
     def _question_states(self, question: str) -> Tensor:
         """Token states of unit length, `[n, D]`, without [CLS] and [SEP] where there are others."""
