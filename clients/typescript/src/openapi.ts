@@ -203,7 +203,7 @@ export interface components {
             object?: "compression";
             /**
              * Reason
-             * @default 
+             * @default
              */
             reason?: string;
             /** Results */
@@ -692,7 +692,7 @@ export interface components {
             seed?: number | null;
             /**
              * Selections
-             * @description Say what would be kept under about so many budgets, from the shortest sentence to the whole context.
+             * @description Say what would be kept under about so many budgets, from the shortest sentence to the whole context. Code is cut as the request's own budget cuts it; a budget shorter than a block of code cuts it finer.
              * @default 0
              */
             selections?: number;
@@ -772,7 +772,7 @@ export interface components {
             object?: "compression";
             /**
              * Reason
-             * @default 
+             * @default
              */
             reason?: string;
             /** Results */
