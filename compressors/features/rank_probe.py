@@ -147,10 +147,13 @@ def rank_with_probe(
 READ_DOCUMENTS = 32
 """So many documents of a longer list are read by the proxy, those that are most like the question;
 on lists of fifty, 25 give the same nDCG@10 as all."""
-_ENCODER_WEIGHTS = (0.126, 5.62, 8.04, -9.83)
+_ENCODER_WEIGHTS = (0.28, 5.6, 8.0, -9.59)
 """Of the rank probe's log odds, the cosine, the late interaction, and the intercept: standard
 scores at .7, 1 and 1, which lost least on any domain, and the odds of relevance of that sum.
 lab/log/ranking.md#2026-11-29-the-encoder-has-a-part-in-every-ranking"""
+_LEAST_LOG_ODDS = -6.0
+"""The rank probe's log odds count from here up: below, what it says of documents that hold no
+evidence would outweigh what it says of those that do."""
 
 
 def rank_with_encoder(
@@ -181,6 +184,7 @@ def rank_with_encoder(
     proxy[read] = own
     unit_values = np.full(len(units), min(found.units, default=0.0))
     unit_values[mine] = found.units
+    proxy = proxy.clip(_LEAST_LOG_ODDS)
     values = torch.from_numpy(odds * proxy + likeness).sigmoid()
     timings = {"encode": encode_ms} | dict(found.timings_ms)
     return replace(

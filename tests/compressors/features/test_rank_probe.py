@@ -136,7 +136,8 @@ def test_an_encoder_adds_to_the_log_odds_of_every_document(method):
     alone = method.rank(QUESTION, PASSAGES, units)
     method.encoder = encoder = Likeness("Ships")
     odds, cosine, interaction, intercept = rank_probe_module._ENCODER_WEIGHTS
-    z = odds * torch.tensor(alone.values).logit() + intercept
+    least = rank_probe_module._LEAST_LOG_ODDS
+    z = odds * torch.tensor(alone.values).logit().clamp_min(least) + intercept
     z[2] += cosine + interaction / 2
     found = method.rank(QUESTION, PASSAGES, units)
     assert found.values == pytest.approx(z.sigmoid().tolist(), abs=1e-6)
