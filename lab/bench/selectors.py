@@ -239,7 +239,8 @@ def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
         )
     if EXAMPLES.is_dir():
         own = Path(__file__).parent / "questions"
-        return SelectorInputs((EXAMPLES,), (own / "train.txt",), (own / "test.txt",))
+        pages = (EXAMPLES / "fastapi-docs", EXAMPLES / "postgresql-docs")
+        return SelectorInputs(pages, (own / "train.txt",), (own / "test.txt",))
     raise BadInput("there is no examples/ here; name --text, --train and --test")
 
 

@@ -131,9 +131,8 @@ from tamis.compressors.methods.lead import Lead
 
 class Two(ScoringMethod):
     info = MethodInfo("reads with both", "a test", "proxy+encoder")
-
-    def __init__(self, reader, encoder):
-        self.reader, self.encoder = reader, encoder
+    reader: object
+    encoder: object
 
     def scores(self, question, passages, units):
         return Lead().scores(question, passages, units)
