@@ -6,8 +6,8 @@ normalised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 UnitKind = Literal[
@@ -98,3 +98,9 @@ class Unit:
     stop: int
     visible: tuple[int, int]
     kind: UnitKind = "sentence"
+
+
+def units_among(units: Sequence[Unit], passages: Sequence[int]) -> list[Unit]:
+    """The units of some passages, which are numbered by their places among these."""
+    place = {passage: i for i, passage in enumerate(passages)}
+    return [replace(u, passage=place[u.passage]) for u in units if u.passage in place]

@@ -68,29 +68,29 @@ def test_the_extras_that_are_named_exist():
 
 
 @pytest.fixture
-def shown(monkeypatch) -> dict[str, Any]:
+def namespace(monkeypatch) -> dict[str, Any]:
     """The names of a module for the code that is shown."""
     module = ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)
     return vars(module)
 
 
-def test_the_example_of_a_method_scores_units(shown: dict[str, Any]):
+def test_the_example_of_a_method_scores_units(namespace: dict[str, Any]):
     (source,) = [body for body in blocks("python") if "ScoringMethod" in body]
-    exec(compile(source, "README.md", "exec"), shown)
+    exec(compile(source, "README.md", "exec"), namespace)
     text = "Bread. Room 1907."
     units = [Unit(0, 0, 7, (0, 6)), Unit(0, 7, 17, (7, 17))]
-    scores = shown["Digits"]().scores("Which room?", [Passage(text)], units)
+    scores = namespace["Digits"]().scores("Which room?", [Passage(text)], units)
     assert scores.values[0] < scores.values[1] == scores.passages[0]
 
 
 @pytest.mark.model
 @pytest.mark.usefixtures("example_folder", "proxy_folder")
 @pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
-def test_a_python_block_runs_and_does_what_its_comments_say(shown: dict[str, Any], source: str):
-    exec(compile(source, "README.md", "exec"), shown)
+def test_a_python_block_runs_and_does_what_its_comments_say(namespace: dict[str, Any], source: str):
+    exec(compile(source, "README.md", "exec"), namespace)
     for comment in comments_of(source):
-        assert OF_THE_SESSION[comment](shown), comment
+        assert OF_THE_SESSION[comment](namespace), comment
 
 
 def comments_of(code: str) -> set[str]:

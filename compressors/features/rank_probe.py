@@ -29,7 +29,7 @@ from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import Calibration, LinearProbe
 from tamis.probes.segmentation.terms import cached_words, stem
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import Passage, Unit, units_among
 
 RANK_WORDS = ("bm25", "covered", "title_covered", "log_tokens")
 _TINY = 1e-9
@@ -175,16 +175,13 @@ def rank_with_encoder(
     likeness = (cosine * cosines + interaction * interactions + intercept).double().numpy()
     encode_ms = (time.perf_counter() - clock) * 1e3
     read = sorted(np.argsort(-likeness, kind="stable")[:READ_DOCUMENTS].tolist())
-    place = {passage: i for i, passage in enumerate(read)}
-    mine = [u for u, unit in enumerate(units) if unit.passage in place]
-    moved = [replace(units[u], passage=place[units[u].passage]) for u in mine]
+    moved = units_among(units, read)
     found = rank_with_probe(method, question, [passages[p] for p in read], moved)
-    own = log_odds(found.values, _MIN_PROBABILITY)
+    own = log_odds(found.values, _MIN_PROBABILITY).clip(_LEAST_LOG_ODDS)
     proxy = np.full(len(passages), own.min())
     proxy[read] = own
     unit_values = np.full(len(units), min(found.units, default=0.0))
-    unit_values[mine] = found.units
-    proxy = proxy.clip(_LEAST_LOG_ODDS)
+    unit_values[np.isin([unit.passage for unit in units], read)] = found.units
     values = torch.from_numpy(odds * proxy + likeness).sigmoid()
     timings = {"encode": encode_ms} | dict(found.timings_ms)
     return replace(

@@ -19,7 +19,7 @@ from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import Passage, Unit, units_among
 
 
 class Reranker:
@@ -103,8 +103,7 @@ class Reranker:
             return Ranks((-math.inf,) * len(distinct.passages))
         if len(with_text) == len(distinct.passages):
             return self.ranker.rank(question, distinct.passages, units)
-        place = {passage: i for i, passage in enumerate(with_text)}
-        moved = [replace(unit, passage=place[unit.passage]) for unit in units]
+        moved = units_among(units, with_text)
         found = self.ranker.rank(question, [distinct.passages[p] for p in with_text], moved)
         values = [-math.inf] * len(distinct.passages)
         for passage, value in zip(with_text, found.values, strict=True):

@@ -40,7 +40,7 @@ def with_cut_documents(record: Record) -> tuple[Record, list[Context]]:
 
     A context without its gold is left out where the answer stands in it elsewhere.
     """
-    own = _shortened(record["docs"])
+    own = _cut_around_gold(record["docs"])
     gold = [i for i, doc in enumerate(own) if doc.get("gold")]
     everything = tuple(range(len(own)))
     if not record.get("answerable", True):
@@ -111,7 +111,7 @@ def without_gold_sentences(doc: Record) -> Record:
     return {**doc, "text": "".join([*kept, text[at:]]), "sents": [], "gold": []}
 
 
-def _shortened(docs: Sequence[Record]) -> list[Record]:
+def _cut_around_gold(docs: Sequence[Record]) -> list[Record]:
     """Documents with gold, cut around it where they are long, and others while there is room."""
     room = MAX_CHARS
     cut: dict[int, Record] = {}

@@ -158,32 +158,33 @@ class Encoder:
             window's; `[N]` each, fp32 on the CPU. One pass gives both.
         """
         found = torch.full((2, len(texts)), -1.0)
-        vector, asked = self.encode([question])[0], self._question_states(question)
+        vector, asked = self._question_states(question)
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
         for batch in _batches(windows, batch_tokens):
             states, mask = self._states([ids for _, ids in batch])
             means = normalize((states * mask[..., None]).sum(1), dim=-1)
             alike = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
-            scores = torch.stack([means.cpu() @ vector, alike.amax(1).mean(1).cpu()])
+            scores = torch.stack([means @ vector, alike.amax(1).mean(1)]).cpu()
             for (text, _), score in zip(batch, scores.T, strict=True):
                 found[:, text] = torch.maximum(found[:, text], score)
         return found[0], found[1]
 
-    def _question_states(self, question: str) -> Tensor:
-        """Token states of unit length, `[n, D]`, without [CLS] and [SEP] where there are others."""
-        states = [
-            self._states([ids])[0][0, 1:-1] if len(ids) > 2 else self._states([ids])[0][0]
-            for _, ids in self._windows([question])
-        ]
-        return normalize(torch.cat(states), dim=-1)
+    def _question_states(self, question: str) -> tuple[Tensor, Tensor]:
+        """The vector of a question `[D]`, and its token states `[n, D]`, all of unit length.
+
+        The states are without those of [CLS] and [SEP], where there are others.
+        """
+        windows = [self._states([ids])[0][0] for _, ids in self._windows([question])]
+        tokens = torch.cat([states[1:-1] if len(states) > 2 else states for states in windows])
+        return normalize(torch.cat(windows).mean(0), dim=0), normalize(tokens, dim=-1)
 
     def _states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The last layer's states `[B, n, D]`, fp32, and which are of a token `[B, n]`."""
-        ids, mask = self._padded(rows)
+        ids, mask = self._pad_rows(rows)
         with torch.inference_mode():
             return self.model(ids, mask).float(), mask
 
-    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    def _pad_rows(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, `[B, n]` each, on the model's device."""
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
@@ -199,7 +200,7 @@ class Encoder:
 
     def _sum_states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The weighted sum of each row's token states `[B, D]`, and of the weights `[B, 1]`."""
-        ids, mask = self._padded(rows)
+        ids, mask = self._pad_rows(rows)
         with torch.inference_mode():
             states, diagonal = self._pooled_layers(ids, mask)
             weights = self._pooling.weights(mask, diagonal)[..., None]

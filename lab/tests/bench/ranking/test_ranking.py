@@ -24,7 +24,7 @@ SETS = {"mediqa": 3, "stard": 1}
 """Sets by the highest grade of their documents."""
 
 
-def generated(name, top, questions=9):
+def random_set(name, top, questions=9):
     """Queries and documents of random words; grades are random, three documents are not found."""
     chance = random.Random(name)
     documents, queries = [], []
@@ -57,7 +57,7 @@ def folder(tmp_path):
     place = tmp_path / "sets"
     place.mkdir()
     for name, top in SETS.items():
-        queries, documents = generated(name, top)
+        queries, documents = random_set(name, top)
         write(place / f"{name}_queries.jsonl", queries)
         kind = "passages" if name == "mediqa" else "corpus"
         write(place / f"{name}_{kind}.jsonl", documents)
@@ -110,7 +110,7 @@ def slow_rank(question, rows, texts, fused):
 def test_figures_are_those_of_a_slow_computation_over_what_rerank_returns(folder, fused):
     found = report(folder)["sets"]
     for name, top in SETS.items():
-        queries, documents = generated(name, top)
+        queries, documents = random_set(name, top)
         texts = {d["docid"]: d["text"] for d in documents}
         ndcgs, ranks = [], []
         for query in queries:
