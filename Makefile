@@ -64,10 +64,12 @@ format: setup ## rewrite the files as `make check` wants them
 
 test: models check ## check, then every test of tamis that needs no data set (ORDER=random, WORKERS=1)
 	$(BIN)/tamis models pull minilm-l6
+	$(BIN)/tamis models pull e5-small
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
 
 test-lab: models check ## check, then every test of the lab that needs no data set
 	$(BIN)/tamis models pull minilm-l6
+	$(BIN)/tamis models pull e5-small
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest lab/tests -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p lab.tests.law_methods tests/laws -m "not data" $(SHARED_OUT)
 
@@ -80,6 +82,7 @@ test-data: models ## the tests that measure on ../shared/data
 
 test-integrations: models ## tamis inside other projects, each in an environment of its own
 	$(BIN)/tamis models pull minilm-l6
+	$(BIN)/tamis models pull e5-small
 	$(BIN)/python -m tests.integrations.environments
 
 soak: models ## the service under twice the load it can bear, ten minutes (MINUTES=3 for three)

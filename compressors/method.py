@@ -79,6 +79,10 @@ class ModelSource(Protocol):
         """
         ...
 
+    def rank_encoder(self) -> Any:
+        """The multilingual sentence encoder, for rankings; None where it is not on this machine."""
+        ...
+
     @property
     def vector_source(self) -> VectorSource | None:
         """Where the encoder's vectors of known passages may be kept; None for nowhere."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import Method, MethodInfo, MethodKind
 from tamis.compressors.options import check_options_of
-from tamis.probes.errors import BadInput, BrokenPlugin
+from tamis.probes.errors import BadInput, BrokenPlugin, ProxyMissing
 from tamis.probes.folder_registry import FolderRegistry
 from tamis.probes.plugins import LAB_INSTALL, METHODS_GROUP, warn_of_plugin
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
+RANK_ENCODER = "e5-small"
+"""Ranks what is not English, where it is installed."""
 
 
 LAB_METHODS = (
@@ -123,9 +125,14 @@ class InstalledModels:
     """The models that methods are built with: loaded ones as they are, others from this machine."""
 
     def __init__(
-        self, proxy: Proxy | Any | str | Path, encoder: Any | str, root: Path | None
+        self,
+        proxy: Proxy | Any | str | Path,
+        encoder: Any | str,
+        root: Path | None,
+        rank_encoder: Any | str = RANK_ENCODER,
     ) -> None:
         self.proxy, self.given_encoder, self.root = proxy, encoder, root
+        self.given_rank_encoder = rank_encoder
         self.vector_source: VectorSource | None = None
 
     @property
@@ -144,8 +151,24 @@ class InstalledModels:
         from tamis.probes.hub.zoo import locate
         from tamis.probes.model.encoder import Encoder
 
-        device = str(getattr(self.proxy, "device", "auto"))
-        return Encoder.from_folder(locate(self.given_encoder, self.root), device)
+        return Encoder.from_folder(locate(self.given_encoder, self.root), self._device)
+
+    def rank_encoder(self) -> Any:
+        """The multilingual sentence encoder, loaded at its first use; None where there is none."""
+        if not isinstance(self.given_rank_encoder, str):
+            return self.given_rank_encoder
+        from tamis.probes.hub.zoo import locate
+        from tamis.probes.model.encoder import LazyEncoder
+
+        try:
+            return LazyEncoder(locate(self.given_rank_encoder, self.root), self._device)
+        except ProxyMissing:
+            return None
+
+    @property
+    def _device(self) -> str:
+        """The device of a loaded proxy, on which encoders run, too."""
+        return str(getattr(self.proxy, "device", "auto"))
 
 
 def build_method(
@@ -153,6 +176,7 @@ def build_method(
     *,
     proxy: Proxy | Any | str | Path = DEFAULT_PROXY,
     encoder: Any | str = DEFAULT_ENCODER,
+    rank_encoder: Any | str = RANK_ENCODER,
     root: Path | None = None,
     **options: Any,
 ) -> Any:
@@ -162,6 +186,7 @@ def build_method(
         name: a file of `methods/`.
         proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
+        rank_encoder: likewise, for rankings in other languages than English; None for none.
         root: where models are; by default the user's cache.
         options: the method's own: the fields of its class that `option` made.
 
@@ -170,7 +195,7 @@ def build_method(
         BadInput: an option that the method does not have.
     """
     check_options(name, options)
-    return method_class(name).build(InstalledModels(proxy, encoder, root), options)
+    return method_class(name).build(InstalledModels(proxy, encoder, root, rank_encoder), options)
 
 
 def check_options(method: Any, options: Mapping[str, Any]) -> None:

@@ -346,6 +346,9 @@ class TinyModels:
     def encoder(self) -> Any:
         raise AssertionError("no encoder is built here")
 
+    def rank_encoder(self) -> None:
+        return None
+
 
 def _with_probe(proxy: Proxy, **options: Any) -> QuestionRows:
     options = {"gate": False, "rank_probe": None, **options}

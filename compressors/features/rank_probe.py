@@ -4,7 +4,7 @@ Attention to the whole document and to its best unit, head by head, and the docu
 weighed by a linear probe, fitted listwise over the documents of a query. The unit scores of
 `question_rows` are added with weights that were chosen, not fitted: the first step's evidence,
 summed over all units, and the log odds of the best unit after the second step, which finds
-documents that the question does not name. Where a sentence encoder is installed, what it says of
+documents that the question does not name. Where sentence encoders are installed, what they say of
 each document is added to their log odds.
 """
 
@@ -14,7 +14,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,35 +144,66 @@ def rank_with_probe(
     )
 
 
-READ_DOCUMENTS = 32
+READ_DOCUMENTS = 20
 """So many documents of a longer list are read by the proxy, those that are most like the question;
-on lists of fifty, 25 give the same nDCG@10 as all."""
-_ENCODER_WEIGHTS = (0.28, 5.6, 8.0, -9.59)
-"""Of the rank probe's log odds, the cosine, the late interaction, and the intercept: standard
-scores at .7, 1 and 1, which lost least on any domain, and the odds of relevance of that sum.
-lab/log/ranking.md#2026-11-29-the-encoder-has-a-part-in-every-ranking"""
+on lists of fifty they give the same nDCG@10 as all."""
 _LEAST_LOG_ODDS = -6.0
 """The rank probe's log odds count from here up: below, what it says of documents that hold no
 evidence would outweigh what it says of those that do."""
 
 
-def rank_with_encoder(
-    method: Any, encoder: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-) -> Ranks:
-    """`rank_with_probe`, with how like the question each document is to a sentence encoder.
+@dataclass(frozen=True, slots=True)
+class LikenessWeights:
+    """What the log odds of a document are made of, beside the intercept.
 
-    The encoder reads every document, the proxy the `READ_DOCUMENTS` that are most like the
-    question. The others are as relevant as the encoder has them and as the least of those read is
+    They were chosen as weights of standard scores, which lost least on any domain: .7 to .85 for
+    the rank probe and 1 for each value of an encoder, .7 for those of a second one. Then the odds
+    of relevance of that sum were fitted.
+    lab/log/ranking.md#2026-11-29-a-second-encoder-for-rankings
+
+    Attributes:
+        odds: of the rank probe's log odds.
+        encoders: of each encoder's cosine and late interaction.
+    """
+
+    odds: float
+    encoders: tuple[tuple[float, float], ...]
+    intercept: float
+
+
+ENGLISH = LikenessWeights(0.28, ((5.6, 8.0),), -9.59)
+"""For the encoder of English alone."""
+BOTH = LikenessWeights(0.198, ((3.2, 4.6), (11.43, 9.91)), -24.49)
+"""For the encoder of English, then the one of many languages."""
+MULTILINGUAL = LikenessWeights(0.22, ((22.35, 19.39),), -37.63)
+"""For the encoder of many languages alone."""
+
+
+def rank_with_encoders(
+    method: Any,
+    encoders: Sequence[Any],
+    weights: LikenessWeights,
+    question: str,
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+) -> Ranks:
+    """`rank_with_probe`, with how like the question each document is to sentence encoders.
+
+    The encoders read every document, the proxy the `READ_DOCUMENTS` that are most like the
+    question. The others are as relevant as the encoders have them and as the least of those read is
     to the proxy; their units have the score of the least of the units read.
 
     Args:
         method: as for `rank_with_probe`; its rank probe can be used.
-        encoder: its `interact` is that of `Encoder`.
+        encoders: their `interact` is that of `Encoder`.
+        weights: for as many encoders, in their order.
     """
     clock = time.perf_counter()
-    cosines, interactions = encoder.interact(question, whole_texts(passages))
-    odds, cosine, interaction, intercept = _ENCODER_WEIGHTS
-    likeness = (cosine * cosines + interaction * interactions + intercept).double().numpy()
+    texts = whole_texts(passages)
+    likeness = np.full(len(passages), weights.intercept)
+    for encoder, parts in zip(encoders, weights.encoders, strict=True):
+        for weight, values in zip(parts, encoder.interact(question, texts), strict=True):
+            likeness += weight * values.double().numpy()
     encode_ms = (time.perf_counter() - clock) * 1e3
     read = sorted(np.argsort(-likeness, kind="stable")[:READ_DOCUMENTS].tolist())
     moved = units_among(units, read)
@@ -182,7 +213,7 @@ def rank_with_encoder(
     proxy[read] = own
     unit_values = np.full(len(units), min(found.units, default=0.0))
     unit_values[np.isin([unit.passage for unit in units], read)] = found.units
-    values = torch.from_numpy(odds * proxy + likeness).sigmoid()
+    values = torch.from_numpy(weights.odds * proxy + likeness).sigmoid()
     timings = {"encode": encode_ms} | dict(found.timings_ms)
     return replace(
         found,

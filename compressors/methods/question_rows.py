@@ -43,8 +43,12 @@ from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
 from tamis.compressors.features.rank_probe import (
+    BOTH,
+    ENGLISH,
+    MULTILINGUAL,
+    LikenessWeights,
     choose_rank_probe,
-    rank_with_encoder,
+    rank_with_encoders,
     rank_with_probe,
 )
 from tamis.compressors.features.second_step import (
@@ -70,7 +74,7 @@ from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.probing.linear import LinearProbe, conformal_threshold
-from tamis.probes.segmentation.language import is_latin
+from tamis.probes.segmentation.language import guess_language, is_latin
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
@@ -242,6 +246,8 @@ class QuestionRows(TwoStepMethod):
     )
     encoder: Any = None
     """A sentence encoder; None for none."""
+    rank_encoder: Any = None
+    """A sentence encoder of many languages, for rankings; None for none."""
     gate: Any = option(
         "auto",
         "Whether, of many windows, those that cannot matter stop after the first layers: auto "
@@ -276,7 +282,7 @@ class QuestionRows(TwoStepMethod):
         if self.isolated and self.probe:
             check_isolation(self.probe)
         if self.use_encoder is False or self.isolated:
-            self.encoder = None
+            self.encoder = self.rank_encoder = None
         self._has_encoder = self.encoder is not None and _weighs_encoder(self.probe)
         if self.use_encoder is True and not self._has_encoder:
             raise BadInput(
@@ -329,7 +335,9 @@ class QuestionRows(TwoStepMethod):
             except ProxyMissing:
                 if options.get("use_encoder") is True:
                     raise
-        return cls(models.reader(layers), encoder=encoder, **options)
+        return cls(
+            models.reader(layers), encoder=encoder, rank_encoder=models.rank_encoder(), **options
+        )
 
     @property
     def reading_key(self) -> str:
@@ -510,17 +518,28 @@ class QuestionRows(TwoStepMethod):
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The probability that each passage answers, from all of it and its units.
 
-        Where there is an encoder, it has its part beside a rank probe, of questions in Latin
-        letters: it was trained on English.
+        Sentence encoders have their part beside a rank probe: that of English where question and
+        passages are in English, that of many languages everywhere.
         """
-        alone = self
-        if self.encoder is not None:
-            alone = copy.copy(self)
-            alone.encoder, alone._has_encoder = None, False
-            latin = is_latin(question, [passage.text for passage in passages])
-            if units and latin and choose_rank_probe(alone) is not None:
-                return rank_with_encoder(alone, self.encoder, question, passages, units)
+        alone = copy.copy(self)
+        alone.encoder, alone._has_encoder = None, False
+        found = self._rank_encoders(question, passages)
+        if units and found is not None and choose_rank_probe(alone) is not None:
+            encoders, weights = found
+            return rank_with_encoders(alone, encoders, weights, question, passages, units)
         return rank_with_probe(alone, question, passages, units)
+
+    def _rank_encoders(
+        self, question: str, passages: Sequence[Passage]
+    ) -> tuple[list[Any], LikenessWeights] | None:
+        """The encoders that have a part in a ranking, with their weights; None for none."""
+        texts = [passage.text for passage in passages]
+        if self.rank_encoder is None:
+            useful = self.encoder is not None and is_latin(question, texts)
+            return ([self.encoder], ENGLISH) if useful else None
+        if self.encoder is not None and guess_language(question, texts) == "en":
+            return [self.encoder, self.rank_encoder], BOTH
+        return [self.rank_encoder], MULTILINGUAL
 
 
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:

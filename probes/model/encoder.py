@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
@@ -35,23 +37,42 @@ class Encoder:
     One departure from sentence-transformers: a text longer than a window is read in windows of
     254 word pieces and the mean is taken over the tokens of all of them; nothing is cut off.
     Special tokens in a text are plain text. Other poolings than the mean: `with_pooling`.
+
+    A model that was trained with prompts (`prompts` of `config_sentence_transformers.json`) reads
+    them before each window: `interact` that of the question and that of a passage, `encode`, whose
+    texts are of one kind, that of the question for all, as E5's authors advise.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, name: str = "encoder", owned: bool = False
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        name: str = "encoder",
+        owned: bool = False,
+        prompts: Mapping[str, str] | None = None,
     ) -> None:
         """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified.
+
+        Args:
+            prompts: what is read before a `query` and before a `passage`; None for nothing.
 
         Raises:
             BadModelFile: the tokenizer is not that of a BERT-like encoder.
         """
-        first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-        if first is None or last is None:
+        for marks in (("[CLS]", "[SEP]"), ("<s>", "</s>")):
+            first, last = map(tokenizer.token_to_id, marks)
+            if first is not None and last is not None:
+                break
+        else:
             raise BadModelFile(
-                f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
+                f"{name}'s tokenizer has neither [CLS] and [SEP] nor <s> and </s>; give a "
+                "BERT-like encoder"
             )
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name, owned)
+        self._prompts = {
+            kind: self.tokenizer.encode(text).ids for kind, text in (prompts or {}).items()
+        }
         self._first, self._last = first, last
         self._pooling_name = DEFAULT_POOLING
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
@@ -98,7 +119,7 @@ class Encoder:
             raise
         except Exception as error:  # tokenizers raises plain Exception
             raise BadModelFile(f"{folder} cannot be loaded as an encoder: {error}") from error
-        encoder = cls(model, tokenizer, folder.name, owned=True)
+        encoder = cls(model, tokenizer, folder.name, owned=True, prompts=_read_prompts(folder))
         encoder._folder, encoder._files = folder, files
         return encoder
 
@@ -136,7 +157,7 @@ class Encoder:
         """
         sums = torch.zeros(len(texts), self.dimensions)
         counts = torch.zeros(len(texts), 1)
-        windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
+        windows = self._windows(texts, "query")
         for batch in _batches(windows, batch_tokens):
             owners = torch.tensor([text for text, _ in batch])
             states, weights = self._sum_states([ids for _, ids in batch])
@@ -159,7 +180,7 @@ class Encoder:
         """
         found = torch.full((2, len(texts)), -1.0)
         vector, asked = self._question_states(question)
-        windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
+        windows = self._windows(texts, "passage")
         for batch in _batches(windows, batch_tokens):
             states, mask = self._states([ids for _, ids in batch])
             means = normalize((states * mask[..., None]).sum(1), dim=-1)
@@ -174,7 +195,7 @@ class Encoder:
 
         The states are without those of [CLS] and [SEP], where there are others.
         """
-        windows = [self._states([ids])[0][0] for _, ids in self._windows([question])]
+        windows = [self._states([ids])[0][0] for _, ids in self._windows([question], "query")]
         tokens = torch.cat([states[1:-1] if len(states) > 2 else states for states in windows])
         return normalize(torch.cat(windows).mean(0), dim=0), normalize(tokens, dim=-1)
 
@@ -192,11 +213,16 @@ class Encoder:
         mask = torch.arange(longest) < sizes[:, None]
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
-        step = self.window_tokens - 2
-        for text, encoded in enumerate(self.tokenizer.encode_many(texts)):
-            for start in range(0, max(len(encoded), 1), step):
-                yield text, [self._first, *encoded.ids[start : start + step], self._last]
+    def _windows(self, texts: Sequence[str], kind: str) -> list[Window]:
+        """The windows of all texts, the longest first; each begins with the prompt of the kind."""
+        prompt = self._prompts.get(kind, [])
+        step = self.window_tokens - 2 - len(prompt)
+        windows = [
+            (text, [self._first, *prompt, *encoded.ids[start : start + step], self._last])
+            for text, encoded in enumerate(self.tokenizer.encode_many(texts))
+            for start in range(0, max(len(encoded), 1), step)
+        ]
+        return sorted(windows, key=lambda window: len(window[1]), reverse=True)
 
     def _sum_states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The weighted sum of each row's token states `[B, D]`, and of the weights `[B, 1]`."""
@@ -221,6 +247,24 @@ class Encoder:
         return total / len(chosen), diagonal
 
 
+def _read_prompts(folder: Path) -> dict[str, str]:
+    """The prompts that a model was trained with; none where its folder names none.
+
+    Raises:
+        BadModelFile: the file of the prompts cannot be read, or has others than texts.
+    """
+    file = folder / "config_sentence_transformers.json"
+    if not file.is_file():
+        return {}
+    try:
+        prompts = json.loads(file.read_text("utf-8")).get("prompts", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise BadModelFile(f"{file} cannot be read ({error}); install the model anew") from error
+    if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
+        raise BadModelFile(f"{file} has prompts that are not texts by name; install the model anew")
+    return prompts
+
+
 def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
     """Name, bytes and time of change of each file of weights."""
     found = ((file.name, file.stat()) for file in sorted(folder.glob("*.safetensors")))
@@ -229,6 +273,24 @@ def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
 
 def _size(shape: BertShape) -> tuple[int, int]:
     return shape.layers, shape.heads
+
+
+class LazyEncoder:
+    """An encoder in a folder that is loaded at its first use; threads load it once."""
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        self._folder, self._device = folder, device
+        self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
+
+    def interact(
+        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> tuple[Tensor, Tensor]:
+        """As `Encoder.interact`; raises as `Encoder.from_folder`."""
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = Encoder.from_folder(self._folder, self._device)
+        return self._encoder.interact(question, texts, batch_tokens)
 
 
 class VectorSource(Protocol):

@@ -20,6 +20,7 @@ from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
+    InstalledModels,
     build_method,
     layers_needed,
     method_class,
@@ -200,6 +201,7 @@ class ServedMethods:
         self.orderers = ordering_methods(reader, self.root)
         self._built: dict[tuple[str, bool], Scorer] = {}
         self._encoder: SingleThreadEncoder | None = None
+        self._rank_encoder: SingleThreadEncoder | None = None
         self._building = threading.Lock()
 
     def known_model(self, model: str | None) -> str | None:
@@ -264,6 +266,7 @@ class ServedMethods:
                     method,
                     proxy=self.reader,
                     encoder=self._shared_encoder(method),
+                    rank_encoder=self._shared_rank_encoder(method),
                     root=self.root,
                     **options,
                 )
@@ -295,6 +298,14 @@ class ServedMethods:
                 return DEFAULT_ENCODER
             self._encoder = SingleThreadEncoder(found)
         return self._encoder or DEFAULT_ENCODER
+
+    def _shared_rank_encoder(self, method: str) -> SingleThreadEncoder | None:
+        """The multilingual one, loaded when a ranking first needs it; None where there is none."""
+        if self._rank_encoder is None and method_info(method).needs_encoder:
+            models = InstalledModels(self.reader, None, self.root)
+            if (found := models.rank_encoder()) is not None:
+                self._rank_encoder = SingleThreadEncoder(found)
+        return self._rank_encoder
 
 
 def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:

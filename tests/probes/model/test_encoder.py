@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
-from tamis.probes.model.encoder import CachedEncoder, Encoder
+from tamis.probes.model.encoder import CachedEncoder, Encoder, LazyEncoder
 from tamis.probes.pooling import POOLINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -275,7 +277,7 @@ def test_an_interaction_is_the_mean_of_each_question_tokens_best_cosine(encoder,
 
     def windows(text):
         with torch.no_grad():
-            for _, ids in encoder._windows([text]):
+            for _, ids in encoder._windows([text], "passage"):
                 yield reference(torch.tensor([ids])).last_hidden_state[0]
 
     def unit(states):
@@ -297,3 +299,49 @@ def test_an_interaction_is_the_same_in_any_batch(encoder, batch_tokens):
         for found, due in zip(encoder.interact(question, TEXTS, batch_tokens), whole, strict=True):
             torch.testing.assert_close(found, due, rtol=0, atol=1e-4)
     assert [len(part) for part in encoder.interact("the", [])] == [0, 0]
+
+
+PROMPTS = {"query": "the sieve", "passage": "holds"}
+
+
+@pytest.fixture
+def prompted(folder, tmp_path):
+    """The same model in a folder that names prompts."""
+    place = shutil.copytree(folder, tmp_path / "prompted")
+    (place / "config_sentence_transformers.json").write_text(json.dumps({"prompts": PROMPTS}))
+    return Encoder.from_folder(place, device="cpu", dtype="fp32")
+
+
+def test_a_model_trained_with_prompts_reads_them_before_every_window(prompted, reference):
+    """Texts of up to seven words are one window with the prompt of two, or of one."""
+    texts = ["what does not matter", "back", "the sieve holds"]
+    asked = manual_vector(reference, f"{PROMPTS['query']} {texts[1]}")
+    read = [manual_vector(reference, f"{PROMPTS['passage']} {text}") for text in texts]
+    cosines, _ = prompted.interact(texts[1], texts)
+    torch.testing.assert_close(cosines, torch.stack(read) @ asked, atol=1e-5, rtol=0)
+    torch.testing.assert_close(prompted.encode([texts[1]])[0], asked, atol=1e-5, rtol=0)
+    long = " ".join(["matter"] * 9 + ["back"])
+    halves = [" ".join(["holds", *long.split()[a : a + 9]]) for a in (0, 9)]
+    best = max(float(manual_vector(reference, half) @ asked) for half in halves)
+    assert float(prompted.interact(texts[1], [long])[0][0]) == pytest.approx(best, abs=1e-5)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"prompts": {"query": 1}}', '{"prompts": []}'])
+def test_prompts_that_are_none_are_refused(folder, tmp_path, content):
+    place = shutil.copytree(folder, tmp_path / "broken")
+    (place / "config_sentence_transformers.json").write_text(content)
+    with pytest.raises(BadModelFile, match=r"config_sentence_transformers\.json"):
+        Encoder.from_folder(place, device="cpu", dtype="fp32")
+
+
+def test_a_lazy_encoder_is_loaded_once_whoever_asks_first(folder, encoder, monkeypatch):
+    loads, load = [], Encoder.from_folder
+    monkeypatch.setattr(Encoder, "from_folder", lambda *a: loads.append(a) or load(*a, "fp32"))
+    lazy = LazyEncoder(folder, "cpu")
+    assert not loads
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: lazy.interact("the sieve", TEXTS), range(8)))
+    assert len(loads) == 1
+    for both in found:
+        for values, due in zip(both, encoder.interact("the sieve", TEXTS), strict=True):
+            torch.testing.assert_close(values, due)
