@@ -368,7 +368,7 @@ class KeptBuilds:
         """Notes which index a corpus was made of, or checks that it is this one."""
         manifest = self.index.manifest
         source = {
-            "index": str(self.index.home.resolve()),
+            "index": str(self.index.folder.resolve()),
             "segments": [entry.name for entry in manifest.segments],
         }
         note = folder / "source.json"

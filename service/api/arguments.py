@@ -21,7 +21,7 @@ _SYNONYMS = {
     "top_n": ("top_k", "k"),
     "proxy": ("model", "model_name"),
     "question": ("query",),
-    "passages": ("documents", "context", "contexts"),
+    "documents": ("passages", "context", "contexts"),
 }
 
 

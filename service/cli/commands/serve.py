@@ -25,7 +25,7 @@ EPILOG = """
 
 `tamis serve` listens on http://127.0.0.1:8080; the page is at `/`, the documentation at `/docs`
 
-`curl localhost:8080/v1/compress -H "content-type: application/json" -d '{"query": "How are keys
+`curl localhost:8080/v1/compress -H "content-type: application/json" -d '{"question": "How are keys
 rotated?", "documents": ["..."], "max_tokens": 500}'`
 
 `tamis keys new ada --file keys.txt`, then `tamis serve --host 0.0.0.0 --keys-file keys.txt`

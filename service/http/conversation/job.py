@@ -183,7 +183,7 @@ class ConversationCall:
         if question is not None:
             prepared.prose.append(self._prose(prepared, others, question, limit, patterns))
             return
-        why = "texts of users and systems stay as they are, for nobody asks anything; give query"
+        why = "texts of users and systems stay as they are, for nobody asks anything; give question"
         if why not in prepared.conversation.warnings:
             prepared.warn(why)
 

@@ -67,7 +67,7 @@ class ExpandRequest(StrictRequest):
     documents: Annotated[list[Text | Document], Field(fail_fast=True)]
     spans: Annotated[list[Span], Field(fail_fast=True, min_length=1)]
     neighbours: Annotated[int, Field(ge=0, le=1000)] = 1
-    query: Annotated[
+    question: Annotated[
         Question | None,
         Field(description="That of the compression: it helps to tell the language under auto."),
     ] = None
@@ -117,7 +117,9 @@ def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
     texts = request.texts()
     passages = tuple(map(Passage, texts))
     units: dict[int, list[Unit]] = {}
-    for unit in units_of(passages, resolve_language(request.language, request.query or "", texts)):
+    for unit in units_of(
+        passages, resolve_language(request.language, request.question or "", texts)
+    ):
         units.setdefault(unit.passage, []).append(unit)
     converters: dict[int, OffsetConverter] = {}
     for span in request.spans:

@@ -87,7 +87,7 @@ def traced() -> Iterator[Trace]:
 
 
 def compress(service: Running, question: str, max_tokens: int = 12) -> str:
-    body = {"query": question, "documents": DOCUMENTS, "max_tokens": max_tokens}
+    body = {"question": question, "documents": DOCUMENTS, "max_tokens": max_tokens}
     answer = service.post("/v1/compress", **body)
     assert answer.status_code == 200, answer.text
     return answer.json()["text"]
@@ -140,10 +140,10 @@ def test_a_context_that_fits_is_served_while_the_queue_is_full():
         try:
             wait_until(lambda: service.service_state.engine.queue_load().requests == 1)
             fits = service.post(
-                "/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=10_000
+                "/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=10_000
             )
             refused = service.post(
-                "/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=60
+                "/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=60
             )
         finally:
             gate.set()

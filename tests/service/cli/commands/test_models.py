@@ -50,7 +50,7 @@ def test_list_shows_each_model_and_its_whole_path_once_it_is_here(fake, tmp_path
 
 
 def test_root_goes_before_the_environment(fake, tmp_path):
-    tamis("pull", "fake", "--from", fake, "--root", tmp_path / "other")
+    tamis("pull", "fake", "--from", fake, "--home", tmp_path / "other")
     assert (tmp_path / "other" / "models" / "fake" / "tamis.json").is_file()
     assert not (tmp_path / "home").exists()
 
