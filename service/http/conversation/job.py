@@ -21,8 +21,7 @@ from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import served_language_warning
-from tamis.service.engine.deadline import UnderDeadline
-from tamis.service.engine.request import QueuedRequest, current_request
+from tamis.service.engine.request import QueuedRequest, UnderDeadline, current_request
 from tamis.service.http.conversation.candidates import Candidate, Conversation, Limits
 from tamis.service.http.conversation.shortening import (
     OmissionMarker,

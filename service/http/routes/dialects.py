@@ -24,9 +24,8 @@ from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.spans import ranking_attributes, set_attributes
-from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import OutOfTime
-from tamis.service.engine.request import QueuedRequest
+from tamis.service.engine.request import QueuedRequest, UnderDeadline
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation, whole_answer
 from tamis.service.http.routes.base import (
     PASSTHROUGH_HEADERS,

@@ -33,7 +33,7 @@ DOCUMENTS = [
 ]
 SUPERVISOR, IDLE = "tamis-supervisor", "service/http/runtime/memory.py"
 """A thread and a task that wake by the clock whether there are requests or not."""
-MOST_FILES = 63
+MOST_FILES = 60
 MOST_FRAMES = 10
 """Files of ours that run, the passage cache included, and frames of ours at the queue. Ten of the
 files cut the question into sentences; those of the documents were cut by the request before."""
