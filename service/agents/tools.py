@@ -195,7 +195,7 @@ class AgentTools:
             BadInput: as `_read_file`; or it cannot be read so. MissingExtra: a PDF or DOCX, without
                 the package for it.
         """
-        from tamis.service.documents.document_text import read_document
+        from tamis.service.files.document_text import read_document
 
         return read_document(self._read_file(path), path).text
 

@@ -34,7 +34,7 @@ from tamis.service.api.languages import Quality, choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import compression_attributes, traced
-from tamis.service.documents.document_text import raw_html_warning
+from tamis.service.files.document_text import raw_html_warning
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache

@@ -25,8 +25,8 @@ from tamis.service.batch.job import (
     RowFields,
 )
 from tamis.service.batch.plan import BatchPart
-from tamis.service.documents.document_text import PAGE_STARTS, InputFormat, read_document
 from tamis.service.files import row_values, streams
+from tamis.service.files.document_text import PAGE_STARTS, InputFormat, read_document
 from tamis.service.files.input_files import InputFile
 from tamis.service.files.row_values import iterate_rows, open_parquet, to_json
 from tamis.service.files.streams import read_lines

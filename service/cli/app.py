@@ -27,7 +27,7 @@ from tamis.service.cli.commands import (
     rerank,
     serve,
 )
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
 from tamis.service.cli.quick import hook, pipe
 from tamis.service.cli.quick.options import typer_command

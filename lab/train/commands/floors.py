@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import typer
 
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.shared import (
     SHARP,

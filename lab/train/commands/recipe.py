@@ -11,7 +11,7 @@ import typer
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis_lab.options.bars import record_bars
 

@@ -10,8 +10,7 @@ import typer
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note
+from tamis.service.cli.display.output import dump_json, print_note, report_errors
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_options

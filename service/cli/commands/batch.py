@@ -16,13 +16,12 @@ from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
-from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import takes_options
-from tamis.service.documents.document_text import InputFormat, files_passed_over
+from tamis.service.files.document_text import InputFormat, files_passed_over
 
 if TYPE_CHECKING:
     from tamis.service.files.input_files import InputFile

@@ -12,8 +12,7 @@ from rich.filesize import decimal
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
 from tamis.service.cli.display.bars import counting_bar
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.options.model_folder import HomeFolder
 
 if TYPE_CHECKING:

@@ -18,14 +18,18 @@ from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note
+from tamis.service.cli.display.output import (
+    UNCUT_WIDTH,
+    dump_json,
+    make_console,
+    print_note,
+    report_errors,
+)
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import gate_options, takes_options
-from tamis.service.documents.document_text import FORMAT, InputFormat, page_at
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
+from tamis.service.files.document_text import FORMAT, InputFormat, page_at
 
 if TYPE_CHECKING:
     from tamis.compressors.pipeline.compression import PassageResult

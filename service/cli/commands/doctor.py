@@ -20,9 +20,7 @@ from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.output import dump_json, make_console, report_errors
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 
 State = Literal["ok", "warn", "fail"]

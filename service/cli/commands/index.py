@@ -16,9 +16,13 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
 from tamis.service.cli.display.bars import counting_bar
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note, printable
+from tamis.service.cli.display.output import (
+    dump_json,
+    make_console,
+    print_note,
+    printable,
+    report_errors,
+)
 from tamis.service.cli.options.compress_options import INPUT, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, STRUCTURE, parse_legs, takes_options
@@ -38,8 +42,8 @@ def indexing_progress(
     corpus: Sequence[str], quiet: bool
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
-    from tamis.service.documents.document_text import files_passed_over
     from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
+    from tamis.service.files.document_text import files_passed_over
 
     total = count_documents(find_corpus_files(corpus))
     with counting_bar("indexing", total, quiet) as advance:

@@ -13,11 +13,9 @@ from rich.table import Table
 
 from tamis.probes.hub import zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
+from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.display.bars import download_bar
-from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.exit_codes import EXIT_REFUSED
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import UNCUT_WIDTH, make_console, print_note, report_errors
 from tamis.service.cli.options.model_folder import HomeFolder, describe_origin, models_folder
 
 app = typer.Typer(

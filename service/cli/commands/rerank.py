@@ -20,14 +20,18 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Ranked, Reranked, to_probability
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note, printable
+from tamis.service.cli.display.output import (
+    dump_json,
+    make_console,
+    print_note,
+    printable,
+    report_errors,
+)
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import gate_options, parse_fuse, takes_options
-from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
+from tamis.service.files.document_text import InputFormat
 
 _BYTES_A_TOKEN = 64
 EPILOG = """

@@ -14,8 +14,7 @@ import typer
 
 from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.options.typer_options import typer_parameter, with_parameters
 from tamis.service.http.runtime.memory import limit_heaps
 from tamis.service.http.runtime.settings import KNOBS, Settings, variable

@@ -17,7 +17,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.languages import SHARP
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.cli.display.bars import download_bar
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.model_folder import describe_origin
 
 if TYPE_CHECKING:

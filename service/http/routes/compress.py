@@ -24,9 +24,9 @@ from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.tokens import ESTIMATE
 from tamis.service.api.languages import served_language_warning
 from tamis.service.api.spans import set_attributes
-from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest, current_request
+from tamis.service.files.document_text import raw_html_warning
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes.base import (
     PASSTHROUGH_RESPONSES,

@@ -29,8 +29,8 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.option_fields import option_fields
-from tamis.service.documents.document_text import read_html
 from tamis.service.engine.request import QueuedRequest
+from tamis.service.files.document_text import read_html
 from tamis.service.http.runtime.errors import ErrorDetail
 from tamis.service.http.schemas.base import (
     MOST_MS,

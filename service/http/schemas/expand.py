@@ -15,7 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.documents.document_text import read_html
+from tamis.service.files.document_text import read_html
 from tamis.service.http.schemas.base import (
     MOST_MS,
     Language,

@@ -239,7 +239,7 @@ def test_a_remote_file_system_is_read_and_written(free, tmp_path):
     assert "2 of 2 parts are done already" in again.stderr
 
 
-SAMPLES = Path(__file__).parents[1] / "documents" / "samples"
+SAMPLES = Path(__file__).parents[1] / "files" / "samples"
 
 
 def test_pages_and_pdfs_of_a_folder_are_rows_whose_spans_point_into_their_context(free, tmp_path):

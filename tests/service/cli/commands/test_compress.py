@@ -252,7 +252,7 @@ def test_by_default_the_proxy_counts_and_reads(docs):
     assert set(got["timings"]) >= {"load_ms", "read_ms", "select_ms", "total_ms"}
 
 
-SAMPLES = Path(__file__).parents[2] / "documents" / "samples"
+SAMPLES = Path(__file__).parents[2] / "files" / "samples"
 
 
 def test_pages_pdfs_and_word_documents_go_in_and_spans_slice_what_was_read(free):

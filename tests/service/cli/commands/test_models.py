@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
 from tamis.service.cli.commands.models import app
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tests.probes.hub import fake_wheel
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.http.app_kit import Running, served
 
-PAGE = (Path(__file__).parents[2] / "documents/samples/keys.html").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "files/samples/keys.html").read_text("utf-8")
 QUESTION = "After how many days is a signing key rotated?"
 SAID = {"id": "k", "text": PAGE, "format": "html"}
 _WIDTHS = {"codepoint": ("utf-32-le", 4), "utf8": ("utf-8", 1), "utf16": ("utf-16-le", 2)}
