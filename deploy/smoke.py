@@ -85,7 +85,7 @@ def check_verbatim(answer: Any) -> None:
 def compress(service: Service) -> str:
     """The needle is kept, verbatim, below the budget, as the server's own tokenizer counts it."""
     answer = service.ask_ok(
-        "/v1/compress", {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
+        "/v1/compress", {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
     )
     check_verbatim(answer)
     must(NEEDLE in answer["text"], f"the answer was not kept: {answer['text']!r}")
@@ -98,10 +98,10 @@ def compress(service: Service) -> str:
 
 def many_questions(service: Service) -> str:
     """Many questions of the same documents, and many requests in one call."""
-    many = {"queries": [QUESTION, "When does the ferry leave?"], "documents": DOCUMENTS}
+    many = {"questions": [QUESTION, "When does the ferry leave?"], "documents": DOCUMENTS}
     data = service.ask_ok("/v1/compress", {**many, "max_tokens": MAX_TOKENS})["data"]
     must(len(data) == 2, f"2 questions, {len(data)} answers")
-    one = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
+    one = {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
     bad = {**one, "max_tokens": 1}
     answer = service.ask_ok("/v1/compress/batch", {"inputs": [one, bad]})
     must(NEEDLE in json.dumps(answer, ensure_ascii=False), "one that fails has harmed another")
@@ -111,7 +111,7 @@ def many_questions(service: Service) -> str:
 def explain(service: Service) -> str:
     """The sentences cover each document; only white space is between them."""
     answer = service.ask_ok(
-        "/v1/explain", {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
+        "/v1/explain", {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
     )
     must(len(answer["results"]) == len(DOCUMENTS), "a document is missing")
     for document, one in zip(DOCUMENTS, answer["results"], strict=True):
@@ -141,7 +141,7 @@ def rerank(service: Service) -> str:
 
 def errors(service: Service) -> str:
     """Wrong requests get an error message and the right status."""
-    for body, want in (({"query": QUESTION}, 422), ({"query": "", "documents": ["a"]}, 422)):
+    for body, want in (({"question": QUESTION}, 422), ({"question": "", "documents": ["a"]}, 422)):
         status, answer = service.ask("/v1/compress", body)
         must(status == want, f"{body} is answered with {status}")
         must(bool(answer["error"]["message"]), "an error without a message")

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.output import dump_json, make_console, report_errors
 
 if TYPE_CHECKING:
     from tamis.probes.folder_registry import FolderRegistry

@@ -80,7 +80,7 @@ def test_the_command_line_takes_the_method_and_the_command(python: Path):
 
 @pytest.mark.slow
 def test_a_batch_takes_the_method(python: Path, tmp_path: Path):
-    row = {"query": QUESTION, "documents": DOCUMENTS}
+    row = {"question": QUESTION, "documents": DOCUMENTS}
     (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
     words = ("--method", "digits", "--tokenizer", "estimate", "--max-tokens", 9)
     done = run_there(
@@ -110,7 +110,7 @@ def test_the_service_takes_the_method(python: Path, proxy_folder: Path):
     try:
         wait_until(lambda: answers(url) or process.poll() is not None, 120)
         assert process.poll() is None, process.stderr.read()
-        body = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 12, "method": "digits"}
+        body = {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 12, "method": "digits"}
         answer = httpx.post(f"{url}/v1/compress", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.json()["text"] == "Room 1907 was locked."

@@ -39,12 +39,11 @@ BELOW = {
     "compressors": {"probes"},
     "retrieval": {"probes"},
     "service": set(),
-    "service/documents": {"probes"},
-    "service/files": {"probes", "compressors", "retrieval", "service/documents"},
+    "service/files": {"probes", "compressors", "retrieval"},
     "service/engine": {"probes", "compressors"},
     "service/api": {
         *("probes", "compressors", "retrieval"),
-        *("service/documents", "service/files"),
+        "service/files",
     },
     "service/front": {
         *("probes", "compressors", "retrieval"),
@@ -52,15 +51,15 @@ BELOW = {
     },
     "service/http": {
         *("probes", "compressors", "retrieval"),
-        *("service/documents", "service/files", "service/engine", "service/api"),
+        *("service/files", "service/engine", "service/api"),
     },
     "service/batch": {
         *("probes", "compressors"),
-        *("service/documents", "service/files", "service/api"),
+        *("service/files", "service/api"),
     },
     "service/agents": {
         *("probes", "compressors", "retrieval"),
-        *("service/documents", "service/files", "service/api"),
+        *("service/files", "service/api"),
     },
     "service/integrations": {
         *("probes", "compressors", "retrieval"),

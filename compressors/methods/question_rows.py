@@ -60,11 +60,13 @@ from tamis.compressors.features.second_step import (
     first_features,
     isolated_features,
     isolated_probabilities,
+    judge,
+    language_warning,
+    languages_apart,
     unit_probabilities,
     unit_scores,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.verdict import judge, language_warning, languages_apart
 from tamis.compressors.features.words import Lexicon
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option

@@ -29,7 +29,7 @@ from tamis.probes.errors import BadInput, BudgetTooSmall, MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.service.api.compress import compress
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.study import Study, estimate, table
 from tamis_lab.datasets.records import (
     Record,

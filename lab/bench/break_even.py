@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.study import Study
 from tamis_lab.options.shared import Json
 

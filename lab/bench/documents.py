@@ -53,7 +53,7 @@ from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage, Piece, Unit
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import build_panel
 from tamis_lab.bench.study import Study, table

@@ -35,7 +35,7 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.evidence import count_kept_gold
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.domains import find_domain_files

@@ -30,7 +30,7 @@ from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import build_panel
 from tamis_lab.bench.study import Study, heading, table

@@ -31,7 +31,7 @@ from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.panel import BLENDS, Panel, build_panel
 from tamis_lab.bench.study import Study, estimate, heading, table
 from tamis_lab.datasets.record_files import RecordFile, file_sha256

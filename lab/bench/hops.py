@@ -66,7 +66,7 @@ from tamis.probes.signal import Want
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.evidence import evidence_figures, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel, proxy_facts
 from tamis_lab.bench.study import Study, ends, table

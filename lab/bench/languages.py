@@ -22,7 +22,7 @@ from tamis.compressors import registry
 from tamis.probes.hub.zoo import ZOO
 from tamis.service.api.compress import counter_of
 from tamis.service.api.language_table import figures_table
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally, tally_sets
 from tamis_lab.bench.panel import Panel, build_panel
 from tamis_lab.bench.study import Study

@@ -32,7 +32,7 @@ from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.panel import BLENDS, parse_method_spec, source_names
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.reading_store import SignalReadings

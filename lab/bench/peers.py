@@ -51,7 +51,7 @@ from tamis.probes.hub.zoo import model_folder
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.peer_process import (
     PEERS_FOLDER,
     Peer,

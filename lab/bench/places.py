@@ -22,7 +22,7 @@ from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.evidence import BudgetOutcome, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel, build_panel
 from tamis_lab.bench.study import Study, ends, table

@@ -34,7 +34,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head
 from tamis.probes.prompt import Layout, PassageTokens
 from tamis.probes.signal import pool_tokens
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.readings import profile_heads
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress, answerable_records

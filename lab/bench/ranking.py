@@ -30,8 +30,7 @@ from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub.zoo import locate
 from tamis.probes.text import Passage
 from tamis.service.api.rerank import reranker
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.rerank import (

@@ -36,7 +36,7 @@ from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windo
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.evidence import count_kept_gold
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.study import Study, table

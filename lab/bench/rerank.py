@@ -34,7 +34,7 @@ from tamis.probes.hub.zoo import locate
 from tamis.probes.model.encoder import CachedEncoder, Encoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.api.rerank import reranker
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.options.typer_options import parse_fuse
 from tamis.service.files.row_values import replace_non_finite
 from tamis_lab.bench.study import Study, ends, table

@@ -33,7 +33,7 @@ from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import FORMAT, Manifest
 from tamis.retrieval.storage.postings import ScoreArray
 from tamis.service.api.index import index_settings, load_readers, open_index
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.study import Study, estimate, table
 from tamis_lab.datasets.ranking_metrics import ndcg, recall

@@ -24,7 +24,7 @@ from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.compress import compressor, counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.study import Study
 from tamis_lab.datasets.records import Record, add_distractors, load_records, passages_of
 from tamis_lab.datasets.result_file import ResultRow

@@ -61,7 +61,7 @@ from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.files import write_durably
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.retrieval import query_metrics
 from tamis_lab.bench.study import Study, table, timed
@@ -368,7 +368,7 @@ class KeptBuilds:
         """Notes which index a corpus was made of, or checks that it is this one."""
         manifest = self.index.manifest
         source = {
-            "index": str(self.index.home.resolve()),
+            "index": str(self.index.folder.resolve()),
             "segments": [entry.name for entry in manifest.segments],
         }
         note = folder / "source.json"

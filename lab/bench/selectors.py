@@ -46,7 +46,7 @@ from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import Want
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.study import Study, environment_facts, table, timed

@@ -66,7 +66,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Layout, Prompt, token_batches
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.speed_documents import time_documents
 from tamis_lab.bench.study import Study, table, timed
 from tamis_lab.datasets.records import read_text

@@ -23,8 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.text import dump_json, print_note
+from tamis.service.cli.display.output import dump_json, make_console, print_note
 from tamis_lab.datasets.result_file import ResultFile, ResultRow
 from tamis_lab.options.bars import record_bars
 from tamis_lab.options.figures import Chart, draw_charts

@@ -71,7 +71,7 @@ from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.peer_process import PEERS_FOLDER, Peer, PeerFailed, PeerProcess, PeerRegistry

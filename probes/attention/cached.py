@@ -5,7 +5,7 @@
 
 Consecutive prompts with equally long questions are processed in tiles: their cached keys are copied
 side by side into one buffer and multiplied at once, in fp32; or in bf16, where the model is in bf16
-and `blocked.is_faster` (rounded logits are no further from uncached ones, see
+and `packed.blocks_are_faster` (rounded logits are no further from uncached ones, see
 lab/log/speed.md#2026-11-25-attention-in-blocks-of-rows-and-how-long-threads-spin
 and lab/log/kept-passages.md#2026-11-24-warm-against-cold).
 The recorded softmax is the one that the model's own pass uses, so attention is computed once, not
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tamis.probes.attention import blocked
+from tamis.probes.attention import packed
 from tamis.probes.attention.coded_layer import CodedKVLayer, JoinedCodes, decode_layers
 from tamis.probes.attention.kv_layers import (
     KVLayers,
@@ -313,7 +313,7 @@ class CachedAttention:
         Dividing the results by the sums is less work, because they are smaller.
         """
         T, H, R, d = q.shape
-        dtype = q.dtype if blocked.is_faster(q) else torch.float32
+        dtype = q.dtype if packed.blocks_are_faster(q) else torch.float32
         passages = [one.keys for one in kept]
         keys = self._lay_out("keys", dtype, self.opening[layer].keys, k, passages)
         heads, columns = keys.shape[1:3]

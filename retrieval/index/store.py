@@ -84,21 +84,21 @@ class CorpusIndex:
 
     def __init__(
         self,
-        home: Path,
+        folder: Path,
         manifest: Manifest,
         segments: Sequence[Segment],
         models: QuestionModels,
         engine: SearchEngine = "local",
     ) -> None:
-        self.home, self.manifest, self.models, self._engine = home, manifest, models, engine
+        self.folder, self.manifest, self.models, self._engine = folder, manifest, models, engine
         self._segments = tuple(segments)
         self._bounds = np.cumsum([0, *(segment.entry.chunks for segment in segments)])
-        self._legs = Legs(home, manifest.settings, segments, models, engine)
+        self._legs = Legs(folder, manifest.settings, segments, models, engine)
 
     @classmethod
     def open(
         cls,
-        home: str | Path,
+        folder: str | Path,
         *,
         proxy: Any = None,
         encoder: Any = None,
@@ -109,7 +109,7 @@ class CorpusIndex:
         """Opens an index; arrays are memory-mapped and models loaded when first used.
 
         Args:
-            home: the folder.
+            folder: of the index.
             proxy: a loaded `Proxy`, or the name or folder of one, instead of the one of the
                 manifest; it has to be the same model.
             encoder: likewise, for sentence vectors.
@@ -121,16 +121,16 @@ class CorpusIndex:
             BadInput: there is no index. BadIndex: it is damaged.
         """
         models = QuestionModels(proxy, encoder, root, device)
-        return cls(Path(home), *open_snapshot(Path(home)), models, engine)
+        return cls(Path(folder), *open_snapshot(Path(folder)), models, engine)
 
     def newest(self) -> CorpusIndex:
         """This state, or the newest one if something was committed since; models are shared.
 
         This state stays open for those who search it; close it when nobody does any more.
         """
-        if Manifest.read(self.home) == self.manifest:
+        if Manifest.read(self.folder) == self.manifest:
             return self
-        return CorpusIndex(self.home, *open_snapshot(self.home), self.models, self._engine)
+        return CorpusIndex(self.folder, *open_snapshot(self.folder), self.models, self._engine)
 
     def __len__(self) -> int:
         """How many live chunks there are."""
@@ -263,7 +263,7 @@ class CorpusIndex:
         recipe = self.manifest.settings.keys or {}
         deleted = sum(len(segment.deleted_docs) for segment in self._segments)
         return {
-            "folder": str(self.home),
+            "folder": str(self.folder),
             "generation": self.manifest.generation,
             "complete": self.manifest.complete,
             "documents": sum(entry.documents for entry in entries) - deleted,
@@ -299,8 +299,8 @@ class CorpusIndex:
         ]
         # no search reads training queries: a writer may have replaced them
         queries = self.manifest.queries
-        if queries and Manifest.read(self.home).queries == queries:
-            why = file_fault(self.home, queries)
+        if queries and Manifest.read(self.folder).queries == queries:
+            why = file_fault(self.folder, queries)
             faults += [f"{queries.path}: {why}"] if why else []
         return faults
 

@@ -56,7 +56,7 @@ def export_index(
     """
     recipe = index.manifest.settings.keys
     if recipe is None:
-        raise BadInput(f"{index.home} indexes words alone: it has no keys to export")
+        raise BadInput(f"{index.folder} indexes words alone: it has no keys to export")
     if not overwrite and store.read_header() is not None:
         raise BadInput("there is an exported index already; replace it with --overwrite")
     count = len(index)

@@ -37,7 +37,7 @@ _MAX_PATHS = 256
 _LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
 
 
-Query = Annotated[str, Field(description="What you want to know, as a full question.")]
+Question = Annotated[str, Field(description="What you want to know, as a full question.")]
 Documents = Annotated[list[str], Field(description="The texts.")]
 Paths = Annotated[list[str], Field(description="Text files below the server's folder.")]
 MaxTokens = Annotated[int, Field(ge=1, description="The most tokens to keep of all.")]
@@ -69,7 +69,7 @@ class AgentTools:
 
     def compress(
         self,
-        question: Query,
+        question: Question,
         documents: Documents | None = None,
         paths: Paths | None = None,
         max_tokens: MaxTokens = 500,
@@ -124,7 +124,7 @@ class AgentTools:
         return found.text
 
     def rerank(
-        self, question: Query, documents: Documents, top_n: TopN = None
+        self, question: Question, documents: Documents, top_n: TopN = None
     ) -> list[dict[str, Any]]:
         """Rank documents by how well they answer a question, best first."""
         from tamis.service.api.rerank import rerank
@@ -140,7 +140,7 @@ class AgentTools:
         )
         return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
 
-    def search(self, question: Query, k: K = 5) -> list[dict[str, Any]]:
+    def search(self, question: Question, k: K = 5) -> list[dict[str, Any]]:
         """Find the passages of the index that answer a question."""
         from tamis.service.api.index import IndexPool, open_index
 
@@ -165,9 +165,9 @@ class AgentTools:
         self,
         id: Annotated[str, Field(description="From a marker, 24 hex digits.")],
         lines: Annotated[str, Field(description="Only these, such as 12-47.")] = "",
-        query: Annotated[str, Field(description="Only what this asks for.")] = "",
+        question: Annotated[str, Field(description="Only what this asks for.")] = "",
     ) -> str:
-        """Give back what a marker says was left out: all, some lines, or what a query asks for."""
+        """Give back what a marker says was left out: all, some lines, or what is asked for."""
         source = self._originals.peek(id.strip())
         if source is None:
             raise BadInput(
@@ -176,8 +176,8 @@ class AgentTools:
             )
         if lines:
             source = _some_lines(source, lines)
-        if query:
-            return self.shorten(source, question=query)
+        if question:
+            return self.shorten(source, question=question)
         return source
 
     def _keep(self, text: str) -> str:
@@ -195,7 +195,7 @@ class AgentTools:
             BadInput: as `_read_file`; or it cannot be read so. MissingExtra: a PDF or DOCX, without
                 the package for it.
         """
-        from tamis.service.documents.document_text import read_document
+        from tamis.service.files.document_text import read_document
 
         return read_document(self._read_file(path), path).text
 

@@ -12,7 +12,7 @@ from tamis.compressors.registry import method_class, method_info, method_name
 from tamis.compressors.rules import RULES, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis.service.documents.document_text import read_given
+from tamis.service.files.document_text import read_given
 
 _RULE_NAMES = tuple(rule.name for rule in RULES)
 _SYNONYMS = {
@@ -21,7 +21,7 @@ _SYNONYMS = {
     "top_n": ("top_k", "k"),
     "proxy": ("model", "model_name"),
     "question": ("query",),
-    "passages": ("documents", "context", "contexts"),
+    "documents": ("passages", "context", "contexts"),
 }
 
 

@@ -34,7 +34,7 @@ from tamis.service.api.languages import Quality, choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import compression_attributes, traced
-from tamis.service.documents.document_text import raw_html_warning
+from tamis.service.files.document_text import raw_html_warning
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
@@ -48,7 +48,7 @@ _built = Built[Compressor]("compressors")
 @traced("compress", compression_attributes)
 def compress(
     question: str,
-    passages: Sequence[Passage | str | Mapping[str, Any]],
+    documents: Sequence[Passage | str | Mapping[str, Any]],
     *,
     max_tokens: int | None = None,
     ratio: float | None = None,
@@ -75,7 +75,7 @@ def compress(
 
     Args:
         question: what is asked.
-        passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, `Passage`s, or
+        documents: texts, mappings with `text` and maybe `id`, `title`, `metadata`, `Passage`s, or
             documents of LangChain. With `"format": "html"` in a mapping, what the page shows is
             read; spans are into that, which is the passage's text in the result.
         max_tokens: the most tokens of output. ratio: the largest share of the input's tokens.
@@ -96,7 +96,7 @@ def compress(
             method it is refused.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles; also as a
             dict.
-        language: of the passages, such as `de`; `auto` looks at them and at the question.
+        language: of the documents, such as `de`; `auto` looks at them and at the question.
         root: the folder models are kept in; by default models/ in the folder that TAMIS_HOME names,
             or in the user's cache.
         cache: passages in it are not read again, whoever asks; `tokens_cached` says how much that
@@ -112,7 +112,7 @@ def compress(
     budget = Budget(max_tokens, ratio, threshold, coverage)
     check_parts(method, proxy, cache)
     check_keywords(options, method, compress)
-    rules, passages = rules_of(rules), read_documents(passages)
+    rules, passages = rules_of(rules), read_documents(documents)
     probe = options.get("probe", AUTO)
     name = method_name(method)
     choice = choose_proxy(proxy, name, language, question, passages, root, probe, quality)
@@ -151,9 +151,9 @@ def check_parts(method: Any, proxy: Any, cache: Any) -> None:
         )
 
 
-async def acompress(question: str, passages: Sequence[Any], **arguments: Any) -> Compressed:
+async def acompress(question: str, documents: Sequence[Any], **arguments: Any) -> Compressed:
     """`compress` in a worker thread: the event loop stays free."""
-    return await asyncio.to_thread(compress, question, passages, **arguments)
+    return await asyncio.to_thread(compress, question, documents, **arguments)
 
 
 def compressor(

@@ -45,7 +45,7 @@ log = logging.getLogger("tamis")
 
 
 def open_index(
-    home: str | Path,
+    folder: str | Path,
     *,
     proxy: Any = None,
     encoder: Any = None,
@@ -65,7 +65,7 @@ def open_index(
     if engine == "ray":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send statistics
     return CorpusIndex.open(
-        home, proxy=proxy, encoder=encoder, root=root, device=device, engine=engine
+        folder, proxy=proxy, encoder=encoder, root=root, device=device, engine=engine
     )
 
 
@@ -128,7 +128,7 @@ class IndexPool:
         except TamisError as error:
             log.warning(
                 "index not refreshed",
-                extra={"index": str(getattr(old, "home", old)), "why": str(error)},
+                extra={"index": str(getattr(old, "folder", old)), "why": str(error)},
             )
         self._close_if_unused(old)
         return self._newest

@@ -18,6 +18,8 @@ OUTPUT_FIELDS = (
     *("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "answerability"),
     *("warnings", "error"),
 )
+QUESTION_FIELD, OLD_QUESTION_FIELD = "question", "query"
+"""Where a row's question is if the run does not say; the second is the first's old name."""
 RAW_FIELD = "raw"
 """The field for the text of a row that cannot be written as its own fields."""
 
@@ -30,7 +32,9 @@ class RowFields:
     """
 
     id: str = option("id", "Where a text file's name goes.", "Rows", flag="--id-field")
-    query: str = option("query", "Where a row's question is.", "Rows", flag="--query-field")
+    question: str = option(
+        QUESTION_FIELD, "Where a row's question is.", "Rows", flag="--question-field"
+    )
     history: str | None = option(
         None,
         "Where a row's earlier turns are, a list of texts, if its question depends on them.",
@@ -66,7 +70,7 @@ class BatchJob:
 
     Attributes:
         input_format: of files that are rows, a value of `InputFormat`.
-        query: the question of every row, instead of the row's own.
+        question: of every row, instead of the row's own.
         instruction: what to search for in every row, beside its question.
         cache: folder of passages that any run has read before; None for no cache.
         only_kept: rows come out without their documents and context.
@@ -86,7 +90,7 @@ class BatchJob:
     language: str = AUTO
     encoding: str = "utf-8"
     input_format: str = "auto"
-    query: str | None = None
+    question: str | None = None
     instruction: str | None = None
     cache: str | None = None
     fields: RowFields = field(default_factory=RowFields)
@@ -101,8 +105,8 @@ class BatchJob:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise BadInput(f"there is no format {self.format!r}; choose from {', '.join(FORMATS)}")
-        if self.query is not None and not self.query.strip():
-            raise BadInput("the query is empty; ask what the kept sentences shall answer")
+        if self.question is not None and not self.question.strip():
+            raise BadInput("the question is empty; ask what the kept sentences shall answer")
         _check_encoding(self.encoding)
 
     @property

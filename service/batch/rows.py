@@ -16,10 +16,17 @@ from tamis.compressors.inputs import question_text, to_passage
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.text import Passage
-from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob, RowFields
+from tamis.service.batch.job import (
+    OLD_QUESTION_FIELD,
+    OUTPUT_FIELDS,
+    QUESTION_FIELD,
+    RAW_FIELD,
+    BatchJob,
+    RowFields,
+)
 from tamis.service.batch.plan import BatchPart
-from tamis.service.documents.document_text import PAGE_STARTS, InputFormat, read_document
 from tamis.service.files import row_values, streams
+from tamis.service.files.document_text import PAGE_STARTS, InputFormat, read_document
 from tamis.service.files.input_files import InputFile
 from tamis.service.files.row_values import iterate_rows, open_parquet, to_json
 from tamis.service.files.streams import read_lines
@@ -117,16 +124,24 @@ def request_of(row: InputRow, job: BatchJob) -> RowRequest:
 
 
 def _question(value: Mapping[str, Any], job: BatchJob) -> str:
-    if job.query is not None:
-        return job.query
-    question = value.get(job.fields.query)
+    if job.question is not None:
+        return job.question
+    name = job.fields.question
+    if name == QUESTION_FIELD and (old := value.get(OLD_QUESTION_FIELD)) is not None:
+        if value.get(name) not in (None, old):
+            raise BadInput(
+                f"the row has {name!r} and {OLD_QUESTION_FIELD!r}, and they differ; say with "
+                "--question-field which is the question"
+            )
+        name = OLD_QUESTION_FIELD
+    question = value.get(name)
     if isinstance(question, str) and question.strip():
         return question
-    if job.fields.query in value:
-        raise BadInput(f"{job.fields.query!r} is {_shorten(question)}; give a question")
+    if name in value:
+        raise BadInput(f"{name!r} is {_shorten(question)}; give a question")
     raise BadInput(
-        f"there is no field {job.fields.query!r}, but {_field_names(value)}; name it with "
-        "--query-field, or ask one question of all rows with --query"
+        f"there is no field {name!r}, but {_field_names(value)}; name it with "
+        "--question-field, or ask one question of all rows with --question"
     )
 
 

@@ -27,11 +27,18 @@ from tamis.service.cli.commands import (
     rerank,
     serve,
 )
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
 from tamis.service.cli.quick import hook, pipe
 from tamis.service.cli.quick.options import typer_command
 
+OLD_FLAGS = {
+    "query": "question",
+    "query-field": "question-field",
+    "max-query-chars": "max-question-chars",
+    "root": "home",
+}
+"""What flags were called before, and are called now; help shows the latter, both are read."""
 LAB_COMMANDS = ("bench", "heads", "lab", "probe")
 """Commands of the lab, which may not be installed, and of tamis before the lab had them."""
 
@@ -126,6 +133,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    # of all commands below, too; a flag that a command declares by an old name stays its own
+    context_settings={"token_normalize_func": lambda name: OLD_FLAGS.get(name, name)},
 )
 app.command("compress", cls=ShortHelpCommand, epilog=compress.EPILOG)(compress.compress)
 app.command("rerank", cls=ShortHelpCommand, epilog=rerank.EPILOG)(rerank.rerank)

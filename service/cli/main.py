@@ -15,7 +15,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tamis.service.cli.display.exit_codes import EXIT_REFUSED
+from tamis.service.cli.display import EXIT_REFUSED
 
 if TYPE_CHECKING:
     from typing import TextIO

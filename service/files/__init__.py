@@ -1,4 +1,5 @@
-"""Reads and writes files at local paths and fsspec URLs: rows, corpora and a command's inputs.
+"""Files here and at fsspec URLs, and their text: rows, corpora, a command's inputs, and documents.
 
-Imports probes, compressors and the storage formats of retrieval.
+Of HTML, PDF and DOCX the text is what they show. Imports probes, compressors and the storage
+formats of retrieval; the packages for PDF and DOCX are imported where they are used.
 """

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
-from tamis.service.documents import document_text
-from tamis.service.documents.document_text import (
+from tamis.service.files import document_text
+from tamis.service.files.document_text import (
     DOCUMENT_SUFFIXES,
     HTML_SUFFIXES,
     STDIN,

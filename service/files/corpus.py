@@ -18,7 +18,7 @@ from typing import IO, Any
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
+from tamis.service.files.document_text import FORMAT, TEXT_SUFFIXES, read_document
 from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_parquet
 from tamis.service.files.streams import (
     CODECS,

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
-from tamis.service.documents import document_text
-from tamis.service.files import streams
+from tamis.service.files import document_text, streams
 
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TEXT_SUFFIXES = (*document_text.TEXT_SUFFIXES, ".py")

@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.extras import import_extra
-from tamis.service.documents.document_text import decode_text
+from tamis.service.files.document_text import decode_text
 
 
 def filesystem(url: str) -> tuple[Any, str]:

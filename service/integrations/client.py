@@ -159,17 +159,19 @@ class _Calls(_Connection):
     """
 
     @Call
-    def compress(self, /, query: str, documents: Documents, **fields: Any) -> Request[Compression]:
+    def compress(
+        self, /, question: str, documents: Documents, **fields: Any
+    ) -> Request[Compression]:
         """`POST /v1/compress`; fields as there, such as `max_tokens`."""
-        body = {"query": query, "documents": list(documents), **fields}
+        body = {"question": question, "documents": list(documents), **fields}
         return Request("/v1/compress", Compression, body)
 
     @Call
     def compress_each(
-        self, /, queries: Sequence[str], documents: Documents, **fields: Any
+        self, /, questions: Sequence[str], documents: Documents, **fields: Any
     ) -> Request[CompressionList]:
-        """Many questions on the same documents, as `POST /v1/compress` with `queries`."""
-        body = {"queries": list(queries), "documents": list(documents), **fields}
+        """Many questions on the same documents, as `POST /v1/compress` with `questions`."""
+        body = {"questions": list(questions), "documents": list(documents), **fields}
         return Request("/v1/compress", CompressionList, body)
 
     @Call
@@ -178,30 +180,34 @@ class _Calls(_Connection):
         return Request("/v1/compress/batch", BatchResult, {"inputs": list(inputs)})
 
     @Call
-    def explain(self, /, query: str, documents: Documents, **fields: Any) -> Request[Explanation]:
+    def explain(
+        self, /, question: str, documents: Documents, **fields: Any
+    ) -> Request[Explanation]:
         """`compress`, with every sentence and its score."""
-        body = {"query": query, "documents": list(documents), **fields}
+        body = {"question": question, "documents": list(documents), **fields}
         return Request("/v1/explain", Explanation, body)
 
     @Call
     def rerank(
-        self, /, query: str, documents: Sequence[str], *, spans: bool = False, **fields: Any
+        self, /, question: str, documents: Sequence[str], *, spans: bool = False, **fields: Any
     ) -> Request[CohereAnswer]:
         """`POST /v2/rerank`; with `spans`, says which parts of each document answer."""
         span_fields = {"relevant_spans": {"mode": "enabled"}} if spans else {}
-        body = {"query": query, "documents": list(documents), **span_fields, **fields}
+        body = {"query": question, "documents": list(documents), **span_fields, **fields}
         return Request("/v2/rerank", CohereAnswer, body)
 
     @Call
-    def score(self, /, query: str, texts: Sequence[str], **fields: Any) -> Request[ScoreAnswer]:
-        """`POST /score`: one score for each text, independent of the other texts."""
-        body = {"queries": query, "documents": list(texts), **fields}
+    def score(
+        self, /, question: str, documents: Sequence[str], **fields: Any
+    ) -> Request[ScoreAnswer]:
+        """`POST /score`: one score for each document, independent of the others."""
+        body = {"queries": question, "documents": list(documents), **fields}
         return Request("/score", ScoreAnswer, body)
 
     @Call
     def search(
         self,
-        query: str,
+        question: str,
         k: int = 10,
         *,
         index: str | None = None,
@@ -209,7 +215,7 @@ class _Calls(_Connection):
         search: str = "auto",
     ) -> Request[SearchAnswer]:
         """Passages of an index; `search` says how its keys are searched."""
-        body = {"query": query, "k": k, "index": index, "where": where, "search": search}
+        body = {"question": question, "k": k, "index": index, "where": where, "search": search}
         given = {name: value for name, value in body.items() if value is not None}
         return Request("/v1/search", SearchAnswer, given)
 

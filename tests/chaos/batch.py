@@ -76,7 +76,7 @@ def _command(*words: object) -> list[str]:
 
 def _start(source: Path, out: Path, words: Path, workers: int) -> subprocess.Popen[bytes]:
     options = ("--method", "lexical", "--max-tokens", 20, "--part-rows", PART_ROWS, "--quiet")
-    models = ("--tokenizer", words, "--root", words.parent / "none", "--workers", workers)
+    models = ("--tokenizer", words, "--home", words.parent / "none", "--workers", workers)
     return subprocess.Popen(_command("run", source, "-o", out, *options, *models))
 
 

@@ -35,7 +35,7 @@ def run_client(
                 rooms = " ".join(
                     f"Room {draw.random()} is blue." for _ in range(draw.randint(5, 60))
                 )
-                body = {"query": QUESTION, "documents": [rooms, NEEDLE], "max_tokens": 200}
+                body = {"question": QUESTION, "documents": [rooms, NEEDLE], "max_tokens": 200}
             answer = http.post("/v1/compress", json=body)
             log.append((answer.status_code, was_refused))
             was_refused = answer.status_code == 429

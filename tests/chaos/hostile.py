@@ -76,13 +76,13 @@ def _text(draw: random.Random) -> str:
 def _of_text(draw: random.Random) -> Body:
     text, html = _text(draw), draw.random() < 0.2
     shapes: list[Callable[[], Body]] = [
-        lambda: _json("/v1/compress", query=QUESTION, documents=[text], max_tokens=100),
+        lambda: _json("/v1/compress", question=QUESTION, documents=[text], max_tokens=100),
         lambda: _json("/v1/compress", query=QUESTION, input=text),
         lambda: _json("/v1/rerank", query=QUESTION, documents=[text, "a"]),
         lambda: _json("/rerank", query=QUESTION, texts=[text, "a"]),
         lambda: _json("/score", text_1=QUESTION, text_2=text),
         lambda: _json("/tokenize", prompt=text),
-        lambda: _json("/v1/explain", query=QUESTION, documents=[text], max_tokens=100),
+        lambda: _json("/v1/explain", question=QUESTION, documents=[text], max_tokens=100),
         lambda: _json("/v1/compress", messages=_tool_result(text)),
         lambda: _json(
             "/v1/expand", documents=[text], spans=[{"index": 0, "start": 0, "end": 1}] * 100
@@ -90,7 +90,7 @@ def _of_text(draw: random.Random) -> Body:
     ]
     if html:
         document = {"text": text, "format": "html"}
-        return _json("/v1/compress", query=QUESTION, documents=[document], max_tokens=100)
+        return _json("/v1/compress", question=QUESTION, documents=[document], max_tokens=100)
     return draw.choice(shapes)()
 
 
@@ -120,9 +120,9 @@ def _of_values(draw: random.Random) -> Body:
         )
     )
     size = draw.choice((BODY_BYTES // 16, BODY_BYTES // 4, BODY_BYTES))
-    start = f'{{"query": "q", "documents": ["a"], "{field_name}": ['
+    start = f'{{"question": "q", "documents": ["a"], "{field_name}": ['
     if field_name == "documents":
-        start = '{"query": "q", "documents": ['
+        start = '{"question": "q", "documents": ['
     return _repeated(path, start, part, "1]}", size)
 
 
@@ -131,10 +131,10 @@ def _malformed_json(draw: random.Random) -> Body:
         (
             ("", "[", ""),
             ("", '{"a":', ""),
-            ('{"query": "q", "documents": ["', "a", ""),
-            ('{"query": "q", "documents": ["', "\\u0041", '"]}'),
-            ('{"query": "q", "documents": ["', "\\", '"]}'),
-            ('{"query": "q", "seed": ', "1", "}"),
+            ('{"question": "q", "documents": ["', "a", ""),
+            ('{"question": "q", "documents": ["', "\\u0041", '"]}'),
+            ('{"question": "q", "documents": ["', "\\", '"]}'),
+            ('{"question": "q", "seed": ', "1", "}"),
             ("", "1" * 4000 + ",", ""),
             ("[", "1" * 4000 + ",", "1]"),
             ("", " ", ""),
@@ -149,7 +149,7 @@ def _many_keys(draw: random.Random) -> Body:
     if draw.random() < 0.5:
         return _json("/v1/rerank", query=QUESTION, documents=["a"], **keys)
     document = {"text": "a", "metadata": keys}
-    return _json("/v1/compress", query=QUESTION, documents=[document], max_tokens=9)
+    return _json("/v1/compress", question=QUESTION, documents=[document], max_tokens=9)
 
 
 def hostile_body(draw: random.Random) -> Body:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tamis.probes.segmentation import lines
 from tamis.probes.segmentation.tool_output import builds, git, line_table, logs, runners
-from tamis.service.documents import document_text
+from tamis.service.files import document_text
 from tamis.service.http.schemas import patterns
 
 

@@ -72,7 +72,12 @@ def small_bodies(draw: random.Random, count: int = 512) -> list[bytes]:
     def body() -> bytes:
         other = f"Room {draw.randrange(10**9)} is painted in spring."
         documents = [*DOCUMENTS[:1], f"{other} Nobody knows why."]
-        asked = {"query": QUESTION, "documents": documents, "max_tokens": 12, "method": "lexical"}
+        asked = {
+            "question": QUESTION,
+            "documents": documents,
+            "max_tokens": 12,
+            "method": "lexical",
+        }
         return json.dumps(asked).encode()
 
     return [body() for _ in range(count)]

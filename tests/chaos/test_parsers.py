@@ -106,9 +106,9 @@ def service():
 
 
 REQUESTS: dict[str, dict[str, Any]] = {
-    "/v1/compress": {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40},
-    "/v1/compress/batch": {"inputs": [{"query": QUESTION, "documents": DOCUMENTS}]},
-    "/v1/explain": {"query": QUESTION, "documents": DOCUMENTS, "ratio": 0.5},
+    "/v1/compress": {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40},
+    "/v1/compress/batch": {"inputs": [{"question": QUESTION, "documents": DOCUMENTS}]},
+    "/v1/explain": {"question": QUESTION, "documents": DOCUMENTS, "ratio": 0.5},
     "/v2/rerank": {"model": "m", "query": QUESTION, "documents": DOCUMENTS, "top_n": 1},
     "/v1/rerank": {"model": "m", "query": QUESTION, "documents": DOCUMENTS, "top_k": 1},
     "/rerank": {"query": QUESTION, "texts": DOCUMENTS, "raw_scores": False},

@@ -120,7 +120,7 @@ def test_a_service_in_isolation_gives_the_promise_and_serves_no_method_without_i
     hostile = HOSTILE["a stolen answer"]
 
     def scores(service, documents):
-        body = {"query": QUESTION, "documents": documents, "max_tokens": 30}
+        body = {"question": QUESTION, "documents": documents, "max_tokens": 30}
         found = service.post("/v1/explain", **body).json()
         return [s["score"] for d in found["results"][: len(HONEST)] for s in d["units"]]
 

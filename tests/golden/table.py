@@ -80,7 +80,7 @@ SERVICES: dict[str, dict[str, Any]] = {
         "method": "lexical",
         "api_keys": ("team:0123456789abcdef",),
         "max_documents": 3,
-        "max_query_chars": 64,
+        "max_question_chars": 64,
         "max_request_tokens": 200,
         "max_body_bytes": 4096,
         "max_inputs": 2,

@@ -61,6 +61,8 @@ def test_claude_is_an_approximation_and_says_so():
     short = tamis.compress(QUESTION, DOCUMENTS, **fields)
     assert ["Claude 2" in warning for warning in short.warnings] == [True]
     with served(method="lexical") as service:
-        answer = service.post("/v1/compress", query=QUESTION, documents=DOCUMENTS, **fields).json()
+        answer = service.post(
+            "/v1/compress", question=QUESTION, documents=DOCUMENTS, **fields
+        ).json()
     assert answer["usage"]["estimated"]
     assert ["Claude 2" in warning for warning in answer["warnings"]] == [True]

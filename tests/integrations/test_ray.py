@@ -34,7 +34,7 @@ def free(tmp_path):
     """Options that need no model."""
     words = word_tokenizer(tmp_path)
     options = ("--method", "lexical", "--max-tokens", 20, "--part-rows", 10)
-    return (*options, "--tokenizer", words, "--root", tmp_path / "none")
+    return (*options, "--tokenizer", words, "--home", tmp_path / "none")
 
 
 def test_ray_writes_what_the_local_engine_writes_and_names_the_rows_that_fail(tmp_path, free):

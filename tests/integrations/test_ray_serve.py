@@ -21,7 +21,7 @@ from tests.service.http.test_serve import free_port
 pytest.importorskip("ray.serve")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BODY = {
-    "query": "How are keys rotated?",
+    "question": "How are keys rotated?",
     "documents": ["Keys are rotated weekly. The sky is blue.", "Nobody asked. Rotate the keys."],
     "max_tokens": 12,
 }
@@ -76,7 +76,7 @@ def test_two_copies_answer_what_one_process_answers(two_copies):
 
 def test_errors_and_the_page_come_through(two_copies):
     url, _ = two_copies
-    refused = httpx.post(f"{url}/v1/compress", json={"query": "x"})
+    refused = httpx.post(f"{url}/v1/compress", json={"question": "x"})
     assert refused.status_code == 422
     assert "documents" in refused.text
     assert httpx.get(f"{url}/nowhere").status_code == 404

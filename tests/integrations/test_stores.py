@@ -52,7 +52,7 @@ def index(tmp_path_factory, proxy):
 
 @pytest.fixture
 def exported(index, tmp_path):
-    run = command("index", "export", index.home, tmp_path / "store", "--to", ENGINE)
+    run = command("index", "export", index.folder, tmp_path / "store", "--to", ENGINE)
     assert run.exit_code == 0, run.stderr
     assert f"{len(index):,} chunks" in run.stderr
     return tmp_path / "store"
@@ -116,7 +116,7 @@ def test_the_engine_adds_up_the_best_inner_products(index, exported):
 
 
 def test_an_export_is_not_replaced_unasked_and_half_of_one_is_none(index, exported, monkeypatch):
-    run = command("index", "export", index.home, exported, "--to", ENGINE)
+    run = command("index", "export", index.folder, exported, "--to", ENGINE)
     assert (run.exit_code, "--overwrite" in run.stderr) == (2, True)
 
     def cut_short(*args):

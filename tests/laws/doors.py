@@ -37,7 +37,7 @@ def _but(*doors: str) -> dict[str, str]:
 
 
 FIELDS: dict[str, dict[str, str]] = {
-    "question": {**_SAME, "http": "query", "batch": "query"},
+    "question": _SAME,
     "documents": _SAME,
     "title": {**_SAME, "langchain": "title_key", "remote": "title_key"},
     "id": _SAME,
@@ -226,7 +226,7 @@ def flags(call: Call) -> list[object]:
 
 def _options(call: Call, house: House) -> list[object]:
     """The options that both commands have."""
-    root = () if house.root is None else ("--root", house.root)
+    root = () if house.root is None else ("--home", house.root)
     words = ["--method", call.method, "--tokenizer", house.tokenizer(call), *root, "--offline"]
     words += ["--language", call.language, *flags(call)]
     return [*words, *(("--instruction", call.instruction) if call.instruction else ())]
@@ -265,7 +265,7 @@ def from_json(body: Mapping[str, Any]) -> dict[str, Any]:
         "texts": [result["text"] for result in results],
         "counts": [(result["tokens_before"], result["tokens_after"]) for result in results],
         "ids": [result["id"] for result in results],
-        "reading": (body["coverage"]["windows"], body["coverage"]["tokens_scored"]),
+        "reading": (body["counts"]["windows"], body["counts"]["tokens_scored"]),
     }
 
 
@@ -274,7 +274,7 @@ def request_body(call: Call) -> dict[str, Any]:
     rules = dict(call.rules)
     protect = {"protect": {"regex": list(rules.pop("protect"))}} if "protect" in rules else {}
     return {
-        "query": call.question,
+        "question": call.question,
         "documents": list(call.documents),
         **call.budget,
         **rules,
@@ -296,7 +296,7 @@ def _http(call: Call, house: House) -> Answer:
 
 
 def _batch(call: Call, house: House) -> Answer:
-    row = {"query": call.question, "documents": call.documents, "turns": list(call.history)}
+    row = {"question": call.question, "documents": call.documents, "turns": list(call.history)}
     rows, out = write_lines(house.folder / "rows.jsonl", [row]), house.folder / "out"
     words = ["--overwrite", "--quiet", "--history-field", "turns", *_options(call, house)]
     done = run_command("batch", "run", rows, "-o", out, *words)
@@ -581,7 +581,7 @@ def _command_ranking(call: RankingCall, house: House) -> Ranking:
     file.write_text(json.dumps({"question": call.question, "documents": call.documents}))
     stage.write_text(json.dumps(call.first_stage))
     words: list[object] = ["--method", call.method, "--language", call.language, "--offline"]
-    words += ("--root", house.root) if house.root is not None else ()
+    words += ("--home", house.root) if house.root is not None else ()
     words += ("--top-n", call.top_n) if call.top_n else ()
     words += ("--first-stage", stage) if call.first_stage else ()
     words += ("--fuse", call.fuse) if call.fuse else ()

@@ -18,7 +18,7 @@ NONE = dict.fromkeys(SIZES)
 
 
 def over_http(**given):
-    return CompressRequest(query="q", documents=["a"], **given).budget()
+    return CompressRequest(question="q", documents=["a"], **given).budget()
 
 
 @takes_options()

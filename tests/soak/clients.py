@@ -34,7 +34,7 @@ def cold_body(chance: random.Random) -> bytes:
 
 def short_body(chance: random.Random) -> bytes:
     facts = [f"Room {chance.randint(0, 10**9)} is grey. Keys are rotated every 90 days."]
-    return json.dumps({"query": "How often?", "documents": facts, "max_tokens": 14}).encode()
+    return json.dumps({"question": "How often?", "documents": facts, "max_tokens": 14}).encode()
 
 
 def warm_maker(http: httpx.Client) -> Callable[[random.Random], bytes]:
@@ -45,7 +45,7 @@ def warm_maker(http: httpx.Client) -> Callable[[random.Random], bytes]:
 
     def warm(chance: random.Random) -> bytes:
         question = chance.choice(WARM_QUESTIONS)
-        return json.dumps({**chance.choice(kept), "query": question}).encode()
+        return json.dumps({**chance.choice(kept), "question": question}).encode()
 
     return warm
 

@@ -66,7 +66,7 @@ def request_body(tokens: int, chance: random.Random) -> bytes:
         return f"{chance.random()} {text[:300]}. {text[300:700]}. {text[700:]}."
 
     documents = [passage() for _ in range(max(1, tokens // PASSAGE_TOKENS))]
-    request = {"query": QUESTION, "documents": documents, "max_tokens": 100}
+    request = {"question": QUESTION, "documents": documents, "max_tokens": 100}
     return json.dumps(request).encode()
 
 

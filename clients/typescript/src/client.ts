@@ -28,9 +28,9 @@ type Named<T> = { [K in keyof T as string extends K ? never : K]: T[K] };
 type WithDocuments<T, Document> = Omit<T, "documents"> & { documents: readonly Document[] };
 
 /** One question and its documents. */
-export type CompressInput = Omit<CompressRequest, "query" | "queries"> & { query: string };
+export type CompressInput = Omit<CompressRequest, "question" | "questions"> & { question: string };
 /** Many questions on the same documents. */
-export type CompressEachInput = Omit<CompressRequest, "query" | "queries"> & { queries: string[] };
+export type CompressEachInput = Omit<CompressRequest, "question" | "questions"> & { questions: string[] };
 /** A conversation; see `POST /v1/compress` with `messages`. */
 export type MessagesInput = Named<MessagesRequest>;
 /** A question and the documents to rank, as texts. */
@@ -43,10 +43,10 @@ export type ScoreInput = Named<ScoreRequest>;
 /** What of an original is asked for. */
 export interface RetrieveInput {
   /** Only the lines that have words of it. */
-  query?: string | undefined;
+  question?: string | undefined;
   /** Only these lines, such as `12-47`. */
   lines?: string | undefined;
-  /** Of the lines that answer `query`. */
+  /** Of the lines that answer `question`. */
   max_tokens?: number | undefined;
 }
 
@@ -54,7 +54,7 @@ export interface RetrieveInput {
  * A tamis service.
  *
  *     const tamis = new Tamis({ baseUrl: "http://localhost:8080" });
- *     const short = await tamis.compress({ query, documents, max_tokens: 500 });
+ *     const short = await tamis.compress({ question, documents, max_tokens: 500 });
  *     short.text; short.usage.output_tokens;
  *
  * Fields have the names of the HTTP service. Offsets, in requests and answers, are those of
@@ -128,8 +128,8 @@ export class Tamis {
     call?: CallOptions,
   ): Promise<RetrievedOriginal> {
     const asked = Object.entries(input).filter(([, value]) => value !== undefined);
-    const query = new URLSearchParams(asked.map(([name, value]) => [name, String(value)]));
-    const path = `/v1/retrieve/${encodeURIComponent(hash)}${asked.length ? `?${query}` : ""}`;
+    const parameters = new URLSearchParams(asked.map(([name, value]) => [name, String(value)]));
+    const path = `/v1/retrieve/${encodeURIComponent(hash)}${asked.length ? `?${parameters}` : ""}`;
     return this.#get(path, call);
   }
 

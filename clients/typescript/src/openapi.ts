@@ -184,7 +184,7 @@ export interface components {
             answerability: number | null;
             /** Calibrated */
             calibrated: boolean;
-            coverage: components["schemas"]["Coverage"];
+            counts: components["schemas"]["Counts"];
             /** Created */
             created: number;
             /** Id */
@@ -247,7 +247,7 @@ export interface components {
          *         "Keys are rotated every 90 days. Rooms are painted in spring."
          *       ],
          *       "max_tokens": 10,
-         *       "query": "How are keys rotated?"
+         *       "question": "How are keys rotated?"
          *     }
          */
         CompressRequest: {
@@ -342,10 +342,10 @@ export interface components {
              */
             priority?: number;
             protect?: components["schemas"]["Protect"] | null;
-            /** Queries */
-            queries?: string[] | null;
-            /** Query */
-            query?: string | null;
+            /** Question */
+            question?: string | null;
+            /** Questions */
+            questions?: string[] | null;
             /** Ratio */
             ratio?: number | null;
             /**
@@ -408,13 +408,13 @@ export interface components {
             user?: string | null;
         };
         /**
-         * Coverage
+         * Counts
          * @description How much was read to the end.
          *
          *     `units_scored` is below `units` where the time did not suffice, and where passages were left out
          *     that cannot matter: by their words, or after the first layers.
          */
-        Coverage: {
+        Counts: {
             /** Tokens Scored */
             tokens_scored: number;
             /**
@@ -544,10 +544,10 @@ export interface components {
              */
             offset_unit?: "codepoint" | "utf8" | "utf16";
             /**
-             * Query
+             * Question
              * @description That of the compression: it helps to tell the language under auto.
              */
-            query?: string | null;
+            question?: string | null;
             /** Spans */
             spans: components["schemas"]["Span"][];
             /** Timeout Ms */
@@ -575,7 +575,7 @@ export interface components {
          *         "Keys are rotated every 90 days. Rooms are painted in spring."
          *       ],
          *       "max_tokens": 10,
-         *       "query": "How are keys rotated?"
+         *       "question": "How are keys rotated?"
          *     }
          */
         ExplainRequest: {
@@ -670,10 +670,10 @@ export interface components {
              */
             priority?: number;
             protect?: components["schemas"]["Protect"] | null;
-            /** Queries */
-            queries?: string[] | null;
-            /** Query */
-            query?: string | null;
+            /** Question */
+            question?: string | null;
+            /** Questions */
+            questions?: string[] | null;
             /** Ratio */
             ratio?: number | null;
             /**
@@ -753,7 +753,7 @@ export interface components {
             answerability: number | null;
             /** Calibrated */
             calibrated: boolean;
-            coverage: components["schemas"]["Coverage"];
+            counts: components["schemas"]["Counts"];
             /** Created */
             created: number;
             /** Id */
@@ -882,8 +882,8 @@ export interface components {
             max_documents: number;
             /** Max Inputs */
             max_inputs: number;
-            /** Max Query Chars */
-            max_query_chars: number;
+            /** Max Question Chars */
+            max_question_chars: number;
             /** Max Request Tokens */
             max_request_tokens: number;
             /** Max Requests */
@@ -1045,9 +1045,9 @@ export interface components {
          * MessagesRequest
          * @description A conversation whose tool results are to be compressed.
          *
-         *     The question of a tool result is the call that made it with `query`, or with the last message of
-         *     a user. `token_budget` is for all messages together; `max_tokens` and `ratio` are for what may
-         *     be compressed of them. Without any of the three, a share of .4 is kept.
+         *     The question of a tool result is the call that made it with `question`, or with the last message
+         *     of a user. `token_budget` is for all messages together; `max_tokens` and `ratio` are for what
+         *     may be compressed of them. Without any of the three, a share of .4 is kept.
          */
         MessagesRequest: {
             /**
@@ -1098,8 +1098,8 @@ export interface components {
              */
             priority?: number;
             protect?: components["schemas"]["Protect"] | null;
-            /** Query */
-            query?: string | null;
+            /** Question */
+            question?: string | null;
             /** Ratio */
             ratio?: number | null;
             /**
@@ -1382,7 +1382,7 @@ export interface components {
         };
         /**
          * SearchAnswer
-         * @description Passages, best first; `keys_read` is what each query vector was compared with.
+         * @description Passages, best first; `keys_read` is what each vector of the question was compared with.
          */
         SearchAnswer: {
             /** Data */
@@ -1430,7 +1430,7 @@ export interface components {
         };
         /**
          * SearchRequest
-         * @description The query, the index, and conditions on passages.
+         * @description The question, the index, and conditions on passages.
          */
         SearchRequest: {
             /** By */
@@ -1442,8 +1442,8 @@ export interface components {
              * @default 10
              */
             k?: number;
-            /** Query */
-            query: string;
+            /** Question */
+            question: string;
             /**
              * Search
              * @default auto
@@ -1587,7 +1587,7 @@ export type CohereTokens = components['schemas']['CohereTokens'];
 export type Compression = components['schemas']['Compression'];
 export type CompressionList = components['schemas']['CompressionList'];
 export type CompressRequest = components['schemas']['CompressRequest'];
-export type Coverage = components['schemas']['Coverage'];
+export type Counts = components['schemas']['Counts'];
 export type Document = components['schemas']['Document'];
 export type DocumentResult = components['schemas']['DocumentResult'];
 export type Expanded = components['schemas']['Expanded'];

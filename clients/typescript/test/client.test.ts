@@ -123,7 +123,7 @@ test("a service that is not there is named, after the retries", async (t) => {
 test("a request that arrived is not sent again when its connection breaks", async (t) => {
   const { baseUrl, times } = await server(t, (request) => request.socket.destroy());
   const tamis = new Tamis({ baseUrl });
-  await assert.rejects(tamis.search({ query: "x" }), client.ConnectionError);
+  await assert.rejects(tamis.search({ question: "x" }), client.ConnectionError);
   assert.equal(times.length, 1);
 });
 

@@ -23,13 +23,13 @@ const LOG = [
 ].join("\n");
 
 test("compress: spans are those of JavaScript's strings", async () => {
-  const short = await tamis.compress({ query: QUESTION, documents: DOCUMENTS, max_tokens: 40 });
+  const short = await tamis.compress({ question: QUESTION, documents: DOCUMENTS, max_tokens: 40 });
   assert.ok(short.text?.includes(NEEDLE));
   assert.ok(short.usage.output_tokens <= 40);
   const kept = short.results?.[1]?.relevant_spans ?? [];
   assert.ok(kept.some(({ start, end }) => DOCUMENTS[1]!.slice(start, end) === NEEDLE));
   const codePoints = await tamis.compress({
-    query: QUESTION,
+    question: QUESTION,
     documents: DOCUMENTS,
     max_tokens: 40,
     offset_unit: "codepoint",
@@ -42,7 +42,7 @@ test("compress: what must be kept is named in the same offsets", async () => {
   const text = DOCUMENTS[1]!;
   const start = text.indexOf("Rooms");
   const short = await tamis.compress({
-    query: QUESTION,
+    question: QUESTION,
     documents: [{ text, keep: [[start, text.length]] }],
     max_tokens: 30,
   });
@@ -51,12 +51,12 @@ test("compress: what must be kept is named in the same offsets", async () => {
 
 test("compress: any string goes there and back", async () => {
   const text = "\ud800 and \0 and 🚂. So.";
-  const short = await tamis.compress({ query: "\udc00?", documents: [text], max_tokens: 100 });
+  const short = await tamis.compress({ question: "\udc00?", documents: [text], max_tokens: 100 });
   assert.equal(short.text, text);
 });
 
 test("compress: a refusal has the message of the service", async () => {
-  const asked = tamis.compress({ query: QUESTION, documents: DOCUMENTS, max_tokens: 1 });
+  const asked = tamis.compress({ question: QUESTION, documents: DOCUMENTS, max_tokens: 1 });
   await assert.rejects(asked, (error) => {
     assert.ok(error instanceof InvalidRequestError);
     assert.match(error.message, /raise the budget/);
@@ -67,14 +67,14 @@ test("compress: a refusal has the message of the service", async () => {
 });
 
 test("compressEach: one answer for each question", async () => {
-  const queries = [QUESTION, "When are rooms painted?"];
-  const { data } = await tamis.compressEach({ queries, documents: DOCUMENTS, max_tokens: 40 });
+  const questions = [QUESTION, "When are rooms painted?"];
+  const { data } = await tamis.compressEach({ questions, documents: DOCUMENTS, max_tokens: 40 });
   assert.equal(data.length, 2);
   assert.ok(data[0]!.text?.includes(NEEDLE));
 });
 
 test("explain and expand: every sentence, and what stands around one", async () => {
-  const found = await tamis.explain({ query: QUESTION, documents: DOCUMENTS, max_tokens: 40 });
+  const found = await tamis.explain({ question: QUESTION, documents: DOCUMENTS, max_tokens: 40 });
   const shown = (found.results ?? []).flatMap(({ index, units }) =>
     (units ?? []).map(({ start, end }) => DOCUMENTS[index]!.slice(start, end)),
   );
@@ -132,9 +132,9 @@ test("compressMessages and retrieve: shorter, and whole again", async () => {
 });
 
 test("search: passages of an index", async () => {
-  const { data } = await tamis.search({ query: QUESTION, k: 2 });
+  const { data } = await tamis.search({ question: QUESTION, k: 2 });
   assert.ok(data[0]!.text.includes("rotated"));
-  await assert.rejects(tamis.search({ query: QUESTION, index: "none" }), NotFoundError);
+  await assert.rejects(tamis.search({ question: QUESTION, index: "none" }), NotFoundError);
 });
 
 test("models, info and health", async () => {
@@ -146,6 +146,6 @@ test("models, info and health", async () => {
 test("a signal ends a call to the service", async () => {
   const documents = Array.from({ length: 100 }, (_, i) => `${DOCUMENTS[1]} Room ${i}. `.repeat(9));
   const signal = AbortSignal.timeout(1);
-  const asked = tamis.compress({ query: QUESTION, documents, max_tokens: 40 }, { signal });
+  const asked = tamis.compress({ question: QUESTION, documents, max_tokens: 40 }, { signal });
   await assert.rejects(asked, { name: "TimeoutError" });
 });

@@ -5,7 +5,7 @@
 
 For every block of queries and key head, the chosen blocks of keys are gathered and multiplied; the
 query heads of a key head share them. Logits and weights have the model's dtype, as those of
-`attention.blocked`, which runs where nothing is left out.
+`attention.packed`, which runs where nothing is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tamis.probes.attention import blocked
+from tamis.probes.attention.packed import block_attention
 from tamis_lab.methods.prefill.contract import BLOCK, causal_blocks, count_blocks
 
 
@@ -72,7 +72,7 @@ def attend_blocks(
 
 def attend_dense(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attention that leaves nothing out, as the product computes it: `[n, H, d]`."""
-    return blocked.attend(queries, keys, values, 1.0)[0]
+    return block_attention(queries, keys, values, 1.0)[0]
 
 
 def reuse_weights(kept: BlockWeights, values: Tensor, heads: int) -> Tensor:
@@ -91,7 +91,7 @@ def reuse_weights(kept: BlockWeights, values: Tensor, heads: int) -> Tensor:
 def row_weights(queries: Tensor, keys: Tensor, rows: int, segments: Tensor | None = None) -> Tensor:
     """The weights of the last rows over everything: `[H, rows, n]` in the model's dtype."""
     if segments is None:
-        return blocked.attend(queries[:, -rows:], keys, keys, 1.0, rows, with_output=False)[1]
+        return block_attention(queries[:, -rows:], keys, keys, 1.0, rows, with_output=False)[1]
     heads, tokens, size = queries.shape
     logits = queries[:, -rows:].reshape(len(keys), -1, size) @ keys.mT
     logits = logits.view(heads * rows, tokens)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_probe_target
 from tamis_lab.options.shared import SHARP, Data, ProxyName, parse_record_file

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tamis.compressors.registry import DEFAULT
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.options.compress_options import AsJson
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_images, check_probe_target

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_probe_target, check_targets
 from tamis_lab.options.shared import (

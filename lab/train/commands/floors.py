@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import typer
 
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.shared import (
     SHARP,
@@ -64,8 +64,8 @@ def floors(
     ] = None,
 ) -> None:
     """Choose below which answerability a context is unanswerable, and from which answerable."""
+    from tamis.compressors.features.second_step import FLOORS
     from tamis.compressors.features.shipped_probes import shipped_probe
-    from tamis.compressors.features.verdict import FLOORS
     from tamis.compressors.methods.question_rows import QuestionRows
     from tamis.compressors.registry import load_proxy
     from tamis_lab.datasets.domains import domain_of

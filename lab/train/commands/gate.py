@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import make_console, report_errors
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_probe_target
 from tamis_lab.options.shared import (

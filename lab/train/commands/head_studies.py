@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from tamis.probes.atomic_file import write_whole
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import make_console, report_errors
 from tamis.service.cli.options.compress_options import AsJson
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_images, check_targets

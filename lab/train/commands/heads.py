@@ -12,8 +12,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from tamis.probes.probing.heads import HEAD_SCORINGS
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import make_console, report_errors
 from tamis.service.cli.options.compress_options import AsJson
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_images, check_targets

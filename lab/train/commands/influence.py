@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tamis.service.api.languages import SHARP
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_targets
 

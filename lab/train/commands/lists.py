@@ -10,7 +10,7 @@ import typer
 
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 
 EPILOG = """
 **Examples**

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.options.output_files import check_images
 
 EPILOG = """

@@ -11,8 +11,8 @@ import typer
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.display.output import report_errors
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis_lab.options.bars import record_bars
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def fit(
         int, typer.Option(min=1, help="At most so many; each adds to every token.")
     ] = 2,
     limit: Annotated[int, typer.Option(min=1, help="Questions, from all over the records.")] = 400,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Choose the heads that find passages, on questions whose passages are known.
 
@@ -53,7 +53,7 @@ def fit(
     from tamis_lab.train import head_selection
 
     passages, cases = _passage_pool(records, limit)
-    loaded = load_proxy(proxy, layers=layers, root=models_folder(root))
+    loaded = load_proxy(proxy, layers=layers, root=models_folder(home))
     names = ", ".join(path.name.split(".")[0] for path in records)
     with record_bars() as progress:
         bar = progress.add_task("looking", total=len(cases) + loaded.depth)

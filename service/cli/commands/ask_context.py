@@ -10,10 +10,9 @@ import typer
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note
+from tamis.service.cli.display.output import dump_json, print_note, report_errors
 from tamis.service.cli.options.compress_options import SHARED
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_options
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def ask_context(
     json: bool = False,
     quiet: bool = False,
     offline: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
     from tamis.retrieval.index.store import CorpusIndex
@@ -78,7 +77,7 @@ def ask_context(
     from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
 
-    models = models_folder(root)
+    models = models_folder(home)
     # the keys of an index are compared by the model that made them, whatever scores the sentences
     found = CorpusIndex.open(index, root=models)
     language = language_of(found)
@@ -86,7 +85,7 @@ def ask_context(
     fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
     kept = None
     if cache is not None or no_cache or not keeps_for(found, choice.proxy):
-        kept = open_default_cache(cache, no_cache, root)  # else what the index keeps
+        kept = open_default_cache(cache, no_cache, home)  # else what the index keeps
     result = build_context(
         found,
         question,
@@ -125,7 +124,7 @@ def context_json(question: str, result: AskedContext) -> dict[str, Any]:
                 "document": of.doc,
                 "title": of.title,
                 "start": of.start,
-                "stop": of.stop,
+                "end": of.stop,
                 "score": of.score,
                 "metadata": dict(of.metadata),
                 "text": of.text,

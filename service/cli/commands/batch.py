@@ -16,13 +16,12 @@ from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
-from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import takes_options
-from tamis.service.documents.document_text import InputFormat, files_passed_over
+from tamis.service.files.document_text import InputFormat, files_passed_over
 
 if TYPE_CHECKING:
     from tamis.service.files.input_files import InputFile
@@ -36,7 +35,7 @@ BATCH = {
         is_argument=True,
     ),
     "out": Option("The output folder, here or a URL.", short="-o"),
-    "query": Option("One question for all rows, before their own.", short="-q"),
+    "question": Option("One question for all rows, before their own.", short="-q"),
     "engine": Option("`ray` also runs on other machines."),
     "workers": Option("Processes, each with its own model.", ge=1),
     "gpus": Option("Ray only; 0.5 puts two workers on one.", _RUN, flag="--gpus-per-worker", ge=0),
@@ -79,8 +78,8 @@ MERGE = {
 
 
 EPILOG = """
-A row is `{"id", "query", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
-`{"id", "query", "context": "text"}`. Rows come out as they went in, with `compressed`, `spans`,
+A row is `{"id", "question", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
+`{"id", "question", "context": "text"}`. Rows come out as they went in, with `compressed`, `spans`,
 `scores`, `tokens_in`, `tokens_out`, `status`, `answerability`, `warnings` and `error`.
 
 Exit status: 0 all rows are done; 1 some rows failed, or parts are missing or damaged; 2 the call
@@ -90,9 +89,9 @@ cannot be carried out; 130 interrupted. Whatever stopped it: the same command go
 
 `tamis batch run questions.jsonl -o out/ --max-tokens 500`
 
-`tamis batch run corpus/*.parquet -o out/ --query "Who was hurt?" --context-field body --ratio 0.2`
+`tamis batch run a/*.parquet -o out/ --question "Who was hurt?" --context-field body --ratio 0.2`
 
-`tamis batch run notes/ -o out/ --query "What was decided?" --method lexical --workers 4`
+`tamis batch run notes/ -o out/ --question "What was decided?" --method lexical --workers 4`
 
 `tamis batch run s3://bucket/in/ -o s3://bucket/out --shard 3/10`
 
@@ -117,7 +116,7 @@ def run(
     inputs: list[str],
     out: str,
     *,
-    query: str | None = None,
+    question: str | None = None,
     budget: Budget,
     instruction: str | None = None,
     tokenizer: str = "proxy",
@@ -148,7 +147,7 @@ def run(
     input_format: InputFormat = InputFormat.auto,
     max_input: int = MAX_INPUT_TOKENS,
     offline: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.run import check_job
@@ -166,7 +165,7 @@ def run(
         language=language,
         encoding=encoding,
         input_format=input_format.value,
-        query=query,
+        question=question,
         instruction=instruction,
         cache=None if cache is None else str(cache.absolute()),
         fields=fields,
@@ -174,7 +173,7 @@ def run(
         prefix=prefix,
         format=_choose_format(format, sources),
         cut=PartLimits(part_rows, _part_bytes(part_mb, method, sources)),
-        root=str(models_folder(root)),
+        root=str(models_folder(home)),
         share=share,
         only_kept=only_kept,
     )

@@ -12,9 +12,8 @@ from rich.filesize import decimal
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
 from tamis.service.cli.display.bars import counting_bar
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import print_note
-from tamis.service.cli.options.model_folder import RootFolder
+from tamis.service.cli.display.output import print_note, report_errors
+from tamis.service.cli.options.model_folder import HomeFolder
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
@@ -52,9 +51,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.command("stats")
 @report_errors()
-def stats(folder: Folder = None, as_json: AsJson = False, root: RootFolder = None) -> None:
+def stats(folder: Folder = None, as_json: AsJson = False, home: HomeFolder = None) -> None:
     """Show how many passages are kept, their bytes, and the models that read them."""
-    files = _cache_files(folder, root)
+    files = _cache_files(folder, home)
     entries, size = files.size()
     models = files.models()
     if as_json:
@@ -71,10 +70,10 @@ def stats(folder: Folder = None, as_json: AsJson = False, root: RootFolder = Non
 def clear(
     folder: Folder = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Delete every kept passage; other files in the folder stay."""
-    files = _cache_files(folder, root)
+    files = _cache_files(folder, home)
     entries, _ = files.size()
     if not yes:
         typer.confirm(f"Delete {entries:,} passages from {files.folder}?", abort=True, err=True)
@@ -95,10 +94,10 @@ def verify(
     folder: Folder = None,
     remove: Annotated[bool, typer.Option("--remove", help="Delete the damaged ones.")] = False,
     as_json: AsJson = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Hash every file and name the damaged ones; exit code 1 if there are any."""
-    files = _cache_files(folder, root)
+    files = _cache_files(folder, home)
     entries, _ = files.size()
     faults = _find_faults(files, entries)
     removed = {fault.file for fault in faults if remove and files.drop_damaged(fault)}
@@ -115,7 +114,7 @@ def verify(
         raise typer.Exit(EXIT_DAMAGED)
 
 
-def _cache_files(folder: Path | None, root: Path | None) -> CacheFiles:
+def _cache_files(folder: Path | None, home: Path | None) -> CacheFiles:
     """The files of a cache folder, which is not created here.
 
     Raises:
@@ -125,7 +124,7 @@ def _cache_files(folder: Path | None, root: Path | None) -> CacheFiles:
 
     if folder is not None and not folder.is_dir():
         raise BadInput(f"there is no folder {folder}; passages are kept by --cache or cache=")
-    return CacheFiles(folder or passages_folder(root), 1)
+    return CacheFiles(folder or passages_folder(home), 1)
 
 
 def _find_faults(files: CacheFiles, entries: int) -> list[DamagedFile]:

@@ -18,14 +18,18 @@ from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note
+from tamis.service.cli.display.output import (
+    UNCUT_WIDTH,
+    dump_json,
+    make_console,
+    print_note,
+    report_errors,
+)
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import gate_options, takes_options
-from tamis.service.documents.document_text import FORMAT, InputFormat, page_at
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
+from tamis.service.files.document_text import FORMAT, InputFormat, page_at
 
 if TYPE_CHECKING:
     from tamis.compressors.pipeline.compression import PassageResult
@@ -109,7 +113,7 @@ def compress(
     input_format: InputFormat = InputFormat.auto,
     max_input: int = MAX_INPUT_TOKENS,
     offline: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
     output = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
@@ -127,7 +131,7 @@ def compress(
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
 
-    models = models_folder(root)
+    models = models_folder(home)
     options = _method_options(probe, isolated, exit_layer) | gate_options(gate, cascade)
     choice = choose_proxy(
         proxy, method, language, query, found.passages, models, probe or AUTO, quality
@@ -253,7 +257,7 @@ def compression_json(
     return {
         "text": result.text,
         "results": [_passage_json(passage, result) for passage in passages],
-        "coverage": {
+        "counts": {
             "windows": result.windows,
             "tokens_scored": result.tokens_read,
             "units": len(result.units),

@@ -20,10 +20,8 @@ from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.display.output import dump_json, make_console, report_errors
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 
 State = Literal["ok", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -72,10 +70,10 @@ class Finding:
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every check.")] = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Check the installation, device, models and their probes, and measure reading speed."""
-    found = list(findings(models_folder(root)))
+    found = list(findings(models_folder(home)))
     failed = any(finding.state == "fail" for finding in found)
     if json:
         checks = [asdict(finding) for finding in found]

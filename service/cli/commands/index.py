@@ -16,11 +16,15 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
 from tamis.service.cli.display.bars import counting_bar
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note, printable
+from tamis.service.cli.display.output import (
+    dump_json,
+    make_console,
+    print_note,
+    printable,
+    report_errors,
+)
 from tamis.service.cli.options.compress_options import INPUT, SHARED
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, STRUCTURE, parse_legs, takes_options
 
 if TYPE_CHECKING:
@@ -38,8 +42,8 @@ def indexing_progress(
     corpus: Sequence[str], quiet: bool
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
-    from tamis.service.documents.document_text import files_passed_over
     from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
+    from tamis.service.files.document_text import files_passed_over
 
     total = count_documents(find_corpus_files(corpus))
     with counting_bar("indexing", total, quiet) as advance:
@@ -71,7 +75,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         "title": hit.title,
         "heading": hit.heading,
         "start": hit.start,
-        "stop": hit.stop,
+        "end": hit.stop,
         "score": hit.score,
         "scores": dict(hit.scores or {}),
         "metadata": dict(hit.metadata),
@@ -161,7 +165,7 @@ def optimise(
     questions: Path | None = None,
     proxy: str | None = None,
     quiet: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Merge segments, and make large ones quick to search.
 
@@ -180,7 +184,7 @@ def optimise(
             search,
             questions=questions,
             proxy=proxy,
-            root=models_folder(root),
+            root=models_folder(home),
             report=report,
         )
     if not quiet:
@@ -246,7 +250,7 @@ def build(
     encoding: str = "utf-8",
     quiet: bool = False,
     offline: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Index a corpus. Cut short, the same command goes on where it was."""
     from tamis.service.api import index as indexing
@@ -260,9 +264,9 @@ def build(
         language=language,
         chunk_chars=chunk_chars,
         keep_kv=keep_kv,
-        root=models_folder(root),
+        root=models_folder(home),
     )
-    _fetch_proxy(settings.keys is not None, proxy, offline, root)
+    _fetch_proxy(settings.keys is not None, proxy, offline, home)
     with indexing_progress(corpus, quiet) as (report, clock):
         counted = indexing.build_index(
             out,
@@ -271,7 +275,7 @@ def build(
             fields=CorpusFields(id_field, text_field, title_field),
             encoding=encoding,
             proxy=proxy,
-            root=models_folder(root),
+            root=models_folder(home),
             overwrite=overwrite,
             search=search,
             questions=questions,
@@ -292,7 +296,7 @@ def add(
     proxy: str | None = None,
     encoding: str = "utf-8",
     quiet: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Add documents; those of an id that is there are replaced, unchanged ones passed over."""
     from tamis.retrieval.storage.manifest import Manifest
@@ -307,7 +311,7 @@ def add(
             fields=CorpusFields(id_field, text_field, title_field),
             encoding=encoding,
             proxy=proxy,
-            root=models_folder(root),
+            root=models_folder(home),
             report=report,
         )
     print_counts(index, counted, clock, quiet)
@@ -368,12 +372,12 @@ def search(
     how: str = "auto",
     json: bool = False,
     proxy: str | None = None,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Find the chunks that answer a question."""
     from tamis.retrieval.index.store import CorpusIndex
 
-    found = CorpusIndex.open(index, proxy=proxy, root=models_folder(root))
+    found = CorpusIndex.open(index, proxy=proxy, root=models_folder(home))
     started = time.perf_counter()
     hits = found.search(question, k, where, by=parse_legs(by), search=how)
     ms = (time.perf_counter() - started) * 1e3
@@ -436,11 +440,11 @@ def verify(index: Path) -> None:
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
 
 
-def _fetch_proxy(needed: bool, proxy: str, offline: bool, root: Path | None) -> None:
+def _fetch_proxy(needed: bool, proxy: str, offline: bool, home: Path | None) -> None:
     """Fetches the default proxy if it is needed and missing, unless `offline`."""
     if needed and proxy == DEFAULT_PROXY:
         from tamis.compressors.registry import DEFAULT
         from tamis.service.api.lazy_method import LazyMethod
         from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
-        fetch_default_proxy(LazyMethod(DEFAULT, proxy, models_folder(root)), "proxy", offline)
+        fetch_default_proxy(LazyMethod(DEFAULT, proxy, models_folder(home)), "proxy", offline)

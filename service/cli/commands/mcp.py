@@ -8,7 +8,7 @@ from typing import Literal
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
 

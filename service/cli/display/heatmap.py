@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.compressors.pipeline.compression import PassageResult
-from tamis.service.cli.display.text import printable
+from tamis.service.cli.display.output import printable
 
 if TYPE_CHECKING:
     from tamis.compressors.types import Compressed

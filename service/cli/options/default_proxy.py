@@ -17,7 +17,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.languages import SHARP
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.cli.display.bars import download_bar
-from tamis.service.cli.display.text import print_note
+from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.model_folder import describe_origin
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ KEPT_DISK_BYTES = 2 << 30
 
 
 def open_default_cache(
-    folder: Path | None, no_cache: bool, root: Path | None
+    folder: Path | None, no_cache: bool, home: Path | None
 ) -> PassageCache | None:
     """The cache in a folder or, bounded, in the user's own; None where it is not wanted.
 
     One that cannot be written is done without, unless it was named.
 
     Args:
-        root: the cache folder of tamis; None for the user's own.
+        home: the cache folder of tamis; None for the user's own.
 
     Raises:
         BadInput: a folder, and no cache is wanted; or the folder cannot be written.
@@ -88,7 +88,7 @@ def open_default_cache(
     if folder is not None:
         return open_cache(folder)
     try:
-        return PassageCache(folder=passages_folder(root), max_disk_bytes=KEPT_DISK_BYTES)
+        return PassageCache(folder=passages_folder(home), max_disk_bytes=KEPT_DISK_BYTES)
     except BadInput:
         return None
 

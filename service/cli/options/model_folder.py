@@ -10,10 +10,10 @@ from rich.filesize import decimal
 
 from tamis.probes.hub import zoo
 
-RootFolder = Annotated[
+HomeFolder = Annotated[
     Path | None,
     typer.Option(
-        "--root",
+        "--home",
         envvar="TAMIS_HOME",
         help="Cache folder of tamis; models lie in its models/. Default: the user's cache.",
         show_default=False,
@@ -21,9 +21,9 @@ RootFolder = Annotated[
 ]
 
 
-def models_folder(root: Path | None) -> Path:
+def models_folder(home: Path | None) -> Path:
     """The folder of models in a cache folder; None stands for the user's own."""
-    return zoo.models_root(None if root is None else root / "models")
+    return zoo.models_root(None if home is None else home / "models")
 
 
 def describe_origin(name: str, source: Path | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from tamis.compressors.options import Option
 from tamis.service.agents.hook import HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, hook_settings
-from tamis.service.cli.display.exit_codes import EXIT_REFUSED
+from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
 
 _SPARE_S = 5

@@ -70,6 +70,6 @@ def typer_command(command: Callable[..., int], options: Sequence[Option]) -> Cal
 
 def print_warning(warning: str) -> None:
     """Writes a warning to standard error; names of files in it cannot control the terminal."""
-    from tamis.service.cli.display.text import printable
+    from tamis.service.cli.display.output import printable
 
     sys.stderr.write(printable(f"tamis: {warning}\n"))

@@ -13,7 +13,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import Shortening
-from tamis.service.cli.display.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
+from tamis.service.cli.display import EXIT_INTERRUPTED, EXIT_REFUSED
 from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
 
 MAX_BYTES = 1 << 26

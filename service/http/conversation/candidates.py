@@ -26,7 +26,7 @@ ACKNOWLEDGEMENT_TOKENS = 250
 """A result of a tool that writes is left alone up to this size, whatever the request allows."""
 QUESTION_CHARS = 2000
 """The most characters that are read of a user's message as the question: it is read anew with every
-window. A `query` is read whole."""
+window. A `question` is read whole."""
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -194,7 +194,7 @@ class Conversation:
 
     def _question(self) -> str | None:
         body = self.body
-        asked = body.query if body.query is not None else self._last_user_text()
+        asked = body.question if body.question is not None else self._last_user_text()
         lines = [body.instruction or "", *body.history, asked]
         return "\n".join(line for line in lines if line.strip()) or None
 
@@ -207,7 +207,7 @@ class Conversation:
             return ""  # nothing is compressed, so nothing is asked
         self.warnings.append(
             f"the last message of the user has {len(text):,} characters; its first and last "
-            f"{QUESTION_CHARS // 2:,} were read as the question: give query to ask another"
+            f"{QUESTION_CHARS // 2:,} were read as the question: give question to ask another"
         )
         return f"{text[: QUESTION_CHARS // 2]}\n{text[-(QUESTION_CHARS // 2) :]}"
 

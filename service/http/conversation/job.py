@@ -21,8 +21,7 @@ from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import served_language_warning
-from tamis.service.engine.deadline import UnderDeadline
-from tamis.service.engine.request import QueuedRequest, current_request
+from tamis.service.engine.request import QueuedRequest, UnderDeadline, current_request
 from tamis.service.http.conversation.candidates import Candidate, Conversation, Limits
 from tamis.service.http.conversation.shortening import (
     OmissionMarker,
@@ -183,7 +182,7 @@ class ConversationCall:
         if question is not None:
             prepared.prose.append(self._prose(prepared, others, question, limit, patterns))
             return
-        why = "texts of users and systems stay as they are, for nobody asks anything; give query"
+        why = "texts of users and systems stay as they are, for nobody asks anything; give question"
         if why not in prepared.conversation.warnings:
             prepared.warn(why)
 

@@ -242,9 +242,12 @@ def check_limits(
             "send them in parts"
         )
     if len(questions) > settings.max_inputs:
-        raise BadInput(f"{len(questions)} queries were given and {settings.max_inputs} is the most")
-    if (longest := max(map(len, questions), default=0)) > settings.max_query_chars:
         raise BadInput(
-            f"the query has {longest:,} characters and {settings.max_query_chars:,} is the most; "
-            "put long text into documents"
+            f"{len(questions)} questions were given and {settings.max_inputs} is the most"
+        )
+    most = settings.max_question_chars
+    if (longest := max(map(len, questions), default=0)) > most:
+        raise BadInput(
+            f"the question has {longest:,} characters and {most:,} is the most; put long text into "
+            "documents"
         )

@@ -24,9 +24,9 @@ from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.tokens import ESTIMATE
 from tamis.service.api.languages import served_language_warning
 from tamis.service.api.spans import set_attributes
-from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest, current_request
+from tamis.service.files.document_text import raw_html_warning
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes.base import (
     PASSTHROUGH_RESPONSES,
@@ -85,7 +85,7 @@ async def expand(body: ExpandRequest, request: Request) -> Response:
     """Grows spans of documents to whole sentences and their neighbours; no model is used."""
     state = service_state(request)
     sizes = await state.executor.run_off_loop(body.character_counts)
-    check_limits(state.settings, [body.query or ""], len(sizes), sum(sizes))
+    check_limits(state.settings, [body.question or ""], len(sizes), sum(sizes))
     if len(body.spans) > (most := state.settings.max_inputs):
         raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
 
@@ -105,7 +105,7 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
     check_limits(state.settings, [""] * len(call.requests), 0)
 
     def check() -> list[list[str]]:
-        return [checked_questions(state, body, body.questions()) for body in call.requests]
+        return [checked_questions(state, body, body.all_questions()) for body in call.requests]
 
     asked = await state.executor.run_off_loop(check)
     began, work = time.monotonic(), []
@@ -115,8 +115,8 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
         limits = state.executor.limits(body.timeout_ms, began)
         body = await with_extracted_texts(state, body, limits)
         shared = SharedDocuments()
-        for query, question in zip(body.questions(), questions, strict=True):
-            one = compress_question(state, body, query, question, entry, limits, shared)
+        for alone, question in zip(body.all_questions(), questions, strict=True):
+            one = compress_question(state, body, alone, question, entry, limits, shared)
             work.append(one)
     request_bytes.set(request_bytes.get() // len(work))
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
@@ -146,14 +146,14 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
     return await asyncio.to_thread(json_response, BatchResult(data=found))
 
 
-def checked_questions(state: ServiceState, body: CompressRequest, queries: list[str]) -> list[str]:
-    """Queries with their instruction and history, as the model reads them, within the limits.
+def checked_questions(state: ServiceState, body: CompressRequest, given: list[str]) -> list[str]:
+    """Questions with their instruction and history, as the model reads them, within the limits.
 
     Raises:
         BadInput: too many documents or questions, or a question that is too long.
         TooLarge: more text than the service reads.
     """
-    questions = [body.full_question(query) for query in queries]
+    questions = [body.full_question(asked) for asked in given]
     check_limits(state.settings, questions, len(body.documents), body.character_count())
     return questions
 
@@ -198,17 +198,17 @@ async def _compress_batch_item(
     try:
         own = state.executor.limits(body.timeout_ms)
         limits = replace(limits, deadline=own.deadline)
-        if len(queries := body.questions()) > 1:
+        if len(given := body.all_questions()) > 1:
             raise BadInput(
-                f"input {index} has {len(queries)} queries; in a batch give each an input of "
-                "its own, or send queries to /v1/compress"
+                f"input {index} has {len(given)} questions; in a batch give each an input of "
+                "its own, or send questions to /v1/compress"
             )
-        (query,), (question,) = queries, checked_questions(state, body, queries)
+        (asked,), (question,) = given, checked_questions(state, body, given)
         body = await with_extracted_texts(state, body, limits)
         shared = SharedDocuments()
         while True:
             try:
-                found = await compress_question(state, body, query, question, entry, limits, shared)
+                found = await compress_question(state, body, asked, question, entry, limits, shared)
                 return BatchItem(index=index, compression=found)
             except Overloaded as full:
                 await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
@@ -226,7 +226,7 @@ async def _compress_batch_item(
 async def compress_question(
     state: ServiceState,
     body: CompressRequest,
-    query: str,
+    asked: str,
     question: str,
     entry: RequestLogEntry,
     limits: TimeLimits,
@@ -235,7 +235,7 @@ async def compress_question(
     """One question's compression; the arguments are those of `QuestionCall`."""
     method = state.methods.resolve_method(body.model, body.method)
     explains = isinstance(body, ExplainRequest)
-    call = QuestionCall(state, body, query, question, method, documents, entry, explains)
+    call = QuestionCall(state, body, asked, question, method, documents, entry, explains)
     with request_span(state, "compress", body.model) as span:
         try:
             found = await state.executor.run_prepared(
@@ -308,7 +308,7 @@ class QuestionCall:
     """One question of a request, from its documents to its answer; each step runs in a thread.
 
     Attributes:
-        query: the question alone.
+        asked: the question alone.
         question: the same with its instruction and history, as the model reads it.
         method: that scores.
         documents: what it shares with the other questions.
@@ -318,7 +318,7 @@ class QuestionCall:
 
     state: ServiceState
     body: CompressRequest
-    query: str
+    asked: str
     question: str
     method: str
     documents: SharedDocuments
@@ -340,7 +340,7 @@ class QuestionCall:
         if request is not None and request.is_late(_LATEST_TURN_S):
             raise OutOfTime("timeout_ms was over before the turn of this question came")
         compressor, body = self.compressor, self.body
-        language = resolve_language(body.language, self.query, body.texts())
+        language = resolve_language(body.language, self.asked, body.texts())
         found = self.documents.prepare(
             language,
             lambda: compressor.prepare(body.compression(self.question, language, self.all_units)),
@@ -405,7 +405,7 @@ class QuestionCall:
             body.shadow,
         )
         texts, language = body.texts(), prepared.request.language
-        warning = served_language_warning(card[0], self.method, language, self.query, texts)
+        warning = served_language_warning(card[0], self.method, language, self.asked, texts)
         if warning and result.status != "passthrough":
             found.warnings.append(warning)
         if raw := raw_html_warning(texts):
@@ -443,17 +443,15 @@ async def explain(body: ExplainRequest, request: Request) -> Response:
     While it is served, `/v1/progress/{request_id}` says how far it has come.
     """
     state, entry = service_state(request), log_entry(request)
-    if body.query is None:
-        body.questions()  # raises where neither or both are given
-    query = body.query or body.questions()[0]
-    check = partial(checked_questions, state, body, [query])
+    asked = body.all_questions()[0]
+    check = partial(checked_questions, state, body, [asked])
     (question,) = await state.executor.run_off_loop(check)
     body.check_selections()
     limits = state.executor.limits(body.timeout_ms)
     body = await with_extracted_texts(state, body, limits)
     found = await run_while_connected(
         request.receive,
-        compress_question(state, body, query, question, entry, limits, SharedDocuments()),
+        compress_question(state, body, asked, question, entry, limits, SharedDocuments()),
     )
     if not isinstance(found, Explanation):  # the documents as they came: `passthrough`
         counter = state.methods.counter(body.tokenizer)

@@ -24,9 +24,8 @@ from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.spans import ranking_attributes, set_attributes
-from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import OutOfTime
-from tamis.service.engine.request import QueuedRequest
+from tamis.service.engine.request import QueuedRequest, UnderDeadline
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation, whole_answer
 from tamis.service.http.routes.base import (
     PASSTHROUGH_HEADERS,
@@ -252,13 +251,13 @@ async def rank_documents(request: Request, call: RankCall) -> Reranked:
         OutOfTime: nothing was read in time, and there are no spans without.
     """
     state, entry = service_state(request), log_entry(request)
-    question, texts = question_text(call.query, call.instruction), call.texts
+    question, texts = question_text(call.question, call.instruction), call.texts
     check_limits(state.settings, [question], len(texts), sum(map(len, texts)))
     method = _method_or_default(state, call.model)
 
     def prepare() -> PreparedRanking:
         # an instruction may be in another language than what is asked and read
-        language = resolve_language(call.language, call.query, texts)
+        language = resolve_language(call.language, call.question, texts)
         return prepare_ranking(question, texts, top_n=call.top_n, language=language)
 
     def tokens(_: PreparedRanking) -> int:
@@ -297,17 +296,17 @@ async def score_pairs(request: Request, call: ScoreCall) -> Pairs:
     """
     state = service_state(request)
     texts = call.texts
-    questions = [question_text(query, call.instruction) for query in call.queries]
+    questions = [question_text(asked, call.instruction) for asked in call.questions]
     check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
     check_limits(state.settings, questions, 0) if len(questions) > 1 else None
     method = _method_or_default(state, call.model)
 
     def prepare() -> list[PreparedRanking]:
         if len(questions) == 1 and can_isolate(method):
-            language = resolve_language(call.language, call.queries[0], texts)
+            language = resolve_language(call.language, call.questions[0], texts)
             return [prepare_ranking(questions[0], texts, language=language)]
         times = 1 if len(questions) > 1 else len(texts)
-        pairs = zip([*call.queries] * times, questions * times, texts, strict=True)
+        pairs = zip([*call.questions] * times, questions * times, texts, strict=True)
         return [
             prepare_ranking(q, [t], language=resolve_language(call.language, asked, [t]))
             for asked, q, t in pairs

@@ -32,7 +32,7 @@ from tamis.service.http.routes.base import (
     service_state,
 )
 from tamis.service.http.runtime.originals import HASH_DIGITS, Original
-from tamis.service.http.schemas.base import MOST_MS
+from tamis.service.http.schemas.base import MOST_MS, TWO_NAMES
 from tamis.service.http.schemas.messages import RetrievedOriginal
 from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
 
@@ -40,12 +40,14 @@ routes = create_router()
 
 
 _Hash = Annotated[str, Path(pattern=f"^[a-f0-9]{{{HASH_DIGITS}}}$")]
-_QueryText = Annotated[str | None, Query(description="Only the lines that have words of it.")]
+_Asked = Annotated[str | None, Query(description="Only the lines that have words of it.")]
+_OldName = Annotated[str | None, Query(include_in_schema=False)]
 _Lines = Annotated[
     str | None, Query(description="Only these lines, such as 12-47.", pattern=r"^[0-9]+(-[0-9]+)?$")
 ]
 _MaxTokens = Annotated[
-    int | None, Query(ge=1, le=2**31, description="Of the lines that answer query; 1000 if absent.")
+    int | None,
+    Query(ge=1, le=2**31, description="Of the lines that answer question; 1000 if absent."),
 ]
 _Timeout = Annotated[
     int | None, Query(ge=1, le=MOST_MS, description="Milliseconds that the answer may take.")
@@ -61,10 +63,11 @@ _Timeout = Annotated[
 async def retrieve_original(
     hash: _Hash,
     request: Request,
-    query: _QueryText = None,
+    question: _Asked = None,
     lines: _Lines = None,
     max_tokens: _MaxTokens = None,
     timeout_ms: _Timeout = None,
+    query: _OldName = None,
 ) -> Response:
     """The original of a hash of `ccr_hashes`, for the API key that compressed it.
 
@@ -72,18 +75,21 @@ async def retrieve_original(
     `config.mode: "ccr"`, for `--retrieve-s` seconds.
     """
     state, owner = service_state(request), log_entry(request).key
-    check_limits(state.settings, [query or ""], 0)
+    if None not in (question, query) and question != query:
+        raise BadInput(TWO_NAMES.format(old="query", name="question"))
+    question = query if question is None else question
+    check_limits(state.settings, [question or ""], 0)
     original = state.originals.get(owner, hash)
     counter = state.methods.counter("proxy")
 
     def work(_: QueuedRequest) -> Response:
-        return json_response(retrieve(hash, original, query, lines, max_tokens, counter))
+        return json_response(retrieve(hash, original, question, lines, max_tokens, counter))
 
     return await run_connected(request, work, timeout_ms)
 
 
-QUERY_TOKENS = 1000
-"""The most tokens of the lines that answer a query, where a request does not say."""
+QUESTION_TOKENS = 1000
+"""The most tokens of the lines that answer a question, where a request does not say."""
 _RANGE = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?")
 Spans = list[tuple[int, int]]
 
@@ -91,7 +97,7 @@ Spans = list[tuple[int, int]]
 def retrieve(
     digest: str,
     original: Original,
-    query: str | None,
+    question: str | None,
     lines: str | None,
     max_tokens: int | None,
     counter: TextTokenizer,
@@ -99,25 +105,26 @@ def retrieve(
     """The text of a hash, or what was asked for of it.
 
     Args:
-        query: words that the wanted lines have. lines: a range of lines such as `12-47`.
-        max_tokens: of the lines that answer the query.
+        question: words that the wanted lines have.
+        lines: a range of lines such as `12-47`.
+        max_tokens: of the lines that answer the question.
 
     Raises:
-        BadInput: a query and a range, a range that is none or lies beyond the text, or a limit
-            without a query.
+        BadInput: a question and a range, a range that is none or lies beyond the text, or a limit
+            without a question.
     """
-    if query is not None and lines is not None:
-        raise BadInput("query and lines were given; give one of them")
-    if query is None and max_tokens is not None:
-        raise BadInput("max_tokens is for the lines that answer a query; give query, or lines")
+    if question is not None and lines is not None:
+        raise BadInput("question and lines were given; give one of them")
+    if question is None and max_tokens is not None:
+        raise BadInput("max_tokens is for the lines that answer a question; give that, or lines")
     text, warnings = original.text, list[str]()
     starts = _line_starts(text)
     if lines is not None:
         spans: Spans = [_line_span(lines, starts)]
         shown = text[slice(*spans[0])]
-    elif query is not None and query.strip():
-        most = QUERY_TOKENS if max_tokens is None else max_tokens
-        shown, spans, warnings = _answering_lines(text, original.tool_name, query, most, counter)
+    elif question is not None and question.strip():
+        most = QUESTION_TOKENS if max_tokens is None else max_tokens
+        shown, spans, warnings = _answering_lines(text, original.tool_name, question, most, counter)
     else:
         shown, spans = text, [(0, len(text))]
     return RetrievedOriginal(
@@ -134,16 +141,16 @@ def retrieve(
 
 
 def _answering_lines(
-    text: str, tool: str | None, query: str, most: int, counter: TextTokenizer
+    text: str, tool: str | None, question: str, most: int, counter: TextTokenizer
 ) -> tuple[str, Spans, list[str]]:
-    """The lines that have words of a query, the best first until there is no room for more."""
-    prepared = prepare_tool_outputs([ToolOutput(text, tool)], query, counter)
-    values = Lexical().scores(query, prepared.passages, prepared.units).values
+    """The lines that have words of a question, the best first until there is no room for more."""
+    prepared = prepare_tool_outputs([ToolOutput(text, tool)], question, counter)
+    values = Lexical().scores(question, prepared.passages, prepared.units).values
     spans = _matching_spans(prepared, values, most, counter)
     if spans:
         return _join_spans(text, spans), spans, []
     (found,) = prepared.select([0.0] * len(prepared.units), [most], default_marker)
-    why = f"no line has a word of the query within {most:,} tokens; this is what matters most"
+    why = f"no line has a word of the question within {most:,} tokens; this is what matters most"
     return found.text, list(found.kept), [why]
 
 
@@ -219,10 +226,10 @@ async def search(body: SearchRequest, request: Request) -> Response:
     """
     state = service_state(request)
     name, index = state.find_index(body.index)
-    check_limits(state.settings, [body.query], 0)
+    check_limits(state.settings, [body.question], 0)
 
     def work(_: QueuedRequest) -> Response:
-        hits = index.search(body.query, body.k, body.where, by=body.by, search=body.search)
+        hits = index.search(body.question, body.k, body.where, by=body.by, search=body.search)
         return json_response(search_answer(name, hits))
 
     return await run_connected(request, work, body.timeout_ms)

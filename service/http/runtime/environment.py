@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
-from tamis.service.http.runtime.settings import KNOBS, PREFIX, Settings, flag, variable
+from tamis.service.http.runtime.settings import KNOBS, OLD_KNOBS, PREFIX, Settings, flag, variable
 
 _OTHER_VARIABLES = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
 """Variables with the prefix that are read by clients, the smoke test and the compose file."""
@@ -37,6 +37,9 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     """
     _check_variable_names(os.environ)
     given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
+    for old, name in OLD_KNOBS.items():
+        if (value := os.environ.get(variable(old))) and not os.environ.get(variable(name)):
+            given.setdefault(name, value)
     try:
         read = _settings_model()(**given)
     except ValidationError as error:
@@ -45,7 +48,7 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
 
 
 def _check_variable_names(environ: Mapping[str, str]) -> None:
-    known = {variable(knob.name) for knob in KNOBS} | _OTHER_VARIABLES
+    known = {*map(variable, OLD_KNOBS), *_OTHER_VARIABLES, *(variable(k.name) for k in KNOBS)}
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, 1)

@@ -33,9 +33,8 @@ from tamis.probes.hub import zoo
 from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tamis.probes.tokens import ESTIMATE, TextTokenizer, estimating_tokenizer
 from tamis.service.api.lazy_method import ordering_methods
-from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import OutOfTime
-from tamis.service.engine.request import current_request
+from tamis.service.engine.request import UnderDeadline, current_request
 from tamis.service.http.runtime.settings import Settings
 
 _SLICE_CHARS = 16384

@@ -224,8 +224,10 @@ class Settings:
     max_request_tokens: int = option(
         262144, "Tokens of one request, documents and questions; more are 413.", "Limits", ge=64
     )
-    max_query_chars: int = option(8192, "Characters of a question; more are 422.", "Limits", ge=1)
-    max_inputs: int = option(100, "Inputs or queries of one call; more are 422.", "Limits", ge=1)
+    max_question_chars: int = option(
+        8192, "Characters of a question; more are 422.", "Limits", ge=1
+    )
+    max_inputs: int = option(100, "Inputs or questions of one call; more are 422.", "Limits", ge=1)
     body_timeout_s: float = option(20.0, "The longest a body may take to arrive.", "Limits", gt=0)
     header_timeout_s: float = option(10.0, "The longest the headers may take.", "Limits", gt=0)
     max_connections: int = option(1024, "Open connections; more are 503.", "Limits", ge=1)
@@ -298,6 +300,8 @@ class Settings:
 
 
 KNOBS: tuple[Option, ...] = options_of(Settings)
+OLD_KNOBS = {"max_query_chars": "max_question_chars"}
+"""What knobs were called before; such a flag or variable still sets them."""
 
 
 def variable(name: str) -> str:

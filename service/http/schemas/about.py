@@ -48,7 +48,7 @@ class Limits(Response):
     max_body_bytes: int
     max_documents: int
     max_request_tokens: int
-    max_query_chars: int
+    max_question_chars: int
     max_inputs: int
     queue_tokens: int
     max_requests: int

@@ -87,9 +87,12 @@ Question = Annotated[
 Documents = Annotated[list[Text], Field(description="Texts, as they are.")]
 
 
+OLD_NAMES = {"query": "question", "queries": "questions"}
+"""What clients called some fields of our own requests before, which is still accepted."""
+TWO_NAMES = "{old} is the old name of {name}, and their values differ; give {name} alone"
 _SYNONYMS = {
-    "query": ("question", "prompt", "q"),
-    "queries": ("questions", "prompts"),
+    "question": ("query", "prompt", "q"),
+    "questions": ("queries", "prompts"),
     "documents": ("texts", "text", "document", "passages", "context", "contexts", "chunks", "docs"),
     "max_tokens": ("budget", "token_budget", "target_token", "target_tokens"),
     "ratio": ("rate", "target_ratio", "compression_ratio"),
@@ -107,6 +110,23 @@ _SYNONYMS = {
 """Our fields, and the names they have elsewhere."""
 
 
+def with_current_names(model: type[BaseModel], given: Any) -> Any:
+    """A request with the fields that were given by an old name under that of today.
+
+    Raises:
+        PydanticCustomError: both names were given, and their values differ.
+    """
+    for old, name in OLD_NAMES.items():
+        if not isinstance(given, dict) or old not in given or name not in model.model_fields:
+            continue
+        value, given = given[old], {key: one for key, one in given.items() if key != old}
+        if given.get(name) is None:
+            given[name] = value
+        elif value is not None and value != given[name]:
+            raise PydanticCustomError("two_names", TWO_NAMES, {"old": old, "name": name})
+    return given
+
+
 class StrictRequest(BaseModel):
     """A request in our own dialect: unknown fields are refused, with a suggestion."""
 
@@ -115,6 +135,7 @@ class StrictRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, given: Any) -> Any:
+        given = with_current_names(cls, given)
         if isinstance(given, dict):
             for name in given:
                 if name not in cls.model_fields and _field_with_alias(cls, name) is None:

@@ -29,8 +29,8 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.option_fields import option_fields
-from tamis.service.documents.document_text import read_html
 from tamis.service.engine.request import QueuedRequest
+from tamis.service.files.document_text import read_html
 from tamis.service.http.runtime.errors import ErrorDetail
 from tamis.service.http.schemas.base import (
     MOST_MS,
@@ -129,7 +129,7 @@ class CompressRequest(OptionFields):
         json_schema_extra={
             "examples": [
                 {
-                    "query": "How are keys rotated?",
+                    "question": "How are keys rotated?",
                     "documents": ["Keys are rotated every 90 days. Rooms are painted in spring."],
                     "max_tokens": 10,
                 }
@@ -139,8 +139,8 @@ class CompressRequest(OptionFields):
 
     model: Text | None = None
     method: Text | None = None
-    query: Question | None = None
-    queries: Annotated[list[Question], Field(fail_fast=True, min_length=1)] | None = None
+    question: Question | None = None
+    questions: Annotated[list[Question], Field(fail_fast=True, min_length=1)] | None = None
     instruction: Text | None = None
     history: Annotated[list[Text], Field(max_length=64, default_factory=list)]
     documents: Annotated[list[Text | Document], Field(fail_fast=True)]
@@ -166,15 +166,15 @@ class CompressRequest(OptionFields):
     ] = None
     user: Annotated[Text | None, Field(description="Not used, and not logged."), NOT_LOGGED] = None
 
-    def questions(self) -> list[str]:
+    def all_questions(self) -> list[str]:
         """The request's questions, one or several.
 
         Raises:
-            BadInput: neither `query` nor `queries`, or both.
+            BadInput: neither `question` nor `questions`, or both.
         """
-        if (self.query is None) == (self.queries is None):
-            raise BadInput("give query, or queries for many questions on the same documents")
-        return [self.query] if self.query is not None else list(self.queries or ())
+        if (self.question is None) == (self.questions is None):
+            raise BadInput("give question, or questions for many about the same documents")
+        return [self.question] if self.question is not None else list(self.questions or ())
 
     def texts(self) -> list[str]:
         """The documents' texts."""
@@ -353,7 +353,7 @@ class DocumentResult(Response):
     tokens_after: int
 
 
-class Coverage(Response):
+class Counts(Response):
     """How much was read to the end.
 
     `units_scored` is below `units` where the time did not suffice, and where passages were left out
@@ -404,7 +404,7 @@ class Compression(Response):
     answerability: float | None
     verdict: Verdict | None = None
     reason: Text = ""
-    coverage: Coverage
+    counts: Counts
     usage: Usage
     timings: Timings
     status: Status
@@ -492,7 +492,7 @@ class CompressionBuilder:
             answerability=result.answerability,
             verdict=result.verdict,
             reason=result.reason,
-            coverage=Coverage(
+            counts=Counts(
                 windows=result.windows,
                 tokens_scored=result.tokens_read,
                 units=units_in,

@@ -15,7 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.documents.document_text import read_html
+from tamis.service.files.document_text import read_html
 from tamis.service.http.schemas.base import (
     MOST_MS,
     Language,
@@ -67,7 +67,7 @@ class ExpandRequest(StrictRequest):
     documents: Annotated[list[Text | Document], Field(fail_fast=True)]
     spans: Annotated[list[Span], Field(fail_fast=True, min_length=1)]
     neighbours: Annotated[int, Field(ge=0, le=1000)] = 1
-    query: Annotated[
+    question: Annotated[
         Question | None,
         Field(description="That of the compression: it helps to tell the language under auto."),
     ] = None
@@ -117,7 +117,9 @@ def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
     texts = request.texts()
     passages = tuple(map(Passage, texts))
     units: dict[int, list[Unit]] = {}
-    for unit in units_of(passages, resolve_language(request.language, request.query or "", texts)):
+    for unit in units_of(
+        passages, resolve_language(request.language, request.question or "", texts)
+    ):
         units.setdefault(unit.passage, []).append(unit)
     converters: dict[int, OffsetConverter] = {}
     for span in request.spans:

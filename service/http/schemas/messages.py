@@ -17,6 +17,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
     MOST_MS,
     NOT_LOGGED,
+    OLD_NAMES,
     SAME_ANSWER,
     Language,
     LenientRequest,
@@ -25,6 +26,7 @@ from tamis.service.http.schemas.base import (
     Response,
     ShortText,
     Text,
+    with_current_names,
 )
 from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return, Status
 
@@ -33,7 +35,7 @@ CCR = "ccr"
 NOT_WITH_MESSAGES = {
     "documents": "its texts are those of the messages; send documents in a request of their own, "
     "or in a message between tags that config.retrieval_tags names",
-    "queries": "a conversation has one question; give query",
+    "questions": "a conversation has one question; give question",
     "threshold": "a result is cut to a number of tokens; give max_tokens or ratio",
     "coverage": "no method promises it for what tools return; give max_tokens or ratio",
     "adaptive": "a result is cut to a number of tokens; give max_tokens or ratio",
@@ -123,9 +125,9 @@ class Message(LenientRequest):
 class MessagesRequest(LenientRequest):
     """A conversation whose tool results are to be compressed.
 
-    The question of a tool result is the call that made it with `query`, or with the last message of
-    a user. `token_budget` is for all messages together; `max_tokens` and `ratio` are for what may
-    be compressed of them. Without any of the three, a share of .4 is kept.
+    The question of a tool result is the call that made it with `question`, or with the last message
+    of a user. `token_budget` is for all messages together; `max_tokens` and `ratio` are for what
+    may be compressed of them. Without any of the three, a share of .4 is kept.
     """
 
     messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
@@ -133,7 +135,7 @@ class MessagesRequest(LenientRequest):
         list[dict[str, Any]] | None,
         Field(description="The tools of the request, in OpenAI's or Anthropic's format."),
     ] = None
-    query: Question | None = None
+    question: Question | None = None
     instruction: Text | None = None
     history: Annotated[list[Text], Field(max_length=64, default_factory=list)]
     model: Text | None = None
@@ -155,6 +157,11 @@ class MessagesRequest(LenientRequest):
     user: Annotated[Text | None, NOT_LOGGED] = None
     config: MessagesConfig = MessagesConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, given: Any) -> Any:
+        return with_current_names(cls, given)
+
     def check_served(self) -> None:
         """Refuses what a conversation cannot be served with.
 
@@ -162,7 +169,8 @@ class MessagesRequest(LenientRequest):
             BadInput: a field of our own requests that has no form here, or two that contradict each
                 other; the message says what to do.
         """
-        for name, value in (self.model_extra or {}).items():
+        for given, value in (self.model_extra or {}).items():
+            name = OLD_NAMES.get(given, given)
             field = CompressRequest.model_fields.get(name)
             if field is not None and value not in (None, field.get_default()):
                 way_out = NOT_WITH_MESSAGES.get(name, NO_FORM)

@@ -17,9 +17,9 @@ Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_C
 
 
 class SearchRequest(StrictRequest):
-    """The query, the index, and conditions on passages."""
+    """The question, the index, and conditions on passages."""
 
-    query: Question
+    question: Question
     k: Annotated[int, Field(ge=1, le=1000)] = 10
     index: Text | None = None
     where: dict[str, Any] | list[Condition] | Condition | None = None
@@ -44,7 +44,7 @@ class SearchHit(Response):
 
 
 class SearchAnswer(Response):
-    """Passages, best first; `keys_read` is what each query vector was compared with."""
+    """Passages, best first; `keys_read` is what each vector of the question was compared with."""
 
     object: Literal["list"] = "list"
     index: Text

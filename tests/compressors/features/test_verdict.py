@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors.features.second_step import RequestTexts
-from tamis.compressors.features.shipped_probes import shipped_probe
-from tamis.compressors.features.verdict import (
+from tamis.compressors.features.second_step import (
     FLOORS,
+    RequestTexts,
     absent_words,
     judge,
     languages_apart,
 )
+from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from tamis.probes.attention import blocked
+from tamis.probes.attention import packed
 
 HEADS, KV_HEADS, SIZE = 6, 2, 16
 
@@ -40,7 +40,7 @@ def reference_attention(query, key, value, scale):
 @pytest.mark.parametrize("new", [1, 31, 32, 33, 128, 129, 300])
 def test_blocks_see_what_attention_written_out_sees(new, past):
     query, key, value = states(new, past)
-    found = blocked.attend(query, key, value, 0.3)[0]
+    found = packed.block_attention(query, key, value, 0.3)[0]
     wanted = reference_attention(query, key, value, 0.3)
     assert found.shape == wanted.shape
     assert found.dtype == torch.bfloat16
@@ -50,7 +50,7 @@ def test_blocks_see_what_attention_written_out_sees(new, past):
 
 def test_in_fp32_nothing_is_rounded():
     query, key, value = states(200, 5, torch.float32)
-    found = blocked.attend(query, key, value, 0.25)[0]
+    found = packed.block_attention(query, key, value, 0.25)[0]
     torch.testing.assert_close(
         found, reference_attention(query, key, value, 0.25), atol=1e-5, rtol=1e-5
     )
@@ -58,10 +58,10 @@ def test_in_fp32_nothing_is_rounded():
 
 def test_no_row_sees_a_later_token():
     query, key, value = states(200, 5)
-    before = blocked.attend(query, key, value, 0.25)[0]
+    before = packed.block_attention(query, key, value, 0.25)[0]
     key, value = key.clone(), value.clone()
     key[:, 105:] = value[:, 105:] = 100.0
-    after = blocked.attend(query, key, value, 0.25)[0]
+    after = packed.block_attention(query, key, value, 0.25)[0]
     assert torch.equal(before[:100], after[:100])
     assert not torch.equal(before[100:], after[100:])
 
@@ -70,11 +70,11 @@ def test_no_row_sees_a_later_token():
 @pytest.mark.parametrize("through", [True, False])
 def test_weights_of_the_last_rows_come_with_it(rows, through):
     query, key, value = states(150, 5, torch.float32)
-    seen, weights = blocked.attend(query, key, value, 0.25, rows, through)
+    seen, weights = packed.block_attention(query, key, value, 0.25, rows, through)
     exact = reference_weights(query, key, 0.25)
     torch.testing.assert_close(weights, exact[:, 150 - rows :], atol=1e-6, rtol=1e-5)
     if through:
-        everything = blocked.attend(query, key, value, 0.25)[0]
+        everything = packed.block_attention(query, key, value, 0.25)[0]
         torch.testing.assert_close(seen, everything, atol=1e-5, rtol=1e-5)
     assert len(seen) == (150 if through else 0)
 
@@ -82,21 +82,21 @@ def test_weights_of_the_last_rows_come_with_it(rows, through):
 @pytest.mark.parametrize("weights", [1, 10_000, 1 << 20, 1 << 30])
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 129, 5000])
 def test_blocks_partition_the_rows_within_their_bounds(rows, weights):
-    blocks = blocked._blocks(rows, weights)
+    blocks = packed._blocks(rows, weights)
     assert blocks[0][0] == 0
     assert blocks[-1][1] == rows
     assert all(a[1] == b[0] for a, b in itertools.pairwise(blocks))
     sizes = [stop - start for start, stop in blocks]
-    most = min(128, max(32, blocked.BLOCK_WEIGHTS // weights))
+    most = min(128, max(32, packed.BLOCK_WEIGHTS // weights))
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_tiles_and_other_dtypes_are_left_to_torch(monkeypatch):
     query = torch.zeros(1, 1, 1)
-    monkeypatch.setattr(blocked, "can_fuse", lambda states: states.dtype == torch.bfloat16)
-    monkeypatch.setattr(blocked, "_HAS_TILES", False)
-    assert blocked.is_faster(query.bfloat16())
-    assert not blocked.is_faster(query)
-    monkeypatch.setattr(blocked, "_HAS_TILES", True)
-    assert not blocked.is_faster(query.bfloat16())
+    monkeypatch.setattr(packed, "can_fuse", lambda states: states.dtype == torch.bfloat16)
+    monkeypatch.setattr(packed, "_HAS_TILES", False)
+    assert packed.blocks_are_faster(query.bfloat16())
+    assert not packed.blocks_are_faster(query)
+    monkeypatch.setattr(packed, "_HAS_TILES", True)
+    assert not packed.blocks_are_faster(query.bfloat16())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tamis.compressors.reading.windows import tokenize_question
-from tamis.probes.attention import blocked
+from tamis.probes.attention import packed
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -103,7 +103,7 @@ def test_questions_of_any_length_are_read_in_one_batch():
 def test_in_bf16_cached_passages_read_like_uncached_ones(blocks, rows, monkeypatch):
     """Logits in bf16, where the processor is quick at them, and in fp32."""
     monkeypatch.setattr(
-        blocked, "is_faster", lambda query: blocks and query.dtype == torch.bfloat16
+        packed, "blocks_are_faster", lambda query: blocks and query.dtype == torch.bfloat16
     )
     proxy, want = versioned_proxy(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
     reader = CachedReader(proxy, PassageCache())

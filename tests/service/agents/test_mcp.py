@@ -85,7 +85,7 @@ def test_what_was_left_out_is_given_back(folder):
             assert text_of(await client.call_tool("retrieve", {"id": key})) == LOG
             some = text_of(await client.call_tool("retrieve", {"id": key, "lines": "151-152"}))
             assert some.splitlines() == LOG.splitlines()[150:152]
-            asked = {"id": key, "query": "what is closed?"}
+            asked = {"id": key, "question": "what is closed?"}
             assert ERROR in text_of(await client.call_tool("retrieve", asked))
             assert (await client.call_tool("retrieve", {"id": "0" * 24})).is_error
 

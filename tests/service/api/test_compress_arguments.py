@@ -13,9 +13,9 @@ LEXICAL = {"method": "lexical"}
 
 @pytest.fixture(params=["compress", "rerank"])
 def call(request):
-    def ask(question=QUESTION, passages=DOCS, **more):
+    def ask(question=QUESTION, documents=DOCS, **more):
         budget = {"max_tokens": 8} if request.param == "compress" else {}
-        return getattr(tamis, request.param)(question, passages, **budget, **more)
+        return getattr(tamis, request.param)(question, documents, **budget, **more)
 
     return ask
 
@@ -25,11 +25,11 @@ def call(request):
     [
         ({"question": 5, **LEXICAL}, "the question is of type int"),
         ({"question": [QUESTION], **LEXICAL}, "the question is of type list"),
-        ({"passages": None, **LEXICAL}, "of type NoneType; give a list"),
-        ({"passages": 5, **LEXICAL}, "of type int; give a list"),
-        ({"passages": b"abc", **LEXICAL}, "of type bytes; give a list"),
-        ({"passages": set(DOCS), **LEXICAL}, "of type set; give a list"),
-        ({"passages": [tamis.Passage(5)], **LEXICAL}, "passage 0 has the text 5"),
+        ({"documents": None, **LEXICAL}, "of type NoneType; give a list"),
+        ({"documents": 5, **LEXICAL}, "of type int; give a list"),
+        ({"documents": b"abc", **LEXICAL}, "of type bytes; give a list"),
+        ({"documents": set(DOCS), **LEXICAL}, "of type set; give a list"),
+        ({"documents": [tamis.Passage(5)], **LEXICAL}, "passage 0 has the text 5"),
         ({"method": None}, "method is None; give one of .*question_rows"),
         ({"method": ["lexical"]}, r"method is \['lexical'\]"),
         ({"proxy": 5}, "proxy is 5; give a name"),
@@ -144,13 +144,13 @@ def test_a_budget_may_be_counted_by_a_function_or_any_tokenizer():
 def test_documents_of_langchain_are_passages(call):
     documents = pytest.importorskip("langchain_core.documents")
     given = [documents.Document(text, id=f"d{i}", metadata={"n": i}) for i, text in enumerate(DOCS)]
-    result = call(passages=given, **LEXICAL)
+    result = call(documents=given, **LEXICAL)
     if hasattr(result, "results"):
         assert result.results[0].index == 1
     else:
         assert [(p.id, p.metadata) for p in result.passages] == [("d0", {"n": 0}), ("d1", {"n": 1})]
     with pytest.raises(tamis.BadInput, match="a single Document was given; give a list"):
-        call(passages=given[0], **LEXICAL)
+        call(documents=given[0], **LEXICAL)
 
 
 PAGE = (

@@ -101,7 +101,7 @@ def test_a_proxy_that_is_named_reads_whatever_the_language(models):
 
 
 def rows(path, texts):
-    given = [{"id": str(i), "query": "?", "context": text} for i, text in enumerate(texts)]
+    given = [{"id": str(i), "question": "?", "context": text} for i, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in given), "utf8")
     return str(path)
 
@@ -126,9 +126,11 @@ def test_a_batch_of_files_or_with_broken_rows_chooses_its_proxy_too(models, tmp_
     folder.mkdir()
     for name in "abc":
         (folder / f"{name}.txt").write_text(CHINESE, "utf8")
-    assert choose_batch_proxy(job(models, query="?"), [str(folder)]).proxy == OTHER
+    assert choose_batch_proxy(job(models, question="?"), [str(folder)]).proxy == OTHER
     broken = tmp_path / "broken.jsonl"
-    broken.write_text("no json\n" + json.dumps({"query": "?", "context": CHINESE}) + "\n", "utf8")
+    broken.write_text(
+        "no json\n" + json.dumps({"question": "?", "context": CHINESE}) + "\n", "utf8"
+    )
     assert choose_batch_proxy(job(models), [str(broken)]).proxy == OTHER
 
 
@@ -203,8 +205,7 @@ def test_without_the_second_size_the_best_quality_names_the_command(default_only
         ("ask-context", index, "-q", "keys"),
         ("serve", "--port", "0"),
     ):
-        at = "--home" if words[0] == "serve" else "--root"
-        done = tamis(*words, "--quality", "best", at, home)
+        done = tamis(*words, "--quality", "best", "--home", home)
         assert done.exit_code == 2, words
         assert pull in " ".join(done.stderr.split()), words
 
@@ -215,7 +216,7 @@ def test_the_command_line_reports_the_loss(proxy_folder, tmp_path):
     (tmp_path / "models" / DEFAULT).symlink_to(proxy_folder)
     page = tmp_path / "page.md"
     page.write_text(f"{CHINESE}机房的墙是白色的。春天会重新粉刷。" * 2, "utf8")
-    words = ["compress", page, "-q", "密钥多久更换一次？", "--ratio", "0.4", "--root", tmp_path]
+    words = ["compress", page, "-q", "密钥多久更换一次？", "--ratio", "0.4", "--home", tmp_path]
     done = tamis(*words, "--json")
     assert done.exit_code == 0
     (warning,) = json.loads(done.stdout)["warnings"]

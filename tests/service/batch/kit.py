@@ -25,7 +25,7 @@ def rows(count: int, documents: int = 2) -> list[dict[str, Any]]:
     return [
         {
             "id": f"r{i}",
-            "query": f"When was the old harbour of Malo closed, in {i}?",
+            "question": f"When was the old harbour of Malo closed, in {i}?",
             "documents": [
                 {
                     "id": f"r{i}-{d}",
@@ -55,7 +55,7 @@ class ModelFreeBatch:
         self.folder = folder
         self.options = ("--method", "lexical", "--max-tokens", 20, "--part-rows", 4)
         words = word_tokenizer(folder)
-        self.models = ("--tokenizer", words, "--root", folder / "none")
+        self.models = ("--tokenizer", words, "--home", folder / "none")
 
     def run(self, *words: object) -> Result:
         """`tamis batch run` on these inputs and options."""

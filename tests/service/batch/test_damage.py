@@ -25,7 +25,7 @@ def noise(count=400):
     """Lines that compress badly, so that a truncated file has lost many of them."""
     draw = random.Random(0)
     return "".join(
-        json.dumps({"query": "a?", "context": f"a {draw.getrandbits(2000):x}. b."}) + "\n"
+        json.dumps({"question": "a?", "context": f"a {draw.getrandbits(2000):x}. b."}) + "\n"
         for _ in range(count)
     ).encode()
 
@@ -108,7 +108,7 @@ def odd_columns() -> dict[str, pa.Array]:
 
 def odd_table() -> pa.Table:
     context = pa.array(["Malo is. " * 30, "Bread is. " * 30])
-    return pa.table({"query": pa.array([QUERY] * 2), "context": context, **odd_columns()})
+    return pa.table({"question": pa.array([QUERY] * 2), "context": context, **odd_columns()})
 
 
 def test_columns_that_nobody_asks_for_need_not_be_readable(free, tmp_path):
@@ -165,7 +165,9 @@ def test_an_index_takes_odd_columns_as_metadata_and_refuses_broken_text_by_its_r
 
 def test_a_used_cell_that_is_not_valid_text_fails_its_row_alone(free, tmp_path):
     contexts = broken_text(b"Malo is. \xfe" * 20, b"Malo is. " * 30)
-    pq.write_table(pa.table({"query": [QUERY] * 2, "context": contexts}), tmp_path / "in.parquet")
+    pq.write_table(
+        pa.table({"question": [QUERY] * 2, "context": contexts}), tmp_path / "in.parquet"
+    )
     free.options = (*free.options, "--proxy", "auto")
     for form in ("parquet", "jsonl"):
         out = tmp_path / form
@@ -204,7 +206,7 @@ def test_a_file_without_a_row_group_is_read_beside_others(free, tmp_path):
 
 
 def test_a_field_whose_name_is_no_text_goes_to_raw(free, tmp_path):
-    line = '{"query": "a b?", "context": "a b. c d.", "\\ud800x": 1, "n": 2}'
+    line = '{"question": "a b?", "context": "a b. c d.", "\\ud800x": 1, "n": 2}'
     write_lines(tmp_path / "in.jsonl", [line])
     free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet")
     (part,) = (tmp_path / "out").glob("*.parquet")

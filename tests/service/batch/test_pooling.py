@@ -182,8 +182,8 @@ def test_an_error_of_one_row_appears_in_its_outcome_alone(free):
     job = BatchJob(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
     made = RowCompressor(job)
     made.compressor = Compressor(Lead(), "lead", made.counter)
-    fine = row_request({"query": "a?", "context": "It is so. It was so. It is. It was not so."})
-    long = row_request({"query": "a?", "context": "There is no sentence here that fits. " * 2})
+    fine = row_request({"question": "a?", "context": "It is so. It was so. It is. It was not so."})
+    long = row_request({"question": "a?", "context": "There is no sentence here that fits. " * 2})
     outcomes = []
     one, two, three, four = made.compress_rows(
         [fine, RowRequest("bad?", fine.passages, "bad?"), long, fine], outcomes.append

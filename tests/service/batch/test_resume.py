@@ -91,10 +91,10 @@ def test_rows_that_fail_are_kept_named_and_tried_again_alone(free, tmp_path):
     broken = [
         "{not json",
         "[1]",
-        json.dumps({"query": "x?"}),
-        json.dumps({"query": " ", "context": "a"}),
+        json.dumps({"question": "x?"}),
+        json.dumps({"question": " ", "context": "a"}),
     ]
-    long = {"id": "long", "query": "a?", "context": "Word. " * 600}
+    long = {"id": "long", "question": "a?", "context": "Word. " * 600}
     source = write_lines(tmp_path / "in.jsonl", [*rows(3), *broken, long, *rows(2)])
     limited = ("--max-input", 500)
     first = free.run_to_end(source, "-o", tmp_path / "out", *limited, status=1)
@@ -123,15 +123,15 @@ def test_a_row_that_fails_can_stop_the_run(free, tmp_path):
 
 
 def test_input_of_another_schema_is_refused_before_anything_is_written(free, tmp_path):
-    source = write_lines(tmp_path / "in.jsonl", [{"question": "a?", "docs": ["b"]}] * 3)
+    source = write_lines(tmp_path / "in.jsonl", [{"asked": "a?", "docs": ["b"]}] * 3)
     refused = free.run(source, "-o", tmp_path / "out")
     assert refused.exit_code == 2
-    assert f"{source}, line 1: there is no field 'query', but 'question', 'docs'" in refused.stderr
+    assert f"{source}, line 1: there is no field 'question', but 'asked', 'docs'" in refused.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_a_row_of_fifty_megabytes_is_kept_as_a_row_that_failed(free, tmp_path):
-    fat = {"id": "fat", "query": "a?", "context": "Word is. " * 5_800_000}
+    fat = {"id": "fat", "question": "a?", "context": "Word is. " * 5_800_000}
     source = write_lines(tmp_path / "in.jsonl", [*rows(2), fat, *rows(2)])
     done = free.run_to_end(source, "-o", tmp_path / "out", "--max-input", 100_000, status=1)
     assert "line 3: the row has 52,200,002 characters, far beyond the 100,000 tokens" in done.stderr

@@ -18,7 +18,7 @@ from tests.service.batch.kit import QUERY, read_rows, rows, write_lines
 def library(row, free, **changed):
     """The single call for a row."""
     return tamis.compress(
-        row["query"],
+        row["question"],
         row["documents"],
         **{"max_tokens": 20, "method": "lexical", "tokenizer": free.models[1], **changed},
     )
@@ -67,7 +67,7 @@ def test_a_row_has_the_warnings_of_its_result(free, tmp_path, form):
 
 def test_a_line_is_kept_character_by_character(free, tmp_path):
     """Numbers that Python would write otherwise, doubled keys, escapes: nothing is rewritten."""
-    line = '{"x": 1.0e2,"x":1E400 , "s":"\\u00e9\\ud800","query":"a?", "context":"a b. c d." }'
+    line = '{"x": 1.0e2,"x":1E400 , "s":"\\u00e9\\ud800","question":"a?", "context":"a b. c d." }'
     write_lines(tmp_path / "in.jsonl", [line, ""])
     free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out")
     (part,) = (tmp_path / "out").glob("part-*")
@@ -113,8 +113,8 @@ def test_every_format_in_and_out_holds_the_same(free, tmp_path, suffix):
 
 def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_path):
     """The first 200 rows say which columns there are; later rows may have other ideas."""
-    plain = {"id": 1, "query": "a b?", "context": "a b. c d.", "n": 1}
-    odd = {"id": "two", "query": "a b?", "context": "a b. c d.", "n": 1 << 70, "late": [1]}
+    plain = {"id": 1, "question": "a b?", "context": "a b. c d.", "n": 1}
+    odd = {"id": "two", "question": "a b?", "context": "a b. c d.", "n": 1 << 70, "late": [1]}
     write_lines(tmp_path / "in.jsonl", [plain] * 250 + [odd, "{broken"])
     free.options = (*free.options[:-1], 100)
     free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet", status=1)
@@ -129,10 +129,23 @@ def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_p
     assert (got[251]["raw"], got[251]["status"]) == ("{broken", "error")
 
 
-def test_names_of_fields_can_be_given_and_one_query_asked_of_all(free, tmp_path):
+def test_a_question_may_stand_under_its_old_name_but_not_two_of_them(free, tmp_path):
+    row = {"documents": ["A b. C d."]}
+    both = {**row, "question": "a?", "query": "b?"}
+    given = [{**row, "query": "a?"}, {**row, "question": "a?", "query": "a?"}, both]
+    source = write_lines(tmp_path / "in.jsonl", given)
+    free.run_to_end(source, "-o", tmp_path / "out", status=1)
+    first, second, third = read_rows(tmp_path / "out")
+    assert first["compressed"] == second["compressed"] == "A b. C d."
+    assert "has 'question' and 'query', and they differ" in third["error"]
+    named = free.run_to_end(source, "-o", tmp_path / "named", "--question-field", "query")
+    assert named.exit_code == 0
+
+
+def test_names_of_fields_can_be_given_and_one_question_asked_of_all(free, tmp_path):
     given = [
         {"key": 7, "ctxs": [{"body": "Bread is. " * 30, "url": "u", "id": 5}], "status": "mine"},
-        {"key": 8, "ctxs": ["Malo is. " * 30], "query": "not this", "status": "mine"},
+        {"key": 8, "ctxs": ["Malo is. " * 30], "question": "not this", "status": "mine"},
     ]
     write_lines(tmp_path / "in.jsonl", given)
     named = ("--docs-field", "ctxs", "--text-field", "body", "-q", QUERY)
@@ -155,7 +168,9 @@ def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_p
     bread = f"Bread was cheap {late}"
     text = f"{malo} {brest} {bread}"
     asks = [["Tell me of Malo."], ["Tell me of Brest."], None]
-    given = [{"query": "When did it close?", "documents": [text], "turns": turns} for turns in asks]
+    given = [
+        {"question": "When did it close?", "documents": [text], "turns": turns} for turns in asks
+    ]
     source = write_lines(tmp_path / "in.jsonl", given)
     out = tmp_path / "out"
     free.run_to_end(source, "-o", out, "--history-field", "turns")
@@ -224,7 +239,7 @@ def test_a_remote_file_system_is_read_and_written(free, tmp_path):
     assert "2 of 2 parts are done already" in again.stderr
 
 
-SAMPLES = Path(__file__).parents[1] / "documents" / "samples"
+SAMPLES = Path(__file__).parents[1] / "files" / "samples"
 
 
 def test_pages_and_pdfs_of_a_folder_are_rows_whose_spans_point_into_their_context(free, tmp_path):
@@ -249,7 +264,7 @@ def test_pages_and_pdfs_of_a_folder_are_rows_whose_spans_point_into_their_contex
         assert all(part.strip() in row["compressed"] for part in parts), row
         assert not any("<p>" in part for part in parts)
     raw = free.run_to_end(
-        source / "keys.html", "-o", tmp_path / "raw", "--query", question, "--input-format", "text"
+        source / "keys.html", "-o", tmp_path / "raw", "-q", question, "--input-format", "text"
     )
     assert raw.exit_code == 0
     (row,) = read_rows(tmp_path / "raw")
@@ -257,7 +272,7 @@ def test_pages_and_pdfs_of_a_folder_are_rows_whose_spans_point_into_their_contex
 
 
 def test_a_document_of_a_row_that_says_it_is_html_is_an_error_row_with_the_way_out(free, tmp_path):
-    row = {"query": "Who?", "documents": [{"text": "<p>Ann.</p>", "format": "html"}]}
+    row = {"question": "Who?", "documents": [{"text": "<p>Ann.</p>", "format": "html"}]}
     source = write_lines(tmp_path / "in.jsonl", [row, *rows(1)])
     free.run_to_end(source, "-o", tmp_path / "out", status=1)
     found, _ = read_rows(tmp_path / "out")
@@ -284,4 +299,4 @@ def test_rows_come_out_without_their_documents_on_request(free, tmp_path, suffix
         )
     lost = {"documents", "context"}
     assert after == [{k: v for k, v in row.items() if k not in lost} for row in before]
-    assert all(row["compressed"] and row["query"] for row in after)
+    assert all(row["compressed"] and row["question"] for row in after)

@@ -13,9 +13,8 @@ from tamis.compressors.pipeline.reranking import Reranker, prepare_ranking
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Ranks
 from tamis.probes.interruption import check_interruption
-from tamis.service.engine.deadline import UnderDeadline
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime
-from tamis.service.engine.request import QueuedRequest
+from tamis.service.engine.request import QueuedRequest, UnderDeadline
 from tests.compressors.selection.select_kit import words
 
 QUESTION = "Which room is blue?"

@@ -27,7 +27,7 @@ DOCUMENTS = [
     "Nothing is said here. Nobody knows why.",
 ]
 QUESTION = "How often are keys rotated?"
-BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
+BODY = {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
 
 
 @dataclass

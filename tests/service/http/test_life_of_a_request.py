@@ -33,7 +33,7 @@ DOCUMENTS = [
 ]
 SUPERVISOR, IDLE = "tamis-supervisor", "service/http/runtime/memory.py"
 """A thread and a task that wake by the clock whether there are requests or not."""
-MOST_FILES = 63
+MOST_FILES = 60
 MOST_FRAMES = 10
 """Files of ours that run, the passage cache included, and frames of ours at the queue. Ten of the
 files cut the question into sentences; those of the documents were cut by the request before."""
@@ -87,7 +87,7 @@ def traced() -> Iterator[Trace]:
 
 
 def compress(service: Running, question: str, max_tokens: int = 12) -> str:
-    body = {"query": question, "documents": DOCUMENTS, "max_tokens": max_tokens}
+    body = {"question": question, "documents": DOCUMENTS, "max_tokens": max_tokens}
     answer = service.post("/v1/compress", **body)
     assert answer.status_code == 200, answer.text
     return answer.json()["text"]
@@ -140,10 +140,10 @@ def test_a_context_that_fits_is_served_while_the_queue_is_full():
         try:
             wait_until(lambda: service.service_state.engine.queue_load().requests == 1)
             fits = service.post(
-                "/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=10_000
+                "/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=10_000
             )
             refused = service.post(
-                "/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=60
+                "/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=60
             )
         finally:
             gate.set()

@@ -179,7 +179,7 @@ def test_page_and_service_keep_the_same_at_every_budget(page, cited):
         find(page, "#citations").click()
     example(page, "lexical")
     asked = documents_of(page)
-    body = {"query": asked["question"], "documents": asked["documents"], "model": "lexical"}
+    body = {"question": asked["question"], "documents": asked["documents"], "model": "lexical"}
     if cited:
         body["citations"] = "[{doc}]"
     assert stops(page) > 40

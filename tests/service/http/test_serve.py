@@ -51,7 +51,7 @@ def test_it_serves_and_finishes_what_is_in_hand_before_it_leaves(proxy_folder):
     try:
         wait_until(lambda: answers(url) or process.poll() is not None, 120)
         room = " ".join(f"Room {i} is painted in spring." for i in range(60))
-        body = {"query": QUESTION, "documents": [*DOCUMENTS, room], "max_tokens": 20}
+        body = {"question": QUESTION, "documents": [*DOCUMENTS, room], "max_tokens": 20}
         assert process.poll() is None, process.stderr.read()
         with ThreadPoolExecutor(4) as pool, httpx.Client(base_url=url, timeout=600) as http:
             assert http.get("/info").json()["layers_loaded"] == 20

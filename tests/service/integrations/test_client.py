@@ -47,7 +47,7 @@ def test_sync_and_async_give_the_same(service):
         assert [r.index for r in ranked.results] == [r.index for r in theirs[2].results]
         assert tamis.explain(QUESTION, DOCUMENTS, max_tokens=40).text == short.text
         batch = tamis.compress_batch(
-            [{"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}]
+            [{"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}]
         )
         assert batch.data[0].compression.text == short.text
         assert tamis.health().status == "ok"
@@ -203,7 +203,7 @@ def test_fields_that_a_newer_service_adds_are_passed_over_at_any_depth():
     assert answering(200, HEALTHY | {"since": {"a": 1}})[0].health().status == "ok"
     with served() as service:
         body = service.post(
-            "/v1/explain", query=QUESTION, documents=DOCUMENTS, max_tokens=40
+            "/v1/explain", question=QUESTION, documents=DOCUMENTS, max_tokens=40
         ).json()
     old = answering(200, body)[0].explain(QUESTION, DOCUMENTS)
     body["new"], body["usage"]["new"] = 1, [2]

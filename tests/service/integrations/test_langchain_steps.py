@@ -108,7 +108,7 @@ def test_a_retriever_finds_in_an_index_and_says_where_each_passage_stands(corpus
         (kept,) = retriever.invoke(ASKED)
         assert kept.page_content == PIN
         hit = kept.metadata["hit"]
-        assert (hit["doc"], TEXTS[1][hit["start"] : hit["stop"]]) == ("farm", TEXTS[1])
+        assert (hit["doc"], TEXTS[1][hit["start"] : hit["end"]]) == ("farm", TEXTS[1])
         assert (kept.metadata["title"], kept.metadata["tags"]) == ("Of barns", ["farm"])
         assert hit["keys_read"] == 0  # an index of words
         assert asyncio.run(retriever.ainvoke(ASKED)) == [kept]

@@ -139,7 +139,7 @@ def test_a_warning_that_no_metadata_can_carry_is_logged(monkeypatch, caplog, par
 
 
 def test_without_a_budget_as_much_is_kept_as_over_http_and_by_the_command(free, words):
-    asked = CompressRequest(query=ASKED, documents=[PIN])
+    asked = CompressRequest(question=ASKED, documents=[PIN])
     plan = TamisCompressor(**free).plan(1)
     assert plan.budget == asked.budget()
     assert plan.budget.max_tokens == MAX_TOKENS == budget_of().max_tokens

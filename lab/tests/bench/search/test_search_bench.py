@@ -156,6 +156,6 @@ def test_questions_are_rows_with_grades_or_lines(tmp_path):
 )
 def test_what_cannot_be_measured_is_one_line_and_exit_code_2(index, tmp_path, words, says):
     (tmp_path / "q.txt").write_text("one?")
-    run = tamis("lab", "bench", "search", index.home, "--questions", tmp_path / "q.txt", *words)
+    run = tamis("lab", "bench", "search", index.folder, "--questions", tmp_path / "q.txt", *words)
     assert run.exit_code == 2
     assert says in run.stderr

@@ -39,7 +39,7 @@ class RankCall:
         with_spans: whether the answer needs units, for which words alone do not do.
     """
 
-    query: str
+    question: str
     texts: list[str]
     top_n: int | None = None
     model: str | None = None
@@ -52,9 +52,9 @@ class RankCall:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCall:
-    """Pairs to score, each independently of the others; one query may be for all texts."""
+    """Pairs to score, each independently of the others; one question may be for all texts."""
 
-    queries: Sequence[str]
+    questions: Sequence[str]
     texts: list[str]
     model: str | None = None
     priority: int = 0

@@ -42,7 +42,7 @@ class InputRequest(TimedRequest):
         text, kept = _strip_safe_tags(self.input)
         return CompressRequest(
             model=self.model,
-            query=self.query,
+            question=self.query,
             history=[],
             documents=[Document(text=text, keep=[list(span) for span in kept])],
             ratio=1 - self.compression_settings.aggressiveness,
@@ -142,7 +142,7 @@ class HighlightRequest(TimedRequest):
 
     def _compress_request(self, pair: HighlightInput) -> CompressRequest:
         return CompressRequest(
-            query=pair.question,
+            question=pair.question,
             documents=[pair.context],
             threshold=self.threshold,
             model=self.model,

@@ -35,7 +35,7 @@ TAMIS = Dialect(
     answer=Compression | CompressionList,
     to_call=lambda body, _: CompressCall([body], any_model=False),
     to_answer=lambda body, found, _: (
-        found[0] if body.queries is None else CompressionList(data=found)
+        found[0] if body.questions is None else CompressionList(data=found)
     ),
     warnings=REFUSED,
     keeps=lambda _: True,

@@ -16,7 +16,7 @@ export function python(origin, body, needsKey) {
 documents = ${text(body.documents)}
 with Client("${origin}"${key}) as tamis:
     short = tamis.compress(
-        ${text(body.query)}, documents, max_tokens=${body.max_tokens}, model=${text(body.model)}
+        ${text(body.question)}, documents, max_tokens=${body.max_tokens}, model=${text(body.model)}
     )
 print(short.text)
 `;
@@ -30,7 +30,7 @@ from tamis.langchain import TamisCompressor
 
 documents = [Document(**fields) for fields in ${indented(documents)}]
 compressor = TamisCompressor(base_url="${origin}", max_tokens=${body.max_tokens}, method="${body.model}"${key})
-for document in compressor.compress_documents(documents, ${text(body.query)}):
+for document in compressor.compress_documents(documents, ${text(body.question)}):
     print(document.page_content)
 `;
 }

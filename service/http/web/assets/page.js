@@ -42,7 +42,7 @@ function takePaste() {
 
 function request(maxTokens) {
   const { question, method, documents, cited } = state.asked;
-  return { query: question, model: method, documents, max_tokens: maxTokens, ...(cited ? { citations: "[{doc}]" } : {}) };
+  return { question, model: method, documents, max_tokens: maxTokens, ...(cited ? { citations: "[{doc}]" } : {}) };
 }
 
 async function read(event) {

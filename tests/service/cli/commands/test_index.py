@@ -60,7 +60,7 @@ def refusal_message(*words):
 def test_documents_of_every_kind_are_found_with_their_position(index, corpus):
     (hit,) = search_hits(index, "how often are keys rotated")
     assert hit["document"] == "keys.md"
-    assert hit["text"] == MARKDOWN[hit["start"] : hit["stop"]]
+    assert hit["text"] == MARKDOWN[hit["start"] : hit["end"]]
     assert search_hits(index, "default port")[0]["document"] == "sub/ports.html"
     assert search_hits(index, "class html body") == []
     (hit,) = search_hits(index, "harbour")

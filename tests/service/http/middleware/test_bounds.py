@@ -71,7 +71,7 @@ def test_what_is_written_around_texts_is_short(service, field):
 
 def test_ids_that_citations_repeat_count_as_text(service):
     documents = [{"id": "i" * 50_000, "text": "Word one. Two."}] * 20
-    body = {"query": QUESTION, "documents": documents, "citations": "{id}" * 20}
+    body = {"question": QUESTION, "documents": documents, "citations": "{id}" * 20}
     with patience():
         answer = service.post("/v1/compress", **body)
     assert answer.status_code == 413
@@ -113,7 +113,7 @@ def test_patterns_that_are_slow_on_each_of_many_documents_end_with_their_request
     """Each stays within its quarter second, and all together took hours after the answer."""
     documents = ["a" * 24 + f" {i}." for i in range(1000)]
     protect = {"regex": [f"(a|aa)+$|(a*)*c{i}" for i in range(32)]}
-    body = {"query": QUESTION, "documents": documents, "max_tokens": 40, "timeout_ms": 500}
+    body = {"question": QUESTION, "documents": documents, "max_tokens": 40, "timeout_ms": 500}
     answer = service.post("/v1/compress", **body, protect=protect)
     assert answer.status_code == 408
     time.sleep(1.0)  # the pattern that is being matched
@@ -123,7 +123,7 @@ def test_patterns_that_are_slow_on_each_of_many_documents_end_with_their_request
 
 def test_every_number_of_a_long_table_is_kept_in_time(service):
     rows = [f"Row {10_000 + i} holds 99999 units." for i in range(4000)]
-    body = {"query": QUESTION, "documents": [" ".join(rows)], "max_tokens": 200_000}
+    body = {"question": QUESTION, "documents": [" ".join(rows)], "max_tokens": 200_000}
     with patience(4 * PATIENCE_S):
         found = service.post("/v1/compress", **body, top_n=1, protect={"numbers": True}).json()
     assert found["text"].count("Row ") == 4000
@@ -132,7 +132,7 @@ def test_every_number_of_a_long_table_is_kept_in_time(service):
 @pytest.mark.parametrize("spans", [[[20, 5]], [[10, 4000]]])
 def test_a_span_to_keep_that_lies_nowhere_is_refused(service, spans):
     documents = [{"text": DOCUMENTS[0], "keep": spans}, DOCUMENTS[1]]
-    answer = service.post("/v1/compress", query=QUESTION, documents=documents, max_tokens=40)
+    answer = service.post("/v1/compress", question=QUESTION, documents=documents, max_tokens=40)
     assert answer.status_code == 422
 
 

@@ -44,7 +44,7 @@ def test_a_slash_too_many_is_explained(service):
         ("/v1/compress", {**BODY, "protect": {"regex": ["(" + "x" * 900]}}),
         ("/v1/compress/batch", {"inputs": [{**BODY, "model": LONG}]}),
         ("/v1/rerank", {"query": "a", "documents": [{"b": "c"}], "rank_fields": [LONG]}),
-        ("/v1/search", {"query": "a", "index": LONG}),
+        ("/v1/search", {"question": "a", "index": LONG}),
         (f"/{LONG}", {}),
         (f"/v1/models/{LONG}", {}),
     ],

@@ -79,7 +79,7 @@ def test_what_is_no_request_is_refused(service, data, status, says):
 
 def test_every_string_python_can_hold_goes_in_and_comes_out(service):
     text = "a\x00b\ud800. \udfff\U0001f600 <|im_end|> \u2028. " + NEEDLE
-    data = json.dumps({"query": "\ud800?", "documents": [text], "max_tokens": 500}).encode()
+    data = json.dumps({"question": "\ud800?", "documents": [text], "max_tokens": 500}).encode()
     answer = service.raw("/v1/compress", data)
     assert json.loads(answer.content)["text"] == text
 
@@ -149,7 +149,7 @@ def test_a_body_of_unknown_length_is_counted_as_it_comes(service):
 
 def test_a_hundred_thousand_documents_are_refused_with_the_number():
     with served() as roomy:
-        answer = roomy.post("/v1/compress", query=QUESTION, documents=["a."] * 100_000)
+        answer = roomy.post("/v1/compress", question=QUESTION, documents=["a."] * 100_000)
     assert answer.status_code == 422
     assert "100,000 documents" in answer.json()["error"]["message"]
 
@@ -199,7 +199,7 @@ def test_unknown_paths_and_verbs_are_named(service):
 def test_meters_count_and_no_text_is_logged(capfd):
     with served(log_level="debug", log_format="json") as service:
         service.post("/v1/compress", **BODY)
-        service.post("/v1/compress", query="zebra", documents=["zebra. crossing."], max_tokens=1)
+        service.post("/v1/compress", question="zebra", documents=["zebra. crossing."], max_tokens=1)
         page = service.http.get("/metrics").text
     assert 'tamis_requests_total{route="/v1/compress",status="200"} 1.0' in page
     assert 'tamis_refused_total{code="budget_too_small"} 1.0' in page

@@ -30,7 +30,7 @@ def service():
 
 
 def compressed(service: Running, path: str = "/v1/compress", **fields) -> dict:
-    answer = service.post(path, **{"query": QUESTION, "documents": DOCUMENTS, **fields})
+    answer = service.post(path, **{"question": QUESTION, "documents": DOCUMENTS, **fields})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -49,7 +49,7 @@ def test_every_field_of_the_answer_is_there(service):
     found = compressed(service, max_tokens=40)
     assert set(found) >= {
         "id", "object", "created", "model", "model_revision", "text", "results", "answerability",
-        "coverage", "usage", "timings", "status", "warnings", "verdict", "reason",
+        "counts", "usage", "timings", "status", "warnings", "verdict", "reason",
     }  # fmt: skip
     assert found["object"] == "compression"
     assert found["id"].startswith("cmp_")
@@ -71,7 +71,7 @@ def test_a_context_that_fits_comes_back_whole_and_no_model_is_asked(service):
     found = compressed(service, max_tokens=1000)
     assert found["status"] == "passthrough"
     assert found["text"] == "\n\n".join(DOCUMENTS)
-    assert found["coverage"]["windows"] == 0
+    assert found["counts"]["windows"] == 0
     assert before.tokens == 0
 
 
@@ -81,7 +81,7 @@ def test_a_context_that_fits_comes_back_whole_and_no_model_is_asked(service):
 )
 def test_each_budget_is_met(service, budget):
     if "adaptive" in budget:  # it needs probabilities, which words alone do not give
-        answer = service.post("/v1/compress", query=QUESTION, documents=DOCUMENTS, **budget)
+        answer = service.post("/v1/compress", question=QUESTION, documents=DOCUMENTS, **budget)
         assert answer.status_code == 422
         assert "probabilities" in answer.json()["error"]["message"]
         return
@@ -129,21 +129,21 @@ def test_what_explain_says_is_enough_to_choose_again(service):
 
 def test_many_questions_on_the_same_documents_have_an_answer_each_in_order(service):
     answer = service.post(
-        "/v1/compress", queries=["What colour?", QUESTION], documents=DOCUMENTS, max_tokens=40
+        "/v1/compress", questions=["What colour?", QUESTION], documents=DOCUMENTS, max_tokens=40
     )
     data = answer.json()["data"]
     single = [
-        compressed(service, query=q, max_tokens=40)["text"] for q in ("What colour?", QUESTION)
+        compressed(service, question=q, max_tokens=40)["text"] for q in ("What colour?", QUESTION)
     ]
     assert [each["text"] for each in data] == single
 
 
 def test_an_input_of_a_batch_that_fails_harms_no_other(service):
     inputs = [
-        {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40},
-        {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 1},
-        {"query": QUESTION, "documents": DOCUMENTS, "model": "gpt-9"},
-        {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40},
+        {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40},
+        {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 1},
+        {"question": QUESTION, "documents": DOCUMENTS, "model": "gpt-9"},
+        {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40},
     ]
     data = service.post("/v1/compress/batch", inputs=inputs).json()["data"]
     assert [d["index"] for d in data] == [0, 1, 2, 3]
@@ -159,7 +159,7 @@ def test_titles_metadata_and_promises_are_kept(service):
         {"text": "Call 555. Or not.", "id": "b", "metadata": {"deep": [1, {"x": None}]}},
     ]
     found = compressed(
-        service, documents=documents, max_tokens=14, protect={"numbers": True}, query="x?"
+        service, documents=documents, max_tokens=14, protect={"numbers": True}, question="x?"
     )
     assert found["text"] == "Two.\n\nCall 555." or "Two." in found["text"]
     assert [d["id"] for d in found["results"]] == ["a", "b"]
@@ -171,7 +171,7 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
         slow = pool.submit(
             service.post,
             "/v1/compress",
-            query="x?",
+            question="x?",
             documents=["a" * 5000 + "b. Two."],
             max_tokens=5,
             protect={"regex": ["(?:a|a)+[cd]", "(a+)+[cd]"]},
@@ -186,8 +186,8 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
 @pytest.mark.parametrize(
     ("fields", "code", "says"),
     [
-        ({"query": " "}, "bad_input", "blank"),
-        ({"queries": ["a", "b"]}, "bad_input", "give query, or queries"),
+        ({"question": " "}, "bad_input", "blank"),
+        ({"questions": ["a", "b"]}, "bad_input", "give question, or questions"),
         ({"max_tokens": 5, "ratio": 0.5}, "bad_input", "cannot be met together"),
         ({"max_tokns": 5}, "bad_input", "did you mean 'max_tokens'?"),
         ({"model": "question_row"}, "model_not_found", "did you mean 'question_rows'?"),
@@ -197,7 +197,7 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
         ({"protect": {"regex": ["("]}}, "bad_input", "no regular expression"),
         ({"max_tokens": True}, "bad_input", "max_tokens"),
         ({"documents": ["a"] * 1001}, "bad_input", "1,000 is the most"),
-        ({"query": "x" * 9000}, "bad_input", "8,192 is the most"),
+        ({"question": "x" * 9000}, "bad_input", "8,192 is the most"),
         (
             {"documents": [{"txt": "a"}]},
             "bad_input",
@@ -209,7 +209,9 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
     ],
 )
 def test_errors_say_what_is_wrong(service, fields, code, says):
-    answer = service.post("/v1/compress", **{"query": QUESTION, "documents": DOCUMENTS, **fields})
+    answer = service.post(
+        "/v1/compress", **{"question": QUESTION, "documents": DOCUMENTS, **fields}
+    )
     assert answer.status_code in (404, 422)
     error = answer.json()["error"]
     assert error["code"] == code
@@ -224,7 +226,7 @@ def test_a_deadline_gives_the_best_so_far():
         found = compressed(service, documents=documents, max_tokens=60, timeout_ms=1500)
         gated.open()
     assert found["status"] == "partial"
-    assert 0 < found["coverage"]["units_scored"] < found["coverage"]["units"]
+    assert 0 < found["counts"]["units_scored"] < found["counts"]["units"]
     assert "read in time" in found["warnings"][-1]
     assert found["usage"]["output_tokens"] <= 60
     assert NEEDLE in found["text"]
@@ -233,7 +235,7 @@ def test_a_deadline_gives_the_best_so_far():
 def test_the_services_own_limit_is_429_and_passthrough_gives_the_documents_back():
     gated = Gated(pointing())
     with served(gated, warmup=False, timeout_s=1.5 * busy_ratio()) as service:
-        late = service.post("/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=40)
+        late = service.post("/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=40)
         whole = compressed(service, max_tokens=40, on_error="passthrough")
         gated.open()
     assert late.status_code == 429
@@ -250,14 +252,14 @@ def test_overload_is_429_at_once_with_the_seconds_to_wait():
         long = " ".join(DOCUMENTS * 10)
         first = threading.Thread(
             target=service.post, args=("/v1/compress",),
-            kwargs={"query": QUESTION, "documents": [long], "max_tokens": 40},
+            kwargs={"question": QUESTION, "documents": [long], "max_tokens": 40},
         )  # fmt: skip
         first.start()
         wait_until(lambda: gated.calls == 1)
         # while the model reads, or else it would wait for the gate
-        refused = service.post("/v1/compress", query=QUESTION, documents=[long], max_tokens=40)
+        refused = service.post("/v1/compress", question=QUESTION, documents=[long], max_tokens=40)
         free = service.post(
-            "/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=40, model="lexical"
+            "/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=40, model="lexical"
         )
         gated.open()
         first.join()

@@ -33,7 +33,7 @@ def test_a_span_of_an_answer_grows_as_the_library_grows_it(service, neighbours):
         for span in document["relevant_spans"]
     ]
     found = expanded(service, documents=DOCUMENTS, spans=spans, neighbours=neighbours)
-    here = tamis.compress(BODY["query"], DOCUMENTS, max_tokens=40, proxy=pointing())
+    here = tamis.compress(BODY["question"], DOCUMENTS, max_tokens=40, proxy=pointing())
     assert len(spans) == len(found) == len(here.kept) > 0
     for kept, one in zip(here.kept, found, strict=True):
         start, stop = here.expand(kept.passage, kept.start, kept.stop, neighbours)

@@ -50,7 +50,7 @@ def service():
 
 
 def ask(service, path, **fields):
-    answer = service.post(path, query=QUESTION, **fields)
+    answer = service.post(path, question=QUESTION, **fields)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -137,7 +137,7 @@ def test_selections_are_left_out_unless_asked_for(service):
 @pytest.mark.parametrize("fields", [{"coverage": 0.9}, {"adaptive": {}}])
 def test_selections_refuse_budgets_that_they_cannot_follow(service, fields):
     answer = service.post(
-        "/v1/explain", query=QUESTION, documents=DOCUMENTS, selections=4, **fields
+        "/v1/explain", question=QUESTION, documents=DOCUMENTS, selections=4, **fields
     )
     assert answer.status_code == 422
     assert "selections" in answer.json()["error"]["message"]
@@ -163,7 +163,7 @@ def test_progress_says_how_much_of_a_request_was_read():
     gated = Gated(pointing(), batches=2)
     with served(gated, warmup=False, batch_tokens=40) as service:
         documents = [f"{NEEDLE} Room {i} is painted in spring." for i in range(6)]
-        body = {"query": QUESTION, "documents": documents, "max_tokens": 30}
+        body = {"question": QUESTION, "documents": documents, "max_tokens": 30}
         done = threading.Thread(
             target=lambda: service.http.post(
                 "/v1/explain", json=body, headers={"x-request-id": "mine"}

@@ -130,6 +130,6 @@ def test_fields_of_documents_that_are_not_ranked_are_named(service):
 
 
 def test_an_unknown_field_of_our_own_dialect_is_refused(service):
-    answer = service.post("/v1/compress", query=QUESTION, documents=DOCUMENTS, nonsense=1)
+    answer = service.post("/v1/compress", question=QUESTION, documents=DOCUMENTS, nonsense=1)
     assert answer.status_code == 422
     assert "no field 'nonsense'" in answer.json()["error"]["message"]

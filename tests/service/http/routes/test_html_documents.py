@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.http.app_kit import Running, served
 
-PAGE = (Path(__file__).parents[2] / "documents/samples/keys.html").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "files/samples/keys.html").read_text("utf-8")
 QUESTION = "After how many days is a signing key rotated?"
 SAID = {"id": "k", "text": PAGE, "format": "html"}
 _WIDTHS = {"codepoint": ("utf-32-le", 4), "utf8": ("utf-8", 1), "utf16": ("utf-16-le", 2)}
@@ -31,7 +31,7 @@ def test_spans_are_into_the_text_that_the_page_shows_and_the_answer_has_it(servi
     found = answer(
         service,
         "/v1/compress",
-        query=QUESTION,
+        question=QUESTION,
         documents=["A short note on bread.", SAID],
         max_tokens=60,
         offset_unit=unit,
@@ -61,7 +61,7 @@ def test_spans_are_into_the_text_that_the_page_shows_and_the_answer_has_it(servi
 
 
 def test_a_page_without_the_word_is_not_changed_and_pointed_out(service):
-    found = answer(service, "/v1/compress", query=QUESTION, documents=[PAGE], max_tokens=5000)
+    found = answer(service, "/v1/compress", question=QUESTION, documents=[PAGE], max_tokens=5000)
     assert found["status"] == "passthrough"
     assert found["text"] == PAGE
     assert found["results"][0]["extracted_text"] is None
@@ -69,7 +69,7 @@ def test_a_page_without_the_word_is_not_changed_and_pointed_out(service):
 
 
 def test_explain_and_batches_read_pages_too(service):
-    request = {"query": QUESTION, "documents": [SAID], "max_tokens": 60}
+    request = {"question": QUESTION, "documents": [SAID], "max_tokens": 60}
     (item,) = answer(service, "/v1/compress/batch", inputs=[request])["data"]
     assert item["compression"]["results"][0]["extracted_text"].startswith("# Keys")
     explained = answer(service, "/v1/explain", **request)
@@ -78,10 +78,10 @@ def test_explain_and_batches_read_pages_too(service):
 
 def test_a_format_that_is_not_known_and_a_hostile_page_are_refused(service):
     refused = service.post(
-        "/v1/compress", query=QUESTION, documents=[{**SAID, "format": "pdf"}], max_tokens=9
+        "/v1/compress", question=QUESTION, documents=[{**SAID, "format": "pdf"}], max_tokens=9
     )
     assert refused.status_code == 422
     assert "format" in refused.text
     deep = {"text": "<div>" * 5_000, "format": "html"}
-    refused = service.post("/v1/compress", query=QUESTION, documents=[deep], max_tokens=9)
+    refused = service.post("/v1/compress", question=QUESTION, documents=[deep], max_tokens=9)
     assert (refused.status_code, "open at once" in refused.text) == (422, True)

@@ -136,7 +136,7 @@ def test_the_user_s_last_turn_is_part_of_the_question(service):
     shown = compressed(service, talk, ratio=0.2)["messages"][2]["content"]
     assert "amber rooms" in shown
     assert "violet rooms" not in shown
-    by_query = compressed(service, talk, ratio=0.2, query="violet")["messages"][2]["content"]
+    by_query = compressed(service, talk, ratio=0.2, question="violet")["messages"][2]["content"]
     assert "violet rooms" in by_query
 
 

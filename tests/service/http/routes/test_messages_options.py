@@ -15,7 +15,7 @@ from tests.service.http.conversation_kit import ASKS, LOG, call, result
 TESTS = [ASKS, call("bash", {"command": "pytest"}), result(LOG)]
 OPTIONS = {field.alias or name for name, field in CompressRequest.model_fields.items()}
 REFUSED: dict[str, Any] = {
-    "queries": ["a?", "b?"],
+    "questions": ["a?", "b?"],
     "threshold": 0.5,
     "coverage": 0.9,
     "adaptive": {},
@@ -169,7 +169,7 @@ def nothing_changed(service) -> None:
 OBEYED = {
     "max_tokens": lower_limit,
     "ratio": smaller_share,
-    "query": other_question("query", "Is test_room_61 there?"),
+    "question": other_question("question", "Is test_room_61 there?"),
     "instruction": other_question("instruction", "Look for test_room_61."),
     "history": other_question("history", ["Is test_room_61 there?"]),
     "model": method_by_name,
@@ -222,7 +222,7 @@ def test_an_option_at_its_default_asks_for_nothing(service, name):
 
 
 def test_documents_and_messages_are_not_taken_together(service):
-    answer = answer_of(service, documents=["a."], query="a?")
+    answer = answer_of(service, documents=["a."], question="a?")
     assert answer.status_code == 422
     message = answer.json()["error"]["message"]
     assert message == f"documents has no form with messages: {NOT_WITH_MESSAGES['documents']}"

@@ -86,7 +86,7 @@ def test_librechat_s_rag_api_reads_ids(service: Running):
 
 def test_n8n_compresses_by_a_plain_request(service: Running):
     page = (HOW_TO / "recipes.md").read_text("utf-8")
-    (shown,) = [b for b in blocks(page, "text") if b.startswith('{"query"')]
+    (shown,) = [b for b in blocks(page, "text") if b.startswith('{"question"')]
     body = shown.replace("{{ $json.question }}", QUESTION).replace(
         "{{ JSON.stringify($json.documents) }}", json.dumps(TEXTS)
     )

@@ -114,17 +114,17 @@ def test_omissions_of_an_answer_are_lines_to_ask_for(service):
 
 def test_a_query_picks_the_lines_that_answer(service):
     (digest,) = compressed(service)["ccr_hashes"]
-    found = retrieved(service, digest, query="test_room_61").json()
+    found = retrieved(service, digest, question="test_room_61").json()
     assert "tests/test_rooms.py::test_room_61 PASSED\n" in found["original_content"]
     assert len(found["original_content"]) < len(LOG) / 3
-    few = retrieved(service, digest, query="test_room_61", max_tokens=60).json()
+    few = retrieved(service, digest, question="test_room_61", max_tokens=60).json()
     assert few["original_content"] == "tests/test_rooms.py::test_room_61 PASSED\n"
     assert few["lines"] == [[63, 63]]
 
 
 def test_a_query_that_nothing_answers_says_so(service):
     (digest,) = compressed(service)["ccr_hashes"]
-    found = retrieved(service, digest, query="zebra").json()
+    found = retrieved(service, digest, question="zebra").json()
     assert any("no line has a word" in warning for warning in found["warnings"])
     assert "E       assert 30 == 90\n" in found["original_content"]
 
@@ -136,9 +136,9 @@ def test_a_query_that_nothing_answers_says_so(service):
         ({"lines": "9-3"}, "ends before it begins; give 3-9"),
         ({"lines": "1-1000000"}, "has 100 lines"),
         ({"lines": "a"}, "lines"),
-        ({"lines": "1", "query": "a"}, "give one of them"),
-        ({"max_tokens": "5"}, "give query"),
-        ({"query": "a" * 10_000}, "8,192"),
+        ({"lines": "1", "question": "a"}, "give one of them"),
+        ({"max_tokens": "5"}, "answer a question"),
+        ({"question": "a" * 10_000}, "8,192"),
     ],
 )
 def test_a_mistaken_question_is_refused_with_what_to_do(service, query, says):

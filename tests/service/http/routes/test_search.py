@@ -22,7 +22,7 @@ def test_a_search_sees_what_was_committed_before_it(tmp_path):
     with served(indexes=(f"docs={home}",)) as service:
 
         def docs(query):
-            answer = service.post("/v1/search", query=query)
+            answer = service.post("/v1/search", question=query)
             assert answer.status_code == 200, answer.text
             return [hit["document"] for hit in answer.json()["data"]]
 
@@ -40,7 +40,7 @@ def test_a_search_sees_what_was_committed_before_it(tmp_path):
 def test_a_number_of_any_size_is_compared(tmp_path, number):
     build_index(tmp_path / "i", [HARBOUR])
     with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
-        answer = service.post("/v1/search", query="harbour", where={"year": {"<": number}})
+        answer = service.post("/v1/search", question="harbour", where={"year": {"<": number}})
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["data"]) == (number > 0)
 
@@ -53,7 +53,7 @@ def test_a_condition_is_refused_alike_over_http_in_the_library_and_on_the_comman
             with pytest.raises(BadInput) as caught:
                 index.search("harbour", where=where)
             began = time.monotonic()
-            answer = service.post("/v1/search", query="harbour", where=where)
+            answer = service.post("/v1/search", question="harbour", where=where)
             assert time.monotonic() - began < 5
             assert answer.status_code == 422
             assert answer.json()["error"]["message"] == str(caught.value)
@@ -71,12 +71,12 @@ def test_a_condition_is_refused_alike_over_http_in_the_library_and_on_the_comman
 def test_a_search_is_chosen_and_says_how_many_keys_it_read(tmp_path):
     build_index(tmp_path / "i", [HARBOUR])
     with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
-        answer = service.post("/v1/search", query="harbour", search="exact")
+        answer = service.post("/v1/search", question="harbour", search="exact")
         assert (answer.status_code, answer.json()["keys_read"]) == (200, 0)
-        refused = service.post("/v1/search", query="harbour", search="graph")
+        refused = service.post("/v1/search", question="harbour", search="graph")
         assert refused.status_code == 422, refused.text
         assert "is a search of keys" in refused.text
-        assert service.post("/v1/search", query="harbour", search="annoy").status_code == 422
+        assert service.post("/v1/search", question="harbour", search="annoy").status_code == 422
 
 
 def test_a_state_is_closed_when_its_last_search_ends(tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_clients_of_other_services_name_models_of_their_own(service):
     assert service.post("/v1/compress", **body).json() == talk.json()
     single = service.post("/v1/compress", input=LONG, query=QUESTION, model="bear-2")
     assert single.status_code == 200
-    ours = service.post("/v1/compress", query=QUESTION, documents=[LONG], model="gpt-4o")
+    ours = service.post("/v1/compress", question=QUESTION, documents=[LONG], model="gpt-4o")
     assert ours.status_code == 404
 
 
@@ -138,14 +138,14 @@ def test_one_text_without_a_question_is_refused_with_the_way_out(service):
 
 
 def test_a_batch_refuses_many_questions_in_one_input_instead_of_answering_one(service):
-    inputs = [{"queries": ["a?", "b?"], "documents": ["c."]}]
+    inputs = [{"questions": ["a?", "b?"], "documents": ["c."]}]
     (item,) = service.post("/v1/compress/batch", inputs=inputs).json()["data"]
-    assert "input 0 has 2 queries" in item["error"]["message"]
+    assert "input 0 has 2 questions" in item["error"]["message"]
 
 
 @pytest.mark.parametrize(("granularity", "most"), [("sentence", 35), ("block", 50)])
 def test_granularity_is_what_is_kept_as_one(service, granularity, most):
-    body = {"query": QUESTION, "documents": [f"{NEEDLE} Walls are blue.\n\nMore. And more."]}
+    body = {"question": QUESTION, "documents": [f"{NEEDLE} Walls are blue.\n\nMore. And more."]}
     found = service.post("/v1/compress", **body, max_tokens=most, granularity=granularity).json()
     blocks = {"sentence": NEEDLE, "block": f"{NEEDLE} Walls are blue."}
     assert found["text"] == blocks[granularity]
@@ -153,14 +153,14 @@ def test_granularity_is_what_is_kept_as_one(service, granularity, most):
 
 def test_examples_of_a_task_are_kept_or_dropped_whole(service):
     examples = ["Walls are blue.\n\nAnswer: no", f"{NEEDLE}\n\nAnswer: yes"]
-    body = {"query": QUESTION, "documents": examples, "granularity": "document"}
+    body = {"question": QUESTION, "documents": examples, "granularity": "document"}
     found = service.post("/v1/compress", **body, max_tokens=50).json()
     assert found["text"] == examples[1]
     assert [one["text"] for one in found["results"]] == ["", examples[1]]
 
 
 def test_in_shadow_the_text_comes_back_whole_and_the_spans_say_what_would_be(service):
-    body = {"query": QUESTION, "documents": [LONG, "Walls are blue."], "max_tokens": 60}
+    body = {"question": QUESTION, "documents": [LONG, "Walls are blue."], "max_tokens": 60}
     short = service.post("/v1/compress", **body).json()
     found = service.post("/v1/compress", **body, shadow=True).json()
     assert found["status"] == "shadow"

@@ -20,7 +20,7 @@ from tests.service.http.app_kit import (
 )
 
 REASON = "x-tamis-passthrough-reason"
-BODY = {"query": QUESTION, "documents": [*DOCUMENTS, ""], "max_tokens": 40}
+BODY = {"question": QUESTION, "documents": [*DOCUMENTS, ""], "max_tokens": 40}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_what_words_say_after_a_deadline_is_from_0_to_1_too():
         found = documents(slow, timeout_ms=200)
         gated.open()
     assert found["status"] == "partial"
-    assert found["coverage"]["units_scored"] == 0
+    assert found["counts"]["units_scored"] == 0
     assert all(0 <= d["relevance_score"] <= 1 for d in found["results"])
     assert max(d["raw_score"] for d in found["results"][:2]) > 1
 
@@ -81,7 +81,7 @@ def test_a_context_that_came_back_whole_for_an_error_says_which_in_a_header():
     with served(gated, warmup=False, timeout_s=2.5 * busy_ratio()) as slow:
         failed = slow.post("/v1/compress", **BODY)
         one = slow.post("/v1/compress", **BODY, on_error="passthrough")
-        asks = {**BODY, "query": None, "queries": [QUESTION, "Which colour?"]}
+        asks = {**BODY, "question": None, "questions": [QUESTION, "Which colour?"]}
         many = slow.post("/v1/compress", **asks, on_error="passthrough")
         shown = slow.post("/v1/explain", **BODY, on_error="passthrough")
         mixed = slow.post(
@@ -98,7 +98,7 @@ def test_a_context_that_came_back_whole_for_an_error_says_which_in_a_header():
 
 def test_a_full_queue_is_reported_in_the_same_header():
     gated = Gated(pointing())
-    long = {"query": QUESTION, "documents": [" ".join(DOCUMENTS * 10)], "max_tokens": 40}
+    long = {"question": QUESTION, "documents": [" ".join(DOCUMENTS * 10)], "max_tokens": 40}
     with served(gated, warmup=False, queue_tokens=400) as full:
         first = threading.Thread(target=full.post, args=("/v1/compress",), kwargs=long)
         first.start()

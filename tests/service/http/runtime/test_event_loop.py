@@ -51,19 +51,19 @@ TOOLS = [MESSAGES[0], MESSAGES[1], {**MESSAGES[2], "content": LOG}]
 BODIES: dict[str, tuple[str, Any]] = {
     "compress, many documents": (
         "/v1/compress",
-        {"query": QUESTION, "documents": MANY, "max_tokens": 300},
+        {"question": QUESTION, "documents": MANY, "max_tokens": 300},
     ),
     "compress, one document": (
         "/v1/compress",
-        {"query": QUESTION, "documents": [TEXT], "max_tokens": 300},
+        {"question": QUESTION, "documents": [TEXT], "max_tokens": 300},
     ),
     "compress, all returned": (
         "/v1/compress",
-        {"query": QUESTION, "documents": MANY, "shadow": True, "max_tokens": 300},
+        {"question": QUESTION, "documents": MANY, "shadow": True, "max_tokens": 300},
     ),
     "compress, queries": (
         "/v1/compress",
-        {"queries": [QUESTION] * 3, "documents": MANY, "max_tokens": 300},
+        {"questions": [QUESTION] * 3, "documents": MANY, "max_tokens": 300},
     ),
     "compress, messages": ("/v1/compress", {"messages": MESSAGES, "token_budget": 500}),
     "compress, messages of lines": ("/v1/compress", {"messages": TOOLS, "config": {"mode": "ccr"}}),
@@ -80,11 +80,11 @@ BODIES: dict[str, tuple[str, Any]] = {
         "/v1/compress/batch",
         {
             "inputs": [
-                {"query": QUESTION, "documents": MANY[:200], "max_tokens": 300} for _ in range(5)
+                {"question": QUESTION, "documents": MANY[:200], "max_tokens": 300} for _ in range(5)
             ]
         },
     ),
-    "explain": ("/v1/explain", {"query": QUESTION, "documents": MANY, "max_tokens": 300}),
+    "explain": ("/v1/explain", {"question": QUESTION, "documents": MANY, "max_tokens": 300}),
     "expand": (
         "/v1/expand",
         {"documents": MANY, "spans": [{"index": i, "start": 0, "end": 9} for i in range(100)]},
@@ -99,8 +99,8 @@ BODIES: dict[str, tuple[str, Any]] = {
     "score": ("/score", {"text_1": QUESTION, "text_2": MANY}),
     "tokenize, vLLM": ("/tokenize", {"prompt": TEXT[:100_000]}),
     "tokenize, TEI": ("/tokenize", {"inputs": TEXT[:100_000]}),
-    "too many documents": ("/v1/compress", {"query": QUESTION, "documents": ["a."] * 100_000}),
-    "too much text": ("/v1/compress", {"query": QUESTION, "documents": [TEXT] * 12}),
+    "too many documents": ("/v1/compress", {"question": QUESTION, "documents": ["a."] * 100_000}),
+    "too much text": ("/v1/compress", {"question": QUESTION, "documents": [TEXT] * 12}),
     "documents of a wrong type": ("/v1/rerank", {"query": QUESTION, "documents": [1] * 100_000}),
 }
 
@@ -190,7 +190,7 @@ def test_a_gzipped_body_does_not_hold_the_loop(service):
 def test_an_original_that_is_retrieved_does_not_hold_the_loop(service):
     answer = service.post("/v1/compress", messages=TOOLS, config={"mode": "ccr"})
     (digest,) = answer.json()["ccr_hashes"]
-    for query in ({}, {"lines": "2-15999"}, {"query": "room 15999"}):
+    for query in ({}, {"lines": "2-15999"}, {"question": "room 15999"}):
         check_gaps(service, partial(service.http.get, f"/v1/retrieve/{digest}", params=query))
 
 

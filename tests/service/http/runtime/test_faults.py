@@ -31,7 +31,7 @@ from tests.service.http.app_kit import (
 )
 
 PLAIN = {
-    "query": "why the cat?",
+    "question": "why the cat?",
     "documents": ["the cat in. a bat. the hat is in."],
     "max_tokens": 12,
 }

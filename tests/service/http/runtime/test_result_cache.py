@@ -11,7 +11,7 @@ from tamis.service.http.runtime.result_cache import ENTRY_BYTES, KeptResult, Res
 from tamis.service.http.schemas.dialects.table import ENDPOINTS
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, Gated, busy_ratio, pointing, served
 
-BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
+BODY = {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
 HEADER = "x-tamis-result-cache"
 
 
@@ -63,14 +63,14 @@ def test_what_asks_for_more_than_its_answer_is_not_kept(service):
 
 def test_an_answer_made_of_what_was_read_by_a_deadline_is_not_kept(service):
     documents = [f"{i} " + " ".join(DOCUMENTS) for i in range(40)]
-    body = {"query": QUESTION, "documents": documents, "max_tokens": 40}
+    body = {"question": QUESTION, "documents": documents, "max_tokens": 40}
     late = {**body, "timeout_ms": 1, "on_error": "passthrough"}
     send(service, late)
     assert send(service, late).headers[HEADER] == "miss"
 
 
 MANY = [f"{i} " + " ".join(DOCUMENTS) for i in range(8)]
-OURS = {"query": QUESTION, "documents": MANY, "max_tokens": 40}
+OURS = {"question": QUESTION, "documents": MANY, "max_tokens": 40}
 CALL = {"id": "1", "type": "function", "function": {"name": "read", "arguments": "{}"}}
 CHAT = {
     "messages": [
@@ -82,7 +82,11 @@ CHAT = {
 }
 KEPT = {
     "one question": OURS,
-    "many questions": {**OURS, "query": None, "queries": [QUESTION, "Which colour is the wall?"]},
+    "many questions": {
+        **OURS,
+        "question": None,
+        "questions": [QUESTION, "Which colour is the wall?"],
+    },
     "shadow": {**OURS, "shadow": True},
     "scores alone": {**OURS, "return": {"text": False, "documents": False}},
     "one text": {"query": QUESTION, "input": " ".join(MANY)},

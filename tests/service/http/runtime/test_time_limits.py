@@ -29,7 +29,7 @@ machine keeps a limit of a few seconds late, and yet long before."""
 
 @pytest.mark.parametrize("on_error", ["fail", "passthrough"])
 def test_a_hundred_questions_end_within_the_limit_of_a_call(on_error):
-    body = {"queries": [f"{QUESTION} {i}" for i in range(100)], "documents": [ROOMS, NEEDLE]}
+    body = {"questions": [f"{QUESTION} {i}" for i in range(100)], "documents": [ROOMS, NEEDLE]}
     with served(SlowReader(pointing(), 4000.0), timeout_s=2.0) as service:
         began = time.monotonic()
         answer = service.post("/v1/compress", **body, max_tokens=200, on_error=on_error)
@@ -43,7 +43,7 @@ def test_a_hundred_questions_end_within_the_limit_of_a_call(on_error):
 
 
 def test_a_batch_ends_within_its_limit_and_has_what_was_done():
-    one = {"query": QUESTION, "documents": [ROOMS, NEEDLE], "max_tokens": 200}
+    one = {"question": QUESTION, "documents": [ROOMS, NEEDLE], "max_tokens": 200}
     with served(SlowReader(pointing(), 4000.0), timeout_s=3.0) as service:
         began = time.monotonic()
         answer = service.post("/v1/compress/batch", inputs=[one] * 50)
@@ -104,7 +104,7 @@ def test_timeout_ms_holds_for_a_method_that_reads_with_an_encoder():
         methods._encoder = SingleThreadEncoder(slow)
         answer = service.post(
             "/v1/compress",
-            query=QUESTION,
+            question=QUESTION,
             documents=[f"{i} {ROOMS}" for i in range(200)],
             max_tokens=50,
             method="embedding",
@@ -195,7 +195,7 @@ def with_index(service):
 
 def test_a_search_ends_at_timeout_ms(index_service):
     index = with_index(index_service)
-    answer = index_service.post("/v1/search", query=QUESTION, timeout_ms=500)
+    answer = index_service.post("/v1/search", question=QUESTION, timeout_ms=500)
     assert answer.status_code == 408, answer.text
     assert answer.json()["error"]["code"] == "timeout_ms"
     assert index.ended == 1
@@ -204,7 +204,7 @@ def test_a_search_ends_at_timeout_ms(index_service):
 def test_a_search_ends_when_its_client_has_gone(index_service):
     index = with_index(index_service)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{index_service.url}/v1/search", json={"query": QUESTION}, timeout=1)
+        httpx.post(f"{index_service.url}/v1/search", json={"question": QUESTION}, timeout=1)
     wait_until(lambda: index.searches == 1)
     wait_until(lambda: index.ended == 1)
 
@@ -212,7 +212,7 @@ def test_a_search_ends_when_its_client_has_gone(index_service):
 def test_searches_are_admitted_like_other_requests(index_service):
     index = with_index(index_service)
     with ThreadPoolExecutor(8) as pool:
-        body = {"query": QUESTION, "timeout_ms": 2000}
+        body = {"question": QUESTION, "timeout_ms": 2000}
         sent = [pool.submit(index_service.post, "/v1/search", **body) for _ in range(8)]
         statuses = sorted(future.result().status_code for future in sent)
     assert set(statuses) == {408, 429}
@@ -226,7 +226,7 @@ def test_questions_of_one_call_share_its_time_and_its_documents(slow_service, mo
     monkeypatch.setattr(
         Compressor, "prepare", lambda *given: prepared.append(1) or original(*given)
     )
-    body = {"queries": [f"{QUESTION} {i}" for i in range(8)], "documents": MANY[:2]}
+    body = {"questions": [f"{QUESTION} {i}" for i in range(8)], "documents": MANY[:2]}
     answer = slow_service.post("/v1/compress", **body, max_tokens=50, timeout_ms=1000)
     assert answer.status_code == 200, answer.text
     statuses = [found["status"] for found in answer.json()["data"]]
@@ -284,7 +284,7 @@ def test_sigterm_ends_the_process_although_threads_compute():
         wait_until(lambda: _is_live(url) or process.poll() is not None)
         for path, body in (
             ("/v1/expand", {"documents": ["A b."], "spans": [{"index": 0, "start": 0, "end": 1}]}),
-            ("/v1/compress", {"query": "a?", "documents": ["A b. C d. E."], "max_tokens": 2}),
+            ("/v1/compress", {"question": "a?", "documents": ["A b. C d. E."], "max_tokens": 2}),
         ):
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{url}{path}", json=body, timeout=httpx.Timeout(60, read=1))

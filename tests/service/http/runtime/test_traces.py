@@ -116,7 +116,7 @@ def test_whatever_a_client_calls_a_model_can_be_sent_to_a_collector(service: Run
 
 
 def test_every_question_of_a_call_has_a_span(service: Running):
-    service.post("/v1/compress", queries=[QUESTION] * 3, documents=DOCUMENTS, max_tokens=40)
+    service.post("/v1/compress", questions=[QUESTION] * 3, documents=DOCUMENTS, max_tokens=40)
     assert [span.name for span in EXPORTER.get_finished_spans()] == ["compress"] * 3
 
 

@@ -78,7 +78,7 @@ def test_spans_to_keep_are_read_in_the_callers_unit():
         converter = OffsetConverter(text, unit)
         span = [converter.from_codepoints(place), converter.from_codepoints(place + 4)]
         request = CompressRequest.model_validate(
-            {"query": "q", "documents": [{"text": text, "keep": [span]}], "offset_unit": unit}
+            {"question": "q", "documents": [{"text": text, "keep": [span]}], "offset_unit": unit}
         )
         assert request.passages()[0].keep == ((place, place + 4),)
 
@@ -92,7 +92,7 @@ def test_documents_in_every_unit():
             part = made[first : first + 500]
             unit = ("codepoint", "utf8", "utf16")[n % 3]
             body = {
-                "query": "abc?",
+                "question": "abc?",
                 "documents": part,
                 "ratio": 0.5,
                 "offset_unit": unit,

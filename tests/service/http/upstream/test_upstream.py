@@ -204,7 +204,7 @@ def test_what_this_service_does_not_know_goes_on_and_what_it_knows_is_answered_h
     assert "x-tamis-status" not in answer.headers
     before = len(upstream.exchanges)
     assert service.http.get("/v1/models").json()["data"]
-    assert service.post("/v1/compress", query="q", documents=["x"]).status_code == 200
+    assert service.post("/v1/compress", question="q", documents=["x"]).status_code == 200
     assert service.http.get("/nowhere").status_code == 404
     assert len(upstream.exchanges) == before
 

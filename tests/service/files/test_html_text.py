@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.service.documents.html_text import html_text
+from tamis.service.files.html_text import html_text
 
 SAMPLE = (Path(__file__).parent / "samples" / "keys.html").read_text("utf-8")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.documents import document_text
-from tamis.service.documents.document_text import (
+from tamis.service.files import document_text
+from tamis.service.files.command_inputs import InputOptions, gather_inputs
+from tamis.service.files.document_text import (
     InputFormat,
     left_out_note,
     page_at,
@@ -21,7 +22,6 @@ from tamis.service.documents.document_text import (
     read_document,
     read_given,
 )
-from tamis.service.files.command_inputs import InputOptions, gather_inputs
 
 SAMPLES = Path(__file__).parent / "samples"
 HTML, PDF, DOCX = ((SAMPLES / f"keys.{kind}").read_bytes() for kind in ("html", "pdf", "docx"))

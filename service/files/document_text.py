@@ -219,7 +219,7 @@ def docx_text(data: bytes, name: str) -> str:
         BadInput: the file is damaged, or unpacks to more than `MAX_UNPACKED_BYTES`.
         MissingExtra: `mammoth` is not installed.
     """
-    from tamis.service.documents.html_text import html_text
+    from tamis.service.files.html_text import html_text
 
     package = import_extra("mammoth", "DOCX", "documents")
     try:
@@ -405,7 +405,7 @@ def read_html(html: str) -> DocumentText:
     Raises:
         BadInput: see `html_text`.
     """
-    from tamis.service.documents.html_text import html_text
+    from tamis.service.files.html_text import html_text
 
     page = html_text(html)
     return DocumentText(page.text, "html", page.title or None, (), page.left_out)
