@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
-from tamis.compressors.inputs import check_list, check_question, is_whole, to_passage
+from tamis.compressors.inputs import check_list, check_question, is_number, is_whole, to_passage
 from tamis.compressors.method import Ranker
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
@@ -36,6 +36,7 @@ class Reranker:
         top_n: int | None = None,
         first_stage: FirstStage | None = None,
         fuse: FusionMode | None = None,
+        min_score: float | None = None,
         language: str = AUTO,
     ) -> Reranked:
         """Ranks documents by how well they answer the question.
@@ -51,14 +52,22 @@ class Reranker:
             first_stage: the scores of what found them: one per document, higher is better, or
                 `"order"` where the documents come best first.
             fuse: how both are joined, as for `fuse_ranks`; None is `"fitted"`.
+            min_score: leave out documents whose own probability is lower, from 0 to 1; it means the
+                same for every question, whatever a first stage adds.
             language: of the documents, for finding sentences; `auto` detects it.
 
         Raises:
             BadInput: an empty question, a malformed document, scores that do not fit, a `fuse`
-                without a first stage.
+                without a first stage, a `min_score` of a method that gives no probabilities.
         """
         prepared = prepare_ranking(
-            question, documents, top_n=top_n, first_stage=first_stage, fuse=fuse, language=language
+            question,
+            documents,
+            top_n=top_n,
+            first_stage=first_stage,
+            fuse=fuse,
+            min_score=min_score,
+            language=language,
         )
         return self.sort(prepared, self.rank(prepared))
 
@@ -67,14 +76,24 @@ class Reranker:
 
         Args:
             ranks: of the distinct documents, as `rank` gives them.
+
+        Raises:
+            BadInput: a `min_score`, and the ranks are not probabilities.
         """
+        least = prepared.min_score
+        if least is not None and not ranks.calibrated:
+            raise BadInput(
+                f"min_score is a probability, and {self.name} gives none of these documents; leave "
+                "it out, or give a method that does, such as question_rows"
+            )
         distinct, units, first = prepared.distinct, prepared.units, prepared.first
         given = prepared.given
         own = [ranks.values[d] for d in distinct.place]
         score = own
         if first is not None:
             score = fuse_ranks(own, first, prepared.fuse, self.name, ranks.calibrated)
-        order = sorted(range(len(given)), key=lambda i: (-score[i], i))
+        ranked = [i for i in range(len(given)) if least is None or own[i] >= least]
+        order = sorted(ranked, key=lambda i: (-score[i], i))
         shown, scores = distinct.spread_units(given, units, ranks.units, prepared.language)
         timings = {"segment": prepared.segment_ms} | dict(ranks.timings_ms)
         timings["total"] = (time.perf_counter() - prepared.started) * 1e3
@@ -117,7 +136,8 @@ class PreparedRanking:
 
     Attributes:
         given: the documents. distinct: those that are read, with their `units`.
-        first: the first stage's score of each document.
+        first: the first stage's score of each document. min_score: the least probability of a
+            document that is returned.
         segment_ms: milliseconds so far. started: `time.perf_counter()` when the request began.
     """
 
@@ -129,6 +149,7 @@ class PreparedRanking:
     top_n: int | None
     first: Sequence[float] | None
     fuse: FusionMode | None
+    min_score: float | None
     started: float
     segment_ms: float
 
@@ -140,11 +161,12 @@ def prepare_ranking(
     top_n: int | None = None,
     first_stage: FirstStage | None = None,
     fuse: FusionMode | None = None,
+    min_score: float | None = None,
     language: str = AUTO,
 ) -> PreparedRanking:
     """Checks and segments a request; arguments and errors as for `Reranker.rerank`."""
     started = time.perf_counter()
-    _check_request(question, documents, top_n)
+    _check_request(question, documents, top_n, min_score)
     given = tuple(to_passage(document, i) for i, document in enumerate(documents))
     first = first_scores(first_stage, len(given), fuse)
     distinct = DistinctPassages.find(given)
@@ -152,7 +174,8 @@ def prepare_ranking(
     units = units_of(distinct.passages, language)
     segment_ms = (time.perf_counter() - started) * 1e3
     return PreparedRanking(
-        question, given, distinct, units, language, top_n, first, fuse, started, segment_ms
+        *(question, given, distinct, units, language, top_n),
+        *(first, fuse, min_score, started, segment_ms),
     )
 
 
@@ -188,8 +211,10 @@ class DistinctPassages:
         return tuple(units_of(given, language)), tuple(v for d in self.place for v in mine[d])
 
 
-def _check_request(question: Any, documents: Any, top_n: Any) -> None:
+def _check_request(question: Any, documents: Any, top_n: Any, min_score: Any) -> None:
     check_question(question, "documents are ranked by how they answer a question")
     check_list(documents, "documents")
     if top_n is not None and not (is_whole(top_n) and top_n >= 1):
         raise BadInput(f"top_n is {top_n!r}; give a whole number of at least 1, or leave it out")
+    if min_score is not None and not (is_number(min_score) and 0 <= min_score <= 1):
+        raise BadInput(f"min_score is {min_score!r}; give a probability from 0 to 1")

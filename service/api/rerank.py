@@ -36,6 +36,7 @@ def rerank(
     method: str | Method | type[Method] = DEFAULT,
     first_stage: FirstStage | None = None,
     fuse: FusionMode | None = None,
+    min_score: float | None = None,
     proxy: Any = AUTO,
     quality: Quality = "standard",
     language: str = AUTO,
@@ -59,6 +60,8 @@ def rerank(
             better, or `"order"` where they come best first.
         fuse: `"rrf"`, `"fitted"`, or the weight of the method's own scores from 0 to 1; None is
             `"fitted"`. Each result also has the score of either side alone.
+        min_score: leave out documents whose own probability of holding an answer is lower, from 0
+            to 1; for methods that give probabilities.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
         quality: as for `tamis.compress`.
@@ -84,6 +87,7 @@ def rerank(
         top_n=top_n,
         first_stage=first_stage,
         fuse=fuse,
+        min_score=min_score,
         language=choice.language,
     )
     return choice.add_warning(result)

@@ -116,6 +116,8 @@ export interface components {
             language?: string;
             /** Max Tokens Per Doc */
             max_tokens_per_doc?: number | string | null;
+            /** Min Score */
+            min_score?: number | null;
             /** Model */
             model?: string | null;
             /**

@@ -64,6 +64,9 @@ EPILOG = """
         "of the method from 0 to 1. `fitted` if a first stage is given.",
         metavar="fitted|rrf|WEIGHT",
     ),
+    min_score=Option(
+        "Leave out documents whose own probability of holding an answer is lower, from 0 to 1."
+    ),
     as_object=Option("Print one JSON object: scores, spans, counts.", flag="--json"),
     quiet=Option("Neither progress nor summary on standard error."),
 )
@@ -74,6 +77,7 @@ def rerank(
     method: str = DEFAULT,
     first_stage: str | None = None,
     fuse: str | None = None,
+    min_score: float | None = None,
     proxy: str = "auto",
     quality: str = "standard",
     probe: Path | None = None,
@@ -119,6 +123,7 @@ def rerank(
             top_n=top_n,
             first_stage=stage,
             fuse=joined,
+            min_score=min_score,
             language=choice.language,
         )
     result = choice.add_warning(result)

@@ -258,7 +258,9 @@ async def rank_documents(request: Request, call: RankCall) -> Reranked:
     def prepare() -> PreparedRanking:
         # an instruction may be in another language than what is asked and read
         language = resolve_language(call.language, call.question, texts)
-        return prepare_ranking(question, texts, top_n=call.top_n, language=language)
+        return prepare_ranking(
+            question, texts, top_n=call.top_n, min_score=call.min_score, language=language
+        )
 
     def tokens(_: PreparedRanking) -> int:
         return estimate_tokens(question, texts) if method_info(method).needs_proxy else 0
@@ -273,6 +275,11 @@ async def rank_documents(request: Request, call: RankCall) -> Reranked:
             entry.count_partial(state.metrics)
         if call.with_spans and ranks.passages_read == 0:
             raise OutOfTime("no document was read within timeout_ms, and spans need that")
+        if call.min_score is not None and ranks.passages_read is not None:
+            raise OutOfTime(
+                f"{ranks.passages_read} documents were read within timeout_ms, and min_score needs "
+                "all"
+            )
         found = reranker.sort(prepared, ranks)
         timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
         state.metrics.observe_stages(timings)

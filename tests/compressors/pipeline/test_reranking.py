@@ -55,6 +55,32 @@ def test_a_document_that_occurs_twice_is_read_once_and_both_have_its_scores():
     assert len(ranker.calls[-1]) == len(titled.results) == 2
 
 
+class SureRanker(CountingRanker):
+    """Gives probabilities: nine tenths to a harbour, one tenth to anything else."""
+
+    def rank(self, question, passages, units):
+        values = tuple(0.9 if "harbour" in passage.text else 0.1 for passage in passages)
+        return Ranks(values, (), calibrated=True)
+
+
+@pytest.mark.parametrize(
+    ("least", "kept"), [(0, [1, 3, 5, 0, 4]), (0.1, [1, 3, 5, 0, 4]), (0.5, [1, 3, 5]), (0.95, [])]
+)
+@pytest.mark.parametrize("first", [None, [9, 1, 9, 1, 9, 1]])
+def test_min_score_leaves_out_what_the_method_itself_doubts(least, kept, first):
+    """Whatever a first stage thinks of it; `top_n` is of those that are left."""
+    found = rerank(TEXTS, SureRanker(), min_score=least, first_stage=first)
+    assert sorted(indexes(found)) == sorted(kept)
+    assert len(found.passages) == len(TEXTS)
+    best = rerank(TEXTS, SureRanker(), min_score=least, first_stage=first, top_n=2)
+    assert indexes(best) == indexes(found)[:2]
+
+
+def test_min_score_is_refused_where_there_are_no_probabilities():
+    with pytest.raises(BadInput, match=r"counted gives none .* give a method that does"):
+        rerank(TEXTS, min_score=0.5)
+
+
 def test_top_n_shows_fewer_and_reads_all():
     ranker = CountingRanker()
     assert indexes(rerank(TEXTS, ranker, top_n=2)) == [1, 3]
@@ -75,6 +101,9 @@ def test_without_text_no_model_runs(documents):
         ({"top_n": 0}, "top_n is 0"),
         ({"top_n": True}, "top_n is True"),
         ({"fuse": "rrf"}, "there is no first_stage"),
+        ({"min_score": 1.5}, "min_score is 1.5; give a probability from 0 to 1"),
+        ({"min_score": math.nan}, "min_score is nan"),
+        ({"min_score": True}, "min_score is True"),
         ({"first_stage": [1.0]}, "1 scores for 6 documents"),
         ({"first_stage": [1, 2, math.nan, 0, 0, 0]}, "score 2 is nan; give a finite"),
         ({"first_stage": [1, 2, "x", 0, 0, 0]}, "score 2 is 'x'"),

@@ -115,6 +115,8 @@ def test_documents_and_question_may_come_as_json_by_a_pipe():
         (("--fuse", "rrf"), "there is no first_stage"),
         (("--first-stage", "no.json"), "neither 'order' nor a JSON file"),
         (("--top-n", 0), "top_n is 0"),
+        (("--min-score", 2), "min_score is 2.0; give a probability"),
+        (("--min-score", 0.5), "lexical gives none"),
         (("--method", "lexicl"), "did you mean 'lexical'"),
         (("--method", "edges"), "ranks none"),
         (("--first-stage", "{deep}"), "neither 'order' nor a JSON file"),

@@ -48,6 +48,7 @@ class RankCall:
     timeout_ms: int | None = None
     with_spans: bool = False
     language: str = AUTO
+    min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,12 @@ RankedDocument = Annotated[Text | RankedObject, AfterValidator(_check_ranked_tex
 """A document that has text to rank by; `rank_fields` has to be declared before it."""
 
 
+MinScore = Annotated[
+    float,
+    Field(ge=0, le=1, description="Leave out documents whose probability of an answer is lower."),
+]
+
+
 class RankRequest(TimedRequest):
     """A query and documents, ranked by their text or by some of their fields."""
 
@@ -198,6 +205,7 @@ class RankRequest(TimedRequest):
     documents: Annotated[list[RankedDocument], Field(fail_fast=True)]
     model: Text | None = None
     language: Language = AUTO
+    min_score: MinScore | None = None
 
     def rank_call(self, top_n: int | None, **more: Any) -> RankCall:
         """The call for this request, with what `more` gives besides."""
@@ -208,6 +216,7 @@ class RankRequest(TimedRequest):
             self.model,
             timeout_ms=self.timeout_ms,
             language=self.language,
+            min_score=self.min_score,
             **more,
         )
 

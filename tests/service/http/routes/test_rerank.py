@@ -50,6 +50,16 @@ def test_cohere(service, here):
     assert found["results"][0]["relevance_score"] == pytest.approx(here[1], abs=1e-5)
 
 
+@pytest.mark.parametrize("path", ["/v2/rerank", "/v1/rerank", "/rerank"])
+def test_min_score_leaves_out_documents_in_every_dialect(service, here, path):
+    least = sorted(here.values())[-2] + 0.01
+    rows = asked(service, path, documents=[BLANK, *DOCUMENTS], min_score=least)
+    assert [row["index"] for row in rows["results"]] == [1]
+    answer = service.post(path, query=QUESTION, documents=DOCUMENTS, min_score=2)
+    assert answer.status_code in (400, 422)
+    assert "min_score" in answer.text
+
+
 def test_cohere_without_spans_has_no_such_field(service):
     found = asked(service, "/v2/rerank", documents=DOCUMENTS)
     assert set(found["results"][0]) == {"index", "relevance_score"}
