@@ -35,7 +35,7 @@ install) # WHEELS EXTRAS: the wheel of that folder
   "$venv/bin/pip" check
   ;;
 model) # HOME NAME: a model in a folder that the image takes along
-  "$venv/bin/tamis" models pull "$3" --root "$2"
+  "$venv/bin/tamis" models pull "$3" --home "$2"
   chmod -R a+rX "$2"
   ;;
 *)

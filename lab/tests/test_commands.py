@@ -8,7 +8,7 @@ from tests.service.cli.cli_kit import tamis
 
 
 def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch):
-    """Whatever reads with a model: not compress and serve alone, whose --root it is."""
+    """Whatever reads with a model: not compress and serve alone, whose --home it is."""
     monkeypatch.delenv("TAMIS_HOME", raising=False)
     before = cache_home()
     monkeypatch.setenv("TAMIS_HOME", str(tmp_path / "home"))

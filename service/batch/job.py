@@ -42,7 +42,7 @@ class RowFields:
         flag="--history-field",
     )
     documents: str = option(
-        "documents", "Where a row's documents are.", "Rows", flag="--docs-field"
+        "documents", "Where a row's documents are.", "Rows", flag="--documents-field"
     )
     context: str = option(
         "context", "Where the text of a row without documents is.", "Rows", flag="--context-field"

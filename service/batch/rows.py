@@ -166,7 +166,7 @@ def _passages(value: Mapping[str, Any], fields: RowFields) -> tuple[Passage, ...
             return tuple(_passage(one, i, fields.text) for i, one in enumerate(documents))
     raise BadInput(
         f"there is neither {fields.documents!r} nor {fields.context!r}, but {_field_names(value)}; "
-        "name the field with --docs-field or --context-field"
+        "name the field with --documents-field or --context-field"
     )
 
 
@@ -396,7 +396,9 @@ def _check_field_names(job: BatchJob) -> None:
     """Refuses a field name for a text file's name or text that is used for something else."""
     fields = job.fields
     if fields.id in (others := (fields.context, fields.documents, fields.history)):
-        option = ("--context-field", "--docs-field", "--history-field")[others.index(fields.id)]
+        option = ("--context-field", "--documents-field", "--history-field")[
+            others.index(fields.id)
+        ]
         raise BadInput(
             f"--id-field and {option} are both {fields.id!r}, and the names of text files would "
             "be lost or read as text; give --id-field another name"

@@ -35,6 +35,7 @@ from tamis.service.cli.quick.options import typer_command
 OLD_FLAGS = {
     "query": "question",
     "query-field": "question-field",
+    "docs-field": "documents-field",
     "max-query-chars": "max-question-chars",
     "root": "home",
 }

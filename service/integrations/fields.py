@@ -137,7 +137,8 @@ class CompressionFields(OptionFields):
     on_error: OnError = Field(
         "passthrough",
         description="where the model or the server breaks down: passthrough logs it and gives "
-        "every document back whole, fail raises; what is wrong with a field or a query is raised",
+        "every document back whole, fail raises; what is wrong with a field or a question is "
+        "raised",
     )
 
     @model_validator(mode="after")

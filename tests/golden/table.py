@@ -328,6 +328,9 @@ _compress("ratio", method="lexical", ratio=0.3)
 _compress("threshold", threshold=0.2)
 _compress("coverage", coverage=0.9)
 _compress("adaptive", adaptive={"min_ratio": 2.0, "max_ratio": 8.0})
+# by the names of today; all other requests are sent as they were when they were recorded first
+_compress("question", True, query=None, question=QUESTION, method="lexical")
+_compress("questions", query=None, questions=[QUESTION, OTHER_QUESTION], method="lexical")
 _compress("queries", query=None, queries=[QUESTION, OTHER_QUESTION], method="lexical")
 _compress(
     "protect", True, method="lexical", protect={"regex": ["8080"], "numbers": True, "urls": True}
@@ -417,6 +420,7 @@ _post(
     "/v1/highlight", "inputs", {"inputs": [{"question": QUESTION, "context": t} for t in TEXTS[:2]]}
 )
 _post("/v1/search", "", {"query": QUESTION, "k": 3})
+_post("/v1/search", "question", {"question": QUESTION, "k": 2, "by": ["bm25"]}, True)
 _post("/v1/search", "words", {"query": QUESTION, "k": 2, "by": ["bm25"], "where": {"n": 1}}, True)
 _post(
     "/v1/search",
@@ -461,6 +465,12 @@ _get(
     "/v1/retrieve/{hash}?query=rotation&max_tokens=90",
     name="retrieve by query",
     after="http: GET retrieve lines",
+    hash_of=_KEPT,
+)
+_get(
+    "/v1/retrieve/{hash}?question=rotation&max_tokens=90",
+    name="retrieve by question",
+    after="http: GET retrieve by query",
     hash_of=_KEPT,
 )
 _get("/v1/retrieve/0123456789abcdef01234567", name="retrieve nothing")
@@ -625,6 +635,7 @@ for name, wrong in {
     "a budget too small": {"protect": {"regex": ["localhost"]}, "max_tokens": 3},
     "a blank question": {"query": " "},
     "query and queries": {"queries": ["a"]},
+    "two names": {"question": "Is it another?"},
     "a span outside": {"documents": [{"text": "Short.", "keep": [[0, 99]]}]},
     "not passed through": {
         "method": "lexical",

@@ -186,6 +186,7 @@ def test_a_flag_is_read_by_its_old_name_and_shown_by_that_of_today(old, names):
     words = {
         "query": ["batch", "run", "in", "-o", "out", "--query", "a?"],
         "query-field": ["batch", "run", "in", "-o", "out", "--query-field", "q"],
+        "docs-field": ["batch", "run", "in", "-o", "out", "--docs-field", "d"],
         "max-query-chars": ["serve", "--max-query-chars", "9"],
         "root": ["models", "list", "--root", "here"],
     }[old]

@@ -36,7 +36,7 @@ def test_an_order_that_reads_every_layer_says_so_where_not_all_are_loaded(tmp_pa
     shallow = Proxy.from_folder(tiny.save("llama", tmp_path), layers=2)
     with served(shallow, methods=("lexical",), method="lexical") as service:
         answer = service.post(
-            "/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=200,
+            "/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=200,
             order="attention_sorting",
         )  # fmt: skip
     assert answer.status_code == 422, answer.text
@@ -46,7 +46,7 @@ def test_an_order_that_reads_every_layer_says_so_where_not_all_are_loaded(tmp_pa
 def test_spans_of_a_method_that_scores_no_sentences_are_refused():
     with served(tiny.proxy("llama"), methods=("lexical", "icr"), method="lexical") as service:
         answer = service.post(
-            "/v2/rerank", query=QUESTION, documents=DOCUMENTS[:3], model="icr",
+            "/v2/rerank", question=QUESTION, documents=DOCUMENTS[:3], model="icr",
             relevant_spans={"mode": "enabled"},
         )  # fmt: skip
     assert answer.status_code == 422, answer.text
@@ -56,7 +56,7 @@ def test_spans_of_a_method_that_scores_no_sentences_are_refused():
 def test_selections_refuse_an_order_that_a_method_makes():
     with served(tiny.proxy("llama"), methods=("lexical",), method="lexical") as service:
         answer = service.post(
-            "/v1/explain", query=QUESTION, documents=DOCUMENTS[:3], max_tokens=40, selections=4,
+            "/v1/explain", question=QUESTION, documents=DOCUMENTS[:3], max_tokens=40, selections=4,
             order="attnrank",
         )  # fmt: skip
     assert answer.status_code == 422, answer.text

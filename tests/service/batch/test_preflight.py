@@ -22,7 +22,7 @@ def test_an_encoding_that_does_not_exist_is_refused(free, tmp_path, name):
         (("--context-field", "error"), "['error'], which are added to every row"),
         (("--id-field", "t_spans", "--prefix", "t_"), "['t_spans']"),
         (("--id-field", "context"), "--id-field and --context-field are both 'context'"),
-        (("--id-field", "documents"), "--id-field and --docs-field are both 'documents'"),
+        (("--id-field", "documents"), "--id-field and --documents-field are both 'documents'"),
         (("--id-field", "x", "--history-field", "x"), "--id-field and --history-field are both"),
     ],
 )

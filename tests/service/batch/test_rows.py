@@ -148,7 +148,7 @@ def test_names_of_fields_can_be_given_and_one_question_asked_of_all(free, tmp_pa
         {"key": 8, "ctxs": ["Malo is. " * 30], "question": "not this", "status": "mine"},
     ]
     write_lines(tmp_path / "in.jsonl", given)
-    named = ("--docs-field", "ctxs", "--text-field", "body", "-q", QUERY)
+    named = ("--documents-field", "ctxs", "--text-field", "body", "-q", QUERY)
     refused = free.run(tmp_path / "in.jsonl", "-o", tmp_path / "out", *named)
     assert refused.exit_code == 2
     assert "['status']" in refused.stderr
