@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import _lru_cache_wrapper
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from hypothesis import HealthCheck, settings
 
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
+from tamis.service.http.runtime.memory import (
+    collect_rarely,
+    freeze_startup_objects,
+    give_memory_back,
+    limit_heaps,
+)
 
 # a property holds or fails however busy the machine is
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,16 +31,42 @@ FOLDERS = ("probes", "compressors", "retrieval", "service")
 SOURCES = (*FOLDERS, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE")
 
 
+MOST_GROWTH = 200 << 20
+"""Bytes by which a process of tests may grow until what files left behind is collected."""
+_resident_bytes = 0
+limit_heaps()  # each of hundreds of servers starts threads
+collect_rarely()
+
+
+def pytest_collection_finish() -> None:
+    """Nothing that was imported goes away; to walk it took half a second each time."""
+    global _resident_bytes
+    freeze_startup_objects()
+    _resident_bytes = resident_bytes()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def nothing_kept() -> Iterator[None]:
-    """What a file's tests had loaded by `tamis.compress` and `rerank` goes with them: gigabytes."""
+    """What a file's tests had loaded or computed once goes with them: gigabytes."""
+    global _resident_bytes
     yield
-    names = ("tamis.service.api.compress", "tamis.service.api.rerank")
-    built = [sys.modules[name]._built for name in names if name in sys.modules]
-    if any(built):
-        for kept in built:
-            kept.clear()
-        gc.collect()
+    for name, module in list(sys.modules.items()):
+        if name in ("tamis.service.api.compress", "tamis.service.api.rerank"):
+            module._built.clear()
+        elif name.startswith("tests."):
+            for value in vars(module).values():
+                if isinstance(value, _lru_cache_wrapper) and value.__module__ == name:
+                    value.cache_clear()
+    # models and what was built over them refer to each other, so they go when they are collected
+    if resident_bytes() > _resident_bytes + MOST_GROWTH:
+        give_memory_back()
+        _resident_bytes = resident_bytes()
+
+
+def resident_bytes() -> int:
+    """The memory of this process; 0 where the system does not tell."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if status.exists() else 0
 
 
 @pytest.fixture(scope="session")

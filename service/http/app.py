@@ -19,6 +19,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -221,6 +222,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         version=version("tamis"),
         summary="Context compression and reranking by reading a small model's attention",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would carry the Host header, which the caller chose
         separate_input_output_schemas=False,
@@ -228,6 +230,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     )
     for part in (dialects, compress, retrieve, about):
         app.include_router(part.routes)
+    app.get("/docs", include_in_schema=False)(_docs_page)
     _mount_web_page(app)
     _add_error_handlers(app)
     app.openapi = openapi_builder(app)  # type: ignore[method-assign]
@@ -302,6 +305,19 @@ def load_keyring(settings: Settings) -> Keyring:
             f"with `tamis keys new NAME --file {settings.keys_file}`, or leave --keys-file out"
         )
     return Keyring([*written, *parse_inline_keys(settings.api_keys)], settings.rate_limit)
+
+
+async def _docs_page(request: Request) -> Response:
+    """Swagger UI. FastAPI keeps endpoints for good: one made for an app would hold its model."""
+    root = request.scope.get("root_path", "")
+    assets = f"{root}{DOCS_ASSETS}"
+    return get_swagger_ui_html(
+        openapi_url=f"{root}{request.app.openapi_url}",
+        title="tamis - Swagger UI",
+        swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+        swagger_css_url=f"{assets}/swagger-ui.css",
+        swagger_favicon_url=f"{assets}/favicon.png",
+    )
 
 
 def _mount_web_page(app: FastAPI) -> None:

@@ -80,8 +80,10 @@ class Server(uvicorn.Server):
         """Starts to listen once the model is loaded."""
         await super().startup(sockets)
         if self.started:
-            freeze_startup_objects()
-            collect_rarely()
+            # in another thread it is a guest in somebody's process, whose garbage it would keep
+            if threading.current_thread() is threading.main_thread():
+                freeze_startup_objects()
+                collect_rarely()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             log = create_logger(self.settings.log_format, self.settings.log_level)
             log.info("listening", url=http_url(host, port))

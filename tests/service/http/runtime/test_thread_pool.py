@@ -10,31 +10,29 @@ import pytest
 
 from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.http.runtime.executor import BoundedPool, request_bytes
+from tests.service.http.app_kit import held
 
 
-async def run_and_refuse(limit_s: float, most: int, waiting: int, held: threading.Event) -> float:
+async def run_and_refuse(limit_s: float, most: int, waiting: int) -> float:
     """What a pool says to one piece more, after one that took a tenth of a second."""
     pool = BoundedPool(1, "test", most)
     request_bytes.set(90_000)  # a hundred thousand with the overhead: a megabyte a second
-    try:
+    with contextlib.closing(pool), held() as end:
         await pool.submit(lambda: threading.Event().wait(0.1), limit_s)
         for _ in range(waiting):
-            pool.submit(held.wait, 60.0)
+            pool.submit(end.wait, 60.0)
         with pytest.raises(Overloaded) as refused:
-            pool.submit(held.wait, limit_s)
+            pool.submit(end.wait, limit_s)
         return refused.value.retry_after_s
-    finally:
-        held.set()
-        pool.close()
 
 
 def test_more_pieces_than_the_most_are_refused():
-    assert asyncio.run(run_and_refuse(60.0, 3, 3, threading.Event())) > 0
+    assert asyncio.run(run_and_refuse(60.0, 3, 3)) > 0
 
 
 def test_work_that_would_be_done_too_late_is_refused_with_the_time_until_it_is_not():
     """Twenty pieces wait, for at least two seconds: one more is not done within one."""
-    retry_after_s = asyncio.run(run_and_refuse(1.0, 100, 20, threading.Event()))
+    retry_after_s = asyncio.run(run_and_refuse(1.0, 100, 20))
     assert 1.0 < retry_after_s < 100
 
 
@@ -52,14 +50,14 @@ def test_work_that_is_cancelled_before_it_begins_never_begins():
     begun = []
 
     async def run() -> None:
-        pool, held = BoundedPool(1, "test", 9), threading.Event()
-        first = pool.submit(held.wait, 60.0)
-        second = pool.submit(lambda: begun.append(1), 60.0)
-        second.cancel()
-        await asyncio.sleep(0)  # the loop tells the thread's future
-        with contextlib.suppress(asyncio.CancelledError):
-            await second
-        held.set()
+        pool = BoundedPool(1, "test", 9)
+        with held() as end:
+            first = pool.submit(end.wait, 60.0)
+            second = pool.submit(lambda: begun.append(1), 60.0)
+            second.cancel()
+            await asyncio.sleep(0)  # the loop tells the thread's future
+            with contextlib.suppress(asyncio.CancelledError):
+                await second
         await first
         await pool.submit(lambda: None, 60.0)
 
