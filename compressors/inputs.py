@@ -101,6 +101,56 @@ def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
     return Passage(given["text"], given.get("id"), given.get("title"), metadata, keep, min_tokens)
 
 
+def check_field_names(names: Any) -> tuple[str, ...]:
+    """The names of fields of metadata that are read.
+
+    Raises:
+        BadInput: no list of names.
+    """
+    is_list = isinstance(names, Sequence) and not isinstance(names, str | bytes)
+    if not is_list or not all(isinstance(name, str) and name for name in names):
+        raise BadInput(
+            f"read_metadata is {names!r:.80}; give a list of names, such as ['date', 'speaker']"
+        )
+    return tuple(names)
+
+
+def with_headers(passages: Sequence[Passage], names: Sequence[str]) -> tuple[Passage, ...]:
+    """The passages with fields of their metadata as the line that is read before the title.
+
+    Args:
+        names: of the fields, in the order of the line; a passage without one goes without it.
+
+    Raises:
+        BadInput: a field holds neither text nor number.
+    """
+    return tuple(
+        replace(passage, header=_header(passage.metadata, names, i)) if names else passage
+        for i, passage in enumerate(passages)
+    )
+
+
+def header_warnings(passages: Sequence[Passage], names: Sequence[str]) -> list[str]:
+    """A warning for each field that was to be read and that no passage has."""
+    return [
+        f"no document has {name!r} in its metadata, which read_metadata names"
+        for name in names
+        if passages and all(name not in passage.metadata for passage in passages)
+    ]
+
+
+def _header(metadata: Mapping[str, Any], names: Sequence[str], index: int) -> str | None:
+    """`date: 2023-05-08; speaker: Ann`; None where there is nothing to say."""
+    given = {name: metadata[name] for name in names if metadata.get(name) not in (None, "")}
+    for name, value in given.items():
+        if not isinstance(value, str | Real):
+            raise BadInput(
+                f"passage {index}: the metadata {name!r} is {type(value).__name__}, and "
+                "read_metadata takes texts and numbers"
+            )
+    return "; ".join(f"{name}: {value}" for name, value in given.items()) or None
+
+
 def check_keep(passages: Sequence[Passage]) -> None:
     """Refuses spans to keep that are outside their passage's text.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from tamis.compressors.inputs import check_field_names
 from tamis.compressors.options import Option, check_fields, no_hint, option, options_of
 from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
@@ -186,6 +187,8 @@ class Rules:
         granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table), a
             document, such as one of many examples of a task, or a word, where the method can score
             one.
+        read_metadata: fields of the passages' metadata that are read with them, such as `date` and
+            `speaker`, on a line before the title; they are not shown.
 
     Raises:
         BadInput: a rule that cannot be followed, with what to give instead; no model has run.
@@ -275,8 +278,15 @@ class Rules:
         "as one of many examples of a task, or a word, where the method can score one.",
         SELECTION,
     )
+    read_metadata: tuple[str, ...] = option(
+        (),
+        "Read these fields of a document's metadata with it, such as date and speaker.",
+        SELECTION,
+        metavar="NAME",
+    )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "read_metadata", check_field_names(self.read_metadata))
         for one in RULES:
             one.check(getattr(self, one.name), install_hint if one.name == "order" else no_hint)
         for pattern in self.protect:

@@ -66,6 +66,7 @@ class Passage:
         metadata: passed through unchanged.
         keep: half-open spans that must be kept whatever their score.
         min_tokens: the fewest tokens of this passage to keep, if the budget allows.
+        header: a line read before the title and never shown, such as who speaks and when.
     """
 
     text: str
@@ -74,6 +75,12 @@ class Passage:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     keep: tuple[tuple[int, int], ...] = ()
     min_tokens: int = 0
+    header: str | None = None
+
+    @property
+    def head(self) -> str:
+        """What is read before the text: header and title, each on a line of its own."""
+        return "".join(f"{line}\n" for line in (self.header, self.title) if line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,5 +72,5 @@ def visible_texts_of_each(passages: Sequence[Passage], units: Sequence[Unit]) ->
 
 
 def whole_texts(passages: Sequence[Passage]) -> list[str]:
-    """Each passage as one text, its title on a line before it."""
-    return [f"{p.title}\n{p.text}" if p.title else p.text for p in passages]
+    """Each passage as one text, its header and title on lines before it."""
+    return [f"{passage.head}{passage.text}" for passage in passages]

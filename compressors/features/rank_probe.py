@@ -89,7 +89,7 @@ def word_shares(question: str, passages: Sequence[Passage]) -> np.ndarray:
     by their idf among these passages, that title and text cover; the same for the title alone.
     """
     terms = [stem(word) for word in cached_words(question)]
-    titles = [[stem(word) for word in cached_words(p.title or "")] for p in passages]
+    titles = [[stem(word) for word in cached_words(p.head)] for p in passages]
     bodies = [
         [*title, *(stem(word) for word in cached_words(p.text))]
         for title, p in zip(titles, passages, strict=True)

@@ -259,7 +259,7 @@ class RequestTexts:
             unit_structure(passages, units),
             Lexicon(question, passages, units),
             tokens,
-            any(passage.title for passage in passages),
+            any(passage.head for passage in passages),
         )
 
 

@@ -54,7 +54,7 @@ class Lexicon:
     def __init__(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> None:
         self.units = units
         self.terms = [cached_words(text) for text in visible_texts(passages, units)]
-        self.title_terms = [cached_words(passage.title or "") for passage in passages]
+        self.title_terms = [cached_words(passage.head) for passage in passages]
         self.question = frozenset(map(stem, cached_words(question)))
         self.stems = [frozenset(map(stem, terms)) for terms in self.terms]
         self.title_stems = [frozenset(map(stem, terms)) for terms in self.title_terms]

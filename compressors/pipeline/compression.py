@@ -20,8 +20,10 @@ from tamis.compressors.inputs import (
     check_keep,
     check_list,
     check_question,
+    header_warnings,
     parse_keep_tags,
     to_passage,
+    with_headers,
 )
 from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
 from tamis.compressors.registry import method_info, method_names
@@ -217,6 +219,7 @@ class Compressor:
         counter = request.counter or self.counter
         started = time.perf_counter()
         context = tuple(to_passage(p, i) for i, p in enumerate(request.passages))
+        context = with_headers(context, rules.read_metadata)
         check_keep(context)
         if rules.keep_tags:
             context = tuple(parse_keep_tags(p, i) for i, p in enumerate(context))
@@ -364,6 +367,7 @@ class Compressor:
                 *scores.warnings,
                 *kept.warnings,
                 *_budget_warnings(prepared, scores, kept, status),
+                *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
             ),
             threshold=prepared.budget.threshold if status == "ok" else None,
             **self._of_reading(scores),

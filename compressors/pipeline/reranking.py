@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
-from tamis.compressors.inputs import check_list, check_question, is_number, is_whole, to_passage
+from tamis.compressors.inputs import (
+    check_field_names,
+    check_list,
+    check_question,
+    header_warnings,
+    is_number,
+    is_whole,
+    to_passage,
+    with_headers,
+)
 from tamis.compressors.method import Ranker
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
@@ -37,6 +46,7 @@ class Reranker:
         first_stage: FirstStage | None = None,
         fuse: FusionMode | None = None,
         min_score: float | None = None,
+        read_metadata: Sequence[str] = (),
         language: str = AUTO,
     ) -> Reranked:
         """Ranks documents by how well they answer the question.
@@ -54,6 +64,8 @@ class Reranker:
             fuse: how both are joined, as for `fuse_ranks`; None is `"fitted"`.
             min_score: leave out documents whose own probability is lower, from 0 to 1; it means the
                 same for every question, whatever a first stage adds.
+            read_metadata: fields of the documents' metadata that are read with them, such as `date`
+                and `speaker`, on a line before the title.
             language: of the documents, for finding sentences; `auto` detects it.
 
         Raises:
@@ -67,6 +79,7 @@ class Reranker:
             first_stage=first_stage,
             fuse=fuse,
             min_score=min_score,
+            read_metadata=read_metadata,
             language=language,
         )
         return self.sort(prepared, self.rank(prepared))
@@ -110,7 +123,7 @@ class Reranker:
             ranks.windows,
             ranks.tokens_read,
             timings,
-            ranks.warnings,
+            (*ranks.warnings, *prepared.warnings),
             ranks.tokens_cached,
         )
 
@@ -137,7 +150,7 @@ class PreparedRanking:
     Attributes:
         given: the documents. distinct: those that are read, with their `units`.
         first: the first stage's score of each document. min_score: the least probability of a
-            document that is returned.
+            document that is returned. warnings: about the documents.
         segment_ms: milliseconds so far. started: `time.perf_counter()` when the request began.
     """
 
@@ -150,6 +163,7 @@ class PreparedRanking:
     first: Sequence[float] | None
     fuse: FusionMode | None
     min_score: float | None
+    warnings: Sequence[str]
     started: float
     segment_ms: float
 
@@ -162,12 +176,14 @@ def prepare_ranking(
     first_stage: FirstStage | None = None,
     fuse: FusionMode | None = None,
     min_score: float | None = None,
+    read_metadata: Sequence[str] = (),
     language: str = AUTO,
 ) -> PreparedRanking:
     """Checks and segments a request; arguments and errors as for `Reranker.rerank`."""
     started = time.perf_counter()
     _check_request(question, documents, top_n, min_score)
     given = tuple(to_passage(document, i) for i, document in enumerate(documents))
+    given = with_headers(given, check_field_names(read_metadata))
     first = first_scores(first_stage, len(given), fuse)
     distinct = DistinctPassages.find(given)
     language = resolve_language(language, question, [p.text for p in distinct.passages])
@@ -175,7 +191,7 @@ def prepare_ranking(
     segment_ms = (time.perf_counter() - started) * 1e3
     return PreparedRanking(
         *(question, given, distinct, units, language, top_n),
-        *(first, fuse, min_score, started, segment_ms),
+        *(first, fuse, min_score, header_warnings(given, read_metadata), started, segment_ms),
     )
 
 
@@ -188,8 +204,8 @@ class DistinctPassages:
 
     @classmethod
     def find(cls, given: Sequence[Passage]) -> DistinctPassages:
-        places: dict[tuple[str | None, str], int] = {}
-        place = tuple(places.setdefault((p.title, p.text), len(places)) for p in given)
+        places: dict[tuple[str, str], int] = {}
+        place = tuple(places.setdefault((p.head, p.text), len(places)) for p in given)
         firsts = dict(reversed(list(zip(place, given, strict=True))))
         return cls(tuple(firsts[d] for d in range(len(places))), place)
 

@@ -17,7 +17,7 @@ def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[P
     """
     text, starts = "", []
     for passage in passages:
-        text += ("\n\n" if text else "") + (f"{passage.title}\n" if passage.title else "")
+        text += ("\n\n" if text else "") + passage.head
         starts.append(len(text))
         text += passage.text
     moved = [

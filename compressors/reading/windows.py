@@ -191,8 +191,7 @@ def split_windows(
             first unit.
     """
     encoded = layout.tokenizer.encode_many([passage.text for passage in passages])
-    lines = [f"{passage.title}\n" if passage.title else "" for passage in passages]
-    titles = layout.tokenizer.encode_many(lines)
+    titles = layout.tokenizer.encode_many([passage.head for passage in passages])
     windows: list[Window] = []
     for first, stop in _passage_runs(units):
         p = units[first].passage

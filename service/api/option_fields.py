@@ -44,7 +44,7 @@ def _annotation(one: Option, text: Any, bounded: bool) -> Any:
     elif plain is str:
         plain = text
     elif get_origin(plain) is tuple:
-        plain = tuple[str, ...]
+        plain = Annotated[tuple[text, ...], Field(strict=False)]  # JSON has lists alone
     elif bounded and one.bounds:
         most = {"le": one.most} if plain is int else {}
         plain = Annotated[plain, Field(**most | one.bounds)]

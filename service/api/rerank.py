@@ -37,6 +37,7 @@ def rerank(
     first_stage: FirstStage | None = None,
     fuse: FusionMode | None = None,
     min_score: float | None = None,
+    read_metadata: Sequence[str] = (),
     proxy: Any = AUTO,
     quality: Quality = "standard",
     language: str = AUTO,
@@ -62,6 +63,7 @@ def rerank(
             `"fitted"`. Each result also has the score of either side alone.
         min_score: leave out documents whose own probability of holding an answer is lower, from 0
             to 1; for methods that give probabilities.
+        read_metadata: fields of the documents' metadata to read with them, such as `date`.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
         quality: as for `tamis.compress`.
@@ -88,6 +90,7 @@ def rerank(
         first_stage=first_stage,
         fuse=fuse,
         min_score=min_score,
+        read_metadata=read_metadata,
         language=choice.language,
     )
     return choice.add_warning(result)

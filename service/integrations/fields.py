@@ -151,6 +151,10 @@ class CompressionFields(OptionFields):
             check_scores(method_info(self.method), self.method)
         return self
 
+    def metadata_read(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """What is read of a document's metadata: the fields that `read_metadata` names."""
+        return {name: metadata[name] for name in self.read_metadata if name in metadata}
+
     def plan(self, documents: int) -> CompressionPlan:
         """The plan for this number of documents."""
         given = {name: getattr(self, name) for name in BUDGETS}

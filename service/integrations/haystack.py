@@ -109,7 +109,7 @@ class TamisRanker:
                 `on_error="fail"` also every failure of the model or the server.
         """
         fields, texts = self._fields_for(top_k), _text_documents(documents)
-        context = fields.compress_passages(query, _passages(texts, fields.title_key))
+        context = fields.compress_passages(query, _passages(texts, fields))
         return {"documents": _merge_documents(documents, texts, context, fields)}
 
     @_returns_documents
@@ -118,7 +118,7 @@ class TamisRanker:
     ) -> dict[str, list[Document]]:
         """`run` without blocking the event loop."""
         fields, texts = self._fields_for(top_k), _text_documents(documents)
-        context = await fields.acompress_passages(query, _passages(texts, fields.title_key))
+        context = await fields.acompress_passages(query, _passages(texts, fields))
         return {"documents": _merge_documents(documents, texts, context, fields)}
 
     def _fields_for(self, top_k: int | None) -> CompressionFields:
@@ -137,8 +137,11 @@ def _text_documents(documents: Sequence[Document]) -> dict[int, Document]:
     return {i: document for i, document in enumerate(documents) if (document.content or "").strip()}
 
 
-def _passages(documents: Mapping[int, Document], title_key: str | None) -> list[Passage]:
-    return [Passage(d.content, d.id, _title(d, title_key)) for d in documents.values()]
+def _passages(documents: Mapping[int, Document], fields: CompressionFields) -> list[Passage]:
+    return [
+        Passage(d.content, d.id, _title(d, fields.title_key), fields.metadata_read(d.meta))
+        for d in documents.values()
+    ]
 
 
 def _title(document: Document, key: str | None) -> str | None:

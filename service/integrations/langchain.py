@@ -63,8 +63,14 @@ class _DocumentCompression(CompressionFields):
     """Compression of LangChain documents."""
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
-        """The passages to read: text and title; metadata is never sent to a server."""
-        return [Passage(d.page_content, d.id, self._title(d)) for d in documents]
+        """The passages to read: text, title, and of the metadata what `read_metadata` names.
+
+        Nothing else of it is sent to a server.
+        """
+        return [
+            Passage(d.page_content, d.id, self._title(d), self.metadata_read(d.metadata))
+            for d in documents
+        ]
 
     def _title(self, document: Document) -> str | None:
         title = document.metadata.get(self.title_key) if self.title_key else None

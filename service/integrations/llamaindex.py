@@ -49,9 +49,7 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         texts = _text_nodes(nodes)
-        context = self.compress_passages(
-            _query_text(query_bundle), _passages(texts.values(), self.title_key)
-        )
+        context = self.compress_passages(_query_text(query_bundle), _passages(texts.values(), self))
         return self._merge_nodes(nodes, texts, context)
 
     async def _apostprocess_nodes(
@@ -59,7 +57,7 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         texts = _text_nodes(nodes)
         context = await self.acompress_passages(
-            _query_text(query_bundle), _passages(texts.values(), self.title_key)
+            _query_text(query_bundle), _passages(texts.values(), self)
         )
         return self._merge_nodes(nodes, texts, context)
 
@@ -102,8 +100,13 @@ def _text_nodes(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
     return {index: node for index, node in enumerate(nodes) if _text(node).strip()}
 
 
-def _passages(nodes: Iterable[NodeWithScore], title_key: str | None) -> list[Passage]:
-    return [Passage(_text(n), n.node.node_id, _title(n, title_key)) for n in nodes]
+def _passages(nodes: Iterable[NodeWithScore], fields: CompressionFields) -> list[Passage]:
+    return [
+        Passage(
+            _text(n), n.node.node_id, _title(n, fields.title_key), fields.metadata_read(n.metadata)
+        )
+        for n in nodes
+    ]
 
 
 def _text(node: NodeWithScore) -> str:

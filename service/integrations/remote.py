@@ -186,7 +186,12 @@ def _ranking_fields(plan: RankingPlan) -> dict[str, Any]:
 
 
 def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    return [{"text": p.text} | ({"title": p.title} if p.title else {}) for p in passages]
+    return [
+        {"text": p.text}
+        | ({"title": p.title} if p.title else {})
+        | ({"metadata": dict(p.metadata)} if p.metadata else {})
+        for p in passages
+    ]
 
 
 def _request_fields(plan: CompressionPlan) -> dict[str, Any]:

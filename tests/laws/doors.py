@@ -69,6 +69,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "answerable_floor": _SAME,
     "unanswerable": {**_SAME, "command": "--if-unanswerable", "batch": "--if-unanswerable"},
     "granularity": _SAME,
+    "read_metadata": _SAME,
 }  # fmt: skip
 RULE_NAMES = tuple(rule.name for rule in RULES)
 BUDGETS = ("max_tokens", "ratio", "threshold", "coverage")
@@ -444,7 +445,7 @@ def _random_document(draw: random.Random, place: int) -> dict[str, Any]:
     if draw.random() < 0.3:
         document["title"] = draw.choice(("Malo", "The harbour", ""))
     if draw.random() < 0.2:
-        document["metadata"] = {"place": place}
+        document["metadata"] = {"speaker": draw.choice((place, "Malo"))}
     if draw.random() < 0.1 and text:
         start = draw.randrange(len(text))
         document["keep"] = [[start, draw.randint(start, len(text) + draw.choice((0, 0, 9)))]]
@@ -484,6 +485,7 @@ def _random_rules(draw: random.Random) -> dict[str, Any]:
         "answerable_floor": (0.3,),
         "unanswerable": ("nothing", "pass_through"),
         "granularity": ("block", "document", "sentence", "token"),
+        "read_metadata": (["speaker"], ["speaker", "day"]),
     }
     names = draw.sample(sorted(choices), draw.choice((0, 1, 1, 2, 3)))
     return {name: draw.choice(choices[name]) for name in names}
@@ -501,6 +503,8 @@ RANKING_FIELDS: dict[str, dict[str, str]] = {
     "language": dict.fromkeys(RANKING_DOORS, ""),
     "first_stage": {"library": "", "command": "--first-stage"},
     "fuse": {"library": "", "command": "--fuse"},
+    "min_score": {"library": "", "command": "--min-score", "http": ""},
+    "read_metadata": {"library": "", "command": "--read-metadata"},
     "instruction": {"http": ""},
 }
 """A field of a ranking by door, as in `FIELDS`."""

@@ -67,6 +67,10 @@ EPILOG = """
     min_score=Option(
         "Leave out documents whose own probability of holding an answer is lower, from 0 to 1."
     ),
+    read_metadata=Option(
+        "Read this field of a document's metadata with it, such as date or speaker; repeatable.",
+        metavar="NAME",
+    ),
     as_object=Option("Print one JSON object: scores, spans, counts.", flag="--json"),
     quiet=Option("Neither progress nor summary on standard error."),
 )
@@ -78,6 +82,7 @@ def rerank(
     first_stage: str | None = None,
     fuse: str | None = None,
     min_score: float | None = None,
+    read_metadata: list[str] | None = None,
     proxy: str = "auto",
     quality: str = "standard",
     probe: Path | None = None,
@@ -124,6 +129,7 @@ def rerank(
             first_stage=stage,
             fuse=joined,
             min_score=min_score,
+            read_metadata=read_metadata or (),
             language=choice.language,
         )
     result = choice.add_warning(result)

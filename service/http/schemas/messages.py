@@ -50,6 +50,7 @@ NOT_WITH_MESSAGES = {
     "keep_tags": "tags in what a tool returned are its author's; give protect",
     "answerable_floor": "no result is left out as a whole; send texts as documents",
     "unanswerable": "no result is left out as a whole; send texts as documents",
+    "read_metadata": "messages have none; send texts as documents",
     "granularity": "what a tool returned is cut by its format; send texts as documents",
 }
 """Fields of our own requests that are refused beside `messages`, each with what to do."""

@@ -152,6 +152,45 @@ def test_a_request_may_be_counted_by_another_tokenizer():
     assert out.tokens_out == other.count(out.text) < len(out.text)
 
 
+TURNS = [
+    Passage(f"{PIN} It is red.", metadata={"speaker": "Ann", "day": 8, "note": ["x"]}),
+    Passage("The pin is lost. It was red.", title="Attic", metadata={"speaker": "Bob", "day": ""}),
+    Passage(HAY),
+]
+LINES = ["speaker: Ann; day: 8", "speaker: Bob", None]
+
+
+def test_metadata_is_read_as_a_line_before_the_title_and_not_shown():
+    """Reading by the line as a title is the oracle."""
+    compressor, _ = compressor_and_reader()
+    titles = [
+        "\n".join(filter(None, (line, turn.title))) for line, turn in zip(LINES, TURNS, strict=True)
+    ]
+    titled = [Passage(turn.text, title=title) for turn, title in zip(TURNS, titles, strict=True)]
+    want = compressor.compress("Where did Ann put the pin?", titled, Budget(max_tokens=30))
+    rules = Rules(read_metadata=["speaker", "day"])
+    got = compressor.compress("Where did Ann put the pin?", TURNS, Budget(max_tokens=30), rules)
+    assert (got.text, got.scores) == (want.text, want.scores)
+    assert "Ann" not in got.text
+    plain = compressor.compress("Where did Ann put the pin?", TURNS, Budget(max_tokens=30))
+    assert plain.scores != want.scores
+    shown = Rules(read_metadata=("speaker",), titles=True)
+    assert "Bob" not in compressor.compress(QUESTION, TURNS, Budget(max_tokens=200), shown).text
+
+
+def test_metadata_that_no_document_has_is_warned_of_and_a_list_refused():
+    compressor, _ = compressor_and_reader()
+    named = Rules(read_metadata=("speaker", "place"))
+    out = compressor.compress(QUESTION, TURNS, Budget(max_tokens=30), named)
+    (warning,) = [text for text in out.warnings if "read_metadata" in text]
+    assert "'place'" in warning
+    with pytest.raises(BadInput, match=r"passage 0: the metadata 'note' is list"):
+        compressor.compress(QUESTION, TURNS, Budget(30), Rules(read_metadata=("note",)))
+    for bad in ("speaker", [""], [1], None):
+        with pytest.raises(BadInput, match=r"give a list of names"):
+            Rules(read_metadata=bad)
+
+
 def test_titles_are_counted_where_they_are_shown():
     compressor, _ = compressor_and_reader()
     page = Passage(f"{PIN} {HAY}", title="Barns")

@@ -78,6 +78,13 @@ def test_titles_are_sent_and_neither_ids_nor_metadata(there):
     assert sent[:2] == [{"text": LONG[0]}, {"text": LONG[1], "title": "Of barns"}]
 
 
+def test_of_the_metadata_only_what_is_read_is_sent(there):
+    given = [Document(TEXTS[1], metadata={"handle": object, "speaker": "Ann"}), Document("Hay.")]
+    compressor = TamisCompressor(max_tokens=30, read_metadata=("speaker", "date"), **there)
+    sent = _request_documents(compressor.passages(given))
+    assert [one.get("metadata") for one in sent] == [{"speaker": "Ann"}, None]
+
+
 def test_metadata_is_not_sent_and_need_not_be_json(there):
     given = [Document(TEXTS[1], metadata={"handle": (thing := object)})]
     (kept,) = TamisCompressor(max_tokens=30, **there).compress_documents(given, ASKED)
