@@ -26,7 +26,7 @@ zoo.ZOO["fake"] = entry
 convert = tamis.probes.model.convert
 convert.convert_gguf = lambda gguf, to: (to / "model.safetensors").write_bytes(b"x")
 from tamis.service.cli.commands.models import app
-app(["pull", "fake", "--from", str(folder), "--root", sys.argv[2]])
+app(["pull", "fake", "--from", str(folder), "--home", sys.argv[2]])
 """
 
 
