@@ -95,7 +95,7 @@ def html_marks(text: str) -> list[Mark]:
     is_html = any(tag[1] for tag in tags) or text.lstrip()[:1] == "<"
     if not is_html or len(tags) < 2 or len(tags) <= 4 * len(_MARKDOWN.findall(text)):
         return []
-    page = _PageReader(text)
+    page = _PageParser(text)
     for tag in tags:
         page.read_tag(tag)
     return list(_split_prose(text, page.finish()))
@@ -125,7 +125,7 @@ def _split_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
             yield start, kind
 
 
-class _PageReader:
+class _PageParser:
     """Reads the tags of a page from left to right.
 
     The current block is [start, done). It `_has_text` once it contains text, and is `_closed` once

@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         top_n: int | None
         order: str
         separator: str
+        read_metadata: tuple[str, ...]
 else:
     OptionFields = create_model(
         "OptionFields",

@@ -37,11 +37,11 @@ _COMPILER_COMPILE = re.compile(
 
 def mark_compiler(lines: LineTable) -> int:
     """Marks diagnostics by their word; what stands below one is its context."""
-    reader = _DiagnosticReader(lines)
-    return sum(reader.read(i, row) for i, row in enumerate(lines.rows))
+    parser = _DiagnosticParser(lines)
+    return sum(parser.read(i, row) for i, row in enumerate(lines.rows))
 
 
-class _DiagnosticReader:
+class _DiagnosticParser:
     """Knows the function, the file and the diagnostic above a line."""
 
     def __init__(self, lines: LineTable) -> None:

@@ -24,17 +24,17 @@ def parse_diff(text: str, call: str) -> ParsedOutput | None:
     if not _DIFF.search(text):
         return None
     lines = LineTable(text, split_redraws=False)
-    reader = _DiffReader(lines)
+    parser = _DiffParser(lines)
     for i in range(len(lines)):
-        reader.read(i)
-    if reader.count < 2:
+        parser.read(i)
+    if parser.count < 2:
         return None
-    if reader.loose:
+    if parser.loose:
         mark_shell(lines)
-    return parts_of_lines(lines, "diff" if reader.hunks else "git log")
+    return parts_of_lines(lines, "diff" if parser.hunks else "git log")
 
 
-class _DiffReader:
+class _DiffParser:
     """Reads a diff line by line; knows commit, file and hunk of the line."""
 
     def __init__(self, lines: LineTable) -> None:

@@ -18,11 +18,11 @@ _GO_PACKAGE = re.compile(r"(FAIL|ok  |---)\t\S+|\?   \t\S+")
 
 def mark_go(lines: LineTable) -> int:
     """Marks panics and where they came from, failed tests and what they say."""
-    reader = _GoReader(lines)
-    return sum(reader.read(i, row) for i, row in enumerate(lines.rows))
+    parser = _GoParser(lines)
+    return sum(parser.read(i, row) for i, row in enumerate(lines.rows))
 
 
-class _GoReader:
+class _GoParser:
     """Knows the test that a line is of: from `=== RUN` or from `--- FAIL`."""
 
     def __init__(self, lines: LineTable) -> None:

@@ -147,12 +147,11 @@ class StrictRequest(BaseModel):
     @classmethod
     def _hint_for(cls, name: str) -> str:
         """What was probably meant by a field that is not known, and where a setting is given."""
-        hints = []
         if any(knob.name == name for knob in KNOBS):
-            hints.append(f"it is a setting of the service: tamis serve {flag(name)}")
+            return f"it is a setting of the service: tamis serve {flag(name)}"
         if meant := suggest_name(name, cls.model_fields, _SYNONYMS):
-            hints.append(f"did you mean {(cls.model_fields[meant].alias or meant)!r}?")
-        return "; or ".join(hints) or "it is not known"
+            return f"did you mean {(cls.model_fields[meant].alias or meant)!r}?"
+        return "it is not known"
 
 
 @dataclass(frozen=True, slots=True)

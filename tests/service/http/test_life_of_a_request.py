@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,17 @@ class Trace:
         if file == "service/engine/queue.py" and frame.f_code.co_name == "put":
             self.frames_at_queue = max(self.frames_at_queue, own_frames(frame))
 
+    def begin(self) -> None:
+        """Begins once nothing of ours has run for a while: the request before has threads left."""
+        self.running = True
+        wait_until(lambda: not self._ran_within(0.2))
+        self.frames_at_queue = 0
+
+    def _ran_within(self, seconds: float) -> bool:
+        self.files.clear()
+        time.sleep(seconds)
+        return bool(self.files)
+
 
 def own_file(frame: FrameType) -> str | None:
     path = Path(frame.f_code.co_filename)
@@ -99,7 +111,7 @@ def trace(proxy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trace
     proxy = load_proxy(proxy_folder, layers_needed("question_rows"))
     with traced() as trace, served(proxy, home=tmp_path_factory.mktemp("home")) as service:
         compress(service, "What is painted?")  # builds what is built once
-        trace.running = True
+        trace.begin()
         assert compress(service, QUESTION) == NEEDLE
         trace.running = False
     return trace

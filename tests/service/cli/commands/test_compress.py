@@ -30,7 +30,7 @@ def docs(tmp_path):
 def free(tmp_path):
     """Options with which no model is needed, and none could be found."""
     words = word_tokenizer(tmp_path)
-    return ("--method", "lexical", "--tokenizer", words, "--root", tmp_path / "none")
+    return ("--method", "lexical", "--tokenizer", words, "--home", tmp_path / "none")
 
 
 def answer(*words, **how):

@@ -26,6 +26,7 @@ zoo.ZOO["fake"] = entry
 convert = tamis.probes.model.convert
 convert.convert_gguf = lambda gguf, to: (to / "model.safetensors").write_bytes(b"x")
 from tamis.service.cli.commands.models import app
+<<<<<<< HEAD
 codes = []
 for root in sys.argv[2:]:
     try:
@@ -33,6 +34,9 @@ for root in sys.argv[2:]:
     except SystemExit as end:
         codes.append(end.code)
 print(json.dumps(codes))
+=======
+app(["pull", "fake", "--from", str(folder), "--home", sys.argv[2]])
+>>>>>>> names
 """
 
 
