@@ -26,17 +26,13 @@ zoo.ZOO["fake"] = entry
 convert = tamis.probes.model.convert
 convert.convert_gguf = lambda gguf, to: (to / "model.safetensors").write_bytes(b"x")
 from tamis.service.cli.commands.models import app
-<<<<<<< HEAD
 codes = []
 for root in sys.argv[2:]:
     try:
-        app(["pull", "fake", "--from", str(folder), "--root", root])
+        app(["pull", "fake", "--from", str(folder), "--home", root])
     except SystemExit as end:
         codes.append(end.code)
 print(json.dumps(codes))
-=======
-app(["pull", "fake", "--from", str(folder), "--home", sys.argv[2]])
->>>>>>> names
 """
 
 
