@@ -211,7 +211,7 @@ _SKIP_BYTES = 1 << 20
 _SKIP_ROWS = 1024
 
 
-class PartReader:
+class PartRows:
     """Reads parts; the last input file stays open, since parts mostly come in order."""
 
     def __init__(self, sources: Sequence[InputFile], job: BatchJob) -> None:

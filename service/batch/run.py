@@ -27,7 +27,7 @@ from tamis.service.batch.job import BatchJob, RunOptions, describe_differences, 
 from tamis.service.batch.outcomes import RowOutcome, columns_of
 from tamis.service.batch.output import OutputFolder, PartReceipt
 from tamis.service.batch.plan import BatchPart, BatchPlan, Columns, file_stamp, survey_files
-from tamis.service.batch.rows import InputRow, PartReader, RowRequest, request_of
+from tamis.service.batch.rows import InputRow, PartRows, RowRequest, request_of
 from tamis.service.files.input_files import InputFile, find_input_files
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def make_plan(
 
 def _first_rows(source: InputFile, part: BatchPart, job: BatchJob) -> list[InputRow]:
     moved = BatchPart(0, 0, part.first, part.rows, part.start, part.stop)
-    reader = PartReader([source], job)
+    reader = PartRows([source], job)
     rows = list(islice(reader.read_rows(moved), SCHEMA_ROWS))
     reader.close()
     return rows
@@ -303,7 +303,7 @@ def choose_batch_proxy(
 
 def _first_requests(job: BatchJob, inputs: Sequence[str], out: str | None) -> Iterator[RowRequest]:
     sources = find_input_files(inputs, out)
-    reader = PartReader(sources, job)
+    reader = PartRows(sources, job)
     try:
         for number in range(min(SAMPLED_FILES, len(sources))):
             for row in reader.first_rows(number, SAMPLED_ROWS):
@@ -364,7 +364,7 @@ def estimate_batch(job: BatchJob, plan: BatchPlan) -> BatchEstimate:
 def _sample_requests(job: BatchJob, plan: BatchPlan) -> tuple[list[RowRequest], int]:
     every = max(1, len(plan.parts) // SAMPLED_PARTS)
     requests, unusable = [], 0
-    reader = PartReader(plan.sources, job)
+    reader = PartRows(plan.sources, job)
     for part in plan.parts[::every][:SAMPLED_PARTS]:
         rows = reader.read_rows(part)
         for row in rows[:: max(1, len(rows) // ROWS_A_PART)][:ROWS_A_PART]:

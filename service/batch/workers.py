@@ -31,7 +31,7 @@ from tamis.service.batch.outcomes import (
 )
 from tamis.service.batch.output import OutputFolder, PartReceipt, sha256_hex
 from tamis.service.batch.plan import BatchPart, BatchPlan
-from tamis.service.batch.rows import InputRow, PartReader, RowRequest, request_of
+from tamis.service.batch.rows import InputRow, PartRows, RowRequest, request_of
 
 if TYPE_CHECKING:
     from tamis.service.batch.row_compressor import RowCompressor
@@ -58,7 +58,7 @@ class PartWorker:
         """
         self.job, self.plan, self.output = job, plan, OutputFolder(options.out)
         self.stop_on_error, self.redo = options.stop_on_error, redo
-        self.reader = PartReader(plan.sources, job)
+        self.reader = PartRows(plan.sources, job)
         self._compressor: RowCompressor | None = None
 
     @property
