@@ -351,6 +351,12 @@ export interface components {
             /** Ratio */
             ratio?: number | null;
             /**
+             * Read Metadata
+             * @description Read these fields of a document's metadata with it, such as date and speaker.
+             * @default []
+             */
+            read_metadata?: string[];
+            /**
              * @default {
              *       "spans": true,
              *       "units": "none",
@@ -678,6 +684,12 @@ export interface components {
             questions?: string[] | null;
             /** Ratio */
             ratio?: number | null;
+            /**
+             * Read Metadata
+             * @description Read these fields of a document's metadata with it, such as date and speaker.
+             * @default []
+             */
+            read_metadata?: string[];
             /**
              * @default {
              *       "spans": true,
