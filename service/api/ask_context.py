@@ -2,6 +2,9 @@
 
 index.search ─► top chunks ─► read once: chunks ranked, sentences scored ─► budget ─► prompt
   search_ms                     the stages of `tamis.compress`                      [doc#start-stop]
+
+Chunks are read one by one, or, `read="retrieved"`, all at once: the question runs once, and attends
+to the kept keys and values of all of them (`probes/kv_cache/retrieved.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from tamis.compressors.registry import DEFAULT
+from tamis.compressors.registry import DEFAULT, layers_needed
 from tamis.compressors.rules import MAX_TOKENS, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
@@ -22,8 +25,12 @@ from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 from tamis.service.api.languages import Quality, choose_proxy
+from tamis.service.api.model_pool import shared_proxy
 
 ReadingKind = Literal["cold", "warm", "none"]
+Read = Literal["passages", "retrieved"]
+INDEX_SEARCH = "index"
+"""The selector of keys that is the index's own search: those of the chunks that it finds."""
 TOP_K = 20
 CITATIONS = "[{id}]\n"
 RULES = Rules(order="score", citations=CITATIONS)
@@ -97,21 +104,26 @@ def ask_context(
     rules: Rules = RULES,
     root: Path | None = None,
     cache: Any = None,
+    read: Read = "passages",
+    selector: str = INDEX_SEARCH,
+    keys: int | None = None,
     **options: Any,
 ) -> AskedContext:
     """Finds chunks, ranks them by reading, and keeps the sentences that answer, within a budget.
 
-    The chunks are read once; that reading ranks them and scores their sentences. An index that was
-    built to keep its chunks answers without reading any, and so does a `cache` for chunks that were
-    read for an earlier question; `reading` says whether that was so.
+    What an index or a `cache` keeps is not read: see `reading`.
 
     Args:
-        index: an open index, or the folder of one.
-        max_tokens: the most tokens of output, citations included.
-        top_k: how many chunks of the index are read.
+        index: an open index, or its folder.
+        max_tokens: of output, citations included.
+        top_k: chunks that are read.
         where, by, search: as for `CorpusIndex.search`.
         cache: as for `tamis.compress`; by default what the index keeps, if for this proxy.
         method, proxy, quality, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
+        read: `passages` is one by one; `retrieved` all at once, by kept keys and values.
+        selector: what finds keys for `retrieved`: `index`, of the chunks found; others, as `exact`,
+            of all.
+        keys: the most that a query of `retrieved` attends to; None for all.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.
@@ -121,9 +133,13 @@ def ask_context(
         raise BadInput(f"max_tokens is {max_tokens}; give a whole number of at least 1")
     own = {name: value for name, value in options.items() if name != "tokenizer"}
     check_keywords(own, method, ask_context)
+    check_reading(read, selector, keys)
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
-    hits = opened.search(question, top_k, where, by=by, search=search)
+    if read == "retrieved" and selector != INDEX_SEARCH:
+        hits = opened.all_chunks(where)
+    else:
+        hits = opened.search(question, top_k, where, by=by, search=search)
     search_ms = (time.perf_counter() - clock) * 1e3
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
@@ -133,7 +149,22 @@ def ask_context(
     choice = choose_proxy(
         proxy, method, language_of(opened), question, passages, root, probe, quality
     )
-    if cache is None and opened.manifest.settings.kv is not None:
+    reader = choice.proxy
+    if read == "retrieved":
+        from tamis.service.api.kept_chunks import retrieved_reader
+
+        name = reader if isinstance(reader, str | Path) else reader.card.name
+        layers = layers_needed(method, name, **own)
+        model = shared_proxy(reader, layers, root)
+        reader = retrieved_reader(
+            opened,
+            model,
+            layers or model.depth,
+            passages,
+            keys,
+            "exact" if selector == INDEX_SEARCH else selector,
+        )
+    if (cache is None or read == "retrieved") and opened.manifest.settings.kv is not None:
         from tamis.service.api.kept_chunks import cache_of
 
         cache = cache_of(opened, choice.proxy)
@@ -142,7 +173,7 @@ def ask_context(
         passages,
         max_tokens=max_tokens,
         method=method,
-        proxy=choice.proxy,
+        proxy=reader,
         rules=rules,
         language=choice.language,
         root=root,
@@ -164,6 +195,22 @@ def ask_context(
         result.tokens_read,
         result.tokens_cached,
     )
+
+
+def check_reading(read: str, selector: str, keys: int | None) -> None:
+    """Refuses what is no way of reading, and options that a way does not have.
+
+    Raises:
+        BadInput: with what to give instead.
+    """
+    if read not in get_args(Read):
+        raise BadInput(f"read is {read!r:.80}; give one of {', '.join(get_args(Read))}")
+    if read == "passages" and (selector != INDEX_SEARCH or keys is not None):
+        raise BadInput("selector and keys are of read='retrieved', and read is 'passages'")
+    if keys is not None and keys < 1:
+        raise BadInput(f"keys is {keys}; give at least 1, or None for all")
+    if keys is None and selector not in (INDEX_SEARCH, "exact"):
+        raise BadInput(f"selector {selector!r:.80} finds some of the keys; say how many, by keys")
 
 
 def language_of(index: CorpusIndex) -> str:
