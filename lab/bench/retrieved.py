@@ -16,6 +16,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,7 @@ def retrieved(
             corpus = Corpus(records, size, proxy, folder, kept)
             cases = {f"{size} {n}": n for n in range(len(corpus.asked))}
             chosen = dict(take_evenly(list(cases.items()), questions))
-            found = study.rows(f"{size:,}", chosen, lambda n, c=corpus: c.measure(n, named))
+            found = study.rows(f"{size:,}", chosen, partial(corpus.measure, readings=named))
             rows += [{"tokens": size, **row} for row in found]
     summary = [_mean_of(rows, size, name) for size in sizes for name in named]
     study.publish(
@@ -135,7 +136,7 @@ class Corpus:
         for name in readings:
             method = QuestionRows(self._reader(name, asked.question), gate=False)
             given = (asked.question, self.passages, self.units)
-            reading, ms, cpu_ms = timed(lambda m=method, g=given: m.read(*g))
+            reading, ms, cpu_ms = timed(partial(method.read, *given))
             assert method.probe is not None
             alone = isolated_probabilities(method.probe, isolated_features(reading))
             whole = torch.tensor(method.score_reading(reading, *given).values)
@@ -174,7 +175,7 @@ class Corpus:
         asked = [self.proxy.layout.question_tokens(text) for text in load_questions()]
         heads = int(self.proxy.config.num_key_value_heads)
         states = question_states(self.proxy, asked, [layer], WINDOW_TOKENS)
-        return torch.cat([own[0].unflatten(0, (heads, -1)).flatten(1, 2) for own in states], 1)
+        return torch.cat([own[0].reshape(heads, -1, own.shape[-1]) for own in states], 1)
 
     def _kept(self, asked: Asked, scores: Tensor, tokens: Sequence[int], budget: int) -> float:
         """The share of gold sentences among the best units that fit."""

@@ -73,7 +73,7 @@ def test_a_reading_of_retrieved_keys_takes_any_of_them(name: str):
     states = next(question_states(proxy, [prompts[0].question], range(LAYERS), 64))
 
     def train(layer: int) -> Tensor:
-        return states[layer].unflatten(0, (KV_HEADS, -1)).flatten(1, 2)
+        return states[layer].reshape(KV_HEADS, -1, states.shape[-1])
 
     corpora = [
         KeptCorpus(kept),

@@ -169,7 +169,7 @@ class RetrievedAttention:
         if window is not None:
             raise ProxyUnsupported(
                 f"layer {layer} sees {window} tokens back, and passages side by side have the same "
-                "places; read them one by one: read='passages'"
+                "places; read them one by one"
             )
         _, H, R, d = query.shape
         heads = key.shape[1]

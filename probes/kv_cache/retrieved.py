@@ -238,6 +238,6 @@ class RetrievedReader:
         if template != self.layout.template:
             raise BadInput(
                 f"passages are kept behind the opening of the template {self.layout.template.name} "
-                f"and a method asks for {template.name}; choose another, or read='passages'"
+                f"and a method asks for {template.name}; choose another, or read them one by one"
             )
         return self

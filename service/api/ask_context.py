@@ -21,7 +21,7 @@ from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, DEFAULT_LANGUAGE
 from tamis.probes.text import Passage
-from tamis.retrieval.index.store import CorpusIndex, Hit
+from tamis.retrieval.index.store import CorpusIndex, Hit, Hits
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 from tamis.service.api.languages import Quality, choose_proxy
@@ -144,26 +144,14 @@ def ask_context(
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
         return AskedContext("", (), (), 0, 0, None, timings, hits.keys_read)
-    passages = [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits]
+    passages = _passages(hits)
     probe = options.get("probe", AUTO)
     choice = choose_proxy(
         proxy, method, language_of(opened), question, passages, root, probe, quality
     )
     reader = choice.proxy
     if read == "retrieved":
-        from tamis.service.api.kept_chunks import retrieved_reader
-
-        name = reader if isinstance(reader, str | Path) else reader.card.name
-        layers = layers_needed(method, name, **own)
-        model = shared_proxy(reader, layers, root)
-        reader = retrieved_reader(
-            opened,
-            model,
-            layers or model.depth,
-            passages,
-            keys,
-            "exact" if selector == INDEX_SEARCH else selector,
-        )
+        reader = _retrieved_reader(opened, reader, method, passages, keys, selector, root, own)
     if (cache is None or read == "retrieved") and opened.manifest.settings.kv is not None:
         from tamis.service.api.kept_chunks import cache_of
 
@@ -195,6 +183,67 @@ def ask_context(
         result.tokens_read,
         result.tokens_cached,
     )
+
+
+def rank_retrieved(
+    index: CorpusIndex,
+    question: str,
+    k: int,
+    *,
+    selector: str = INDEX_SEARCH,
+    keys: int | None = None,
+    where: Any = None,
+    root: Path | None = None,
+    **how: Any,
+) -> Hits:
+    """The best chunks for a question by how it attends to their kept keys and values, best first.
+
+    Args:
+        k: how many; with the selector `index` those of a search, in another order.
+        selector, keys, where, root: as for `ask_context`. how: `by` and `search`.
+
+    Raises:
+        As `ask_context`.
+    """
+    from tamis.service.api.rerank import rerank
+
+    check_reading("retrieved", selector, keys)
+    by_index = selector == INDEX_SEARCH
+    hits = index.search(question, k, where, **how) if by_index else index.all_chunks(where)
+    if not hits:
+        return hits
+    passages = _passages(hits)
+    choice = choose_proxy(AUTO, DEFAULT, language_of(index), question, passages, root)
+    reader = _retrieved_reader(index, choice.proxy, DEFAULT, passages, keys, selector, root, {})
+    ranked = rerank(question, passages, top_n=k, proxy=reader, language=choice.language, root=root)
+    found = (replace(hits[one.index], score=one.score) for one in ranked.results)
+    return Hits(found, hits.keys_read)
+
+
+def _passages(hits: Sequence[Hit]) -> list[Passage]:
+    """Chunks as passages, as they were read when the index was built."""
+    return [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits]
+
+
+def _retrieved_reader(
+    index: CorpusIndex,
+    proxy: Any,
+    method: str,
+    passages: Sequence[Passage],
+    keys: int | None,
+    selector: str,
+    root: Path | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """What reads chunks of an index by their kept keys and values, as far as a method reads."""
+    from tamis.service.api.kept_chunks import check_keeps, retrieved_reader
+
+    check_keeps(index, proxy)
+    name = proxy if isinstance(proxy, str | Path) else proxy.card.name
+    layers = layers_needed(method, name, **options)
+    model = shared_proxy(proxy, layers, root)
+    chosen = "exact" if selector == INDEX_SEARCH else selector
+    return retrieved_reader(index, model, layers or model.depth, passages, keys, chosen)
 
 
 def check_reading(read: str, selector: str, keys: int | None) -> None:

@@ -260,6 +260,25 @@ def cache_of(index: CorpusIndex, proxy: Any) -> PassageCache | None:
     return cache
 
 
+def check_keeps(index: CorpusIndex, proxy: Any) -> None:
+    """Refuses an index that does not keep its chunks as this proxy reads them.
+
+    Raises:
+        BadInput: with how to build one that does.
+    """
+    if keeps_for(index, proxy):
+        return
+    kept = index.manifest.settings.kv
+    others = f" (but as {kept['model']} in {kept.get('arithmetic')})" if kept else ""
+    who = (
+        str(proxy) if isinstance(proxy, str | Path) else f"{proxy.card.name} in {proxy.arithmetic}"
+    )
+    raise BadInput(
+        f"{index.home} keeps no keys and values as {who} reads them{others}; build it with "
+        "`tamis index build --keep-kv`, or leave out read"
+    )
+
+
 def retrieved_reader(
     index: CorpusIndex,
     proxy: Proxy,
@@ -279,14 +298,9 @@ def retrieved_reader(
         UnknownMethod: no such selector.
     """
     build = find_selector(selector)
+    check_keeps(index, proxy)
     cache = cache_of(index, proxy)
-    if cache is None:
-        kept = index.manifest.settings.kv
-        others = f" (but as {kept['model']} in {kept.get('arithmetic')})" if kept else ""
-        raise BadInput(
-            f"{index.home} keeps no keys and values as {proxy.card.name} in {proxy.arithmetic} "
-            f"reads them{others}; build it with `tamis index build --keep-kv`, or read='passages'"
-        )
+    assert cache is not None
     reader = CachedReader(proxy, cache)
 
     def find(prompt: Prompt) -> KVLayers:
@@ -294,7 +308,7 @@ def retrieved_reader(
         if entry is None:
             raise BadInput(
                 f"{index.home} keeps no keys and values of a chunk of {len(prompt.passage.ids)} "
-                "tokens as it is read here; build it again with --keep-kv, or read='passages'"
+                "tokens as it is read here; build it again with --keep-kv, or leave out read"
             )
         return entry if proxy.device.type == "cpu" else move_kv([entry], proxy.device)[0]
 
@@ -302,7 +316,7 @@ def retrieved_reader(
         asked = [proxy.layout.question_tokens(text) for text in load_questions()]
         states = question_states(proxy, asked, [layer], WINDOW_TOKENS)
         heads = int(proxy.config.num_key_value_heads)
-        rows = [own[0].unflatten(0, (heads, -1)).flatten(1, 2) for own in states]
+        rows = [own[0].reshape(heads, -1, own.shape[-1]) for own in states]
         return torch.cat(rows, 1)
 
     units = units_of(passages, index.manifest.settings.language)

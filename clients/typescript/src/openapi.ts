@@ -1431,6 +1431,8 @@ export interface components {
         /**
          * SearchRequest
          * @description The query, the index, and conditions on passages.
+         *
+         *     With `read` the query attends to kept keys and values, `keys` of them, and that ranks passages.
          */
         SearchRequest: {
             /** By */
@@ -1442,14 +1444,23 @@ export interface components {
              * @default 10
              */
             k?: number;
+            /** Keys */
+            keys?: number | null;
             /** Query */
             query: string;
+            /** Read */
+            read?: "retrieved" | null;
             /**
              * Search
              * @default auto
              * @enum {string}
              */
             search?: "auto" | "exact" | "graph" | "ivf";
+            /**
+             * Selector
+             * @default index
+             */
+            selector?: string;
             /** Timeout Ms */
             timeout_ms?: number | null;
             /** Where */

@@ -189,5 +189,5 @@ def test_what_cannot_be_read_is_refused():
     with pytest.raises(UnknownMethod, match="no selector 'nearest'; there are: exact"):
         find_selector("nearest")
     sliding, gemma, _ = reader_over(versioned_proxy("gemma3"))
-    with pytest.raises(ProxyUnsupported, match="read='passages'"):
+    with pytest.raises(ProxyUnsupported, match="read them one by one"):
         list(gemma.read(sliding, MEAN))
