@@ -1,4 +1,4 @@
-"""What other packages add to tamis, by entry points: methods, poolings and commands.
+"""What other packages add to tamis, by entry points: methods, poolings, selectors and commands.
 
     [project.entry-points."tamis.methods"]
     digits = "tamis_digits:Digits"
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 METHODS_GROUP, POOLINGS_GROUP = "tamis.methods", "tamis.poolings"
-COMMANDS_GROUP = "tamis.commands"
+SELECTORS_GROUP, COMMANDS_GROUP = "tamis.selectors", "tamis.commands"
 LAB_INSTALL = "pip install tamis-lab"
 """Installs the benchmarks, the fits and the published methods that tamis does not ship."""
 

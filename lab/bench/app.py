@@ -31,6 +31,7 @@ BENCHES = {
     "readings": "Compare readings of attention: gold kept, AUC, MRR, answerability and time.",
     "rerank": "Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM.",
     "retrieval": "Compare BM25, attention keys, sentence vectors and their fusion.",
+    "retrieved": "Read by retrieved keys and values: evidence kept, and how near to all of them.",
     "search": "Compare the searches of an index's keys, at one or more sizes.",
     "selectors": "Compare ways to find the keys that a question attends to.",
     "sinks": 'Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept.',

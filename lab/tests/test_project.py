@@ -6,11 +6,19 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from tamis.compressors.registry import LAB_METHODS, METHODS, method_class, method_names
 from tamis.probes import pooling
+from tamis.probes.kv_cache.retrieved import KeptCorpus, RetrievedReader, find_selector
+from tamis.probes.model.query_states import question_states
 from tamis.probes.pooling import POOLINGS, Pooling
+from tamis_lab.methods.registry import SELECTORS
 from tests.import_graph import lab_files
+from tests.probes.kv_cache.cache_kit import versioned_proxy, weights
+from tests.probes.kv_cache.test_retrieved import kept_passages
+from tests.probes.tiny import KV_HEADS, LAYERS
 
 LAB = Path(__file__).parents[1]
 PROJECT = tomllib.loads((LAB / "pyproject.toml").read_text("utf-8"))
@@ -50,3 +58,30 @@ def test_a_method_is_found_with_its_paper(name: str):
 @pytest.mark.parametrize("name", POINTS["tamis.poolings"])
 def test_a_pooling_is_found(name: str):
     assert issubclass(POOLINGS.load(name), Pooling)
+
+
+def test_tamis_finds_every_selector_of_the_keys_of_one_head():
+    single = {name for name in SELECTORS.names() if not SELECTORS.info(name).needs}
+    assert {"exact", *POINTS["tamis.selectors"]} == single
+
+
+@pytest.mark.parametrize("name", POINTS["tamis.selectors"])
+def test_a_reading_of_retrieved_keys_takes_any_of_them(name: str):
+    """With the largest effort most find all that an exact search does, and no one much else."""
+    proxy = versioned_proxy()
+    prompts, kept, find = kept_passages(proxy)
+    states = next(question_states(proxy, [prompts[0].question], range(LAYERS), 64))
+
+    def train(layer: int) -> Tensor:
+        return states[layer].reshape(KV_HEADS, -1, states.shape[-1])
+
+    corpora = [
+        KeptCorpus(kept),
+        KeptCorpus(kept, 12),
+        KeptCorpus(kept, 12, find_selector(name), train, effort=1.0),
+    ]
+    dense, exact, found = (
+        torch.cat(weights(RetrievedReader(proxy, corpus, find), prompts), -1) for corpus in corpora
+    )
+    assert torch.isfinite(found).all()
+    assert (found - exact).abs().mean() < 0.7 * (dense - exact).abs().mean()

@@ -159,9 +159,9 @@ def structure_class(kind: str) -> type[KeySearch]:
 
 def kind_for(wanted: str, keys: int) -> str:
     """The kind of structure for a segment of so many keys: `graph`, `ivf`, or `exact` for none."""
-    if keys < AUTO_KEYS:
-        return "exact"
-    return "graph" if wanted == "auto" else wanted
+    if wanted != "auto":
+        return wanted if keys else "exact"
+    return "exact" if keys < AUTO_KEYS else "graph"
 
 
 def build_structures(

@@ -335,12 +335,15 @@ class Legs:
             return
         if "keys" not in legs:
             raise BadInput(f"search={search!r} is a search of keys, and this one is by {legs}")
-        for segment in self._segments:
-            kind, keys = structure_kind(segment.files), segment.entry.tokens
-            if kind != search and (kind != "exact" or kind_for(search, keys) != "exact"):
+        kinds = [structure_kind(segment.files) for segment in self._segments]
+        for segment, kind in zip(self._segments, kinds, strict=True):
+            # what was added to an index that has the structure is read whole until it is large
+            is_small = search in kinds and kind == "exact"
+            if kind != search and not (is_small and kind_for("auto", segment.entry.tokens) == kind):
                 raise BadInput(
-                    f"segment {segment.entry.name} ({keys:,} keys) has no {search}; build it with "
-                    f"`tamis index optimise INDEX --search {search}`, or search with 'auto'"
+                    f"segment {segment.entry.name} ({segment.entry.tokens:,} keys) has no "
+                    f"{search}; build it with `tamis index optimise INDEX --search {search}`, or "
+                    "search with 'auto'"
                 )
 
     def _choose(self, by: Sequence[str] | None) -> tuple[str, ...]:

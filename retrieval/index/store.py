@@ -193,6 +193,11 @@ class CorpusIndex:
         )
         return Hits(hits, sum(leg.keys_read for leg in scored.values()))
 
+    def all_chunks(self, where: Mapping[str, Any] | Sequence[str] | str | None = None) -> Hits:
+        """The chunks that meet all conditions, in order, unscored."""
+        allowed = self._allowed_chunks(parse_conditions(where))
+        return Hits(self._make_hit(int(c), 0.0, {}) for c in np.flatnonzero(allowed))
+
     def leg_scores(
         self,
         question: str,

@@ -2,6 +2,9 @@
 
 index.search ─► top chunks ─► read once: chunks ranked, sentences scored ─► budget ─► prompt
   search_ms                     the stages of `tamis.compress`                      [doc#start-stop]
+
+Chunks are read one by one, or, `read="retrieved"`, all at once: the question runs once, and attends
+to the kept keys and values of all of them (`probes/kv_cache/retrieved.py`).
 """
 
 from __future__ import annotations
@@ -10,20 +13,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from tamis.compressors.registry import DEFAULT
+from tamis.compressors.registry import DEFAULT, layers_needed
 from tamis.compressors.rules import MAX_TOKENS, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, DEFAULT_LANGUAGE
 from tamis.probes.text import Passage
-from tamis.retrieval.index.store import CorpusIndex, Hit
+from tamis.retrieval.index.store import CorpusIndex, Hit, Hits
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 from tamis.service.api.languages import Quality, choose_proxy
+from tamis.service.api.model_pool import shared_proxy
 
 ReadingKind = Literal["cold", "warm", "none"]
+Read = Literal["passages", "retrieved"]
+INDEX_SEARCH = "index"
+"""The selector of keys that is the index's own search: those of the chunks that it finds."""
 TOP_K = 20
 CITATIONS = "[{id}]\n"
 RULES = Rules(order="score", citations=CITATIONS)
@@ -97,21 +104,26 @@ def ask_context(
     rules: Rules = RULES,
     root: Path | None = None,
     cache: Any = None,
+    read: Read = "passages",
+    selector: str = INDEX_SEARCH,
+    keys: int | None = None,
     **options: Any,
 ) -> AskedContext:
     """Finds chunks, ranks them by reading, and keeps the sentences that answer, within a budget.
 
-    The chunks are read once; that reading ranks them and scores their sentences. An index that was
-    built to keep its chunks answers without reading any, and so does a `cache` for chunks that were
-    read for an earlier question; `reading` says whether that was so.
+    What an index or a `cache` keeps is not read: see `reading`.
 
     Args:
-        index: an open index, or the folder of one.
-        max_tokens: the most tokens of output, citations included.
-        top_k: how many chunks of the index are read.
+        index: an open index, or its folder.
+        max_tokens: of output, citations included.
+        top_k: chunks that are read.
         where, by, search: as for `CorpusIndex.search`.
         cache: as for `tamis.compress`; by default what the index keeps, if for this proxy.
         method, proxy, quality, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
+        read: `passages` is one by one; `retrieved` all at once, by kept keys and values.
+        selector: what finds keys for `retrieved`: `index`, of the chunks found; others, as `exact`,
+            of all.
+        keys: the most that a query of `retrieved` attends to; None for all.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.
@@ -121,19 +133,26 @@ def ask_context(
         raise BadInput(f"max_tokens is {max_tokens}; give a whole number of at least 1")
     own = {name: value for name, value in options.items() if name != "tokenizer"}
     check_keywords(own, method, ask_context)
+    check_reading(read, selector, keys)
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
-    hits = opened.search(question, top_k, where, by=by, search=search)
+    if read == "retrieved" and selector != INDEX_SEARCH:
+        hits = opened.all_chunks(where)
+    else:
+        hits = opened.search(question, top_k, where, by=by, search=search)
     search_ms = (time.perf_counter() - clock) * 1e3
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
         return AskedContext("", (), (), 0, 0, None, timings, hits.keys_read)
-    passages = [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits]
+    passages = _passages(hits)
     probe = options.get("probe", AUTO)
     choice = choose_proxy(
         proxy, method, language_of(opened), question, passages, root, probe, quality
     )
-    if cache is None and opened.manifest.settings.kv is not None:
+    reader = choice.proxy
+    if read == "retrieved":
+        reader = _retrieved_reader(opened, reader, method, passages, keys, selector, root, own)
+    if (cache is None or read == "retrieved") and opened.manifest.settings.kv is not None:
         from tamis.service.api.kept_chunks import cache_of
 
         cache = cache_of(opened, choice.proxy)
@@ -142,7 +161,7 @@ def ask_context(
         passages,
         max_tokens=max_tokens,
         method=method,
-        proxy=choice.proxy,
+        proxy=reader,
         rules=rules,
         language=choice.language,
         root=root,
@@ -164,6 +183,83 @@ def ask_context(
         result.tokens_read,
         result.tokens_cached,
     )
+
+
+def rank_retrieved(
+    index: CorpusIndex,
+    question: str,
+    k: int,
+    *,
+    selector: str = INDEX_SEARCH,
+    keys: int | None = None,
+    where: Any = None,
+    root: Path | None = None,
+    **how: Any,
+) -> Hits:
+    """The best chunks for a question by how it attends to their kept keys and values, best first.
+
+    Args:
+        k: how many; with the selector `index` those of a search, in another order.
+        selector, keys, where, root: as for `ask_context`. how: `by` and `search`.
+
+    Raises:
+        As `ask_context`.
+    """
+    from tamis.service.api.rerank import rerank
+
+    check_reading("retrieved", selector, keys)
+    by_index = selector == INDEX_SEARCH
+    hits = index.search(question, k, where, **how) if by_index else index.all_chunks(where)
+    if not hits:
+        return hits
+    passages = _passages(hits)
+    choice = choose_proxy(AUTO, DEFAULT, language_of(index), question, passages, root)
+    reader = _retrieved_reader(index, choice.proxy, DEFAULT, passages, keys, selector, root, {})
+    ranked = rerank(question, passages, top_n=k, proxy=reader, language=choice.language, root=root)
+    found = (replace(hits[one.index], score=one.score) for one in ranked.results)
+    return Hits(found, hits.keys_read)
+
+
+def _passages(hits: Sequence[Hit]) -> list[Passage]:
+    """Chunks as passages, as they were read when the index was built."""
+    return [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits]
+
+
+def _retrieved_reader(
+    index: CorpusIndex,
+    proxy: Any,
+    method: str,
+    passages: Sequence[Passage],
+    keys: int | None,
+    selector: str,
+    root: Path | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """What reads chunks of an index by their kept keys and values, as far as a method reads."""
+    from tamis.service.api.kept_chunks import check_keeps, retrieved_reader
+
+    check_keeps(index, proxy)
+    name = proxy if isinstance(proxy, str | Path) else proxy.card.name
+    layers = layers_needed(method, name, **options)
+    model = shared_proxy(proxy, layers, root)
+    chosen = "exact" if selector == INDEX_SEARCH else selector
+    return retrieved_reader(index, model, layers or model.depth, passages, keys, chosen)
+
+
+def check_reading(read: str, selector: str, keys: int | None) -> None:
+    """Refuses what is no way of reading, and options that a way does not have.
+
+    Raises:
+        BadInput: with what to give instead.
+    """
+    if read not in get_args(Read):
+        raise BadInput(f"read is {read!r:.80}; give one of {', '.join(get_args(Read))}")
+    if read == "passages" and (selector != INDEX_SEARCH or keys is not None):
+        raise BadInput("selector and keys are of read='retrieved', and read is 'passages'")
+    if keys is not None and keys < 1:
+        raise BadInput(f"keys is {keys}; give at least 1, or None for all")
+    if keys is None and selector not in (INDEX_SEARCH, "exact"):
+        raise BadInput(f"selector {selector!r:.80} finds some of the keys; say how many, by keys")
 
 
 def language_of(index: CorpusIndex) -> str:

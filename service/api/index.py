@@ -108,6 +108,19 @@ class IndexPool:
         with self._borrow_newest() as index:
             return index.search(*args, **options)
 
+    def rank_retrieved(self, *args: Any, **options: Any) -> Hits:
+        """As `ask_context.rank_retrieved`, in the state committed last.
+
+        Raises:
+            BadInput: it is an export, which keeps no keys and values.
+        """
+        from tamis.service.api.ask_context import rank_retrieved
+
+        with self._borrow_newest() as index:
+            if not isinstance(index, CorpusIndex):
+                raise BadInput("an exported index keeps no keys and values; leave out read")
+            return rank_retrieved(index, *args, **options)
+
     @contextmanager
     def _borrow_newest(self) -> Iterator[CorpusIndex | StoreIndex]:
         with self._lock:

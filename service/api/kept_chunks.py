@@ -23,12 +23,13 @@ from torch import Tensor
 from tamis.compressors.features.bm25 import visible_texts_of_each
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
 from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER, layers_needed, uses_encoder
-from tamis.probes.attention.kv_layers import KVLayers
+from tamis.probes.attention.kv_layers import KVLayers, move_kv
 from tamis.probes.attention.recorder import KVLayer
-from tamis.probes.errors import BadIndex, BadModelFile, ProxyMissing
+from tamis.probes.errors import BadIndex, BadInput, BadModelFile, ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.codec import shipped_codec
+from tamis.probes.kv_cache.retrieved import EXACT, KeptCorpus, RetrievedReader, find_selector
 from tamis.probes.kv_cache.serialization import (
     deserialize,
     deserialize_vectors,
@@ -39,12 +40,14 @@ from tamis.probes.kv_cache.serialization import (
 from tamis.probes.kv_cache.storage import Storage, storage_identity, store_layers
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
+from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 from tamis.retrieval.index.models import QuestionModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import load_questions
 from tamis.retrieval.storage.kept_windows import KeptWindow, kept_windows
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.segment import Segment
@@ -255,3 +258,68 @@ def cache_of(index: CorpusIndex, proxy: Any) -> PassageCache | None:
     if not (isinstance(cache.source, KeptPassages) and cache.source.segments is index.segments):
         cache.source = KeptPassages(index.segments)
     return cache
+
+
+def check_keeps(index: CorpusIndex, proxy: Any) -> None:
+    """Refuses an index that does not keep its chunks as this proxy reads them.
+
+    Raises:
+        BadInput: with how to build one that does.
+    """
+    if keeps_for(index, proxy):
+        return
+    kept = index.manifest.settings.kv
+    others = f" (but as {kept['model']} in {kept.get('arithmetic')})" if kept else ""
+    who = (
+        str(proxy) if isinstance(proxy, str | Path) else f"{proxy.card.name} in {proxy.arithmetic}"
+    )
+    raise BadInput(
+        f"{index.home} keeps no keys and values as {who} reads them{others}; build it with "
+        "`tamis index build --keep-kv`, or leave out read"
+    )
+
+
+def retrieved_reader(
+    index: CorpusIndex,
+    proxy: Proxy,
+    layers: int,
+    passages: Sequence[Passage],
+    keys: int | None = None,
+    selector: str = EXACT,
+) -> RetrievedReader:
+    """A reader whose questions attend to the kept keys and values of some chunks, unread.
+
+    Args:
+        layers: that readings use. passages: the chunks, as the index has them.
+        keys: the most keys that a query attends to; None for all. selector: what finds them.
+
+    Raises:
+        BadInput: the index keeps no chunk as this proxy reads it, or not all of these.
+        UnknownMethod: no such selector.
+    """
+    build = find_selector(selector)
+    check_keeps(index, proxy)
+    cache = cache_of(index, proxy)
+    assert cache is not None
+    reader = CachedReader(proxy, cache)
+
+    def find(prompt: Prompt) -> KVLayers:
+        entry = cache.get(reader.key(prompt), layers)
+        if entry is None:
+            raise BadInput(
+                f"{index.home} keeps no keys and values of a chunk of {len(prompt.passage.ids)} "
+                "tokens as it is read here; build it again with --keep-kv, or leave out read"
+            )
+        return entry if proxy.device.type == "cpu" else move_kv([entry], proxy.device)[0]
+
+    def train(layer: int) -> Tensor:
+        asked = [proxy.layout.question_tokens(text) for text in load_questions()]
+        states = question_states(proxy, asked, [layer], WINDOW_TOKENS)
+        heads = int(proxy.config.num_key_value_heads)
+        rows = [own[0].reshape(heads, -1, own.shape[-1]) for own in states]
+        return torch.cat(rows, 1)
+
+    units = units_of(passages, index.manifest.settings.language)
+    windows = split_windows(proxy.layout, passages, units, WINDOW_TOKENS)
+    prompts = [Prompt(one.tokens, QuestionTokens((), 0)) for one in windows if one.tokens.ids]
+    return RetrievedReader(proxy, KeptCorpus(list(map(find, prompts)), keys, build, train), find)

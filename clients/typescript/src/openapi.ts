@@ -1445,6 +1445,8 @@ export interface components {
         /**
          * SearchRequest
          * @description The question, the index, and conditions on passages.
+         *
+         *     With `read` the question attends to kept keys and values, `keys` of them, and that ranks passages.
          */
         SearchRequest: {
             /** By */
@@ -1456,14 +1458,23 @@ export interface components {
              * @default 10
              */
             k?: number;
+            /** Keys */
+            keys?: number | null;
             /** Question */
             question: string;
+            /** Read */
+            read?: "retrieved" | null;
             /**
              * Search
              * @default auto
              * @enum {string}
              */
             search?: "auto" | "exact" | "graph" | "ivf";
+            /**
+             * Selector
+             * @default index
+             */
+            selector?: string;
             /** Timeout Ms */
             timeout_ms?: number | null;
             /** Where */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
@@ -28,11 +28,10 @@ EPILOG = """
 
 `tamis ask-context docs.index -q "How are keys rotated?" --where lang=en --json`
 
-A chunk that was read for one question is not read again for the next: `tamis cache stats` shows
-what is kept, `--no-cache` keeps nothing.
+A chunk is read for one question, and kept for the next: `tamis cache stats` shows what is kept.
 
-An index built with `--keep-kv` reads no chunk at all: its answers say `warm`. It keeps them for the
-default proxy, so another one reads them.
+An index built with `--keep-kv` reads none: its answers say `warm`. Another proxy than the default
+reads them.
 """
 
 
@@ -43,11 +42,19 @@ default proxy, so another one reads them.
     max_tokens=Option("Most tokens of output."),
     top_k=Option("Chunks that are read.", short="-k"),
     cache=Option(
-        "Folder where what was read is kept for the next question. Default: passages/ in the cache "
-        "folder of tamis, up to 2 GiB, the least recently used go first; none for an index that "
-        "keeps its chunks."
+        "Folder that keeps what was read. Default: passages/ in tamis's cache folder, up to 2 GiB; "
+        "none for an index that keeps its chunks."
     ),
     no_cache=Option("Keep nothing."),
+    read=Option(
+        "passages reads chunks one by one; retrieved all at once, by kept keys and values "
+        "(--keep-kv)."
+    ),
+    selector=Option(
+        "What finds keys for retrieved: index, of the chunks it finds; exact, of all; or one of "
+        "tamis-lab."
+    ),
+    keys=Option("Most keys that a query of retrieved attends to. Default: all."),
 )
 def ask_context(
     index: Path,
@@ -63,6 +70,9 @@ def ask_context(
     quality: str = "standard",
     cache: Path | None = None,
     no_cache: bool = False,
+    read: Literal["passages", "retrieved"] = "passages",
+    selector: str = "index",
+    keys: int | None = None,
     json: bool = False,
     quiet: bool = False,
     offline: bool = False,
@@ -99,6 +109,9 @@ def ask_context(
         quality=cast("Quality", quality),
         root=models,
         cache=kept,
+        read=read,
+        selector=selector,
+        keys=keys,
     )
     if json:
         typer.echo(dump_json(context_json(question, result)))

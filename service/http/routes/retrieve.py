@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
 
@@ -21,6 +21,7 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.probes.tokens import TextTokenizer
+from tamis.service.api.ask_context import check_reading
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import (
     check_limits,
@@ -229,7 +230,13 @@ async def search(body: SearchRequest, request: Request) -> Response:
     check_limits(state.settings, [body.question], 0)
 
     def work(_: QueuedRequest) -> Response:
-        hits = index.search(body.question, body.k, body.where, by=body.by, search=body.search)
+        how: dict[str, Any] = {"where": body.where, "by": body.by, "search": body.search}
+        if body.read is None:
+            check_reading("passages", body.selector, body.keys)
+            hits = index.search(body.question, body.k, **how)
+        else:
+            read = {"selector": body.selector, "keys": body.keys, "root": state.methods.root}
+            hits = index.rank_retrieved(body.question, body.k, **how, **read)
         return json_response(search_answer(name, hits))
 
     return await run_connected(request, work, body.timeout_ms)

@@ -17,7 +17,10 @@ Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_C
 
 
 class SearchRequest(StrictRequest):
-    """The question, the index, and conditions on passages."""
+    """The question, the index, and conditions on passages.
+
+    With `read` the question attends to kept keys and values, `keys` of them, and that ranks passages.
+    """
 
     question: Question
     k: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -25,6 +28,9 @@ class SearchRequest(StrictRequest):
     where: dict[str, Any] | list[Condition] | Condition | None = None
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
     search: Literal["auto", "exact", "graph", "ivf"] = "auto"
+    read: Literal["retrieved"] | None = None
+    selector: Text = "index"
+    keys: Annotated[int, Field(ge=1, le=2**31)] | None = None
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
 
 

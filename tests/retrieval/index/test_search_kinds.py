@@ -84,6 +84,23 @@ def test_a_large_index_gets_a_graph_and_a_small_one_stays_exact(built, models, t
 
 
 @pytest.mark.parametrize("kind", ["graph", "ivf"])
+def test_a_structure_that_was_asked_for_is_built_at_any_size(models, tmp_path, kind):
+    home = tmp_path / "i"
+    settings = IndexSettings(keys=as_lists(models.keys.recipe.as_json()))
+    with create_index(home, settings, models) as writer:
+        writer.put(make_documents(3))
+        writer.finish()
+    with pytest.raises(BadInput, match=rf"has no {kind}; build it with `tamis index optimise"):
+        opened(home, models).search(QUESTION, search=kind)
+    with open_writer(home, models) as writer:
+        writer.optimise(kind)
+    index = opened(home, models)
+    assert index.stats()["searches"] == {kind: 1}
+    exact, found = (index.search(QUESTION, by=["keys"], search=how) for how in ("exact", kind))
+    assert scores(found) == pytest.approx(scores(exact), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["graph", "ivf"])
 def test_a_chunk_that_is_found_has_the_score_of_an_exact_search(home, models, kind, monkeypatch):
     with open_writer(home, models) as writer:
         writer.optimise(kind)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tamis.compressors.reading.windows import read_windows, split_windows
-from tamis.probes.errors import BadIndex
+from tamis.probes.errors import BadIndex, BadInput, TamisError
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
@@ -157,6 +157,78 @@ def test_chunks_read_in_another_arithmetic_are_not_found(tmp_path):
         assert cached == [len(prompt.passage.ids) * is_warm for prompt in prompts]
 
 
+RETRIEVED = {"read": "retrieved", "probe": None, "gate": False, "use_encoder": False}
+QUESTION = "Water: who sat on the mat in the end?"
+
+
+def ask_retrieved(index, proxy, **more):
+    return ask_context(index, QUESTION, max_tokens=60, proxy=proxy, **{**RETRIEVED, **more})
+
+
+def scores_of(asked):
+    """The score of every chunk, by its id."""
+    assert asked.compressed is not None
+    return dict(zip((hit.id for hit in asked.hits), asked.compressed.passage_scores, strict=True))
+
+
+def test_all_keys_by_a_search_of_the_index_and_by_every_selector_are_one_reading(home, models):
+    index, proxy = CorpusIndex.open(home), models.kv.proxy
+    asked = ask_retrieved(index, proxy, top_k=100)
+    assert asked.reading == "warm"
+    assert asked.tokens_cached >= asked.tokens_in > asked.tokens_out > 0
+    texts = {document.id: document.text for document in DOCUMENTS}
+    for citation in asked.citations:
+        assert citation.text == texts[citation.doc][citation.start : citation.stop]
+    scores = scores_of(asked)
+    assert len(set(scores.values())) > 2
+    for more in (
+        {"selector": "exact"},
+        {"selector": "exact", "keys": 10**6},
+        {"top_k": 100, "keys": 10**6},
+    ):
+        assert scores_of(ask_retrieved(index, proxy, **more)) == pytest.approx(scores, abs=1e-5)
+    few = scores_of(ask_retrieved(index, proxy, selector="exact", keys=2))
+    assert few != pytest.approx(scores, abs=1e-4)
+
+
+def test_what_the_question_attends_to_is_what_was_found(home, models):
+    """The chunks of a search, or those whose metadata meet a condition."""
+    index, proxy = CorpusIndex.open(home), models.kv.proxy
+    assert len(ask_retrieved(index, proxy, top_k=2).hits) == 2
+    assert len(ask_retrieved(index, proxy, selector="exact").hits) == len(index)
+    assert ask_retrieved(index, proxy, selector="exact", where="lang=en").hits == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"read": "all"}, "read is 'all'; give one of passages, retrieved"),
+        ({"read": "passages", "keys": 5}, "selector and keys are of read='retrieved'"),
+        ({"keys": 0}, "keys is 0"),
+        ({"selector": "quest"}, "'quest' finds some of the keys; say how many"),
+        ({"selector": "nearest", "keys": 5}, "no selector 'nearest'; there are: exact"),
+    ],
+)
+def test_a_reading_that_cannot_be_is_refused(home, models, more, why):
+    with pytest.raises(TamisError, match=why):
+        ask_retrieved(CorpusIndex.open(home), models.kv.proxy, **more)
+
+
+def test_an_index_that_keeps_no_values_says_how_to_build_one_that_does(tmp_path, home, models):
+    with create_index(tmp_path / "bare", IndexSettings()) as writer:
+        writer.put(DOCUMENTS)
+        writer.finish()
+    with pytest.raises(BadInput, match=r"bare keeps no keys and values as .*--keep-kv"):
+        ask_retrieved(tmp_path / "bare", models.kv.proxy)
+    other = versioned_proxy(dtype=torch.bfloat16)
+    with pytest.raises(BadInput, match=r"in torch.bfloat16 reads them \(but as tiny in torch.flo"):
+        ask_retrieved(home, other)
+    with open_writer(home, ChunkModels()) as writer:  # which keeps nothing of what is added
+        writer.put([CorpusDocument("unread", "Water and the cat. The mat is wet.")])
+    with pytest.raises(BadInput, match=r"of a chunk of \d+ tokens as it is read here"):
+        ask_retrieved(home, models.kv.proxy)
+
+
 def test_an_index_of_an_earlier_tamis_is_not_added_to_and_the_error_says_the_way_out():
     with pytest.raises(BadIndex, match=r"without the arithmetic.*--overwrite"):
         load_keeper(IndexSettings(kv={"model": "smollm2-135m", "layers": 4, "revision": "r"}))
@@ -199,6 +271,9 @@ def test_an_index_built_to_keep_its_chunks_answers_warm_and_alike(tmp_path):
         answers[kind] = json.loads(done.stdout)
         assert answers[kind]["reading"] == kind
         assert "closed in 1907" in answers[kind]["text"]
+    joint = tamis("ask-context", tmp_path / "warm", *question, "--read", "retrieved", "--json")
+    assert joint.exit_code == 0, joint.output
+    assert "closed in 1907" in json.loads(joint.stdout)["text"]
     cold, warm = (answers[kind]["usage"] for kind in ("cold", "warm"))
     assert cold["cached_tokens"] == 0
     assert warm["cached_tokens"] + warm["read_tokens"] == cold["read_tokens"]

@@ -8,9 +8,9 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import open_writer
+from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage.chunks import CorpusDocument
-from tamis.service.api.index import IndexPool
+from tamis.service.api.index import IndexPool, index_settings, load_readers
 from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.http.app_kit import served
@@ -77,6 +77,37 @@ def test_a_search_is_chosen_and_says_how_many_keys_it_read(tmp_path):
         assert refused.status_code == 422, refused.text
         assert "is a search of keys" in refused.text
         assert service.post("/v1/search", question="harbour", search="annoy").status_code == 422
+
+
+def test_a_ranking_by_kept_keys_and_values_needs_an_index_that_keeps_them(tmp_path):
+    build_index(tmp_path / "i", [HARBOUR])
+    with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
+        for more, why in (
+            ({"read": "retrieved"}, "keeps no keys and values as smollm2-135m-sharp reads them"),
+            ({"keys": 5}, "selector and keys are of read='retrieved'"),
+            ({"read": "retrieved", "selector": "quest"}, "say how many, by keys"),
+            ({"read": "all"}, "read"),
+        ):
+            refused = service.post("/v1/search", query="harbour", **more)
+            assert refused.status_code == 422, refused.text
+            assert why in refused.json()["error"]["message"]
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_passages_are_ranked_by_how_the_query_attends_to_what_is_kept(tmp_path):
+    settings = index_settings(model=False, keep_kv=True)
+    with create_index(tmp_path / "i", settings, load_readers(settings)) as writer:
+        writer.put([HARBOUR, BREAD])
+        writer.finish()
+    with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
+        for more in ({}, {"selector": "exact"}, {"selector": "exact", "keys": 64}):
+            query = "When was the harbour closed, and what of bread?"
+            answer = service.post("/v1/search", query=query, read="retrieved", **more)
+            assert answer.status_code == 200, answer.text
+            hits = answer.json()["data"]
+            assert {hit["document"] for hit in hits} == {"harbour", "bread"}
+            assert hits[0]["score"] > hits[1]["score"]
 
 
 def test_a_state_is_closed_when_its_last_search_ends(tmp_path, monkeypatch):
