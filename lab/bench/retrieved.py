@@ -40,7 +40,7 @@ from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 from tamis.retrieval.index.writer import load_questions
 from tamis.service.api.languages import SHARP
-from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.study import Study, environment_facts, table, timed
 from tamis_lab.datasets.records import gold_spans, load_records, passages_of, take_evenly
 from tamis_lab.datasets.statistics import rank_correlations

@@ -274,7 +274,7 @@ def check_keeps(index: CorpusIndex, proxy: Any) -> None:
         str(proxy) if isinstance(proxy, str | Path) else f"{proxy.card.name} in {proxy.arithmetic}"
     )
     raise BadInput(
-        f"{index.home} keeps no keys and values as {who} reads them{others}; build it with "
+        f"{index.folder} keeps no keys and values as {who} reads them{others}; build it with "
         "`tamis index build --keep-kv`, or leave out read"
     )
 
@@ -307,7 +307,7 @@ def retrieved_reader(
         entry = cache.get(reader.key(prompt), layers)
         if entry is None:
             raise BadInput(
-                f"{index.home} keeps no keys and values of a chunk of {len(prompt.passage.ids)} "
+                f"{index.folder} keeps no keys and values of a chunk of {len(prompt.passage.ids)} "
                 "tokens as it is read here; build it again with --keep-kv, or leave out read"
             )
         return entry if proxy.device.type == "cpu" else move_kv([entry], proxy.device)[0]

@@ -19,7 +19,8 @@ Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_C
 class SearchRequest(StrictRequest):
     """The question, the index, and conditions on passages.
 
-    With `read` the question attends to kept keys and values, `keys` of them, and that ranks passages.
+    With `read` the question attends to kept keys and values, `keys` of them, and that ranks
+    passages.
     """
 
     question: Question
