@@ -21,7 +21,7 @@ from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.display.text import print_note
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import parse_options, takes_options
 from tamis.service.documents.document_text import InputFormat, files_passed_over
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def run(
     method: str = DEFAULT,
     proxy: str = "auto",
     quality: str = "standard",
+    option: list[str] | None = None,
     probe: Path | None = None,
     cache: Path | None = None,
     engine: BatchEngine = "local",
@@ -161,7 +162,7 @@ def run(
         rules=rules,
         method=method,
         proxy=proxy,
-        probe=None if probe is None else str(probe),
+        options=parse_options(option, probe=None if probe is None else str(probe)),
         tokenizer=tokenizer,
         language=language,
         encoding=encoding,
