@@ -53,6 +53,9 @@ class Option:
         in_http, in_adapters: whether requests and adapters take it in this plain form.
         takes: the type of what may be given, where `setup` makes something else of it; None where
             that is the field's own.
+        paper: of an option of a method: what its paper has, in words, where that is another value
+            than the default.
+        is_secret: whether no file may hold it.
         selects: whether it decides which units are kept and in what order. Where the whole context
             is returned in place of an error, such a rule is at its default; the others, which say
             what a unit is and how text is written, are as the caller gave them.
@@ -81,6 +84,8 @@ class Option:
     in_adapters: bool = True
     takes: Any = None
     selects: bool = False
+    paper: str | None = None
+    is_secret: bool = False
     name: str = ""
     kind: Any = str
     optional: bool = False
@@ -115,6 +120,11 @@ class Option:
         if self.choices is not None:
             return self.choices()
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    def names_something(self, value: Any) -> bool:
+        """Whether a value is free text, which may name a file or an address of this machine."""
+        chosen = [inner for one in get_args(self.kind) for inner in get_args(one)]
+        return isinstance(value, str) and value not in (self.default, *self.all_choices(), *chosen)
 
     def check(self, value: Any, hint: Callable[[Any], str] = no_hint, owner: str = "") -> None:
         """Refuses a value of another kind, or beyond the bounds.

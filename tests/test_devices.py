@@ -373,8 +373,8 @@ BUILDERS: dict[str, Callable[[Proxy], Any]] = {
     "ehpc": lambda p: EHPC(p, head_profile(p)),
     "ehpc by token": lambda p: EHPC(p, head_profile(p), form="token"),
     "ehpc together": lambda p: EHPC(p, head_profile(p), together=True),
-    "infiniretri": lambda p: InfiniRetri(p, window_tokens=40),
-    "infiniretri independent": lambda p: InfiniRetri(p, "independent", window_tokens=40),
+    "infiniretri": lambda p: InfiniRetri(p, window_tokens=40, heads=0),
+    "infiniretri independent": lambda p: InfiniRetri(p, "independent", window_tokens=40, heads=0),
     "fusion": lambda p: Fusion({"attention": _with_probe(p), "lexical": Lexical()}),
 }
 WITHOUT_A_PROXY = {"embedding", "lexical", "lead", "systemone", "edges", "original"}

@@ -17,26 +17,28 @@ the unit (mean over heads and rows) when it was last read.
 Departures: the last layer of a small proxy finds nothing (of three RULER records at a tenth of the
 tokens it lost all, 16 contrast heads lost none:
 lab/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records),
-so where a contrast profile ships, its 16 best heads of any layer are read: `heads=0` is the last
+so the 16 best heads of any layer are read, those of the contrast profile that ships, or of the
+induction profile where none does, and it is an error where neither ships: `heads=0` is the last
 layer, as published. At most `carry_tokens` are carried, the best first, where 300 tokens may carry
 300 sentences; no row weights (the authors' package weighs a row by its attention to the question;
-the paper does not); tamis's template; documents are joined by a blank line,
-under their titles; the independent form's last pass reads the carried units without them. Chosen
-heads are read in whatever layer they are: of
-a model with sliding windows (Gemma: 8 of the 16) some attend no further back than that layer's
-window.
+the paper does not); tamis's template; documents are joined by a blank line, under their titles; the
+independent form's last pass reads the carried units without them. Chosen heads are read in whatever
+layer they are: of a model with sliding windows (Gemma: 8 of the 16) some attend no further back
+than that layer's window.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.methods.question_rows import induction_heads
 from tamis.compressors.options import option
 from tamis.compressors.reading.joining import (
     UnitTokens,
@@ -47,13 +49,16 @@ from tamis.compressors.reading.joining import (
 )
 from tamis.compressors.reading.windows import Reader, Window, document_tokens_left, split_windows
 from tamis.compressors.types import Scores
-from tamis.probes.probing.heads import Head, HeadProfile
+from tamis.probes.errors import BadInput
+from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.signal import Signal, Want, box_filter, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8
 HEADS = 16
+_BY = ("contrast", "induction")
+"""How the heads of a profile that ships were found, the better way first."""
 InfiniRetriForm = Literal["sequential", "independent"]
 
 
@@ -61,14 +66,14 @@ class InfiniRetri(ScoringMethod):
     """Reads windows one after the other and carries the best sentences from each into the next."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
-        "a sliding window that carries sentences forward; 16 heads, or the last layer as published",
+        "a sliding window that carries sentences forward, 16 heads",
         "InfiniRetri, arXiv 2502.12962",
         "proxy",
     )
 
     reader: Reader
     form: InfiniRetriForm = option(
-        "sequential", "sequential as published, or independent windows and a last pass."
+        "sequential", "Windows one after the other, or independent ones and a last pass."
     )
     window_tokens: int = option(WINDOW_TOKENS, "Tokens of new text a step.", ge=1)
     top_k: int = option(
@@ -79,33 +84,44 @@ class InfiniRetri(ScoringMethod):
         WINDOW_TOKENS,
         "The most that is carried. Both are less where the proxy's context is shorter.",
         ge=1,
+        paper="no limit",
     )
-    heads: int | None = option(
-        None,
-        "0 for all heads of the last layer, as published; else the number of heads of any layer, "
-        "the best of the contrast profile that ships. None is 16 of them where one ships, and 0 "
-        "where none does.",
-        ge=0,
+    heads: int = option(
+        HEADS, "How many heads of any layer; 0 is all of the last layer.", ge=0, paper="0"
+    )
+    profile: HeadProfile | Path | str = option(
+        "auto",
+        "A profile of this proxy's heads, or its file; auto is the one that ships: by contrast, "
+        "else by induction (tamis lab heads find --by induction needs no labels).",
     )
 
     def setup(self) -> None:
         """Finds the heads.
 
         Raises:
-            BadInput: no profile for this proxy, or it has fewer heads.
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadInput: no profile ships for this proxy, or it has fewer heads.
         """
-        count = _head_count(self.reader.card.name, self.heads)
-        self.chosen = _contrast_heads(self.reader, count) if count else None
-        deepest = max(layer for layer, _ in self.chosen) if self.chosen else None
-        self.layers = self.reader.card.layers if deepest is None else deepest + 1
+        card, self.layers = self.reader.card, self.reader.card.layers
+        self.chosen: tuple[Head, ...] | None = None
+        if self.heads:
+            found = _find_profile(card.name, self.profile)
+            found.check(card, self.reader.layout.template.name)
+            self.chosen = _best_heads(found, self.heads)
+            self.layers = 1 + max(self.chosen)[0]
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
-        """All layers, or as many as the chosen heads need."""
-        if not (heads := _head_count(model, options.get("heads"))):
+        """All layers, or as many as the chosen heads need; all where no profile names any."""
+        heads, profile = options.get("heads", cls.heads), options.get("profile", cls.profile)
+        if not heads or (profile == "auto" and not cls.ships_for(model)):
             return None
-        best = HeadProfile.load_shipped("contrast", model).best(heads)
-        return 1 + max(layer for layer, _ in best)
+        return 1 + max(_best_heads(_find_profile(model, profile), heads))[0]
+
+    @classmethod
+    def ships_for(cls, model: str) -> bool:
+        """Whether a profile of the model ships."""
+        return any(HeadProfile.is_shipped(by, model) for by in _BY)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value per unit; a passage ranks by its best unit."""
@@ -212,17 +228,25 @@ class _CarryState:
         return units_that_fit(order, self.carry_tokens)
 
 
-def _head_count(model: str, given: int | None) -> int:
-    """How many heads of the contrast profile are read; 0 for all heads of the last layer."""
-    if given is not None:
-        return given
-    return HEADS if HeadProfile.is_shipped("contrast", model) else 0
+def _find_profile(model: str, given: HeadProfile | Path | str) -> HeadProfile:
+    """The profile that is given, or the one that ships for a model.
+
+    Raises:
+        BadInput: none ships; the last layer is read only where `heads=0` asks for it.
+    """
+    shipped = [by for by in _BY if HeadProfile.is_shipped(by, model)]
+    if given == "auto" and not shipped:
+        raise BadInput(
+            f"no heads of {model} are known that look back: make a profile, tamis lab heads find "
+            f"--by induction --proxy {model} --out FILE, and give it as profile; or read the last "
+            "layer as published, heads=0, which finds little in a small model"
+        )
+    return choose_profile(given, shipped[0] if shipped else _BY[0], model)
 
 
-def _contrast_heads(reader: Reader, heads: int) -> tuple[Head, ...]:
-    found = HeadProfile.load_shipped("contrast", reader.card.name)
-    found.check(reader.card, reader.layout.template.name)
-    return found.best(heads)
+def _best_heads(found: HeadProfile, heads: int) -> tuple[Head, ...]:
+    """The best heads; of those found by induction the deep ones are left out."""
+    return induction_heads(found, heads) if found.by == "induction" else found.best(heads)
 
 
 Method = InfiniRetri

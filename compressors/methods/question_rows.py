@@ -169,11 +169,11 @@ def unfitted_layers(model: str, profile: HeadProfile | Path | str) -> int | None
     return max(deepest + 1, _middle_layers(found.layers)[1])
 
 
-def induction_heads(profile: HeadProfile) -> tuple[Head, ...]:
-    """The best heads of a profile that are not too deep, best first."""
+def induction_heads(profile: HeadProfile, count: int = HEADS) -> tuple[Head, ...]:
+    """The best heads of a profile that are not too deep, best first; fewer if there are fewer."""
     most = max(1, round(_INDUCTION_DEPTH * profile.layers))
     ranked = profile.best(profile.layers * profile.heads)
-    return tuple(head for head in ranked if head[0] < most)[:HEADS]
+    return tuple(head for head in ranked if head[0] < most)[:count]
 
 
 def _find_profile(model: str, profile: HeadProfile | Path | str) -> HeadProfile | None:

@@ -118,7 +118,7 @@ class SystemOne(ScoringMethod):
 
     url: str | None = option(None, "Of the endpoint, such as http://localhost:8000/v1/systemone.")
     model: str = option("default", "The decision model's name there.")
-    api_key: str | None = option(None, "Sent as a bearer token.")
+    api_key: str | None = option(None, "Sent as a bearer token.", is_secret=True)
     timeout_s: float = option(60.0, "Seconds that one call may take.")
     reader: Any = None
     """A `DecisionClient`, or what decides like one, in place of the options."""

@@ -23,6 +23,7 @@ import typer
 from rich.table import Table
 
 from tamis.compressors import registry
+from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.rules import PLAIN_ORDERS, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall, MissingExtra
@@ -82,6 +83,13 @@ def answers(
         str,
         typer.Option(help="In which the kept passages stand, with commas; see `tamis methods`."),
     ] = "original",
+    native: Annotated[
+        bool,
+        typer.Option(
+            help="Also go on from the keys and values of the tokens that EHPC chooses, at each "
+            "share: of a local reader whose needle heads are known."
+        ),
+    ] = False,
     limit: shared.Limit = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 32,
     results: Annotated[
@@ -94,9 +102,11 @@ def answers(
     """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
     study = Study(as_json, plot, results)
     shares = tuple(shared.parse_shares(keep, "--keep"))
-    settings = AnswerSettings(method, shares, max_tokens, _parse_orders(orders))
+    settings = AnswerSettings(method, shares, max_tokens, _parse_orders(orders), native)
     rows = usable_records(load_records(records), limit)
     answerer = load_reader(reader, reader_model, api_key)
+    if native and not isinstance(answerer, LocalReader):
+        raise BadInput("--native is of a reader in this process; give a folder or a zoo name")
     study.keep_rows({"reader": answerer.identity, "max_tokens": max_tokens})
     build = _record_compressor(method)
     with study.bars():
@@ -127,7 +137,7 @@ def _table(found: Mapping[str, Any], reader: str) -> Table:
 
 def _chart(found: Mapping[str, Any], reader: str) -> Chart:
     """F1 and exact match against the share kept, from no context to the whole one."""
-    plain = [row for name, row in found.items() if name.count(" ") <= 1]
+    plain = [row for name, row in found.items() if name.count(" ") <= 1 and NATIVE not in name]
     rows = sorted(plain, key=lambda row: float(row["share_of_tokens"]))
     shares = [row["share_of_tokens"] for row in rows]
     lines = {"F1": "f1", "exact match": "exact_match"}
@@ -154,15 +164,20 @@ def answer_records(
     def answer(case: tuple[Record, ContextCondition]) -> ResultRow:
         record, condition = case
         context, tokens, tokens_in = _condition_context(record, condition, build_context)
-        messages = chat_messages(record["question"], context)
-        text, truths = reader.answer(messages, settings.max_tokens), record["answers"]
+        messages, truths = chat_messages(record["question"], context), record["answers"]
+        if condition.name.startswith(NATIVE) and isinstance(reader, LocalReader):
+            text, share = reader.answer_natively(
+                record["question"], context, condition.share, settings.max_tokens
+            )
+        else:
+            text, share = reader.answer(messages, settings.max_tokens), tokens / tokens_in
         return {
             "id": record_id(record),
             "condition": condition.name,
             "answer": text,
             "exact_match": exact_match(text, truths),
             "f1": f1(text, truths),
-            "share": tokens / tokens_in,
+            "share": share,
         }
 
     cases = {
@@ -243,6 +258,7 @@ def reader_strength(found: Mapping[str, Any]) -> str:
 
 
 ORIGINAL = "original"
+NATIVE = "native"
 SYSTEM = (
     "Answer the question in as few words as possible. Use the context if there is one. "
     "Give the answer alone, no sentence around it."
@@ -290,12 +306,14 @@ class AnswerSettings:
         method: of compression.
         shares: of the tokens. orders: of the kept passages; every share is tried in every order.
         max_tokens: of an answer.
+        native: whether the reader also goes on from kept keys and values, at each share.
     """
 
     method: str
     shares: tuple[float, ...]
     max_tokens: int = 32
     orders: tuple[str, ...] = (ORIGINAL,)
+    native: bool = False
 
     def conditions(self) -> list[ContextCondition]:
         """`none`, `full`, and the method at each share, in each order."""
@@ -306,6 +324,10 @@ class AnswerSettings:
                 ContextCondition(f"{self.method} {share:g}{_order_suffix(order)}", share, order)
                 for share in self.shares
                 for order in self.orders
+            ),
+            *(
+                ContextCondition(f"{NATIVE} {share:g}", share)
+                for share in (self.shares if self.native else ())
             ),
         ]
 
@@ -370,6 +392,8 @@ def _condition_context(
 ) -> tuple[str, int, int]:
     if not condition.share:
         return "", 0, 1
+    if condition.name.startswith(NATIVE):
+        return build_context(record, 1.0)
     order = {} if condition.order == ORIGINAL else {"order": condition.order}
     return build_context(record, condition.share, **order)
 
@@ -432,12 +456,32 @@ class LocalReader:
         from tamis_lab.bench.generate import Generator
 
         folder = zoo.model_folder(model)
-        self._generator = Generator.from_folder(folder)
+        self._generator, self._model = Generator.from_folder(folder), model
+        self._chooser: EHPC | None = None
         self.identity = str(Path(folder).resolve())
 
     def answer(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> str:
         """The model's answer."""
         return self._generator.answer(messages, max_tokens)
+
+    def answer_natively(
+        self, question: str, context: str, share: float, max_tokens: int
+    ) -> tuple[str, float]:
+        """The answer from the kept keys and values of a share of the context's tokens.
+
+        Native inference of EHPC (arXiv 2501.12959). Departures: the tokens are chosen from a prompt
+        of the context and the question alone; keys and values stay as they were read, where the
+        paper's early exit reads the chosen tokens anew.
+
+        Returns:
+            The answer, and the share of the context's tokens that stayed.
+        """
+        if self._chooser is None:
+            self._chooser = registry.build_method("ehpc", proxy=self._model, form="token")
+        counted = self._chooser.reader.layout.tokenizer.count(context)
+        spans = self._chooser.tokens(question, context, max(1, round(share * counted)))
+        messages = chat_messages(question, context)
+        return self._generator.answer_from_kept(messages, context, spans, max_tokens)
 
 
 def load_reader(source: str, model: str, api_key: str | None) -> AnswerReader:

@@ -62,14 +62,7 @@ class Generator:
         Raises:
             BadInput: prompt and answer do not fit into the model's context.
         """
-        turns = [f"<|im_start|>{m['role']}\n{m['content']}{_END}\n" for m in messages]
-        text = "".join(turns) + "<|im_start|>assistant\n"
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        if len(ids) + max_tokens > self.context_tokens:
-            raise BadInput(
-                f"the prompt has {len(ids)} tokens and the reader takes "
-                f"{self.context_tokens - max_tokens}; give a reader with a longer context"
-            )
+        ids = self._encode(_chat_text(messages), max_tokens).ids
         with torch.inference_mode():
             out = self.model.generate(
                 torch.tensor([ids], device=self.model.device),
@@ -80,3 +73,73 @@ class Generator:
                 pad_token_id=self._end,
             )
         return str(self.tokenizer.decode(out[0, len(ids) :].tolist())).strip()
+
+    def answer_from_kept(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        context: str,
+        spans: Sequence[tuple[int, int]],
+        max_tokens: int = 32,
+    ) -> tuple[str, float]:
+        """What the model generates from the keys and values of a part of the context.
+
+        The prompt is read once, whole. Of the context's tokens those in the spans stay, at the
+        positions that they had, and generation goes on from them and from the rest of the prompt.
+
+        Args:
+            context: as it stands in the messages. spans: half-open code points of it.
+
+        Returns:
+            The text, and the share of the context's tokens that stayed.
+
+        Raises:
+            BadInput: prompt and answer do not fit into the model's context.
+        """
+        text = _chat_text(messages)
+        encoded, start = self._encode(text, max_tokens), text.index(context)
+        stop = start + len(context)
+        kept, stayed, tokens = [], 0, 0
+        for place, (a, b) in enumerate(encoded.offsets[:-1]):
+            inside = start <= a and b <= stop
+            wanted = inside and any(a < start + y and start + x < b for x, y in spans)
+            stayed, tokens = stayed + wanted, tokens + inside
+            if wanted or not inside:
+                kept.append(place)
+        ids, device = torch.tensor([encoded.ids]), self.model.device
+        found: list[int] = []
+        with torch.inference_mode():
+            cache = self.model(ids[:, :-1].to(device), use_cache=True).past_key_values
+            for layer in cache.layers:
+                layer.keys, layer.values = layer.keys[:, :, kept], layer.values[:, :, kept]
+            token = encoded.ids[-1]
+            for position in range(ids.shape[1] - 1, ids.shape[1] - 1 + max_tokens):
+                out = self.model(
+                    torch.tensor([[token]], device=device),
+                    position_ids=torch.tensor([[position]], device=device),
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                token = int(out.logits[0, -1].argmax())
+                if token == self._end:
+                    break
+                found.append(token)
+        return str(self.tokenizer.decode(found)).strip(), stayed / max(1, tokens)
+
+    def _encode(self, text: str, max_tokens: int) -> Any:
+        """The prompt's tokens.
+
+        Raises:
+            BadInput: they and the answer do not fit into the model's context.
+        """
+        encoded = self.tokenizer.encode(text, add_special_tokens=False)
+        if len(encoded.ids) + max_tokens > self.context_tokens:
+            raise BadInput(
+                f"the prompt has {len(encoded.ids)} tokens and the reader takes "
+                f"{self.context_tokens - max_tokens}; give a reader with a longer context"
+            )
+        return encoded
+
+
+def _chat_text(messages: Sequence[Mapping[str, str]]) -> str:
+    turns = [f"<|im_start|>{m['role']}\n{m['content']}{_END}\n" for m in messages]
+    return "".join(turns) + "<|im_start|>assistant\n"

@@ -8,7 +8,6 @@ question, passages, units ─► question_rows  (reading on disk) ─┐
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
+from tamis.service.cli.options.typer_options import parse_value
 from tamis_lab.datasets.reading_store import CaseReadings, StoreKey, cached_reader, store_key
 from tamis_lab.datasets.score_sources import (
     ScoreSource,
@@ -110,14 +110,6 @@ def parse_method_spec(spec: str) -> tuple[str, dict[str, Any]]:
             raise BadInput(f"{spec!r} has {word!r}; write {name}:option=value")
         options[option] = parse_value(value)
     return name, options
-
-
-def parse_value(text: str) -> Any:
-    """The value of an option: JSON, else text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 @dataclass(frozen=True, slots=True)

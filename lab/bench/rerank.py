@@ -35,7 +35,7 @@ from tamis.probes.model.encoder import CachedEncoder, Encoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.api.rerank import reranker
 from tamis.service.cli.display.output import report_errors
-from tamis.service.cli.options.typer_options import parse_fuse
+from tamis.service.cli.options.typer_options import parse_fuse, parse_options
 from tamis.service.files.row_values import replace_non_finite
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.qrels import JudgedQuery, load_corpus, load_queries
@@ -97,7 +97,7 @@ def rerank(
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
     study = Study(as_json, results=results)
     loaded, system = load_queries(queries, first)
-    options = shared.parse_options(option or (), "window_tokens=2048")
+    options = parse_options(option, "window_tokens=2048")
     joined = None if fuse == "none" else parse_fuse(fuse)
     settings = RerankSettings(method, depth, joined, system, proxy, options)
     loaded = loaded[:limit]

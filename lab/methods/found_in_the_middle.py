@@ -55,8 +55,9 @@ class FoundInTheMiddle(OrderingMethod):
     reader: Reader
     each: bool = option(
         False,
-        "Put the dummy into one place after the other, among the other documents, as published: "
-        "one more reading for each document.",
+        "Put the dummy into one place after the other, among the other documents: one more reading "
+        "for each document.",
+        paper="true",
     )
     window_tokens: int = option(
         WINDOW_TOKENS,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -138,29 +137,6 @@ def parse_sizes(given: str, what: str = "tokens") -> list[int]:
     if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
         raise BadInput(f"{what} has {wrong[0]!r}; give whole numbers of at least 1, with commas")
     return [int(word) for word in words]
-
-
-def parse_options(given: Sequence[str], example: str) -> dict[str, Any]:
-    """Options by name from `NAME=VALUE` each; a value is JSON, else text.
-
-    Raises:
-        BadInput: one has no name or no value; the message shows the example.
-    """
-    found = {}
-    for word in given:
-        name, sign, value = word.partition("=")
-        if not sign or not name:
-            raise BadInput(f"--option is {word!r}; give NAME=VALUE, such as {example}")
-        found[name] = parse_value(value)
-    return found
-
-
-def parse_value(text: str) -> Any:
-    """The value of an option: JSON, else text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def budget_of(keep: float) -> Budget:

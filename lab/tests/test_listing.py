@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from tamis_lab.listing import KINDS
+from tamis_lab.listing import KINDS, PAGE, methods_page
 from tamis_lab.methods.registry import PATTERNS, READINGS
 from tests.service.cli.cli_kit import tamis
 
@@ -47,3 +47,14 @@ def test_an_unknown_kind_is_refused_with_those_there_are():
     done = tamis("lab", "kinds", "--kind", "guess")
     assert done.exit_code == 2
     assert ", ".join(KINDS) in done.stderr
+
+
+def test_the_page_of_methods_is_what_registries_and_docstrings_say():
+    """`python -m tamis_lab.listing` writes it."""
+    page = methods_page()
+    assert page == PAGE.read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| [`")]
+    names = {row["name"] for row in json.loads(tamis("lab", "kinds", "--json").stdout)}
+    assert all(any(line.startswith(f"| [`{name}`]") for line in rows) for name in names)
+    assert next(line for line in rows if "`ehpc`" in line).count("a quarter of the layer's heads")
+    assert {line.count(" | ") for line in rows} == {5}

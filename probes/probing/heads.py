@@ -138,6 +138,12 @@ class HeadProfile:
         row = self.scores[layer]
         return tuple((layer, h) for h in sorted(range(self.heads), key=lambda h: (-row[h], h))[:k])
 
+    def stability_of(self, k: int) -> float:
+        """The stability of the best k heads: that of the next size measured; 1 where none was."""
+        sizes = sorted(map(int, self.stability))
+        at = next((size for size in sizes if size >= k), max(sizes, default=0))
+        return self.stability.get(str(at), 1.0)
+
     def check(self, card: ModelCard, template: str) -> None:
         """Checks that the profile is valid for a model and template.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import NoneType
 from typing import Any, Literal
 
-from tamis.compressors.options import option
-from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors.options import option, options_of
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_class
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -69,6 +70,7 @@ class BatchJob:
     """The choices of one batch; plain values, so that they can be sent to a worker.
 
     Attributes:
+        options: the method's own.
         input_format: of files that are rows, a value of `InputFormat`.
         question: of every row, instead of the row's own.
         instruction: what to search for in every row, beside its question.
@@ -85,7 +87,7 @@ class BatchJob:
     rules: Rules = field(default_factory=Rules)
     method: str = DEFAULT
     proxy: str = DEFAULT_PROXY
-    probe: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: str = "proxy"
     language: str = AUTO
     encoding: str = "utf-8"
@@ -108,11 +110,6 @@ class BatchJob:
         if self.question is not None and not self.question.strip():
             raise BadInput("the question is empty; ask what the kept sentences shall answer")
         _check_encoding(self.encoding)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The method's own options."""
-        return {} if self.probe is None else {"probe": self.probe}
 
     @property
     def dropped_fields(self) -> frozenset[str]:
@@ -148,6 +145,11 @@ def resume_settings(job: BatchJob) -> dict[str, Any]:
     relevant = {
         name: value for name, value in asdict(job).items() if name not in _IRRELEVANT_FIELDS
     }
+    relevant["options"] = {
+        one.name: job.options.get(one.name, one.default)
+        for one in options_of(method_class(job.method))
+        if not one.is_secret
+    }
     flat: dict[str, Any] = {"tamis": version("tamis"), "output fields": list(OUTPUT_FIELDS)}
     for name, value in relevant.items():
         if isinstance(value, Mapping):
@@ -158,7 +160,11 @@ def resume_settings(job: BatchJob) -> dict[str, Any]:
 
 
 def _json_value(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    """A value as a file of JSON has it; of an object, its kind."""
+    if isinstance(value, tuple):
+        return list(value)
+    plain = (str, int, float, dict, list, NoneType)
+    return value if isinstance(value, plain) else type(value).__name__
 
 
 def _revisions(job: BatchJob) -> dict[str, str]:
@@ -173,8 +179,9 @@ def _revisions(job: BatchJob) -> dict[str, str]:
     found: dict[str, str] = {}
     if method_info(job.method).needs_proxy:
         found["proxy revision"] = _proxy_revision(job.proxy, root)
-    if job.probe is not None and Path(job.probe).is_file():
-        found["probe sha256"] = sha256(Path(job.probe).read_bytes()).hexdigest()[:16]
+    for name, value in job.options.items():
+        if isinstance(value, str) and Path(value).is_file():
+            found[f"{name} sha256"] = sha256(Path(value).read_bytes()).hexdigest()[:16]
     tokenizer = (
         zoo.model_folder(job.proxy, root) if job.tokenizer == "proxy" else Path(job.tokenizer)
     )

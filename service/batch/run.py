@@ -18,10 +18,9 @@ from tamis.compressors.pipeline.compression import (
 )
 from tamis.compressors.registry import build_method, method_class, method_info
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.api.languages import ProxyChoice, choose_proxy
+from tamis.service.api.languages import ProxyChoice, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.batch.job import BatchJob, RunOptions, describe_differences, resume_settings
 from tamis.service.batch.outcomes import RowOutcome, columns_of
@@ -298,7 +297,7 @@ def choose_batch_proxy(
     passages = [passage for request in requests for passage in request.passages]
     root = Path(job.root) if job.root else None
     given = job.proxy, job.method, job.language
-    return choose_proxy(*given, question, passages, root, job.probe or AUTO, quality)
+    return choose_proxy(*given, question, passages, root, probe_option(job.options), quality)
 
 
 def _first_requests(job: BatchJob, inputs: Sequence[str], out: str | None) -> Iterator[RowRequest]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import compress, counter_of
-from tamis.service.api.languages import choose_proxy
+from tamis.service.api.languages import choose_proxy, probe_option
 from tamis.service.api.rerank import rerank
 
 T = TypeVar("T")
@@ -53,9 +53,10 @@ _threads = _CallThreads()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingPlan:
-    """How texts are scored: the method and the language."""
+    """How texts are scored: the method, its own options, and the language."""
 
     method: str = DEFAULT
+    options: Mapping[str, Any] = field(default_factory=dict)
     language: str = AUTO
 
 
@@ -154,21 +155,25 @@ class LocalBackend:
     """tamis in this process: the model is loaded at the first question, shared by all adapters.
 
     Args:
-        proxy, cache, quality: as `tamis.compress` takes them. options: of the method.
+        proxy, cache, quality, root: as `tamis.compress` takes them.
     """
 
     def __init__(
-        self, proxy: Any = AUTO, cache: Any = None, *, quality: Any = "standard", **options: Any
+        self,
+        proxy: Any = AUTO,
+        cache: Any = None,
+        *,
+        quality: Any = "standard",
+        root: Path | None = None,
     ) -> None:
         self.proxy, self.quality = proxy, quality
-        self._arguments = options | ({} if cache is None else {"cache": cache})
+        self._places: dict[str, Any] = {"cache": cache, "root": root}
 
     def compress(
         self, question: str, passages: Sequence[Passage], plan: CompressionPlan
     ) -> CompressedContext:
         """What is kept of each passage."""
-        root = self._arguments.get("root")
-        probe = self._arguments.get("probe", AUTO)
+        root, probe = self._places["root"], probe_option(plan.options)
         choice = choose_proxy(
             self.proxy, plan.method, plan.language, question, passages, root, probe, self.quality
         )
@@ -182,7 +187,8 @@ class LocalBackend:
             rules=plan.rules,
             proxy=choice.proxy,
             language=choice.language,
-            **self._arguments,
+            **self._places,
+            **plan.options,
         )
         context = choice.add_warning(context)
         return CompressedContext(
@@ -215,7 +221,8 @@ class LocalBackend:
             language=plan.language,
             proxy=self.proxy,
             quality=self.quality,
-            **self._arguments,
+            **self._places,
+            **plan.options,
         )
         scores = {r.index: to_probability(r.own, ranked.calibrated) for r in ranked.results}
         return tuple(scores[i] for i in range(len(texts)))

@@ -23,7 +23,7 @@ from pydantic import (
 
 from tamis.compressors.method import check_scores
 from tamis.compressors.options import options_of
-from tamis.compressors.registry import DEFAULT, method_info
+from tamis.compressors.registry import DEFAULT, check_options, method_info
 from tamis.compressors.rules import BUDGETS, Budget, budget_of, rules_from, rules_in
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -54,8 +54,8 @@ OnError = Annotated[
 class BackendFields(BaseModel):
     """Where the work is done, and by which method.
 
-    In this process, with `proxy` or `quality`, `cache` and `options`; or by a tamis server, with
-    `base_url`, `api_key` and `timeout_s`.
+    In this process, with `proxy` or `quality` and `cache`; or by a tamis server, with `base_url`,
+    `api_key` and `timeout_s`.
     """
 
     model_config = CONFIG
@@ -65,7 +65,8 @@ class BackendFields(BaseModel):
     proxy: Any = Field(AUTO, description="a zoo name, a folder, a loaded Proxy; auto: by language")
     quality: Quality = Field("standard", description="best: a larger model reads English")
     cache: Any = Field(None, description="a PassageCache: a document is read once, whoever asks")
-    options: dict[str, Any] = Field({}, description="the method's own, such as probe")
+    options: dict[str, Any] = Field({}, description="the method's own")
+    root: Path | None = Field(None, description="where models are")
     base_url: str | None = Field(None, description="of a tamis server; None is this process")
     api_key: SecretStr | None = Field(None, description="of the server")
     timeout_s: float = Field(60.0, gt=0, description="of one request to the server")
@@ -73,7 +74,9 @@ class BackendFields(BaseModel):
     @model_validator(mode="after")
     def _check_backend_fields(self) -> Any:
         if self.base_url is None:
-            method_info(self.method)
+            # an encoder is a model that methods are built with
+            own = {name: self.options[name] for name in self.options if name != "encoder"}
+            check_options(self.method, own)
             if not isinstance(self.proxy, str | Path) and not hasattr(self.proxy, "layout"):
                 raise BadInput(
                     f"proxy is {type(self.proxy).__name__}; give a name, a folder or a loaded Proxy"
@@ -81,14 +84,10 @@ class BackendFields(BaseModel):
             check_quality(self.quality, self.method, self.proxy, probe_option(self.options))
             if self.api_key is not None:
                 raise BadInput("api_key is for a server; give base_url, too, or leave it out")
-        elif (
-            (self.proxy, self.quality) != (AUTO, "standard")
-            or self.cache is not None
-            or self.options
-        ):
+        elif (self.proxy, self.quality) != (AUTO, "standard") or self.cache is not None:
             raise BadInput(
-                "proxy, quality, cache and options are of this process and base_url is of a "
-                "server, which has its own; give one or the other"
+                "proxy, quality and cache are of this process and base_url is of a server, which "
+                "has its own; give one or the other"
             )
         return self
 
@@ -96,7 +95,7 @@ class BackendFields(BaseModel):
     def backend(self) -> Backend:
         """The backend for one request; constructing it loads no model and opens no connection."""
         if self.base_url is None:
-            return LocalBackend(self.proxy, self.cache, quality=self.quality, **self.options)
+            return LocalBackend(self.proxy, self.cache, quality=self.quality, root=self.root)
         from tamis.service.integrations.remote import remote_backend
 
         key = self.api_key.get_secret_value() if self.api_key else None
@@ -169,6 +168,7 @@ class CompressionFields(OptionFields):
             budget=budget,
             rules=rules,
             method=self.method,
+            options=self.options,
             language=self.language,
             tokenizer=self.tokenizer,
         )

@@ -239,7 +239,7 @@ class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
 
     @property
     def _ranking_plan(self) -> RankingPlan:
-        return RankingPlan(method=self.method, language=self.language)
+        return RankingPlan(method=self.method, options=self.options, language=self.language)
 
 
 class TamisRetriever(_DocumentCompression, BaseRetriever):

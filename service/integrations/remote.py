@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
-from tamis.probes.errors import MissingExtra
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.option_fields import request_fields
@@ -180,7 +180,13 @@ async def _close_at_the_end(client: AsyncClient) -> AsyncGenerator[None]:
 
 
 def _ranking_fields(plan: RankingPlan) -> dict[str, Any]:
-    """A plan as fields of `POST /v2/rerank` and `POST /score`."""
+    """A plan as fields of `POST /v2/rerank` and `POST /score`.
+
+    Raises:
+        BadInput: these paths are other vendors', and take no options of a method.
+    """
+    if plan.options:
+        raise BadInput("a server ranks with its own options; leave options out, or base_url")
     given = {} if plan.language == AUTO else {"language": plan.language}
     return {"model": plan.method, **given}
 
@@ -200,6 +206,7 @@ def _request_fields(plan: CompressionPlan) -> dict[str, Any]:
         "method": plan.method,
         "language": plan.language,
         "tokenizer": plan.tokenizer,
+        "options": dict(plan.options) or None,
         **asdict(plan.budget),
     }
     sent = {name: value for name, value in given.items() if value is not None}

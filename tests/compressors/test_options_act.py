@@ -55,8 +55,8 @@ def run(method):
 WINDOWED = {
     "question_rows": lambda r, **o: QuestionRows(r, question_probe(r), **o),
     "ehpc": lambda r, **o: EHPC(r, head_profile(r), 1, **o),
-    "infiniretri": lambda r, **o: InfiniRetri(r, top_k=1, phrase_tokens=1, **o),
-    "infiniretri alone": lambda r, **o: InfiniRetri(r, "independent", top_k=1, **o),
+    "infiniretri": lambda r, **o: InfiniRetri(r, top_k=1, phrase_tokens=1, heads=0, **o),
+    "infiniretri alone": lambda r, **o: InfiniRetri(r, "independent", top_k=1, heads=0, **o),
     "sentinel": lambda r, window_tokens: Sentinel(r, sentinel_probe(r), chunk_tokens=window_tokens),
 }
 
@@ -74,7 +74,7 @@ def test_a_window_bounds_the_text_of_one_prompt(name):
     [
         lambda r: EHPC(r, head_profile(r), 1),
         lambda r: EHPC(r, head_profile(r), 1, together=True),
-        InfiniRetri,
+        lambda r: InfiniRetri(r, heads=0),
         lambda r: QuestionRows(r, question_probe(r)),
         lambda r: Sentinel(r, sentinel_probe(r)),
     ],
@@ -97,9 +97,9 @@ def test_passages_that_are_read_together_share_a_prompt():
 @pytest.mark.parametrize(
     "make",
     [
-        InfiniRetri,
-        lambda r: InfiniRetri(r, "independent"),
-        lambda r: InfiniRetri(r, carry_tokens=100),
+        lambda r: InfiniRetri(r, heads=0),
+        lambda r: InfiniRetri(r, "independent", heads=0),
+        lambda r: InfiniRetri(r, carry_tokens=100, heads=0),
     ],
 )
 def test_a_model_of_a_short_context_is_read_in_windows_that_fit(make):
@@ -117,12 +117,12 @@ def test_a_question_that_fills_the_context_is_refused():
     given = [Passage("Straw here."), Passage("The pin is here.")]
     proxy = tiny.proxy("llama")
     with pytest.raises(BadInput, match="takes 1024; shorten the question"):
-        InfiniRetri(proxy).scores(question, given, units_of(given))
+        InfiniRetri(proxy, heads=0).scores(question, given, units_of(given))
 
 
 def test_infiniretri_takes_the_mean_of_the_chosen_heads_and_of_no_others():
     """Layers 1 and 2 were read; the chosen heads are head 1 of layer 2 and head 0 of layer 1."""
-    method = InfiniRetri(ScriptedReader.from_needles("pin"), phrase_tokens=1)
+    method = InfiniRetri(ScriptedReader.from_needles("pin"), phrase_tokens=1, heads=0)
     method.chosen = ((2, 1), (1, 0))
     weights = torch.tensor([[[1.0, 3.0], [90.0, 90.0]], [[90.0, 90.0], [2.0, 7.0]]])[:, :, None]
     signal = Signal(weights, (1, 2), ("question_mean",))

@@ -257,12 +257,14 @@ OWN_VARIANTS = {
     ),
     "infiniretri": MethodVariant(
         "infiniretri",
-        over_scripted_reader(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)),
+        over_scripted_reader(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS, heads=0)),
         follows_script=True,
     ),
     "infiniretri independent": MethodVariant(
         "infiniretri",
-        over_scripted_reader(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
+        over_scripted_reader(
+            lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS, heads=0)
+        ),
         follows_script=True,
     ),
     "fusion": MethodVariant("fusion", _fusion, follows_script=True),

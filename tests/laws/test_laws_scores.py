@@ -153,7 +153,7 @@ def tiny_scorers(batch_tokens: int) -> dict[str, Any]:
         "sentinel": Sentinel(proxy, sentinel_probe(proxy), chunk_tokens=128),
         "ehpc": EHPC(proxy, head_profile(proxy), heads=2),
         "infiniretri independent": InfiniRetri(
-            proxy, "independent", window_tokens=128, carry_tokens=128
+            proxy, "independent", window_tokens=128, carry_tokens=128, heads=0
         ),
     }
 

@@ -332,6 +332,16 @@ export interface components {
              */
             on_error?: "fail" | "passthrough";
             /**
+             * Options
+             * @description Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
+             * @default {}
+             */
+            options?: {
+                [key: string]: boolean | number | string | {
+                    [key: string]: number;
+                } | null;
+            };
+            /**
              * Order
              * @description Of the passages in the output: as given, best first, best at both ends, or by a method of ordering (see `tamis methods`).
              * @default original
@@ -665,6 +675,16 @@ export interface components {
              * @enum {string}
              */
             on_error?: "fail" | "passthrough";
+            /**
+             * Options
+             * @description Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
+             * @default {}
+             */
+            options?: {
+                [key: string]: boolean | number | string | {
+                    [key: string]: number;
+                } | null;
+            };
             /**
              * Order
              * @description Of the passages in the output: as given, best first, best at both ends, or by a method of ordering (see `tamis methods`).

@@ -1,8 +1,8 @@
 """SAGE-KV (arXiv 2503.08879, §3): each head keeps the tokens that a question attended to most.
 
 The paper ranks by the last token of the prompt, once, after reading. Departures: by the mean over
-the rows of several bank questions, since the real one is not known when a passage is kept (the last
-row alone finds a quarter of the evidence that all rows find); smoothed by a box of 5 tokens, since
+the rows of several bank questions, since the real one is not known when a passage is kept;
+smoothed by a box of 5 tokens, since
 the neighbours of a token that is looked at belong to its sentence; no recent window, since no text
 follows; the mean over a key head's query heads. Given the rows of the question that is asked, it is
 the upper bound of its kind: no cache can know them.

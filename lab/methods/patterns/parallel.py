@@ -9,7 +9,9 @@ in parallel, with a shared sink before each, and a selection of pieces by the qu
 
 Departures: the share says how many passages the question reads (2 of 20 in the paper); rows are
 recorded before passages are left out, since a passage without weight could not be scored. The
-question's positions are behind the longest passage.
+question's positions are behind the longest passage. The entropy of the question's rows, by which
+the paper explains what is lost, is not computed, and the paper's three steps (apart, with the
+shared opening, with the selection) are one.
 """
 
 from __future__ import annotations

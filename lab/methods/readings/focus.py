@@ -10,7 +10,9 @@ Departures: d_q is added before rotation (R_r rotates to row r), where it prefer
 their distance; added after it, as published, it prefers absolute places, and d_k then shifts every
 logit of a row alike and does nothing, so there is no d_k. The question's rows are changed, the pass
 is not, so that directions are fitted layer by layer on states that do not move
-(`tamis_lab.train.heads.focus`). Heads without a direction are read as they are.
+(`tamis_lab.train.heads.focus`). The heads are those of the contrast profile, not the paper's 20
+contextual ones, which it finds by the answer's rows; the strength is 1 for .2, and directions are
+fitted at a rate of .02 for .001. Heads without a direction are read as they are.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Every eighth row of a question reads all keys, and the rows up to the next such row read the keys
 with its largest logits.
 
-Departures: the rows of a question stand for the steps of decoding, where the stride is 50; nothing
-is decoded, so no new token joins the keys.
+Departures: the rows of a question stand for the steps of decoding, where the stride is 50; the
+variant that reads all keys wherever the query has moved away from the last full row's is left out;
+nothing is decoded, so no new token joins the keys.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ The softmax of the approximate logits, divided by the square root of the share o
 magnitude that its largest components hold, says how much attention the keys found have; attention
 gives the rest to the mean of all values (`KeyHits.mass`).
 
-Departure: magnitudes are not summed over the query heads of a group, since each head is searched
-separately.
+Departures: magnitudes are not summed over the query heads of a group, since each head is searched
+separately; the paper's window of the latest keys, which are read whatever their logits, is left
+out: a passage's last tokens are no nearer to the question than its first.
 """
 
 from __future__ import annotations

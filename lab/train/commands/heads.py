@@ -14,9 +14,10 @@ from typer.core import TyperCommand
 from tamis.probes.probing.heads import HEAD_SCORINGS
 from tamis.service.cli.display.output import make_console, report_errors
 from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.typer_options import parse_options
 from tamis_lab.options.bars import file_bars
 from tamis_lab.options.output_files import check_images, check_targets
-from tamis_lab.options.shared import SHARP, ReadingsFolder, named_or_shipped_probe, parse_options
+from tamis_lab.options.shared import SHARP, ReadingsFolder, named_or_shipped_probe
 from tamis_lab.train.commands import head_studies
 from tamis_lab.train.commands.head_options import (
     Best,
@@ -126,7 +127,7 @@ def find(
         )
     elif by not in HEAD_SCORINGS:
         found = record_files(data, limit, by) if data else []
-        given = parse_options(options or (), "draws=2")
+        given = parse_options(options, "draws=2")
         with file_bars() as report:
             profile = finding.find_heads_by_file(load_proxy(proxy, None), by, found, given, report)
     else:

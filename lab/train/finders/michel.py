@@ -7,8 +7,10 @@ Source: Michel et al. 2019 (arXiv 1905.10650, §2.3 and §4): with ξ a mask on 
 
 Departures: the loss is the listwise loss of a linear probe on raw attention (log mean and log max
 of each head), and ξ multiplies a head's standardised features in the score, so that no gradient
-runs through the model; the paper masks outputs and prunes from all heads, `greedy` adds to none,
-judged on questions that its weights were not fitted on. Greedy scores are (k + 1 - rank) / k.
+runs through the model and no head's output is masked: what it finds is which heads a *probe* can
+spare, and not, as the paper, which heads the model can; the paper prunes from all heads, `greedy`
+adds to none, judged on questions that its weights were not fitted on. Greedy scores are
+(k + 1 - rank) / k.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Michel(HeadFinder):
 
     info: ClassVar[FinderInfo] = FinderInfo(
         "what a probe's loss loses with each head: by gradient, or greedily",
-        "arXiv 1905.10650",
+        "after arXiv 1905.10650",
         True,
     )
 

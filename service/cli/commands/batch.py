@@ -20,7 +20,7 @@ from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
-from tamis.service.cli.options.typer_options import takes_options
+from tamis.service.cli.options.typer_options import parse_options, takes_options
 from tamis.service.files.document_text import InputFormat, files_passed_over
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def run(
     method: str = DEFAULT,
     proxy: str = "auto",
     quality: str = "standard",
+    option: list[str] | None = None,
     probe: Path | None = None,
     cache: Path | None = None,
     engine: BatchEngine = "local",
@@ -160,7 +161,7 @@ def run(
         rules=rules,
         method=method,
         proxy=proxy,
-        probe=None if probe is None else str(probe),
+        options=parse_options(option, probe=None if probe is None else str(probe)),
         tokenizer=tokenizer,
         language=language,
         encoding=encoding,

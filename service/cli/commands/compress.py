@@ -16,7 +16,6 @@ from tamis.compressors.rules import OUTPUT, Budget, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.cli.display.output import (
     UNCUT_WIDTH,
@@ -27,7 +26,7 @@ from tamis.service.cli.display.output import (
 )
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
-from tamis.service.cli.options.typer_options import gate_options, takes_options
+from tamis.service.cli.options.typer_options import gate_options, parse_options, takes_options
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 from tamis.service.files.document_text import FORMAT, InputFormat, page_at
 
@@ -95,6 +94,7 @@ def compress(
     method: str = DEFAULT,
     proxy: str = "auto",
     quality: str = "standard",
+    option: list[str] | None = None,
     probe: Path | None = None,
     exit_layer: int | None = None,
     gate: str = "auto",
@@ -127,14 +127,16 @@ def compress(
     from tamis.compressors.pipeline.compression import Compressor
     from tamis.probes.named_tokenizers import approximation_warning
     from tamis.service.api.compress import counter_of
-    from tamis.service.api.languages import choose_proxy
+    from tamis.service.api.languages import choose_proxy, probe_option
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
 
     models = models_folder(home)
-    options = _method_options(probe, isolated, exit_layer) | gate_options(gate, cascade)
+    flags: dict[str, Any] = {"probe": probe, "isolated": isolated or None}
+    flags |= {"exit_layer": exit_layer, **gate_options(gate, cascade)}
+    options = parse_options(option, **flags)
     choice = choose_proxy(
-        proxy, method, language, query, found.passages, models, probe or AUTO, quality
+        proxy, method, language, query, found.passages, models, probe_option(options), quality
     )
     scorer = LazyMethod(method, choice.proxy, models, cache=open_cache(cache), **options)
     fetch_default_proxy(scorer, tokenizer, offline)
@@ -151,12 +153,6 @@ def compress(
     counted = (approximation_warning(counter),) if counter.approximates else ()
     result = replace(result, warnings=(*result.warnings, *found.notes(), *counted))
     _write_output(output, query, result, per_passage(result, rules, counter), bool(counted))
-
-
-def _method_options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
-    """The method's own options: those that were given."""
-    given = {"probe": probe, "isolated": isolated or None, "exit_layer": exit_layer}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _check_size(passages: Sequence[Passage], counter: TextTokenizer, max_tokens: int) -> None:

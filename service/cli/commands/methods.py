@@ -48,7 +48,8 @@ def methods(
 ) -> None:
     """List the methods by kind: what each needs, its source and its package. No model is loaded.
 
-    With a name, the method's options: what each takes, its default, and what it does.
+    With a name, the method's options: what each takes, its default, the paper's value where that is
+    another, and what it does. `--option NAME=VALUE` gives one.
     """
     from tamis.probes.errors import BadInput
 
@@ -79,6 +80,7 @@ def _show_one(name: str, as_json: bool) -> None:
             "option": one.name,
             "takes": one.describe_values(),
             "default": one.default,
+            "paper": one.paper,
             "help": one.help,
         }
         for one in options_of(method_class(name))
@@ -91,10 +93,11 @@ def _show_one(name: str, as_json: bool) -> None:
     console.print(f"[bold]{name}[/bold] ({row['kind']}): {row['summary']}")
     console.print(f"needs {row['needs']}; {row['source']}; of the package {row['package']}")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("option", "takes", "default", "help"):
+    for column in ("option", "takes", "default", "paper", "help"):
         table.add_column(column, overflow="fold")
     for one in found:
-        table.add_row(one["option"], one["takes"], str(one["default"]), one["help"])
+        paper = one["paper"] or ""
+        table.add_row(one["option"], one["takes"], str(one["default"]), paper, one["help"])
     console.print(table if found else "It has no options.", markup=False)
 
 

@@ -29,7 +29,12 @@ from tamis.service.cli.display.output import (
 )
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
-from tamis.service.cli.options.typer_options import gate_options, parse_fuse, takes_options
+from tamis.service.cli.options.typer_options import (
+    gate_options,
+    parse_fuse,
+    parse_options,
+    takes_options,
+)
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 from tamis.service.files.document_text import InputFormat
 
@@ -85,6 +90,7 @@ def rerank(
     read_metadata: list[str] | None = None,
     proxy: str = "auto",
     quality: str = "standard",
+    option: list[str] | None = None,
     probe: Path | None = None,
     rank_probe: Path | None = None,
     gate: str = "auto",
@@ -111,9 +117,8 @@ def rerank(
     from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
-    given = {"probe": probe, "rank_probe": rank_probe}
-    options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
-    options |= gate_options(gate, cascade)
+    flags: dict[str, Any] = {"probe": probe, "rank_probe": rank_probe}
+    options = parse_options(option, **flags, **gate_options(gate, cascade))
     models = models_folder(home)
     choice = choose_proxy(
         proxy, method, language, query, found.passages, models, probe_option(options), quality

@@ -38,6 +38,10 @@ SHARED = {
         "qwen2.5-coder-0.5b-sharp` gets it.",
         metavar="standard|best",
     ),
+    "option": Option(
+        "An option of the method, see `tamis methods NAME`; repeatable.",
+        metavar="NAME=VALUE",
+    ),
     "probe": Option("What weighs its heads: a file of `tamis lab probe train`."),
     "rank_probe": Option(
         "What ranks whole documents by what its heads saw: a file of `tamis lab probe rank`."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache, wraps
 from pathlib import Path
@@ -202,6 +203,38 @@ def gate_options(gate: str, cascade: bool) -> dict[str, Any]:
     if gate != "auto":
         given["gate"] = {"on": True, "off": False}.get(gate, Path(gate))
     return given
+
+
+def parse_options(
+    given: Sequence[str] | None, example: str = "form=token", **flags: Any
+) -> dict[str, Any]:
+    """The options of a method: of flags of their own, and `NAME=VALUE` of `--option` each.
+
+    Args:
+        given: the values of `--option`; a value is JSON, else text.
+        example: shown where one cannot be read.
+        flags: options by name; None where the flag was not given.
+
+    Raises:
+        BadInput: one has no name or no value, or is given twice.
+    """
+    found = {name: value for name, value in flags.items() if value is not None}
+    for word in given or ():
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise BadInput(f"--option is {word!r}; give NAME=VALUE, such as {example}")
+        if name in found:
+            raise BadInput(f"the option {name} is given twice; give it once")
+        found[name] = parse_value(value)
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """The value of an option: JSON, else text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def parse_fuse(given: str) -> Any:

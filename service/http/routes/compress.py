@@ -328,7 +328,8 @@ class QuestionCall:
     @property
     def compressor(self) -> Compressor:
         """The method and the tokenizer of the request."""
-        return self.state.methods.compressor(self.method, self.body.tokenizer)
+        body = self.body
+        return self.state.methods.compressor(self.method, body.tokenizer, body.options)
 
     def prepare(self) -> Prepared:
         """Checks and segments; no model runs.

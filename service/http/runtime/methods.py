@@ -5,23 +5,27 @@ from __future__ import annotations
 import difflib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.options import option_names
+from tamis.compressors.options import option_names, options_of
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
+    METHODS,
     InstalledModels,
     build_method,
+    check_options,
     layers_needed,
     method_class,
     method_info,
@@ -30,6 +34,7 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
+from tamis.probes.lru import LruCache
 from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tamis.probes.tokens import ESTIMATE, TextTokenizer, estimating_tokenizer
 from tamis.service.api.lazy_method import ordering_methods
@@ -37,6 +42,8 @@ from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import UnderDeadline, current_request
 from tamis.service.http.runtime.settings import Settings
 
+_MAX_BUILT = 64
+"""Methods with their options that are kept."""
 _SLICE_CHARS = 16384
 """About one batch of the encoder; between slices others have their turn."""
 
@@ -198,7 +205,7 @@ class ServedMethods:
         }
         self.tokenizer_names = list(dict.fromkeys([*self.counters, *available_names()]))
         self.orderers = ordering_methods(reader, self.root)
-        self._built: dict[tuple[str, bool], Scorer] = {}
+        self._built = LruCache[Scorer](_MAX_BUILT, 1)
         self._encoder: SingleThreadEncoder | None = None
         self._rank_encoder: SingleThreadEncoder | None = None
         self._building = threading.Lock()
@@ -218,6 +225,11 @@ class ServedMethods:
             return self.settings.method
         if chosen in self.names:
             return chosen
+        if chosen in METHODS.names():
+            raise UnknownMethod(
+                f"{chosen!r} is not served here; start the service with another --proxy, for which "
+                "all that it has to know ships, such as smollm2-135m, or name it in --methods"
+            )
         known = [*self.names, "default", self.reader.card.name]
         near = difflib.get_close_matches(chosen, known, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -241,14 +253,19 @@ class ServedMethods:
             "the service is started with others by --tokenizers name=tokenizer.json"
         )
 
-    def scorer(self, method: str, isolated: bool = False) -> Scorer:
-        """A method, built when it is first used.
+    def scorer(
+        self, method: str, isolated: bool = False, given: Mapping[str, Any] = MappingProxyType({})
+    ) -> Scorer:
+        """A method, built when it is first used; the latest few are kept.
 
         Args:
             isolated: score each document independently of the others, where the method can.
+            given: the method's own options in a request, which go before the service's.
 
         Raises:
             UnknownMethod: not a method that scores sentences.
+            BadInput: an option that the method does not have or the service does not take, or that
+                wants more layers than the service has loaded.
         """
         alone = isolated or self.settings.isolated
         options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
@@ -258,27 +275,61 @@ class ServedMethods:
             gate: str | bool = "auto" if self.settings.gate else False
             options |= {"gate": gate, "cascade": self.settings.cascade}
         options |= _options_of(method, self.settings)
+        if given:
+            self._check_given(method, given, options)
+            options |= given
         with self._building:
-            key = (method, "isolated" in options)
-            if key not in self._built:
-                self._built[key] = build_method(
-                    method,
-                    proxy=self.reader,
-                    encoder=self._shared_encoder(method),
-                    rank_encoder=self._shared_rank_encoder(method),
-                    root=self.root,
-                    **options,
-                )
-            return self._built[key]
+            models = {
+                "proxy": self.reader,
+                "encoder": self._shared_encoder(method),
+                "rank_encoder": self._shared_rank_encoder(method),
+            }
+            build = partial(build_method, method, root=self.root, **models, **options)
+            return self._built.get((method, repr(sorted(options.items()))), build, lambda _: 1)
 
-    def compressor(self, method: str, tokenizer: str) -> Compressor:
-        """A method as a compressor that stops at the deadline of a request.
+    def _check_given(
+        self, method: str, given: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
+        """Refuses options of a request that cannot be followed, or are not a request's to give.
 
         Raises:
-            UnknownMethod: not a method that scores sentences.
+            BadInput: as for `scorer`.
+        """
+        check_options(method, given)
+        for one in options_of(method_class(method)):
+            value = given.get(one.name, one.default)
+            if one.names_something(value):
+                raise BadInput(
+                    f"{one.name} of {method} is {value!r:.80}, and a request names no files and "
+                    "addresses; leave it out, or give it to tamis.compress or the command line"
+                )
+        if options.get("isolated") and not given.get("isolated", True):
+            raise BadInput("the service scores each document alone; leave isolated out")
+        if not method_info(method).needs_proxy:
+            return
+        card = self.reader.card
+        loaded = getattr(self.reader, "depth", card.layers)
+        wanted = layers_needed(method, card.name, **{**options, **given}) or card.layers
+        if wanted > loaded:
+            raise BadInput(
+                f"{method} with {dict(given)} reads {wanted} layers of {card.name} and this "
+                f"service has loaded {loaded}; leave out what asks for more, or start it with a "
+                "method that reads as deep, such as --methods sentinel"
+            )
+
+    def compressor(
+        self, method: str, tokenizer: str, given: Mapping[str, Any] = MappingProxyType({})
+    ) -> Compressor:
+        """A method as a compressor that stops at the deadline of a request.
+
+        Args:
+            given: as for `scorer`.
+
+        Raises:
+            UnknownMethod: not a method that scores sentences. BadInput: as for `scorer`.
             UnknownTokenizer: none of that name was set up, or its vocabulary is not here.
         """
-        scorer = UnderDeadline(self.scorer(method))
+        scorer = UnderDeadline(self.scorer(method, given=given))
         return Compressor(scorer, method, self.counter(tokenizer), self.orderers)
 
     def reranker(self, method: str, isolated: bool = False) -> Reranker:

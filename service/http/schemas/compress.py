@@ -51,6 +51,7 @@ from tamis.service.http.schemas.patterns import BoundedPattern
 
 OnError = Literal["fail", "passthrough"]
 Position = Annotated[int, Field(ge=0, le=2**53)]
+OptionValue = bool | int | float | Text | dict[Text, float] | None
 KeepSpan = Annotated[list[Position], Field(min_length=2, max_length=2)]
 
 
@@ -139,6 +140,12 @@ class CompressRequest(OptionFields):
 
     model: Text | None = None
     method: Text | None = None
+    options: dict[Text, OptionValue] = Field(
+        default_factory=dict,
+        description='Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. '
+        "None that names a file or an address: these are the service's.",
+        max_length=32,
+    )
     question: Question | None = None
     questions: Annotated[list[Question], Field(fail_fast=True, min_length=1)] | None = None
     instruction: Text | None = None

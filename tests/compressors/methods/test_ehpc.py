@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tamis.compressors.methods.ehpc import EHPC, mean_last_rows, unit_features
+from tamis.compressors.registry import ships_for
 from tamis.probes.errors import ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.probing.heads import HeadProfile
@@ -25,20 +26,20 @@ def test_ehpc_takes_the_mean_of_the_last_rows_of_its_heads_alone():
     signal = signal_of(
         [[8.0, 0.0], [0.2, 0.0], [0.4, 0.2]], [[0.0, 0.0]] * 3, [[7.0, 7.0], [0.0, 0.1], [0.2, 0.3]]
     )
-    assert mean_last_rows(signal, [0, 2], 2).flatten().tolist() == pytest.approx(
+    assert mean_last_rows(signal, [(0, 0), (0, 2)], 2).flatten().tolist() == pytest.approx(
         [0.3, 0.1, 0.1, 0.2]
     )
     # fewer rows than the window are all of them
-    assert mean_last_rows(signal, [1], 16).tolist() == [[0.0, 0.0]]
+    assert mean_last_rows(signal, [(0, 1)], 16).tolist() == [[0.0, 0.0]]
 
 
 def test_ehpc_pools_along_the_text_then_sums_heads_and_takes_a_units_best_token():
     signal = signal_of([[0.3, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.3, 0.3]])
-    found = unit_features(signal, [(0, 2), (2, 4)], [0, 1], rows=1, pool=3)
+    found = unit_features(signal, [(0, 2), (2, 4)], [(0, 0), (0, 1)], rows=1, pool=3)
     # heads pooled over 3: [.15 .1 0 0] and [0 .1 .2 .3]
     assert found[:, 0].tolist() == pytest.approx([0.2, 0.3])
     assert found[:, 1].tolist() == pytest.approx([0.15, 0.3])
-    unpooled = unit_features(signal, [(0, 2), (2, 4)], [0, 1], rows=1, pool=1)
+    unpooled = unit_features(signal, [(0, 2), (2, 4)], [(0, 0), (0, 1)], rows=1, pool=1)
     assert unpooled[:, 0].tolist() == pytest.approx([0.3, 0.3])
 
 
@@ -93,7 +94,7 @@ def fixed_reader() -> FixedReader:
 
 def fixed_reader_scores(**options) -> list[float]:
     reader, given = fixed_reader(), [Passage("Ab. Cd.")]
-    method = EHPC(reader, head_profile(reader), observed_rows=2, **options)
+    method = EHPC(reader, head_profile(reader), 2, observed_rows=2, **options)
     return list(method.scores("Who?", given, units_of(given)).values)
 
 
@@ -111,6 +112,7 @@ def test_ehpc_as_published_reads_no_empty_question():
         method = EHPC(
             reader,
             head_profile(reader),
+            heads=2,
             observed_rows=1,
             pool_tokens=1,
             form="token",
@@ -163,8 +165,8 @@ def test_ehpc_runs_only_up_to_its_layer():
     profile = HeadProfile(
         card.name, card.revision, "chatml", 6, 2, "needle", tuple(map(tuple, scores_of))
     )
-    method = EHPC(reader, profile)
-    assert (method.layer, method.layer_heads, method.layers) == (2, (1, 0), 3)
+    method = EHPC(reader, profile, heads=2)
+    assert (method.chosen, method.layers) == (((2, 1), (2, 0)), 3)
     assert EHPC.layers_needed(card.name, {"profile": profile}) == 3
 
 
@@ -179,3 +181,49 @@ def test_ehpc_chooses_the_tokens_of_the_needle_first():
 def test_ehpc_refuses_a_profile_of_another_model():
     with pytest.raises(ProbeMismatch, match="needle"):
         EHPC(ScriptedReader.from_needles("pin", name="other"), head_profile(ScriptedReader(len)))
+
+
+def wide_profile(reader: ScriptedReader, stability: dict[str, float]) -> HeadProfile:
+    """The best layer is 1; the best single head is in layer 0."""
+    card = reader.card
+    rows = ((0.0, 0.9) + (0.0,) * 6, (0.5, 0.1, 0.4, 0.3) + (0.0,) * 4)
+    return HeadProfile(
+        card.name, card.revision, "chatml", 2, 8, "needle", rows, cases=9, stability=stability
+    )
+
+
+def wide_reader(name: str = "scripted") -> ScriptedReader:
+    return ScriptedReader.from_needles("pin", layers=2, heads=8, name=name)
+
+
+def test_a_quarter_of_a_layers_heads_is_chosen_or_as_many_as_are_wanted():
+    reader = wide_reader()
+    profile = wide_profile(reader, {})
+    assert EHPC(reader, profile).chosen == ((1, 0), (1, 2))
+    assert EHPC(reader, profile, heads=3).chosen == ((1, 0), (1, 2), (1, 3))
+    anywhere = EHPC(reader, profile, any_layer=True)
+    assert (anywhere.chosen, anywhere.read_layers) == (((0, 1), (1, 0)), (0, 1))
+    assert anywhere.places == ((0, 1), (1, 0))
+    # the layer of the best heads, not of the best layer
+    assert EHPC.layers_needed("m", {"profile": profile, "any_layer": True, "heads": 1}) == 1
+    assert EHPC.layers_needed("m", {"profile": profile}) == 2
+
+
+def test_heads_that_change_with_the_needles_come_with_a_warning():
+    reader, given = wide_reader(), [Passage(HAY)]
+    warnings = {
+        value: EHPC(reader, wide_profile(reader, {"4": value, "8": 1.0}))
+        .scores(QUESTION, given, units_of(given))
+        .warnings
+        for value in (0.5, 0.79, 0.8, 1.0)
+    }
+    assert warnings[0.8] == warnings[1.0] == ()
+    assert "only 50% stay" in warnings[0.5][0]
+    assert warnings[0.79]
+
+
+def test_a_model_whose_needle_heads_are_chance_is_not_served():
+    assert ships_for("ehpc", "smollm2-135m")
+    assert ships_for("ehpc", "gemma3-270m")
+    assert not ships_for("ehpc", "smollm2-135m-sharp")
+    assert not ships_for("ehpc", "someone/else")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tamis.compressors.methods.infiniretri import InfiniRetri
+from tamis.compressors.methods.question_rows import induction_heads
 from tamis.compressors.reading.joining import join_units, units_as_tokens, units_that_fit
 from tamis.compressors.reading.windows import Window, split_windows
+from tamis.compressors.registry import ships_for
+from tamis.probes.errors import BadInput
+from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want, box_filter
@@ -30,7 +34,7 @@ def passage_of(*sentences: str) -> list[Passage]:
 
 def scores_of(reader, given, **options) -> tuple[float, ...]:
     return (
-        InfiniRetri(reader, phrase_tokens=1, **options)
+        InfiniRetri(reader, phrase_tokens=1, heads=0, **options)
         .scores(QUESTION, given, units_of(given))
         .values
     )
@@ -65,21 +69,22 @@ def test_infiniretri_scores_are_the_last_layers_mean_of_heads_under_the_box():
     given = passage_of("The pin, oak.", "Straw bad.")
     units = units_of(given)
     (window,) = split_windows(reader.layout, given, units)
-    method = InfiniRetri(reader, phrase_tokens=4)
+    method = InfiniRetri(reader, phrase_tokens=4, heads=0)
     prompt = Prompt(window.tokens, reader.layout.question_tokens(QUESTION))
     (signal,) = reader.read([prompt], Want((3,), ("question_mean",)))
     due = box_filter(signal.weights[0, :, 0].mean(0), 4, padded=True)
     best = [due[slice(*span)].max().item() for span in window.tokens.unit_spans]
     found = method.scores(QUESTION, given, units).values
     assert [v % 1 for v in found] == pytest.approx(best)
-    other = InfiniRetri(reader, phrase_tokens=1).scores(QUESTION, given, units).values
+    other = InfiniRetri(reader, phrase_tokens=1, heads=0).scores(QUESTION, given, units).values
     assert [v % 1 for v in other] != pytest.approx(best, rel=1e-2)
 
 
 def test_infiniretri_never_carries_more_than_it_may():
     reader = RecordingReader.from_needles("pin")
     given = passage_of(*(f"Pin pin pin {i:02d}." for i in range(30)))
-    InfiniRetri(reader, window_tokens=40, carry_tokens=35).scores(QUESTION, given, units_of(given))
+    method = InfiniRetri(reader, window_tokens=40, carry_tokens=35, heads=0)
+    method.scores(QUESTION, given, units_of(given))
     assert max(map(len, reader.texts)) <= 40 + 35
     assert len(reader.texts) == 15
 
@@ -112,3 +117,30 @@ def test_what_is_put_together_keeps_the_text_before_a_unit_and_its_span():
     assert join_units([first, second]).ids == (1, 1, 7, 2, 2)
     assert [part.unit for part in units_that_fit([second, first], 4)] == [1]
     assert [part.unit for part in units_that_fit([second, first], 5)] == [0, 1]
+
+
+def test_where_no_contrast_profile_ships_induction_heads_are_read_and_never_the_last_layer():
+    model = "qwen2.5-coder-0.5b-sharp"
+    assert not HeadProfile.is_shipped("contrast", model)
+    heads = induction_heads(HeadProfile.load_shipped("induction", model))
+    assert InfiniRetri.layers_needed(model, {}) == 1 + max(heads)[0] < 24
+    assert ships_for("infiniretri", model)
+    assert InfiniRetri.layers_needed(model, {"heads": 0}) is None
+
+
+def test_a_model_without_any_profile_is_an_error_that_names_both_ways_out():
+    reader = ScriptedReader.from_needles("pin", name="someone/else")
+    with pytest.raises(BadInput, match=r"--by induction --proxy someone/else .* heads=0"):
+        InfiniRetri(reader)
+    assert not ships_for("infiniretri", "someone/else")
+    assert InfiniRetri(reader, heads=0).chosen is None
+
+
+def test_a_profile_of_ones_own_names_the_heads():
+    reader = ScriptedReader.from_needles("pin", layers=4)
+    card = reader.card
+    scores = tuple(tuple(float(layer == 1) for _ in range(card.heads)) for layer in range(4))
+    profile = HeadProfile(card.name, card.revision, "chatml", 4, card.heads, "contrast", scores)
+    method = InfiniRetri(reader, heads=2, profile=profile)
+    assert (method.chosen, method.layers) == (((1, 0), (1, 1)), 2)
+    assert InfiniRetri.layers_needed("m", {"heads": 2, "profile": profile}) == 2

@@ -76,12 +76,12 @@ def what_is_read(make) -> set[tuple[tuple[int, ...], tuple[str, ...]]]:
     return set(reader.describe_values)
 
 
-def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
+def test_infiniretri_with_chosen_heads_reads_their_layers():
     reader = WantRecorder.from_needles("pin")
     reader.describe_values = []
     known = profile(reader, "contrast", (2, 1), (1, 0))
-    monkeypatch.setattr(HeadProfile, "load_shipped", lambda by, model: known)
-    infiniretri.InfiniRetri(reader, heads=2).scores(QUESTION, PASSAGES, units_of(PASSAGES))
+    method = infiniretri.InfiniRetri(reader, heads=2, profile=known)
+    method.scores(QUESTION, PASSAGES, units_of(PASSAGES))
     assert set(reader.describe_values) == {((1, 2), ("question_mean",))}
 
 
@@ -89,7 +89,7 @@ def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
     ("kind", "published"),
     [
         (infiniretri.InfiniRetri, {"top_k": 300, "phrase_tokens": 8, "window_tokens": 1024}),
-        (ehpc.EHPC, {"heads": 8, "observed_rows": 16, "pool_tokens": 32}),
+        (ehpc.EHPC, {"observed_rows": 16, "pool_tokens": 32}),
         (Sentinel, {"chunk_tokens": 1024}),
     ],
 )

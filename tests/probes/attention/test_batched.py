@@ -235,7 +235,7 @@ def test_units_of_a_batch_are_pooled_as_one_by_one(seed: int) -> None:
     alone = [Signal(one.own(), (0, 1), ("last",)) for one in last]
     shares = [pool_context_shares(*pair) for pair in zip(alone, spans, strict=True)]
     close(pool_context_batch(last, spans), torch.cat(shares))
-    options = ((2, 0), 3, 5)
+    options = (((0, 2), (1, 0), (0, 0)), 3, 5)
     features = [unit_features(*pair, *options) for pair in zip(signals, spans, strict=True)]
     close(pool_unit_batch(rows, spans, *options), torch.cat(features))
     sums, best, widths = pool_shared(rows, spans)

@@ -62,9 +62,9 @@ def test_the_library_and_the_adapters_read_with_the_languages_proxy(models, text
     result = compress("?", texts, ratio=0.5, root=models, **NO_PROBE)
     assert result.tokenizer == proxy
     assert result.warnings == ()
-    given = LocalBackend(root=models, **NO_PROBE)
+    given = LocalBackend(root=models)
     budget = languages_budget()
-    short = given.compress("?", result.passages, CompressionPlan(budget=budget))
+    short = given.compress("?", result.passages, CompressionPlan(budget=budget, options=NO_PROBE))
     assert [part.text for part in short.parts] == [
         text for text in result.text.split("\n\n") if text
     ]
@@ -82,8 +82,8 @@ def test_the_loss_is_reported_by_the_library_the_adapters_and_reranking(default_
     assert result.tokenizer == DEFAULT
     (warning,) = result.warnings
     assert "tamis models pull gemma3-270m" in warning
-    short = LocalBackend(root=default_only, **NO_PROBE).compress(
-        "?", result.passages, CompressionPlan(budget=languages_budget())
+    short = LocalBackend(root=default_only).compress(
+        "?", result.passages, CompressionPlan(budget=languages_budget(), options=NO_PROBE)
     )
     assert warning in short.warnings
     assert warning in rerank("?", texts, root=default_only, **NO_PROBE).warnings
@@ -155,17 +155,16 @@ def test_the_best_quality_reads_english_with_the_second_size(
     assert result.tokenizer == SECOND
     named = compress("?", texts, ratio=0.5, proxy=SECOND, root=both_sizes, **NO_PROBE)
     assert (result.text, result.scores) == (named.text, named.scores)
-    given = LocalBackend(quality="best", root=both_sizes, **NO_PROBE)
-    short = given.compress("?", result.passages, CompressionPlan(budget=languages_budget()))
+    given = LocalBackend(quality="best", root=both_sizes)
+    short = given.compress(
+        "?", result.passages, CompressionPlan(budget=languages_budget(), options=NO_PROBE)
+    )
     assert short.model == SECOND
     ranked = rerank("?", texts, quality="best", root=both_sizes, **NO_PROBE)
-    fields = CompressionFields(
-        quality="best", max_tokens=20, options={"root": both_sizes, **NO_PROBE}
-    )
-    scores = fields.backend.rank("?", texts, RankingPlan())
-    assert scores == LocalBackend(SECOND, root=both_sizes, **NO_PROBE).rank(
-        "?", texts, RankingPlan()
-    )
+    fields = CompressionFields(quality="best", max_tokens=20, root=both_sizes)
+    plan = RankingPlan(options=NO_PROBE)
+    scores = fields.backend.rank("?", texts, plan)
+    assert scores == LocalBackend(SECOND, root=both_sizes).rank("?", texts, plan)
     named = rerank("?", texts, proxy=SECOND, root=both_sizes, **NO_PROBE)
     smaller = rerank("?", texts, root=both_sizes, **NO_PROBE)
     assert ranked.results == named.results != smaller.results

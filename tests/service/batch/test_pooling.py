@@ -55,7 +55,7 @@ class Counting:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("question_rows", {"probe": None}), ("infiniretri", {}), ("infiniretri", {"heads": 0})],
+    [("question_rows", {"probe": None}), ("infiniretri", {"heads": 0})],
 )
 def test_rows_read_together_get_what_they_get_alone(method, options):
     """Scripted attention is exact, so nothing may differ at all."""

@@ -154,7 +154,7 @@ def test_or_it_is_raised_in_the_words_of_http_and_of_before(looking, word):
     ],
 )
 def test_what_would_go_wrong_each_time_is_raised_all_the_same(free, tmp_path, fields, error):
-    wrong = free | {"options": {"root": tmp_path}} | fields
+    wrong = free | {"root": tmp_path} | fields
     with pytest.raises(error):
         TamisCompressor(on_error="passthrough", **wrong).compress_documents(documents(), ASKED)
     if fields == {"max_tokens": 1}:

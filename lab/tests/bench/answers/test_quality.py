@@ -16,11 +16,13 @@ from tamis_lab.bench.answers import (
     ServerReader,
     answer_figures,
     answer_records,
+    chat_messages,
     exact_match,
     f1,
     reader_strength,
     usable_records,
 )
+from tamis_lab.bench.generate import Generator
 from tamis_lab.bench.study import Study
 from tests.service.cli.cli_kit import tamis
 
@@ -183,11 +185,12 @@ def test_the_command_prints_a_table_of_a_real_reader(proxy_folder, tmp_path, mon
     file = write(tmp_path / "records.jsonl", rows())
     done = tamis(
         "lab", "bench", "answers", file, "--reader", str(proxy_folder), "--method", "lexical",
-        "--keep", "0.6", "--json", "--plot", tmp_path / "a.png",
+        "--keep", "0.6", "--native", "--json", "--plot", tmp_path / "a.png",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     conditions = json.loads(done.stdout)["conditions"]
-    assert set(conditions) == {"none", "full", "lexical 0.6"}
+    assert set(conditions) == {"none", "full", "lexical 0.6", "native 0.6"}
+    assert conditions["native 0.6"]["share_of_tokens"] == pytest.approx(0.6, abs=0.1)
     assert conditions["full"]["f1"] >= conditions["none"]["f1"]
     assert (tmp_path / "a.png").stat().st_size > 5000
 
@@ -201,6 +204,31 @@ def test_a_local_reader_answers_the_same_twice_and_refuses_what_is_too_long(prox
     assert reader.answer(messages, 8) == first
     with pytest.raises(BadInput, match="the reader takes"):
         reader.answer([{"role": "user", "content": "word " * 9000}], 8)
+
+
+@pytest.mark.model
+def test_a_reader_that_goes_on_from_all_keys_and_values_answers_as_from_the_whole(proxy_folder):
+    """And from those of the sentence that answers; without any of the context it does not."""
+    generator = Generator.from_folder(proxy_folder)
+    fact = "The password of the lighthouse is Wednesday."
+    context = f"Straw is dry. {fact} Nobody counts boats."
+    messages = chat_messages("What is the password of the lighthouse?", context)
+    whole = generator.answer(messages, 12)
+    assert "Wednesday" in whole
+    everything = [(0, len(context))]
+    assert generator.answer_from_kept(messages, context, everything, 12) == (whole, 1.0)
+    start = context.index(fact)
+    short, share = generator.answer_from_kept(messages, context, [(start, start + len(fact))], 12)
+    assert ("Wednesday" in short, 0.3 < share < 0.8) == (True, True)
+    blind, none = generator.answer_from_kept(messages, context, [], 12)
+    assert ("Wednesday" in blind, none) == (False, 0.0)
+
+
+def test_only_a_reader_of_this_process_has_keys_and_values(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path / "records.jsonl", rows())
+    done = tamis("lab", "bench", "answers", file, "--reader", server, "--native")
+    assert (done.exit_code, "--native is of a reader in this process" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("full", "weak"), [(0.31, True), (0.72, False)])

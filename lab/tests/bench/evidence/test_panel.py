@@ -115,7 +115,8 @@ def test_what_scores_no_sentences_or_has_no_such_option_is_refused(name, message
 
 def test_one_method_with_other_options_is_another_source_with_its_own_files(tmp_path):
     folder = tiny.save("llama", tmp_path / "llama")
-    names = ["raw_attention", "raw_attention:sigma=0", "infiniretri", "infiniretri:top_k=1"]
+    names = ["raw_attention", "raw_attention:sigma=0", "infiniretri:heads=0"]
+    names += ["infiniretri:heads=0:top_k=1"]
     for cached in (False, True):
         scored = build_panel(names, str(folder), tmp_path / "kept").panel.score_case(*CASE)
         assert list(scored) == names

@@ -189,3 +189,12 @@ def test_two_bases_by_hand():
     reading = buckets.Reading(kit.proxy())
     torch.testing.assert_close(reading.score(window, ((0, 1),), None).exp(), torch.tensor([0.2]))
     torch.testing.assert_close(reading.pool(window, ((0, 1),)).exp(), torch.tensor([[0.2, 0.2]]))
+
+
+def test_the_last_row_is_read_alone_where_that_is_wanted():
+    made = kit.proxy()
+    reading = raw.Reading(made, last_row=True)
+    window = kit.window(reading)
+    rows = window.branches[0].weights[..., window.shape.passage]
+    assert torch.equal(reading.token_weights(window, 0), rows[:, :, -1])
+    assert not torch.allclose(reading.token_weights(window, 0), window.passage_mean(0))
