@@ -334,7 +334,6 @@ export interface components {
             /**
              * Options
              * @description Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
-             * @default {}
              */
             options?: {
                 [key: string]: boolean | number | string | {
@@ -678,7 +677,6 @@ export interface components {
             /**
              * Options
              * @description Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
-             * @default {}
              */
             options?: {
                 [key: string]: boolean | number | string | {
@@ -1466,7 +1464,8 @@ export interface components {
          * SearchRequest
          * @description The question, the index, and conditions on passages.
          *
-         *     With `read` the question attends to kept keys and values, `keys` of them, and that ranks passages.
+         *     With `read` the question attends to kept keys and values, `keys` of them, and that ranks
+         *     passages.
          */
         SearchRequest: {
             /** By */
