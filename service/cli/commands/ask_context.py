@@ -52,8 +52,8 @@ reads them.
         "(--keep-kv)."
     ),
     selector=Option(
-        "What finds keys for retrieved: index, of the chunks it finds; exact, of all; or one of "
-        "tamis-lab."
+        "What finds keys for retrieved: index, of the chunks it finds; exact, of all; or another "
+        "package's."
     ),
     keys=Option("Most keys that a query of retrieved attends to. Default: all."),
 )
