@@ -211,7 +211,7 @@ class RetrievedReader:
         """The rows that each prompt's question pays to its passage, among all that it attends to.
 
         Every token of the passage has its weight, whether its key was found or not: what a row
-        would give it beside those that were.
+        would give it beside those that were. A question counts as run with each of its prompts.
         """
         for question, some in groupby(prompts, key=lambda prompt: prompt.question):
             asked = self.ask(question, want.depth)

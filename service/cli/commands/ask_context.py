@@ -51,8 +51,8 @@ reads them.
         "(--keep-kv)."
     ),
     selector=Option(
-        "What finds keys for retrieved: index, of the chunks it finds; exact, of all; or one that "
-        "another package adds."
+        "What finds keys for retrieved: index, of the chunks it finds; exact, of all; or another "
+        "package's."
     ),
     keys=Option("Most keys that a query of retrieved attends to. Default: all."),
 )
