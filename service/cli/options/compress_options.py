@@ -40,6 +40,7 @@ SHARED = {
     ),
     "option": Option(
         "An option of the method, see `tamis methods NAME`; repeatable.",
+        SELECTION,
         metavar="NAME=VALUE",
     ),
     "probe": Option("What weighs its heads: a file of `tamis lab probe train`."),

@@ -69,9 +69,10 @@ def test_a_name_shows_its_options_with_what_each_takes_and_does():
     assert found["needs"] == "proxy"
     assert found["options"][1] == {
         "option": "heads",
-        "takes": "a whole number",
-        "default": 8,
-        "help": "How many heads of the best layer.",
+        "takes": "a whole number of at least 1, or None",
+        "default": None,
+        "paper": None,
+        "help": "How many needle heads; None is a quarter of a layer's, as 8 of the paper's 32.",
     }
     assert "has no options" in tamis("methods", "lead").stdout
     refused = tamis("methods", "ehcp")
