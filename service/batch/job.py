@@ -16,7 +16,7 @@ Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
 OUTPUT_FIELDS = (
     *("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "answerability"),
-    *("warnings", "error"),
+    *("verdict", "reason", "warnings", "error"),
 )
 RAW_FIELD = "raw"
 """The field for the text of a row that cannot be written as its own fields."""
