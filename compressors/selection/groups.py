@@ -10,7 +10,8 @@
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a definition of which code goes on, the name of a default
-value, and the first line of a log's entry are no leads, but what follows is shown with them.
+value, and the first line of a log's entry are no leads, but what follows is shown with them. In a
+single passage the sentence that an "It" or "Otherwise" speaks of has a part of its worth.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ _ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：]{_END}"
 _ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s|$)")
 _BOLD = re.compile(r"\*\*[^*]{1,80}\*\*[:.]?")
 _TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
+# what speaks of the sentence before, in its own sentence's first words
+_BACK = re.compile(
+    r"[(\"'“„«¿]*(?:It|Its|They|Their|This|These|Those|That|Such|Both|Each|Otherwise|Else|Then"
+    r"|Instead|If (?:not|so|it|they)|Er|Es|Dies|Diese[rsnm]?|Sie (?:ist|hat|kann|wird|muss|darf)"
+    r"|Dann|Sonst|Andernfalls|Danach|Dabei|Dafür|Dazu|Wenn nicht|Il(?! y a| faut)|Elles?|Ils|Cela"
+    r"|Ceci|Ce(?:tte|s|lui-ci)?|Sinon|Ensuite|Dans ce cas|Est[eao]s?|Es[eao]|Si no|Entonces|Luego"
+    r"|En ese caso)\b"
+)
+_SECTION = re.compile(r"(?:\s*[#;].*\n)*\s*\[{1,2}[^\[\]\n]{1,80}\]{1,2}\s*(?:\n|$)")
 _END_CHARS = 16
 _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
 _ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
@@ -84,6 +94,8 @@ _SHARES: dict[Lead, tuple[float, float]] = {
     "item": (0.5, 0.0),
 }
 """What the best unit below a lead has of its worth, and of that what the worst has at least."""
+_SPOKEN_OF = 0.5
+"""What a sentence has of the worth of the next one, which speaks of it."""
 
 
 class Groups:
@@ -177,7 +189,20 @@ class Groups:
                 of_best = math.sqrt(mine / best[lead]) if best.get(lead) else 1.0
                 part = share * (least + (1 - least) * of_best)
                 worths[u] = max(worths[u], part * worths[lead])
+        for u in range(len(worths) - 1, 0, -1):
+            if self._speaks_of_last(u):
+                worths[u - 1] = max(worths[u - 1], _SPOKEN_OF * worths[u])
         return worths
+
+    def _speaks_of_last(self, u: int) -> bool:
+        """Whether a sentence speaks of the one before it, in a single passage: of several, each may
+        have evidence that is worth more."""
+        if (
+            len(self._passages) != 1
+            or not self._units[u - 1].kind == self._units[u].kind == "sentence"
+        ):
+            return False
+        return _BACK.match(self._texts[u]) is not None and not self._begins_block(u)
 
     def _relation(self, u: int) -> Lead:
         """What the lead of a unit is to it."""
@@ -236,6 +261,8 @@ class Groups:
         if kind == "header":
             return unit.kind != "table_row"
         if kind == "code":
+            if _SECTION.match(self._texts[lead]):
+                return unit.kind != "code" or _SECTION.match(self._texts[u]) is not None
             return unit.kind != "code" or self._indent(u) <= self._indent(lead)
         if kind == "term":
             return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)

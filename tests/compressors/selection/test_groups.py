@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -296,3 +297,21 @@ def test_where_not_all_leads_fit_the_best_of_them_are_shown() -> None:
     )
     asked = {"## Version": 0.5, "### Changed": 0.1, "- Thumbnails": 0.9}
     assert kept(text, asked, 9) == ["## Version 5.2.0 in May", "- Thumbnails are small."]
+
+
+def test_in_a_single_passage_the_sentence_that_the_next_one_speaks_of_stays_with_it() -> None:
+    text = "A permit costs little. It lasts for a month. Cars are washed here."
+    shown = {"A permit": 0.1, "It lasts": 0.9, "Cars": 0.1}
+    assert kept(text, shown, 50) == ["A permit costs little.", "It lasts for a month."]
+    parted = text.replace(" It", "\n\nIt")  # of another paragraph it does not speak
+    assert kept(parted, shown, 50) == ["It lasts for a month."]
+
+
+def test_keys_are_shown_with_the_section_that_they_are_in() -> None:
+    text = "[cache]\nttl = 10\n\n[limits]\nrate = 600\nburst = 100\n# partners\nexempt = 17\n"
+    passages = [Passage(text)]
+    starts = [0, text.index("[limits]"), text.index("# partners"), len(text)]
+    units = [Unit(0, a, b, (a, len(text[:b].rstrip())), "code") for a, b in pairwise(starts)]
+    values = [0.1, 0.1, 0.9]
+    got = select(passages, units, values, [0.0], Budget(50), Rules(), words(), calibrated=True)
+    assert got.units == (1, 2)
