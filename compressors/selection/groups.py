@@ -31,7 +31,7 @@ Lead = Literal[
 
 _END = r"[*_\"'”’»)\]`\s]*$"
 _ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：]{_END}")
-_ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s|$)")
+_ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s[^?]{0,60})?$")
 _BOLD = re.compile(r"\*\*[^*]{1,80}\*\*[:.]?")
 _TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
 # what speaks of the sentence before, in its own sentence's first words
@@ -56,7 +56,7 @@ _SPEAKER = re.compile(
     r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
     r"(?:<[ @+]?([^<>\n]{1,40})>|([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?:)"
 )
-_LONGEST_TURN, _MOST_REPLIES = 240, 6
+_LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 # a value is of no use without the name that stands before it
 _VALUE = re.compile(
     r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
@@ -225,7 +225,9 @@ class Groups:
         if unit.kind in ("code", "entry"):
             if after.kind != unit.kind:
                 return None
-            asks = unit.kind == "entry" and _ASKS_INSIDE.search(self._texts[u])
+            text = self._texts[u]
+            ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
+            asks = unit.kind == "entry" and ask.search(text[-_SHORT_TURN:])
             return "code" if unit.kind == "code" else "turn" if asks else None
         siblings = unit.kind == after.kind == "list_item"
         if siblings and self._indent(u + 1) <= self._indent(u):
