@@ -529,6 +529,8 @@ FLOORS = "answerable_floors"
 """Where a probe's card has the answerabilities from which on a context is `partly` answerable, and
 from which on it is `answerable`."""
 _SHOWN_WORDS = 5
+_USUAL_SHARE = 0.4
+"""The share of a question's words that are in no document at which the floor is as calibrated."""
 _MIN_WORD = 4
 _SAMPLED_TEXTS, _SAMPLED_CHARS = 16, 1000
 _FRAME = frozenset(
@@ -559,26 +561,39 @@ def judge(
     floors = probe.card.figures.get(FLOORS)
     if answerability is None or floors is None:
         return {"reason": f"{seen}, and no floor was calibrated for this probe"}
-    low, high = floors["partly"], floors["answerable"]
+    missing = absent_words(texts.question, texts.lexicon)
+    low, high = _shifted(floors["partly"], texts.question, missing), floors["answerable"]
     if languages is not None:
         return {"floor": low, "reason": f"{seen}, but the question is in another language"}
     if answerability >= high:
         return {"verdict": "answerable", "floor": low, "reason": f"{seen}, at least {high:g}"}
     is_low = answerability < low
-    seen += f", below {low:g}" if is_low else f", between {low:g} and {high:g}"
-    if missing := absent_words(texts.question, texts.lexicon)[:_SHOWN_WORDS]:
-        seen += f"; in no document: {', '.join(map(repr, missing))}"
+    seen += f", below {low:.2g}" if is_low else f", between {low:.2g} and {high:g}"
+    if missing:
+        seen += f"; in no document: {', '.join(map(repr, missing[:_SHOWN_WORDS]))}"
     return {"verdict": "unanswerable" if is_low else "partly", "floor": low, "reason": seen}
+
+
+def _shifted(floor: float, question: str, missing: Sequence[str]) -> float:
+    """The floor of a probability, moved in log odds by the share of the question's words that are
+    in no document: down where all are there, up where few are."""
+    words = _content_words(question)
+    share = len(missing) / len(words) if words else _USUAL_SHARE
+    return 1 / (1 + (1 / floor - 1) * math.exp(_USUAL_SHARE - share))
+
+
+def _content_words(question: str) -> list[str]:
+    return [
+        word
+        for word in dict.fromkeys(cached_words(question))
+        if len(word) >= _MIN_WORD and word not in _FRAME
+    ]
 
 
 def absent_words(question: str, lexicon: Lexicon) -> list[str]:
     """The question's words, as its terms, that no unit and no title has; short ones left out."""
     known = frozenset().union(*lexicon.titled)
-    return [
-        word
-        for word in dict.fromkeys(cached_words(question))
-        if len(word) >= _MIN_WORD and word not in _FRAME and stem(word) not in known
-    ]
+    return [word for word in _content_words(question) if stem(word) not in known]
 
 
 def languages_apart(model: str, question: str, texts: Sequence[str]) -> tuple[str, str] | None:

@@ -6,10 +6,12 @@
     turn        the replies, until whoever asked speaks again     where it fits
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
+    term        the deeper lines right below, which define it     always
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
-choice alone. An item with items below it, a definition of which code goes on, and the name of a
-default value are no leads, but what is below is shown with them.
+choice alone. An item with items below it, a definition of which code goes on, the name of a default
+value, and the first line of a log's entry are no leads, but what follows is shown with them. In a
+single passage the sentence that an "It" or "Otherwise" speaks of has a part of its worth.
 """
 
 from __future__ import annotations
@@ -19,25 +21,42 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from tamis.probes.segmentation.prose_lines import ends_open
+from tamis.probes.segmentation.markdown import SAID, begins_entry
+from tamis.probes.segmentation.prose_lines import ends_open, has_stop
 from tamis.probes.text import KINDS, Passage, Unit
 
-Lead = Literal["heading", "question", "turn", "lead_in", "header", "item", "code", "name"]
+Lead = Literal[
+    "heading", "question", "turn", "lead_in", "header", "term", "item", "code", "name", "entry"
+]
 
 _END = r"[*_\"'”’»)\]`\s]*$"
 _ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：]{_END}")
+_ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s[^?]{0,60})?$")
+_BOLD = re.compile(r"\*\*[^*]{1,80}\*\*[:.]?")
+_TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
+# what speaks of the sentence before, in its own sentence's first words
+_BACK = re.compile(
+    r"[(\"'“„«¿]*(?:It|Its|They|Their|This|These|Those|That|Such|Both|Each|Otherwise|Else|Then"
+    r"|Instead|If (?:not|so|it|they)|Er|Es|Dies|Diese[rsnm]?|Sie (?:ist|hat|kann|wird|muss|darf)"
+    r"|Dann|Sonst|Andernfalls|Danach|Dabei|Dafür|Dazu|Wenn nicht|Il(?! y a| faut)|Elles?|Ils|Cela"
+    r"|Ceci|Ce(?:tte|s|lui-ci)?|Sinon|Ensuite|Dans ce cas|Est[eao]s?|Es[eao]|Si no|Entonces|Luego"
+    r"|En ese caso)\b"
+)
+_SECTION = re.compile(r"(?:\s*[#;].*\n)*\s*\[{1,2}[^\[\]\n]{1,80}\]{1,2}\s*(?:\n|$)")
 _END_CHARS = 16
 _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
+_ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
 _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
 _RULES = {"=": 1, "-": 2}
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
-_TITLE_LEVEL, _TITLE_WORDS = 9, 6
+_TITLE_LEVEL, _TITLE_WORDS, _TERM_CHARS = 9, 6, 60
+_BELOW_TITLE = ("sentence", "table_header", "list_item", "entry")
 _SPEAKER = re.compile(
     r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
-    r"<?([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?[:>]"
+    r"(?:<[ @+]?([^<>\n]{1,40})>|([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?:)"
 )
-_LONGEST_TURN, _MOST_REPLIES = 240, 6
+_LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 # a value is of no use without the name that stands before it
 _VALUE = re.compile(
     r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
@@ -53,7 +72,7 @@ _SALUTE = (
 )
 _VAIN = re.compile(
     rf"\W*(?:{_BARE}\W+)*(?:(?:{_BARE}|{_SALUTE}(?:[\s,]+[^\W\d]+){{0,4}})\W*){{0,3}}"
-    r"|(?:Date|Sent|Datum|Gesendet): .{0,60}\d\d:\d\d.{0,20}",
+    r"|(?:Date|Sent|Datum|Gesendet): .{0,60}\d\d:\d\d.{0,20}|.{0,24}-!- .*",
     re.IGNORECASE,
 )
 _ASSENT = re.compile(rf"\W*(?:{_BARE}\W*)+", re.IGNORECASE)
@@ -67,12 +86,16 @@ _SHARES: dict[Lead, tuple[float, float]] = {
     "turn": (0.95, 0.6),
     "lead_in": (0.95, 0.7),
     "name": (0.95, 0.6),
+    "term": (0.95, 0.6),
     "header": (0.8, 0.0),
     "heading": (0.7, 0.0),
     "code": (0.7, 0.0),
+    "entry": (0.7, 0.0),
     "item": (0.5, 0.0),
 }
 """What the best unit below a lead has of its worth, and of that what the worst has at least."""
+_SPOKEN_OF = 0.5
+"""What a sentence has of the worth of the next one, which speaks of it."""
 
 
 class Groups:
@@ -84,19 +107,23 @@ class Groups:
         kinds: of the units that have others below them. stops: the end of what is below each lead
             that says nothing by itself, which begins right after it.
         vain: units without content: greetings, signatures, bare signs, imports.
+        values: of all units, scaled, once `worths` has seen them.
     """
 
     def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
         self._units, self._passages = units, passages
-        self._texts = [
+        self._raw = [
             passages[unit.passage].text[slice(*unit.visible)] if passages else "" for unit in units
         ]
+        self._texts = [_TAG.sub("", raw).strip() if raw[:1] == "<" else raw for raw in self._raw]
         self.parents, self.bonds = [-1] * len(units), [0] * len(units)
         self.kinds: dict[int, Lead] = {}
         self.stops: dict[int, int] = {}
         self.vain: set[int] = set()
         self._levels: dict[int, int] = {}  # of headings
         self._speakers: dict[int, str] = {}  # of entries
+        self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
+        self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
         open_leads: list[int] = []
         for u, unit in enumerate(units):
@@ -112,7 +139,8 @@ class Groups:
             self.parents[u] = open_leads[-1] if open_leads else -1
             if kind != "heading":
                 self._text_before = u
-            self.bonds[u] = self._bond(u)
+            tie = self._tie(u)
+            self.bonds[u] = self._bond(u) if tie is None else tie
             if kind is not None:
                 open_leads.append(u)
             if self._is_vain(u):
@@ -148,7 +176,7 @@ class Groups:
         """
         low, high = (0.0, 1.0) if calibrated or not values else (min(values), max(values))
         worths = [(value - low) / (high - low) if high > low else 1.0 for value in values]
-        own = list(worths)
+        own = self.values = list(worths)
         best: dict[int, float] = {}  # below each lead
         for u, worth in enumerate(own):
             if u not in self.stops:
@@ -156,12 +184,29 @@ class Groups:
                     best[lead] = max(best.get(lead, 0.0), worth)
         for u, lead in enumerate(self.parents):
             if lead >= 0:
-                share, least = _SHARES[self.kinds.get(lead, "name")]
+                share, least = _SHARES[self._relation(u)]
                 mine = best.get(u, own[u]) if u in self.stops else own[u]
                 of_best = math.sqrt(mine / best[lead]) if best.get(lead) else 1.0
                 part = share * (least + (1 - least) * of_best)
                 worths[u] = max(worths[u], part * worths[lead])
+        for u in range(len(worths) - 1, 0, -1):
+            if self._speaks_of_last(u):
+                worths[u - 1] = max(worths[u - 1], _SPOKEN_OF * worths[u])
         return worths
+
+    def _speaks_of_last(self, u: int) -> bool:
+        """Whether a sentence speaks of the one before it, in a single passage: of several, each may
+        have evidence that is worth more."""
+        if (
+            len(self._passages) != 1
+            or not self._units[u - 1].kind == self._units[u].kind == "sentence"
+        ):
+            return False
+        return _BACK.match(self._texts[u]) is not None and not self._begins_block(u)
+
+    def _relation(self, u: int) -> Lead:
+        """What the lead of a unit is to it."""
+        return self._ties.get(u) or self.kinds.get(self.parents[u], "name")
 
     def _close(self, lead: int, stop: int) -> None:
         kind = self.kinds[lead]
@@ -170,30 +215,42 @@ class Groups:
 
     def _lead_kind(self, u: int) -> Lead | None:
         """What a unit is to those after it, if it is anything to them."""
-        unit, text = self._units[u], self._texts[u]
+        unit, after = self._units[u], self._next(u)
         if unit.kind == "table_header":
             return "header"
         if u in self._levels:
             return "heading"
-        after = self._next(u)
-        siblings = after and unit.kind == after.kind == "list_item"
-        if after is None or (siblings and self._indent(u + 1) <= self._indent(u)):
+        if after is None or unit.kind in ("table_row", "json"):
             return None
-        if unit.kind == "code":
-            return "code" if after.kind == "code" else None
-        end = text[-_END_CHARS:]
-        if unit.kind == "entry" and after.kind == "entry":
-            return "turn" if _ASKS.search(end) else None
-        if unit.kind in ("sentence", "list_item") and (_ASKS.search(end) or _ASKED.match(text)):
+        if unit.kind in ("code", "entry"):
+            if after.kind != unit.kind:
+                return None
+            text = self._texts[u]
+            ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
+            asks = unit.kind == "entry" and ask.search(text[-_SHORT_TURN:])
+            return "code" if unit.kind == "code" else "turn" if asks else None
+        siblings = unit.kind == after.kind == "list_item"
+        if siblings and self._indent(u + 1) <= self._indent(u):
+            return None
+        return self._introduction(u, after) or ("item" if siblings else None)
+
+    def _introduction(self, u: int, after: Unit) -> Lead | None:
+        """What prose, an item or an element of HTML is to what it asks or introduces."""
+        unit, text = self._units[u], self._texts[u]
+        end, is_prose = text[-_END_CHARS:], unit.kind == "sentence"
+        if _VAIN.fullmatch(text):
+            return None
+        if is_prose and after.kind == "sentence" and self._is_term(u):
+            return "term"
+        if _ASKS.search(end) or (unit.kind != "html" and _ASKED.match(text)):
             return "question"
-        if unit.kind in ("table_row", "json"):
-            return None
         if _INTRODUCES.search(end):
             return "lead_in"
-        listed = KINDS[after.kind].is_listed or after.kind == "table_header"
-        if unit.kind == "sentence" and listed and (ends_open(text) or text.endswith("following")):
+        if is_prose and not self._begins_block(u + 1) and _BOLD.fullmatch(text):
             return "lead_in"
-        return "item" if siblings else None
+        listed = KINDS[after.kind].is_listed or after.kind == "table_header"
+        opens = ends_open(text) or text.endswith("following")
+        return "lead_in" if is_prose and listed and opens else None
 
     def _ends(self, lead: int, u: int) -> bool:
         """Whether what is below a lead ends before a unit."""
@@ -206,11 +263,16 @@ class Groups:
         if kind == "header":
             return unit.kind != "table_row"
         if kind == "code":
+            if _SECTION.match(self._texts[lead]):
+                return unit.kind != "code" or _SECTION.match(self._texts[u]) is not None
             return unit.kind != "code" or self._indent(u) <= self._indent(lead)
+        if kind == "term":
+            return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if kind == "turn":
             if unit.kind != "entry" or u > lead + _MOST_REPLIES:
                 return True
-            return self._speakers[lead] in (self._speakers[i] for i in range(lead + 1, u + 1))
+            asker, replies = self._speakers[lead], range(lead + 1, u)
+            return self._speakers[u] == asker and any(self._speakers[i] != asker for i in replies)
         return u > lead + 1 and self._ends_block(lead, u)
 
     def _ends_block(self, lead: int, u: int) -> bool:
@@ -224,29 +286,47 @@ class Groups:
             return not listed or (nested and self._indent(u) <= self._indent(lead))
         if KINDS[first].is_listed:
             return unit.kind != first
+        if first == "html":
+            return True
         return unit.kind != first or self._begins_block(u)
 
-    def _bond(self, u: int) -> int:
-        """Whether a unit is shown with its lead; finds the name of a default value as one."""
-        unit, text, lead = self._units[u], self._texts[u], self.parents[u]
-        if unit.kind in ("sentence", "list_item", "html") and _VALUE.match(text) and u:
-            before = self._units[u - 1]
-            if before.passage == unit.passage and before.kind not in ("table_row", "heading"):
+    def _tie(self, u: int) -> int | None:
+        """The bond of a unit that is of no use without one before it, which becomes its lead: a
+        default value, or the next lines of an entry. None for others."""
+        unit, text = self._units[u], self._texts[u]
+        before = self._units[u - 1] if u else None
+        if before is None or before.passage != unit.passage:
+            return None
+        if unit.kind in ("sentence", "list_item", "html") and _VALUE.match(text):
+            if before.kind not in ("table_row", "heading"):
                 # values in a row are all of the unit before the first
                 again = _VALUE.match(self._texts[u - 1]) is not None
                 name = self.parents[u - 1] if again and self.bonds[u - 1] == 2 else u - 1
-                self.parents[u] = name
+                self.parents[u], self._ties[u] = name, "name"
                 return 0 if again and name == u - 1 else 2
+        if unit.kind == before.kind == "entry":
+            inside = "\n" not in self._gap(u)
+            head = self.parents[u - 1] if self._ties.get(u - 1) == "entry" else u - 1
+            if inside or not begins_entry(text, self._texts[head]):
+                self.parents[u], self._ties[u] = head, "entry"
+                return 1 if inside else 2
+        return None
+
+    def _bond(self, u: int) -> int:
+        """Whether a unit is shown with its lead."""
+        unit, text, lead = self._units[u], self._texts[u], self.parents[u]
         if lead < 0 or (not self._passages and self.kinds[lead] != "header"):
             return 0
         kind = self.kinds[lead]
         if kind == "heading":
             is_title = self._levels[lead] == 1 and self.parents[lead] < 0
+            is_title |= self._levels[lead] == _TITLE_LEVEL and self._is_first(lead)
             asks = _ASKS.search(self._texts[lead][-_END_CHARS:]) is not None
             if u in self._levels and _ASKS.search(text[-_END_CHARS:]):
                 return 0
             short = self.kinds.get(u) == "lead_in" and len(text.split()) < 4
             listed = unit.kind in ("list_item", "table_header", "heading")
+            listed |= unit.kind == "html" and "<li" in self._raw[u]
             return int(asks or (not is_title and (listed or short)))
         if kind == "turn":
             return int(u not in self.kinds and len(self._texts[lead]) <= _LONGEST_TURN)
@@ -254,12 +334,16 @@ class Groups:
             first = self._units[lead + 1].kind
             listed = KINDS[first].is_listed or first == "table_header"
             return 2 if listed or self._is_marked(lead + 1) else 1
+        if kind == "question" and _ASSENT.fullmatch(_ANSWERED.sub("", text)):
+            return 2  # says nothing alone
         if kind == "code" and text.startswith("- "):
             return 0  # an item beside another one
-        return 2 if kind == "header" else 1
+        return 2 if kind in ("header", "term") else 1
 
     def _is_vain(self, u: int) -> bool:
         text = self._texts[u]
+        if self._units[u].kind == "table_row" and not any(map(str.isalnum, text)):
+            return True
         if not text or self.kinds.get(u, "code") != "code" or self.bonds[u]:
             return False
         if self._units[u].kind == "code":
@@ -282,14 +366,22 @@ class Groups:
             return False
         if not _TITLE.fullmatch(text) or not len(text.split()) <= _TITLE_WORDS:
             return False
-        if after.kind not in ("sentence", "table_header") or (u and not self._begins_block(u)):
+        if after.kind not in _BELOW_TITLE or not self._begins_block(u):
             return False
-        gap = self._gap(u + 1)
-        return "\n" in gap and len(self._texts[u + 1].split()) > len(text.split())
+        longer = len(self._texts[u + 1].split()) > len(text.split())
+        return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
+
+    def _is_term(self, u: int) -> bool:
+        """Whether deeper lines right below a line say what it means."""
+        text, gap = self._texts[u], self._gap(u + 1)
+        if gap.count("\n") != 1 or len(text) > _TERM_CHARS or has_stop(text):
+            return False
+        return self._starts_line(u) and self._indent(u + 1) > self._indent(u) + 2
 
     def _heading_level(self, u: int) -> int | None:
         if self._units[u].kind == "heading":
-            return _level(self._texts[u])
+            html = _HTML_LEVEL.search(self._raw[u])
+            return int(html[1]) if html else _level(self._texts[u])
         return _TITLE_LEVEL if self._is_title(u) else None
 
     def _is_marked(self, u: int) -> bool:
@@ -302,10 +394,12 @@ class Groups:
 
     def _speaker(self, u: int) -> str:
         """Who speaks in an entry: a sentence in the middle of a line goes on with it."""
-        if u - 1 in self._speakers and "\n" not in self._gap(u):
-            return self._speakers[u - 1]
-        found = _SPEAKER.match(self._texts[u])
-        return found[1].strip() if found else ""
+        text = self._texts[u]
+        if u - 1 in self._speakers:
+            if "\n" not in self._gap(u) or not begins_entry(text, self._texts[u - 1]):
+                return self._speakers[u - 1]
+        found = SAID.match(text.partition("\n")[0]) or _SPEAKER.match(text)
+        return (found[1] or found[2]).strip() if found else ""
 
     def _gap(self, u: int) -> str:
         """The white space before a unit, from the visible end of the one before."""
@@ -315,9 +409,14 @@ class Groups:
         start = before.visible[1] if before and before.passage == unit.passage else 0
         return text[start : unit.visible[0]]
 
+    def _is_first(self, u: int) -> bool:
+        return u == 0 or self._units[u - 1].passage != self._units[u].passage
+
+    def _starts_line(self, u: int) -> bool:
+        return self._is_first(u) or "\n" in self._gap(u)
+
     def _begins_block(self, u: int) -> bool:
-        gap = self._gap(u)
-        return u == 0 or self._units[u - 1].passage != self._units[u].passage or gap.count("\n") > 1
+        return self._is_first(u) or self._gap(u).count("\n") > 1
 
     def _indent(self, u: int) -> int:
         return len(self._gap(u).rpartition("\n")[2])

@@ -199,11 +199,13 @@ class BudgetPacker:
     def _groups_with(self, u: int) -> list[tuple[int, ...]]:
         """The groups that a unit may be taken in: with all its leads, with fewer, with the fewest.
 
-        The outermost is left out first.
+        The one of the lowest value is left out first, of equal ones the outermost.
         """
-        leads = [lead for lead, _ in self.groups.shown_with(u) if lead not in self.kept_units]
-        least = len(self.unit_with_leads(u)) - 1
-        return [(*sorted(leads[:n]), u) for n in range(len(leads), least - 1, -1)]
+        shown = [(v, bond) for v, bond in self.groups.shown_with(u) if v not in self.kept_units]
+        leads = [v for v, bond in shown if bond == 2]
+        free, values = [v for v, bond in shown if bond < 2], self.groups.values
+        free.sort(key=lambda v: -values[v] if values else 0.0)
+        return [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""

@@ -46,6 +46,9 @@ from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
 """Of the best unit's worth: what is worth less is not kept merely because there is room."""
+CLEAR, CLEAR_FLOOR = 0.35, 0.4
+"""In a single passage whose best unit is worth so much, what is worth less than that share of it
+is no part of the answer. Several passages may each have some of the evidence."""
 TRASH_SHARE = 0.05
 """Of the worth of a unit that did not fit: what is worth less does not take its place."""
 HALF_AS_GOOD = 0.5
@@ -72,9 +75,9 @@ def select(
     within `Rules.context_window`. A unit comes with the leads that it is shown with, and a lead is
     not kept without anything below it, unless it is mandatory. Units without content do not fill
     the room. Of calibrated units those are left out, too, that are worth less than `WORTHLESS`, a
-    hundredth of the best or a twentieth of one that did not fit; the best is kept whatever it is
-    worth. With `Rules.fill` no unit left out would still fit. Under a threshold, units of lower
-    value are left out, and leads are treated like other units.
+    hundredth of the best (of a single passage more: `CLEAR`) or a twentieth of one that did not
+    fit; the best is kept whatever it is worth. With `Rules.fill` no unit left out would still fit.
+    Under a threshold, units of lower value are left out, and leads are treated like other units.
 
     Args:
         passages: the input.
@@ -155,33 +158,46 @@ class Selector:
             eligible = useful = [u for u in candidates if self.values[u] >= floor]
         else:
             eligible = candidates
-            useful = candidates if limit is None else self._useful(candidates)
+            useful = candidates if limit is None else self._useful(candidates, self._floor)
         plain = budget.threshold is not None
         worthless = self.calibrated and any(self.values[u] < WORTHLESS for u in candidates)
         fit_all = len(eligible) == len(candidates) and (rules.fill or not worthless)
         trash_share = TRASH_SHARE if self.calibrated and not (plain or rules.fill) else 0.0
         if not (packer.limit < math.inf and fit_all and packer.take_all(candidates)):
             _fill(packer, candidates, useful, self._worths, self.ranking, plain, trash_share)
-        if not packer.kept_units and len(useful) < len(eligible):
-            useful = eligible  # nothing of use is short enough: the best that is
-            _fill(packer, candidates, useful, self._worths, self.ranking, True, 0.0)
+        # nothing of use is short enough: something of less use, else the best that is
+        for less in (self._useful(candidates, RELATIVE_FLOOR), eligible):
+            if not plain and not packer.kept_units and len(useful) < len(less):
+                useful = less
+                all_alike = less is eligible
+                _fill(packer, candidates, useful, self._worths, self.ranking, all_alike, 0.0)
         if budget.threshold is None:
             _drop_empty_leads(packer, useful)
         if rules.fill:
             packer.top_up(eligible)
         return _make_selection(packer, candidates, useful, self._worths, floor, self.calibrated)
 
-    def _useful(self, candidates: Sequence[int]) -> list[int]:
-        """The candidates that are of use: content, then leads; those of any worth."""
+    def _useful(self, candidates: Sequence[int], share: float) -> list[int]:
+        """The candidates that are of use: content, then leads; those of any worth.
+
+        Args:
+            share: of the worth of the best, which calibrated units must have.
+        """
         groups, worths = self._packer.groups, self._worths
         content = [u for u in candidates if u not in groups and u not in groups.vain]
         if not content:
             return list(candidates)
         floor = -math.inf
         if self.calibrated and not self._packer.renderer.rules.fill:
-            floor = max(WORTHLESS, RELATIVE_FLOOR * worths[content[0]])
+            floor = max(WORTHLESS, share * worths[content[0]])
         useful = [u for u in candidates if worths[u] >= floor and u not in groups.vain]
         return useful if any(u not in groups for u in useful) else content[:1]
+
+    @property
+    def _floor(self) -> float:
+        """The share of the best unit's worth that others need."""
+        is_clear = len(self.ranking) == 1 and max(self._worths, default=0.0) >= CLEAR
+        return CLEAR_FLOOR if is_clear else RELATIVE_FLOOR
 
 
 def _fill(

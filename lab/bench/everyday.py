@@ -7,9 +7,12 @@ texts in which the answer is more than the sentence that repeats the question's 
     examples/everyday/questions.jsonl file, question, answer: the smallest texts that together
                                       answer by themselves; half: tuning, or check
 
+    examples/everyday/more            forty longer documents, in the same shape
+
 An answer is whole when all of its texts are in the output, and part when some are. A line dangles
-that is a heading, ends in a colon or asks, where nothing that follows it is kept. Padding is what
-is kept beside the lines of the answer.
+that is a heading, ends in a colon or asks, where nothing that follows it is kept. Padding are the
+kept units that hold nothing of the answer. A question with an empty answer is one that its document
+leaves open: its context should be refused, and that of no other question.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
-from tamis_lab.bench.panel import build_panel
+from tamis_lab.bench.panel import BLENDS, build_panel
 from tamis_lab.bench.study import Study, heading, table
 from tamis_lab.datasets.score_sources import SourceScorer
 from tamis_lab.options import shared
@@ -41,7 +44,7 @@ DEFAULT_FOLDER = Path("examples/everyday")
 EPILOG = """
 **Example**
 
-`tamis lab bench everyday --methods lexical --budgets 60,100`
+`tamis lab bench everyday --data examples/everyday/more --pool 12 --budgets 200`
 
 With `--json` each question is listed with what was kept of its answer at each budget.
 """
@@ -52,11 +55,14 @@ def everyday(
     data: Annotated[
         Path, typer.Option(help="Folder with the documents and questions.jsonl.")
     ] = DEFAULT_FOLDER,
-    methods: shared.Methods = "question_rows,lexical,embedding",
+    methods: shared.Methods = "question_rows,lexical,embedding,bm25+minilm",
     budgets: Annotated[str, typer.Option(help="Tokens, with commas.")] = "60,100,150",
     half: Annotated[
         str | None, typer.Option(help="Only the questions of one half: tuning, or check.")
     ] = None,
+    pool: Annotated[
+        int, typer.Option(help="Documents of a context: the question's own, and others.", min=1)
+    ] = 1,
     proxy: shared.ProxyName = shared.SHARP,
     cache: shared.ReadingsFolder = None,
     as_json: shared.Json = False,
@@ -64,13 +70,15 @@ def everyday(
     """Count the whole answers kept from everyday documents, and what is kept in vain."""
     study = Study(as_json)
     limits = shared.parse_sizes(budgets)
-    asked = load_questions(data, half)
+    asked = load_questions(data, half, pool)
     names, counter = shared.parse_list(methods, "methods"), counter_of("proxy", proxy)
-    sources = build_panel(names, proxy, shared.readings_folder(cache)).panel.sources
+    panel = build_panel(names, proxy, shared.readings_folder(cache)).panel
     found: dict[str, dict[int, list[KeptAnswer]]] = {}
     with study.bars():
-        for name, source in sources.items():
-            scorer = SourceScorer(method_info(name), source)
+        for name in panel.names:
+            scorer = SourceScorer(
+                method_info("fusion" if name in BLENDS else name), panel.source(name)
+            )
             compressor = Compressor(scorer, name, counter)
             found[name] = {
                 limit: [keep_answer(compressor, row, limit, counter) for row in asked]
@@ -90,7 +98,10 @@ def everyday(
     )
 
 
-COLUMNS = ("method, budget", "whole", "part", "none", "dangling", "padding", "tokens")
+COLUMNS = (
+    *("method, budget", "whole", "part", "none", "dangling", "padding", "tokens"),
+    *("refused", "wrongly"),
+)
 
 
 def _cells(figures: Mapping[str, Any]) -> Iterator[Sequence[str | Text]]:
@@ -107,9 +118,11 @@ class KeptAnswer:
     Attributes:
         kept, parts: how many texts of the answer were kept, and how many it has.
         dangling: the kept lines that lead to nothing that was kept.
-        padding: tokens that are not of the answer's lines. tokens: of the output.
+        padding: tokens of kept units that hold nothing of the answer. tokens: of the output.
+        verdict: on the context.
     """
 
+    file: str
     question: str
     kept: int
     parts: int
@@ -117,10 +130,11 @@ class KeptAnswer:
     padding: int
     tokens: int
     text: str
+    verdict: str | None = None
 
 
-def load_questions(folder: Path, half: str | None = None) -> list[dict[str, Any]]:
-    """The questions of a folder, each with the `text` of its document.
+def load_questions(folder: Path, half: str | None = None, pool: int = 1) -> list[dict[str, Any]]:
+    """The questions of a folder, each with its `texts`: its document at place `at`, and others.
 
     Raises:
         BadInput: there is no such file, no question of that half, or an answer is not in its text.
@@ -133,58 +147,89 @@ def load_questions(folder: Path, half: str | None = None) -> list[dict[str, Any]
             f"{error}; give --data with a folder that has questions.jsonl and the files that it "
             "names, such as examples/everyday of the repository"
         ) from error
-    chosen = [{**row, "text": texts[row["file"]]} for row in rows if half in (None, row["half"])]
+    if pool > len(texts):
+        raise BadInput(f"pool is {pool} and {folder} has {len(texts)} documents; give fewer")
+    chosen = [row for row in rows if half in (None, row["half"])]
     if not chosen:
         halves = ", ".join(sorted({row["half"] for row in rows}))
         raise BadInput(f"half is {half!r}, and {len(rows)} questions are of {halves}; give one")
     for row in chosen:
-        if lost := [part for part in row["answer"] if part not in row["text"]]:
+        text = texts[row["file"]]
+        if lost := [part for part in row["answer"] if part not in text]:
             raise BadInput(f"{row['file']} does not have {lost[0]!r}; give texts as they stand")
-    return chosen
+    names = list(texts)
+    return [{**row, **_pool_of(names, texts, row["file"], pool)} for row in chosen]
+
+
+def _pool_of(names: list[str], texts: Mapping[str, str], name: str, pool: int) -> dict[str, Any]:
+    """A document among those that follow it in the folder, at a place that differs from one to the
+    next."""
+    first = names.index(name)
+    at = first % pool
+    places = [(first - at + k) % len(names) for k in range(pool)]
+    return {"texts": [texts[names[place]] for place in places], "at": at}
 
 
 def keep_answer(
     compressor: Compressor, row: Mapping[str, Any], limit: int, counter: TextTokenizer
 ) -> KeptAnswer:
-    """Compresses a document for its question."""
-    question, answer = row["question"], row["answer"]
+    """Compresses the documents of a question."""
+    file, question, answer = row["file"], row["question"], row["answer"]
     try:
-        out = compressor.compress(question, [row["text"]], Budget(limit), language="en")
+        out = compressor.compress(question, row["texts"], Budget(limit))
     except BudgetTooSmall:
-        return KeptAnswer(question, 0, len(answer), (), 0, 0, "")
-    lines = out.text.split("\n")
-    other = [line for line in lines if not any(part in line or line in part for part in answer)]
+        return KeptAnswer(file, question, 0, len(answer), (), 0, 0, "")
+    other = [
+        text
+        for kept in out.kept
+        for text in [out.passages[kept.passage].text[kept.start : kept.stop]]
+        if kept.passage != row["at"] or not any(part in text or text in part for part in answer)
+    ]
     return KeptAnswer(
+        file,
         question,
         sum(part in out.text for part in answer),
         len(answer),
-        tuple(dangling_lines(row["text"], kept_lines(out))),
+        tuple(
+            line
+            for place, text in enumerate(row["texts"])
+            for line in dangling_lines(text, *kept_lines(out, place))
+        ),
         counter.count("\n".join(other)),
         out.tokens_out,
         out.text,
+        out.verdict,
     )
 
 
-def kept_lines(out: Compressed) -> set[int]:
-    """The lines of a single text whose ends some kept unit has, by their numbers from 0."""
-    text = out.passages[0].text
-    found: set[int] = set()
+def kept_lines(out: Compressed, place: int = 0) -> tuple[set[int], set[int]]:
+    """The lines of a text whose ends some kept unit has, and those of which any part is kept."""
+    text = out.passages[place].text
+    ends: set[int] = set()
+    touched: set[int] = set()
     for kept in out.kept:
+        if kept.passage != place:
+            continue
         last = text.count("\n", 0, kept.stop)
-        found.update(range(text.count("\n", 0, kept.start), last))
+        lines = range(text.count("\n", 0, kept.start), last)
+        ends.update(lines)
+        touched.update(lines, [last])
         if not text[kept.stop :].partition("\n")[0].strip():
-            found.add(last)
-    return found
+            ends.add(last)
+    return ends, touched
 
 
 _LEAD = re.compile(r"(?P<mark>#{1,6}(?= )|)(?:.*(?P<end>[:?])[*_\s]*$)?", re.DOTALL)
 
 
-def dangling_lines(text: str, kept: set[int]) -> Iterator[str]:
-    """The kept lines that head, introduce or ask, where no line of what follows is kept.
+def dangling_lines(text: str, kept: set[int], touched: set[int]) -> Iterator[str]:
+    """The kept lines that head, introduce or ask, where nothing of what follows is kept.
 
     Below a heading is all up to the next of its level, below another lead-in the next block of
     lines.
+
+    Args:
+        kept: the lines whose ends are kept. touched: those of which any part is.
     """
     lines = text.split("\n")
     for at in sorted(kept):
@@ -194,7 +239,7 @@ def dangling_lines(text: str, kept: set[int]) -> Iterator[str]:
         if not line or not (found["mark"] or found["end"]):
             continue
         below = list(_lines_below(lines, at, len(found["mark"])))
-        if below and not kept.intersection(below):
+        if below and not touched.intersection(below):
             yield line
 
 
@@ -214,14 +259,18 @@ def _lines_below(lines: Sequence[str], at: int, level: int) -> Iterator[int]:
 
 
 def sum_up(answers: Sequence[KeptAnswer]) -> dict[str, float]:
-    """The figures of one method at one budget."""
-    whole = sum(one.kept == one.parts for one in answers)
-    none = sum(not one.kept for one in answers)
+    """The figures of one method at one budget; of questions that are left open only `refused`."""
+    asked = [one for one in answers if one.parts]
+    whole = sum(one.kept == one.parts for one in asked)
+    none = sum(not one.kept for one in asked)
+    refused = [one for one in answers if one.verdict == "unanswerable"]
     return {
         "whole": whole,
-        "part": len(answers) - whole - none,
+        "part": len(asked) - whole - none,
         "none": none,
-        "dangling": sum(len(one.dangling) for one in answers),
-        "padding": round(sum(one.padding for one in answers) / len(answers), 1),
-        "tokens": round(sum(one.tokens for one in answers) / len(answers), 1),
+        "dangling": sum(len(one.dangling) for one in asked),
+        "padding": round(sum(one.padding for one in asked) / max(1, len(asked)), 1),
+        "tokens": round(sum(one.tokens for one in asked) / max(1, len(asked)), 1),
+        "refused": sum(not one.parts for one in refused),
+        "wrongly": sum(one.parts > 0 for one in refused),
     }

@@ -50,6 +50,12 @@ class Panel:
         """Names may be those of `BLENDS`; `sources` has the other names and the blends' parts."""
         self.names, self.sources = tuple(dict.fromkeys(names)), dict(sources)
 
+    def source(self, name: str) -> ScoreSource:
+        """A row of the table as a source."""
+        if name not in BLENDS:
+            return self.sources[name]
+        return BlendSource({part: self.sources[part] for part in BLENDS[name]}, BLENDS[name])
+
     def score_case(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> dict[str, TimedScores]:
@@ -61,6 +67,24 @@ class Panel:
             else scored[name]
             for name in self.names
         }
+
+
+@dataclass(frozen=True, slots=True)
+class BlendSource:
+    """The weighted sum of some sources' scores."""
+
+    sources: Mapping[str, ScoreSource]
+    weights: Mapping[str, float]
+
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
+        """Each source scores the case, and their scores are summed."""
+        scored = {
+            name: source.score_case(question, passages, units)
+            for name, source in self.sources.items()
+        }
+        return blend_scores(scored, self.weights, passages, units)
 
 
 def blend_scores(

@@ -112,21 +112,24 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
 def split_long_code(
     passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
 ) -> list[Unit]:
-    """Splits each unit of code that has more tokens than the limit, at its statements and keys.
+    """Splits each unit of code that has more tokens than the limit, at its statements and keys, and
+    each entry of a log, at its lines.
 
-    The parts have at most half as many, where lines allow, so that one fits beside another.
+    The parts have at most half as many, where lines allow, so that one fits beside another. Keys
+    with values are split from half the limit on.
     """
     found: list[Unit] = []
     for unit in units:
         text, (first, last) = passages[unit.passage].text, unit.visible
         # no tokenizer makes more tokens than bytes, of which a character has four at most
         tokens = 0
-        if unit.kind == "code" and 4 * (last - first) > limit:
+        if unit.kind in ("code", "entry") and 4 * (last - first) > limit:
             tokens = counter.count(text[first:last])
-        if tokens <= limit:
+        most = limit if tokens > limit or not _has_keys_alone(text[first:last]) else limit // 2
+        if tokens <= most:
             found.append(unit)
             continue
-        starts = piece_starts(text, first, last, (last - first) * limit // (2 * tokens))
+        starts = piece_starts(text, first, last, (last - first) * most // (2 * tokens))
         edges = [unit.start, *starts[1:], unit.stop]
         for start, stop in pairwise(edges):
             body = text[max(start, first) : min(stop, last)]
@@ -134,6 +137,12 @@ def split_long_code(
             visible = shown, shown + len(body.strip())
             found.append(replace(unit, start=start, stop=stop, visible=visible))
     return found
+
+
+def _has_keys_alone(text: str) -> bool:
+    """Whether each line is a key, an item or a comment."""
+    rows = [row.strip() for row in text.splitlines() if row.strip()]
+    return all(_NEUTRAL.match(row) or _KEY.match(row) or _ITEM.match(row) for row in rows)
 
 
 def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]:

@@ -22,12 +22,14 @@ _ROWS_AT_A_TIME = 1 << 14
 class Lines(NamedTuple):
     """Lines of a text: the offset of each, and its content without trailing white space.
 
-    `entries` are the lines that begin an entry of a chat or log, if these were determined.
+    `entries` are the lines that begin an entry of a chat or log, and `next_items` those with the
+    number that follows an item's, if these were determined.
     """
 
     starts: list[int]
     rows: list[str]
     entries: frozenset[int] = frozenset()
+    next_items: frozenset[int] = frozenset()
 
     def count_chars(self, first: int, last: int) -> int:
         """The number of characters in lines `[first, last)`, without the last line's end."""

@@ -19,7 +19,7 @@ from tamis.probes.segmentation.prose_lines import has_stop, is_continued, is_pro
 from tamis.probes.text import UnitKind
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
-_RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$")
+_RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$|--- (?:Log|Day) ")  # the latter in logs of chats
 _ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+\S")
 # a number inside a paragraph is most often a number: only '1.' interrupts it (CommonMark 5.2)
 _INTERRUPTING_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·]|1[.)])\s+\S")
@@ -58,7 +58,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     in retrieved text they are mostly lists and quotes.
     """
     lines = lines_of(text, start, stop)
-    lines = lines._replace(entries=entry_lines(lines.rows))
+    lines = lines._replace(entries=entry_lines(lines.rows), next_items=_next_items(lines.rows))
     closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
     at = 0
@@ -77,6 +77,7 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
     for read in (
         _read_session,
         _read_entry,
+        _read_columns,
         _read_heading,
         _read_table,
         _read_item,
@@ -93,7 +94,9 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
 
 def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
     """Whether a paragraph, list item or entry ends before a line."""
-    if at >= len(lines.rows) or not lines.rows[at] or at in lines.entries:
+    if at >= len(lines.rows) or not lines.rows[at]:
+        return True
+    if at in lines.entries or at in lines.next_items:
         return True
     row = lines.rows[at]
     opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
@@ -160,9 +163,99 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
     is_item = _ITEM.match(row) and not row.lstrip()[0].isdigit()
     if _is_underline(below, row) and not is_fence and not is_item:
         return [(lines.starts[at], "heading")], at + 2
-    if _is_numbered_title(lines.rows, at):
+    if _is_numbered_title(lines.rows, at) or _is_section_title(lines.rows, at):
         return [(lines.starts[at], "heading")], at + 1
     return [], at
+
+
+# '2. Probation', '§ 4 Kaution', 'Article 3 Fees', or a section of a manual's page
+_SECTION_TITLE = re.compile(
+    r"(?:(?:§|Art(?:icle|\.)?|Section|Clause) ?)?(\d{1,3})[.)]? +([^\W\d_a-z][^.;:!?,|`*]*)"
+)
+_CAPITAL_TITLE = re.compile(r"[^\W\d_a-z][^\Wa-z]*(?: [^\Wa-z]+){0,4}")
+_SECTION_CHARS, _SECTION_REACH = 60, 60
+
+
+def _is_section_title(rows: Sequence[str], at: int) -> bool:
+    """Whether a line has the number and name of a section, or a name in capitals, and the section's
+    text is below it: as deep, or deeper below capitals. A number needs another one near it."""
+    row, below = rows[at], rows[at + 1] if at + 1 < len(rows) else ""
+    if not below or len(row) > _SECTION_CHARS:
+        return False
+    if _CAPITAL_TITLE.fullmatch(row):
+        return _indent(below) > 1
+    number = _SECTION_TITLE.fullmatch(row)
+    if number is None or not _is_text_of_section(below) or _CLAUSE.search(number[2]):
+        return False
+    reach = (
+        range(max(0, at - _SECTION_REACH), at),
+        range(at + 1, min(len(rows) - 1, at + _SECTION_REACH)),
+    )
+    for step, places in zip((-1, 1), reach, strict=True):
+        wanted = int(number[1]) + step
+        for i in places:
+            other = _SECTION_TITLE.fullmatch(rows[i]) if len(rows[i]) <= _SECTION_CHARS else None
+            if other and int(other[1]) == wanted and _is_text_of_section(rows[i + 1]):
+                return True
+    return False
+
+
+def _is_text_of_section(row: str) -> bool:
+    """Whether a line begins a sentence, or a numbered clause, at the margin."""
+    return (
+        bool(row)
+        and not row[0].isspace()
+        and not row[0].islower()
+        and (_SECTION_TITLE.match(row) is None or _NUMBERED.match(row) is not None)
+    )
+
+
+_NUMBERED_ITEM = re.compile(r"(\s*)(\d{1,3})[.)]\s+\S")
+_ITEM_REACH = 30
+
+
+def _next_items(rows: Sequence[str]) -> frozenset[int]:
+    """The lines with the number that follows that of an item above at the same indentation."""
+    last: dict[int, tuple[int, int]] = {}  # of each indentation the number and its line
+    found = set()
+    for at, row in enumerate(rows):
+        if (item := _NUMBERED_ITEM.match(row)) is None:
+            continue
+        number, line = last.get(len(item[1]), (-1, -1))
+        if int(item[2]) == number + 1 and at - line <= _ITEM_REACH:
+            found.add(at)
+        last[len(item[1])] = int(item[2]), at
+    return frozenset(found)
+
+
+_GAP = re.compile(r"\S(?: {2,}|\t+)(?=\S)")
+_COLUMN_RULE = re.compile(r"\s*[-=─━]{2,}(?:[ +|]+[-=─━]{2,})*$")
+
+
+def _read_columns(lines: Lines, at: int) -> _Blocks:
+    """A table whose columns are aligned by spaces, below a header: with a rule under it, or with
+    three columns in each of the first rows and figures in them alone.
+
+    A further rule is a row, and the table goes on behind it.
+    """
+    rows = lines.rows
+    if len(_GAP.findall(rows[at])) < 2 or at + 2 >= len(rows):
+        return [], at
+    body = at + 1 + (_COLUMN_RULE.match(rows[at + 1]) is not None)
+    if body == at + 1:
+        first = rows[at + 1 : at + 3]
+        bare = not any(sign.isdigit() for sign in rows[at])
+        if not bare or not all(len(_GAP.findall(row)) > 1 for row in first):
+            return [], at
+        if not all(any(sign.isdigit() for sign in row) for row in first):
+            return [], at
+    after = body
+    while after < len(rows) and (_GAP.search(rows[after]) or _COLUMN_RULE.match(rows[after])):
+        after += 1
+    if after == body:
+        return [], at
+    marks: list[Mark] = [(start, "table_row") for start in lines.starts[body:after]]
+    return [(lines.starts[at], "table_header"), *marks], after
 
 
 def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
@@ -254,6 +347,11 @@ def _read_entry(lines: Lines, at: int) -> _Blocks:
     if at not in lines.entries:
         return [], at
     after = at + 1
+    if SAID.match(lines.rows[at]):  # what was said may begin below a blank line
+        while after < len(lines.rows) and not lines.rows[after]:
+            after += 1
+        if _ends_block(lines, after, _INTERRUPTING_ITEM):
+            return [(lines.starts[at], "entry")], at + 1
     while not _ends_block(lines, after, _INTERRUPTING_ITEM):
         after += 1
     return [(lines.starts[at], "entry")], after
@@ -326,7 +424,7 @@ _TIMED = re.compile(
     rf"\s*(?:[\[(]{_STAMP}[\])]\s*\S"  # '[09:06] Anna: …'
     # '09:06 - Anna: …', but neither '1:12 And God: …' nor '25:27 And the boys grew: …'
     rf"|(?=(?:[01]\d|2[0-3]):|\d:\d\d:\d|\d+[-/.]){_STAMP}\s*(?:[-–—|]\s*)?"
-    rf"(?:{_CAPITALS}\s?:|<[^<>\s]{{1,30}}>)\s"
+    rf"(?:{_CAPITALS}\s?:|<[ @+]?[^<>\s]{{1,30}}>|-!-)\s"
     rf"|{_NAME},? ?[\[(]{_STAMP}[\])]\s?:\s"  # 'Anna (09:06): …'
     rf"|{_DATE}[T ]\d\d:\d\d:\d\d\S*\s+\S"  # '2024-01-05 09:06:00,123 INFO …'
     rf"|{_MONTH} [ \d]\d \d\d:\d\d:\d\d \S"  # 'Jan  5 09:06:00 host cron[1]: …'
@@ -340,6 +438,14 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME}):\s\S")
+_MONTHS = rf"{_MONTH}[a-z]*\.?"
+_DAY = rf"(?:{_DATE}|{_MONTHS} \d{{1,2}}(?:,? \d{{4}})?|\d{{1,2}}\.? {_MONTHS}(?: \d{{4}})?)"
+SAID = re.compile(
+    rf"\s*\**({_NAME})\**(?: \([^()\n]{{1,30}}\))?"
+    r"(?:,|\s*[-–—|·•]|\s+(?:commented|wrote|said|replied))?\s+(?:on |at )?"
+    rf"(?:{_DAY}(?:,? +(?:at )?{_TIME})?|{_TIME})$"
+)
+"""A line with a name and a time alone, as trackers and messengers print it above what was said."""
 _MAX_GAP_LINES = 8  # the most non-blank lines from one entry to the next
 
 
@@ -354,10 +460,12 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
     if len(nonblank) < 2:
         return frozenset()
     candidates = [
-        i for i, line in enumerate(nonblank) if ":" in rows[line] or rows[line].lstrip()[0] in "[<"
+        i
+        for i, line in enumerate(nonblank)
+        if ":" in rows[line] or rows[line].lstrip()[0] in "[<" or rows[line][-1].isdigit()
     ]
     found: set[int] = set()
-    for form in (_TIMED, _NICK, _ROLE, _SPEAKER):
+    for form in (_TIMED, _NICK, SAID, _ROLE, _SPEAKER):
         matched = {i: match for i in candidates if (match := form.match(rows[nonblank[i]]))}
         if form in (_ROLE, _SPEAKER):
             names = [match[1].lower() for match in matched.values()]
@@ -373,6 +481,17 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
             )
         }
     return frozenset(nonblank[i] for i in found)
+
+
+def begins_entry(text: str, above: str) -> bool:
+    """Whether a text begins an entry of a chat or a log, in a form such as that of an entry above:
+    with a time, a nick or a role, or else with a name."""
+
+    def has_sign(text: str) -> bool:
+        line = text.partition("\n")[0]
+        return any(form.match(line) for form in (_TIMED, _NICK, SAID, _ROLE))
+
+    return has_sign(text) or (not has_sign(above) and _SPEAKER.match(text) is not None)
 
 
 _DELIMITERS = (("\t", 2), (",", 3), (";", 3), ("|", 3))  # and the fewest columns of a table

@@ -251,7 +251,7 @@ _MISSED = re.compile(
 # bounded, else a line of nothing but notes would be scanned from each of them to its end
 _TAIL = re.compile(
     rf"(?:[{_CLOSING}]{{1,8}}(?=\s|$|\[)|[”’」』）】》〉]{{1,8}}"
-    r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}){1,8}"
+    r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}|[*_]{1,3}(?=\s|$)){1,8}"
 )
 _OPEN_END = re.compile(r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r)\.|\.\s?\.)\s*$")
 # Thai and Lao put a full stop after abbreviations and nowhere else: 'พ.ศ. 2560', 'ดร. สมชาย'

@@ -17,7 +17,7 @@ Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
 OUTPUT_FIELDS = (
     *("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "answerability"),
-    *("warnings", "error"),
+    *("verdict", "reason", "warnings", "error"),
 )
 QUESTION_FIELD, OLD_QUESTION_FIELD = "question", "query"
 """Where a row's question is if the run does not say; the second is the first's old name."""

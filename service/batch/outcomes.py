@@ -27,6 +27,7 @@ class RowOutcome:
         scores: one per document; empty where nothing was scored.
         status: `ok`, `passthrough`, `unanswerable` or `error`.
         answerability: the probability that the documents hold an answer, if known.
+        verdict, reason: what follows from it, and why, as in `Compressed`.
         warnings: what the caller should know of the result.
     """
 
@@ -37,6 +38,8 @@ class RowOutcome:
     tokens_out: int | None = None
     status: str = "error"
     answerability: float | None = None
+    verdict: str | None = None
+    reason: str | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
@@ -61,6 +64,8 @@ class RowOutcome:
             result.tokens_out,
             result.status,
             result.answerability,
+            result.verdict,
+            result.reason,
             result.warnings,
         )
 
@@ -180,6 +185,8 @@ def _output_types(arrow: Any) -> dict[str, Any]:
         arrow.int64(),
         arrow.string(),
         arrow.float64(),
+        arrow.string(),
+        arrow.string(),
         arrow.list_(arrow.string()),
         arrow.string(),
     )

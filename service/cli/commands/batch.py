@@ -79,8 +79,9 @@ MERGE = {
 
 EPILOG = """
 A row is `{"id", "question", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
-`{"id", "question", "context": "text"}`. Rows come out as they went in, with `compressed`, `spans`,
-`scores`, `tokens_in`, `tokens_out`, `status`, `answerability`, `warnings` and `error`.
+`{"id", "question", "context": "text"}`. Rows keep their fields and get `compressed`, `spans`,
+`scores`, `tokens_in`, `tokens_out`, `status`, `answerability`, `verdict`, `reason`, `warnings`
+and `error`.
 
 Exit status: 0 all rows are done; 1 some rows failed, or parts are missing or damaged; 2 the call
 cannot be carried out; 130 interrupted. Whatever stopped it: the same command goes on.

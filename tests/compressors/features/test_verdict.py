@@ -47,11 +47,26 @@ def texts_of(question, text=LEASE, title=None):
 )
 def test_the_floors_of_the_card_decide(answerability, verdict):
     card = probe({"partly": 0.1, "answerable": 0.4})
-    question = "Which dogs may live there?"
+    question = "Do dogs live where the tenancy starts in March?"
     found = judge(card, answerability, texts_of(question), None)
-    assert (found["verdict"], found["floor"]) == (verdict, 0.1)
+    assert (found["verdict"], found["floor"]) == (verdict, pytest.approx(0.1))
     assert f"{answerability:.2f}" in found["reason"]
     assert ("in no document: 'dogs', 'live'" in found["reason"]) == (verdict != "answerable")
+
+
+@pytest.mark.parametrize(
+    ("question", "floor"),
+    [
+        ("When does the tenancy start?", 0.069),  # all words are there
+        ("Are dogs allowed?", 0.168),  # none is
+        ("How much is it?", 0.1),  # none to look for
+    ],
+)
+def test_the_floor_rises_with_the_share_of_words_that_are_in_no_document(question, floor):
+    card = probe({"partly": 0.1, "answerable": 0.4})
+    for answerability, verdict in ((floor - 0.002, "unanswerable"), (floor + 0.002, "partly")):
+        found = judge(card, answerability, texts_of(question), None)
+        assert (found["verdict"], found["floor"]) == (verdict, pytest.approx(floor, abs=0.001))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,106 @@ def test_what_is_kept_before_the_first_that_does_not_fit_is_kept_under_every_lar
             if u not in now or not shown <= now:
                 break
             before.add(u)
+
+
+def test_an_option_of_a_manual_is_shown_with_what_it_does() -> None:
+    page = (
+        "OPTIONS\n       --max-age DAYS\n              Remove what is older.\n\n"
+        "       -q\n              Print errors only.\n"
+    )
+    assert kept(page, {"Remove": 0.9}, 6) == ["--max-age DAYS", "Remove what is older."]
+    assert kept(page, {"--max-age": 0.9, "-q": 0.1}, 6) == [
+        "--max-age DAYS",
+        "Remove what is older.",
+    ]
+
+
+LOG = """2026-10-21 02:04:08 INFO unpack: begins
+2026-10-21 02:04:10 ERROR unpack: cannot unpack images.zip
+java.io.IOException: No space left on device
+    at importer.Unpacker.write
+2026-10-21 02:04:11 INFO unpack: ends
+"""
+
+
+def test_a_long_entry_of_a_log_is_cut_at_lines_and_the_next_lines_are_shown_with_the_first() -> (
+    None
+):
+    passages = [Passage(LOG)]
+    units = split_long_code(passages, units_of(passages), words(), 14)
+    shown = [LOG[slice(*unit.visible)] for unit in units]
+    cause = next(u for u, one in enumerate(shown) if one.startswith("java.io"))
+    values = [0.9 if u == cause else 0.1 for u in range(len(units))]
+    got = select(passages, units, values, [0.0], Budget(14), Rules(), words(), calibrated=True)
+    first = next(u for u, one in enumerate(shown) if "ERROR" in one)
+    assert set(got.units) == {first, cause}
+
+
+def test_a_turn_may_ask_in_its_middle_and_whoever_asked_may_go_on() -> None:
+    chat = (
+        "18:30 <marga> how big is the file? need a disk\n18:30 <marga> or two\n"
+        "18:31 <wiebke> 88 GB as packed\n18:40 <marga> ouch\n18:41 <wiebke> sorry\n"
+    )
+    passages = [Passage(chat)]
+    groups = Groups(units_of(passages), passages)
+    assert groups.kinds[0] == "turn"
+    assert groups.parents == [-1, 0, 0, -1, -1]
+
+
+def test_headings_of_html_have_levels_and_its_items_are_shown_with_theirs() -> None:
+    page = (
+        "<html><body>\n<h1>Visit</h1>\n<h2>Tickets</h2>\n<ul>\n<li>Adults: 14</li>\n"
+        "<li>Children: free</li>\n</ul>\n<h2>Hours</h2>\n<p><b>When do you close?</b></p>\n"
+        "<p>At five.</p>\n<p>Dogs may enter.</p>\n</body></html>"
+    )
+    passages = [Passage(page)]
+    units = units_of(passages)
+    groups = Groups(units, passages)
+    place = {one: u for u, unit in enumerate(units) for one in [page[slice(*unit.visible)]]}
+
+    def find(part: str) -> int:
+        return next(u for one, u in place.items() if part in one)
+
+    assert groups.parents[find("Hours")] == groups.parents[find("Tickets")] == find("Visit")
+    assert (groups.parents[find("Adults")], groups.bonds[find("Adults")]) == (find("Tickets"), 1)
+    assert groups.parents[find("At five")] == find("When do you close")
+    assert groups.parents[find("Dogs")] == find("Hours")
+
+
+def test_what_is_far_below_a_clear_best_does_not_pad_a_single_passage() -> None:
+    text = "The dog barks. Cats purr all night. Birds sing at dawn."
+    values = {"The dog": 0.9, "Cats": 0.4, "Birds": 0.3}
+    assert kept(text, values, 100) == ["The dog barks.", "Cats purr all night."]
+    flat = {begin: value / 3 for begin, value in values.items()}  # no unit stands out
+    assert len(kept(text, flat, 100)) == 3
+    passages = [Passage(text), Passage("Fish swim in the sea.")]
+    units = units_of(passages, "en")
+    budget, every = Budget(100), [0.9, 0.4, 0.3, 0.3]
+    got = select(passages, units, every, [1.0, 0.0], budget, Rules(), words(), calibrated=True)
+    assert len(got.units) == 4  # of several passages, each may have some of the evidence
+
+
+def test_where_not_all_leads_fit_the_best_of_them_are_shown() -> None:
+    text = (
+        "## Version 5.2.0 in May\n\n### Changed\n\n- Thumbnails are small.\n\n## Other\n\nX y z.\n"
+    )
+    asked = {"## Version": 0.5, "### Changed": 0.1, "- Thumbnails": 0.9}
+    assert kept(text, asked, 9) == ["## Version 5.2.0 in May", "- Thumbnails are small."]
+
+
+def test_in_a_single_passage_the_sentence_that_the_next_one_speaks_of_stays_with_it() -> None:
+    text = "A permit costs little. It lasts for a month. Cars are washed here."
+    shown = {"A permit": 0.1, "It lasts": 0.9, "Cars": 0.1}
+    assert kept(text, shown, 50) == ["A permit costs little.", "It lasts for a month."]
+    parted = text.replace(" It", "\n\nIt")  # of another paragraph it does not speak
+    assert kept(parted, shown, 50) == ["It lasts for a month."]
+
+
+def test_keys_are_shown_with_the_section_that_they_are_in() -> None:
+    text = "[cache]\nttl = 10\n\n[limits]\nrate = 600\nburst = 100\n# partners\nexempt = 17\n"
+    passages = [Passage(text)]
+    starts = [0, text.index("[limits]"), text.index("# partners"), len(text)]
+    units = [Unit(0, a, b, (a, len(text[:b].rstrip())), "code") for a, b in pairwise(starts)]
+    values = [0.1, 0.1, 0.9]
+    got = select(passages, units, values, [0.0], Budget(50), Rules(), words(), calibrated=True)
+    assert got.units == (1, 2)

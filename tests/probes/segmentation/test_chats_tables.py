@@ -109,3 +109,63 @@ def test_a_clause_ends_where_the_next_number_begins() -> None:
         ("sentence", "12.5 Nothing limits it."),
     ]
     assert visible_texts("- It grew by\n12.5 GHz a year.") == ["- It grew by\n12.5 GHz a year."]
+
+
+IRC = """18:02 -!- marga [m@gw.example.org] has joined #tools
+18:04 < marga> the server gives me 403. did anything change?
+18:06 <@wiebke> yes. send an address
+--- Log closed Tue Nov 03 19:10:44 2026
+"""
+TRACKER = """Comments
+
+Dele Amadi - 2026-08-18 09:40
+Does it happen at the device itself? Please look.
+
+Kinga Wrona - 2026-08-18 09:58
+No.
+
+Kinga Wrona (Gdansk)  11:02 AM
+
+It works now.
+"""
+
+
+def test_an_irc_log_has_an_entry_for_each_line_and_joins_are_entries_too() -> None:
+    lines = IRC.strip().split("\n")
+    assert kinds(IRC) == [*(("entry", line) for line in lines[:3]), ("sentence", lines[3])]
+
+
+def test_a_line_with_a_name_and_a_time_begins_an_entry_with_what_was_said() -> None:
+    assert kinds(TRACKER)[1:] == [
+        (
+            "entry",
+            "Dele Amadi - 2026-08-18 09:40\nDoes it happen at the device itself? Please look.",
+        ),
+        ("entry", "Kinga Wrona - 2026-08-18 09:58\nNo."),
+        ("entry", "Kinga Wrona (Gdansk)  11:02 AM\n\nIt works now."),
+    ]
+    assert {kind for kind, _ in kinds("Anna Weber, 3 May 2026\n\nDear Tom,\n\nhello.")} == {
+        "sentence"
+    }
+
+
+def test_columns_that_are_aligned_by_spaces_are_a_table() -> None:
+    header = "Description           Qty    Amount\n-----------------------------------"
+    rows = ["Dinner, per person     85  2,890.00", "Coffee                  1    180.00"]
+    total = "Total                      3,070.00"
+    text = "\n".join(["Invoice", "", header, *rows, "-" * 35, total, "", "Pay by May."])
+    assert kinds(text) == [
+        ("sentence", "Invoice"),
+        ("table_header", header),
+        *(("table_row", row) for row in [*rows, "-" * 35, total]),
+        ("sentence", "Pay by May."),
+    ]
+    bare = "NAME      READY   AGE\nweb-1     1/1     4d\nweb-2     1/1     2d"
+    assert [kind for kind, _ in kinds(f"The pods:\n\n{bare}\n\nAll is well.")] == [
+        "sentence",
+        "table_header",
+        "table_row",
+        "table_row",
+        "sentence",
+    ]
+    assert "table_header" not in dict(kinds("One   two   three.\nFour five.\n\nSix."))

@@ -258,3 +258,41 @@ def test_code_without_a_visible_line_is_read(text: str) -> None:
 def test_a_byte_order_mark_hides_no_first_block() -> None:
     assert [kind for kind, _ in kinds("\ufeff# Keys\n\nText.")] == ["heading", "sentence"]
     assert [kind for kind, _ in kinds("\ufeff```\nx\n```\nText.")] == ["code", "sentence"]
+
+
+def test_numbered_sections_of_a_contract_are_headings_and_steps_are_not() -> None:
+    text = (
+        "2. Probation\nThe first six months are a trial.\n\n"
+        "3. Hours\n3.1 There are 38 a week.\n\n§ 4 Pay\nIt is paid monthly."
+    )
+    headings = [piece for kind, piece in kinds(text) if kind == "heading"]
+    assert headings == ["2. Probation", "3. Hours", "§ 4 Pay"]
+    for steps in (
+        "1. Mix the flour\n2. Add the salt\n3. Bake",
+        "1. Mix flour\n   The dough is wet.\n2. Bake\n   It is done.",
+        "4. Alone\nThere is no third section.",
+    ):
+        assert "heading" not in dict(kinds(steps))
+
+
+def test_a_page_of_a_manual_has_headings_in_capitals_above_deeper_text() -> None:
+    text = "NAME\n       cut - cut files\n\nEXIT STATUS\n       0      All is well.\n"
+    assert [piece for kind, piece in kinds(text) if kind == "heading"] == ["NAME", "EXIT STATUS"]
+    assert "heading" not in dict(kinds("WARNING\nDo not open it.\n"))
+
+
+def test_the_next_number_of_a_list_begins_an_item_below_a_paragraph_of_it() -> None:
+    text = (
+        "2. Find it:\n\n   ```\n   ls\n   ```\n\n   The name is there.\n3. Raise it. That is all."
+    )
+    assert kinds(text)[-1] == ("list_item", "3. Raise it. That is all.")
+    assert kinds("It was moved in May\n3. That is late.")[-1][0] == "sentence"
+
+
+def test_a_bold_sentence_ends_behind_its_signs() -> None:
+    assert visible_texts("**New.** It is fast. Then _so._ Done.") == [
+        "**New.**",
+        "It is fast.",
+        "Then _so._",
+        "Done.",
+    ]

@@ -37,7 +37,9 @@ def test_each_row_comes_out_as_it_went_in_with_what_the_single_call_keeps(free, 
         assert (after["status"], after["error"]) == (result.status, None)
         assert after["scores"] == list(result.passage_scores)
         assert after["warnings"] == list(result.warnings)
-        assert after["answerability"] == result.answerability
+        judged = ("answerability", "verdict", "reason")
+        assert [after[name] for name in judged] == [getattr(result, name) for name in judged]
+        assert after["reason"]
         for span, kept in zip(after["spans"], result.kept, strict=True):
             assert [span["document"], span["start"], span["end"]] == [
                 kept.passage,
