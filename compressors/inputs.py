@@ -130,6 +130,11 @@ def with_headers(passages: Sequence[Passage], names: Sequence[str]) -> tuple[Pas
     )
 
 
+def read_before(passage: Passage) -> str:
+    """What is read before a passage's text: its header and its title, each on a line of its own."""
+    return "".join(f"{line}\n" for line in (passage.header, passage.title) if line)
+
+
 def header_warnings(passages: Sequence[Passage], names: Sequence[str]) -> list[str]:
     """A warning for each field that was to be read and that no passage has."""
     return [

@@ -77,11 +77,6 @@ class Passage:
     min_tokens: int = 0
     header: str | None = None
 
-    @property
-    def head(self) -> str:
-        """What is read before the text: header and title, each on a line of its own."""
-        return "".join(f"{line}\n" for line in (self.header, self.title) if line)
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:

@@ -82,6 +82,12 @@ def encoder_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def rank_encoder_folder() -> Path:
+    """The folder of the encoder of many languages. Tests that use it are marked `model`."""
+    return _installed("e5-small")
+
+
+@pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Labelled records beside the repository. Tests that use it are marked `data`."""
     folder = Path(__file__).parents[2] / "shared/data"

@@ -425,13 +425,18 @@ def test_every_method_says_on_a_card_what_it_says_here(folders, kind, name):
     ],
     ids=str,
 )
-def test_the_default_method_with_its_own_weights(encoder_folder, kind, model, options):
+def test_the_default_method_with_its_own_weights(
+    encoder_folder, rank_encoder_folder, kind, model, options
+):
     """Of the second model's windows some are stopped by the gate that ships for it."""
 
     def task():
         proxy = load_proxy(model, layers=20, dtype="float32")
-        encoder = Encoder.from_folder(encoder_folder, dtype="float32")
-        method = build_method(proxy=proxy, encoder=encoder, **options)
+        encoders = {
+            name: Encoder.from_folder(folder, dtype="float32")
+            for name, folder in (("encoder", encoder_folder), ("rank_encoder", rank_encoder_folder))
+        }
+        method = build_method(proxy=proxy, **encoders, **options)
         return answer_of(method)
 
     here, there, _ = on_both(kind, task)

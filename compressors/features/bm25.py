@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from tamis.compressors.inputs import read_before
 from tamis.probes.segmentation.terms import cached_words
 from tamis.probes.text import Passage, Unit
 
@@ -73,4 +74,4 @@ def visible_texts_of_each(passages: Sequence[Passage], units: Sequence[Unit]) ->
 
 def whole_texts(passages: Sequence[Passage]) -> list[str]:
     """Each passage as one text, its header and title on lines before it."""
-    return [f"{passage.head}{passage.text}" for passage in passages]
+    return [f"{read_before(passage)}{passage.text}" for passage in passages]

@@ -24,6 +24,7 @@ from torch import Tensor
 from tamis.compressors.features.bm25 import Collection, whole_texts
 from tamis.compressors.features.scales import log_odds
 from tamis.compressors.features.shipped_probes import choose_probe
+from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -89,7 +90,7 @@ def word_shares(question: str, passages: Sequence[Passage]) -> np.ndarray:
     by their idf among these passages, that title and text cover; the same for the title alone.
     """
     terms = [stem(word) for word in cached_words(question)]
-    titles = [[stem(word) for word in cached_words(p.head)] for p in passages]
+    titles = [[stem(word) for word in cached_words(read_before(p))] for p in passages]
     bodies = [
         [*title, *(stem(word) for word in cached_words(p.text))]
         for title, p in zip(titles, passages, strict=True)

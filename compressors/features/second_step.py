@@ -49,6 +49,7 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
+from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadModelFile
 from tamis.probes.hub import zoo
@@ -259,7 +260,7 @@ class RequestTexts:
             unit_structure(passages, units),
             Lexicon(question, passages, units),
             tokens,
-            any(passage.head for passage in passages),
+            any(read_before(passage) for passage in passages),
         )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import Collection, visible_texts
 from tamis.compressors.features.scales import z_scores
+from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import question_sentences
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
@@ -54,7 +55,7 @@ class Lexicon:
     def __init__(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> None:
         self.units = units
         self.terms = [cached_words(text) for text in visible_texts(passages, units)]
-        self.title_terms = [cached_words(passage.head) for passage in passages]
+        self.title_terms = [cached_words(read_before(passage)) for passage in passages]
         self.question = frozenset(map(stem, cached_words(question)))
         self.stems = [frozenset(map(stem, terms)) for terms in self.terms]
         self.title_stems = [frozenset(map(stem, terms)) for terms in self.title_terms]

@@ -20,6 +20,7 @@ from tamis.compressors.inputs import (
     header_warnings,
     is_number,
     is_whole,
+    read_before,
     to_passage,
     with_headers,
 )
@@ -205,7 +206,7 @@ class DistinctPassages:
     @classmethod
     def find(cls, given: Sequence[Passage]) -> DistinctPassages:
         places: dict[tuple[str, str], int] = {}
-        place = tuple(places.setdefault((p.head, p.text), len(places)) for p in given)
+        place = tuple(places.setdefault((read_before(p), p.text), len(places)) for p in given)
         firsts = dict(reversed(list(zip(place, given, strict=True))))
         return cls(tuple(firsts[d] for d in range(len(places))), place)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import Window
 from tamis.probes.prompt import PassageTokens
 from tamis.probes.text import Passage, Unit
@@ -17,7 +18,7 @@ def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[P
     """
     text, starts = "", []
     for passage in passages:
-        text += ("\n\n" if text else "") + passage.head
+        text += ("\n\n" if text else "") + read_before(passage)
         starts.append(len(text))
         text += passage.text
     moved = [

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tamis.compressors.inputs import read_before
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.types import Scores
 from tamis.probes.card import ModelCard
@@ -191,7 +192,7 @@ def split_windows(
             first unit.
     """
     encoded = layout.tokenizer.encode_many([passage.text for passage in passages])
-    titles = layout.tokenizer.encode_many([passage.head for passage in passages])
+    titles = layout.tokenizer.encode_many([read_before(passage) for passage in passages])
     windows: list[Window] = []
     for first, stop in _passage_runs(units):
         p = units[first].passage

@@ -21,8 +21,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from tamis.probes.segmentation.lines import ends_open, has_stop
 from tamis.probes.segmentation.markdown import SAID, begins_entry
-from tamis.probes.segmentation.prose_lines import ends_open, has_stop
 from tamis.probes.text import KINDS, Passage, Unit
 
 Lead = Literal[

@@ -39,8 +39,7 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.rules import WORTHLESS, Budget
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.lines import markup_spans
-from tamis.probes.segmentation.prose_lines import (
+from tamis.probes.segmentation.lines import (
     bare_line,
     count_words,
     ends_open,
@@ -48,6 +47,7 @@ from tamis.probes.segmentation.prose_lines import (
     has_function_word,
     has_stop,
     is_code,
+    markup_spans,
 )
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.terms import words

@@ -14,8 +14,15 @@ from itertools import pairwise
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts
-from tamis.probes.segmentation.lines import LINKED_TITLE, Lines, Mark, lines_of
-from tamis.probes.segmentation.prose_lines import has_stop, is_continued, is_prose
+from tamis.probes.segmentation.lines import (
+    LINKED_TITLE,
+    Lines,
+    Mark,
+    has_stop,
+    is_continued,
+    is_prose,
+    lines_of,
+)
 from tamis.probes.text import UnitKind
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")

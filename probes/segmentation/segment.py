@@ -32,12 +32,12 @@ from tamis.probes.segmentation.lines import (
     PERMALINK,
     Lines,
     Mark,
+    continued_lines,
     lines_of,
     markup_spans,
     paragraph_marks,
 )
 from tamis.probes.segmentation.markdown import markdown_marks, table_marks
-from tamis.probes.segmentation.prose_lines import continued_lines
 from tamis.probes.text import KINDS, Passage, Piece, Unit, UnitKind
 from tamis.probes.tokens import replace_surrogates
 

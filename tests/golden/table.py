@@ -49,6 +49,7 @@ PAGE = (EXAMPLES / "postgresql-docs/datatype-numeric.html").read_text("utf-8")
 _BODY = PAGE[PAGE.index("<body") :][:4000]
 HTML = f"<html><title>Numeric</title>{_BODY}</html>"
 KEPT = TEXTS[0].replace("So, all these", "<keep>So</keep>, all these")
+WITH_METADATA = [{"text": TEXTS[0], "metadata": {"topic": "wildcards", "year": 2023}}, *TEXTS[1:]]
 GERMAN = ["Schlüssel werden alle 90 Tage gewechselt. Die Räume sind blau. Niemand weiß, warum."] * 2
 HARD_TEXT = "\U0001f600 e\u0301 \u202eabc\u202c\tEnd. A wildcard \U0001f600 is not allowed. Ok.\r\n"
 
@@ -227,9 +228,11 @@ for name, rules in {
     "best effort if unanswerable": {"answerable_floor": 0.999, "unanswerable": "best_effort"},
     "granularity block": {"granularity": "block"},
     "granularity document": {"granularity": "document"},
+    "read_metadata": {"read_metadata": ["topic", "year"]},
 }.items():
     given = [KEPT, *TEXTS[1:]] if name == "keep_tags" else None
     given = [TEXTS[1], TEXTS[1], TEXTS[0]] if "dedup" in name else given
+    given = WITH_METADATA if name == "read_metadata" else given
     _library(f"rule {name}", documents=given, rules=rules, max_tokens=110)
     _library(f"rule {name}, lexical", True, given, method="lexical", rules=rules, max_tokens=110)
 _library("rule granularity token", method="ehpc", form="token", rules={"granularity": "token"})

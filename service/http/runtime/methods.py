@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -278,13 +277,19 @@ class ServedMethods:
         if given:
             self._check_given(method, given, options)
             options |= given
+
+        def build() -> Scorer:
+            found: Scorer = build_method(
+                method,
+                proxy=self.reader,
+                encoder=self._shared_encoder(method),
+                rank_encoder=self._shared_rank_encoder(method),
+                root=self.root,
+                **options,
+            )
+            return found
+
         with self._building:
-            models = {
-                "proxy": self.reader,
-                "encoder": self._shared_encoder(method),
-                "rank_encoder": self._shared_rank_encoder(method),
-            }
-            build = partial(build_method, method, root=self.root, **models, **options)
             return self._built.get((method, repr(sorted(options.items()))), build, lambda _: 1)
 
     def _check_given(

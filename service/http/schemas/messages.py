@@ -51,6 +51,7 @@ NOT_WITH_MESSAGES = {
     "answerable_floor": "no result is left out as a whole; send texts as documents",
     "unanswerable": "no result is left out as a whole; send texts as documents",
     "read_metadata": "messages have none; send texts as documents",
+    "options": "lines are scored by the method as it is; send texts as documents",
     "granularity": "what a tool returned is cut by its format; send texts as documents",
 }
 """Fields of our own requests that are refused beside `messages`, each with what to do."""
@@ -173,7 +174,10 @@ class MessagesRequest(LenientRequest):
         for given, value in (self.model_extra or {}).items():
             name = OLD_NAMES.get(given, given)
             field = CompressRequest.model_fields.get(name)
-            if field is not None and value not in (None, field.get_default()):
+            if field is None:
+                continue
+            default = field.get_default(call_default_factory=True)
+            if value not in (None, default, [] if default == () else default):
                 way_out = NOT_WITH_MESSAGES.get(name, NO_FORM)
                 raise BadInput(f"{name} has no form with messages: {way_out}")
         for part in ("documents", "text"):

@@ -225,5 +225,5 @@ def test_heads_that_change_with_the_needles_come_with_a_warning():
 def test_a_model_whose_needle_heads_are_chance_is_not_served():
     assert ships_for("ehpc", "smollm2-135m")
     assert ships_for("ehpc", "gemma3-270m")
-    assert not ships_for("ehpc", "smollm2-135m-sharp")
+    assert ships_for("ehpc", "smollm2-135m-sharp")
     assert not ships_for("ehpc", "someone/else")

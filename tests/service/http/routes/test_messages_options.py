@@ -31,6 +31,8 @@ REFUSED: dict[str, Any] = {
     "answerable_floor": 0.5,
     "unanswerable": "nothing",
     "granularity": "block",
+    "read_metadata": ["date"],
+    "options": {"form": "token"},
 }
 UNUSED = {"seed": 1, "user": "ada"}
 
@@ -217,7 +219,7 @@ def test_an_option_without_a_form_is_refused_with_what_to_do(service, name):
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_an_option_at_its_default_asks_for_nothing(service, name):
-    default = CompressRequest.model_fields[name].get_default()
+    default = CompressRequest.model_fields[name].get_default(call_default_factory=True)
     assert answer_of(service, **{name: default}).json()["messages"] == plain(service)["messages"]
 
 
