@@ -46,7 +46,7 @@ def test_an_order_that_reads_every_layer_says_so_where_not_all_are_loaded(tmp_pa
 def test_spans_of_a_method_that_scores_no_sentences_are_refused():
     with served(tiny.proxy("llama"), methods=("lexical", "icr"), method="lexical") as service:
         answer = service.post(
-            "/v2/rerank", question=QUESTION, documents=DOCUMENTS[:3], model="icr",
+            "/v2/rerank", query=QUESTION, documents=DOCUMENTS[:3], model="icr",
             relevant_spans={"mode": "enabled"},
         )  # fmt: skip
     assert answer.status_code == 422, answer.text
