@@ -562,8 +562,9 @@ def judge(
     floors = probe.card.figures.get(FLOORS)
     if answerability is None or floors is None:
         return {"reason": f"{seen}, and no floor was calibrated for this probe"}
-    missing = absent_words(texts.question, texts.lexicon)
-    low, high = _shifted(floors["partly"], texts.question, missing), floors["answerable"]
+    words = _content_words(texts.question)
+    missing = _absent(words, texts.lexicon)
+    low, high = _move_floor(floors["partly"], len(missing), len(words)), floors["answerable"]
     if languages is not None:
         return {"floor": low, "reason": f"{seen}, but the question is in another language"}
     if answerability >= high:
@@ -575,11 +576,10 @@ def judge(
     return {"verdict": "unanswerable" if is_low else "partly", "floor": low, "reason": seen}
 
 
-def _shifted(floor: float, question: str, missing: Sequence[str]) -> float:
+def _move_floor(floor: float, missing: int, words: int) -> float:
     """The floor of a probability, moved in log odds by the share of the question's words that are
     in no document: down where all are there, up where few are."""
-    words = _content_words(question)
-    share = len(missing) / len(words) if words else _USUAL_SHARE
+    share = missing / words if words else _USUAL_SHARE
     return 1 / (1 + (1 / floor - 1) * math.exp(_USUAL_SHARE - share))
 
 
@@ -593,8 +593,12 @@ def _content_words(question: str) -> list[str]:
 
 def absent_words(question: str, lexicon: Lexicon) -> list[str]:
     """The question's words, as its terms, that no unit and no title has; short ones left out."""
+    return _absent(_content_words(question), lexicon)
+
+
+def _absent(words: Sequence[str], lexicon: Lexicon) -> list[str]:
     known = frozenset().union(*lexicon.titled)
-    return [word for word in _content_words(question) if stem(word) not in known]
+    return [word for word in words if stem(word) not in known]
 
 
 def languages_apart(model: str, question: str, texts: Sequence[str]) -> tuple[str, str] | None:

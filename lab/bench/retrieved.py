@@ -145,8 +145,8 @@ class Corpus:
                 "ms": ms,
                 "cpu_ms": cpu_ms,
                 "rho": None if dense is None else _rho(alone, dense),
-                "alone": [self._kept(asked, alone, reading.tokens, b) for b in self.budgets],
-                "whole": [self._kept(asked, whole, reading.tokens, b) for b in self.budgets],
+                "alone": [self._gold_share(asked, alone, reading.tokens, b) for b in self.budgets],
+                "whole": [self._gold_share(asked, whole, reading.tokens, b) for b in self.budgets],
             }
         return row
 
@@ -177,7 +177,9 @@ class Corpus:
         states = question_states(self.proxy, asked, [layer], WINDOW_TOKENS)
         return torch.cat([own[0].reshape(heads, -1, own.shape[-1]) for own in states], 1)
 
-    def _kept(self, asked: Asked, scores: Tensor, tokens: Sequence[int], budget: int) -> float:
+    def _gold_share(
+        self, asked: Asked, scores: Tensor, tokens: Sequence[int], budget: int
+    ) -> float:
         """The share of gold sentences among the best units that fit."""
         left, kept = budget, set()
         for u in scores.argsort(descending=True).tolist():

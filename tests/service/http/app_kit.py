@@ -155,7 +155,7 @@ class Gated(ScriptedReader):
 
 
 @contextmanager
-def held() -> Iterator[threading.Event]:
+def hold_until_end() -> Iterator[threading.Event]:
     """An event for threads to wait for, set at the end, whether or not the test fails."""
     event = threading.Event()
     try:

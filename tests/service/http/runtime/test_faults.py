@@ -24,7 +24,7 @@ from tests.service.http.app_kit import (
     NEEDLE,
     Gated,
     Running,
-    held,
+    hold_until_end,
     pointing,
     served,
     wait_until,
@@ -68,7 +68,11 @@ def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
 
 def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
     gated = Gated(pointing(), batches=1000)
-    with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool, held() as blocked:
+    with (
+        served(gated, warmup=False) as service,
+        ThreadPoolExecutor(2) as pool,
+        hold_until_end() as blocked,
+    ):
         engine = service.service_state.engine
         engine._load, load = lambda: blocked.wait() and load(), engine._load
         kill(engine.thread_id)
@@ -228,7 +232,7 @@ def test_requests_that_wait_for_a_thread_when_the_service_closes_are_told_so():
         engine = Engine(pointing)
         await asyncio.to_thread(engine.start)
         executor = RequestExecutor(engine, 60.0)
-        with held() as end:
+        with hold_until_end() as end:
             asked = [
                 asyncio.create_task(executor.run_prepared(end.wait, lambda _: None, lambda p, _: p))
                 for _ in range(6)

@@ -10,14 +10,14 @@ import pytest
 
 from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.http.runtime.executor import BoundedPool, request_bytes
-from tests.service.http.app_kit import held
+from tests.service.http.app_kit import hold_until_end
 
 
 async def run_and_refuse(limit_s: float, most: int, waiting: int) -> float:
     """What a pool says to one piece more, after one that took a tenth of a second."""
     pool = BoundedPool(1, "test", most)
     request_bytes.set(90_000)  # a hundred thousand with the overhead: a megabyte a second
-    with contextlib.closing(pool), held() as end:
+    with contextlib.closing(pool), hold_until_end() as end:
         await pool.submit(lambda: threading.Event().wait(0.1), limit_s)
         for _ in range(waiting):
             pool.submit(end.wait, 60.0)
@@ -51,7 +51,7 @@ def test_work_that_is_cancelled_before_it_begins_never_begins():
 
     async def run() -> None:
         pool = BoundedPool(1, "test", 9)
-        with held() as end:
+        with hold_until_end() as end:
             first = pool.submit(end.wait, 60.0)
             second = pool.submit(lambda: begun.append(1), 60.0)
             second.cancel()
