@@ -183,6 +183,20 @@ def test_of_a_long_list_the_proxy_reads_what_is_most_like_the_question(method, m
     assert found.values[2] == min(found.values)
 
 
+def test_of_a_long_list_a_second_encoder_reads_what_the_first_finds_most_alike(method, monkeypatch):
+    monkeypatch.setattr(rank_probe_module, "ENCODE_DOCUMENTS", 2)
+    method.encoder, method.rank_encoder = Likeness("Bread", "Drawer"), Likeness("Drawer", "Ships")
+    units = units_of(PASSAGES)
+    found = method.rank(QUESTION, PASSAGES, units)
+    assert (method.encoder.read, method.rank_encoder.read) == ([len(PASSAGES)], [2])
+    monkeypatch.setattr(rank_probe_module, "ENCODE_DOCUMENTS", len(PASSAGES))
+    whole = method.rank(QUESTION, PASSAGES, units)
+    assert found.values[:2] == whole.values[:2]
+    cosine, interaction = BOTH.encoders[1]
+    z = torch.tensor(whole.values[2]).double().logit() - cosine - interaction / 2
+    assert found.values[2] == pytest.approx(float(z.sigmoid()), rel=1e-3)
+
+
 @pytest.mark.parametrize("how", ["isolated", "no unit probe", "another depth"])
 def test_where_the_rank_probe_cannot_be_used_the_best_unit_ranks(method, monkeypatch, how):
     reader = method.reader
