@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,18 +11,36 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tamis.retrieval.keys.recipe import KeyRecipe
 
 if TYPE_CHECKING:
+    from tamis.probes.attention.kv_layers import ExactKVLayers
     from tamis.probes.model.encoder import Encoder
+    from tamis.probes.prompt import PassageTokens
     from tamis.retrieval.keys.encoder import KeyEncoder
     from tamis.retrieval.storage.kept_windows import KeptWindow
+
+
+WindowObserver = Callable[[int, "PassageTokens", "ExactKVLayers"], None]
+"""Called with the number of a text, a window of it, and its keys and values with the opening's."""
 
 
 class ChunkKeeper(Protocol):
     """Reads chunks so that they can be asked again without being read."""
 
+    @property
+    def proxy(self) -> Any:
+        """The model that reads them."""
+        ...
+
     def keep_chunks(
-        self, texts: Sequence[str], titles: Sequence[str | None]
+        self,
+        texts: Sequence[str],
+        titles: Sequence[str | None],
+        observe: WindowObserver | None = None,
     ) -> Iterator[Sequence[KeptWindow]]:
-        """The kept windows of each text under its title line, in order."""
+        """The kept windows of each text under its title line, in order.
+
+        Args:
+            observe: sees each window exactly as it was read, in order.
+        """
         ...
 
 
@@ -39,6 +57,12 @@ class ChunkModels:
     vectors: Encoder | None = None
     questions: Sequence[str] = ()
     kv: ChunkKeeper | None = None
+
+    @property
+    def read_once(self) -> bool:
+        """Whether keys are taken from the reading that is kept."""
+        keys, kv = self.keys, self.kv
+        return keys is not None and kv is not None and keys.proxy is kv.proxy
 
 
 class QuestionModels:

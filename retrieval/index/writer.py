@@ -58,7 +58,9 @@ from tamis.retrieval.storage.segment import (
 )
 
 if TYPE_CHECKING:
-    from tamis.retrieval.keys.encoder import KeyEncoder
+    from tamis.probes.attention.kv_layers import ExactKVLayers
+    from tamis.probes.prompt import PassageTokens
+    from tamis.retrieval.keys.encoder import KeyEncoder, Keys
 
 
 BANK = Path(__file__).parent / "questions.txt"
@@ -289,15 +291,27 @@ class IndexWriter:
         """Writes the keys, vectors and kept readings of chunks, where the index has them."""
         texts = [d.text[c.start : c.stop] for d, chunks in batch for c in chunks]
         titles = [title_line(d.title, c.heading) for d, chunks in batch for c in chunks]
-        if self.models.keys:
-            keys = list(self.models.keys.encode_chunks(texts, titles))
-            writer.save_keys(keys, _empty_keys(self))
+        keys: list[list[Keys]] = [[] for _ in texts]
+        encoder, keeper = self.models.keys, self.models.kv
+
+        def take_keys(chunk: int, window: PassageTokens, layers: ExactKVLayers) -> None:
+            if encoder is not None:
+                keys[chunk].append(encoder.window_keys(window, layers))
+
+        if keeper:
+            observe = take_keys if self.models.read_once else None
+            write_kept_windows(writer.folder, keeper.keep_chunks(texts, titles, observe))
+        if encoder:
+            # where nothing is kept: of all chunks, or of those that have no sentence
+            unread = [chunk for chunk, own in enumerate(keys) if not own]
+            new = encoder.encode_chunks([texts[c] for c in unread], [titles[c] for c in unread])
+            for chunk, own in zip(unread, new, strict=True):
+                keys[chunk].append(own)
+            writer.save_keys([np.concatenate(own) for own in keys], _empty_keys(self))
         if self.models.vectors:
             pairs = zip(titles, texts, strict=True)
             lines = [f"{title}\n{text}" if title else text for title, text in pairs]
             writer.save("vectors", self.models.vectors.encode(lines).numpy().astype(np.float16))
-        if self.models.kv:
-            write_kept_windows(writer.folder, self.models.kv.keep_chunks(texts, titles))
 
     def _complete_structures(self, renewed: Collection[str] = ()) -> None:
         """Builds what segments lack for the index's search; those of `renewed` again."""

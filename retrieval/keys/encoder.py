@@ -92,9 +92,15 @@ class KeyEncoder:
     def _window_keys(self, windows: Sequence[PassageTokens]) -> Iterator[Keys]:
         prompts = [Prompt(window, QuestionTokens((), 0)) for window in windows]
         kv = self.proxy.compute_kv(prompts, Want(self.recipe.layers))
-        yield from (self._keys(window, layers) for window, layers in zip(windows, kv, strict=True))
+        pairs = zip(windows, kv, strict=True)
+        yield from (self.window_keys(window, layers) for window, layers in pairs)
 
-    def _keys(self, window: PassageTokens, layers: ExactKVLayers) -> Keys:
+    def window_keys(self, window: PassageTokens, layers: ExactKVLayers) -> Keys:
+        """The keys of a window that was read, of its title line and its tokens: `[N, H·d]` int8.
+
+        Args:
+            layers: exact, the opening's keys first; at least those of the recipe.
+        """
         # [0, start) opening   [start, stop) title line and text, which both answer questions
         start = len(self.proxy.layout.opening)
         stop = start + len(window.ids)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex, BadInput, TamisError
@@ -39,6 +39,9 @@ from tamis.service.files.corpus import (
     find_corpus_files,
     read_documents,
 )
+
+if TYPE_CHECKING:
+    from tamis.service.api.kept_chunks import ChunkKeeper
 
 VECTORS = {"minilm": "minilm-l6"}
 log = logging.getLogger("tamis")
@@ -294,22 +297,33 @@ def optimise_index(
 def load_readers(
     settings: IndexSettings, proxy: str | Path | None = None, root: Path | None = None
 ) -> ChunkModels:
-    """The models that read an index's chunks; the proxy is loaded only as deep as its heads."""
-    keys = vectors = None
-    if settings.keys is not None:
-        from tamis.retrieval.keys.encoder import KeyEncoder
+    """The models that read an index's chunks; one for keys alone is loaded as deep as its heads.
 
-        recipe = KeyRecipe.from_json(settings.keys)
-        source = proxy or recipe.model
-        keys = KeyEncoder(zoo.load_proxy(source, layers=recipe.layers[-1] + 1, root=root), recipe)
-    if settings.vectors is not None:
-        vectors = load_encoder(settings.vectors, root)
-    keeper = None
+    Where the model that keeps chunks is that of the keys, it reads each chunk once for both.
+    """
+    keys = vectors = keeper = None
     if settings.kv is not None:
         from tamis.service.api.kept_chunks import load_keeper
 
         keeper = load_keeper(settings, root)
+    if settings.keys is not None:
+        from tamis.retrieval.keys.encoder import KeyEncoder
+
+        recipe = KeyRecipe.from_json(settings.keys)
+        if keeper is not None and proxy in (None, recipe.model) and _can_read(keeper, recipe):
+            keys = KeyEncoder(keeper.proxy, recipe)
+        else:
+            name, depth = proxy or recipe.model, recipe.layers[-1] + 1
+            keys = KeyEncoder(zoo.load_proxy(name, layers=depth, root=root), recipe)
+    if settings.vectors is not None:
+        vectors = load_encoder(settings.vectors, root)
     return ChunkModels(keys, vectors, kv=keeper)
+
+
+def _can_read(keeper: ChunkKeeper, recipe: KeyRecipe) -> bool:
+    """Whether the model that keeps chunks gives the keys of a recipe, too."""
+    card, wanted = keeper.proxy.card, (recipe.model, recipe.revision)
+    return (card.name, card.revision) == wanted and keeper.layers > recipe.layers[-1]
 
 
 def _reading_settings(language: str, root: Path | None) -> dict[str, Any]:

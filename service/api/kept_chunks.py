@@ -23,7 +23,7 @@ from torch import Tensor
 from tamis.compressors.features.bm25 import visible_texts_of_each
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
 from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER, layers_needed, uses_encoder
-from tamis.probes.attention.kv_layers import KVLayers, move_kv
+from tamis.probes.attention.kv_layers import ExactKVLayers, KVLayers, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadIndex, BadInput, BadModelFile, ProxyMissing
 from tamis.probes.hub import zoo
@@ -45,7 +45,7 @@ from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
-from tamis.retrieval.index.models import QuestionModels, load_encoder
+from tamis.retrieval.index.models import QuestionModels, WindowObserver, load_encoder
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import load_questions
 from tamis.retrieval.storage.kept_windows import KeptWindow, kept_windows
@@ -119,7 +119,10 @@ class ChunkKeeper:
         self._reader = CachedReader(proxy, PassageCache(1, storage=STORAGE))
 
     def keep_chunks(
-        self, texts: Sequence[str], titles: Sequence[str | None]
+        self,
+        texts: Sequence[str],
+        titles: Sequence[str | None],
+        observe: WindowObserver | None = None,
     ) -> Iterator[list[KeptWindow]]:
         """What is kept of each text under its title line, in order: windows, vectors of units."""
         passages = [Passage(text, title=title) for text, title in zip(texts, titles, strict=True)]
@@ -129,12 +132,14 @@ class ChunkKeeper:
         vectors = self._keep_vectors(visible_texts_of_each(passages, units))
         kept: list[KeptWindow] = []
         at = 0
-        for window, data in zip(windows, self._keep(prompts), strict=True):
+        for window, (layers, data) in zip(windows, self._keep(prompts), strict=True):
             while at < window.passage:
                 yield [*kept, *next(vectors)]
                 kept, at = [], at + 1
             if data is not None:
                 kept.append(data)
+            if observe is not None:
+                observe(window.passage, window.tokens, layers)
         while at < len(passages):
             yield [*kept, *next(vectors)]
             kept, at = [], at + 1
@@ -151,20 +156,21 @@ class ChunkKeeper:
             key = vectors_key(identity, texts)
             yield [(key, serialize_vectors(key, own, identity))] if texts else []
 
-    def _keep(self, prompts: Sequence[Prompt]) -> Iterator[KeptWindow | None]:
-        """The entry of each prompt's passage; None for one without tokens."""
+    def _keep(self, prompts: Sequence[Prompt]) -> Iterator[tuple[ExactKVLayers, KeptWindow | None]]:
+        """Each prompt's keys and values, and the entry of its passage, None without tokens."""
         start = len(self.proxy.layout.opening)
         card = self.proxy.card
         about = {"model": card.name, "revision": card.revision, "storage": STORAGE}
         want = Want(tuple(range(self.layers)))
         for prompt, layers in zip(prompts, self.proxy.compute_kv(prompts, want), strict=True):
             if not prompt.passage.ids:
-                yield None
+                yield layers, None
                 continue
             own = [KVLayer(one.keys[:, start:], one.values[:, start:]) for one in layers]
             key = self._reader.key(prompt)
             codec = self._reader.codec
-            yield key, serialize(key, store_layers(own, STORAGE, codec=codec), about, codec)
+            stored = store_layers(own, STORAGE, codec=codec)
+            yield layers, (key, serialize(key, stored, about, codec))
 
 
 def reading_settings(language: str, root: Path | None = None) -> dict[str, Any]:

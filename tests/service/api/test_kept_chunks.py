@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tamis.probes.text import Passage
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
+from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.segment import find_faults
@@ -29,6 +31,7 @@ from tamis.service.api.index import index_settings
 from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, KeptPassages, keeps_for, load_keeper
 from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+from tests.retrieval.keys.test_encoder import recipe_for
 from tests.service.cli.cli_kit import tamis
 
 WANT = Want((0, 1, 2, 3))
@@ -51,6 +54,34 @@ def home(tmp_path, models) -> Path:
         writer.put(DOCUMENTS)
         writer.finish()
     return tmp_path / "i"
+
+
+def test_one_model_of_keys_and_kept_values_reads_each_chunk_once(tmp_path, models, monkeypatch):
+    proxy, read = models.kv.proxy, []
+    compute_kv = proxy.compute_kv
+
+    def counted(prompts, want):
+        read.extend(prompts)
+        return compute_kv(prompts, want)
+
+    monkeypatch.setattr(proxy, "compute_kv", counted)
+    keys = KeyEncoder(proxy, recipe_for(proxy))
+    settings = replace(SETTINGS, keys=json.loads(json.dumps(keys.recipe.as_json())))
+    found = {}
+    for name, keeper in (
+        ("once", models.kv),
+        ("twice", ChunkKeeper(copy(proxy), proxy.depth, "en")),
+    ):
+        read.clear()
+        with create_index(tmp_path / name, settings, ChunkModels(keys, kv=keeper)) as writer:
+            writer.put(DOCUMENTS)
+            writer.finish()
+        index = CorpusIndex.open(tmp_path / name)
+        ((every, starts),) = index.key_arrays()
+        found[name] = (every.tobytes(), starts.tobytes())
+        assert len(read) == (1 if name == "once" else 2) * len(index)
+        assert find_faults(tmp_path / name) == []
+    assert found["once"] == found["twice"]
 
 
 def live_passages(index) -> list[Passage]:
