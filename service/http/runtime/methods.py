@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -57,50 +58,55 @@ class SingleThreadEncoder:
         self._encoder = encoder
         self._owner = ThreadPoolExecutor(1, "tamis-encoder")
 
+    @property
+    def name(self) -> str:
+        """As of `Encoder`."""
+        return str(self._encoder.name)
+
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
         """As `Encoder.encode`: `[N, D]`.
 
         Raises:
             OutOfTime: the deadline of the current request passed. Refused: it was ended.
         """
-        return self._in_slices(texts, lambda part: self._encoder.encode(part, batch_tokens))
+        run = partial(self._encoder.encode, batch_tokens=batch_tokens)
+        if sum(map(len, texts)) > _SLICE_CHARS:
+            return torch.stack(self._in_slices(texts, run))
+        found: Tensor = self._run_slice(texts, run)
+        return found
 
-    def interact(
-        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
-    ) -> tuple[Tensor, Tensor]:
-        """As `Encoder.interact`; raises as `encode`."""
+    def question_states(self, question: str) -> Any:
+        """As `Encoder.question_states`; raises as `encode`."""
+        return self._run_slice([question], lambda part: self._encoder.question_states(part[0]))
 
-        def run(part: Sequence[str]) -> Tensor:
-            return torch.stack(self._encoder.interact(question, part, batch_tokens), 1)
+    def document_states(self, texts: Sequence[str], batch_tokens: int = 4096) -> list[Any]:
+        """As `Encoder.document_states`; raises as `encode`."""
+        run = partial(self._encoder.document_states, batch_tokens=batch_tokens)
+        return self._in_slices(texts, run)
 
-        cosines, interactions = self._in_slices(texts, run).unbind(1)
-        return cosines, interactions
-
-    def _in_slices(self, texts: Sequence[str], run: Callable[[Sequence[str]], Tensor]) -> Tensor:
-        """What `run` gives for all texts, in their order: `[N, ...]`."""
-        if sum(map(len, texts)) <= _SLICE_CHARS:
-            return self._run_slice(texts, run)
+    def _in_slices(self, texts: Sequence[str], run: Callable[[Sequence[str]], Any]) -> list[Any]:
+        """What `run` gives for each text, in their order."""
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        parts = [
-            self._run_slice([texts[index] for index in part], run)
-            for part in _slices(by_length, texts)
-        ]
-        return torch.cat(parts)[torch.tensor(by_length).argsort()]
+        found: list[Any] = [None] * len(texts)
+        for part in _slices(by_length, texts):
+            of_part = self._run_slice([texts[index] for index in part], run)
+            for index, one in zip(part, of_part, strict=True):
+                found[index] = one
+        return found
 
-    def _run_slice(self, texts: Sequence[str], run: Callable[[Sequence[str]], Tensor]) -> Tensor:
+    def _run_slice(self, texts: Sequence[str], run: Callable[[Sequence[str]], Any]) -> Any:
         request = current_request()
         if request is not None and request.fault is not None:
             raise request.fault
         future = self._owner.submit(run, texts)
         deadline = None if request is None else request.deadline
         try:
-            found: Tensor = future.result(
+            return future.result(
                 None if deadline is None else max(0.0, deadline - time.monotonic())
             )
         except TimeoutError:
             future.cancel()
             raise OutOfTime("the deadline came before everything was read") from None
-        return found
 
 
 def _slices(indices: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:

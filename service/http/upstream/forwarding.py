@@ -18,23 +18,37 @@ from tamis.service.engine.errors import MethodNotAllowed, NotFound, UpstreamBusy
 from tamis.service.http.runtime.settings import flag, variable
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 
-CHAT_PATHS = ("/v1/chat/completions", "/v1/messages")
+CHAT_PATHS = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
+_GEMINI = re.compile(r"/v1beta/models/[A-Za-z0-9][A-Za-z0-9._-]*:(\w+)")
+_GEMINI_CHATS = ("generateContent", "streamGenerateContent")
+_GEMINI_CALLS = (*_GEMINI_CHATS, "countTokens", "embedContent", "batchEmbedContents")
 MODEL_CALLS = frozenset(
     (
         *CHAT_PATHS,
-        *("/v1/messages/count_tokens", "/v1/completions", "/v1/responses", "/v1/embeddings"),
+        *("/v1/messages/count_tokens", "/v1/completions", "/v1/embeddings"),
         *("/v1/moderations", "/v1/images/generations", "/v1/images/edits", "/v1/images/variations"),
         *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
     )
 )
 """Calls of a model: what they are asked is in the body, and with POST alone they are asked. What
 reads, lists or deletes (files, batches, stored chats) reaches all that belongs to the key."""
+ROOTS = ("/v1/", "/v1beta/models/")
 _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ROOT = "/v1/"
 _MORE = (
     f"{flag('upstream_paths')} ({variable('upstream_paths')}) of the service names more that are"
 )
+
+
+def is_chat(raw_path: str) -> bool:
+    """Whether a path asks a model with a conversation, whose texts may be shortened."""
+    return raw_path in CHAT_PATHS or _gemini_call(raw_path) in _GEMINI_CHATS
+
+
+def _gemini_call(raw_path: str) -> str:
+    found = _GEMINI.fullmatch(raw_path)
+    return found[1] if found else ""
 
 
 class ForwardedPaths:
@@ -63,7 +77,8 @@ class ForwardedPaths:
         if fault := _path_fault(raw_path):
             raise NotFound(f"{shown} is not sent on to the upstream: {fault}")
         is_added = any(f"{raw_path}/".startswith(f"{prefix}/") for prefix in self._prefixes)
-        if not is_added and raw_path not in MODEL_CALLS:
+        is_call = raw_path in MODEL_CALLS or _gemini_call(raw_path) in _GEMINI_CALLS
+        if not is_added and not is_call:
             raise NotFound(f"{shown} is not sent on to the upstream; {_MORE}")
         methods = _ANY_METHOD if is_added else ("POST",)
         if method not in methods:
@@ -243,7 +258,7 @@ class Upstream:
             if name not in gone and not name.startswith(_NOT_SENT_PREFIXES)
         ]
         if self.api_key is not None:
-            headers.append(_key_header(scope["headers"], self.api_key))
+            headers.append(_key_header(scope, self.api_key))
         if self._secret is not None:
             headers = [(n, _codings(v) if n == b"accept-encoding" else v) for n, v in headers]
         if body or scope["method"] in ("POST", "PUT", "PATCH"):
@@ -276,10 +291,13 @@ class Upstream:
         yield held
 
 
-def _key_header(sent: Headers, key: str) -> tuple[bytes, bytes]:
-    """The key in the header that the client has for its own."""
-    if any(name == b"x-api-key" for name, _ in sent):
+def _key_header(scope: Scope, key: str) -> tuple[bytes, bytes]:
+    """The key in the header that the client has for its own, or that the path's API takes."""
+    sent = {name for name, _ in scope["headers"]}
+    if b"x-api-key" in sent:
         return b"x-api-key", key.encode()
+    if b"x-goog-api-key" in sent or _gemini_call(scope["path"]):
+        return b"x-goog-api-key", key.encode()
     return b"authorization", f"Bearer {key}".encode()
 
 

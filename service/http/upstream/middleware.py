@@ -29,7 +29,7 @@ from tamis.service.http.runtime.executor import (
 from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
-from tamis.service.http.upstream.forwarding import CHAT_PATHS, Headers, Upstream
+from tamis.service.http.upstream.forwarding import CHAT_PATHS, ROOTS, Headers, Upstream, is_chat
 from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
 MAX_BODY_BYTES = 64 << 20
@@ -71,8 +71,7 @@ class UpstreamMiddleware:
             await self.app(scope, receive, send)
             return
         raw_path = _raw_path(scope)
-        known = raw_path in CHAT_PATHS
-        scope["route"] = _ForwardedRoute(raw_path if known else "upstream")
+        scope["route"] = _ForwardedRoute(_shown_route(raw_path))
         try:
             self.upstream.paths.check(scope["method"], raw_path)
             self._check_origin(scope)
@@ -136,14 +135,14 @@ class UpstreamMiddleware:
     async def _forward(self, scope: Scope, raw_path: str, body: bytes, send: Send) -> None:
         headers = dict(scope["headers"])
         status, short = "off", ShortChat(body)
-        is_chat = raw_path in CHAT_PATHS
-        if is_chat and headers.get(b"x-tamis", b"").lower() != b"off":
+        may_shorten = is_chat(raw_path)
+        if may_shorten and headers.get(b"x-tamis", b"").lower() != b"off":
             status, short = await self._shorten(scope, headers, body)
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
         if short.warnings:
             added.append((_WARNINGS, warnings_header(short.warnings).encode()))
-        await self.upstream.forward(scope, raw_path, short.body, send, added if is_chat else [])
+        await self.upstream.forward(scope, raw_path, short.body, send, added if may_shorten else [])
 
     async def _shorten(
         self, scope: Scope, headers: dict[bytes, bytes], body: bytes
@@ -186,9 +185,16 @@ class UpstreamMiddleware:
         )
 
 
+def _shown_route(raw_path: str) -> str:
+    """What the log and the meters call a path: one that clients cannot make ever more of."""
+    if raw_path in CHAT_PATHS:
+        return raw_path
+    return "/v1beta/models" if is_chat(raw_path) else "upstream"
+
+
 def _is_for_upstream(scope: Scope) -> bool:
-    """Whether a path is below `/v1/` and none that this service knows, with any method."""
-    if not scope["path"].startswith("/v1/"):
+    """Whether a path is an upstream's and none that this service knows, with any method."""
+    if not scope["path"].startswith(ROOTS):
         return False
     return all(route.matches(scope)[0] is Match.NONE for route in scope["app"].routes)
 

@@ -14,7 +14,7 @@ import json
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
@@ -23,6 +23,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
 from tamis.service.http.conversation.candidates import is_prompt
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
+from tamis.service.http.conversation.providers import Turn, read_turns
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.conversation.texts import message_texts
 from tamis.service.http.middleware.request_log import RequestLogEntry
@@ -134,29 +135,24 @@ class TurnRequest:
 
 
 class ChatTurns:
-    """The messages of a chat; Anthropic's field `system` counts as the first.
+    """The messages of a chat, in any of the shapes of `conversation/providers.py`.
 
     Args:
-        chat: the body of a request, whose `messages` are objects.
+        turns: of the body of a request.
         tags: between which texts of users and systems have retrieved context.
     """
 
-    def __init__(self, chat: JsonObject, tags: RetrievalTags) -> None:
-        given: list[JsonObject] = chat["messages"]
-        has_system = isinstance(chat.get("system"), str | list)
-        first = [{"role": "system", "content": chat["system"]}] if has_system else []
-        self.messages, self.tags, self._offset = [*first, *given], tags, len(first)
-        known = [m if isinstance(m.get("role"), str) else {**m, "role": ""} for m in self.messages]
-        self._texts, self._cached = message_texts(known)
+    def __init__(self, turns: Sequence[Turn], tags: RetrievalTags) -> None:
+        self.messages, self.tags = [turn.message for turn in turns], tags
+        self._places = [turn.place for turn in turns]
+        self._texts, self._cached = message_texts(self.messages)
         self._prompts = [(t, tags.parse(t.text)) for t in self._texts if is_prompt(t)]
         self._with_results = {text.message for text in self._texts if text.call is not None}
         self._asking = sorted(self._turns_of_users())
 
     def pointer(self, index: int, path: str) -> str:
         """The place of a text in the chat's body, by its path from the message."""
-        if index < self._offset:
-            return "/system" + path.removeprefix("/content")
-        return f"/messages/{index - self._offset}{path}"
+        return self._places[index] + path.removeprefix("/content")
 
     def changeable(self, compresses_cached: bool, warnings: list[str]) -> list[int]:
         """The indexes of messages with results of tools or retrieved context to shorten.
@@ -307,7 +303,7 @@ class ChatShortener:
         text, chat = await asyncio.to_thread(_read_chat, body)
         until = time.monotonic() + options.limit_s
         new, short = Texts(), ShortChat(body)
-        turns = await asyncio.to_thread(ChatTurns, chat, self.tags)
+        turns = await asyncio.to_thread(ChatTurns, read_turns(chat), self.tags)
         indexes = await asyncio.to_thread(
             turns.changeable, options.compresses_cached, short.warnings
         )
@@ -349,15 +345,12 @@ def _read_chat(body: bytes) -> tuple[str, JsonObject]:
     """The text of a body, and what it says.
 
     Raises:
-        BadInput: it is no chat request in UTF-8.
+        BadInput: it is no JSON in UTF-8.
     """
     try:
         text, chat = body.decode("utf-8"), loads(body)
     except ValueError as error:
         raise BadInput(f"the body is no JSON in UTF-8 ({error})") from error
-    messages = chat.get("messages") if isinstance(chat, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise BadInput("the body has no list of messages")
     return text, chat
 
 
