@@ -162,7 +162,7 @@ def index_settings(
     model: bool = True,
     vectors: str | None = None,
     recipe: Path | None = None,
-    proxy: str = DEFAULT_PROXY,
+    proxy: str | None = None,
     language: str = "en",
     chunk_chars: int = CHUNK_CHARS,
     keep_kv: bool = False,
@@ -175,8 +175,10 @@ def index_settings(
         vectors: `minilm` adds sentence vectors, `minilm:last` and the like those of another
             pooling of `probes/poolings/`. recipe: a file of `tamis lab fit-recipe`, instead of
             the one that ships for the proxy.
-        keep_kv: keep chunks as they were read by the model that `ask_context` reads with, so that
-            it need not read them again. root: the folder that holds models.
+        proxy: the model of the keys. None: the one that keeps chunks, which then reads each once
+            for both, where a recipe ships for it; else the default. keep_kv: keep chunks as they
+            were read by the model that `ask_context` reads with, so that it need not read them
+            again. root: the folder that holds models.
 
     Raises:
         BadInput: there is no recipe for this proxy, no such vectors or pooling, or `chunk_chars` is
@@ -186,8 +188,9 @@ def index_settings(
     if chunk_chars < 1:
         raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
     encoder = _vectors_name(vectors) if vectors is not None else None
-    keys = _load_recipe(proxy, recipe).as_json() if model else None
     kv = _reading_settings(language, root) if keep_kv else None
+    kept_by = kv["model"] if kv and shipped_recipe(kv["model"]) else DEFAULT_PROXY
+    keys = _load_recipe(proxy or kept_by, recipe).as_json() if model else None
     return IndexSettings(chunk_chars, language, _json_round_trip(keys), encoder, kv)
 
 

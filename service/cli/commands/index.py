@@ -225,7 +225,7 @@ app = typer.Typer(help="Index a corpus once, then search it.", epilog=EPILOG, no
     vectors=Option("Also index sentence vectors: minilm, minilm:last ..."),
     chunk_chars=Option("Most characters of a chunk."),
     language=Option("Of the documents, for finding sentences.", INPUT),
-    proxy=Option("The model of the keys."),
+    proxy=Option("The model of the keys. Default: smollm2-135m; of --keep-kv the one that keeps."),
     recipe=Option("Which heads to use: a file of `tamis lab fit-recipe`."),
     keep_kv=Option("Keep what was read, so that `tamis ask-context` reads no chunk."),
     overwrite=Option("Replace an index that is there, once the new one is finished."),
@@ -238,7 +238,7 @@ def build(
     vectors: str | None = None,
     chunk_chars: int = 1200,
     language: str = "en",
-    proxy: str = DEFAULT_PROXY,
+    proxy: str | None = None,
     recipe: Path | None = None,
     keep_kv: bool = False,
     overwrite: bool = False,
@@ -440,11 +440,12 @@ def verify(index: Path) -> None:
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
 
 
-def _fetch_proxy(needed: bool, proxy: str, offline: bool, home: Path | None) -> None:
+def _fetch_proxy(needed: bool, proxy: str | None, offline: bool, home: Path | None) -> None:
     """Fetches the default proxy if it is needed and missing, unless `offline`."""
-    if needed and proxy == DEFAULT_PROXY:
+    if needed and proxy in (None, DEFAULT_PROXY):
         from tamis.compressors.registry import DEFAULT
         from tamis.service.api.lazy_method import LazyMethod
         from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
-        fetch_default_proxy(LazyMethod(DEFAULT, proxy, models_folder(home)), "proxy", offline)
+        method = LazyMethod(DEFAULT, DEFAULT_PROXY, models_folder(home))
+        fetch_default_proxy(method, "proxy", offline)

@@ -27,7 +27,7 @@ from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.segment import find_faults
 from tamis.service.api.ask_context import ask_context
-from tamis.service.api.index import index_settings
+from tamis.service.api.index import index_settings, load_readers
 from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, KeptPassages, keeps_for, load_keeper
 from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -346,6 +346,13 @@ def test_the_encoder_reads_no_unit_of_a_kept_chunk(tmp_path, monkeypatch):
 def test_an_index_made_without_an_encoder_is_added_to_without_one(tmp_path, encoder_folder):
     settings = index_settings(keep_kv=True)
     assert settings.kv is not None
+    assert settings.keys is not None
+    assert settings.keys["model"] == settings.kv["model"] == "smollm2-135m-sharp"
+    assert load_readers(settings).read_once
+    apart = index_settings(keep_kv=True, proxy="smollm2-135m")
+    assert apart.keys is not None
+    assert apart.keys["model"] == "smollm2-135m"
+    assert not load_readers(apart).read_once
     assert settings.kv["encoder"] == Encoder.from_folder(encoder_folder).identity
     assert load_keeper(settings).encoder is not None
     for name in ("float32", "bfloat16"):  # whatever this processor would choose

@@ -46,6 +46,7 @@ REQUESTS = {
     ),
     "LibreChat, Jina": ("/v1/rerank", RANK | {"return_documents": True, "top_n": 3}),
     "n8n": ("/v1/rerank", RANK),
+    "mem0, Cohere": ("/v1/rerank", RANK | {"return_documents": False, "max_chunks_per_doc": 10}),
 }
 
 
@@ -61,11 +62,15 @@ def test_every_row_comes_back_by_its_index_with_a_score_from_0_to_1(service: Run
         assert found[0]["document"]["text"] == TEXTS[1]
 
 
-@pytest.mark.parametrize("program", ["Dify, TEI", "RAGFlow, HuggingFace"])
-def test_tei_s_clients_read_a_bare_list(service: Running, program: str):
+@pytest.mark.parametrize(
+    "body",
+    [TEI, {"query": QUESTION, "texts": TEXTS, "return_text": False}],
+    ids=["Dify", "Hindsight"],
+)
+def test_tei_s_clients_read_a_bare_list(service: Running, body: dict[str, Any]):
     kinds = service.http.get("/info", headers=BEARER).json()["model_type"]
     assert next(iter(kinds)) == "reranker"
-    found = asked(service, "/rerank", TEI)
+    found = asked(service, "/rerank", body)
     assert [set(row) >= {"index", "score"} for row in found] == [True] * 3
     assert found[0]["index"] == 1
 
