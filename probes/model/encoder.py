@@ -18,6 +18,8 @@ from torch.nn.functional import normalize
 from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
 from tamis.probes.model.bert import Bert, BertShape
+from tamis.probes.model.gemma_encoder import MODEL_TYPE as GEMMA
+from tamis.probes.model.gemma_encoder import GemmaEncoder
 from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.probes.tokens import TextTokenizer
@@ -26,21 +28,33 @@ WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
 
 VECTOR_BYTES = 64 << 20
+_PORTION_CHARS = 1 << 16
 
+WindowStates = tuple[Tensor, Tensor]
+"""The vector of a window `[D]`, and its token states `[n, D]`, in fp16 if they are a document's;
+all of unit length."""
 Window = tuple[int, list[int]]
 """The index of a text, and the ids of one window of it."""
 
 
+_MARKS = (("[CLS]", "[SEP]"), ("<bos>", "<eos>"), ("<s>", "</s>"))
+"""What encoders read before and after a text; Gemma's has the third pair, too, as tags of HTML."""
+
+
 class Encoder:
-    """Mean-pooled text vectors of a BERT-like model (Reimers & Gurevych 2019, arXiv 1908.10084).
+    """Mean-pooled text vectors of an encoder (Reimers & Gurevych 2019, arXiv 1908.10084).
+
+    The model is a BERT, or Gemma's layers in both directions; the mean of the latter is multiplied
+    by a matrix.
 
     One departure from sentence-transformers: a text longer than a window is read in windows of
     254 word pieces and the mean is taken over the tokens of all of them; nothing is cut off.
     Special tokens in a text are plain text. Other poolings than the mean: `with_pooling`.
 
     A model that was trained with prompts (`prompts` of `config_sentence_transformers.json`) reads
-    them before each window: `interact` that of the question and that of a passage, `encode`, whose
-    texts are of one kind, that of the question for all, as E5's authors advise.
+    them before each window: `question_states` that of the question, `document_states` that of a
+    passage, `encode`, whose texts are of one kind, that of the question for all, as E5's authors
+    advise.
     """
 
     def __init__(
@@ -57,22 +71,22 @@ class Encoder:
             prompts: what is read before a `query` and before a `passage`; None for nothing.
 
         Raises:
-            BadModelFile: the tokenizer is not that of a BERT-like encoder.
+            BadModelFile: the tokenizer is not that of an encoder.
         """
-        for marks in (("[CLS]", "[SEP]"), ("<s>", "</s>")):
+        for marks in _MARKS:
             first, last = map(tokenizer.token_to_id, marks)
             if first is not None and last is not None:
                 break
         else:
             raise BadModelFile(
-                f"{name}'s tokenizer has neither [CLS] and [SEP] nor <s> and </s>; give a "
-                "BERT-like encoder"
+                f"{name}'s tokenizer has none of {', '.join(map(' and '.join, _MARKS))}; give a "
+                "sentence encoder"
             )
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name, owned)
-        self._prompts = {
-            kind: self.tokenizer.encode(text).ids for kind, text in (prompts or {}).items()
-        }
+        self._prompts, self._joints = dict[str, list[int]](), dict[str, str]()
+        for kind, text in (prompts or {}).items():
+            self._prompts[kind], self._joints[kind] = self._split_prompt(text)
         self._first, self._last = first, last
         self._pooling_name = DEFAULT_POOLING
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
@@ -113,7 +127,9 @@ class Encoder:
         kind = choose_dtype(dtype, where)
         files = _weights_files(folder)
         try:
-            model = Bert.from_folder(folder, kind, where)
+            config = json.loads((folder / "config.json").read_text("utf-8"))
+            model_class = GemmaEncoder if config.get("model_type") == GEMMA else Bert
+            model = model_class.from_folder(folder, kind, where)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except BadModelFile:
             raise
@@ -135,6 +151,11 @@ class Encoder:
                 if _weights_files(self._folder) == self._files:
                     self._revision = folder_revision(self._folder)
         return None if self._revision is None else f"{self._revision} {self._pooling_name}"
+
+    @property
+    def name(self) -> str:
+        """Its name in the catalogue, or that of its folder."""
+        return self.tokenizer.name
 
     @property
     def dimensions(self) -> int:
@@ -163,41 +184,51 @@ class Encoder:
             states, weights = self._sum_states([ids for _, ids in batch])
             sums.index_add_(0, owners, states)
             counts.index_add_(0, owners, weights)
-        return normalize(sums / counts, dim=-1)
+        vectors: Tensor = self.model.project(sums / counts)
+        return vectors
 
-    def interact(
-        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
-    ) -> tuple[Tensor, Tensor]:
-        """How like the question each text is, as a whole and token by token.
+    def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """As `CachedEncoder.interact`; nothing is kept."""
+        return CachedEncoder(self, max_bytes=0).interact(question, texts)
 
-        Of a text of several windows the best one counts, since a vector of many pages is like no
-        question.
-
-        Returns:
-            Cosines of the vectors, and late interactions (ColBERT, arXiv 2004.12832, §3.3, without
-            its training): the mean over the question's tokens of their best cosine among the
-            window's; `[N]` each, fp32 on the CPU. One pass gives both.
-        """
-        found = torch.full((2, len(texts)), -1.0)
-        vector, asked = self._question_states(question)
-        windows = self._windows(texts, "passage")
-        for batch in _batches(windows, batch_tokens):
-            states, mask = self._states([ids for _, ids in batch])
-            means = normalize((states * mask[..., None]).sum(1), dim=-1)
-            alike = (normalize(states, dim=-1) @ asked.T).masked_fill(~mask[..., None], -1)
-            scores = torch.stack([means @ vector, alike.amax(1).mean(1)]).cpu()
-            for (text, _), score in zip(batch, scores.T, strict=True):
-                found[:, text] = torch.maximum(found[:, text], score)
-        return found[0], found[1]
-
-    def _question_states(self, question: str) -> tuple[Tensor, Tensor]:
-        """The vector of a question `[D]`, and its token states `[n, D]`, all of unit length.
+    def question_states(self, question: str) -> WindowStates:
+        """The vector of a question `[D]`, and its token states `[n, D]`, fp32, of unit length.
 
         The states are without those of [CLS] and [SEP], where there are others.
         """
         windows = [self._states([ids])[0][0] for _, ids in self._windows([question], "query")]
         tokens = torch.cat([states[1:-1] if len(states) > 2 else states for states in windows])
-        return normalize(torch.cat(windows).mean(0), dim=0), normalize(tokens, dim=-1)
+        vector = self.model.project(torch.cat(windows).mean(0).cpu())
+        return vector, normalize(tokens, dim=-1).cpu()
+
+    def document_states(
+        self, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> list[list[WindowStates]]:
+        """Of each window of each text the vector and the token states, on the CPU."""
+        found: list[list[WindowStates]] = [[] for _ in texts]
+        for batch in _batches(self._windows(texts, "passage"), batch_tokens):
+            states, mask = self._states([ids for _, ids in batch])
+            means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            vectors = self.model.project(means.cpu())
+            tokens = normalize(states, dim=-1).half().cpu()
+            for (text, ids), vector, own in zip(batch, vectors, tokens, strict=True):
+                found[text].append((vector, own[: len(ids)].clone()))
+        return found
+
+    def _split_prompt(self, prompt: str) -> tuple[list[int], str]:
+        """The ids of a prompt, and what each text then begins with: nothing, or its last blank.
+
+        Some tokenizers put a blank with the word after it.
+        """
+
+        def ids(text: str) -> list[int]:
+            return self.tokenizer.encode(text).ids
+
+        bare, whole = prompt.rstrip(" "), ids(f"{prompt}a")
+        joint = prompt[len(bare) :]
+        if whole != ids(prompt) + ids("a") and whole == ids(bare) + ids(f"{joint}a"):
+            return ids(bare), joint
+        return ids(prompt), ""
 
     def _states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The last layer's states `[B, n, D]`, fp32, and which are of a token `[B, n]`."""
@@ -215,11 +246,12 @@ class Encoder:
 
     def _windows(self, texts: Sequence[str], kind: str) -> list[Window]:
         """The windows of all texts, the longest first; each begins with the prompt of the kind."""
-        prompt = self._prompts.get(kind, [])
+        prompt, joint = self._prompts.get(kind, []), self._joints.get(kind, "")
         step = self.window_tokens - 2 - len(prompt)
+        given = [joint + text for text in texts] if joint else texts
         windows = [
             (text, [self._first, *prompt, *encoded.ids[start : start + step], self._last])
-            for text, encoded in enumerate(self.tokenizer.encode_many(texts))
+            for text, encoded in enumerate(self.tokenizer.encode_many(given))
             for start in range(0, max(len(encoded), 1), step)
         ]
         return sorted(windows, key=lambda window: len(window[1]), reverse=True)
@@ -276,21 +308,32 @@ def _size(shape: BertShape) -> tuple[int, int]:
 
 
 class LazyEncoder:
-    """An encoder in a folder that is loaded at its first use; threads load it once."""
+    """An encoder in a folder that is loaded at its first use; threads load it once.
+
+    Attributes:
+        name: as of `Encoder`.
+    """
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
-        self._folder, self._device = folder, device
+        self.name, self._folder, self._device = folder.name, folder, device
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
 
-    def interact(
-        self, question: str, texts: Sequence[str], batch_tokens: int = 4096
-    ) -> tuple[Tensor, Tensor]:
-        """As `Encoder.interact`; raises as `Encoder.from_folder`."""
+    def question_states(self, question: str) -> WindowStates:
+        """As `Encoder.question_states`; raises as `Encoder.from_folder`."""
+        return self._load().question_states(question)
+
+    def document_states(
+        self, texts: Sequence[str], batch_tokens: int = 4096
+    ) -> list[list[WindowStates]]:
+        """As `Encoder.document_states`; raises as `Encoder.from_folder`."""
+        return self._load().document_states(texts, batch_tokens)
+
+    def _load(self) -> Encoder:
         with self._loading:
             if self._encoder is None:
                 self._encoder = Encoder.from_folder(self._folder, self._device)
-        return self._encoder.interact(question, texts, batch_tokens)
+            return self._encoder
 
 
 class VectorSource(Protocol):
@@ -310,6 +353,7 @@ class CachedEncoder:
     """An encoder that encodes a text once, because passages come again and again.
 
     Attributes:
+        name: as of `Encoder`.
         repeats: how many texts did not have to be encoded.
     """
 
@@ -319,11 +363,14 @@ class CachedEncoder:
         """An encoder over another one.
 
         Args:
-            max_bytes: of the texts and vectors that are kept; the least recently used go.
+            max_bytes: of the texts and vectors that are kept, and once more of the token states of
+                documents; the least recently used go.
             source: where `recall` looks.
         """
         self.encoder, self.source, self.repeats = encoder, source, 0
+        self.name = str(getattr(encoder, "name", ""))
         self._vectors: LruCache[Tensor] = LruCache(max_bytes)
+        self._states: LruCache[list[WindowStates]] = LruCache(max_bytes)
 
     def recall(self, texts: Sequence[str]) -> None:
         """Takes the vectors of all units of a passage from the source, if it keeps them."""
@@ -350,12 +397,67 @@ class CachedEncoder:
         return torch.stack([vector for text in texts if (vector := found[text]) is not None])
 
     def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """As `Encoder.interact`; nothing of it is kept."""
-        found: tuple[Tensor, Tensor] = self.encoder.interact(question, texts)
-        return found
+        """How like the question each text is, as a whole and token by token.
+
+        Of a text of several windows the best one counts, since a vector of many pages is like no
+        question. What was read of a text serves later questions.
+
+        Returns:
+            Cosines of the vectors, and late interactions (ColBERT, arXiv 2004.12832, §3.3, without
+            its training): the mean over the question's tokens of their best cosine among the
+            window's; `[N]` each, fp32 on the CPU. One pass gives both.
+        """
+        if not texts:
+            return torch.zeros(0), torch.zeros(0)
+        vector, asked = self.encoder.question_states(question)
+        scores = dict[str, Tensor]()
+        for portion in _portions(sorted(dict.fromkeys(texts), key=len)):
+            windows = self._document_states(portion)
+            owners = [i for i, own in enumerate(windows) for _ in own]
+            vectors, tokens = zip(*(window for own in windows for window in own), strict=True)
+            alike = torch.cat(tokens).float() @ asked.T
+            each = torch.split(alike, [len(own) for own in tokens])
+            found = torch.stack(
+                [
+                    torch.stack(vectors) @ vector,
+                    torch.stack([own.amax(0).mean() for own in each]),
+                ],
+                1,
+            )
+            best = torch.full((len(portion), 2), -1.0)
+            place = torch.tensor(owners)[:, None].expand(-1, 2)
+            best.scatter_reduce_(0, place, found, "amax")
+            scores.update(zip(portion, best, strict=True))
+        cosines, interactions = torch.stack([scores[text] for text in texts], 1)
+        return cosines, interactions
+
+    def _document_states(self, texts: Sequence[str]) -> list[list[WindowStates]]:
+        found = {text: self._states.peek(text) for text in texts}
+        new = [text for text, kept in found.items() if kept is None]
+        self.repeats += len(texts) - len(new)
+        for text, windows in zip(
+            new, self.encoder.document_states(new) if new else (), strict=True
+        ):
+            found[text] = windows
+            sizes = (vector.nbytes + tokens.nbytes for vector, tokens in windows)
+            self._states.put(text, len(text) + sum(sizes), windows)
+        return [windows for text in texts if (windows := found[text]) is not None]
 
     def _store_vector(self, text: str, vector: Tensor) -> None:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts, so many together that their token states take some ten megabytes."""
+    portion, size = list[str](), 0
+    for text in texts:
+        if portion and size + len(text) > _PORTION_CHARS:
+            yield portion
+            portion, size = [], 0
+        portion.append(text)
+        size += len(text)
+    if portion:
+        yield portion
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:

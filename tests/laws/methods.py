@@ -61,11 +61,14 @@ class ScriptedEncoder:
             torch.stack([_bag_of_words(text) for text in texts]), dim=-1
         )
 
-    def interact(self, question: str, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Cosines `[T]`, and the same for late interactions."""
-        asked, *read = self.encode([question, *texts])
-        cosines = torch.stack(read) @ asked if read else torch.zeros(0)
-        return cosines, cosines
+    def question_states(self, question: str) -> tuple[Tensor, Tensor]:
+        """The vector of a question `[D]`, and the same as its one token `[1, D]`."""
+        (vector,) = self.encode([question])
+        return vector, vector[None]
+
+    def document_states(self, texts: Sequence[str]) -> list[list[tuple[Tensor, Tensor]]]:
+        """Likewise of each text, which is one window."""
+        return [[(vector, vector[None].half())] for vector in self.encode(texts)] if texts else []
 
 
 def _bag_of_words(text: str) -> Tensor:
@@ -291,6 +294,10 @@ class ScriptedModels:
         """An encoder of hashed bags of words."""
         self.returned.append(ScriptedEncoder())
         return self.returned[-1]
+
+    def rank_encoder(self) -> Any:
+        """None is installed."""
+        return None
 
 
 def _build_by_class(name: str) -> tuple[Any, tuple[Any, ...]]:

@@ -7,11 +7,10 @@ import math
 import pytest
 import torch
 
+from tamis.compressors.features import likeness as likeness_module
 from tamis.compressors.features import rank_probe as rank_probe_module
+from tamis.compressors.features.likeness import BOTH, BOTH_GEMMA, ENGLISH, GEMMA, MULTILINGUAL
 from tamis.compressors.features.rank_probe import (
-    BOTH,
-    ENGLISH,
-    MULTILINGUAL,
     RANK_WORDS,
     best_unit_means,
     first_word_column,
@@ -21,6 +20,7 @@ from tamis.compressors.features.rank_probe import (
     word_shares,
 )
 from tamis.compressors.methods.fusion import Fusion
+from tamis.compressors.methods.late_interaction import LateInteraction
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.reranking import Reranker
@@ -122,8 +122,8 @@ def test_the_document_with_the_needle_is_first_and_its_sentence_the_best(method)
 class Likeness:
     """An encoder that finds the documents it was told of like the question."""
 
-    def __init__(self, *like):
-        self.like, self.read = like, []
+    def __init__(self, *like, name="e5-small"):
+        self.like, self.name, self.read = like, name, []
 
     def interact(self, question, texts):
         self.read.append(len(texts))
@@ -143,6 +143,8 @@ class Likeness:
         (True, True, QUESTION, BOTH, ["Ships", "Bread"]),
         (True, True, "针在哪里?", MULTILINGUAL, ["Bread"]),
         (False, True, QUESTION, MULTILINGUAL, ["Bread"]),
+        (True, "embeddinggemma-300m", QUESTION, BOTH_GEMMA, ["Ships", "Bread"]),
+        (True, "embeddinggemma-300m", "针在哪里?", GEMMA, ["Bread"]),
         (False, False, QUESTION, None, []),
     ],
 )
@@ -153,7 +155,8 @@ def test_encoders_add_to_the_log_odds_of_every_document(
     units = units_of(passages)
     alone = method.rank(question, passages, units)
     method.encoder = Likeness("Ships") if encoder else None
-    method.rank_encoder = Likeness("Bread") if rank_encoder else None
+    name = rank_encoder if isinstance(rank_encoder, str) else "e5-small"
+    method.rank_encoder = Likeness("Bread", name=name) if rank_encoder else None
     found = method.rank(question, passages, units)
     assert (found.units, found.calibrated) == (alone.units, True)
     asked = [one.like[0] for one in (method.encoder, method.rank_encoder) if one and one.read]
@@ -184,17 +187,42 @@ def test_of_a_long_list_the_proxy_reads_what_is_most_like_the_question(method, m
 
 
 def test_of_a_long_list_a_second_encoder_reads_what_the_first_finds_most_alike(method, monkeypatch):
-    monkeypatch.setattr(rank_probe_module, "ENCODE_DOCUMENTS", 2)
+    monkeypatch.setattr(likeness_module, "ENCODE_DOCUMENTS", 2)
     method.encoder, method.rank_encoder = Likeness("Bread", "Drawer"), Likeness("Drawer", "Ships")
     units = units_of(PASSAGES)
     found = method.rank(QUESTION, PASSAGES, units)
     assert (method.encoder.read, method.rank_encoder.read) == ([len(PASSAGES)], [2])
-    monkeypatch.setattr(rank_probe_module, "ENCODE_DOCUMENTS", len(PASSAGES))
+    monkeypatch.setattr(likeness_module, "ENCODE_DOCUMENTS", len(PASSAGES))
     whole = method.rank(QUESTION, PASSAGES, units)
     assert found.values[:2] == whole.values[:2]
     cosine, interaction = BOTH.encoders[1]
     z = torch.tensor(whole.values[2]).double().logit() - cosine - interaction / 2
     assert found.values[2] == pytest.approx(float(z.sigmoid()), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rank_encoder", "question", "weights"),
+    [
+        (None, QUESTION, ENGLISH),
+        (None, "针在哪里?", ENGLISH),
+        ("e5-small", QUESTION, BOTH),
+        ("embeddinggemma-300m", "针在哪里?", GEMMA),
+    ],
+)
+def test_late_interaction_is_the_sum_of_the_encoders_without_the_proxy(
+    rank_encoder, question, weights
+):
+    passages = PASSAGES if question == QUESTION else [Passage(question), Passage("针")]
+    english = Likeness("Ships", "针")
+    other = rank_encoder and Likeness("Bread", "针在", name=rank_encoder)
+    found = LateInteraction(english, other).rank(question, passages, units_of(passages))
+    z = torch.zeros(len(passages))
+    acting = [english, other] if len(weights.encoders) == 2 else [other or english]
+    for one, (cosine, interaction) in zip(acting, weights.encoders, strict=True):
+        like = torch.tensor([float(any(w in p.text for w in one.like)) for p in passages])
+        z += like * (cosine + interaction / 2)
+    assert found.values == pytest.approx((z + weights.alone).sigmoid().tolist(), abs=1e-6)
+    assert (found.calibrated, found.tokens_read, found.units) == (True, 0, ())
 
 
 @pytest.mark.parametrize("how", ["isolated", "no unit probe", "another depth"])

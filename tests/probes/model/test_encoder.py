@@ -98,6 +98,7 @@ def test_no_forward_pass_exceeds_the_batch_limit(encoder, monkeypatch):
 
     class Counted:
         shape, device = model.shape, model.device
+        project = staticmethod(model.project)
 
         def __call__(self, ids, mask):
             sizes.append(ids.numel())
@@ -293,12 +294,32 @@ def test_an_interaction_is_the_mean_of_each_question_tokens_best_cosine(encoder,
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 30])
-def test_an_interaction_is_the_same_in_any_batch(encoder, batch_tokens):
-    for question in ("the sieve", "", "holds " * 25):
-        whole = encoder.interact(question, TEXTS)
-        for found, due in zip(encoder.interact(question, TEXTS, batch_tokens), whole, strict=True):
-            torch.testing.assert_close(found, due, rtol=0, atol=1e-4)
+def test_the_states_of_documents_are_the_same_in_any_batch(encoder, batch_tokens):
+    whole = encoder.document_states(TEXTS)
+    assert max(map(len, whole)) > 1
+    for few, due in zip(encoder.document_states(TEXTS, batch_tokens), whole, strict=True):
+        for one, other in zip(few, due, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
     assert [len(part) for part in encoder.interact("the", [])] == [0, 0]
+
+
+def test_documents_are_read_once_for_all_questions_and_no_more_is_kept_than_allowed(
+    encoder, monkeypatch
+):
+    reads, read = [], encoder.document_states
+    monkeypatch.setattr(
+        encoder, "document_states", lambda texts: reads.append(texts) or read(texts)
+    )
+    kept = CachedEncoder(encoder)
+    for question in ("the sieve", "holds back", ""):
+        found = kept.interact(question, [*TEXTS, TEXTS[0]])
+        for values, due in zip(found, encoder.interact(question, TEXTS), strict=True):
+            assert values.tolist() == [*due.tolist(), due[0]]
+    assert [sorted(texts) for texts in reads] == [sorted(TEXTS)] * 4  # once, and three by itself
+    assert kept.repeats == 2 * len(TEXTS)
+    little = CachedEncoder(encoder, max_bytes=1)
+    little.interact("the sieve", TEXTS)
+    assert little._states.total_cost <= 1
 
 
 PROMPTS = {"query": "the sieve", "passage": "holds"}
@@ -344,8 +365,8 @@ def test_a_lazy_encoder_is_loaded_once_whoever_asks_first(folder, encoder, monke
     lazy = LazyEncoder(folder, "cpu")
     assert not loads
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda _: lazy.interact("the sieve", TEXTS), range(8)))
+        found = list(threads.map(lambda _: CachedEncoder(lazy).interact("the", TEXTS), range(8)))
     assert len(loads) == 1
     for both in found:
-        for values, due in zip(both, encoder.interact("the sieve", TEXTS), strict=True):
+        for values, due in zip(both, encoder.interact("the", TEXTS), strict=True):
             torch.testing.assert_close(values, due)
