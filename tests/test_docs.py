@@ -102,7 +102,7 @@ def test_the_python_of_a_page_runs(page: Path):
 @pytest.mark.model
 @pytest.mark.usefixtures("example_folder", "proxy_folder", "encoder_folder")
 def test_the_first_page_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]):
-    """Tokens before and after, the kept sentences, and the money at the prices of the page."""
+    """Tokens before and after, and the kept sentences."""
     text, session = (DOCS / "index.md").read_text("utf-8"), {"__name__": "index"}
     printed = []
     for body in fences.blocks(text, "python"):

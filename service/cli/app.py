@@ -20,6 +20,7 @@ from tamis.service.cli.commands import (
     cache,
     compress,
     doctor,
+    estimate,
     index,
     mcp,
     methods,
@@ -145,6 +146,7 @@ app.command("hook", epilog=hook.EPILOG)(typer_command(hook.run, hook.OPTIONS))
 app.command("mcp", epilog=mcp.EPILOG)(mcp.mcp)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.command("estimate", epilog=estimate.EPILOG)(estimate.estimate)
 app.command("serve", cls=ShortHelpCommand, epilog=serve.EPILOG)(serve.command)
 app.add_typer(serve.keys_app, name="keys")
 app.add_typer(index.app, name="index")
