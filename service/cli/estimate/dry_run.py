@@ -31,6 +31,7 @@ from tamis.service.cli.estimate.request_log import (
     PromptCounter,
     texts_in,
 )
+from tamis.service.http.conversation.providers import read_turns
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes.compress import SharedDocuments, compress_question
@@ -272,7 +273,7 @@ class DryRun:
                 read.update(texts)
             else:
                 prompt = self.counter.prompt(request.body)
-                work = self._unread_tokens(request.body, prompt, read)
+                work = self._unread_tokens(request.body, read)
             unit = found.setdefault(prompt.prefixes[prompt.opening - 1], Unit(request.kind))
             unit.requests.append(request)
             unit.prompts.append(prompt)
@@ -289,14 +290,20 @@ class DryRun:
         except (TamisError, ValueError):
             return list(texts_in(body)), []
 
-    def _unread_tokens(self, body: JsonObject, prompt: Prompt, read: set[bytes | str]) -> int:
-        """The tokens of messages to shorten that no request before had at the same place."""
-        if not isinstance(body.get("messages"), list):
+    def _unread_tokens(self, body: JsonObject, read: set[bytes | str]) -> int:
+        """The tokens of messages to shorten that no request before had."""
+        try:
+            turns = ChatTurns(read_turns(body), self.choices.tags)
+        except BadInput:
             return 0
-        changed = ChatTurns(body, self.choices.tags).changeable(self.choices.compresses_cached, [])
-        new = [i + 1 for i in changed if prompt.prefixes[i + 1] not in read]
-        read.update(prompt.prefixes[i] for i in new)
-        return sum(prompt.tokens[i] for i in new if prompt.tokens[i] >= _LEAST_TOKENS)
+        total = 0
+        for place in turns.changeable(self.choices.compresses_cached, []):
+            text = "\n".join(texts_in(turns.messages[place]))
+            if text not in read:
+                read.add(text)
+                tokens = self.counter.count([text])
+                total += tokens if tokens >= _LEAST_TOKENS else 0
+        return total
 
 
 def estimate(
