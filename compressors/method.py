@@ -79,8 +79,8 @@ class ModelSource(Protocol):
         """
         ...
 
-    def rank_encoder(self) -> Any:
-        """The multilingual sentence encoder, for rankings; None where it is not on this machine."""
+    def rank_encoders(self) -> tuple[Any, ...]:
+        """The multilingual sentence encoders on this machine, for rankings, the best first."""
         ...
 
     @property

@@ -6,7 +6,7 @@ instance of a method is, too: it needs no name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 RANK_ENCODERS = ("embeddinggemma-300m", "e5-small")
-"""Encoders of many languages for rankings, the best first; the first that is installed is used."""
+"""Encoders of many languages for rankings, the best for English first."""
 
 
 LAB_METHODS = (
@@ -130,10 +130,10 @@ class InstalledModels:
         proxy: Proxy | Any | str | Path,
         encoder: Any | str,
         root: Path | None,
-        rank_encoder: Any | str | None = "auto",
+        rank_encoders: Sequence[Any] | None = None,
     ) -> None:
         self.proxy, self.given_encoder, self.root = proxy, encoder, root
-        self.given_rank_encoder = rank_encoder
+        self.given_rank_encoders = rank_encoders
         self.vector_source: VectorSource | None = None
 
     @property
@@ -154,18 +154,18 @@ class InstalledModels:
 
         return Encoder.from_folder(locate(self.given_encoder, self.root), self._device)
 
-    def rank_encoder(self) -> Any:
-        """The multilingual sentence encoder, loaded at its first use; None where there is none."""
-        given = self.given_rank_encoder
-        if not isinstance(given, str):
-            return given
+    def rank_encoders(self) -> tuple[Any, ...]:
+        """The multilingual sentence encoders, each loaded at its first use, the best first."""
+        if self.given_rank_encoders is not None:
+            return tuple(self.given_rank_encoders)
         from tamis.probes.hub.zoo import locate
         from tamis.probes.model.encoder import LazyEncoder
 
-        for name in RANK_ENCODERS if given == "auto" else (given,):
+        found = list[LazyEncoder]()
+        for name in RANK_ENCODERS:
             with suppress(ProxyMissing):
-                return LazyEncoder(locate(name, self.root), self._device)
-        return None
+                found.append(LazyEncoder(locate(name, self.root), self._device))
+        return tuple(found)
 
     @property
     def _device(self) -> str:
@@ -178,7 +178,7 @@ def build_method(
     *,
     proxy: Proxy | Any | str | Path = DEFAULT_PROXY,
     encoder: Any | str = DEFAULT_ENCODER,
-    rank_encoder: Any | str | None = "auto",
+    rank_encoders: Sequence[Any] | None = None,
     root: Path | None = None,
     **options: Any,
 ) -> Any:
@@ -188,8 +188,8 @@ def build_method(
         name: a file of `methods/`.
         proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
-        rank_encoder: likewise, of many languages, for rankings; `auto` is the first of
-            `RANK_ENCODERS` that is on this machine, None is none.
+        rank_encoders: loaded ones of many languages, for rankings; None for those of
+            `RANK_ENCODERS` that are on this machine.
         root: where models are; by default the user's cache.
         options: the method's own: the fields of its class that `option` made.
 
@@ -198,7 +198,7 @@ def build_method(
         BadInput: an option that the method does not have.
     """
     check_options(name, options)
-    return method_class(name).build(InstalledModels(proxy, encoder, root, rank_encoder), options)
+    return method_class(name).build(InstalledModels(proxy, encoder, root, rank_encoders), options)
 
 
 def check_options(method: Any, options: Mapping[str, Any]) -> None:

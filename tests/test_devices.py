@@ -346,8 +346,8 @@ class TinyModels:
     def encoder(self) -> Any:
         raise AssertionError("no encoder is built here")
 
-    def rank_encoder(self) -> None:
-        return None
+    def rank_encoders(self) -> tuple[()]:
+        return ()
 
 
 def _with_probe(proxy: Proxy, **options: Any) -> QuestionRows:
@@ -432,11 +432,11 @@ def test_the_default_method_with_its_own_weights(
 
     def task():
         proxy = load_proxy(model, layers=20, dtype="float32")
-        encoders = {
-            name: Encoder.from_folder(folder, dtype="float32")
-            for name, folder in (("encoder", encoder_folder), ("rank_encoder", rank_encoder_folder))
-        }
-        method = build_method(proxy=proxy, **encoders, **options)
+        encoder, rank_encoder = (
+            Encoder.from_folder(folder, dtype="float32")
+            for folder in (encoder_folder, rank_encoder_folder)
+        )
+        method = build_method(proxy=proxy, encoder=encoder, rank_encoders=[rank_encoder], **options)
         return answer_of(method)
 
     here, there, _ = on_both(kind, task)

@@ -33,7 +33,7 @@ class LateInteraction(RankingMethod):
     first_stage_weight: ClassVar[float] = 0.9
 
     encoder: Any
-    rank_encoder: Any = None
+    rank_encoders: Sequence[Any] = ()
 
     @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
@@ -42,15 +42,14 @@ class LateInteraction(RankingMethod):
         Raises:
             ProxyMissing: the encoder of English is not on this machine.
         """
-        encoder, rank_encoder = CachedEncoder(models.encoder()), models.rank_encoder()
-        if rank_encoder is not None:
-            rank_encoder = CachedEncoder(rank_encoder)
-        return cls(encoder, rank_encoder, **options)
+        encoders = (models.encoder(), *models.rank_encoders())
+        encoder, *rank_encoders = map(CachedEncoder, encoders)
+        return cls(encoder, rank_encoders, **options)
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The probability that each passage answers; units are not scored."""
         clock = time.perf_counter()
-        judges = LikenessJudges.choose(self.encoder, self.rank_encoder, question, passages)
+        judges = LikenessJudges.choose(self.encoder, self.rank_encoders, question, passages)
         if judges is None:
             judges = LikenessJudges([self.encoder], ENGLISH)
         z = torch.from_numpy(judges.judge(question, passages) + judges.weights.alone)

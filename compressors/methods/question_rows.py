@@ -244,7 +244,7 @@ class QuestionRows(TwoStepMethod):
     )
     encoder: Any = None
     """A sentence encoder; None for none."""
-    rank_encoder: Any = None
+    rank_encoders: Sequence[Any] = ()
     """A sentence encoder of many languages, for rankings; None for none."""
     gate: Any = option(
         "auto",
@@ -280,7 +280,7 @@ class QuestionRows(TwoStepMethod):
         if self.isolated and self.probe:
             check_isolation(self.probe)
         if self.use_encoder is False or self.isolated:
-            self.encoder = self.rank_encoder = None
+            self.encoder, self.rank_encoders = None, ()
         self._has_encoder = self.encoder is not None and _weighs_encoder(self.probe)
         if self.use_encoder is True and not self._has_encoder:
             raise BadInput(
@@ -333,10 +333,9 @@ class QuestionRows(TwoStepMethod):
             except ProxyMissing:
                 if options.get("use_encoder") is True:
                     raise
-        if (rank_encoder := models.rank_encoder()) is not None:
-            rank_encoder = CachedEncoder(rank_encoder)
+        rank_encoders = tuple(map(CachedEncoder, models.rank_encoders()))
         reader = models.reader(layers)
-        return cls(reader, encoder=encoder, rank_encoder=rank_encoder, **options)
+        return cls(reader, encoder=encoder, rank_encoders=rank_encoders, **options)
 
     @property
     def reading_key(self) -> str:
@@ -522,7 +521,7 @@ class QuestionRows(TwoStepMethod):
         """
         alone = copy.copy(self)
         alone.encoder, alone._has_encoder = None, False
-        judges = LikenessJudges.choose(self.encoder, self.rank_encoder, question, passages)
+        judges = LikenessJudges.choose(self.encoder, self.rank_encoders, question, passages)
         if units and judges is not None and choose_rank_probe(alone) is not None:
             return rank_with_encoders(alone, judges, question, passages, units)
         return rank_with_probe(alone, question, passages, units)

@@ -295,9 +295,9 @@ class ScriptedModels:
         self.returned.append(ScriptedEncoder())
         return self.returned[-1]
 
-    def rank_encoder(self) -> Any:
+    def rank_encoders(self) -> tuple[Any, ...]:
         """None is installed."""
-        return None
+        return ()
 
 
 def _build_by_class(name: str) -> tuple[Any, tuple[Any, ...]]:

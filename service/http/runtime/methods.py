@@ -212,7 +212,7 @@ class ServedMethods:
         self.orderers = ordering_methods(reader, self.root)
         self._built = LruCache[Scorer](_MAX_BUILT, 1)
         self._encoder: SingleThreadEncoder | None = None
-        self._rank_encoder: SingleThreadEncoder | None = None
+        self._rank_encoders: tuple[SingleThreadEncoder, ...] | None = None
         self._building = threading.Lock()
 
     def known_model(self, model: str | None) -> str | None:
@@ -289,7 +289,7 @@ class ServedMethods:
                 method,
                 proxy=self.reader,
                 encoder=self._shared_encoder(method),
-                rank_encoder=self._shared_rank_encoder(method),
+                rank_encoders=self._shared_rank_encoders(method),
                 root=self.root,
                 **options,
             )
@@ -360,13 +360,14 @@ class ServedMethods:
             self._encoder = SingleThreadEncoder(found)
         return self._encoder or DEFAULT_ENCODER
 
-    def _shared_rank_encoder(self, method: str) -> SingleThreadEncoder | None:
-        """The multilingual one, loaded when a ranking first needs it; None where there is none."""
-        if self._rank_encoder is None and method_info(method).needs_encoder:
-            models = InstalledModels(self.reader, None, self.root)
-            if (found := models.rank_encoder()) is not None:
-                self._rank_encoder = SingleThreadEncoder(found)
-        return self._rank_encoder
+    def _shared_rank_encoders(self, method: str) -> tuple[SingleThreadEncoder, ...]:
+        """Those of many languages that are installed, each loaded when a ranking first needs it."""
+        if not method_info(method).needs_encoder:
+            return ()
+        if self._rank_encoders is None:
+            found = InstalledModels(self.reader, None, self.root).rank_encoders()
+            self._rank_encoders = tuple(map(SingleThreadEncoder, found))
+        return self._rank_encoders
 
 
 def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:

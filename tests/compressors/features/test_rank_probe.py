@@ -145,6 +145,8 @@ class Likeness:
         (False, True, QUESTION, MULTILINGUAL, ["Bread"]),
         (True, "embeddinggemma-300m", QUESTION, BOTH_GEMMA, ["Ships", "Bread"]),
         (True, "embeddinggemma-300m", "针在哪里?", GEMMA, ["Bread"]),
+        (True, "both", QUESTION, BOTH_GEMMA, ["Ships", "Bread"]),
+        (True, "both", "针在哪里?", MULTILINGUAL, ["Drawer"]),
         (False, False, QUESTION, None, []),
     ],
 )
@@ -155,11 +157,14 @@ def test_encoders_add_to_the_log_odds_of_every_document(
     units = units_of(passages)
     alone = method.rank(question, passages, units)
     method.encoder = Likeness("Ships") if encoder else None
-    name = rank_encoder if isinstance(rank_encoder, str) else "e5-small"
-    method.rank_encoder = Likeness("Bread", name=name) if rank_encoder else None
+    name = rank_encoder if rank_encoder not in (True, "both") else "e5-small"
+    method.rank_encoders = (Likeness("Bread", name=name),) if rank_encoder else ()
+    if rank_encoder == "both":
+        larger = Likeness("Bread", name="embeddinggemma-300m")
+        method.rank_encoders = (larger, Likeness("Drawer"))
     found = method.rank(question, passages, units)
     assert (found.units, found.calibrated) == (alone.units, True)
-    asked = [one.like[0] for one in (method.encoder, method.rank_encoder) if one and one.read]
+    asked = [one.like[0] for one in (method.encoder, *method.rank_encoders) if one and one.read]
     assert asked == acting
     if weights is None:
         assert found.values == alone.values
@@ -188,10 +193,11 @@ def test_of_a_long_list_the_proxy_reads_what_is_most_like_the_question(method, m
 
 def test_of_a_long_list_a_second_encoder_reads_what_the_first_finds_most_alike(method, monkeypatch):
     monkeypatch.setattr(likeness_module, "ENCODE_DOCUMENTS", 2)
-    method.encoder, method.rank_encoder = Likeness("Bread", "Drawer"), Likeness("Drawer", "Ships")
+    second = Likeness("Drawer", "Ships")
+    method.encoder, method.rank_encoders = Likeness("Bread", "Drawer"), [second]
     units = units_of(PASSAGES)
     found = method.rank(QUESTION, PASSAGES, units)
-    assert (method.encoder.read, method.rank_encoder.read) == ([len(PASSAGES)], [2])
+    assert (method.encoder.read, second.read) == ([len(PASSAGES)], [2])
     monkeypatch.setattr(likeness_module, "ENCODE_DOCUMENTS", len(PASSAGES))
     whole = method.rank(QUESTION, PASSAGES, units)
     assert found.values[:2] == whole.values[:2]
@@ -215,7 +221,9 @@ def test_late_interaction_is_the_sum_of_the_encoders_without_the_proxy(
     passages = PASSAGES if question == QUESTION else [Passage(question), Passage("针")]
     english = Likeness("Ships", "针")
     other = rank_encoder and Likeness("Bread", "针在", name=rank_encoder)
-    found = LateInteraction(english, other).rank(question, passages, units_of(passages))
+    found = LateInteraction(english, [other] if other else []).rank(
+        question, passages, units_of(passages)
+    )
     z = torch.zeros(len(passages))
     acting = [english, other] if len(weights.encoders) == 2 else [other or english]
     for one, (cosine, interaction) in zip(acting, weights.encoders, strict=True):
