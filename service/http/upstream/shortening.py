@@ -161,11 +161,28 @@ class ChatTurns:
             compresses_cached: also before the last `cache_control`.
             warnings: gets those of tags that cannot be followed.
         """
-        first = 0 if compresses_cached else self._cached
-        # a message that has a breakpoint in it stays whole, so that one rule covers all of it
-        frozen = {text.message for text in self._texts[:first]}
+        frozen = set() if compresses_cached else self._before_breakpoint
         found = self._with_results | set(self._with_context(frozen, warnings))
         return sorted(found - frozen)
+
+    @property
+    def cached(self) -> list[int]:
+        """The indexes of those like `changeable` that stand before the last `cache_control`."""
+        with_context = {text.message for text, tagged in self._prompts if tagged.stretches}
+        return sorted((self._with_results | with_context) & self._before_breakpoint)
+
+    def beginnings(self) -> list[bytes]:
+        """A hash of the conversation up to each message, wherever breakpoints are in it."""
+        running, found = hashlib.sha256(), list[bytes]()
+        for message in self.messages:
+            running.update(json.dumps(_without_breakpoints(message), sort_keys=True).encode())
+            found.append(running.digest())
+        return found
+
+    @property
+    def _before_breakpoint(self) -> set[int]:
+        """The messages before the last `cache_control`, and all of the one that has it."""
+        return {text.message for text in self._texts[: self._cached]}
 
     def request_body(self, index: int, ratio: float | None) -> TurnRequest:
         """A conversation of the question, the calls and one message, which alone may be changed.
@@ -235,6 +252,8 @@ def _is_answer(message: JsonObject) -> bool:
 
 
 REMEMBERED_CHARS = 1 << 25
+REMEMBERED_BEGINNINGS = 1 << 16
+"""Of conversations, each up to a result that was sent short."""
 Texts = dict[str, str]
 
 
@@ -268,6 +287,13 @@ class ShortChat:
     tokens_after: int = 0
     warnings: list[str] = field(default_factory=list)
 
+    def add(self, turns: ChatTurns, index: int, found: _Result | None, new: Texts) -> None:
+        """Counts the result of a message, and adds its texts to `new` by their places."""
+        if found is not None:
+            new |= {turns.pointer(index, at): shown for at, shown in found.texts.items()}
+            self.tokens_before += found.tokens_before
+            self.tokens_after += found.tokens_after
+
 
 @dataclass(frozen=True, slots=True)
 class _Result:
@@ -288,6 +314,7 @@ class ChatShortener:
 
     tags: RetrievalTags
     _remembered: LruCache[_Result] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
+    _sent_short: LruCache[None] = field(default_factory=lambda: LruCache(REMEMBERED_BEGINNINGS))
 
     async def shorten(
         self, state: ServiceState, body: bytes, options: ChatOptions, entry: RequestLogEntry
@@ -307,18 +334,31 @@ class ChatShortener:
         indexes = await asyncio.to_thread(
             turns.changeable, options.compresses_cached, short.warnings
         )
+        cached = [] if options.compresses_cached else turns.cached
+        begins = await asyncio.to_thread(turns.beginnings) if {*cached, *indexes} else []
+        for index in cached:
+            # the provider's cache has it as it was sent: short, where it was short then
+            if begins[index] in self._sent_short:
+                kept = self._recall(state, turns.request_body(index, options.ratio), options)
+                short.add(turns, index, kept, new)
         for index in indexes:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
             request = turns.request_body(index, options.ratio)
             found = await self._result(state, request, options, entry, left_s)
-            new |= {turns.pointer(index, at): shown for at, shown in found.texts.items()}
-            short.tokens_before += found.tokens_before
-            short.tokens_after += found.tokens_after
+            short.add(turns, index, found, new)
+            if found.texts:
+                self._sent_short.put(begins[index], 1, None)
         if new:
             short.body = await asyncio.to_thread(_with_texts, text, new)
         return short
+
+    def _recall(
+        self, state: ServiceState, request: TurnRequest, options: ChatOptions
+    ) -> _Result | None:
+        method = state.methods.resolve_method(None, options.method)
+        return self._remembered.peek(_request_hash(method, request))
 
     async def _result(
         self,
@@ -328,10 +368,10 @@ class ChatShortener:
         entry: RequestLogEntry,
         left_s: float,
     ) -> _Result:
+        if (known := self._recall(state, request, options)) is not None:
+            return known
         method = state.methods.resolve_method(None, options.method)
-        key = await asyncio.to_thread(_request_hash, method, request)
-        if (found := self._remembered.peek(key)) is not None:
-            return found
+        key = _request_hash(method, request)
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
         answer = await _answer(ConversationCall(state, body, method, entry), left_s)
         found = _result_of(answer, request.place)
@@ -359,7 +399,15 @@ def _with_texts(text: str, new: Texts) -> bytes:
 
 
 def _request_hash(method: str, request: TurnRequest) -> bytes:
-    return hashlib.sha256(json.dumps([method, request.body], sort_keys=True).encode()).digest()
+    """What a result depends on; where the provider is asked to cache is no part of it."""
+    body = _without_breakpoints(request.body)
+    return hashlib.sha256(json.dumps([method, body], sort_keys=True).encode()).digest()
+
+
+def _without_breakpoints(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_breakpoints(v) for k, v in value.items() if k != "cache_control"}
+    return [_without_breakpoints(one) for one in value] if isinstance(value, list) else value
 
 
 async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:

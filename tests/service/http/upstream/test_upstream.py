@@ -186,6 +186,7 @@ def test_a_result_reads_the_same_in_every_later_request(service, upstream):
 
 def test_nothing_before_the_last_breakpoint_of_the_cache_is_touched(service, upstream):
     messages = turns(LOG, LOG)
+    messages[0]["content"] = "A conversation that was never sent before."
     messages[3]["cache_control"] = {"type": "ephemeral"}
     asked, _ = sent(service, upstream, body_of(messages))
     assert asked.json["messages"][:4] == messages[:4]
@@ -193,6 +194,23 @@ def test_nothing_before_the_last_breakpoint_of_the_cache_is_touched(service, ups
     with served(upstream=upstream.url, method="lexical", upstream_cached=True) as whole:
         asked, _ = sent(whole, upstream, body_of(messages))
     assert len(asked.json["messages"][3]["content"]) < len(LOG) * 0.6
+
+
+def test_what_was_sent_short_stays_short_when_a_breakpoint_moves_behind_it(service, upstream):
+    def asked(*marked: int, start: str) -> list:
+        messages = turns(LOG, LOG[::-1])
+        messages[0]["content"] = start
+        for index in marked:
+            messages[index]["cache_control"] = {"type": "ephemeral"}
+        return sent(service, upstream, body_of(messages))[0].json["messages"]
+
+    first = asked(1, start="A")
+    assert len(first[3]["content"]) < len(LOG) * 0.6
+    again = asked(1, 3, start="A")
+    assert again[3]["content"] == first[3]["content"]  # as the provider's cache has it
+    assert again[5] == first[5]
+    other = asked(1, 3, start="B")
+    assert other[3]["content"] == LOG  # this conversation was never sent
 
 
 def test_what_this_service_does_not_know_goes_on_and_what_it_knows_is_answered_here(
