@@ -48,9 +48,9 @@ BOTH = LikenessWeights(0.198, ((3.2, 4.6), (11.43, 9.91)), -24.49, -24.95)
 """For the encoder of English, then `e5-small`."""
 MULTILINGUAL = LikenessWeights(0.22, ((22.35, 19.39),), -37.63, -37.82)
 """For `e5-small` alone."""
-BOTH_GEMMA = LikenessWeights(0.147, ((1.59, 2.26), (7.52, 5.69)), -11.73, -12.02)
+BOTH_GEMMA = LikenessWeights(0.147, ((1.59, 2.26), (7.53, 5.69)), -11.61, -11.91)
 """For the encoder of English, then `embeddinggemma-300m`."""
-GEMMA = LikenessWeights(0.188, ((9.61, 7.26),), -11.49, -11.85)
+GEMMA = LikenessWeights(0.19, ((9.71, 7.34),), -11.45, -11.82)
 """For `embeddinggemma-300m` alone."""
 _OF_RANK_ENCODER = {"embeddinggemma-300m": (BOTH_GEMMA, GEMMA)}
 _OF_OTHERS = (BOTH, MULTILINGUAL)
