@@ -283,14 +283,21 @@ class LazyEncoder:
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
 
+    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+        """As `Encoder.encode`; raises as `Encoder.from_folder`."""
+        return self._load().encode(texts, batch_tokens)
+
     def interact(
         self, question: str, texts: Sequence[str], batch_tokens: int = 4096
     ) -> tuple[Tensor, Tensor]:
         """As `Encoder.interact`; raises as `Encoder.from_folder`."""
+        return self._load().interact(question, texts, batch_tokens)
+
+    def _load(self) -> Encoder:
         with self._loading:
             if self._encoder is None:
                 self._encoder = Encoder.from_folder(self._folder, self._device)
-        return self._encoder.interact(question, texts, batch_tokens)
+        return self._encoder
 
 
 class VectorSource(Protocol):
