@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
-RANK_ENCODERS = ("embeddinggemma-300m", "e5-small")
+SMALL_RANK_ENCODER = "e5-small"
+RANK_ENCODERS = ("embeddinggemma-300m", SMALL_RANK_ENCODER)
 """Encoders of many languages for rankings, the best for English first."""
 
 

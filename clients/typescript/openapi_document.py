@@ -14,6 +14,7 @@ from tamis.probes import plugins
 
 PATHS = (
     *("/v1/compress", "/v1/explain", "/v1/expand", "/v2/rerank", "/score", "/v1/search"),
+    "/v1/tools/rank",
     *("/v1/retrieve/{hash}", "/v1/models", "/info", "/readyz"),
 )
 _REF = re.compile(r'"#/components/schemas/([^"]+)"')

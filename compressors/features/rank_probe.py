@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,30 +85,47 @@ def _log_means(reading: Reading) -> Tensor:
 
 
 def word_shares(question: str, passages: Sequence[Passage]) -> np.ndarray:
-    """How much of the question's words each passage has: `[P, 3]`, each from 0 to 1.
+    """How much of the question's words each passage has: `[P, 3]`, as `WordIndex.shares`."""
+    return WordIndex([(read_before(p), p.text) for p in passages]).shares(question)
 
-    BM25 as a share of what a text of these words alone could reach; the share of the words, weighed
-    by their idf among these passages, that title and text cover; the same for the title alone.
+
+class WordIndex:
+    """The stemmed words of titles and texts, counted once for many questions.
+
+    Args:
+        texts: a title and a text each.
     """
-    terms = [stem(word) for word in cached_words(question)]
-    titles = [[stem(word) for word in cached_words(read_before(p))] for p in passages]
-    bodies = [
-        [*title, *(stem(word) for word in cached_words(p.text))]
-        for title, p in zip(titles, passages, strict=True)
-    ]
-    collection = Collection.of_terms(bodies)
-    idf = {term: collection.idf(term) for term in terms}
-    most = math.fsum(idf[t] * n for t, n in Counter(terms).items()) * (collection.k1 + 1) + _TINY
-    whole = math.fsum(idf.values()) + _TINY
-    rows = [
-        (
-            score / most,
-            math.fsum(idf[t] for t in sorted(set(body) & set(idf))) / whole,
-            math.fsum(idf[t] for t in sorted(set(title) & set(idf))) / whole,
-        )
-        for score, body, title in zip(collection.score(terms), bodies, titles, strict=True)
-    ]
-    return np.array(rows, dtype=np.float32).reshape(len(passages), 3)
+
+    def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
+        self._titles, bodies = list[set[str]](), list[list[str]]()
+        for title, text in texts:
+            head = [stem(word) for word in cached_words(title)]
+            self._titles.append(set(head))
+            bodies.append([*head, *(stem(word) for word in cached_words(text))])
+        self._collection = Collection.of_terms(bodies)
+
+    def shares(self, question: str) -> np.ndarray:
+        """How much of the question's words each text has: `[N, 3]`, each from 0 to 1.
+
+        BM25 as a share of what a text of these words alone could reach; the share of the words,
+        weighed by their idf among these texts, that title and text cover; the same for the title
+        alone.
+        """
+        terms, collection = [stem(word) for word in cached_words(question)], self._collection
+        idf = {term: collection.idf(term) for term in terms}
+        most = math.fsum(idf[t] * n for t, n in Counter(terms).items()) * (collection.k1 + 1)
+        whole = math.fsum(idf.values()) + _TINY
+        rows = [
+            (
+                score / (most + _TINY),
+                math.fsum(idf[t] for t in sorted(idf.keys() & bag.keys())) / whole,
+                math.fsum(idf[t] for t in sorted(idf.keys() & title)) / whole,
+            )
+            for score, bag, title in zip(
+                collection.score(terms), collection.bags, self._titles, strict=True
+            )
+        ]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), 3)
 
 
 _MIN_PROBABILITY = 1e-9

@@ -36,6 +36,7 @@ BENCHES = {
     "selectors": "Compare ways to find the keys that a question attends to.",
     "sinks": 'Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept.',
     "thin": "What passages lose that are kept in part or in few bits.",
+    "tool-choice": "Choose among hundreds of tools: recall of the one that was called, abstention.",
     "tools": "Shorten outputs of real tools, and see what is lost of the lines that matter.",
 }
 

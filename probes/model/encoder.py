@@ -319,6 +319,10 @@ class LazyEncoder:
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
 
+    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+        """As `Encoder.encode`; raises as `Encoder.from_folder`."""
+        return self._load().encode(texts, batch_tokens)
+
     def question_states(self, question: str) -> WindowStates:
         """As `Encoder.question_states`; raises as `Encoder.from_folder`."""
         return self._load().question_states(question)

@@ -115,7 +115,7 @@ class AgentTools:
         if bool(text) == bool(path):
             raise BadInput("give text, or path, and not both")
         source = text or _decode(self._read_file(path), path)
-        key = self._keep(source)
+        key = self.keep(source)
         [found] = Shortening(max_tokens, ratio).compress(
             [ToolOutput(source, command or None)],
             question or None,
@@ -180,13 +180,13 @@ class AgentTools:
             return self.shorten(source, question=question)
         return source
 
-    def _keep(self, text: str) -> str:
+    def keep(self, text: str) -> str:
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
         self._originals.put(key, len(text), text)
         return key
 
     def _omission_note(self, text: str, kept: str) -> str:
-        return "" if kept.strip() == text.strip() else f", shortened; id {self._keep(text)}"
+        return "" if kept.strip() == text.strip() else f", shortened; id {self.keep(text)}"
 
     def _read_page(self, path: str) -> str:
         """The text of a file below the folder; of HTML, PDF and DOCX what it shows.

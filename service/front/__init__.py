@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from tamis.service.api.compress import compress as compress
     from tamis.service.api.index import open_index as open_index
     from tamis.service.api.index import open_store as open_store
+    from tamis.service.api.rank_tools import RankedTools as RankedTools
+    from tamis.service.api.rank_tools import arank_tools as arank_tools
+    from tamis.service.api.rank_tools import rank_tools as rank_tools
     from tamis.service.api.rerank import arerank as arerank
     from tamis.service.api.rerank import rerank as rerank
     from tamis.service.api.tool_output import acompress_tool_output as acompress_tool_output
@@ -51,6 +54,9 @@ _HOMES = {
     "CorpusIndex": "tamis.retrieval.index.store",
     "read_files": "tamis.service.files.command_inputs",
     "read_html": "tamis.service.files.command_inputs",
+    "rank_tools": "tamis.service.api.rank_tools",
+    "arank_tools": "tamis.service.api.rank_tools",
+    "RankedTools": "tamis.service.api.rank_tools",
     "rerank": "tamis.service.api.rerank",
     "arerank": "tamis.service.api.rerank",
     "Budget": "tamis.compressors.rules",

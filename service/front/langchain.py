@@ -12,12 +12,13 @@ from tamis.service.integrations.langchain import (
 )
 
 if TYPE_CHECKING:
+    from tamis.service.integrations.langchain_agents import TamisToolChoice as TamisToolChoice
     from tamis.service.integrations.langchain_agents import TamisToolEdit as TamisToolEdit
     from tamis.service.integrations.langchain_agents import (
         TamisToolMiddleware as TamisToolMiddleware,
     )
 
-_AGENTS = ("TamisToolEdit", "TamisToolMiddleware")
+_AGENTS = ("TamisToolChoice", "TamisToolEdit", "TamisToolMiddleware")
 __all__ = [
     "TamisCompressor",
     "TamisCrossEncoder",

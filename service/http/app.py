@@ -50,7 +50,7 @@ from tamis.service.http.middleware.request_log import (
     RequestLogMiddleware,
     error_response,
 )
-from tamis.service.http.routes import about, base, compress, dialects, retrieve
+from tamis.service.http.routes import about, base, compress, dialects, retrieve, tools
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
@@ -228,7 +228,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         separate_input_output_schemas=False,
         telemetry=_NO_TELEMETRY,
     )
-    for part in (dialects, compress, retrieve, about):
+    for part in (dialects, compress, retrieve, tools, about):
         app.include_router(part.routes)
     app.get("/docs", include_in_schema=False)(_docs_page)
     _mount_web_page(app)

@@ -30,7 +30,7 @@ from tamis.service.http.schemas.dialects.vendors import ScoreAnswer
 from tamis.service.http.schemas.expand import Expansion
 from tamis.service.http.schemas.explain import Explanation
 from tamis.service.http.schemas.json import dumps, loads
-from tamis.service.http.schemas.search import SearchAnswer
+from tamis.service.http.schemas.search import RankedToolsAnswer, SearchAnswer
 
 __all__ = ["AsyncClient", "Client", "ServiceError"]
 
@@ -218,6 +218,14 @@ class _Calls(_Connection):
         body = {"question": question, "k": k, "index": index, "where": where, "search": search}
         given = {name: value for name, value in body.items() if value is not None}
         return Request("/v1/search", SearchAnswer, given)
+
+    @Call
+    def rank_tools(
+        self, /, question: str, tools: Sequence[Mapping[str, Any]], **fields: Any
+    ) -> Request[RankedToolsAnswer]:
+        """`POST /v1/tools/rank`; fields as there, such as `top_n`."""
+        body = {"question": question, "tools": list(tools), **fields}
+        return Request("/v1/tools/rank", RankedToolsAnswer, body)
 
     @Call
     def expand(

@@ -2,6 +2,7 @@
 
     agent = create_agent(model, tools, middleware=[TamisToolMiddleware(ratio=0.3)])
     ContextEditingMiddleware(edits=[TamisToolEdit(trigger=20_000), ClearToolUsesEdit()])
+    agent = create_agent(model, many_tools, middleware=[TamisToolChoice(top_n=12)])
 
 A result is shortened by itself, for the call that made it and the last turn of the user before it:
 what comes later in a conversation does not change it, so the prompt's beginning stays the same and
@@ -20,13 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, SecretStr, create_model, model_validator
 
+from tamis.compressors.inputs import is_whole
 from tamis.compressors.options import options_of
 from tamis.compressors.tools.types import ToolOutput
-from tamis.probes.errors import MissingExtra
+from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.lru import LruCache
 from tamis.service.agents.hook import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
 from tamis.service.api.option_fields import option_fields
+from tamis.service.api.rank_tools import TOP_N, choose_tools, rank_tools, read_tools
 from tamis.service.integrations.backend import run_in_thread
+from tamis.service.integrations.client import Client
 from tamis.service.integrations.fields import CONFIG, OnError
 
 try:
@@ -38,12 +43,15 @@ try:
         HumanMessage,
         ToolMessage,
     )
+    from langchain_core.utils.function_calling import convert_to_openai_tool
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[agents]"') from error
 
-__all__ = ["TamisToolEdit", "TamisToolMiddleware"]
+__all__ = ["TamisToolChoice", "TamisToolEdit", "TamisToolMiddleware"]
 logger = logging.getLogger("tamis")
 _MARK = "tamis"
+_RANKINGS = 64
+"""Of turns and tools, that a middleware keeps."""
 
 
 _SHORTENING = [one for one in options_of(Shortening) if one.name not in ("url", "api_key")]
@@ -161,6 +169,98 @@ class TamisToolMiddleware(AgentMiddleware):  # type: ignore[misc]
         if short is result or not self.keep_original or result.artifact is not None:
             return short
         return short.model_copy(update={"artifact": result.content})
+
+
+class TamisToolChoice(AgentMiddleware):  # type: ignore[misc]
+    """Sends the model the tools that fit what the user asks, and those that were called.
+
+    The choice depends on the turns of the user so far alone and loses no tool, so the prompt stays
+    in the provider's cache (`choose_tools`). A provider's own tools stay, and on an error all do.
+
+    Args:
+        top_n: how many tools.
+        always_include: names of tools that stay in any case.
+        base_url: of a tamis server; None is this process. api_key: of the server.
+        timeout_s: seconds to wait for the server.
+        on_error: `passthrough` sends all tools and logs the error; `fail` raises it.
+
+    Raises:
+        BadInput: `top_n` is no whole number from 1 on.
+    """
+
+    def __init__(
+        self,
+        *,
+        top_n: int = TOP_N,
+        always_include: Sequence[str] = (),
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        on_error: OnError = "passthrough",
+    ) -> None:
+        super().__init__()
+        if not (is_whole(top_n) and top_n >= 1):
+            raise BadInput(f"top_n is {top_n!r:.80}; give a whole number from 1 on")
+        self.top_n, self.always_include, self.on_error = top_n, set(always_include), on_error
+        self._client = None if base_url is None else Client(base_url, api_key, timeout_s=timeout_s)
+        self._ranked = LruCache[list[tuple[int, float]]](_RANKINGS, 1)
+
+    def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """The model's answer to the request with fewer tools."""
+        return handler(self._with_fewer(request))
+
+    async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """`wrap_model_call` without blocking the event loop."""
+        return await handler(await run_in_thread(partial(self._with_fewer, request)))
+
+    def _with_fewer(self, request: Any) -> Any:
+        try:
+            left_out = self._left_out(request)
+        except Exception as error:
+            if self.on_error == "fail":
+                raise
+            logger.warning("all tools are sent: %s", error)
+            return request
+        if not left_out:
+            return request
+        kept = [tool for i, tool in enumerate(request.tools) if i not in left_out]
+        return request.override(tools=kept)
+
+    def _left_out(self, request: Any) -> set[int]:
+        """The indexes of the tools that are not sent."""
+        shown = {
+            i: tool if isinstance(tool, dict) else convert_to_openai_tool(tool)
+            for i, tool in enumerate(request.tools)
+        }
+        # a provider's own tools are named by their type, and stay
+        places = [i for i, tool in shown.items() if "name" in tool or "function" in tool]
+        tools = [shown[i] for i in places]
+        if len(tools) <= self.top_n:
+            return set()
+        names = [one.name for one in read_tools(tools)]
+        turns = [str(m.text) for m in request.messages if isinstance(m, HumanMessage)]
+        calls = [m.tool_calls for m in request.messages if isinstance(m, AIMessage)]
+        pinned = self.always_include | {call["name"] for part in calls for call in part}
+        if isinstance(request.tool_choice, str):
+            pinned.add(request.tool_choice)
+        elif isinstance(request.tool_choice, dict):
+            choice = request.tool_choice
+            pinned.add(str(choice.get("name", choice.get("function", {}).get("name"))))
+        rank = partial(self._rank, tools)
+        chosen = set(choose_tools(rank, turns, names, self.top_n, pinned))
+        return {place for i, place in enumerate(places) if i not in chosen}
+
+    def _rank(self, tools: list[dict[str, Any]], question: str) -> list[tuple[int, float]]:
+        def make() -> list[tuple[int, float]]:
+            found: Any
+            if self._client is None:
+                found = rank_tools(question, tools, top_n=None).results
+            else:
+                found = self._client.rank_tools(question, tools, top_n=None).data
+            return [(one.index, one.score) for one in found]
+
+        key = question, json.dumps(tools, sort_keys=True, default=str)
+        return self._ranked.get(key, make, lambda _: 1)
 
 
 def _find_call(messages: Sequence[AnyMessage], call_id: str) -> Any:

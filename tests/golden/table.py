@@ -423,6 +423,15 @@ _post(
     "/v1/highlight", "inputs", {"inputs": [{"question": QUESTION, "context": t} for t in TEXTS[:2]]}
 )
 _post("/v1/search", "", {"query": QUESTION, "k": 3})
+_post(
+    "/v1/tools/rank",
+    "",
+    {
+        "question": QUESTION,
+        "tools": [{"name": f"tool_{i}", "description": text} for i, text in enumerate(TEXTS)],
+        "top_n": 2,
+    },
+)
 _post("/v1/search", "question", {"question": QUESTION, "k": 2, "by": ["bm25"]}, True)
 _post("/v1/search", "words", {"query": QUESTION, "k": 2, "by": ["bm25"], "where": {"n": 1}}, True)
 _post(

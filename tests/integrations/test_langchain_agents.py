@@ -12,12 +12,15 @@ from langchain.agents.middleware import ClearToolUsesEdit, ContextEditingMiddlew
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from pydantic import Field
 
-from tamis.langchain import TamisToolEdit, TamisToolMiddleware
+from tamis.client import ServiceError
+from tamis.langchain import TamisToolChoice, TamisToolEdit, TamisToolMiddleware
 from tamis.probes.errors import BadInput
 from tests.service.agents.recorded import ERROR, LOG, SUMMARY
+from tests.service.api.tool_definitions import DESCRIPTIONS
+from tests.service.http.app_kit import served
 
 ROWS = json.dumps([{"id": i, "state": "suspended" if i == 77 else "active"} for i in range(200)])
 
@@ -27,12 +30,14 @@ class Scripted(BaseChatModel):
 
     calls: list[str]
     requests: list[list[Any]] = Field(default_factory=list)
+    offered: list[list[Any]] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
         return "scripted"
 
     def bind_tools(self, tools: Any, **_: Any) -> Scripted:
+        self.offered.append([getattr(tool, "name", tool) for tool in tools])
         return self
 
     def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
@@ -139,3 +144,56 @@ def test_wrong_fields_are_refused_when_it_is_made():
     for fields in ({"ratio": 2}, {"max_tokens": 5, "ratio": 0.1}, {"ratoi": 0.2}):
         with pytest.raises((BadInput, ValueError)):
             TamisToolMiddleware(**fields)
+
+
+OWN = {"type": "web_search_preview"}
+
+
+def many_tools() -> list[Any]:
+    """Tools with descriptions, and one of the provider's own."""
+
+    def made(name: str, text: str) -> Any:
+        return StructuredTool.from_function(lambda what: "done", name=name, description=text)
+
+    return [*(made(name, text) for name, text in DESCRIPTIONS.items()), OWN]
+
+
+def offered(middleware: Any, *calls: str, is_async: bool = False, asked: str = "") -> list[Any]:
+    """The names of the tools that the model was offered at each call of it."""
+    model = Scripted(calls=list(calls))
+    agent = create_agent(model, many_tools(), middleware=[middleware])
+    state = {"messages": [HumanMessage(asked or "Will it rain in Oslo tomorrow?")]}
+    asyncio.run(agent.ainvoke(state)) if is_async else agent.invoke(state)
+    return model.offered
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_model_is_offered_the_tools_that_fit_in_the_callers_order(is_async):
+    first, second = offered(
+        TamisToolChoice(top_n=2, always_include=["play_music"]),
+        "getWeatherForecast",
+        is_async=is_async,
+    )
+    assert first == second
+    assert {"getWeatherForecast", "play_music"} <= set(first[:-1])
+    assert len(first) == 4
+    assert first[-1] == OWN
+    assert first[:-1] == [name for name in DESCRIPTIONS if name in first[:-1]]
+
+
+def test_a_tool_that_was_called_stays_and_a_server_may_choose():
+    with served(method="lexical") as service:
+        first, second = offered(TamisToolChoice(top_n=1, base_url=service.url), "run_sql")
+    assert first == ["getWeatherForecast", OWN]
+    assert second == ["getWeatherForecast", "run_sql", OWN]
+
+
+def test_all_tools_are_offered_on_an_error_unless_told_to_fail(caplog):
+    away = {"top_n": 1, "base_url": "http://127.0.0.1:9"}
+    [found] = offered(TamisToolChoice(**away))
+    assert len(found) == len(DESCRIPTIONS) + 1
+    assert "all tools are sent" in caplog.text
+    with pytest.raises(ServiceError):
+        offered(TamisToolChoice(**away, on_error="fail"))
+    with pytest.raises(BadInput, match="top_n is 0"):
+        TamisToolChoice(top_n=0)

@@ -16,6 +16,8 @@ import type {
   MessagesAnswer,
   MessagesRequest,
   Models,
+  RankToolsRequest,
+  RankedToolsAnswer,
   RetrievedOriginal,
   ScoreAnswer,
   ScoreRequest,
@@ -119,6 +121,11 @@ export class Tamis {
    */
   search(input: SearchRequest, call?: CallOptions): Promise<SearchAnswer> {
     return this.#post("/v1/search", input, call);
+  }
+
+  /** Which of many tool definitions fit what is asked, best first, and whether any does. */
+  rankTools(input: RankToolsRequest, call?: CallOptions): Promise<RankedToolsAnswer> {
+    return this.#post("/v1/tools/rank", input, call);
   }
 
   /** What `compressMessages` left out, by a hash of its `ccr_hashes`. */

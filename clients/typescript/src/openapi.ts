@@ -1265,6 +1265,75 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * RankedToolAnswer
+         * @description A tool's place in the request, its name, and how well it fits, from 0 to 1.
+         */
+        RankedToolAnswer: {
+            /** Index */
+            index: number;
+            /** Name */
+            name: string;
+            /** Score */
+            score: number;
+        };
+        /**
+         * RankedToolsAnswer
+         * @description Tools, the one that fits best first; `fits` is whether any of them does.
+         *
+         *     `encoder` is the model whose vectors were compared; null where words alone were.
+         */
+        RankedToolsAnswer: {
+            /** Data */
+            data: components["schemas"]["RankedToolAnswer"][];
+            /** Encoder */
+            encoder: string | null;
+            /** Fits */
+            fits: boolean;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+            /** Warnings */
+            warnings: string[];
+        };
+        /**
+         * RankToolsRequest
+         * @description A question, or the messages whose last turn of the user asks, and definitions of tools.
+         *
+         *     Tools have the shape of OpenAI, Anthropic, Gemini or the Model Context Protocol.
+         */
+        RankToolsRequest: {
+            /**
+             * Language
+             * @default auto
+             */
+            language?: string;
+            /** Messages */
+            messages?: {
+                [key: string]: unknown;
+            }[] | null;
+            /** Question */
+            question?: string | null;
+            /**
+             * Threshold
+             * @default 0.5
+             */
+            threshold?: number;
+            /** Timeout Ms */
+            timeout_ms?: number | null;
+            /** Tools */
+            tools: {
+                [key: string]: unknown;
+            }[];
+            /**
+             * Top N
+             * @default 12
+             */
+            top_n?: number | null;
+        };
+        /**
          * RelevantSpans
          * @description Whether to return the spans of each document that answer, their least score and number.
          */
@@ -1653,6 +1722,9 @@ export type Models = components['schemas']['Models'];
 export type Omitted = components['schemas']['Omitted'];
 export type Protect = components['schemas']['Protect'];
 export type RankedObject = components['schemas']['RankedObject'];
+export type RankedToolAnswer = components['schemas']['RankedToolAnswer'];
+export type RankedToolsAnswer = components['schemas']['RankedToolsAnswer'];
+export type RankToolsRequest = components['schemas']['RankToolsRequest'];
 export type RelevantSpans = components['schemas']['RelevantSpans'];
 export type RetrievedOriginal = components['schemas']['RetrievedOriginal'];
 export type Return = components['schemas']['Return'];

@@ -137,6 +137,16 @@ test("search: passages of an index", async () => {
   await assert.rejects(tamis.search({ question: QUESTION, index: "none" }), NotFoundError);
 });
 
+test("rankTools: the tool that fits, and whether any does", async () => {
+  const tools = ["Rain and temperatures.", "Books a seat on a plane."].map((description, i) => ({
+    name: `tool_${i}`,
+    description,
+  }));
+  const { data, fits } = await tamis.rankTools({ question: "Will there be rain?", tools, top_n: 1 });
+  assert.deepEqual(data.map(({ index }) => index), [0]);
+  assert.equal(typeof fits, "boolean");
+});
+
 test("models, info and health", async () => {
   assert.equal((await tamis.models()).data[0]!.id, "default");
   assert.ok((await tamis.info()).limits.max_documents > 0);

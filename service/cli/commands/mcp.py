@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import typer
+
+from tamis.compressors.method import check_scores
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
+from tamis.service.agents.mcp_proxy import MAX_TOKENS
 from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
@@ -21,12 +27,20 @@ EPILOG = """
 `tamis mcp --index docs.index` also offers `search` over an index of `tamis index build`
 
 `tamis mcp --transport http --port 8090` serves http://127.0.0.1:8090/mcp
+
+`claude mcp add files -- tamis mcp --wrap "npx @modelcontextprotocol/server-filesystem ."` stands
+before another server and shortens its long results
+
+`tamis mcp --wrap https://example.org/mcp --header 'Authorization: Bearer $TOKEN'`
 """
 
 
 @report_errors()
 @takes_options(
     SHARED,
+    method=Option("As in `tamis methods`; question_rows, and with --wrap lexical, if not given."),
+    wrap=Option("Another server to stand before: its command, or its URL.", metavar="SERVER"),
+    max_tokens=Option("Of a result of that server; a longer one is shortened to it.", ge=1),
     index=Option("An index to search."),
     folder=Option("Text files below it may be named; without it none.", metavar="DIR"),
     transport=Option("http is streamable HTTP, on this machine."),
@@ -36,7 +50,13 @@ EPILOG = """
 def mcp(
     index: Path | None = None,
     folder: Path | None = None,
-    method: str = DEFAULT,
+    wrap: str | None = None,
+    max_tokens: int = MAX_TOKENS,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(help="For a wrapped URL: `NAME: VALUE`, with $VARIABLES; repeatable."),
+    ] = None,
+    method: str | None = None,
     proxy: str = "auto",
     quality: str = "standard",
     transport: Literal["stdio", "http"] = "stdio",
@@ -47,11 +67,14 @@ def mcp(
 
     Tools: compress (documents or files), shorten (what a command printed), rerank, retrieve (what
     markers left out) and, with --index, search. Models are loaded at the first call and never
-    fetched.
+    fetched. With --wrap the tools are those of the other server, and retrieve.
     """
+    if wrap is not None:
+        _wrap(wrap, max_tokens, header or (), method, proxy, transport)
     from tamis.service.agents.tools import AgentTools, mcp_server
     from tamis.service.api.languages import check_quality
 
+    method = method or DEFAULT
     method_info(method)
     check_quality(quality, method, proxy)
     if folder is not None and not folder.is_dir():
@@ -70,3 +93,30 @@ def mcp(
         server.run("stdio")
     else:
         server.run("streamable-http", host=host, port=port)
+
+
+def _wrap(
+    server: str,
+    max_tokens: int,
+    headers: Sequence[str],
+    method: str | None,
+    proxy: str,
+    transport: str,
+) -> None:
+    """Stands before a server, and ends with its exit code."""
+    from tamis.service.agents.mcp_proxy import Wrapped, wrap_command, wrap_url
+    from tamis.service.agents.shortening import Shortening
+
+    if transport != "stdio":
+        raise BadInput("--wrap serves over stdio; leave --transport out")
+    if method is not None:
+        check_scores(method_info(method), method)
+    pairs = [line.partition(":") for line in headers]
+    if wrong := [name for name, colon, _ in pairs if not (colon and name.strip())]:
+        raise BadInput(f"the header {wrong[0]!r:.40} has no name and colon; give NAME: VALUE")
+    wrapped = Wrapped(Shortening(max_tokens, method=method, proxy=proxy))
+    if server.startswith(("http://", "https://")):
+        given = {name.strip(): os.path.expandvars(value.strip()) for name, _, value in pairs}
+        wrap_url(server, given, wrapped)
+        raise typer.Exit(0)
+    raise typer.Exit(wrap_command(server, wrapped))

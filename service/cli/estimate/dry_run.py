@@ -227,7 +227,8 @@ class DryRun:
 
     async def _chat(self, body: JsonObject, prompt: Prompt, method: str) -> Prompt:
         limit_s, ratio = self.state.settings.upstream_compress_s, self.choices.budget.ratio
-        options = ChatOptions(ratio, method, self.choices.compresses_cached, limit_s)
+        read_s = self.state.settings.upstream_read_s
+        options = ChatOptions(ratio, method, self.choices.compresses_cached, limit_s, read_s)
         sent, entry = json.dumps(body).encode(), RequestLogEntry("estimate", "openai")
         short = await self._shortener.shorten(self.state, sent, options, entry)
         return prompt if short.body is sent else self.counter.prompt(json.loads(short.body))

@@ -47,6 +47,11 @@ class CallLog:
         self._by_id: dict[str, ToolCall] = {}
         self._by_name: dict[str, ToolCall] = {}
 
+    @property
+    def names(self) -> set[str]:
+        """The names of all tools that were called."""
+        return set(self._by_name)
+
     def add_message(self, message: Mapping[str, Any]) -> None:
         """Adds the calls that a message makes."""
         for given in _objects(message.get("tool_calls")):

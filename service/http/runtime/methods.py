@@ -23,6 +23,7 @@ from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
     METHODS,
+    SMALL_RANK_ENCODER,
     InstalledModels,
     build_method,
     check_options,
@@ -38,6 +39,7 @@ from tamis.probes.lru import LruCache
 from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tamis.probes.tokens import ESTIMATE, TextTokenizer, estimating_tokenizer
 from tamis.service.api.lazy_method import ordering_methods
+from tamis.service.api.rank_tools import ToolRanker
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import UnderDeadline, current_request
 from tamis.service.http.runtime.settings import Settings
@@ -213,6 +215,7 @@ class ServedMethods:
         self._built = LruCache[Scorer](_MAX_BUILT, 1)
         self._encoder: SingleThreadEncoder | None = None
         self._rank_encoders: tuple[SingleThreadEncoder, ...] | None = None
+        self._tool_ranker: ToolRanker | None = None
         self._building = threading.Lock()
 
     def known_model(self, model: str | None) -> str | None:
@@ -346,6 +349,18 @@ class ServedMethods:
     def reranker(self, method: str, isolated: bool = False) -> Reranker:
         """A method as a reranker of documents."""
         return Reranker(self.scorer(method, isolated), method)
+
+    def tool_ranker(self) -> ToolRanker:
+        """What ranks definitions of tools, with the encoders that are installed."""
+        with self._building:
+            if self._tool_ranker is None:
+                english = self._shared_encoder("embedding")
+                others = self._shared_rank_encoders("embedding")
+                self._tool_ranker = ToolRanker(
+                    None if isinstance(english, str) else english,
+                    next((one for one in others if one.name == SMALL_RANK_ENCODER), None),
+                )
+            return self._tool_ranker
 
     def _shared_encoder(self, method: str) -> Any:
         """One encoder for all methods; its name where it is not installed, so that they raise."""

@@ -191,6 +191,13 @@ class Settings:
     upstream_compress_s: float = option(
         10.0, "The longest a chat may wait for its results to be shortened.", "Upstream", gt=0
     )
+    upstream_read_s: float = option(
+        1.0,
+        "The longest that reading a chat's results may take; where it would take longer, they are "
+        "shortened by their words, which the answer says.",
+        "Upstream",
+        gt=0,
+    )
     upstream_paths: tuple[str, ...] = option(
         (),
         "More paths below /v1/ that are sent on, such as files,batches: with all below them, and "

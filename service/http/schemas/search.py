@@ -1,13 +1,23 @@
-"""`POST /v1/search`: passages of an index."""
+"""`POST /v1/search`: passages of an index; `POST /v1/tools/rank`: tools of a request."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
+from tamis.probes.segmentation.language import AUTO
 from tamis.retrieval.index.filters import MAX_CONDITION_CHARS
-from tamis.service.http.schemas.base import MOST_MS, Question, Response, StrictRequest, Text
+from tamis.service.api.rank_tools import THRESHOLD, TOP_N, asked_of
+from tamis.service.http.schemas.base import (
+    MOST_MS,
+    Language,
+    Question,
+    Response,
+    StrictRequest,
+    Text,
+)
 
 if TYPE_CHECKING:
     from tamis.retrieval.index.store import Hits
@@ -77,3 +87,54 @@ def search_answer(index: str, hits: Hits) -> SearchAnswer:
         for hit in hits
     ]
     return SearchAnswer(index=index, data=data, keys_read=hits.keys_read)
+
+
+class RankToolsRequest(StrictRequest):
+    """A question, or the messages whose last turn of the user asks, and definitions of tools.
+
+    Tools have the shape of OpenAI, Anthropic, Gemini or the Model Context Protocol.
+    """
+
+    question: Question | None = None
+    messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]]
+    top_n: Annotated[int, Field(ge=1, le=2**31)] | None = TOP_N
+    threshold: Annotated[float, Field(strict=False, ge=0, le=1)] = THRESHOLD
+    language: Language = AUTO
+    timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
+
+    @model_validator(mode="after")
+    def _check_asked(self) -> Self:
+        if (self.question is None) == (self.messages is None):
+            raise PydanticCustomError("asked", "give question, or messages, and not both")
+        return self
+
+    @property
+    def asked(self) -> str:
+        """What is asked.
+
+        Raises:
+            BadInput: no message of a user has text.
+        """
+        return asked_of(self.messages if self.question is None else self.question)
+
+
+class RankedToolAnswer(Response):
+    """A tool's place in the request, its name, and how well it fits, from 0 to 1."""
+
+    index: int
+    name: Text
+    score: float
+
+
+class RankedToolsAnswer(Response):
+    """Tools, the one that fits best first; `fits` is whether any of them does.
+
+    `encoder` is the model whose vectors were compared; null where words alone were.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[RankedToolAnswer]
+    fits: bool
+    encoder: str | None
+    warnings: list[str]

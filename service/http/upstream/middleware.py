@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -34,7 +35,9 @@ from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, S
 
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
+_COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
+_TOOLS, _LEFT_OUT = b"x-tamis-tools", b"x-tamis-tools-left-out"
 _WARNINGS = WARNINGS_HEADER.lower().encode()
 
 
@@ -49,9 +52,11 @@ class UpstreamMiddleware:
     """ASGI middleware: forwards chats and other calls of models that this service does not know.
 
     On any error of ours a chat is forwarded as it came. Headers of a request: `X-Tamis: off`
-    forwards it as it came, `X-Tamis-Ratio` and `X-Tamis-Method` say how far results are shortened.
-    Headers of the answer: `X-Tamis-Status` is `shortened`, `unchanged`, `off` or `failed`, with
-    `X-Tamis-Tokens-Saved`, and `X-Tamis-Warnings` where tags around retrieved context are broken.
+    forwards it as it came, `X-Tamis-Ratio` and `X-Tamis-Method` say how far results are shortened,
+    `X-Tamis-Tools` how many tools are sent. Headers of the answer: `X-Tamis-Status` is `shortened`,
+    `unchanged`, `off` or `failed`, with `X-Tamis-Tokens-Saved`; `X-Tamis-Tools` has how many of how
+    many tools were sent, `X-Tamis-Tools-Left-Out` names of the others, as many as fit, and
+    `X-Tamis-Warnings` what could not be followed.
     """
 
     def __init__(
@@ -140,6 +145,9 @@ class UpstreamMiddleware:
             status, short = await self._shorten(scope, headers, body)
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
+        if gone := len(short.left_out):
+            added.append((_TOOLS, f"{short.tools - gone}/{short.tools}".encode()))
+            added.append((_LEFT_OUT, warnings_header(short.left_out).encode()))
         if short.warnings:
             added.append((_WARNINGS, warnings_header(short.warnings).encode()))
         await self.upstream.forward(scope, raw_path, short.body, send, added if may_shorten else [])
@@ -177,11 +185,16 @@ class UpstreamMiddleware:
             raise BadInput(f"X-Tamis-Ratio is {ratio!r}; give a share such as 0.3") from None
         if share is not None and not 0 < share <= 1:
             raise BadInput(f"X-Tamis-Ratio is {share}; give a share above 0 and up to 1")
+        tools = headers.get(_TOOLS, b"").decode("latin-1")
+        if tools and not (_COUNT.fullmatch(tools)):
+            raise BadInput(f"X-Tamis-Tools is {tools!r:.80}; give a number from 1 on, such as 12")
         return ChatOptions(
             share,
             None if method is None else method.decode("latin-1"),
             self.settings.upstream_cached,
             self.settings.upstream_compress_s,
+            self.settings.upstream_read_s,
+            int(tools) if tools else None,
         )
 
 

@@ -4,6 +4,9 @@ Each result is shortened by itself, for its call and the last turn of the user b
 comes later, it reads the same, so the prompt's beginning stays the same and stays in the provider's
 cache. What was shortened once is remembered. Retrieved context between tags is shortened for the
 user's turn that it is in; that in a system's message for the last turn, which changes.
+
+Of many tools those are sent that fit the turns of the user (`ToolRanker.choose`), which changes as
+little.
 """
 
 from __future__ import annotations
@@ -19,15 +22,19 @@ from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
-from tamis.probes.errors import BadInput
+from tamis.compressors.registry import method_info
+from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
+from tamis.service.api.rank_tools import ToolDefinition, read_tools
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.conversation.candidates import is_prompt
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.conversation.providers import Turn, read_turns
 from tamis.service.http.conversation.tagged import RetrievalTags
-from tamis.service.http.conversation.texts import message_texts
+from tamis.service.http.conversation.texts import CallLog, message_texts
 from tamis.service.http.middleware.request_log import RequestLogEntry
-from tamis.service.http.runtime.executor import TimeLimits
+from tamis.service.http.runtime.executor import TimeLimits, estimate_tokens
+from tamis.service.http.runtime.settings import flag
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
@@ -53,6 +60,36 @@ def replace_strings(text: str, new: Mapping[str, str]) -> str:
         parts += [text[at:start], json.dumps(new[pointer])]
         at = stop
     return "".join([*parts, text[at:]])
+
+
+def keep_elements(text: str, name: str, kept: Collection[int]) -> str:
+    """The JSON text of an object with some elements of a member alone, as they stand there.
+
+    Args:
+        name: of the member, an array; of members with the same name the last counts.
+        kept: the indexes of the elements that stay.
+
+    Raises:
+        ValueError: the text is no JSON object with such an array.
+    """
+    decoder, spans = json.JSONDecoder(), list[tuple[int, int]]()
+    opened: list[tuple[str, int | None]] = [("", None)]
+    at, start, stop = _skip(text, 0), -1, -1
+    while text[at : at + 1] in ("{", ","):
+        at, path = _enter(text, _skip(text, at + 1), opened)
+        _, end = decoder.raw_decode(text, at)
+        if path == f"/{name}":
+            start, stop = at, end
+        at = _skip(text, end)
+    if text[start : start + 1] != "[":
+        raise ValueError(f"there is no array {name}")
+    at = _skip(text, start + 1)
+    while at < stop - 1:
+        _, end = decoder.raw_decode(text, at)
+        spans.append((at, end))
+        at = _skip(text, _skip(text, end) + 1)
+    parts = ",".join(text[slice(*span)] for i, span in enumerate(spans) if i in kept)
+    return f"{text[:start]}[{parts}]{text[stop:]}"
 
 
 def string_spans(text: str, wanted: Collection[str]) -> dict[str, tuple[int, int]]:
@@ -148,7 +185,17 @@ class ChatTurns:
         self._texts, self._cached = message_texts(self.messages)
         self._prompts = [(t, tags.parse(t.text)) for t in self._texts if is_prompt(t)]
         self._with_results = {text.message for text in self._texts if text.call is not None}
-        self._asking = sorted(self._turns_of_users())
+        self._with_words = self._turns_of_users()
+        self._asking = sorted(self._with_words)
+
+    @property
+    def of_users(self) -> list[str]:
+        """The text of each turn of the user, without what stands between tags."""
+        turns = dict[int, list[str]]()
+        for text, tagged in self._prompts:
+            if text.message in self._with_words:
+                turns.setdefault(text.message, []).append(tagged.outside)
+        return ["\n".join(parts) for parts in turns.values()]
 
     def pointer(self, index: int, path: str) -> str:
         """The place of a text in the chat's body, by its path from the message."""
@@ -251,6 +298,7 @@ def _is_answer(message: JsonObject) -> bool:
     return message.get("role") == "assistant"
 
 
+_BY_WORDS = "lexical"
 REMEMBERED_CHARS = 1 << 25
 REMEMBERED_BEGINNINGS = 1 << 16
 """Of conversations, each up to a result that was sent short."""
@@ -266,12 +314,16 @@ class ChatOptions:
         method: scores; None: the service's default.
         compresses_cached: also what stands before the last `cache_control`.
         limit_s: the time for all texts; those that are not done by then stay whole.
+        read_s: the time for reading them; where it would take longer, words decide.
+        tools: how many tools are sent; None for all.
     """
 
     ratio: float | None
     method: str | None
     compresses_cached: bool
     limit_s: float
+    read_s: float
+    tools: int | None = None
 
 
 @dataclass(slots=True)
@@ -279,13 +331,16 @@ class ShortChat:
     """A body, and the tokens of the texts in it that were shortened, before and after.
 
     Attributes:
-        warnings: of texts whose tags cannot be followed.
+        warnings: of texts whose tags cannot be followed, and of tools that could not be chosen.
+        tools: how many the client gave. left_out: the names of those that are not sent.
     """
 
     body: bytes
     tokens_before: int = 0
     tokens_after: int = 0
     warnings: list[str] = field(default_factory=list)
+    tools: int = 0
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, turns: ChatTurns, index: int, found: _Result | None, new: Texts) -> None:
         """Counts the result of a message, and adds its texts to `new` by their places."""
@@ -331,47 +386,50 @@ class ChatShortener:
         until = time.monotonic() + options.limit_s
         new, short = Texts(), ShortChat(body)
         turns = await asyncio.to_thread(ChatTurns, read_turns(chat), self.tags)
+        tools = await _chosen_tools(state, chat, turns, options.tools, until, short)
         indexes = await asyncio.to_thread(
             turns.changeable, options.compresses_cached, short.warnings
         )
         cached = [] if options.compresses_cached else turns.cached
         begins = await asyncio.to_thread(turns.beginnings) if {*cached, *indexes} else []
+        method = state.methods.resolve_method(None, options.method)
         for index in cached:
             # the provider's cache has it as it was sent: short, where it was short then
             if begins[index] in self._sent_short:
-                kept = self._recall(state, turns.request_body(index, options.ratio), options)
-                short.add(turns, index, kept, new)
+                request = turns.request_body(index, options.ratio)
+                short.add(turns, index, await self._recall(method, request), new)
+        requests = {index: turns.request_body(index, options.ratio) for index in indexes}
+        known = {index: await self._recall(method, requests[index]) for index in indexes}
+        unread = [requests[index] for index, found in known.items() if found is None]
+        method = _method_in_time(state, method, unread, options.read_s, short)
         for index in indexes:
             left_s = until - time.monotonic()
-            if left_s <= 0:
-                break
-            request = turns.request_body(index, options.ratio)
-            found = await self._result(state, request, options, entry, left_s)
+            if (found := known[index]) is None and left_s > 0:
+                found = await self._result(state, requests[index], method, entry, left_s)
             short.add(turns, index, found, new)
-            if found.texts:
+            if found is not None and found.texts:
                 self._sent_short.put(begins[index], 1, None)
-        if new:
-            short.body = await asyncio.to_thread(_with_texts, text, new)
+        if new or tools is not None:
+            short.body = await asyncio.to_thread(_changed_body, text, new, tools)
         return short
 
-    def _recall(
-        self, state: ServiceState, request: TurnRequest, options: ChatOptions
-    ) -> _Result | None:
-        method = state.methods.resolve_method(None, options.method)
-        return self._remembered.peek(_request_hash(method, request))
+    async def _recall(self, method: str, request: TurnRequest) -> _Result | None:
+        """What was made of a message before, by the method or by its words."""
+        for name in dict.fromkeys((method, _BY_WORDS)):
+            key = await asyncio.to_thread(_request_hash, name, request)
+            if (found := self._remembered.peek(key)) is not None:
+                return found
+        return None
 
     async def _result(
         self,
         state: ServiceState,
         request: TurnRequest,
-        options: ChatOptions,
+        method: str,
         entry: RequestLogEntry,
         left_s: float,
     ) -> _Result:
-        if (known := self._recall(state, request, options)) is not None:
-            return known
-        method = state.methods.resolve_method(None, options.method)
-        key = _request_hash(method, request)
+        key = await asyncio.to_thread(_request_hash, method, request)
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
         answer = await _answer(ConversationCall(state, body, method, entry), left_s)
         found = _result_of(answer, request.place)
@@ -379,6 +437,31 @@ class ChatShortener:
             cost = sum(map(len, found.texts.values())) + 256
             self._remembered.put(key, cost, found)
         return found
+
+
+def _method_in_time(
+    state: ServiceState,
+    method: str,
+    unread: Sequence[TurnRequest],
+    limit_s: float,
+    short: ShortChat,
+) -> str:
+    """The method, or BM25 where reading by it would take longer than `limit_s`, with a warning.
+
+    As many tokens are read as the messages have, at the speed of the latest readings.
+    """
+    if not unread or not method_info(method).needs_proxy or _BY_WORDS not in state.methods.names:
+        return method
+    written = [json.dumps(one.body["messages"][one.place]["content"]) for one in unread]
+    tokens = estimate_tokens("", written)
+    seconds = tokens / state.engine.queue.rate.current
+    if seconds <= limit_s:
+        return method
+    short.warnings.append(
+        f"shortened by its words: {method} would read {tokens:,} tokens in some {seconds:,.1f} s, "
+        f"and {limit_s:g} s is the most ({flag('upstream_read_s')})"
+    )
+    return _BY_WORDS
 
 
 def _read_chat(body: bytes) -> tuple[str, JsonObject]:
@@ -394,8 +477,76 @@ def _read_chat(body: bytes) -> tuple[str, JsonObject]:
     return text, chat
 
 
-def _with_texts(text: str, new: Texts) -> bytes:
-    return replace_strings(text, new).encode("utf-8")
+def _changed_body(text: str, new: Texts, tools: Collection[int] | None) -> bytes:
+    if new:
+        text = replace_strings(text, new)
+    if tools is not None:
+        text = keep_elements(text, "tools", tools)
+    return text.encode("utf-8")
+
+
+async def _chosen_tools(
+    state: ServiceState,
+    chat: JsonObject,
+    turns: ChatTurns,
+    most: int | None,
+    until: float,
+    short: ShortChat,
+) -> set[int] | None:
+    """The indexes of the tools that are sent; None for all.
+
+    A provider's own tools, which describe nothing, and tools with a `cache_control` stay, beside
+    those that were called or have to be.
+
+    Args:
+        until: when they have to be chosen, by `time.monotonic`.
+        short: gets the names of those left out, and the warning where none could be chosen.
+    """
+    tools = chat.get("tools")
+    if most is None or not isinstance(tools, list) or len(tools) <= most:
+        return None
+    ranked = {i: found for i, tool in enumerate(tools) if (found := _definition(tool)) is not None}
+    definitions, places = list(ranked.values()), list(ranked)
+    log = CallLog()
+    for message in turns.messages:
+        log.add_message(message)
+    pinned = log.names | set(_names_in(chat.get("tool_choice")))
+
+    def work(_: QueuedRequest) -> list[int]:
+        return state.methods.tool_ranker().choose(turns.of_users, definitions, most, pinned)
+
+    try:
+        chosen = await state.executor.run(work, TimeLimits(until + 1, until))
+    except TamisError as error:
+        short.warnings.append(f"all tools are sent on: {error}")
+        return None
+    left_out, short.tools = set(range(len(definitions))) - set(chosen), len(tools)
+    short.left_out += [definitions[i].name for i in sorted(left_out)]
+    gone = {places[i] for i in left_out}
+    return set(range(len(tools))) - gone if gone else None
+
+
+def _definition(tool: Any) -> ToolDefinition | None:
+    """A tool that can be left out; None for one that says nothing of itself, or is marked."""
+    if not isinstance(tool, dict) or tool.get("cache_control"):
+        return None
+    try:
+        [found] = read_tools([tool])
+    except (BadInput, ValueError):
+        return None
+    return found if found.text.strip() else None
+
+
+def _names_in(choice: Any) -> Iterator[str]:
+    """The names of tools in a `tool_choice`, in any of its shapes."""
+    if isinstance(choice, dict):
+        if isinstance(name := choice.get("name"), str):
+            yield name
+        for value in choice.values():
+            yield from _names_in(value)
+    elif isinstance(choice, list):
+        for value in choice:
+            yield from _names_in(value)
 
 
 def _request_hash(method: str, request: TurnRequest) -> bytes:

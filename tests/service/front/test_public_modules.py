@@ -19,7 +19,7 @@ def test_a_public_module_exports_the_same_objects(name: str):
         assert getattr(public, exported) is getattr(origin, exported)
 
 
-@pytest.mark.parametrize("name", ["TamisToolEdit", "TamisToolMiddleware"])
+@pytest.mark.parametrize("name", ["TamisToolChoice", "TamisToolEdit", "TamisToolMiddleware"])
 def test_without_langchain_what_is_for_its_agents_names_the_extra(name: str, monkeypatch):
     """And all else of `tamis.langchain` needs langchain-core alone."""
     monkeypatch.setitem(sys.modules, "langchain.agents.middleware", None)

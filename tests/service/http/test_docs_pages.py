@@ -27,7 +27,7 @@ from tamis.service.http.schemas.dialects.table import ENDPOINTS, REFUSED
 from tamis.service.http.schemas.expand import ExpandRequest
 from tamis.service.http.schemas.explain import ExplainRequest
 from tamis.service.http.schemas.messages import NOT_WITH_MESSAGES
-from tamis.service.http.schemas.search import SearchRequest
+from tamis.service.http.schemas.search import RankToolsRequest, SearchRequest
 
 DOCS = Path(__file__).parents[3] / "docs"
 OWN: tuple[tuple[str, str, type[BaseModel], str], ...] = (
@@ -35,6 +35,7 @@ OWN: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ("tamis", "`/v1/compress/batch`", CompressBatch, REFUSED),
     ("tamis", "`/v1/expand`", ExpandRequest, REFUSED),
     ("tamis", "`/v1/search`", SearchRequest, REFUSED),
+    ("tamis", "`/v1/tools/rank`", RankToolsRequest, REFUSED),
     ("vLLM and TEI", "`/tokenize`", TokenizeRequest, IN_HEADER),
 )
 """Requests at paths that are not in the table of dialects."""

@@ -213,6 +213,19 @@ def test_what_was_sent_short_stays_short_when_a_breakpoint_moves_behind_it(servi
     assert other[3]["content"] == LOG  # this conversation was never sent
 
 
+@pytest.mark.parametrize("most_s", [1e-6, 600.0])
+def test_what_would_take_too_long_to_read_is_shortened_by_its_words(upstream, most_s):
+    with served(upstream=upstream.url, upstream_read_s=most_s) as reading:
+        first, answer = sent(reading, upstream, body_of(turns(LOG)))
+        more = [*turns(LOG), {"role": "user", "content": "And then?"}]
+        again, later = sent(reading, upstream, body_of(more))
+    assert len(first.json["messages"][3]["content"]) < len(LOG) * 0.6
+    assert again.json["messages"][3] == first.json["messages"][3]
+    assert ("by its words" in answer.headers.get("x-tamis-warnings", "")) == (most_s < 1)
+    assert "x-tamis-warnings" not in later.headers  # nothing is left to be read
+    assert ("tamis_batch_tokens_count 0.0" in read) == is_by_words or "batch" not in read
+
+
 def test_what_this_service_does_not_know_goes_on_and_what_it_knows_is_answered_here(
     service, upstream
 ):
