@@ -11,7 +11,7 @@ from itertools import accumulate, groupby, pairwise
 
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
-from tamis.probes.segmentation.tool_output.line_table import LIKE_IT
+from tamis.probes.segmentation.tool_output.line_table import ENTRIES, LIKE_IT
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput, Part
 from tamis.probes.tokens import TextTokenizer
 
@@ -239,8 +239,11 @@ class Packer:
         ]
 
     def _content(self, gap: Sequence[int]) -> str | None:
-        """What a gap within one run of like parts has: `178 more PASSED`."""
+        """What a gap has: the entries of lists, or of one run of like parts: `178 more PASSED`."""
         runs = {self.parsed.parts[j].run for j in gap}
+        lists = [p for p in (self.parsed.parts[j] for j in gap) if self._is_list(p)]
+        if lists:
+            return f"{sum(part.last - part.first + 1 for part in lists)} {ENTRIES}"
         if len(runs) > 1 or -1 in runs:
             return None
         (run,) = runs
@@ -250,6 +253,9 @@ class Packer:
         if is_begun:
             return f"{len(gap)} more {name}"
         return f"{len(gap)} {name}" if name != LIKE_IT else f"{len(gap)} like lines"
+
+    def _is_list(self, part: Part) -> bool:
+        return part.run >= 0 and self.parsed.runs[part.run] == ENTRIES
 
     def _run(self, j: int) -> int:
         return self.parsed.parts[j].run

@@ -1,4 +1,4 @@
-"""Hooks of coding agents: a tool's result is shortened between the tool and the model.
+"""Hooks of coding agents after a tool: its result is shortened before the model reads it.
 
 The agent starts the command after a tool has run, with a JSON object on its standard input, and
 reads another from its standard output; no output leaves the result as it is. What each agent sends
@@ -76,9 +76,10 @@ def _texts(content: Any) -> Iterator[str]:
 
 SKIPPED_TOOLS = (
     *("Read", "Edit", "MultiEdit", "Write", "NotebookRead", "NotebookEdit", "apply_patch"),
-    *("TodoWrite", "Task*", "Agent", "AskUserQuestion", "Skill", "ToolSearch"),
+    *("TodoWrite", "Task*", "Agent", "AskUserQuestion", "Skill", "ToolSearch", "mcp__tamis__*"),
 )
-"""Left alone: files that an agent reads in order to edit them, what it wrote, and its own notes."""
+"""Left alone: files that an agent reads in order to edit them, what it wrote, its own notes, and
+what `tamis mcp` gives back."""
 _MAX_FILE_BYTES = 1 << 25
 _PERSISTED_TOKENS = 2000
 _SHOWN_CHARS = 1000
@@ -93,11 +94,12 @@ class HookAgent:
 
     Attributes:
         file: where its settings are, as its user names it.
-        answer: the answer that replaces a result by another; None where it cannot be replaced.
+        answer: the answer that replaces a result by another; None where it cannot be replaced, or
+            where this agent replaces none.
     """
 
     file: str
-    answer: Callable[[Any], dict[str, Any] | None]
+    answer: Callable[[Any], dict[str, Any] | None] = lambda response: None
 
 
 def _updated_output(response: Any) -> dict[str, Any]:
@@ -129,12 +131,18 @@ def _is_text_block(block: Any) -> bool:
 HOOK_AGENTS = {
     "claude-code": HookAgent("~/.claude/settings.json", _updated_output),
     "codex": HookAgent("~/.codex/hooks.json", _blocked_output),
+    "cursor": HookAgent("~/.cursor/hooks.json"),
+    "gemini-cli": HookAgent("~/.gemini/settings.json"),
+    "opencode": HookAgent("~/.config/opencode/plugins/tamis.js"),
+    "copilot-cli": HookAgent("~/.copilot/hooks/tamis.json"),
 }
+AFTER = ("claude-code", "codex")
+"""Those that have hooks after a tool which replace its result."""
 
 
 def hook_answer(
     agent: str,
-    event: bytes,
+    given: Mapping[str, Any],
     shortening: Shortening,
     skipped: Sequence[str] = SKIPPED_TOOLS,
     warn: Callable[[str], object] = lambda warning: None,
@@ -142,15 +150,19 @@ def hook_answer(
     """The answer to an event; None where the result stays as it is.
 
     Args:
-        event: the JSON object that the agent sent.
+        given: the event: the object that the agent sent.
         skipped: names or patterns (`mcp__*`) of tools to leave alone.
         warn: gets each warning.
 
     Raises:
-        BadInput: the event is not the JSON object of a `PostToolUse`.
+        BadInput: the event is not a `PostToolUse`.
         TamisError, OSError: what `Shortening.apply` raises.
     """
-    given = _parse_event(event)
+    if given.get("hook_event_name") != "PostToolUse" or agent not in AFTER:
+        raise BadInput(
+            f"the event is {given.get('hook_event_name')!r:.80}, which {agent} has no use for; "
+            "`--print-settings` prints the events that this command answers"
+        )
     name = str(given.get("tool_name", ""))
     if any(fnmatchcase(name, pattern) for pattern in skipped):
         return None
@@ -177,7 +189,12 @@ def hook_settings(command: str, timeout_s: int) -> dict[str, Any]:
     return {"hooks": {"PostToolUse": [{"matcher": "*", "hooks": [call]}]}}
 
 
-def _parse_event(event: bytes) -> Mapping[str, Any]:
+def parse_event(event: bytes) -> Mapping[str, Any]:
+    """The object that an agent sent.
+
+    Raises:
+        BadInput: it is none.
+    """
     try:
         given = json.loads(event)
     except ValueError as error:
@@ -185,10 +202,10 @@ def _parse_event(event: bytes) -> Mapping[str, Any]:
             f"standard input is no JSON ({error}); the agent sends an event, and "
             "`--print-settings` prints what makes it do so"
         ) from error
-    if not isinstance(given, dict) or given.get("hook_event_name") != "PostToolUse":
-        kind = given.get("hook_event_name") if isinstance(given, dict) else type(given).__name__
+    if not isinstance(given, dict):
         raise BadInput(
-            f"the event is {kind!r:.80} and not PostToolUse; name this command below PostToolUse"
+            f"the event is a {type(given).__name__} and no object; `--print-settings` prints what "
+            "makes the agent send one"
         )
     return given
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.service.agents.store import RETRIEVE, RETRIEVED, OutputStore
 
 if TYPE_CHECKING:
     from tamis.compressors.tools.prepare import PreparedToolOutputs
@@ -19,6 +22,12 @@ METHOD = "lexical"
 """What pipes and hooks score with: no model is loaded, which would take seconds for every call."""
 RATIO = 0.4
 MIN_TOKENS = 250
+ID_TOKENS = 24
+"""What the id of an output takes of its budget: it stands in the first marker."""
+_MARKER = re.compile(r"\[… [^\[\]\n]*omitted, \d+ tokens?\]")
+_LEAST_WITH_ID = 4 * ID_TOKENS
+"""Smaller budgets name no id; of a small share it comes on top."""
+_OWN = "tamis run "
 _LANGUAGE = "en"  # what tools print is in no language, and detection would take it for Portuguese
 
 
@@ -32,6 +41,8 @@ class Shortening:
         min_tokens: a smaller result stays as it is.
         method: how lines are scored. proxy: the model of a method that reads with one.
         tokenizer: counts the budget.
+        lossless: nothing is left out; only what can be written shorter is, see `tools.lossless`.
+        no_store: no copy is kept for `tamis run --retrieve`, and markers name no id.
         url: of a running service that does the work; it has its own proxy and tokenizer.
         api_key: of that service. timeout_s: for its answer.
 
@@ -57,6 +68,11 @@ class Shortening:
         "Counts the budget: `estimate` (by rules, within a tenth, loads nothing), `proxy`, or a "
         "tokenizer.json.",
     )
+    lossless: bool = option(
+        False,
+        "Leave nothing out: only write shorter what can be, in ways that can be undone.",
+    )
+    no_store: bool = option(False, "Keep no copy on this disk for `tamis run --retrieve`.")
     url: str | None = option(
         None,
         "Of a running `tamis serve`, whose model is warm, such as http://localhost:8080.",
@@ -81,6 +97,10 @@ class Shortening:
     def __post_init__(self) -> None:
         _ = self.budget
         check_fields(self)
+        if self.lossless and (self.max_tokens is not None or self.ratio is not None):
+            raise BadInput(
+                "lossless leaves nothing out, so it cannot keep to a budget; give one of them"
+            )
 
     @property
     def budget(self) -> Budget:
@@ -108,6 +128,27 @@ class Shortening:
             TamisError: and its kinds: an unknown method, a missing model, a service that refuses.
             OSError: the service cannot be reached.
         """
+        shorter = [output.text for output in outputs]
+        # what was asked back, and what has been shortened, is never shortened again
+        left = [i for i, output in enumerate(outputs) if not _is_settled(output)]
+        given = [outputs[i] for i in left]
+        for i, text in zip(left, self._shorten(given, question, warn) if left else (), strict=True):
+            shorter[i] = self._with_id(text, outputs[i].text)
+        return shorter
+
+    def _shorten(
+        self, outputs: Sequence[ToolOutput], question: str | None, warn: Callable[[str], object]
+    ) -> list[str]:
+        from tamis.compressors.tools.lossless import without_colours, write_shorter
+        from tamis.compressors.tools.types import shows_source
+
+        if self.lossless:
+            counter = self._counter()
+            counts = counter.count_many([output.text for output in outputs])
+            return [
+                write_shorter(output.text, counter) if count >= self.min_tokens else output.text
+                for output, count in zip(outputs, counts, strict=True)
+            ]
         if self.url is not None:
             from tamis.service.agents.remote import RemoteService
 
@@ -121,44 +162,75 @@ class Shortening:
                 config={"min_tokens_to_compress": self.min_tokens},
                 warn=warn,
             )
-        from tamis.compressors.tools.types import shows_source
-
-        shortened = self.compress(outputs, question)
-        for warning in dict.fromkeys(warning for found in shortened for warning in found.warnings):
+        plain = [replace(output, text=without_colours(output.text)) for output in outputs]
+        shortened = self.compress(plain, question, spare=0 if self.no_store else ID_TOKENS)
+        for warning in dict.fromkeys(w for found in shortened for w in found.warnings):
             warn(warning)
-
-        # a marker alone, without a way to what it stands for, leaves nothing of a single long line
+        # a text of which nothing but markers would be left stays: of a single long line
         return [
-            found.text if shows_source(found, output.text) else output.text
-            for found, output in zip(shortened, outputs, strict=True)
+            found.text if shows_source(found, one.text) and found.text != one.text else output.text
+            for found, one, output in zip(shortened, plain, outputs, strict=True)
         ]
+
+    def _with_id(self, text: str, source: str) -> str:
+        """A shortened text whose first marker names the id by which the source can be had again."""
+        is_small = self.max_tokens is not None and self.max_tokens < _LEAST_WITH_ID
+        if text == source or self.no_store or self.lossless or is_small:
+            return text
+        # a marker that the source has is a line like others
+        marker = next((m for m in _MARKER.finditer(text) if m.group() not in source), None)
+        if marker is None:
+            return text
+        try:
+            data = source.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # halves of characters, which JSON can hold
+            data = source.encode("utf-8", "surrogatepass")
+        key = OutputStore().put(data)
+        if key is None:
+            return text
+        at = marker.end() - 1
+        colours = "; colours removed" if "\x1b" in source and "\x1b" not in text else ""
+        return f"{text[:at]}{colours}; {RETRIEVE} {key}{text[at:]}"
 
     def compress(
         self,
         outputs: Sequence[ToolOutput],
         question: str | None = None,
         marker: Marker | None = None,
+        spare: int = 0,
     ) -> list[CompressedToolOutput]:
         """`apply` in this process, with spans and counts; texts that stay are whole.
 
         Args:
             marker: makes the text of an omission; by default its lines and tokens.
+            spare: tokens of each limit that are left free.
         """
+        from tamis.compressors.tools.lossless import LINE_FORMS, write_shorter
         from tamis.compressors.tools.markers import default_marker
         from tamis.compressors.tools.prepare import prepare_tool_outputs
 
         counter = self._counter()
         prepared = prepare_tool_outputs(outputs, question, counter)
         limits = token_limits(prepared.tokens_in, self.budget, self.min_tokens)
+        limits = [
+            limit if limit >= tokens or limit < _LEAST_WITH_ID else limit - spare
+            for limit, tokens in zip(limits, prepared.tokens_in, strict=True)
+        ]
         if list(prepared.tokens_in) == limits:
             values = [0.0] * len(prepared.units)
         else:
             values = self._scores(prepared)
         found = prepared.select(values, limits, marker or default_marker)
-        return [
-            _whole(one, output.text) if _is_no_gain(one, output.text) else one
-            for one, output in zip(found, outputs, strict=True)
-        ]
+        made = []
+        for one, output, limit in zip(found, outputs, limits, strict=True):
+            # nothing has to be left out where repeats that are counted make room
+            counted = write_shorter(output.text, counter, LINE_FORMS) if one.omissions else ""
+            if counted != output.text and 0 < (tokens := counter.count(counted)) <= limit:
+                one = replace(_whole(one, output.text), text=counted, tokens_out=tokens)
+            elif _is_no_gain(one, output.text):
+                one = _whole(one, output.text)
+            made.append(one)
+        return made
 
     def _counter(self) -> TextTokenizer:
         from tamis.probes.tokens import ESTIMATE, estimating_tokenizer
@@ -206,6 +278,10 @@ def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list
         for i, limit in zip(large, share_budget(large_tokens, max(most, len(large))), strict=True):
             limits[i] = limit
     return limits
+
+
+def _is_settled(output: ToolOutput) -> bool:
+    return _OWN in output.call or bool(RETRIEVED.search(output.text))
 
 
 def _is_no_gain(found: CompressedToolOutput, text: str) -> bool:

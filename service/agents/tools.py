@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -18,8 +16,8 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra, TamisError
 from tamis.probes.lru import LruCache
-from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.store import OutputStore, output_id, some_lines
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -31,10 +29,8 @@ _INSTRUCTIONS = (
     "out; retrieve gives it back by the id that they name."
 )
 STORE_CHARS = 1 << 26
-_DIGITS = 24
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
-_LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
 
 
 Question = Annotated[str, Field(description="What you want to know, as a full question.")]
@@ -169,19 +165,16 @@ class AgentTools:
     ) -> str:
         """Give back what a marker says was left out: all, some lines, or what is asked for."""
         source = self._originals.peek(id.strip())
-        if source is None:
-            raise BadInput(
-                f"there is no text with the id {id!r:.80}: it is of another server, or was "
-                "forgotten; call the tool again"
-            )
+        if source is None:  # of `tamis run`, `pipe` or `hook`, then
+            source = OutputStore().get(id).decode("utf-8", "replace")
         if lines:
-            source = _some_lines(source, lines)
+            source = some_lines(source, lines)
         if question:
             return self.shorten(source, question=question)
         return source
 
     def keep(self, text: str) -> str:
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        key = output_id(text.encode("utf-8", "surrogatepass"))
         self._originals.put(key, len(text), text)
         return key
 
@@ -239,18 +232,6 @@ def _check_paths(paths: Sequence[str]) -> Sequence[str]:
 def _check_documents(texts: Sequence[str]) -> None:
     if not texts:
         raise BadInput("there are no documents; give at least one")
-
-
-def _some_lines(text: str, lines: str) -> str:
-    """Lines of a text by their numbers from 1; both are included."""
-    found = _LINES.fullmatch(lines)
-    all_lines = split_at_line_feeds(text)
-    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if not 1 <= first <= last:
-        raise BadInput(f"lines is {lines!r:.80}; give numbers from 1, such as 12-47")
-    if first > len(all_lines):
-        raise BadInput(f"lines is {lines!r:.80}, and the text has {len(all_lines):,} lines")
-    return "".join(all_lines[first - 1 : last])
 
 
 def mcp_server(tools: AgentTools) -> MCPServer[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from tamis.compressors.method import check_scores
 from tamis.compressors.registry import DEFAULT_PROXY, method_info
 from tamis.compressors.rules import Budget
+from tamis.compressors.tools.lossless import write_shorter
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
@@ -36,6 +38,7 @@ def compress_tool_output(
     tokenizer: str | Path | TextTokenizer = "proxy",
     proxy: Any = AUTO,
     marker: Marker = default_marker,
+    lossless: bool = False,
     root: Path | None = None,
     **options: Any,
 ) -> CompressedToolOutput:
@@ -59,6 +62,8 @@ def compress_tool_output(
         proxy: which model reads, for methods that read; `auto` is the one for English, whatever
             words a log has.
         marker: makes the text of an omission; by default `[… lines 12-47 omitted, 640 tokens]`.
+        lossless: leave nothing out: the text is only written shorter, below a header that says how;
+            `tamis.compressors.tools.lossless.restore` gives it back, without colours.
         root: the folder that models are kept in. options: the method's own.
 
     Raises:
@@ -68,8 +73,10 @@ def compress_tool_output(
     output = tool_output(text, call)
     if question is not None and not isinstance(question, str):
         raise BadInput(f"the question is of type {type(question).__name__}; give a text, or None")
+    if lossless and not (max_tokens is None and ratio is None):
+        raise BadInput("lossless leaves nothing out, so it cannot keep to a budget; give one")
     if max_tokens is None and ratio is None:
-        ratio = DEFAULT_RATIO
+        ratio = 1.0 if lossless else DEFAULT_RATIO
     budget = Budget(max_tokens, ratio)
     check_parts(method, proxy, None)
     check_scores(method_info(method), method)
@@ -77,6 +84,10 @@ def compress_tool_output(
     counter = counter_of(tokenizer, DEFAULT_PROXY if proxy == AUTO else proxy, root)
     prepared = prepare_tool_outputs([output], question, counter)
     [tokens] = prepared.tokens_in
+    if lossless:
+        [whole] = prepared.select([0.0] * len(prepared.units), [tokens], marker)
+        shorter = write_shorter(text, counter)
+        return replace(whole, text=shorter, tokens_out=counter.count(shorter))
     limit = budget.tokens(tokens)
     if limit is None or tokens <= limit:
         values = [0.0] * len(prepared.units)

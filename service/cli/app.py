@@ -30,7 +30,7 @@ from tamis.service.cli.commands import (
 )
 from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
-from tamis.service.cli.quick import hook, pipe
+from tamis.service.cli.quick import hook, pipe, run
 from tamis.service.cli.quick.options import typer_command
 
 OLD_FLAGS = {
@@ -142,6 +142,7 @@ app.command("compress", cls=ShortHelpCommand, epilog=compress.EPILOG)(compress.c
 app.command("rerank", cls=ShortHelpCommand, epilog=rerank.EPILOG)(rerank.rerank)
 app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
 app.command("pipe", epilog=pipe.EPILOG)(typer_command(pipe.run, pipe.OPTIONS))
+app.command("run", epilog=run.EPILOG)(typer_command(run.run, run.OPTIONS))
 app.command("hook", epilog=hook.EPILOG)(typer_command(hook.run, hook.OPTIONS))
 app.command("mcp", epilog=mcp.EPILOG)(mcp.mcp)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)

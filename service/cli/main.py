@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-QUICK_COMMANDS = ("hook", "pipe")
+QUICK_COMMANDS = ("hook", "pipe", "run")
 """Loaded alone, and without typer: see `quick`."""
 
 # read when torch is loaded: waiting threads spin for microseconds, then sleep. The default, to spin

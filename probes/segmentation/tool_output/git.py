@@ -158,4 +158,5 @@ def parse_status(text: str, call: str) -> ParsedOutput | None:
     lines = LineTable(text)
     mark_rows(lines, _STATUS_RULES)
     mark_shell(lines)
+    lines.keep_lists_whole()
     return parts_of_lines(lines, "git status")

@@ -71,6 +71,11 @@ def _scalars(value: Any) -> dict[str, str]:
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.S)
 
 
+def json_tokens(text: str) -> list[str]:
+    """The tokens of valid JSON: brackets, commas, colons, and scalars as they are written."""
+    return _TOKEN.findall(text)
+
+
 @dataclass(slots=True)
 class JsonNode:
     """A value: its span, and with its key, where it is a member; children in order."""
@@ -116,6 +121,8 @@ MOST_DEPTH = 16
 GROUP_CHARS = 120
 """Short scalars of an array stand together in parts of about this size."""
 SCALAR_CHARS = 40
+NAME_CHARS = 120
+"""An array of such scalars alone is an enumeration."""
 STRING_CHARS = 400
 """Longer strings of several lines are cut into their lines."""
 _STRING_LINE = re.compile(r"(?:[^\\]|\\[^n])*\\n|(?:[^\\]|\\[^n])+", re.S)
@@ -168,6 +175,10 @@ class JsonParts:
     def _add_elements(self, node: JsonNode, value: Any, frames: tuple[int, ...]) -> None:
         values = value if isinstance(value, list) and len(value) == len(node.children) else []
         unusual = unusual_elements(values)
+        if _is_enumeration(node):
+            # one that looks complete and is not says that the others do not exist
+            self._add_group(node, range(len(node.children)), frames)
+            return
         group: list[int] = []
         for i, child in enumerate(node.children):
             is_short = child.kind not in "[{" and child.stop - child.start <= SCALAR_CHARS
@@ -186,7 +197,7 @@ class JsonParts:
         if group:
             self._add_group(node, group, frames)
 
-    def _add_group(self, node: JsonNode, group: list[int], frames: tuple[int, ...]) -> None:
+    def _add_group(self, node: JsonNode, group: Sequence[int], frames: tuple[int, ...]) -> None:
         first, last = node.children[group[0]], node.children[group[-1]]
         span = first.start, last.stop, group[0] + 1, group[-1] + 1
         self.parts.append(Part(*span, unit="elements", needs=frames, place="element"))
@@ -233,6 +244,13 @@ class JsonParts:
         frame = whole._replace(start=start, stop=stop, level=Level.ORDINARY, is_frame=True)
         self.parts.append(frame)
         return len(self.parts) - 1
+
+
+def _is_enumeration(node: JsonNode) -> bool:
+    """Whether an array names things: roles, files, ids. It is shown whole or not at all."""
+    return all(
+        child.kind not in "[{" and child.stop - child.start <= NAME_CHARS for child in node.children
+    )
 
 
 _LINE = re.compile(r"[^\n]+")

@@ -36,6 +36,7 @@ class LineTable:
         headers: the line that each is shown under, or -1.
         judged: lines of which a tool's own file says all: general files leave them alone.
         joined: whether each is shown with the line before, as one part.
+        lists: the first lines of lists that are shown whole or not at all.
     """
 
     def __init__(self, text: str, split_redraws: bool = True) -> None:
@@ -53,6 +54,7 @@ class LineTable:
         self.headers = [-1] * count
         self.joined = [False] * count
         self.judged: set[int] = set()
+        self.lists: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,6 +75,22 @@ class LineTable:
         if self.levels[i] == Level.ORDINARY:
             self.levels[i] = Level.REPEATED
 
+    def keep_lists_whole(self) -> None:
+        """Neighbours under one header are a part, unless the list is long: half a list misleads."""
+        most = min(max(SHORT_LIST, LIST_SHARE * len(self.text)), LONG_LIST)
+        headers = set(self.headers)
+        entries = [
+            i
+            for i, level in enumerate(self.levels)
+            if level > LAST_PROTECTED and self.rows[i].strip() and i not in headers
+        ]
+        for _, group in groupby(entries, key=lambda i: self.headers[i]):
+            for members in _neighbours(list(group)):
+                first, last = members[0], members[-1]
+                if first < last and self.stops[last] - self.starts[first] <= most:
+                    self.lists.add(first)
+                    self.joined[first + 1 : last + 1] = [True] * (last - first)
+
     def needs(self, i: int) -> tuple[int, ...]:
         """The headers of line i, outermost first."""
         chain: list[int] = []
@@ -82,6 +100,9 @@ class LineTable:
 
 
 _MOST_HEADERS = 12
+SHORT_LIST, LONG_LIST, LIST_SHARE = 500, 1_500, 1 / 6
+"""Characters: lists up to this share of the text, within these bounds, are kept or dropped whole.
+Longer ones are chosen from like other lines: they would keep all else out of a small budget."""
 
 
 class Rule(NamedTuple):
@@ -152,6 +173,8 @@ LEAST_LINES = 4
 """Shorter runs are lines like others."""
 LIKE_IT = "like it"
 """What the lines of a run without a common word are."""
+ENTRIES = "entries"
+"""What the lines of a list are that is shown whole or not at all."""
 _VARIABLE = re.compile(r"(?<!\S)\S*[\d/\\_:=@#%~]\S*|\"[^\"]*\"|'[^']*'|[^\w\s\[\]()|]+")
 _STATUS = re.compile(
     r"\s*(?:(?:\[ *\d+%\]|\[\w+\])\s*)?(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
@@ -236,6 +259,9 @@ def parts_of_lines(
         unit: what ordinals count. first_row: the line that is the first such unit.
     """
     run_of, names = find_runs(lines)
+    for i in sorted(lines.lists):
+        run_of[i] = len(names)
+        names.append(ENTRIES)
     repeats = count_repeats(lines)
     part_of: list[int] = []
     count = -1

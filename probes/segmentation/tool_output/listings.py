@@ -136,6 +136,7 @@ def _under_folders(lines: LineTable, folders: list[int]) -> ParsedOutput:
         elif row.startswith("total ") or not row:
             lines.repeated(i)
     mark_shell(lines)
+    lines.keep_lists_whole()
     return parts_of_lines(lines, "listing", "lines")
 
 
@@ -166,4 +167,5 @@ def _paths(lines: LineTable) -> ParsedOutput:
         elif folder and folder not in seen:
             seen.add(folder)
             lines.mark(i, Level.WARNING)
+    lines.keep_lists_whole()
     return parts_of_lines(lines, "listing")

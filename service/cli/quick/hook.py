@@ -1,4 +1,4 @@
-"""`tamis hook`: what a tool returned to a coding agent, shortened before its model reads it."""
+"""`tamis hook`: what a coding agent's tools print, shortened before its model reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from inspect import Parameter
 from typing import Any, BinaryIO
 
 from tamis.compressors.options import Option
-from tamis.service.agents.hook import HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, hook_settings
+from tamis.service.agents.before import BEFORE, before_answer, is_before
+from tamis.service.agents.hook import (
+    AFTER,
+    HOOK_AGENTS,
+    SKIPPED_TOOLS,
+    hook_answer,
+    hook_settings,
+    parse_event,
+)
+from tamis.service.agents.shortening import RATIO, Shortening
 from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
 
@@ -31,6 +40,8 @@ you trust it
 `tamis hook claude-code --url http://localhost:8080 --print-settings` has a running service read
 results with its model
 
+`tamis hook codex --before --print-settings` has the shell's commands run by `tamis run`
+
 `tamis hook claude-code < event.json` is what the agent does after every tool
 """
 OPTIONS = (
@@ -38,6 +49,12 @@ OPTIONS = (
         "agent", str, Parameter.empty
     ),
     Option("Print the agent's settings that call this, and end.").of("print_settings", bool, False),
+    Option(
+        f"Print settings for a hook before the shell; all but {' and '.join(AFTER)} have no other."
+    ).of("before", bool, False),
+    Option(
+        "Let Cursor's hook allow what it rewrites: Cursor takes no other, and may not ask you."
+    ).of("allow", bool, False),
     Option(
         "A tool to leave alone, by name or pattern (`mcp__*`); repeatable. Left alone in any case: "
         f"{', '.join(SKIPPED_TOOLS)}.",
@@ -47,44 +64,81 @@ OPTIONS = (
 )
 
 
-def run(agent: str, print_settings: bool, skip: list[str], **given: Any) -> int:
-    """Shorten what a tool returned to a coding agent: errors first, omissions marked.
+def run(
+    agent: str, print_settings: bool, before: bool, allow: bool, skip: list[str], **given: Any
+) -> int:
+    """Shorten what a coding agent's tools print: errors first, omissions marked.
 
-    Reads the event of a PostToolUse hook and answers with the shortened result, in the shape that
-    it had. The question is the call with what the user asked last, as the transcript has it.
-    Without an answer the agent keeps the result: so it is for small results, for tools to leave
-    alone, and for any error, which is a line on standard error and exit code 0.
+    Reads an event. After a tool (PostToolUse) it answers with the shortened result, in the shape
+    that it had; the question is the call with what the user asked last, as the transcript has it.
+    Before the shell runs a command it answers with one that `tamis run` runs. Any error is a line
+    on standard error and exit code 0, and everything stays as it is.
     """
     if print_settings:
-        return _print_settings(agent, given)
+        return _print_settings(agent, before, allow, given)
     stdin: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())
+    answer = None
     try:
         shortening = shortening_from(given)
-        skipped = (*SKIPPED_TOOLS, *skip)
-        answer = hook_answer(agent, stdin.read(), shortening, skipped, print_warning)
+        event = parse_event(stdin.read())
+        if is_before(agent, event):
+            found = before_answer(agent, event, _run_command(shortening), allow)
+            answer = json.dumps(found).encode("ascii") if found is not None else None
+        else:
+            skipped = (*SKIPPED_TOOLS, *skip)
+            answer = hook_answer(agent, event, shortening, skipped, print_warning)
     except Exception as error:
         why = str(error) or type(error).__name__
-        print_warning(f"{why}; the result stays as it is")
-        return 0
+        print_warning(f"{why}; everything stays as it is")
+    if answer is None and agent == "cursor":  # which reads an object in any case
+        answer = b"{}"
     if answer is not None:
         sys.stdout.buffer.write(answer + b"\n")
         sys.stdout.buffer.flush()
     return 0
 
 
-def _print_settings(agent: str, given: dict[str, Any]) -> int:
+def _run_command(shortening: Shortening) -> str:
+    """The command line of `tamis run` with the options that were given here.
+
+    A budget is among them in any case, for without one nothing is shortened in a terminal, which
+    some agents give to their shells.
+    """
+    words: list[str] = []
+    if shortening.budget.ratio == RATIO and not shortening.lossless:
+        words = ["--ratio", str(RATIO)]
+    for option in SHORTENING:
+        value = getattr(shortening, option.name)
+        if value in (option.default, RATIO) or option.name == "api_key":
+            continue
+        words += [option.flags[0]] if value is True else [option.flags[0], str(value)]
+    return _shell_command(["run", *words, "--"])
+
+
+def _print_settings(agent: str, before: bool, allow: bool, given: dict[str, Any]) -> int:
     from tamis.probes.errors import BadInput
 
-    words = [word for word in sys.argv[1:] if word != "--print-settings"]
+    words = [word for word in sys.argv[1:] if word not in ("--print-settings", "--before")]
+    is_first = before or agent not in AFTER
     try:
         timeout_s = shortening_from(given).timeout_s
         if any(word.startswith("--api-key") for word in words):
             raise BadInput(_NO_KEY)
+        if is_first and BEFORE[agent].needs_allow and not allow:
+            raise BadInput(
+                f"{agent} takes a rewritten command only from a hook that also allows it, and may "
+                "then run it without asking you; add --allow if that is what you want"
+            )
     except BadInput as error:
         sys.stderr.write(f"tamis: {error}\n")
         return EXIT_REFUSED
-    settings = hook_settings(_shell_command(words), round(timeout_s) + _SPARE_S)
-    sys.stdout.write(json.dumps(settings, indent=2) + "\n")
+    command = _shell_command(words)
+    if is_first:
+        settings = BEFORE[agent].settings(command)
+    else:
+        settings = hook_settings(command, round(timeout_s) + _SPARE_S)
+    text = settings if isinstance(settings, str) else json.dumps(settings, indent=2) + "\n"
+    sys.stdout.write(text)
     sys.stderr.write(f"put this into {HOOK_AGENTS[agent].file}\n")
     return 0
 

@@ -30,13 +30,18 @@ def shortening_from(given: dict[str, Any]) -> Shortening:
 def parse_quickly(words: Sequence[str], options: Sequence[Option]) -> dict[str, Any] | None:
     """The values of a command line; None where typer has to answer: for help, or with an error."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    rest: dict[str, Any] = {}
     for option in options:
-        _add_to_parser(parser, option)
+        if option.is_argument and option.kind == list[str]:  # all that stands behind --
+            at = list(words).index("--") if "--" in words else len(words)
+            words, rest[option.parameter] = words[:at], list(words[at + 1 :])
+        else:
+            _add_to_parser(parser, option)
     try:
         values, unknown = parser.parse_known_args(words)
     except (argparse.ArgumentError, SystemExit):
         return None
-    return None if unknown else vars(values)
+    return None if unknown else vars(values) | rest
 
 
 def _add_to_parser(parser: argparse.ArgumentParser, option: Option) -> None:

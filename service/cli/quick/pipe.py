@@ -28,8 +28,7 @@ EPILOG = """
 
 `kubectl get pods -A -o json | tamis pipe --url http://localhost:8080` has a running service read it
 
-A pipe's exit status is that of its last command: without `set -o pipefail` (bash, zsh) that of
-`tamis pipe`, which is 0 and says nothing of the command before it.
+Without `set -o pipefail` (bash, zsh) a pipe's exit status is that of `tamis pipe`.
 """
 OPTIONS = (
     Option("What you want to know.", short="-q").of("question", str | None, None),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.agents.hook import hook_answer, last_user_text
+from tamis.service.agents.hook import hook_answer, last_user_text, parse_event
 from tamis.service.agents.shortening import Shortening
 from tests.service.agents.recorded import ERROR, LOG, QUESTION, SUMMARY, claude_code, codex
 
@@ -16,7 +16,7 @@ TIGHT = Shortening(ratio=0.2)
 
 
 def answered(agent, event, shortening=TIGHT, **options):
-    found = hook_answer(agent, json.dumps(event).encode(), shortening, **options)
+    found = hook_answer(agent, json.loads(json.dumps(event)), shortening, **options)
     return found and json.loads(found)
 
 
@@ -120,7 +120,7 @@ def test_no_file_is_shown_that_the_output_does_not_begin_with(tmp_path, name, sh
 @pytest.mark.parametrize("event", [b"", b"{", b"[]", b"7", b'{"hook_event_name": "Stop"}', b"\xff"])
 def test_what_is_no_event_is_refused_with_the_way_out(event):
     with pytest.raises(BadInput, match=r"print-settings|PostToolUse"):
-        hook_answer("claude-code", event, TIGHT)
+        hook_answer("claude-code", parse_event(event), TIGHT)
 
 
 @pytest.mark.parametrize("made", [claude_code, codex])

@@ -38,7 +38,7 @@ def test_on_any_error_the_agent_keeps_the_result(tmp_path, words, event):
     given = json.dumps(claude_code(tmp_path)).encode() if event is None else event
     done = process("hook", "claude-code", *words, input=given)
     assert (done.returncode, done.stdout) == (0, b"")
-    assert done.stderr.endswith(b"; the result stays as it is\n")
+    assert done.stderr.endswith(b"; everything stays as it is\n")
     assert done.stderr.count(b"\n") == 1
 
 

@@ -1,0 +1,34 @@
+"""Outputs kept on this disk: by content, bounded in bytes and age."""
+
+from __future__ import annotations
+
+import pytest
+
+from tamis.probes.errors import BadInput
+from tamis.service.agents.store import OutputStore, output_id
+
+
+def test_an_output_is_kept_by_its_content(tmp_path):
+    store = OutputStore(tmp_path / "outputs")
+    key = store.put(b"one\xff")
+    assert key == output_id(b"one\xff")
+    assert store.put(b"one\xff") == key
+    assert store.get(f" {key}\n") == b"one\xff"
+    assert [file.name for file in (tmp_path / "outputs").iterdir()] == [key]
+
+
+def test_the_oldest_give_way_in_bytes_and_age(tmp_path):
+    now = [1_000_000.0]
+    store = OutputStore(tmp_path, max_bytes=100, max_age_s=60, clock=lambda: now[0])
+    keys = []
+    for i in range(5):
+        keys.append(store.put(bytes([i]) * 30))
+        now[0] += 1
+    for key in keys[:2]:
+        with pytest.raises(BadInput, match="run the command again"):
+            store.get(key)
+    assert [store.get(key)[0] for key in keys[2:]] == [2, 3, 4]
+    now[0] += 61
+    last = store.put(b"late")
+    assert [file.name for file in tmp_path.iterdir()] == [last]
+    assert store.put(b"x" * 101) is None
