@@ -4,6 +4,7 @@
     heading     all up to the next heading of its level           items and tables, where it fits
     question    the paragraph after it, or all below a heading    where it fits
     turn        the replies, until whoever asked speaks again     where it fits
+                (also in JSON, where objects have a user)
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
     term        the deeper lines right below, which define it     always
@@ -56,6 +57,11 @@ _SPEAKER = re.compile(
     r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
     r"(?:<[ @+]?([^<>\n]{1,40})>|([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?:)"
 )
+_JSON_SPEAKER = re.compile(
+    r"\"(?:user|username|from|author|sender|speaker|role|name)\"\s*:\s*\"([^\"]{1,60})\""
+)
+_JSON_ASKS = re.compile(r"[?？؟][\s)]*\"\s*[,}]")
+_SPOKEN = ("entry", "json")
 _LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 # a value is of no use without the name that stands before it
 _VALUE = re.compile(
@@ -130,7 +136,7 @@ class Groups:
             elsewhere = u > 0 and units[u - 1].passage != unit.passage
             if (level := self._heading_level(u)) is not None:
                 self._levels[u] = level
-            if unit.kind == "entry":
+            if unit.kind in _SPOKEN:
                 self._speakers[u] = self._speaker(u)
             while open_leads and (elsewhere or self._ends(open_leads[-1], u)):
                 self._close(open_leads.pop(), u)
@@ -220,19 +226,24 @@ class Groups:
             return "header"
         if u in self._levels:
             return "heading"
-        if after is None or unit.kind in ("table_row", "json"):
+        if after is None or unit.kind == "table_row":
             return None
-        if unit.kind in ("code", "entry"):
+        if unit.kind in ("code", "entry", "json"):
             if after.kind != unit.kind:
                 return None
-            text = self._texts[u]
-            ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
-            asks = unit.kind == "entry" and ask.search(text[-_SHORT_TURN:])
-            return "code" if unit.kind == "code" else "turn" if asks else None
+            return "code" if unit.kind == "code" else "turn" if self._asks(u) else None
         siblings = unit.kind == after.kind == "list_item"
         if siblings and self._indent(u + 1) <= self._indent(u):
             return None
         return self._introduction(u, after) or ("item" if siblings else None)
+
+    def _asks(self, u: int) -> bool:
+        """Whether a turn of a chat asks."""
+        text = self._texts[u]
+        if self._units[u].kind == "json":
+            return self._speakers[u] != "" and _JSON_ASKS.search(text) is not None
+        ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
+        return ask.search(text[-_SHORT_TURN:]) is not None
 
     def _introduction(self, u: int, after: Unit) -> Lead | None:
         """What prose, an item or an element of HTML is to what it asks or introduces."""
@@ -269,7 +280,7 @@ class Groups:
         if kind == "term":
             return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if kind == "turn":
-            if unit.kind != "entry" or u > lead + _MOST_REPLIES:
+            if unit.kind not in _SPOKEN or u > lead + _MOST_REPLIES:
                 return True
             asker, replies = self._speakers[lead], range(lead + 1, u)
             return self._speakers[u] == asker and any(self._speakers[i] != asker for i in replies)
@@ -304,12 +315,18 @@ class Groups:
                 name = self.parents[u - 1] if again and self.bonds[u - 1] == 2 else u - 1
                 self.parents[u], self._ties[u] = name, "name"
                 return 0 if again and name == u - 1 else 2
+        if unit.kind == before.kind == "table_row" and self.kinds.get(self.parents[u - 1]) is None:
+            # a row that goes on with the one above it, deeper
+            head = self.parents[u - 1] if self._ties.get(u - 1) == "name" else u - 1
+            if self._indent(u) > self._indent(head) + 1:
+                self.parents[u], self._ties[u] = head, "name"
+                return 2
         if unit.kind == before.kind == "entry":
             inside = "\n" not in self._gap(u)
             head = self.parents[u - 1] if self._ties.get(u - 1) == "entry" else u - 1
             if inside or not begins_entry(text, self._texts[head]):
                 self.parents[u], self._ties[u] = head, "entry"
-                return 1 if inside else 2
+                return 1 if inside or len(self._texts[head]) > _TERM_CHARS else 2
         return None
 
     def _bond(self, u: int) -> int:
@@ -395,6 +412,9 @@ class Groups:
     def _speaker(self, u: int) -> str:
         """Who speaks in an entry: a sentence in the middle of a line goes on with it."""
         text = self._texts[u]
+        if self._units[u].kind == "json":
+            named = _JSON_SPEAKER.search(text)
+            return named[1] if named else ""
         if u - 1 in self._speakers:
             if "\n" not in self._gap(u) or not begins_entry(text, self._texts[u - 1]):
                 return self._speakers[u - 1]
