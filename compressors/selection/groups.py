@@ -7,12 +7,13 @@
                 (also in JSON, where objects have a user)
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
-    term        the deeper lines right below, which define it     always
+    term        the deeper lines right below, which define it     always, with its other names
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
-choice alone. An item with items below it, a definition of which code goes on, the name of a default
-value, and the first line of a log's entry are no leads, but what follows is shown with them. In a
-single passage the sentence that an "It" or "Otherwise" speaks of has a part of its worth.
+choice alone. An item with items or deeper text below it, a definition of which code goes on, the
+name of a default value, and the first line of a log's entry are no leads, but what follows is shown
+with them. In a single passage the sentence that an "It" or "Otherwise" speaks of has a part of its
+worth.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
 _ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
 _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
+_OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
 _TITLE_LEVEL, _TITLE_WORDS, _TERM_CHARS = 9, 6, 60
@@ -235,7 +237,8 @@ class Groups:
         siblings = unit.kind == after.kind == "list_item"
         if siblings and self._indent(u + 1) <= self._indent(u):
             return None
-        return self._introduction(u, after) or ("item" if siblings else None)
+        has_text = unit.kind == "list_item" and after.kind == "sentence" and self._is_deeper(u + 1)
+        return self._introduction(u, after) or ("item" if siblings or has_text else None)
 
     def _asks(self, u: int) -> bool:
         """Whether a turn of a chat asks."""
@@ -291,6 +294,8 @@ class Groups:
         unit, first = self._units[u], self._units[lead + 1].kind
         if first == "table_header":
             return unit.kind not in (first, "table_row")
+        if self.kinds[lead] == "item" and first == "sentence":
+            return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if self.kinds[lead] == "item" or first == "list_item" or self._is_marked(lead + 1):
             listed = unit.kind == "list_item" or self._is_marked(u)
             nested = self._units[lead].kind == "list_item"
@@ -315,6 +320,10 @@ class Groups:
                 name = self.parents[u - 1] if again and self.bonds[u - 1] == 2 else u - 1
                 self.parents[u], self._ties[u] = name, "name"
                 return 0 if again and name == u - 1 else 2
+        if unit.kind == before.kind == "sentence" and self._is_second_name(u):
+            again = self._ties.get(u - 1) == "name"
+            self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
+            return 2
         if unit.kind == before.kind == "table_row" and self.kinds.get(self.parents[u - 1]) is None:
             # a row that goes on with the one above it, deeper
             head = self.parents[u - 1] if self._ties.get(u - 1) == "name" else u - 1
@@ -383,10 +392,24 @@ class Groups:
             return False
         if not _TITLE.fullmatch(text) or not len(text.split()) <= _TITLE_WORDS:
             return False
+        # deeper than what is above it, it belongs there, such as a command below a lead-in
+        inside = not self._is_first(u) and self._units[u - 1].kind != "heading"
+        if inside and self._line_indent(u) > self._line_indent(u - 1) + 1:
+            return False
         if after.kind not in _BELOW_TITLE or not self._begins_block(u):
             return False
         longer = len(self._texts[u + 1].split()) > len(text.split())
         return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
+
+    def _is_second_name(self, u: int) -> bool:
+        """Whether a line is a further name of the option that the line right above names."""
+        pair = self._texts[u - 1 : u + 1]
+        names = all(_OPTION.match(one) and len(one) <= _TERM_CHARS for one in pair)
+        return names and self._gap(u).count("\n") == 1 and self._indent(u) == self._indent(u - 1)
+
+    def _is_deeper(self, u: int) -> bool:
+        """Whether a unit begins a block that is deeper than the unit above it."""
+        return self._begins_block(u) and self._line_indent(u) > self._line_indent(u - 1) + 1
 
     def _is_term(self, u: int) -> bool:
         """Whether deeper lines right below a line say what it means."""
@@ -437,6 +460,14 @@ class Groups:
 
     def _begins_block(self, u: int) -> bool:
         return self._is_first(u) or self._gap(u).count("\n") > 1
+
+    def _line_indent(self, u: int) -> int:
+        """The indentation of the line that a unit begins in."""
+        if not self._passages:
+            return 0
+        text, start = self._passages[self._units[u].passage].text, self._units[u].visible[0]
+        line = text[text.rfind("\n", 0, start) + 1 : start]
+        return len(line) - len(line.lstrip())
 
     def _indent(self, u: int) -> int:
         return len(self._gap(u).rpartition("\n")[2])
