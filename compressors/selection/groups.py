@@ -10,10 +10,10 @@
     term        the deeper lines right below, which define it     always, with its other names
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
-choice alone. An item with items or deeper text below it, a definition of which code goes on, the
-name of a default value, and the first line of a log's entry are no leads, but what follows is shown
-with them. In a single passage the sentence that an "It" or "Otherwise" speaks of has a part of its
-worth.
+choice alone. An item with items below it, a short numbered one with deeper text, a definition of
+which code goes on, the name of a default value, and the first line of a log's entry are no leads,
+but what follows is shown with them. In a single passage the sentence that an "It" or "Otherwise"
+speaks of has a part of its worth.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Groups:
         siblings = unit.kind == after.kind == "list_item"
         if siblings and self._indent(u + 1) <= self._indent(u):
             return None
-        has_text = unit.kind == "list_item" and after.kind == "sentence" and self._is_deeper(u + 1)
+        has_text = after.kind == "sentence" and self._is_numbered(u) and self._is_deeper(u + 1)
         return self._introduction(u, after) or ("item" if siblings or has_text else None)
 
     def _asks(self, u: int) -> bool:
@@ -406,6 +406,11 @@ class Groups:
         pair = self._texts[u - 1 : u + 1]
         names = all(_OPTION.match(one) and len(one) <= _TERM_CHARS for one in pair)
         return names and self._gap(u).count("\n") == 1 and self._indent(u) == self._indent(u - 1)
+
+    def _is_numbered(self, u: int) -> bool:
+        """Whether a unit is a short item with a number, as in a list of questions."""
+        item = self._units[u].kind == "list_item" and len(self._texts[u]) <= _TERM_CHARS
+        return item and self._texts[u].lstrip("(")[:1].isdigit()
 
     def _is_deeper(self, u: int) -> bool:
         """Whether a unit begins a block that is deeper than the unit above it."""
