@@ -4,14 +4,16 @@
     heading     all up to the next heading of its level           items and tables, where it fits
     question    the paragraph after it, or all below a heading    where it fits
     turn        the replies, until whoever asked speaks again     where it fits
+                (also in JSON, where objects have a user)
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
-    term        the deeper lines right below, which define it     always
+    term        the deeper lines right below, which define it     always, with its other names
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
-choice alone. An item with items below it, a definition of which code goes on, the name of a default
-value, and the first line of a log's entry are no leads, but what follows is shown with them. In a
-single passage the sentence that an "It" or "Otherwise" speaks of has a part of its worth.
+choice alone. An item with items below it, a short numbered one with deeper text, a definition of
+which code goes on, the name of a default value, and the first line of a log's entry are no leads,
+but what follows is shown with them. In a single passage the sentence that an "It" or "Otherwise"
+speaks of has a part of its worth.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
 _ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
 _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
+_OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
 _TITLE_LEVEL, _TITLE_WORDS, _TERM_CHARS = 9, 6, 60
@@ -56,6 +59,11 @@ _SPEAKER = re.compile(
     r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
     r"(?:<[ @+]?([^<>\n]{1,40})>|([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?:)"
 )
+_JSON_SPEAKER = re.compile(
+    r"\"(?:user|username|from|author|sender|speaker|role|name)\"\s*:\s*\"([^\"]{1,60})\""
+)
+_JSON_ASKS = re.compile(r"[?？؟][\s)]*\"\s*[,}]")
+_SPOKEN = ("entry", "json")
 _LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 # a value is of no use without the name that stands before it
 _VALUE = re.compile(
@@ -130,7 +138,7 @@ class Groups:
             elsewhere = u > 0 and units[u - 1].passage != unit.passage
             if (level := self._heading_level(u)) is not None:
                 self._levels[u] = level
-            if unit.kind == "entry":
+            if unit.kind in _SPOKEN:
                 self._speakers[u] = self._speaker(u)
             while open_leads and (elsewhere or self._ends(open_leads[-1], u)):
                 self._close(open_leads.pop(), u)
@@ -220,19 +228,25 @@ class Groups:
             return "header"
         if u in self._levels:
             return "heading"
-        if after is None or unit.kind in ("table_row", "json"):
+        if after is None or unit.kind == "table_row":
             return None
-        if unit.kind in ("code", "entry"):
+        if unit.kind in ("code", "entry", "json"):
             if after.kind != unit.kind:
                 return None
-            text = self._texts[u]
-            ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
-            asks = unit.kind == "entry" and ask.search(text[-_SHORT_TURN:])
-            return "code" if unit.kind == "code" else "turn" if asks else None
+            return "code" if unit.kind == "code" else "turn" if self._asks(u) else None
         siblings = unit.kind == after.kind == "list_item"
         if siblings and self._indent(u + 1) <= self._indent(u):
             return None
-        return self._introduction(u, after) or ("item" if siblings else None)
+        has_text = after.kind == "sentence" and self._is_numbered(u) and self._is_deeper(u + 1)
+        return self._introduction(u, after) or ("item" if siblings or has_text else None)
+
+    def _asks(self, u: int) -> bool:
+        """Whether a turn of a chat asks."""
+        text = self._texts[u]
+        if self._units[u].kind == "json":
+            return self._speakers[u] != "" and _JSON_ASKS.search(text) is not None
+        ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
+        return ask.search(text[-_SHORT_TURN:]) is not None
 
     def _introduction(self, u: int, after: Unit) -> Lead | None:
         """What prose, an item or an element of HTML is to what it asks or introduces."""
@@ -269,7 +283,7 @@ class Groups:
         if kind == "term":
             return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if kind == "turn":
-            if unit.kind != "entry" or u > lead + _MOST_REPLIES:
+            if unit.kind not in _SPOKEN or u > lead + _MOST_REPLIES:
                 return True
             asker, replies = self._speakers[lead], range(lead + 1, u)
             return self._speakers[u] == asker and any(self._speakers[i] != asker for i in replies)
@@ -280,6 +294,8 @@ class Groups:
         unit, first = self._units[u], self._units[lead + 1].kind
         if first == "table_header":
             return unit.kind not in (first, "table_row")
+        if self.kinds[lead] == "item" and first == "sentence":
+            return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if self.kinds[lead] == "item" or first == "list_item" or self._is_marked(lead + 1):
             listed = unit.kind == "list_item" or self._is_marked(u)
             nested = self._units[lead].kind == "list_item"
@@ -304,12 +320,22 @@ class Groups:
                 name = self.parents[u - 1] if again and self.bonds[u - 1] == 2 else u - 1
                 self.parents[u], self._ties[u] = name, "name"
                 return 0 if again and name == u - 1 else 2
+        if unit.kind == before.kind == "sentence" and self._is_second_name(u):
+            again = self._ties.get(u - 1) == "name"
+            self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
+            return 2
+        if unit.kind == before.kind == "table_row" and self.kinds.get(self.parents[u - 1]) is None:
+            # a row that goes on with the one above it, deeper
+            head = self.parents[u - 1] if self._ties.get(u - 1) == "name" else u - 1
+            if self._indent(u) > self._indent(head) + 1:
+                self.parents[u], self._ties[u] = head, "name"
+                return 2
         if unit.kind == before.kind == "entry":
             inside = "\n" not in self._gap(u)
             head = self.parents[u - 1] if self._ties.get(u - 1) == "entry" else u - 1
             if inside or not begins_entry(text, self._texts[head]):
                 self.parents[u], self._ties[u] = head, "entry"
-                return 1 if inside else 2
+                return 1 if inside or len(self._texts[head]) > _TERM_CHARS else 2
         return None
 
     def _bond(self, u: int) -> int:
@@ -366,10 +392,29 @@ class Groups:
             return False
         if not _TITLE.fullmatch(text) or not len(text.split()) <= _TITLE_WORDS:
             return False
+        # deeper than what is above it, it belongs there, such as a command below a lead-in
+        inside = not self._is_first(u) and self._units[u - 1].kind != "heading"
+        if inside and self._line_indent(u) > self._line_indent(u - 1) + 1:
+            return False
         if after.kind not in _BELOW_TITLE or not self._begins_block(u):
             return False
         longer = len(self._texts[u + 1].split()) > len(text.split())
         return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
+
+    def _is_second_name(self, u: int) -> bool:
+        """Whether a line is a further name of the option that the line right above names."""
+        pair = self._texts[u - 1 : u + 1]
+        names = all(_OPTION.match(one) and len(one) <= _TERM_CHARS for one in pair)
+        return names and self._gap(u).count("\n") == 1 and self._indent(u) == self._indent(u - 1)
+
+    def _is_numbered(self, u: int) -> bool:
+        """Whether a unit is a short item with a number, as in a list of questions."""
+        item = self._units[u].kind == "list_item" and len(self._texts[u]) <= _TERM_CHARS
+        return item and self._texts[u].lstrip("(")[:1].isdigit()
+
+    def _is_deeper(self, u: int) -> bool:
+        """Whether a unit begins a block that is deeper than the unit above it."""
+        return self._begins_block(u) and self._line_indent(u) > self._line_indent(u - 1) + 1
 
     def _is_term(self, u: int) -> bool:
         """Whether deeper lines right below a line say what it means."""
@@ -395,6 +440,9 @@ class Groups:
     def _speaker(self, u: int) -> str:
         """Who speaks in an entry: a sentence in the middle of a line goes on with it."""
         text = self._texts[u]
+        if self._units[u].kind == "json":
+            named = _JSON_SPEAKER.search(text)
+            return named[1] if named else ""
         if u - 1 in self._speakers:
             if "\n" not in self._gap(u) or not begins_entry(text, self._texts[u - 1]):
                 return self._speakers[u - 1]
@@ -417,6 +465,14 @@ class Groups:
 
     def _begins_block(self, u: int) -> bool:
         return self._is_first(u) or self._gap(u).count("\n") > 1
+
+    def _line_indent(self, u: int) -> int:
+        """The indentation of the line that a unit begins in."""
+        if not self._passages:
+            return 0
+        text, start = self._passages[self._units[u].passage].text, self._units[u].visible[0]
+        line = text[text.rfind("\n", 0, start) + 1 : start]
+        return len(line) - len(line.lstrip())
 
     def _indent(self, u: int) -> int:
         return len(self._gap(u).rpartition("\n")[2])

@@ -7,7 +7,11 @@ texts in which the answer is more than the sentence that repeats the question's 
     examples/everyday/questions.jsonl file, question, answer: the smallest texts that together
                                       answer by themselves; half: tuning, or check
 
-    examples/everyday/more            forty longer documents, in the same shape
+    examples/everyday/more            seventy longer documents, in the same shape; thirty of them
+                                      were measured once before anything was fitted: half blind
+
+    lab/bench/questions/installed.jsonl   questions on documentation of installed packages, by
+                                      place (`datasets/installed.py`): `--data` takes the file
 
 An answer is whole when all of its texts are in the output, and part when some are. A line dangles
 that is a heading, ends in a colon or asks, where nothing that follows it is kept. Padding are the
@@ -37,6 +41,7 @@ from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import BLENDS, build_panel
 from tamis_lab.bench.study import Study, heading, table
+from tamis_lab.datasets.installed import installed_rows
 from tamis_lab.datasets.score_sources import SourceScorer
 from tamis_lab.options import shared
 
@@ -53,17 +58,25 @@ With `--json` each question is listed with what was kept of its answer at each b
 @report_errors()
 def everyday(
     data: Annotated[
-        Path, typer.Option(help="Folder with the documents and questions.jsonl.")
+        Path,
+        typer.Option(help="Folder with the documents and questions.jsonl, or a file of questions."),
     ] = DEFAULT_FOLDER,
     methods: shared.Methods = "question_rows,lexical,embedding,bm25+minilm",
     budgets: Annotated[str, typer.Option(help="Tokens, with commas.")] = "60,100,150",
     half: Annotated[
-        str | None, typer.Option(help="Only the questions of one half: tuning, or check.")
+        str | None, typer.Option(help="Only the questions of one half: tuning, check or blind.")
     ] = None,
     pool: Annotated[
         int, typer.Option(help="Documents of a context: the question's own, and others.", min=1)
     ] = 1,
     proxy: shared.ProxyName = shared.SHARP,
+    reader: Annotated[
+        str | None,
+        typer.Option(help="A model's folder or name: check the questions with it, and no method."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many questions, evenly spaced.", min=1)
+    ] = None,
     cache: shared.ReadingsFolder = None,
     as_json: shared.Json = False,
 ) -> None:
@@ -71,6 +84,11 @@ def everyday(
     study = Study(as_json)
     limits = shared.parse_sizes(budgets)
     asked = load_questions(data, half, pool)
+    if limit is not None:
+        asked = asked[:: -(-len(asked) // limit)]
+    if reader is not None:
+        check_questions(study, asked, reader)
+        return
     names, counter = shared.parse_list(methods, "methods"), counter_of("proxy", proxy)
     panel = build_panel(names, proxy, shared.readings_folder(cache)).panel
     found: dict[str, dict[int, list[KeptAnswer]]] = {}
@@ -81,15 +99,15 @@ def everyday(
             )
             compressor = Compressor(scorer, name, counter)
             found[name] = {
-                limit: [keep_answer(compressor, row, limit, counter) for row in asked]
-                for limit in limits
+                size: [keep_answer(compressor, row, size, counter) for row in asked]
+                for size in limits
             }
             study.report(name, 1, 1)
     figures = {
-        name: {str(limit): sum_up(kept) for limit, kept in of.items()} for name, of in found.items()
+        name: {str(size): sum_up(kept) for size, kept in of.items()} for name, of in found.items()
     }
     rows = {
-        name: {str(limit): [asdict(one) for one in kept] for limit, kept in of.items()}
+        name: {str(size): [asdict(one) for one in kept] for size, kept in of.items()}
         for name, of in found.items()
     }
     study.publish(
@@ -98,6 +116,56 @@ def everyday(
     )
 
 
+def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: str) -> None:
+    """Counts the questions that a reader answers from the answer alone and not from the rest."""
+    from tamis_lab.bench.answers import chat_messages, load_reader
+
+    model = load_reader(reader, "", None)
+    rows = []
+    with study.bars():
+        for i, row in enumerate(asked, 1):
+            if row["answer"]:
+                alone, text = "\n".join(row["answer"]), row["texts"][row["at"]]
+                for part in row["answer"]:
+                    text = text.replace(part, "")
+                said = [
+                    model.answer(chat_messages(row["question"], context), _READER_TOKENS)
+                    for context in (alone, text)
+                ]
+                found = [is_from(one, alone, row["question"]) for one in said]
+                rows.append({**row, "said": said, "from_answer": found[0], "from_rest": found[1]})
+            study.report(reader, i, len(asked))
+    from_rest = sum(row["from_rest"] for row in rows)
+    sound = sum(row["from_answer"] and not row["from_rest"] for row in rows)
+    figures = {
+        "questions": len(rows),
+        "from_answer": sum(row["from_answer"] for row in rows),
+        "from_rest": from_rest,
+        "sound": sound,
+    }
+    study.publish(
+        figures | {"rows": [{k: v for k, v in row.items() if k != "texts"} for row in rows]},
+        lambda: [
+            table(
+                "questions, and those that a reader can tell",
+                tuple(figures),
+                [[*map(str, figures.values())]],
+            )
+        ],
+    )
+
+
+def is_from(said: str, answer: str, question: str) -> bool:
+    """Whether half of the words that something says beyond the question are of an answer."""
+    from tamis_lab.bench.answers import normalise_answer
+
+    known = set(normalise_answer(question))
+    words = [word for word in normalise_answer(said) if word not in known]
+    there = set(normalise_answer(answer))
+    return bool(words) and 2 * sum(word in there for word in words) >= len(words)
+
+
+_READER_TOKENS = 32
 COLUMNS = (
     *("method, budget", "whole", "part", "none", "dangling", "padding", "tokens"),
     *("refused", "wrongly"),
@@ -136,9 +204,16 @@ class KeptAnswer:
 def load_questions(folder: Path, half: str | None = None, pool: int = 1) -> list[dict[str, Any]]:
     """The questions of a folder, each with its `texts`: its document at place `at`, and others.
 
+    Those of a file of questions are on documentation that is installed here, and alone.
+
     Raises:
         BadInput: there is no such file, no question of that half, or an answer is not in its text.
     """
+    if folder.is_file():
+        if pool > 1:
+            raise BadInput(f"{folder} has questions on parts of documents; leave --pool out")
+        here, _ = installed_rows(row for _, row in read_json_lines(folder))
+        return [{**row, "texts": [row["text"]], "at": 0} for row in _of_half(here, half)]
     try:
         rows = [row for _, row in read_json_lines(folder / "questions.jsonl")]
         texts = {row["file"]: (folder / row["file"]).read_text("utf-8") for row in rows}
@@ -149,16 +224,21 @@ def load_questions(folder: Path, half: str | None = None, pool: int = 1) -> list
         ) from error
     if pool > len(texts):
         raise BadInput(f"pool is {pool} and {folder} has {len(texts)} documents; give fewer")
-    chosen = [row for row in rows if half in (None, row["half"])]
-    if not chosen:
-        halves = ", ".join(sorted({row["half"] for row in rows}))
-        raise BadInput(f"half is {half!r}, and {len(rows)} questions are of {halves}; give one")
+    chosen = _of_half(rows, half)
     for row in chosen:
         text = texts[row["file"]]
         if lost := [part for part in row["answer"] if part not in text]:
             raise BadInput(f"{row['file']} does not have {lost[0]!r}; give texts as they stand")
     names = list(texts)
     return [{**row, **_pool_of(names, texts, row["file"], pool)} for row in chosen]
+
+
+def _of_half(rows: Sequence[dict[str, Any]], half: str | None) -> list[dict[str, Any]]:
+    chosen = [row for row in rows if half in (None, row["half"])]
+    if not chosen:
+        halves = ", ".join(sorted({row["half"] for row in rows}))
+        raise BadInput(f"half is {half!r}, and {len(rows)} questions are of {halves}; give one")
+    return chosen
 
 
 def _pool_of(names: list[str], texts: Mapping[str, str], name: str, pool: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_every_module_and_all_data_are_in_it_and_no_test(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         members = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = [*lab_files(), LAB / "py.typed"]
-    for pattern in ("methods/profiles/*.json", "bench/questions/*.txt", "bench/outputs/*.xz"):
+    for pattern in ("methods/profiles/*.json", "bench/questions/*.*", "bench/outputs/*.xz"):
         found = list(LAB.glob(pattern))
         assert found, pattern
         files += found

@@ -42,11 +42,13 @@ FENCE = re.compile(
 _CODE_END = ("{", "}", ";", ":", ")", ",", "(", "[", "]")
 _CODE_START = re.compile(
     r"\s*(?:def|class|import|from|return|async|await|raise|assert|with|elif|else:|try:|except|package|using|public"
-    r"|private|static|func|fn|let|const|var|struct|enum|#include|#|//|/\*|@\w)(?:\b|\s|$)|\s*\"\"\""
+    r"|private|static|func|fn|let|const|var|struct|enum|#include|#|//|/\*|@\w|CREATE|ALTER|INSERT"
+    r"|SELECT|FROM|WHERE)(?:\b|\s|$)|\s*\"\"\""
 )
 _CODE_FORM = re.compile(
     r"[\w\])] ?[-+*/]?= ?[\w\"'\[({]|\w\(|^\s*[{}\])]+[;,]?$|^\s*@\w|[{;]$"
-    r"|^\s*(?:def|class|import|from \S+ import) ?"
+    r"|^\s*(?:def|class|import|from \S+ import) ?|^\s*(?:CREATE|ALTER|INSERT|SELECT|FROM|WHERE)\b"
+    r"|\b(?:NOT NULL|PRIMARY KEY|REFERENCES|DEFAULT)\b"
 )
 _DEFINITION = re.compile(
     r"\s*(?:(?:async )?def \w+\(|class \w+[(:{ ]|import \w|from \S+ import |func \w|#include )"
@@ -63,6 +65,9 @@ _CONTINUES = re.compile(
     r"|\.\w|&&|\|\|?|</|%>"
 )
 _OPEN = ("", *",[{(:;}")
+CALL = r"\s*at [\w.$<>/]+\("
+"""One of a stack of calls, as a trace of the JVM or of .NET prints it."""
+_CALL = re.compile(CALL)
 
 
 def code_marks(text: str) -> list[Mark]:
@@ -78,9 +83,12 @@ def _is_code(rows: Sequence[str]) -> bool:
 
     They are if the first begins like code and three define or import something (docstrings may
     make up most of the text), or if three in five begin or end like code and one in three has a
-    call, an assignment or a brace. A fence at the margin means Markdown.
+    call, an assignment or a brace; but not if one in three is of a stack of calls. A fence at the
+    margin means Markdown.
     """
     if len(rows) < 3 or any(row[0] in "`~" and FENCE.match(row) for row in rows):
+        return False
+    if 3 * sum(_CALL.match(row) is not None for row in rows) > len(rows):
         return False
     if _CODE_START.match(rows[0]) and sum(_DEFINITION.match(row) is not None for row in rows) >= 3:
         return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts
@@ -177,7 +177,8 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
 
 # '2. Probation', '§ 4 Kaution', 'Article 3 Fees', or a section of a manual's page
 _SECTION_TITLE = re.compile(
-    r"(?:(?:§|Art(?:icle|\.)?|Section|Clause) ?)?(\d{1,3})[.)]? +([^\W\d_a-z][^.;:!?,|`*]*)"
+    r"(?:(?:§|Art(?:icle|\.)?|Section|Clause|Chapter|Part|Line|Step|Item|Rule|Box|Annex|Lesson|Unit"
+    r"|Module) ?)?(\d{1,3})[.)]? +([^\W\d_a-z][^.;:!?,|`*]*)"
 )
 _CAPITAL_TITLE = re.compile(r"[^\W\d_a-z][^\Wa-z]*(?: [^\Wa-z]+){0,4}")
 _SECTION_CHARS, _SECTION_REACH = 60, 60
@@ -241,7 +242,8 @@ _COLUMN_RULE = re.compile(r"\s*[-=─━]{2,}(?:[ +|]+[-=─━]{2,})*$")
 
 def _read_columns(lines: Lines, at: int) -> _Blocks:
     """A table whose columns are aligned by spaces, below a header: with a rule under it, or with
-    three columns in each of the first rows and figures in them alone.
+    three columns in each of the first rows and figures in them alone. Three rows with figures need
+    no header.
 
     A further rule is a row, and the table goes on behind it.
     """
@@ -249,20 +251,23 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     if len(_GAP.findall(rows[at])) < 2 or at + 2 >= len(rows):
         return [], at
     body = at + 1 + (_COLUMN_RULE.match(rows[at + 1]) is not None)
+    headed = True
     if body == at + 1:
-        first = rows[at + 1 : at + 3]
-        bare = not any(sign.isdigit() for sign in rows[at])
-        if not bare or not all(len(_GAP.findall(row)) > 1 for row in first):
+        if not all(map(_has_figures, rows[at + 1 : at + 3])):
             return [], at
-        if not all(any(sign.isdigit() for sign in row) for row in first):
-            return [], at
+        headed = not any(map(str.isdigit, rows[at]))
     after = body
     while after < len(rows) and (_GAP.search(rows[after]) or _COLUMN_RULE.match(rows[after])):
         after += 1
     if after == body:
         return [], at
-    marks: list[Mark] = [(start, "table_row") for start in lines.starts[body:after]]
-    return [(lines.starts[at], "table_header"), *marks], after
+    head: Mark = (lines.starts[at], "table_header" if headed else "table_row")
+    return [head, *((start, "table_row") for start in lines.starts[body:after])], after
+
+
+def _has_figures(row: str) -> bool:
+    """Whether a line has three columns, and a digit in one of them."""
+    return len(_GAP.findall(row)) > 1 and any(map(str.isdigit, row))
 
 
 def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
@@ -444,7 +449,9 @@ _ROLE = re.compile(
     r"|support|speaker|interviewer|interviewee|moderator)(?: ?(?:\d{1,2}|[A-Z]))?)\**:\**(?:\s|$)",
     re.IGNORECASE,
 )
-_SPEAKER = re.compile(rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME}):\s\S")
+_SPEAKER = re.compile(
+    rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME})(?: \([^\W\d_a-z][^()\n]{{1,60}}\))?:\s\S"
+)
 _MONTHS = rf"{_MONTH}[a-z]*\.?"
 _DAY = rf"(?:{_DATE}|{_MONTHS} \d{{1,2}}(?:,? \d{{4}})?|\d{{1,2}}\.? {_MONTHS}(?: \d{{4}})?)"
 SAID = re.compile(
@@ -466,6 +473,8 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
     nonblank = [line for line, row in enumerate(rows) if row]
     if len(nonblank) < 2:
         return frozenset()
+    # how many lines at the margin there are up to each: deeper ones go on with an entry
+    margin = list(accumulate(not rows[line][0].isspace() for line in nonblank))
     candidates = [
         i
         for i, line in enumerate(nonblank)
@@ -480,13 +489,10 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
                 continue
             if form is _SPEAKER and not (len({*names}) < len(names) >= 0.75 * len(nonblank)):
                 continue
-        found |= {
-            i
-            for i in matched
-            if any(
-                i + step in matched or i - step in matched for step in range(1, _MAX_GAP_LINES + 1)
-            )
-        }
+        for i, j in pairwise(sorted(matched)):
+            deep = form is _TIMED and margin[j] > margin[i]
+            if (margin[j] - margin[i] if deep else j - i) <= _MAX_GAP_LINES:
+                found |= {i, j}
     return frozenset(nonblank[i] for i in found)
 
 

@@ -26,7 +26,7 @@ from sentencex import get_sentence_boundaries
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.lru import LruCache
-from tamis.probes.segmentation.code import LINE_CHARS, code_marks, config_marks
+from tamis.probes.segmentation.code import CALL, LINE_CHARS, code_marks, config_marks
 from tamis.probes.segmentation.json_html import html_marks, json_marks
 from tamis.probes.segmentation.lines import (
     PERMALINK,
@@ -228,7 +228,8 @@ _RECORD = re.compile(
     r"|[^\W\d_][\w.\-]*(?: [\w.\-]+){0,3}\s?[:=：](?:\s|$))"
 )
 _ASCII_STOP = re.compile(r"[.!?]")
-_DATE = re.compile(r"\s*\[?\d{4}-\d\d-\d\d")
+# a line with a date, or one of a stack of calls
+_OWN_LINE = re.compile(rf"\s*\[?\d{{4}}-\d\d-\d\d|{CALL}|\s*\.\.\. \d+ more$|Caused by: ")
 _STOP = re.compile(r"[.!?。！？…:：;]$")
 
 _CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
@@ -259,9 +260,12 @@ _ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
 # a name with dots is no end of a sentence: 'asyncio.Future.result', 'Makefile.PL', 'subprocess.'
 _DOTTED = re.compile(r"[\w.]*\w\.$")
 _NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Za-z]\w*[.(_]\S|\w*\d")
+# 'org.postgresql.util.PSQLException'
+_QUALIFIED = re.compile(r"\w\.\w+\.\Z")
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 # '5.1.2. ' at the beginning of a line
 _SECTION_NUMBER = re.compile(r"(?:^|\n)\s*(?:\d{1,3}\.){2,}\s*$")
+_NAME_CHARS = 40
 _ORDINAL_LANGUAGES = frozenset(
     {"de", "da", "nb", "nn", "no", "fi", "et", "cs", "sk", "hu", "sl", "hr", "pl"}
 )
@@ -318,7 +322,7 @@ def _unwrapped_line_starts(
         continues = (
             after.lstrip()[:1].islower() and not all_lower and _STOP.search(before[-1:]) is None
         )
-        if _DATE.match(after) or not (
+        if _OWN_LINE.match(after) or not (
             goes_on or continues or (margin is not None and _is_full(before, after, margin))
         ):
             yield at
@@ -403,6 +407,8 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
     if _DOTTED.search(before) and _NAME_PART.match(text, at):
         return True
     if _SECTION_NUMBER.search(before):
+        return True
+    if text[at : at + 1].isalnum() and _QUALIFIED.search(text, max(start, at - _NAME_CHARS), at):
         return True
     return bool(
         _OPEN_END.search(before) or (language in _ORDINAL_LANGUAGES and _ORDINAL.search(before))

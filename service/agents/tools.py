@@ -50,14 +50,13 @@ class AgentTools:
     A tool's signature and docstring are what an agent is told of it.
 
     Attributes:
-        method: scores sentences and documents. proxy, quality: the model that it reads with.
+        method: scores sentences and documents. proxy: the model that it reads with.
         index: the folder of an index to search, if any.
         folder: files below it may be named instead of giving their text; None: no files.
     """
 
     method: str = DEFAULT
     proxy: str = "auto"
-    quality: Any = "standard"
     index: Path | None = None
     folder: Path | None = None
     _originals: LruCache[str] = field(default_factory=lambda: LruCache(STORE_CHARS))
@@ -88,7 +87,6 @@ class AgentTools:
             max_tokens=max_tokens,
             method=self.method,
             proxy=self.proxy,
-            quality=self.quality,
             tokenizer=tokenizer,
         )
         parts = [
@@ -132,7 +130,6 @@ class AgentTools:
             top_n=top_n,
             method=self.method,
             proxy=self.proxy,
-            quality=self.quality,
         )
         return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
 

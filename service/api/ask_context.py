@@ -24,7 +24,7 @@ from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit, Hits
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
-from tamis.service.api.languages import Quality, choose_proxy
+from tamis.service.api.languages import STANDARD, choose_proxy
 from tamis.service.api.model_pool import shared_proxy
 
 ReadingKind = Literal["cold", "warm", "none"]
@@ -100,7 +100,7 @@ def ask_context(
     search: str = "auto",
     method: str = DEFAULT,
     proxy: Any = AUTO,
-    quality: Quality = "standard",
+    quality: str = STANDARD,
     rules: Rules = RULES,
     root: Path | None = None,
     cache: Any = None,

@@ -30,7 +30,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import ESTIMATE, FunctionTokenizer, TextTokenizer, estimating_tokenizer
 from tamis.service.api.arguments import check_keywords, read_documents, rules_of
-from tamis.service.api.languages import Quality, choose_proxy
+from tamis.service.api.languages import STANDARD, choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import compression_attributes, traced
@@ -59,7 +59,7 @@ def compress(
     method: str | Method | type[Method] = DEFAULT,
     tokenizer: AnyTokenizer = "proxy",
     proxy: Any = AUTO,
-    quality: Quality = "standard",
+    quality: str = STANDARD,
     rules: Rules | Mapping[str, Any] = DEFAULT_RULES,
     language: str = AUTO,
     root: Path | None = None,
@@ -90,10 +90,7 @@ def compress(
             rules within a tenth and loads nothing.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
-        quality: `best` reads English with a model of four times the size (`tamis models pull
-            qwen2.5-coder-0.5b-sharp`): more of the evidence, in some 3.5 times the time. It
-            chooses the proxy of `question_rows` and `fusion`: beside a proxy, a probe or another
-            method it is refused.
+        quality: deprecated, without effect; a proxy is named instead.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles; also as a
             dict.
         language: of the documents, such as `de`; `auto` looks at them and at the question.

@@ -16,7 +16,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.arguments import check_keywords, read_documents
 from tamis.service.api.compress import check_parts, identity_of
-from tamis.service.api.languages import Quality, choose_proxy, probe_option
+from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import ranking_attributes, traced
@@ -39,7 +39,7 @@ def rerank(
     min_score: float | None = None,
     read_metadata: Sequence[str] = (),
     proxy: Any = AUTO,
-    quality: Quality = "standard",
+    quality: str = STANDARD,
     language: str = AUTO,
     root: Path | None = None,
     cache: PassageCache | None = None,

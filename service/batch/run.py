@@ -290,7 +290,7 @@ def choose_batch_proxy(
     is that of some of its first rows. Sentences are still found in the language of each row.
 
     Raises:
-        BadInput: there is no input, or a quality that cannot choose.
+        BadInput: there is no input.
     """
     requests = list(_first_requests(job, inputs, out))
     question = "\n".join(request.asked for request in requests)

@@ -200,7 +200,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             raise
         app.state.service_state = state
         if choice.warning:
-            log.warning("another proxy would keep more", warning=choice.warning)
+            log.warning("the choice of a proxy", warning=choice.warning)
         log.info(
             "ready",
             proxy=served.proxy,
@@ -270,7 +270,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 
 
 def proxy_choice(settings: Settings) -> ProxyChoice:
-    """The proxy that a service reads with: the one named, or chosen by quality and language."""
+    """The proxy that a service reads with: the one named, or chosen by language."""
     given = settings.proxy, settings.method, settings.language
     return choose_proxy(*given, "", (), settings.models, quality=settings.quality)
 

@@ -25,7 +25,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import compress, counter_of
-from tamis.service.api.languages import choose_proxy, probe_option
+from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.rerank import rerank
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ class LocalBackend:
         proxy: Any = AUTO,
         cache: Any = None,
         *,
-        quality: Any = "standard",
+        quality: Any = STANDARD,
         root: Path | None = None,
     ) -> None:
         self.proxy, self.quality = proxy, quality

@@ -28,7 +28,7 @@ from tamis.compressors.rules import BUDGETS, Budget, budget_of, rules_from, rule
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.api.languages import Quality, check_quality, probe_option
+from tamis.service.api.languages import STANDARD
 from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import (
     Backend,
@@ -54,7 +54,7 @@ OnError = Annotated[
 class BackendFields(BaseModel):
     """Where the work is done, and by which method.
 
-    In this process, with `proxy` or `quality` and `cache`; or by a tamis server, with `base_url`,
+    In this process, with `proxy` and `cache`; or by a tamis server, with `base_url`,
     `api_key` and `timeout_s`.
     """
 
@@ -63,7 +63,7 @@ class BackendFields(BaseModel):
     method: str = Field(DEFAULT, description="how sentences are scored: see `tamis methods`")
     language: str = Field(AUTO, description="of the documents; auto looks at them")
     proxy: Any = Field(AUTO, description="a zoo name, a folder, a loaded Proxy; auto: by language")
-    quality: Quality = Field("standard", description="best: a larger model reads English")
+    quality: str = Field(STANDARD, description="deprecated, without effect")
     cache: Any = Field(None, description="a PassageCache: a document is read once, whoever asks")
     options: dict[str, Any] = Field({}, description="the method's own")
     root: Path | None = Field(None, description="where models are")
@@ -81,10 +81,9 @@ class BackendFields(BaseModel):
                 raise BadInput(
                     f"proxy is {type(self.proxy).__name__}; give a name, a folder or a loaded Proxy"
                 )
-            check_quality(self.quality, self.method, self.proxy, probe_option(self.options))
             if self.api_key is not None:
                 raise BadInput("api_key is for a server; give base_url, too, or leave it out")
-        elif (self.proxy, self.quality) != (AUTO, "standard") or self.cache is not None:
+        elif (self.proxy, self.quality) != (AUTO, STANDARD) or self.cache is not None:
             raise BadInput(
                 "proxy, quality and cache are of this process and base_url is of a server, which "
                 "has its own; give one or the other"

@@ -249,7 +249,7 @@ for name, options in {
 }.items():
     _library(name, documents=[*MANY, TEXTS[1]], question=OTHER_QUESTION, **options)
 _library("the plain proxy", proxy="smollm2-135m")
-_library("quality best without its model", quality="best")
+_library("quality best has no effect", quality="best")
 _library(
     "instruction and history", instruction="Only rules.", history=["What is CORS?", "An origin."]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -17,7 +17,6 @@ from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_opt
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext
-    from tamis.service.api.languages import Quality
 
 JUDGED = ("status", "answerability", "verdict", "reason")
 """What is known of the chunks together; null where none was found."""
@@ -106,7 +105,7 @@ def ask_context(
         search=search,
         method=method,
         proxy=proxy,
-        quality=cast("Quality", quality),
+        quality=quality,
         root=models,
         cache=kept,
         read=read,

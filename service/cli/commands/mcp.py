@@ -14,7 +14,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
 from tamis.service.agents.mcp_proxy import MAX_TOKENS
-from tamis.service.cli.display.output import report_errors
+from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
 
@@ -72,11 +72,12 @@ def mcp(
     if wrap is not None:
         _wrap(wrap, max_tokens, header or (), method, proxy, transport)
     from tamis.service.agents.tools import AgentTools, mcp_server
-    from tamis.service.api.languages import check_quality
+    from tamis.service.api.languages import quality_warning
 
     method = method or DEFAULT
     method_info(method)
-    check_quality(quality, method, proxy)
+    if said := quality_warning(quality):
+        print_note(f"tamis: {said}")
     if folder is not None and not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one that is there")
     if index is not None:
@@ -88,7 +89,7 @@ def mcp(
             f"{host} can be reached from outside, and this server asks for no key; serve it on "
             "127.0.0.1 behind something that does"
         )
-    server = mcp_server(AgentTools(method, proxy, quality, index, folder))
+    server = mcp_server(AgentTools(method, proxy, index, folder))
     if transport == "stdio":
         server.run("stdio")
     else:

@@ -34,9 +34,7 @@ SHARED = {
         "that was measured best in the documents' language, see `tamis doctor`."
     ),
     "quality": Option(
-        "best: English is read by a larger model, some 3.5 times as long; `tamis models pull "
-        "qwen2.5-coder-0.5b-sharp` gets it.",
-        metavar="standard|best",
+        "Deprecated, without effect: name the model that reads with `--proxy`.", SELECTION
     ),
     "option": Option(
         "An option of the method, see `tamis methods NAME`; repeatable.",

@@ -45,11 +45,7 @@ def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> No
 
 
 def job_with_proxy(job: BatchJob, inputs: list[str], out: str, quality: str) -> BatchJob:
-    """The job with a proxy, chosen if it is `auto`; prints the choice's warning.
-
-    Raises:
-        BadInput: a quality that is not known, or `best` beside something else that chooses.
-    """
+    """The job with a proxy, chosen if it is `auto`; prints the choice's warning."""
     from tamis.service.batch.run import choose_batch_proxy
 
     if job.proxy != AUTO and quality == "standard":

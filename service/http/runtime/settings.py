@@ -14,7 +14,7 @@ from typing import Literal
 from tamis.compressors.options import Option, option, options_of
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
-from tamis.service.api.languages import Quality
+from tamis.service.api.languages import STANDARD
 
 PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -57,10 +57,9 @@ class Settings:
     proxy: str = option(
         "auto", "The model that reads: a name, a folder, a hub id; auto: by language.", "Model"
     )
-    quality: Quality = option(
-        "standard",
-        "best: English is read by a larger model, some 3.5 times as long; `tamis models pull "
-        "qwen2.5-coder-0.5b-sharp` gets it.",
+    quality: str = option(
+        STANDARD,
+        "Deprecated, without effect: name the model that reads with `--proxy`.",
         "Model",
     )
     language: str = option("en", "Of most documents: it chooses the proxy under auto.", "Model")

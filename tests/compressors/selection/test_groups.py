@@ -315,3 +315,76 @@ def test_keys_are_shown_with_the_section_that_they_are_in() -> None:
     values = [0.1, 0.1, 0.9]
     got = select(passages, units, values, [0.0], Budget(50), Rules(), words(), calibrated=True)
     assert got.units == (1, 2)
+
+
+EXPORT = """[
+  {"user": "U11", "text": "How do I get a badge for the car park?"},
+  {"user": "U05", "text": "Send your plate number to facilities."},
+  {"user": "U07", "text": "The projector is back."}
+]
+"""
+
+
+def test_a_message_in_json_that_asks_brings_its_reply() -> None:
+    question, answer = EXPORT.split("\n")[1:3]
+    echo = {"[": 0.9}
+    assert [one.strip("[\n ") for one in kept(EXPORT, echo, 24)] == [
+        question.strip(),
+        answer.strip(),
+    ]
+    bare = EXPORT.replace('"user": "U', '"id": "U')  # a record, and nobody speaks
+    assert not Groups(units_of([Passage(bare)], "en"), [Passage(bare)]).kinds
+
+
+def test_a_deeper_row_is_shown_with_the_row_that_it_goes_on_with() -> None:
+    rows = [
+        "LH 2453   Fri 09 Feb   Oslo 06:05",
+        "          Seat 14A   Class T   Bag 23",
+        "LH 1902   Fri 09 Feb   Palermo 12:15",
+        "          Seat 22F   Class T   Bag 23",
+    ]
+    got = kept("\n".join(rows), {"Seat 22F": 0.9, "LH 2453": 0.3}, 14)
+    assert got == [rows[2], rows[3].strip()]
+
+
+def test_the_cause_in_a_long_trace_does_not_need_the_line_that_it_is_of() -> None:
+    head = "2024-05-02 09:14:07 ERROR [exec-7] app.orders.Controller - Checkout failed"
+    cause = "Caused by: org.postgresql.util.PSQLException: duplicate key"
+    frames = [f"    at org.acme.orders.Service{i}.place(Service{i}.java:112)" for i in range(9)]
+    text = "\n".join([head, *frames, cause, frames[0], "2024-05-02 09:14:09 INFO sent"])
+    assert kept(text, {cause[:12]: 0.9}, 6) == [cause]
+    assert kept(text, {cause[:12]: 0.9}, 14)[:2] == [head, cause]
+
+
+def test_a_command_below_a_lead_in_is_no_title_and_stays_with_it() -> None:
+    text = (
+        "By hand\n=======\n\nThe daemon is launched by whoever is there with:\n\n"
+        "   gpgconf --launch keyboxd\n\nYou also want to end it with your session by this:\n\n"
+        "   gpgconf --kill keyboxd\n\nAdd this command to the scripts of your session.\n"
+    )
+    lead = "You also want to end it with your session by this:"
+    assert kept(text, {"You also": 0.9}, 14) == [lead, "gpgconf --kill keyboxd"]
+
+
+def test_the_deeper_text_below_an_item_is_its_own() -> None:
+    text = (
+        " 1. I need a Delphi interface.\n\n    See the directory contrib.\n\n"
+        " 2. I found a bug.\n\n    Most are due to an incorrect usage. Send it to us.\n"
+    )
+    assert kept(text, {"1. I need": 0.9}, 10) == [
+        "1. I need a Delphi interface.",
+        "See the directory contrib.",
+    ]
+    flat = text.replace("\n\n    ", "\n\n")
+    assert kept(flat, {"1. I need": 0.9}, 10) == ["1. I need a Delphi interface."]
+
+
+def test_an_option_is_shown_with_all_of_its_names() -> None:
+    text = (
+        "-e\n--echo\n       Show the commands that are sent.\n\n"
+        "-E encoding\n--encoding=encoding\n       Choose the encoding of it.\n"
+    )
+    answer = "Choose the encoding of it."
+    assert kept(text, {"Choose": 0.9}, 9) == ["-E encoding", "--encoding=encoding", answer]
+    table = "-0.21\n-0.49\n       Values of the second row.\n"
+    assert kept(table, {"Values": 0.9}, 9) == ["-0.49", "Values of the second row."]

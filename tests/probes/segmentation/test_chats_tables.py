@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tamis.probes.segmentation.markdown import begins_entry
+from tamis.probes.segmentation.segment import segment
 from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 ENTRIES = {
@@ -169,3 +171,33 @@ def test_columns_that_are_aligned_by_spaces_are_a_table() -> None:
         "sentence",
     ]
     assert "table_header" not in dict(kinds("One   two   three.\nFour five.\n\nSix."))
+
+
+def test_rows_with_figures_need_no_header() -> None:
+    rows = [
+        "03 Jun  Direct debit   NORTHGRID    -86.40   1,117.78",
+        "05 Jun  Card           FRESHWAY     -54.03   1,063.75",
+        "07 Jun  Transfer in    KOWALSKI     425.00   1,488.75",
+    ]
+    found = segment(
+        "Opening balance    1,204.18\n\n" + "\n".join(rows) + "\n\nYour overdraft is 500."
+    )
+    assert [piece.kind for piece in found] == ["sentence", *["table_row"] * 3, "sentence"]
+    assert "table_row" not in {piece.kind for piece in segment("\n".join(rows[:2]))}
+
+
+def test_a_trace_of_calls_does_not_part_the_entries_of_a_log() -> None:
+    calls = "".join(f"    at org.acme.App{i}.run(App.java:{i})\n" for i in range(20))
+    log = f"2024-05-02 09:14:07,311 ERROR Failed\n{calls}2024-05-02 09:14:09,002 INFO Sent\n"
+    assert {piece.kind for piece in segment(log)} == {"entry"}
+    assert "entry" not in {piece.kind for piece in segment(log.replace("    at", "at"))}
+
+
+def test_a_speaker_may_have_an_office_in_brackets() -> None:
+    text = (
+        "Hon. Anna Berg (Minister of Works, Lib.): The bridge is open.\n"
+        "Mr. Bo Dahl (Skane): Since when?\n"
+        "Hon. Anna Berg (Minister of Works, Lib.): Since May.\n"
+    )
+    assert kinds(text) == [("entry", line) for line in text.splitlines()]
+    assert begins_entry(text, "Mr. Bo Dahl: Since when?")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tamis.probes.segmentation.code import CODE_CHARS
+from tamis.probes.segmentation.segment import segment
 from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 METHODS = [
@@ -115,3 +116,18 @@ def test_code_of_restructuredtext_is_code_up_to_the_line_that_is_not_indented() 
         ("code", code),
         ("sentence", "Done."),
     ]
+
+
+def test_tables_of_sql_are_code_and_a_comment_is_with_its_statement() -> None:
+    columns = "".join(f"    column_{i} text NOT NULL DEFAULT 'none',\n" for i in range(12))
+    text = (
+        f"CREATE TABLE loans (\n{columns}    due_on date\n);\n\n"
+        "-- a copy is out once\nCREATE UNIQUE INDEX one ON loans (barcode);\n"
+    )
+    found = segment(text)
+    assert {piece.kind for piece in found} == {"code"}
+    assert len(found) > 2
+    assert text[slice(*found[-1].visible)].startswith("-- a copy is out once\nCREATE")
+    assert {
+        piece.kind for piece in segment("Please select and insert\nthe book,\nwhere it was.")
+    } == {"sentence"}

@@ -263,10 +263,11 @@ def test_a_byte_order_mark_hides_no_first_block() -> None:
 def test_numbered_sections_of_a_contract_are_headings_and_steps_are_not() -> None:
     text = (
         "2. Probation\nThe first six months are a trial.\n\n"
-        "3. Hours\n3.1 There are 38 a week.\n\n§ 4 Pay\nIt is paid monthly."
+        "3. Hours\n3.1 There are 38 a week.\n\n§ 4 Pay\nIt is paid monthly.\n\n"
+        "Line 5  Travel\n6 a day, for at most 210 days.\n"
     )
     headings = [piece for kind, piece in kinds(text) if kind == "heading"]
-    assert headings == ["2. Probation", "3. Hours", "§ 4 Pay"]
+    assert headings == ["2. Probation", "3. Hours", "§ 4 Pay", "Line 5  Travel"]
     for steps in (
         "1. Mix the flour\n2. Add the salt\n3. Bake",
         "1. Mix flour\n   The dough is wet.\n2. Bake\n   It is done.",

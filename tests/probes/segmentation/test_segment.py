@@ -180,3 +180,18 @@ def test_a_run_of_accents_without_end_is_cut_all_the_same() -> None:
 
 def test_every_kind_of_unit_says_how_it_is_treated():
     assert list(KINDS) == list(get_args(UnitKind))
+
+
+def test_the_qualified_name_of_a_class_is_not_cut_and_calls_are_lines() -> None:
+    text = (
+        "It failed with org.postgresql.util.PSQLException: the key is there. See example.com.\n"
+        "    at org.acme.orders.OrderService.place(OrderService.java:112)\n"
+        "    at org.acme.orders.OrderController.checkout(OrderController.java:58)\n"
+        "    ... 41 more\n"
+    )
+    shown = [text[slice(*piece.visible)] for piece in segment(text)]
+    assert shown == [
+        "It failed with org.postgresql.util.PSQLException: the key is there.",
+        "See example.com.",
+        *map(str.strip, text.splitlines()[1:]),
+    ]

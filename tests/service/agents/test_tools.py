@@ -33,12 +33,6 @@ def test_lines_are_retrieved_by_the_numbers_in_their_marker(sign):
         assert len(str(refused.value)) < 200
 
 
-@pytest.mark.parametrize("tool", ["compress", "rerank"])
-def test_the_quality_that_the_server_was_started_with_is_that_of_every_call(tool):
-    with pytest.raises(BadInput, match="quality is 'good'"):
-        getattr(AgentTools(quality="good"), tool)("?", ["Some text."])
-
-
 def test_a_path_that_no_file_can_have_is_an_error_with_a_message(tmp_path):
     with pytest.raises(BadInput, match="is not a path"):
         AgentTools(folder=tmp_path).shorten(path="a\0b")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tamis.compressors.features.shipped_probes import weights_file
-from tamis.probes.errors import BadInput, ProxyMissing
+from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
@@ -127,41 +127,28 @@ def test_a_probe_that_is_given_decides_for_it_fits_one_model(table, here):
     assert choose_proxy(AUTO, "question_rows", "en", "?", [], None, None).proxy == "smollm2-135m"
 
 
-@pytest.mark.parametrize("method", ["question_rows", "fusion"])
-@pytest.mark.parametrize("probe", [AUTO, None])
-def test_the_best_quality_reads_english_with_the_second_size(table, here, method, probe):
-    choice = choose_proxy(AUTO, method, AUTO, "?", [ENGLISH], None, probe, "best")
-    assert (choice.proxy, choice.language, choice.warning) == (languages.LARGE, "en", None)
-    assert languages.LARGE not in here, "it is named where it is missing: no other model is taken"
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE])
+@pytest.mark.parametrize("proxy", [AUTO, "smollm2-135m"])
+def test_a_quality_has_no_effect_and_says_so(table, here, text, proxy):
+    plain = choose_proxy(proxy, "question_rows", AUTO, "?", [text])
+    asked = choose_proxy(proxy, "question_rows", AUTO, "?", [text], quality="best")
+    assert (asked.proxy, asked.language) == (plain.proxy, plain.language)
+    assert plain.warning is None
+    assert "quality='best' has no effect" in asked.warning
+    assert languages.LARGE in asked.warning, "the way out"
 
 
-def test_the_best_quality_reads_other_languages_with_the_one_measured_best(table, here):
-    for text in (CHINESE, GERMAN):
-        best = choose_proxy(AUTO, "question_rows", AUTO, "?", [text], quality="best")
-        assert best == choose_proxy(AUTO, "question_rows", AUTO, "?", [text])
+def test_a_quality_does_not_hide_the_loss_in_a_language(table, here):
+    here.remove("gemma3-270m")
+    plain = choose_proxy(AUTO, "question_rows", AUTO, "?", [CHINESE]).warning
+    asked = choose_proxy(AUTO, "question_rows", AUTO, "?", [CHINESE], quality="best").warning
+    assert asked.endswith(f"; {plain}")
+    assert "has no effect" in asked
 
 
 def test_the_second_size_ships_with_what_it_reads_by():
     assert zoo.ZOO[languages.LARGE].kind == "proxy"
     assert weights_file("question_rows", languages.LARGE).is_file()
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"quality": "good"}, "quality is 'good'; give 'standard' or 'best'"),
-        ({"quality": True}, "quality is True"),
-        ({"proxy": "smollm2-135m"}, "proxy and quality both choose the model"),
-        ({"probe": weights_file("question_rows", "smollm2-135m")}, "a probe fits one model"),
-        ({"method": "lexical"}, "is for the methods question_rows and fusion; .* for lexical"),
-    ],
-)
-def test_what_cannot_be_followed_beside_the_best_quality_is_refused(given, says):
-    whole = {"proxy": AUTO, "method": "question_rows", "quality": "best"} | given
-    with pytest.raises(BadInput, match=says):
-        choose_proxy(language=AUTO, question="?", **whole)
-    if "quality" not in given:  # and without it nothing is
-        choose_proxy(language=AUTO, question="?", **whole | {"quality": "standard"})
 
 
 def test_a_method_that_was_not_measured_stays_with_the_default(table, here):

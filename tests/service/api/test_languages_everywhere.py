@@ -6,24 +6,22 @@ import json
 
 import pytest
 
-from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub import model_store, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
-from tamis.service.api.ask_context import ask_context
 from tamis.service.api.compress import compress
 from tamis.service.api.rerank import rerank
 from tamis.service.batch.job import BatchJob
 from tamis.service.batch.run import choose_batch_proxy
 from tamis.service.http.app import proxy_choice
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.integrations.backend import CompressionPlan, LocalBackend, RankingPlan
+from tamis.service.integrations.backend import CompressionPlan, LocalBackend
 from tamis.service.integrations.fields import CompressionFields
 from tests.probes import tiny
 from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
 from tests.service.cli.cli_kit import tamis
 
-DEFAULT, OTHER, SECOND = "smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"
+DEFAULT, OTHER = "smollm2-135m", "gemma3-270m"
 NO_PROBE = {"probe": None}
 
 
@@ -44,11 +42,6 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def default_only(tmp_path_factory):
     return install(tmp_path_factory, **{DEFAULT: "llama"})
-
-
-@pytest.fixture(scope="module")
-def both_sizes(tmp_path_factory):
-    return install(tmp_path_factory, **{DEFAULT: "llama", SECOND: "qwen2"})
 
 
 @pytest.fixture(autouse=True)
@@ -141,72 +134,39 @@ def test_a_service_reads_with_the_proxy_of_its_language(models):
     assert proxy_choice(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
 
 
-@pytest.fixture
-def second_size_without_adapters(monkeypatch):
-    """The second size without its adapters, which fit no tiny model."""
-    monkeypatch.setattr(languages, "LARGE", SECOND)
-
-
-def test_the_best_quality_reads_english_with_the_second_size(
-    both_sizes, second_size_without_adapters
-):
-    texts = [ENGLISH * 3, ENGLISH * 2]
-    result = compress("?", texts, ratio=0.5, quality="best", root=both_sizes, **NO_PROBE)
-    assert result.tokenizer == SECOND
-    named = compress("?", texts, ratio=0.5, proxy=SECOND, root=both_sizes, **NO_PROBE)
-    assert (result.text, result.scores) == (named.text, named.scores)
-    given = LocalBackend(quality="best", root=both_sizes)
-    short = given.compress(
-        "?", result.passages, CompressionPlan(budget=languages_budget(), options=NO_PROBE)
-    )
-    assert short.model == SECOND
-    ranked = rerank("?", texts, quality="best", root=both_sizes, **NO_PROBE)
-    fields = CompressionFields(quality="best", max_tokens=20, root=both_sizes)
-    plan = RankingPlan(options=NO_PROBE)
-    scores = fields.backend.rank("?", texts, plan)
-    assert scores == LocalBackend(SECOND, root=both_sizes).rank("?", texts, plan)
-    named = rerank("?", texts, proxy=SECOND, root=both_sizes, **NO_PROBE)
-    smaller = rerank("?", texts, root=both_sizes, **NO_PROBE)
-    assert ranked.results == named.results != smaller.results
-
-
-def test_batches_and_services_take_the_best_quality(both_sizes, tmp_path):
+def test_a_quality_is_a_warning_in_every_door(default_only, tmp_path):
+    """Nothing else reads for it, and nothing is fetched."""
+    texts, gone = [ENGLISH * 3, ENGLISH * 2], "quality='best' has no effect"
+    how = NO_PROBE | {"root": default_only}
+    plain = compress("?", texts, ratio=0.5, **how)
+    short = compress("?", texts, ratio=0.5, quality="best", **how)
+    assert (short.text, short.scores) == (plain.text, plain.scores)
+    assert [one for one in short.warnings if gone in one] == list(short.warnings[-1:])
+    ranked = rerank("?", texts, quality="best", **how)
+    assert ranked.results == rerank("?", texts, **how).results
+    assert gone in ranked.warnings[-1]
+    fields = CompressionFields(quality="best", max_tokens=20, root=default_only)
+    plan = CompressionPlan(budget=languages_budget(), options=NO_PROBE)
+    assert gone in fields.backend.compress("?", plain.passages, plan).warnings[-1]
     english = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
-    assert choose_batch_proxy(job(both_sizes), [english], quality="best").proxy == languages.LARGE
-    chinese = rows(tmp_path / "zh.jsonl", [CHINESE] * 5)
-    assert choose_batch_proxy(job(both_sizes), [chinese], quality="best").proxy == DEFAULT
-    served = Settings(home=both_sizes.parent, quality="best")
-    assert proxy_choice(served).proxy == languages.LARGE
-    with pytest.raises(BadInput, match="proxy and quality"):
-        proxy_choice(Settings(quality="best", proxy=DEFAULT))
-
-
-def test_without_the_second_size_the_best_quality_names_the_command(default_only, tmp_path):
-    """Nothing else reads, and nothing is fetched."""
-    pull = f"tamis models pull {SECOND}"  # or its sharpened form, which has no files of its own
-    texts = [ENGLISH * 3, ENGLISH * 2]
-    with pytest.raises(ProxyMissing, match=pull):
-        compress("?", texts, ratio=0.5, quality="best", root=default_only)
-    with pytest.raises(ProxyMissing, match=pull):
-        rerank("?", texts, quality="best", root=default_only)
-    page = tmp_path / "page.md"
+    batch = choose_batch_proxy(job(default_only), [english], quality="best")
+    served = proxy_choice(Settings(home=default_only.parent, quality="best"))
+    for choice in (batch, served):
+        assert choice.proxy == "smollm2-135m-sharp"
+        assert gone in choice.warning
+    page, index = tmp_path / "page.md", tmp_path / "docs.index"
     page.write_text(ENGLISH * 3, "utf8")
-    lines = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
-    home = default_only.parent
-    index = tmp_path / "docs.index"
     assert tamis("index", "build", page, "-o", index, "--no-model").exit_code == 0
-    with pytest.raises(ProxyMissing, match=pull):
-        ask_context(index, "keys", max_tokens=9, quality="best", root=default_only)
     for words in (
-        ("compress", page, "-q", "?"),
+        ("compress", page, "-q", "?", "--max-tokens", "90"),
         ("rerank", page, "-q", "?"),
-        ("batch", "run", lines, "-o", tmp_path / "out", "--max-tokens", "9"),
-        ("ask-context", index, "-q", "keys"),
-        ("serve", "--port", "0"),
+        ("batch", "run", english, "-o", tmp_path / "out", "--max-tokens", "30"),
+        ("ask-context", index, "-q", "keys", "--max-tokens", "180"),
+        ("mcp", "--host", "0.0.0.0"),  # which is refused, after what is said
     ):
-        done = tamis(*words, "--quality", "best", "--home", home)
-        assert done.exit_code == 2, words
-        assert pull in " ".join(done.stderr.split()), words
+        home = () if words[0] == "mcp" else ("--home", default_only.parent)
+        done = tamis(*words, "--method", "lexical", "--quality", "best", *home)
+        assert gone in " ".join(done.stderr.split()), words
 
 
 @pytest.mark.model

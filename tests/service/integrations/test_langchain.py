@@ -167,8 +167,6 @@ def test_what_would_go_wrong_each_time_is_raised_all_the_same(free, tmp_path, fi
     [
         ({"max_tokens": 10, "ratio": 0.5}, "max_tokens.* and .*ratio"),
         ({"max_tokens": 10, "proxy": None}, "proxy is NoneType; give a name"),
-        ({"max_tokens": 10, "quality": "good"}, "'standard' or 'best'"),
-        ({"max_tokens": 10, "quality": "best", "proxy": "x"}, "proxy and quality both choose"),
         ({"max_tokens": 10, "quality": "best", "base_url": "http://localhost"}, "a server, which"),
         ({"max_tokens": 10, "method": "lexcal"}, "did you mean 'lexical'"),
         ({"max_tokens": 10, "method": "edges"}, "is a method of ordering"),
