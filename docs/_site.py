@@ -54,7 +54,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def command_line() -> Iterator[str]:
-    """Every command of tamis with its parameters, from its help; what several have is said once."""
+    """Every command of tamis with its parameters, from its help; what several have is said once.
+
+    So are the examples that the commands of a group share.
+    """
     import typer
 
     from tamis.service.cli.app import app
@@ -62,7 +65,7 @@ def command_line() -> Iterator[str]:
     yield "# Command line\n\nThis page is made from the help of the commands.\n"
     shown = list(commands(typer.main.get_command(app), "tamis"))
     found = Counter(row for _, command in shown for row in rows(command))
-    common = [row for row, times in found.items() if times > 1]
+    common, told = [row for row, times in found.items() if times > 1], set[str]()
     for path, command in shown:
         yield f"\n{'#' * path.count(' ')}# {path}\n\n{command.help or ''}\n\n"
         yield from table([row for row in rows(command) if row not in common])
@@ -75,7 +78,9 @@ def command_line() -> Iterator[str]:
             else ""
         )
         yield "Its options are the [settings](../settings.md).\n" if path == "tamis serve" else ""
-        yield f"\n{command.epilog.strip()}\n" if command.epilog else ""
+        if command.epilog and command.epilog not in told:
+            told.add(command.epilog)
+            yield f"\n{command.epilog.strip()}\n"
     yield "\n## Options of several commands\n\n"
     yield from table(sorted(common))
 

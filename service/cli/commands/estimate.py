@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 EPILOG = """
-A line is a request as it was sent: a chat for OpenAI's or Anthropic's API (also `/v1/responses` and
-Gemini's, which a service sends on as they came), a body of `/v1/compress`, or a row of `tamis
-batch`; bare, or in `request` or `body`, as in OpenAI's batch files. `usage` or `response.usage`
+A line is a request as it was sent: a chat for OpenAI's (also `/v1/responses`), Anthropic's or
+Gemini's API, a body of `/v1/compress`, or a row of `tamis batch`; bare, or in `request` or `body`, as in OpenAI's batch files. `usage` or `response.usage`
 beside it scales tokens to the provider's counts. Chats with results of tools are an agent's. Other
 lines are counted, named and passed over.
 
