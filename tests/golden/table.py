@@ -191,7 +191,10 @@ for method in (
     "sentinel",
 ):
     _library(f"method {method}", method in ("question_rows", "lead", "lexical"), method=method)
-for method in ("corehead", "icr", "qrhead", "question_rows", "fusion", "embedding", "lexical"):
+for method in (
+    *("corehead", "icr", "qrhead", "question_rows", "fusion", "embedding", "late_interaction"),
+    "lexical",
+):
     _rerank(f"method {method}", method == "lexical", method=method)
 for order in ("original", "score", "edges", "attention_sorting", "attnrank", "found_in_the_middle"):
     _library(f"order {order}", order == "edges", rules={"order": order}, max_tokens=120)
