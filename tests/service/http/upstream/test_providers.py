@@ -11,21 +11,8 @@ from tamis.service.http.conversation.providers import read_turns
 from tamis.service.http.upstream.shortening import replace_strings, string_spans
 from tests.service.agents.recorded import ERROR, LOG, QUESTION
 from tests.service.http.app_kit import served
-from tests.service.http.upstream.chat_server import chat_server
 
 GEMINI = "/v1beta/models/gemini-3-pro:streamGenerateContent"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    with chat_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service(upstream):
-    with served(upstream=f"{upstream.url}/v1", method="lexical") as running:
-        yield running
 
 
 def call(n: int, name: str = "bash", command: str = "pytest -v") -> dict:

@@ -10,21 +10,8 @@ import pytest
 from tamis.service.http.upstream.shortening import keep_elements
 from tests.service.api.tool_definitions import DESCRIPTIONS, anthropic_tools, openai_tools
 from tests.service.http.app_kit import served
-from tests.service.http.upstream.chat_server import chat_server
 
 CHATS, MESSAGES = "/v1/chat/completions", "/v1/messages"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    with chat_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service(upstream):
-    with served(upstream=f"{upstream.url}/v1", method="lexical") as running:
-        yield running
 
 
 def sent(service, upstream, body: dict[str, Any], path: str = CHATS, most: str = "3") -> tuple:

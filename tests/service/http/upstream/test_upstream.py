@@ -12,22 +12,10 @@ from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.upstream.shortening import replace_strings
 from tests.service.agents.recorded import ERROR, LOG, QUESTION
 from tests.service.http.app_kit import served, wait_until
-from tests.service.http.upstream.chat_server import ANSWER, FIRST, REST, chat_server
+from tests.service.http.upstream.chat_server import ANSWER, FIRST, REST
 
 PATH = "/v1/chat/completions"
 KEY = "0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    with chat_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service(upstream):
-    with served(upstream=f"{upstream.url}/v1", method="lexical") as running:
-        yield running
 
 
 def turns(*results: str) -> list[dict]:
