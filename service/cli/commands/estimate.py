@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _SHOWN = 3
 EPILOG = """
 A line is a request as it was sent: a chat for OpenAI's (also `/v1/responses`), Anthropic's or
-Gemini's API, a body of `/v1/compress`, or a row of `tamis batch`; bare, or in `request` or `body`, as in OpenAI's batch files. `usage` or `response.usage`
-beside it scales tokens to the provider's counts. Chats with results of tools are an agent's. Other
-lines are counted, named and passed over.
+Gemini's API, a body of `/v1/compress`, or a row of `tamis batch`; bare, or in `request` or `body`,
+as in OpenAI's batch files. `usage` or `response.usage` beside it scales tokens to the provider's
+counts. Chats with results of tools are an agent's. Other lines are counted, named and passed over.
 
 Requests that begin alike are a conversation; what one repeats is billed as cached, and of shortened
 prompts as much as they still share. Answers, images and files are not counted.

@@ -107,6 +107,11 @@ class Metrics(EngineObserver):
         self.tokens_in = counter("tamis_tokens_in", "Tokens of the contexts given.")
         self.tokens_out = counter("tamis_tokens_out", "Tokens of the texts returned.")
         self.tokens_saved = counter("tamis_tokens_saved", "Tokens left out.", ["key"])
+        self.saved_again = counter(
+            "tamis_upstream_tokens_saved_again",
+            "Of these, in chats: of texts that were sent before, which a provider's cache bills.",
+            ["key"],
+        )
         self.cached_tokens = counter(
             "tamis_cached_tokens", "Tokens not read again, for the cache had them."
         )

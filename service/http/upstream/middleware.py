@@ -37,6 +37,7 @@ MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
+_SAVED_AGAIN = b"x-tamis-tokens-saved-again"
 _TOOLS, _LEFT_OUT = b"x-tamis-tools", b"x-tamis-tools-left-out"
 _WARNINGS = WARNINGS_HEADER.lower().encode()
 
@@ -54,9 +55,10 @@ class UpstreamMiddleware:
     On any error of ours a chat is forwarded as it came. Headers of a request: `X-Tamis: off`
     forwards it as it came, `X-Tamis-Ratio` and `X-Tamis-Method` say how far results are shortened,
     `X-Tamis-Tools` how many tools are sent. Headers of the answer: `X-Tamis-Status` is `shortened`,
-    `unchanged`, `off` or `failed`, with `X-Tamis-Tokens-Saved`; `X-Tamis-Tools` has how many of how
-    many tools were sent, `X-Tamis-Tools-Left-Out` names of the others, as many as fit, and
-    `X-Tamis-Warnings` what could not be followed.
+    `unchanged`, `off` or `failed`, with `X-Tamis-Tokens-Saved` and, of these, those of texts that
+    were sent before in `X-Tamis-Tokens-Saved-Again`; `X-Tamis-Tools` has how many of how many tools
+    were sent, `X-Tamis-Tools-Left-Out` names of the others, as many as fit, and `X-Tamis-Warnings`
+    what could not be followed.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class UpstreamMiddleware:
             status, short = await self._shorten(scope, headers, body)
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
+        added.append((_SAVED_AGAIN, str(short.saved_again).encode()))
         if gone := len(short.left_out):
             added.append((_TOOLS, f"{short.tools - gone}/{short.tools}".encode()))
             added.append((_LEFT_OUT, warnings_header(short.left_out).encode()))
@@ -167,6 +170,7 @@ class UpstreamMiddleware:
             return "failed", ShortChat(body)
         entry.tokens_in, entry.tokens_out = short.tokens_before, short.tokens_after
         state.metrics.count_compression(short.tokens_before, short.tokens_after, entry.key)
+        state.metrics.saved_again.labels(entry.key).inc(max(0, short.saved_again))
         return ("unchanged" if short.body is body else "shortened"), short
 
     def _options(self, headers: dict[bytes, bytes]) -> ChatOptions:

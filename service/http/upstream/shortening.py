@@ -331,6 +331,8 @@ class ShortChat:
     """A body, and the tokens of the texts in it that were shortened, before and after.
 
     Attributes:
+        saved_again: tokens left out of texts that were sent short before in this conversation,
+            which the provider's cache would bill.
         warnings: of texts whose tags cannot be followed, and of tools that could not be chosen.
         tools: how many the client gave. left_out: the names of those that are not sent.
     """
@@ -338,16 +340,20 @@ class ShortChat:
     body: bytes
     tokens_before: int = 0
     tokens_after: int = 0
+    saved_again: int = 0
     warnings: list[str] = field(default_factory=list)
     tools: int = 0
     left_out: list[str] = field(default_factory=list)
 
-    def add(self, turns: ChatTurns, index: int, found: _Result | None, new: Texts) -> None:
+    def add(
+        self, turns: ChatTurns, index: int, found: _Result | None, new: Texts, again: bool = True
+    ) -> None:
         """Counts the result of a message, and adds its texts to `new` by their places."""
         if found is not None:
             new |= {turns.pointer(index, at): shown for at, shown in found.texts.items()}
             self.tokens_before += found.tokens_before
             self.tokens_after += found.tokens_after
+            self.saved_again += again * (found.tokens_before - found.tokens_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +412,7 @@ class ChatShortener:
             left_s = until - time.monotonic()
             if (found := known[index]) is None and left_s > 0:
                 found = await self._result(state, requests[index], method, entry, left_s)
-            short.add(turns, index, found, new)
+            short.add(turns, index, found, new, begins[index] in self._sent_short)
             if found is not None and found.texts:
                 self._sent_short.put(begins[index], 1, None)
         if new or tools is not None:

@@ -166,9 +166,14 @@ def test_a_client_that_hangs_up_ends_the_upstream_s_stream(service, upstream):
 def test_a_result_reads_the_same_in_every_later_request(service, upstream):
     """What comes later (turns, results, questions) does not touch the prompt's beginning."""
     later = [*turns(LOG, LOG[::-1]), {"role": "user", "content": "And who painted the wall?"}]
-    first, _ = sent(service, upstream, body_of(turns(LOG)))
-    second, _ = sent(service, upstream, body_of(later))
+    for messages in (later, start := turns(LOG)):
+        messages[0]["content"] = "A conversation of its own."
+    first, answer = sent(service, upstream, body_of(start))
+    second, again = sent(service, upstream, body_of(later))
     assert second.json["messages"][3] == first.json["messages"][3]
+    saved = [int(one.headers["x-tamis-tokens-saved"]) for one in (answer, again)]
+    assert answer.headers["x-tamis-tokens-saved-again"] == "0"
+    assert int(again.headers["x-tamis-tokens-saved-again"]) == saved[0] < saved[1]
     assert len(second.json["messages"][5]["content"]) < len(LOG)
 
 
