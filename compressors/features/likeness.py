@@ -87,7 +87,7 @@ class LikenessJudges:
         if not rank_encoders:
             useful = encoder is not None and is_latin(question, texts)
             return cls([encoder], ENGLISH) if useful else None
-        first, *_, last = (*rank_encoders, rank_encoders[-1])
+        first, last = rank_encoders[0], rank_encoders[-1]
         if encoder is not None and guess_language(question, texts) == "en":
             return cls([encoder, first], _weights_for(first)[0])
         return cls([last], _weights_for(last)[1])

@@ -15,6 +15,7 @@ from typing import IO, Any, Literal, TypeGuard
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.files.streams import open_unpacked, read_lines
+from tamis.service.http.conversation.providers import without_breakpoints
 from tamis.service.http.conversation.texts import message_texts
 from tamis.service.http.schemas.json import loads
 
@@ -195,7 +196,7 @@ class PromptCounter:
         parts = [{"model": body.get("model"), **offered}, *_turns(body)]
         tokens, prefixes, running = list[int](), list[bytes](), hashlib.sha256()
         for place, part in enumerate(parts):
-            written = json.dumps(_unmarked(part), sort_keys=True).encode()
+            written = json.dumps(without_breakpoints(part), sort_keys=True).encode()
             running.update(written + b"\n")
             prefixes.append(running.digest())
             if (key := hashlib.sha256(written).digest()) not in self._known:
@@ -214,12 +215,6 @@ def _turns(body: JsonObject) -> Iterator[JsonObject]:
         yield {"role": "system", "content": system}
     given: Any = next((body[n] for n in ("messages", "input", "contents") if body.get(n)), [])
     yield from [{"role": "user", "content": given}] if isinstance(given, str) else given
-
-
-def _unmarked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _unmarked(v) for k, v in value.items() if k != "cache_control"}
-    return [_unmarked(one) for one in value] if isinstance(value, list) else value
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -54,6 +54,13 @@ def read_turns(chat: Any) -> list[Turn]:
     raise BadInput("the body has no list of messages, input or contents")
 
 
+def without_breakpoints(value: Any) -> Any:
+    """A message, or a part of one, without marks of what the provider shall cache."""
+    if isinstance(value, dict):
+        return {k: without_breakpoints(v) for k, v in value.items() if k != "cache_control"}
+    return [without_breakpoints(one) for one in value] if isinstance(value, list) else value
+
+
 def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 

@@ -29,7 +29,7 @@ from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.conversation.candidates import is_prompt
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
-from tamis.service.http.conversation.providers import Turn, read_turns
+from tamis.service.http.conversation.providers import Turn, read_turns, without_breakpoints
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.conversation.texts import CallLog, message_texts
 from tamis.service.http.middleware.request_log import RequestLogEntry
@@ -222,7 +222,7 @@ class ChatTurns:
         """A hash of the conversation up to each message, wherever breakpoints are in it."""
         running, found = hashlib.sha256(), list[bytes]()
         for message in self.messages:
-            running.update(json.dumps(_without_breakpoints(message), sort_keys=True).encode())
+            running.update(json.dumps(without_breakpoints(message), sort_keys=True).encode())
             found.append(running.digest())
         return found
 
@@ -557,14 +557,8 @@ def _names_in(choice: Any) -> Iterator[str]:
 
 def _request_hash(method: str, request: TurnRequest) -> bytes:
     """What a result depends on; where the provider is asked to cache is no part of it."""
-    body = _without_breakpoints(request.body)
+    body = without_breakpoints(request.body)
     return hashlib.sha256(json.dumps([method, body], sort_keys=True).encode()).digest()
-
-
-def _without_breakpoints(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_breakpoints(v) for k, v in value.items() if k != "cache_control"}
-    return [_without_breakpoints(one) for one in value] if isinstance(value, list) else value
 
 
 async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:
