@@ -403,15 +403,18 @@ class ChatShortener:
             # the provider's cache has it as it was sent: short, where it was short then
             if begins[index] in self._sent_short:
                 request = turns.request_body(index, options.ratio)
-                short.add(turns, index, await self._recall(method, request), new)
+                digest = await asyncio.to_thread(_request_hash, request)
+                short.add(turns, index, self._recall(method, digest), new)
         requests = {index: turns.request_body(index, options.ratio) for index in indexes}
-        known = {index: await self._recall(method, requests[index]) for index in indexes}
+        digests = {i: await asyncio.to_thread(_request_hash, requests[i]) for i in indexes}
+        known = {index: self._recall(method, digests[index]) for index in indexes}
         unread = [requests[index] for index, found in known.items() if found is None]
         method = _method_in_time(state, method, unread, options.read_s, short)
         for index in indexes:
             left_s = until - time.monotonic()
             if (found := known[index]) is None and left_s > 0:
-                found = await self._result(state, requests[index], method, entry, left_s)
+                call, key = requests[index], (method, digests[index])
+                found = await self._result(state, call, key, entry, left_s)
             short.add(turns, index, found, new, begins[index] in self._sent_short)
             if found is not None and found.texts:
                 self._sent_short.put(begins[index], 1, None)
@@ -419,25 +422,26 @@ class ChatShortener:
             short.body = await asyncio.to_thread(_changed_body, text, new, tools)
         return short
 
-    async def _recall(self, method: str, request: TurnRequest) -> _Result | None:
+    def _recall(self, method: str, digest: bytes) -> _Result | None:
         """What was made of a message before, by the method or by its words."""
-        for name in dict.fromkeys((method, _BY_WORDS)):
-            key = await asyncio.to_thread(_request_hash, name, request)
-            if (found := self._remembered.peek(key)) is not None:
-                return found
-        return None
+        found = self._remembered.peek((method, digest))
+        return self._remembered.peek((_BY_WORDS, digest)) if found is None else found
 
     async def _result(
         self,
         state: ServiceState,
         request: TurnRequest,
-        method: str,
+        key: tuple[str, bytes],
         entry: RequestLogEntry,
         left_s: float,
     ) -> _Result:
-        key = await asyncio.to_thread(_request_hash, method, request)
+        """Shortens one message.
+
+        Args:
+            key: the method, and the hash of the request.
+        """
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
-        answer = await _answer(ConversationCall(state, body, method, entry), left_s)
+        answer = await _answer(ConversationCall(state, body, key[0], entry), left_s)
         found = _result_of(answer, request.place)
         if answer.status != "partial":
             cost = sum(map(len, found.texts.values())) + 256
@@ -555,10 +559,10 @@ def _names_in(choice: Any) -> Iterator[str]:
             yield from _names_in(value)
 
 
-def _request_hash(method: str, request: TurnRequest) -> bytes:
+def _request_hash(request: TurnRequest) -> bytes:
     """What a result depends on; where the provider is asked to cache is no part of it."""
     body = without_breakpoints(request.body)
-    return hashlib.sha256(json.dumps([method, body], sort_keys=True).encode()).digest()
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
 
 
 async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:
