@@ -16,7 +16,9 @@ import torch
 
 from tamis.compressors.features.likeness import ENGLISH, LikenessJudges
 from tamis.compressors.method import MethodInfo, ModelSource, RankingMethod
+from tamis.compressors.options import option
 from tamis.compressors.types import Ranks
+from tamis.probes.errors import BadInput
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
 
@@ -34,6 +36,30 @@ class LateInteraction(RankingMethod):
 
     encoder: Any
     rank_encoders: Sequence[Any] = ()
+    encoders: str = option(
+        "auto",
+        "The encoders that judge, as names with commas, such as minilm-l6,embeddinggemma-300m. "
+        "auto is those that are installed.",
+    )
+
+    def setup(self) -> None:
+        """Leaves the encoders that were not named.
+
+        Raises:
+            BadInput: a name is not of an encoder on this machine.
+        """
+        if self.encoders == "auto":
+            return
+        wanted = [name.strip() for name in self.encoders.split(",")]
+        found = {one.name: one for one in (self.encoder, *self.rank_encoders)}
+        if missing := [name for name in wanted if name not in found]:
+            raise BadInput(
+                f"encoders names {', '.join(map(repr, missing))}; here are {', '.join(found)}; "
+                "`tamis models list` shows others, `tamis models pull NAME` fetches one"
+            )
+        self.rank_encoders = [one for one in self.rank_encoders if one.name in wanted]
+        if self.encoder.name not in wanted:
+            self.encoder = None
 
     @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
@@ -50,7 +76,7 @@ class LateInteraction(RankingMethod):
         """The probability that each passage answers; units are not scored."""
         clock = time.perf_counter()
         judges = LikenessJudges.choose(self.encoder, self.rank_encoders, question, passages)
-        if judges is None:
+        if judges is None:  # the encoder of English alone, for texts in other letters
             judges = LikenessJudges([self.encoder], ENGLISH)
         z = torch.from_numpy(judges.judge(question, passages) + judges.weights.alone)
         timings = {"read": (time.perf_counter() - clock) * 1e3}

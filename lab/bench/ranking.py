@@ -6,7 +6,7 @@
 
 nDCG has the gains 2^grade - 1; documents without a grade gain nothing, and the ideal order is of
 all judged documents, found or not. A ranking is free if it needs no proxy: the first stage as it
-came, BM25 and MiniLM over whole documents, and the sum of both.
+came, BM25 and MiniLM over whole documents, the sum of both, and EmbeddingGemma.
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ FIRST_STAGE, LEXICAL, EMBEDDING = "first stage", "lexical", "embedding"
 FUSED = " + first"
 """What the name of a ranker ends with where it is fused with the first stage."""
 BOTH = f"{LEXICAL}+{EMBEDDING}"
-FREE = (FIRST_STAGE, LEXICAL, EMBEDDING, BOTH)
-"""Rankings without a proxy; those with the encoder are there where it is installed."""
+LARGE_ENCODER = "embeddinggemma-300m"
+LARGE = f"late_interaction:encoders={LARGE_ENCODER}"
+FREE = (FIRST_STAGE, LEXICAL, EMBEDDING, BOTH, LARGE)
+"""Rankings without a proxy; those with an encoder are there where it is installed."""
+_FREE_ENCODERS = {DEFAULT_ENCODER: EMBEDDING, LARGE_ENCODER: LARGE}
 NDCG = f"ndcg@{RANK_CUTOFF}"
 ENDINGS = (".jsonl", ".jsonl.gz")
 EPILOG = """
@@ -73,8 +76,8 @@ grade}, "candidates": {"bm25": [[docid, score], ...]}}`, and `NAME_corpus.jsonl`
 `NAME_passages.jsonl`, lines of `{"docid", "title", "text"}`; both may be gzipped. Every ranker
 stands there alone and fused with the first stage ("+ first") as `tamis.rerank` does it. *Regret* is
 how far its nDCG@10 is below that of the best free ranking of a set: the first stage, BM25
-(`lexical`), MiniLM (`embedding`), or the sum of the two. A ranker that ships should have none
-anywhere, rather than the best mean.
+(`lexical`), MiniLM (`embedding`), the sum of the two, or, where it is installed, EmbeddingGemma. A
+ranker that ships should have none anywhere, rather than the best mean.
 """
 
 
@@ -116,8 +119,8 @@ def ranking(
 ) -> None:
     """Compare rerankers over many sets: nDCG@10, MRR, time, and regret beside the best free one.
 
-    Without the sentence encoder the table has no rows for it; get it with `tamis models pull
-    minilm-l6`. With --results, sets, methods and questions may be added to a run later.
+    Without a sentence encoder the table has no rows for it; get them with `tamis models pull
+    minilm-l6` and `tamis models pull embeddinggemma-300m`. With --results, sets, methods and questions may be added to a run later.
     """
     study = Study(as_json, plot, results)
     files = choose_sets(find_ranking_sets(data), sets, questions)
@@ -142,12 +145,14 @@ def ranking(
 
 def _free_methods() -> list[str]:
     """The methods that need no proxy, as far as their models are here."""
-    try:
-        locate(DEFAULT_ENCODER)
-    except ProxyMissing as error:
-        print_note(f"{error}; {EMBEDDING} is left out")
-        return [LEXICAL]
-    return [LEXICAL, EMBEDDING]
+    found = [LEXICAL]
+    for name, spec in _FREE_ENCODERS.items():
+        try:
+            locate(name)
+            found.append(spec)
+        except ProxyMissing as error:
+            print_note(f"{error}; {spec} is left out")
+    return found
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[Table]:

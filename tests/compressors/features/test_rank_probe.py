@@ -233,6 +233,22 @@ def test_late_interaction_is_the_sum_of_the_encoders_without_the_proxy(
     assert (found.calibrated, found.tokens_read, found.units) == (True, 0, ())
 
 
+def test_only_the_encoders_that_are_named_judge():
+    units = units_of(PASSAGES)
+    english, other = Likeness("Ships", name="english"), Likeness("Bread", name="e5-small")
+
+    def ranks(one, others, **options):
+        return LateInteraction(one, others, **options).rank(QUESTION, PASSAGES, units).values
+
+    alone = ranks(english, [])
+    assert ranks(english, [other], encoders="english") == alone
+    assert ranks(english, [other], encoders="e5-small") == ranks(None, [other]) != alone
+    both = ranks(english, [other])
+    assert ranks(english, [other], encoders="e5-small, english") == both != alone
+    with pytest.raises(BadInput, match="encoders names 'gone'; here are english, e5-small"):
+        LateInteraction(english, [other], encoders="english,gone")
+
+
 @pytest.mark.parametrize("how", ["isolated", "no unit probe", "another depth"])
 def test_where_the_rank_probe_cannot_be_used_the_best_unit_ranks(method, monkeypatch, how):
     reader = method.reader
