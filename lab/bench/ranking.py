@@ -44,7 +44,13 @@ from tamis_lab.bench.study import Study, estimate, table, timed
 from tamis_lab.datasets.domains import domain_of_name
 from tamis_lab.datasets.qrels import JudgedQuery, load_corpus, load_queries
 from tamis_lab.datasets.ranking_metrics import exponential_gains, ndcg, reciprocal_rank
-from tamis_lab.datasets.record_files import file_sha256, sample_questions
+from tamis_lab.datasets.record_files import (
+    RecordFile,
+    answerable_records,
+    file_sha256,
+    sample_questions,
+)
+from tamis_lab.datasets.records import record_id
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import paired_interval
 from tamis_lab.options import shared
@@ -71,6 +77,8 @@ EPILOG = """
 
 `tamis lab bench ranking --data rankings/ --sets dbpedia,mediqa:100 --method icr --depth 30`
 
+`tamis lab bench ranking --data rankings/ --records dev/hotpotqa.jsonl.gz --questions 40`
+
 A set is two files of a folder: `NAME_queries.jsonl`, lines of `{"qid", "query", "qrels": {docid:
 grade}, "candidates": {"bm25": [[docid, score], ...]}}`, and `NAME_corpus.jsonl` or
 `NAME_passages.jsonl`, lines of `{"docid", "title", "text"}`; both may be gzipped. Every ranker
@@ -96,6 +104,13 @@ def ranking(
         str | None,
         typer.Option(help="Names with commas, maybe as NAME:QUESTIONS; by default all there are."),
     ] = None,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="File of labelled records, whose documents are ranked too; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -120,10 +135,13 @@ def ranking(
     """Compare rerankers over many sets: nDCG@10, MRR, time, and regret beside the best free one.
 
     Without a sentence encoder the table has no rows for it; get them with `tamis models pull
-    minilm-l6` and `tamis models pull embeddinggemma-300m`. With --results, sets, methods and questions may be added to a run later.
+    minilm-l6` and `tamis models pull embeddinggemma-300m`. With --results, sets, methods and
+    questions may be added to a run later.
     """
     study = Study(as_json, plot, results)
-    files = choose_sets(find_ranking_sets(data), sets, questions)
+    files = choose_sets(find_ranking_sets(data), sets, questions) if data or not records else []
+    loaders = [partial(load_ranking_set, chosen, first, depth) for chosen in files]
+    loaders += [partial(load_record_set, path, questions) for path in records or ()]
     specs = dict.fromkeys([*_free_methods(), *(method or (DEFAULT, "fusion"))])
     rankers = {
         spec: (reranker(name, proxy, **options), RerankSettings(name, depth, None, "", proxy))
@@ -133,8 +151,8 @@ def ranking(
     study.keep_rows({"depth": depth, "first": first, "proxy": proxy})
     found: dict[str, Any] = {}
     with study.bars():
-        for chosen in files:
-            of = load_ranking_set(chosen, first, depth)
+        for load in loaders:
+            of = load()
             rows = {spec: score_lists(of, spec, *rankers[spec], study) for spec in rankers}
             found[of.name] = set_figures(of, rows, depth, seed)
     facts = {"depth": depth, "proxy": proxy, "sets": found, "overall": overall_figures(found)}
@@ -325,6 +343,28 @@ def load_ranking_set(files: SetFiles, first: str, depth: int) -> RankingSet:
         load_corpus(files.corpus, wanted),
         2 if top >= 3 else 1,
     )
+
+
+def load_record_set(path: Path, questions: int) -> RankingSet:
+    """Labelled records as a set: each question's own documents, those with gold relevant.
+
+    The first stage is the order of the record. A record of one document gets others beside it, as
+    `answerable_records` draws them.
+
+    Raises:
+        BadInput: the file cannot be used.
+    """
+    queries, documents = list[JudgedQuery](), dict[str, Passage]()
+    for record in answerable_records(RecordFile(path, questions)):
+        ids = [f"{record_id(record)}:{place}" for place in range(len(record["docs"]))]
+        pairs = list(zip(ids, record["docs"], strict=True))
+        documents |= {i: Passage(doc["text"], i, doc.get("title") or None) for i, doc in pairs}
+        relevant = {i: 1.0 for i, doc in pairs if doc["gold"]}
+        order = tuple((i, -float(place)) for place, i in enumerate(ids))
+        queries.append(JudgedQuery(record_id(record), record["question"], relevant, order))
+    name = RecordFile(path).name
+    key = f"{name}-{file_sha256(path)[:8]}"
+    return RankingSet(name, key, "order", queries, documents, 1)
 
 
 def score_lists(

@@ -252,6 +252,31 @@ def test_a_plot_is_drawn(folder, tmp_path):
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("without_encoder")
+def test_labelled_records_are_a_set_in_the_order_they_came_in(tmp_path):
+    def doc(text, gold):
+        return {"title": "", "text": text, "sents": [[0, len(text)]], "gold": gold}
+
+    asked = {"Where is the key?": "The key is in the jar.", "Who rang?": "The baker rang."}
+    rows = [
+        {
+            "id": f"r{number}",
+            "question": question,
+            "docs": [doc("It rained.", []), doc("Nothing.", []), doc(answer, [0])],
+        }
+        for number, (question, answer) in enumerate(asked.items())
+    ]
+    write(tmp_path / "hops.jsonl", rows)
+    words = ("--records", tmp_path / "hops.jsonl", "--method", "lead", "--json")
+    done = tamis("lab", "bench", "ranking", *words)
+    assert done.exit_code == 0, done.stderr
+    of = json.loads(done.stdout)["sets"]["hops"]
+    assert (of["questions"], of["first_stage"]) == (2, "order")
+    found = {name: (row["ndcg@10"], row["mrr"]) for name, row in of["rankers"].items()}
+    assert found["first stage"] == pytest.approx((1 / math.log2(4), 1 / 3))
+    assert found["lexical"] == (1, 1)
+
+
 @pytest.mark.model
 @pytest.mark.usefixtures("encoder_folder")
 def test_the_sum_of_both_free_methods_is_ranked_where_the_encoder_is(folder):
