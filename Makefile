@@ -39,11 +39,11 @@ $(PLAIN): pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-models: setup ## fetch the default proxy (92.9 MB, once)
-	$(BIN)/tamis models pull smollm2-135m
+models: setup ## fetch the models of the default method (268 MB, once)
+	$(BIN)/tamis models pull
 
 demo: $(PLAIN) ## compress the example pages to 300 tokens, without the development tools
-	$(BIN)/tamis models pull smollm2-135m
+	$(BIN)/tamis models pull
 	$(BIN)/tamis compress examples/fastapi-docs -q "$(QUESTION)" --max-tokens 300 --explain
 
 types: ## link the folders under the names they install as, for mypy
@@ -63,13 +63,9 @@ format: setup ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 
 test: models check ## check, then every test of tamis that needs no data set (ORDER=random, WORKERS=1)
-	$(BIN)/tamis models pull minilm-l6
-	$(BIN)/tamis models pull e5-small
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
 
 test-lab: models check ## check, then every test of the lab that needs no data set
-	$(BIN)/tamis models pull minilm-l6
-	$(BIN)/tamis models pull e5-small
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest lab/tests -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p lab.tests.law_methods tests/laws -m "not data" $(SHARED_OUT)
 
@@ -81,8 +77,6 @@ test-data: models ## the tests that measure on ../shared/data
 	$(BIN)/python -m pytest tests lab/tests -m data
 
 test-integrations: models ## tamis inside other projects, each in an environment of its own
-	$(BIN)/tamis models pull minilm-l6
-	$(BIN)/tamis models pull e5-small
 	$(BIN)/python -m tests.integrations.environments
 
 soak: models ## the service under twice the load it can bear, ten minutes (MINUTES=3 for three)

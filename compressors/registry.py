@@ -27,6 +27,8 @@ DEFAULT_ENCODER = "minilm-l6"
 SMALL_RANK_ENCODER = "e5-small"
 RANK_ENCODERS = ("embeddinggemma-300m", SMALL_RANK_ENCODER)
 """Encoders of many languages for rankings, the best for English first."""
+DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, SMALL_RANK_ENCODER)
+"""What the default method reads with; without the encoders it keeps and ranks less well."""
 
 
 LAB_METHODS = (

@@ -18,7 +18,6 @@ RUN --mount=type=cache,id=pip,uid=1000,target=/home/ada/.cache/pip make demo
 RUN --network=none make demo
 
 FROM demo AS tests
-RUN .venv/bin/tamis models pull minilm-l6 && .venv/bin/tamis models pull e5-small
 RUN --network=none make test
 
 FROM debian AS wheel

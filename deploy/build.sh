@@ -34,9 +34,11 @@ install) # WHEELS EXTRAS: the wheel of that folder
   "$venv/bin/pip" install -q "$(echo "$2"/tamis-*.whl)[$3]"
   "$venv/bin/pip" check
   ;;
-model) # HOME NAME: a model in a folder that the image takes along
-  "$venv/bin/tamis" models pull "$3" --home "$2"
-  chmod -R a+rX "$2"
+model) # HOME [NAME]...: models in a folder that the image takes along
+  home=$2
+  shift 2
+  "$venv/bin/tamis" models pull "$@" --home "$home"
+  chmod -R a+rX "$home"
   ;;
 *)
   echo "usage: build.sh builder | runtime | wheel | torch | install | model" >&2

