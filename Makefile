@@ -39,7 +39,7 @@ $(PLAIN): pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-models: setup ## fetch the models of the default method (268 MB, once)
+models: setup ## fetch the models of the default method (346 MB, once)
 	$(BIN)/tamis models pull
 
 demo: $(PLAIN) ## compress the example pages to 300 tokens, without the development tools

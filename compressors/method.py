@@ -80,7 +80,7 @@ class ModelSource(Protocol):
         ...
 
     def rank_encoders(self) -> tuple[Any, ...]:
-        """The multilingual sentence encoders on this machine, for rankings, the best first."""
+        """The sentence encoders for rankings on this machine, the best for English first."""
         ...
 
     @property

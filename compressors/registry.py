@@ -25,9 +25,9 @@ DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 SMALL_RANK_ENCODER = "e5-small"
-RANK_ENCODERS = ("embeddinggemma-300m", SMALL_RANK_ENCODER)
-"""Encoders of many languages for rankings, the best for English first."""
-DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, SMALL_RANK_ENCODER)
+RANK_ENCODERS = ("embeddinggemma-300m", "e5-small-english", SMALL_RANK_ENCODER)
+"""Encoders for rankings, the best for English first, the best for other languages last."""
+DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, "e5-small-english", SMALL_RANK_ENCODER)
 """What the default method reads with; without the encoders it keeps and ranks less well."""
 
 
@@ -158,7 +158,7 @@ class InstalledModels:
         return Encoder.from_folder(locate(self.given_encoder, self.root), self._device)
 
     def rank_encoders(self) -> tuple[Any, ...]:
-        """The multilingual sentence encoders, each loaded at its first use, the best first."""
+        """The sentence encoders for rankings, each loaded at its first use, as `RANK_ENCODERS`."""
         if self.given_rank_encoders is not None:
             return tuple(self.given_rank_encoders)
         from tamis.probes.hub.zoo import locate
@@ -191,8 +191,8 @@ def build_method(
         name: a file of `methods/`.
         proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
-        rank_encoders: loaded ones of many languages, for rankings; None for those of
-            `RANK_ENCODERS` that are on this machine.
+        rank_encoders: loaded ones for rankings; None for those of `RANK_ENCODERS` that are on this
+            machine.
         root: where models are; by default the user's cache.
         options: the method's own: the fields of its class that `option` made.
 

