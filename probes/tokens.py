@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +30,16 @@ _FEW_CHARS = 4096
 millisecond: starting the tokenizer's threads takes as long while the cores are busy."""
 _PORTION_TEXTS = 4096
 """So many texts are encoded at a time."""
+_BYTE_LEVEL = re.compile(
+    r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII
+)
+"""The pieces of ASCII that byte-level BPE encodes each by itself: those of GPT-2's tokenizer."""
+_CUT = re.compile(r"(?<=[!-~])[ \t\n\r]")
+"""No piece of any text begins before such a place and ends behind it."""
+_ASCII_CHARS, _MIXED_CHARS = 1 << 15, 64
+"""Texts are cut into parts of at least so many characters, of which some are of ASCII alone."""
+_KNOWN_PIECES, _KNOWN_CHARS = 1 << 16, 64
+"""Lengths of so many pieces are remembered, of up to so many characters each."""
 
 
 def replace_surrogates(text: str) -> str:
@@ -63,13 +74,26 @@ class TextTokenizer:
 
     approximates: str = ""
 
-    def __init__(self, tokenizer: Tokenizer, name: str, owned: bool = False) -> None:
-        """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        name: str,
+        owned: bool = False,
+        pieces: re.Pattern[str] | None = None,
+    ) -> None:
+        """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified.
+
+        Args:
+            pieces: matches what of ASCII text is encoded each by itself; found out for byte-level
+                BPE. Of other tokenizers every text is encoded to count its tokens.
+        """
         plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
         plain.no_padding()
         plain.no_truncation()
         plain.encode_special_tokens = True
         self._plain = plain
+        self._pieces = _BYTE_LEVEL if pieces is None and _is_byte_level(plain) else pieces
+        self._known: dict[str, int] = {}
         self.name = name
 
     @classmethod
@@ -109,6 +133,18 @@ class TextTokenizer:
 
     def count(self, text: str) -> int:
         """The number of tokens of a text, without special tokens."""
+        if self._pieces is not None:
+            return self._count_by_pieces([text], self._pieces)[0]
+        return self._length(text)
+
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        """`count` of each text; what has to be encoded is, on all cores without holding the GIL."""
+        if self._pieces is not None:
+            return self._count_by_pieces(texts, self._pieces)
+        return self._lengths(texts)
+
+    def _length(self, text: str) -> int:
+        """The length of the encoded text."""
         if len(text) < _SHORT_CHARS:
             return len(self._plain.encode(replace_surrogates(text), add_special_tokens=False))
         # without computing offsets: a quarter to a half faster
@@ -116,11 +152,43 @@ class TextTokenizer:
             self._plain.encode_batch_fast([replace_surrogates(text)], add_special_tokens=False)[0]
         )
 
-    def count_many(self, texts: Sequence[str]) -> list[int]:
-        """`count` of each text; many texts are counted on all cores without holding the GIL."""
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
         if _is_small_batch(texts):
-            return [self.count(text) for text in texts]
+            return [self._length(text) for text in texts]
         return [len(e) for e in _encode_batches(self._plain.encode_batch_fast, texts)]
+
+    def _count_by_pieces(self, texts: Sequence[str], pattern: re.Pattern[str]) -> list[int]:
+        """`count` of each text from the lengths of its pieces, of which most are known.
+
+        It takes a quarter of the time that encoding does. What is not of ASCII is encoded.
+        """
+        counts, others = dict.fromkeys(texts, 0), list[tuple[str, str]]()
+        for text in counts:
+            if len(text) <= _ASCII_CHARS and text.isascii():
+                counts[text] = self._count_pieces(pattern.findall(text))
+                continue
+            for part in _parts(text):
+                if part.isascii():
+                    counts[text] += self._count_pieces(pattern.findall(part))
+                else:
+                    others.append((text, part))
+        lengths = self._lengths([part for _, part in others])
+        for (text, _), length in zip(others, lengths, strict=True):
+            counts[text] += length
+        return [counts[text] for text in texts]
+
+    def _count_pieces(self, pieces: list[str]) -> int:
+        known = self._known  # of all threads: entries are added, and no thread walks over them
+        try:
+            return sum(map(known.__getitem__, pieces))
+        except KeyError:
+            new = [piece for piece in dict.fromkeys(pieces) if piece not in known]
+        long = dict[str, int]()
+        for piece, length in zip(new, self._lengths(new), strict=True):
+            (known if len(piece) <= _KNOWN_CHARS else long)[piece] = length
+        if len(known) > _KNOWN_PIECES:
+            self._known = {}
+        return sum(sum(map(of.get, pieces, repeat(0))) for of in (known, long) if of)
 
 
 class FunctionTokenizer(TextTokenizer):
@@ -162,6 +230,37 @@ class FunctionTokenizer(TextTokenizer):
         return [self.count(text) for text in texts]
 
 
+def _is_byte_level(tokenizer: Tokenizer) -> bool:
+    """Whether it cuts texts as `_BYTE_LEVEL` does, and encodes each piece by itself."""
+    cutter = tokenizer.pre_tokenizer
+    return (
+        isinstance(cutter, pre_tokenizers.ByteLevel)
+        and cutter.use_regex
+        and not cutter.add_prefix_space
+        and tokenizer.normalizer is None
+        and isinstance(tokenizer.model, models.BPE)
+        and not tokenizer.model.dropout
+        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    )
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text cut where no token lies; parts with other characters than ASCII's are joined."""
+    is_ascii = text.isascii()
+    least, at, held = _ASCII_CHARS if is_ascii else _MIXED_CHARS, 0, 0
+    while at < len(text):
+        found = _CUT.search(text, at + least) if len(text) - at > least else None
+        stop = found.start() if found else len(text)
+        if is_ascii or text[at:stop].isascii():
+            if held < at:
+                yield text[held:at]
+            yield text[at:stop]
+            held = stop
+        at = stop
+    if held < len(text):
+        yield text[held:]
+
+
 def _is_small_batch(texts: Sequence[str]) -> bool:
     return sum(map(len, texts)) < _FEW_CHARS
 
@@ -194,10 +293,14 @@ _PIECES = "|".join(
         r"\p{N}| ?[^\s\p{L}\p{N}]{1,2}|\s+(?!\S)|\s+",
     ]
 )
+_ESTIMATED = re.compile(
+    r" ?[A-Z]?[a-z]{1,7}| ?[A-Za-z]{1,3}|[0-9]| ?[^\sA-Za-z0-9]{1,2}|\s+(?!\S)|\s+", re.ASCII
+)
+"""The same for ASCII."""
 
 
 def estimating_tokenizer() -> TextTokenizer:
     """A tokenizer named `estimate`, whose pieces are of the usual lengths of tokens."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
-    return TextTokenizer(tokenizer, ESTIMATE, owned=True)
+    return TextTokenizer(tokenizer, ESTIMATE, owned=True, pieces=_ESTIMATED)

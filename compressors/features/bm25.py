@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain
 
 from tamis.compressors.inputs import read_before
 from tamis.probes.segmentation.terms import cached_words
@@ -33,24 +35,44 @@ class Collection:
         return collection
 
     def _fill(self, texts: Iterable[Sequence[str]], k1: float, b: float) -> None:
-        self.bags = [Counter(terms) for terms in texts]
+        self._terms = list(texts)
+        self._sets = list(map(frozenset, self._terms))
+        self._bags: dict[int, Counter[str]] = {}
         self.k1, self.b = k1, b
-        self.sizes = [sum(bag.values()) for bag in self.bags]
+        self.sizes = list(map(len, self._terms))
         self.mean_size = max(1.0, sum(self.sizes) / max(1, len(self.sizes)))
-        self._texts_with = Counter(term for bag in self.bags for term in bag)
+
+    @property
+    def bags(self) -> list[Counter[str]]:
+        """How often each term is in each text."""
+        return list(map(self._bag, range(len(self._terms))))
+
+    def _bag(self, i: int) -> Counter[str]:
+        if i not in self._bags:
+            self._bags[i] = Counter(self._terms[i])
+        return self._bags[i]
+
+    @cached_property
+    def _texts_with(self) -> Counter[str]:
+        return Counter(chain.from_iterable(self._sets))
 
     def idf(self, term: str) -> float:
         """How rare a term is in this collection; largest for a term that never occurs."""
         n = self._texts_with[term]
-        return math.log(1 + (len(self.bags) - n + 0.5) / (n + 0.5))
+        return math.log(1 + (len(self._terms) - n + 0.5) / (n + 0.5))
 
     def score(self, query: Sequence[str]) -> list[float]:
         """BM25 of every text; a term that the query repeats counts once for each time."""
         weights = {term: count * self.idf(term) for term, count in Counter(query).items()}
-        return [self._score(weights, i) for i in range(len(self.bags))]
+        asked = frozenset(weights)
+        # in most texts is none of the terms, and they need no bag
+        return [
+            0 if asked.isdisjoint(terms) else self._score(weights, i)
+            for i, terms in enumerate(self._sets)
+        ]
 
     def _score(self, weights: dict[str, float], i: int) -> float:
-        bag = self.bags[i]
+        bag = self._bag(i)
         norm = self.k1 * (1 - self.b + self.b * self.sizes[i] / self.mean_size)
         return sum(
             weight * bag[term] * (self.k1 + 1) / (bag[term] + norm)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from tamis.compressors.tools.types import is_json
+from tamis.compressors.tools.types import CompressedToolOutput, is_json
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.probes.segmentation.tool_output.json_parts import json_tokens, json_tree
@@ -314,6 +315,27 @@ def write_shorter(text: str, counter: TextTokenizer, forms: Sequence[Form] = FOR
     written = f"[The whole text, written shorter: {'; '.join(used)}.]\n{written}"
     is_shorter = counter.count(written) < counter.count(text)
     return written if is_shorter and restore(written) == plain else text
+
+
+def write_whole(found: CompressedToolOutput, counter: TextTokenizer) -> CompressedToolOutput:
+    """An output that is whole, its text in all forms that save tokens."""
+    written = write_shorter(found.text, counter)
+    return replace(found, text=written, tokens_out=counter.count(written))
+
+
+def write_within(text: str, counter: TextTokenizer, tokens: int, limit: int) -> tuple[str, int]:
+    """`write_shorter` in `LINE_FORMS` and its tokens; the text as it is where it does not fit.
+
+    Args:
+        tokens: of the text. limit: the most that it may have.
+    """
+    # lines that differ stay, so where they are most of the text, counting repeats is of no use
+    least = sum(map(len, set(split_at_line_feeds(text))))
+    if "\x1b" in text or least * tokens <= 2 * limit * len(text):
+        written = write_shorter(text, counter, LINE_FORMS)
+        if written != text and (count := counter.count(written)) <= limit:
+            return written, count
+    return text, tokens
 
 
 def restore(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.tools.lossless import write_within
 from tamis.compressors.tools.packing import Packer
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
@@ -126,6 +127,8 @@ class PreparedToolOutputs:
     ) -> tuple[CompressedToolOutput, ...]:
         """The parts of each output that stay within its limit; one that fits is returned whole.
 
+        One that fits with its repeated lines counted is written so, below a header that says it.
+
         Args:
             values: one a unit, higher is better, of any scorer.
             token_limits: one an output: the most tokens of its text, markers included.
@@ -154,27 +157,38 @@ class PreparedToolOutputs:
             kept = ((0, len(text)),) if text else ()
             return CompressedToolOutput(text, kept, (), parsed.format, tokens, tokens)
         packer = self._packers[index]
+        if all(part.place == "line" for part in parsed.parts):  # JSON stays JSON
+            # nothing has to be left out where repeats that are counted make room
+            written, count = write_within(text, packer.counter, tokens, limit)
+            if count <= limit:
+                whole = ((0, len(text)),)
+                return CompressedToolOutput(written, whole, (), parsed.format, tokens, count)
         by_part = _values_by_part(text, parsed.parts, values)
         order, protected = order_parts(parsed, by_part, packer.tokens)
         return packer.pack(order, protected, limit, marker, tokens)
 
 
 def prepare_tool_outputs(
-    outputs: Sequence[ToolOutput], question: str | None, counter: TextTokenizer
+    outputs: Sequence[ToolOutput],
+    question: str | None,
+    counter: TextTokenizer,
+    tokens: Sequence[int] | None = None,
 ) -> PreparedToolOutputs:
     """Parses what tools printed.
 
     Args:
         question: the last thing that the user said, if anything.
         counter: counts the budget.
+        tokens: of each output, where they were counted before.
     """
     parsed = tuple(parse_tool_output(output.text, output.call) for output in outputs)
     texts = [
         _texts_of_parts(output.text, found) for output, found in zip(outputs, parsed, strict=True)
     ]
     # in one call, so that a long text is counted beside its lines
-    counts = iter(counter.count_many([*(o.text for o in outputs), *chain.from_iterable(texts)]))
-    tokens_in = tuple(islice(counts, len(outputs)))
+    whole = [output.text for output in outputs] if tokens is None else []
+    counts = iter(counter.count_many([*whole, *chain.from_iterable(texts)]))
+    tokens_in = tuple(islice(counts, len(whole))) if tokens is None else tuple(tokens)
     packers = tuple(
         Packer(output.text, found, list(islice(counts, len(found.parts))), counter)
         for output, found in zip(outputs, parsed, strict=True)

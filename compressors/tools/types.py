@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tamis.probes.segmentation.tool_output.parts import PartUnit
+
+RETRIEVE = "tamis run --retrieve"
+"""What a marker names, with an id behind it; texts with it were shortened or given back already."""
+_RETRIEVED = re.compile(rf"{RETRIEVE} [0-9a-f]{{24}}\b")
+_GIVING_BACK = ("retrieve", "tamis_retrieve")
+_ID = re.compile(r'"id"\s*:\s*"[0-9a-f]{24}"')
+_OWN = "tamis run "
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,13 @@ class ToolOutput:
     def call(self) -> str:
         """The call that made it, name and arguments; empty where neither is known."""
         return " ".join(part for part in (self.name, self.arguments) if part and part.strip())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether tamis shortened it or gave it back, so that it is never shortened again."""
+        tool = (self.name or "").rpartition("__")[2]
+        gives_back = tool in _GIVING_BACK and bool(_ID.search(self.arguments or ""))
+        return gives_back or _OWN in self.call or bool(_RETRIEVED.search(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ _UNWRITTEN = re.compile(
     "|(?<=[\u0400-\u04ff])[\u0300\u0301]"
 )
 _WORDS_BETWEEN_CHECKS = 4096
+_SHORT_CHARS = 1 << 16
+"""Words of shorter texts are found too fast for an interruption in between."""
 _PIECE_CHARS = 256
 _CACHED_BYTES = 1 << 25
 _TEXT_BYTES, _TERM_BYTES = 200, 48  # of an entry, and of a term in it, beside the text
@@ -42,6 +44,8 @@ def words(text: str) -> list[str]:
     normalisation; scripts without spaces between words are indexed by pairs of characters.
     """
     folded, word = text.casefold(), _WORD
+    if len(folded) <= _SHORT_CHARS and folded.isascii():
+        return word.findall(folded)
     if not folded.isascii() and _NEEDS_NORMALISING.search(folded):
         # case folding turns a dotted capital I into i and a combining dot
         folded = _compose(folded).replace("i\u0307", "i")

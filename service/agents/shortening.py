@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
-from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
+from tamis.compressors.tools.types import RETRIEVE, CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.store import RETRIEVE, RETRIEVED, OutputStore
+from tamis.service.agents.store import OutputStore
 
 if TYPE_CHECKING:
     from tamis.compressors.tools.prepare import PreparedToolOutputs
@@ -26,8 +26,7 @@ ID_TOKENS = 24
 """What the id of an output takes of its budget: it stands in the first marker."""
 _MARKER = re.compile(r"\[… [^\[\]\n]*omitted, \d+ tokens?\]")
 _LEAST_WITH_ID = 4 * ID_TOKENS
-"""Smaller budgets name no id; of a small share it comes on top."""
-_OWN = "tamis run "
+"""Smaller outputs are not kept. Smaller budgets name no id; of a small share it comes on top."""
 _LANGUAGE = "en"  # what tools print is in no language, and detection would take it for Portuguese
 
 
@@ -130,7 +129,7 @@ class Shortening:
         """
         shorter = [output.text for output in outputs]
         # what was asked back, and what has been shortened, is never shortened again
-        left = [i for i, output in enumerate(outputs) if not _is_settled(output)]
+        left = [i for i, output in enumerate(outputs) if not output.is_settled]
         given = [outputs[i] for i in left]
         for i, text in zip(left, self._shorten(given, question, warn) if left else (), strict=True):
             shorter[i] = self._with_id(text, outputs[i].text)
@@ -139,16 +138,11 @@ class Shortening:
     def _shorten(
         self, outputs: Sequence[ToolOutput], question: str | None, warn: Callable[[str], object]
     ) -> list[str]:
-        from tamis.compressors.tools.lossless import without_colours, write_shorter
+        from tamis.compressors.tools.lossless import without_colours
         from tamis.compressors.tools.types import shows_source
 
         if self.lossless:
-            counter = self._counter()
-            counts = counter.count_many([output.text for output in outputs])
-            return [
-                write_shorter(output.text, counter) if count >= self.min_tokens else output.text
-                for output, count in zip(outputs, counts, strict=True)
-            ]
+            return [found.text for found in self.compress(outputs, question)]
         if self.url is not None:
             from tamis.service.agents.remote import RemoteService
 
@@ -176,6 +170,8 @@ class Shortening:
         """A shortened text whose first marker names the id by which the source can be had again."""
         is_small = self.max_tokens is not None and self.max_tokens < _LEAST_WITH_ID
         if text == source or self.no_store or self.lossless or is_small:
+            return text
+        if self._counter().count(source) < _LEAST_WITH_ID:
             return text
         # a marker that the source has is a line like others
         marker = next((m for m in _MARKER.finditer(text) if m.group() not in source), None)
@@ -205,12 +201,19 @@ class Shortening:
             marker: makes the text of an omission; by default its lines and tokens.
             spare: tokens of each limit that are left free.
         """
-        from tamis.compressors.tools.lossless import LINE_FORMS, write_shorter
+        from tamis.compressors.tools.lossless import write_whole
         from tamis.compressors.tools.markers import default_marker
         from tamis.compressors.tools.prepare import prepare_tool_outputs
 
         counter = self._counter()
         prepared = prepare_tool_outputs(outputs, question, counter)
+        if self.lossless:
+            unread = [0.0] * len(prepared.units)
+            found = prepared.select(unread, prepared.tokens_in, marker or default_marker)
+            return [
+                write_whole(one, counter) if one.tokens_in >= self.min_tokens else one
+                for one in found
+            ]
         limits = token_limits(prepared.tokens_in, self.budget, self.min_tokens)
         limits = [
             limit if limit >= tokens or limit < _LEAST_WITH_ID else limit - spare
@@ -221,16 +224,10 @@ class Shortening:
         else:
             values = self._scores(prepared)
         found = prepared.select(values, limits, marker or default_marker)
-        made = []
-        for one, output, limit in zip(found, outputs, limits, strict=True):
-            # nothing has to be left out where repeats that are counted make room
-            counted = write_shorter(output.text, counter, LINE_FORMS) if one.omissions else ""
-            if counted != output.text and 0 < (tokens := counter.count(counted)) <= limit:
-                one = replace(_whole(one, output.text), text=counted, tokens_out=tokens)
-            elif _is_no_gain(one, output.text):
-                one = _whole(one, output.text)
-            made.append(one)
-        return made
+        return [
+            _whole(one, output.text) if _is_no_gain(one, output.text) else one
+            for one, output in zip(found, outputs, strict=True)
+        ]
 
     def _counter(self) -> TextTokenizer:
         from tamis.probes.tokens import ESTIMATE, estimating_tokenizer
@@ -278,10 +275,6 @@ def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list
         for i, limit in zip(large, share_budget(large_tokens, max(most, len(large))), strict=True):
             limits[i] = limit
     return limits
-
-
-def _is_settled(output: ToolOutput) -> bool:
-    return _OWN in output.call or bool(RETRIEVED.search(output.text))
 
 
 def _is_no_gain(found: CompressedToolOutput, text: str) -> bool:

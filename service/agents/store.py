@@ -21,9 +21,6 @@ from tamis.probes.hub.cache_dir import cache_home
 DIGITS = 24
 MAX_BYTES = 1 << 28
 MAX_AGE_S = 7 * 24 * 3600.0
-RETRIEVE = "tamis run --retrieve"
-"""What a marker names, with an id behind it; texts with it were shortened or given back already."""
-RETRIEVED = re.compile(rf"{RETRIEVE} [0-9a-f]{{{DIGITS}}}\b")
 _ID = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 _LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
 

@@ -104,13 +104,16 @@ class AgentTools:
         command: Annotated[str, Field(description="The command that printed it.")] = "",
         max_tokens: Limit = None,
         ratio: Ratio = None,
+        lossless: Annotated[
+            bool, Field(description="Leave nothing out; only write shorter. Without a limit.")
+        ] = False,
     ) -> str:
         """Shorten logs, diffs, listings or JSON: errors first, whole lines, omissions marked."""
         if bool(text) == bool(path):
             raise BadInput("give text, or path, and not both")
         source = text or _decode(self._read_file(path), path)
         key = self.keep(source)
-        [found] = Shortening(max_tokens, ratio).compress(
+        [found] = Shortening(max_tokens, ratio, lossless=lossless).compress(
             [ToolOutput(source, command or None)],
             question or None,
             lambda omission: default_marker(omission, key),

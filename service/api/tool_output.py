@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from tamis.compressors.method import check_scores
 from tamis.compressors.registry import DEFAULT_PROXY, method_info
 from tamis.compressors.rules import Budget
-from tamis.compressors.tools.lossless import write_shorter
+from tamis.compressors.tools.lossless import write_whole
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
@@ -46,7 +45,8 @@ def compress_tool_output(
 
     Whole lines, or elements and members of JSON, are kept verbatim, each with the header that it
     stands under; a marker says what was left out between them. JSON stays valid. A text that fits
-    is returned as it is, and no model is used.
+    is returned as it is, and no model is used. One that fits with its repeated lines counted is
+    written so, with nothing left out, below a header that says it.
 
     Args:
         text: what the tool printed; the format is recognised.
@@ -86,8 +86,7 @@ def compress_tool_output(
     [tokens] = prepared.tokens_in
     if lossless:
         [whole] = prepared.select([0.0] * len(prepared.units), [tokens], marker)
-        shorter = write_shorter(text, counter)
-        return replace(whole, text=shorter, tokens_out=counter.count(shorter))
+        return write_whole(whole, counter)
     limit = budget.tokens(tokens)
     if limit is None or tokens <= limit:
         values = [0.0] * len(prepared.units)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Encoding
+from tokenizers import Encoding, pre_tokenizers
 
+from tamis.probes import tokens
 from tamis.probes.errors import UnknownTokenizer
-from tamis.probes.tokens import TextTokenizer, replace_surrogates
+from tamis.probes.tokens import TextTokenizer, estimating_tokenizer, replace_surrogates
 from tests.probes import tiny
 
 TOKENS = TextTokenizer(tiny.tokenizer(), "tiny")
@@ -76,6 +78,46 @@ def test_many_at_once_are_the_same_as_one_by_one(many: list[str], long: list[str
     assert TOKENS.count_many(many) == [TOKENS.count(text) for text in many]
 
 
+def byte_level() -> TextTokenizer:
+    """A tokenizer that cuts texts into pieces first, as those of the proxies do."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    return TextTokenizer(tokenizer, "pieces")
+
+
+signs = st.text(
+    st.sampled_from(" \n\t\r\x0b\x1c\x85\xa0'’stremdl019AZaz._-=é…中\u0300\ud800"), max_size=90
+)
+
+
+@given(many=st.lists(st.one_of(signs, texts), max_size=4))
+@pytest.mark.parametrize("counter", [byte_level(), estimating_tokenizer()], ids=lambda c: c.name)
+@pytest.mark.parametrize("chars", [1, 1 << 15], ids=["cut", "whole"])
+def test_counting_by_pieces_is_the_length_of_encoding(
+    chars: int, counter: TextTokenizer, many: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "_ASCII_CHARS", chars)
+        patch.setattr(tokens, "_MIXED_CHARS", chars)
+        patch.setattr(tokens, "_KNOWN_PIECES", 20)
+        patch.setattr(tokens, "_KNOWN_CHARS", 3)
+        assert counter.count_many(many) == [len(counter.encode(text)) for text in many]
+
+
+def test_counting_by_pieces_takes_less_than_half_the_time_of_encoding() -> None:
+    counter = estimating_tokenizer()
+    lines = [
+        f"src/app/file_{i % 97}.py:{i}: error: no such name in step {i}\n" for i in range(9000)
+    ]
+    counter.count_many(lines)
+    began = time.process_time()
+    counts = counter.count_many(lines)
+    middle = time.process_time()
+    encoded = counter.encode_many(lines)
+    assert middle - began < (time.process_time() - middle) / 2
+    assert counts == list(map(len, encoded))
+
+
 def test_only_much_text_wakes_the_tokenizers_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     woken = []
 
@@ -88,13 +130,13 @@ def test_only_much_text_wakes_the_tokenizers_threads(monkeypatch: pytest.MonkeyP
 
         encode_batch_fast = encode_batch
 
-    tokens = TextTokenizer(tiny.tokenizer(), "tiny")
-    monkeypatch.setattr(tokens, "_plain", Watched())
-    assert tokens.count_many(["ab", "c. "] * 10) == [TOKENS.count("ab"), TOKENS.count("c. ")] * 10
-    assert len(tokens.encode_many(["ab", "c"])) == 2
+    watched = TextTokenizer(tiny.tokenizer(), "tiny")
+    monkeypatch.setattr(watched, "_plain", Watched())
+    assert watched.count_many(["ab", "c. "] * 10) == [TOKENS.count("ab"), TOKENS.count("c. ")] * 10
+    assert len(watched.encode_many(["ab", "c"])) == 2
     assert woken == []
-    tokens.count_many(["ab c. "] * 1000)
-    tokens.encode_many(["ab c. " * 1000, "ab"])
+    watched.count_many(["ab c. "] * 1000)
+    watched.encode_many(["ab c. " * 1000, "ab"])
     assert woken == [1000, 2]
 
 

@@ -1104,6 +1104,12 @@ export interface components {
              * @default auto
              */
             language?: string;
+            /**
+             * Lossless
+             * @description Leave nothing out: results of tools are written shorter where that can be undone, below a header that says how.
+             * @default false
+             */
+            lossless?: boolean;
             /** Max Tokens */
             max_tokens?: number | null;
             /** Messages */

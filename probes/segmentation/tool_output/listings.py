@@ -81,6 +81,7 @@ def _under_files(lines: LineTable) -> ParsedOutput | None:
 _FOLDER = re.compile(r"(?:\.{0,2}/|[\w.~@+-])[^:|\t]{0,400}:$")
 _LONG = re.compile(r"(?:total \d|[bcdlps-][rwxsStT-]{9}[.+@]?\s)")
 _BRANCH = re.compile(r"((?:[│|]   |[│|]\xa0\xa0 |    )*)(?:├──|└──|\|--|`--|\+--|├─|└─) ")
+_BRANCHES = ("─ ", "-- ")
 _PATH = re.compile(r"(?:\.{1,2}/|/|\./)?[\w.@+~-][^\s:|<>\"']*$|\.$")
 _LISTING_FAULT = re.compile(r"(?:ls|find|tree|du): ")
 _LISTING_CALL = re.compile(r"\b(?:ls|find|tree|fd|glob|dir|LS|list_dir\w*|list_files|Glob)\b")
@@ -95,26 +96,28 @@ def parse_listing(text: str, call: str) -> ParsedOutput | None:
     written = [row for row in lines.rows if row]
     if len(written) < _LISTING_FEW:
         return None
-    if sum(bool(_BRANCH.match(row)) for row in written) >= _LISTING_LEAST_SHARE * (
-        len(written) - 2
+    if any(branch in text for branch in _BRANCHES) and (
+        sum(bool(_BRANCH.match(row)) for row in written)
+        >= _LISTING_LEAST_SHARE * (len(written) - 2)
     ):
         return _tree(lines)
     folders = [i for i in range(len(lines)) if _is_folder(lines, i)]
     is_called = bool(_LISTING_CALL.search(call))
     if (len(folders) > 1 or (folders and is_called)) and _are_names(lines, folders):
         return _under_folders(lines, folders)
-    paths = sum(bool(_PATH.match(row) or _LISTING_FAULT.match(row)) for row in written)
-    slashes = sum("/" in row for row in written)
-    long = sum(bool(_LONG.match(row)) for row in written)
     few = len(written) * (0.5 if is_called else _LISTING_LEAST_SHARE)
-    if long >= few or (paths >= few and (is_called or slashes >= few)):
+    if sum(bool(_LONG.match(row)) for row in written) >= few:
         return _paths(lines)
-    return None
+    if not is_called and sum("/" in row for row in written) < few:
+        return None
+    paths = sum(bool(_PATH.match(row) or _LISTING_FAULT.match(row)) for row in written)
+    return _paths(lines) if paths >= few else None
 
 
 def _is_folder(lines: LineTable, i: int) -> bool:
     """Whether a line names a folder, as ls -R does: after a blank line, or first."""
-    return bool(_FOLDER.match(lines.rows[i])) and (i == 0 or not lines.rows[i - 1])
+    row = lines.rows[i]
+    return row.endswith(":") and bool(_FOLDER.match(row)) and (i == 0 or not lines.rows[i - 1])
 
 
 def _are_names(lines: LineTable, folders: list[int]) -> bool:

@@ -20,11 +20,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from tamis.compressors.options import Option
-from tamis.compressors.tools.types import ToolOutput
+from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shell import inner_line, lasts, narrows
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import RETRIEVE, OutputStore, some_lines
+from tamis.service.agents.store import OutputStore, some_lines
 from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.conversation.tagged import RetrievalTags, Stretch, TaggedText
@@ -170,7 +171,8 @@ class Conversation:
         if tokens < config.min_tokens_to_compress or not tokens:
             return False
         if text.call is not None:
-            return not self._is_left_alone(text.call.name, tokens)
+            output = ToolOutput(text.text, text.call.name, text.call.arguments)
+            return not (output.is_settled or self._is_left_alone(text.call.name, tokens))
         if text.role in _SYSTEM_ROLES:
             return config.compress_system_messages
         is_user = text.role == "user" and text.message != self._asks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tamis.compressors.method import check_scores
@@ -33,6 +33,7 @@ from tamis.service.http.conversation.shortening import (
     prepare_result,
     prose_request,
     tool_output,
+    write_result,
 )
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
@@ -48,6 +49,8 @@ from tamis.service.http.schemas.messages import (
 from tamis.service.http.schemas.patterns import compile_pattern
 
 Markers = dict[str, OmissionMarker]
+LOSSLESS = "lossless"
+"""What stands for the method in an answer where nothing was left out."""
 _UNASKED = "lead"
 """The method for prose where neither a call nor a user asks anything."""
 
@@ -60,6 +63,7 @@ class PreparedConversation:
         results: results of tools that are longer than their limits. prose: texts that are cut into
             sentences: one for each such result and each text with retrieved context between tags,
             one for all other texts of users and systems.
+        whole: results that are written shorter with nothing left out.
     """
 
     conversation: Conversation
@@ -67,6 +71,7 @@ class PreparedConversation:
     counter: TextTokenizer
     results: list[PreparedResult]
     prose: list[PreparedProse]
+    whole: list[Candidate] = field(default_factory=list)
 
     def texts(self) -> list[Candidate]:
         """The texts that will be shortened."""
@@ -138,6 +143,9 @@ class ConversationCall:
         prepared = PreparedConversation(conversation, limits, counter, [], [])
         results = [c for c in conversation.candidates if c.text.call is not None or c.stretches]
         others = [c for c in conversation.candidates if c.text.call is None and not c.stretches]
+        if self.body.lossless:
+            prepared.whole.extend(results)
+            results = others = []
         result_tokens = [candidate.free_tokens for candidate in results]
         most = limits.tokens * sum(result_tokens) // max(1, conversation.candidate_tokens)
         for candidate, share in zip(results, share_budget(result_tokens, most), strict=True):
@@ -224,6 +232,7 @@ class ConversationCall:
         markers = originals.markers(prepared.conversation, prepared.texts())
         progress = _Progress()
         shortened = [
+            *(write_result(candidate, prepared.counter) for candidate in prepared.whole),
             *self._shorten_results(prepared, markers, progress),
             *self._shorten_prose(prepared, markers, progress),
         ]
@@ -238,7 +247,8 @@ class ConversationCall:
                 f"{progress.read} of {progress.units} sentences were read in time; the others were "
                 "placed by their words"
             )
-        return build_answer(prepared.conversation, shortened, self.method, progress.is_late)
+        method = LOSSLESS if self.body.lossless else self.method
+        return build_answer(prepared.conversation, shortened, method, progress.is_late)
 
     def _shorten_results(
         self, prepared: PreparedConversation, markers: Markers, progress: _Progress
@@ -316,7 +326,7 @@ def build_answer(
         method: that scored. is_late: whether a deadline came before all was read.
     """
     body = conversation.body
-    changed = [one for one in shortened if one.omissions]
+    changed = [one for one in shortened if one.shown != one.candidate.text.text]
     compressions = [_compression(conversation, one) for one in changed]
     if not body.shadow:
         for one in changed:

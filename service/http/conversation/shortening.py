@@ -16,6 +16,7 @@ from tamis.compressors.method import Scorer
 from tamis.compressors.pipeline.compression import Compressor, Prepared, Request
 from tamis.compressors.rules import Budget
 from tamis.compressors.selection.select import contains, merge_spans, overlaps
+from tamis.compressors.tools.lossless import write_shorter
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
@@ -172,8 +173,17 @@ def prepare_result(
         BadInput: a pattern that takes too long.
     """
     keep = [s for pattern in patterns for s in match_spans(pattern, candidate.text.text)]
-    prepared = prepare_tool_outputs([tool_output(candidate)], question, counter)
+    output = tool_output(candidate)
+    prepared = prepare_tool_outputs([output], question, counter, [candidate.tokens])
     return PreparedResult(candidate, limit, prepared, keep)
+
+
+def write_result(candidate: Candidate, counter: TextTokenizer) -> Shortened:
+    """A tool's result written shorter with nothing left out; as it is where it cannot be."""
+    output = tool_output(candidate)
+    shown = write_shorter(output.text, counter)
+    found = Shortened.whole(candidate, parse_tool_output(output.text, output.call).format)
+    return replace(found, shown=shown, tokens=counter.count(shown))
 
 
 def tool_output(candidate: Candidate) -> ToolOutput:

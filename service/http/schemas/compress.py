@@ -173,6 +173,12 @@ class CompressRequest(OptionFields):
     ] = None
     user: Annotated[Text | None, Field(description="Not used, and not logged."), NOT_LOGGED] = None
 
+    @classmethod
+    def _hint_for(cls, name: str) -> str:
+        if name == "lossless":
+            return "it is for what tools returned: send messages, not documents"
+        return super()._hint_for(name)
+
     def all_questions(self) -> list[str]:
         """The request's questions, one or several.
 

@@ -145,6 +145,13 @@ class MessagesRequest(LenientRequest):
     token_budget: Annotated[int, Field(ge=1, le=2**31)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    lossless: Annotated[
+        bool,
+        Field(
+            description="Leave nothing out: results of tools are written shorter where that can be "
+            "undone, below a header that says how."
+        ),
+    ] = False
     tokenizer: Text = "proxy"
     language: Language = AUTO
     protect: Protect | None = None
@@ -191,11 +198,34 @@ class MessagesRequest(LenientRequest):
         check_together([n for n in ("max_tokens", "ratio") if getattr(self, n) is not None])
         if None not in (self.ratio, self.config.target_ratio):
             raise BadInput("ratio and config.target_ratio mean the same; give one of them")
+        if self.lossless:
+            self._check_lossless()
         if self.elision is not None and (not self.elision.strip() or "\n" in self.elision):
             raise BadInput(
                 f"elision is {self.elision!r}; give a text on one line, or leave it out for "
                 "markers that count what was left out"
             )
+
+    def _check_lossless(self) -> None:
+        """Refuses what would be ignored where nothing is left out."""
+        config, without_use = self.config, "has no use with lossless, which leaves nothing out"
+        asked = {
+            "token_budget": self.token_budget,
+            "max_tokens": self.max_tokens,
+            "ratio": self.ratio,
+            "method": self.method,
+            "elision": self.elision,
+            "protect": self.protect,
+            "config.target_ratio": config.target_ratio,
+            "config.mode": config.mode,
+            "config.compress_user_messages": config.compress_user_messages,
+            "config.compress_system_messages": config.compress_system_messages,
+            "config.retrieval_tags": config.retrieval_tags,
+        }
+        if given := [name for name, value in asked.items() if value not in (None, False)]:
+            what = "only results of tools are written shorter" if "compress_" in given[0] else ""
+            why = f"{without_use}: {what}" if what else without_use
+            raise BadInput(f"{given[0]} {why}; give one of them")
 
     @property
     def share(self) -> float | None:

@@ -26,6 +26,7 @@ from tamis.compressors.registry import method_info
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
 from tamis.service.api.rank_tools import ToolDefinition, read_tools
+from tamis.service.engine.errors import OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.conversation.candidates import is_prompt
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
@@ -414,7 +415,11 @@ class ChatShortener:
             left_s = until - time.monotonic()
             if (found := known[index]) is None and left_s > 0:
                 call, key = requests[index], (method, digests[index])
-                found = await self._result(state, call, key, entry, left_s)
+                try:
+                    found = await self._result(state, call, key, entry, left_s)
+                except (Overloaded, OutOfTime) as error:
+                    until = 0.0
+                    short.warnings.append(f"results from message {index} on stay whole: {error}")
             short.add(turns, index, found, new, begins[index] in self._sent_short)
             if found is not None and found.texts:
                 self._sent_short.put(begins[index], 1, None)

@@ -145,6 +145,17 @@ def test_a_text_that_claims_to_be_written_so_is_refused_or_bounded():
         REPEATS.restore("a" * 1000 + "\n" + "[… repeated 999999999 times]\n")
 
 
+def test_it_comes_before_anything_is_left_out():
+    log = "".join(f"\x1b[1mstep {n}\x1b[0m\n" + "waiting for the lock\n" * 60 for n in range(6))
+    found = tamis.compress_tool_output(log, ratio=0.3, tokenizer=COUNTER)
+    assert not found.omissions
+    assert found.tokens_out <= 0.3 * found.tokens_in
+    assert restore(found.text) == without_colours(log)
+    smaller = tamis.compress_tool_output(log, max_tokens=40, tokenizer=COUNTER)
+    assert smaller.omissions
+    assert smaller.tokens_out <= 40
+
+
 def test_python_offers_it_and_refuses_a_budget_beside_it():
     text = "PASSED\n" * 400 + "1 failed\n"
     found = tamis.compress_tool_output(text, lossless=True, tokenizer="estimate")

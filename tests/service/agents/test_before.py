@@ -6,13 +6,16 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.before import BEFORE, before_answer, is_before, rewrite
-from tests.service.cli.cli_kit import process
+from tamis.service.agents.shortening import MIN_TOKENS
+from tests.service.cli.cli_kit import SCRIPT, process
 
 RUN = "tamis run --"
 CASES = int(os.environ.get("CASES", "60"))
@@ -238,3 +241,31 @@ def test_the_hook_as_a_process_and_its_settings(agent):
     bare = process("hook", "cursor", "--print-settings")
     assert (bare.returncode, bare.stdout) == (2, b"")
     assert b"--allow" in bare.stderr
+
+
+@pytest.mark.parametrize("agent", BEFORE)
+def test_a_small_output_behind_the_hook_is_the_command_s_own_to_the_byte(agent, tmp_path):
+    (tmp_path / "tamis").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{SCRIPT}" "$@"\n')
+    (tmp_path / "tamis").chmod(0o755)
+    small = b"one\r\n\x1b[31mtwo\x1b[0m \xff\tthree \n" * 14 + b"no end"
+    assert 96 < estimating_tokenizer().count(small.decode("latin-1")) < MIN_TOKENS
+    (tmp_path / "small").write_bytes(small)
+    answer = before_answer(agent, event(agent, "cat small && false"), RUN, allows=True)
+    line = next(value for value in values_of(answer) if isinstance(value, str) and RUN in value)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        env=os.environ | {"PATH": path, "TAMIS_HOME": str(tmp_path / "home")},
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (small, b"", 1)
+    assert not (tmp_path / "home" / "outputs").exists()
+
+
+def values_of(answer):
+    """What stands in an answer, at any depth."""
+    for value in answer.values() if isinstance(answer, dict) else ():
+        yield value
+        yield from values_of(value)

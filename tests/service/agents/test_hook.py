@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.hook import hook_answer, last_user_text, parse_event
-from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.shortening import MIN_TOKENS, Shortening
 from tests.service.agents.recorded import ERROR, LOG, QUESTION, SUMMARY, claude_code, codex
 
 TIGHT = Shortening(ratio=0.2)
@@ -71,6 +72,19 @@ def test_codex_is_not_given_the_texts_of_a_result_that_has_more_than_texts(tmp_p
 )
 def test_small_results_and_tools_to_leave_alone_get_no_answer(tmp_path, fields):
     assert answered("claude-code", claude_code(tmp_path, **fields)) is None
+
+
+@pytest.mark.parametrize(("agent", "made"), [("claude-code", claude_code), ("codex", codex)])
+@pytest.mark.parametrize("is_small", [True, False])
+def test_a_result_below_the_limit_gets_no_answer_in_any_shape(tmp_path, agent, made, is_small):
+    text = "".join(f"{i}: \x1b[31mtwo\x1b[0m\r\n" for i in range(20)) + LOG * (not is_small)
+    assert (estimating_tokenizer().count(text) < MIN_TOKENS) == is_small
+    block = {"type": "text", "text": text}
+    shapes = [text, [block], {"content": [block]}, {"stdout": text, "stderr": "", "isImage": False}]
+    answers = [answered(agent, made(tmp_path, tool_response=shape)) for shape in shapes[:3]]
+    assert [answer is None for answer in answers] == [is_small] * 3
+    if agent == "claude-code":
+        assert (answered(agent, made(tmp_path, tool_response=shapes[3])) is None) == is_small
 
 
 def test_a_pattern_names_tools_to_leave_alone(tmp_path):

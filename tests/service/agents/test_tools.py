@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tamis.compressors.tools.lossless import restore
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.service.agents.tools import AgentTools
@@ -31,6 +32,15 @@ def test_lines_are_retrieved_by_the_numbers_in_their_marker(sign):
         with pytest.raises(BadInput, match="give numbers from 1, such as 12-47") as refused:
             tools.retrieve(found[0][2], lines)
         assert len(str(refused.value)) < 200
+
+
+def test_lossless_leaves_nothing_out_and_takes_no_limit():
+    log = "".join(f"2026-11-29 08:00:00 worker-{i} started\n" + "retrying\n" * 40 for i in range(9))
+    shown = AgentTools(method="lexical").shorten(log, lossless=True)
+    assert len(shown) < len(log) / 3
+    assert restore(shown) == log
+    with pytest.raises(BadInput, match="lossless leaves nothing out"):
+        AgentTools().shorten(log, lossless=True, max_tokens=100)
 
 
 def test_a_path_that_no_file_can_have_is_an_error_with_a_message(tmp_path):

@@ -66,6 +66,16 @@ def test_the_id_fits_into_the_budget(home):
     assert estimating_tokenizer().count(done.stdout.decode()) <= 300
 
 
+def test_of_a_small_output_nothing_is_kept_and_no_id_is_named(home):
+    line = "print('\\n'.join(f'step {i} of the build is done' for i in range(%d)))"
+    words = ("run", "--min-tokens", "10", "--ratio", "0.5", "--", sys.executable, "-c")
+    small = process(*words, line % 10).stdout.decode()
+    assert "omitted" in small
+    assert "--retrieve" not in small
+    assert not (home / "outputs").exists()
+    assert "--retrieve" in process(*words, line % 40).stdout.decode()
+
+
 def test_what_was_given_back_is_not_shortened_again():
     text = process("run", "--ratio", 0.2, "--", "cat", "log.txt").stdout.decode()
     (key,) = ID.findall(text)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from tamis.compressors.tools.lossless import restore
 from tamis.service.http.schemas.base import NoEffect
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.messages import NOT_WITH_MESSAGES, MessagesRequest
@@ -233,3 +235,36 @@ def test_documents_and_messages_are_not_taken_together(service):
 @pytest.mark.parametrize("name", sorted(UNUSED))
 def test_what_asks_for_nothing_changes_nothing(service, name):
     assert answer_of(service, **{name: UNUSED[name]}).json() == plain(service)
+
+
+def test_lossless_leaves_nothing_out_and_takes_no_budget(service):
+    log = "".join(f"worker-{i % 3} started on host-{i // 50}\n" for i in range(400))
+    given = {"messages": [ASKS, call("bash", {"command": "make"}), result(log)], "lossless": True}
+    found = service.post("/v1/compress", **given).json()
+    shown = found["messages"][2]["content"]
+    assert restore(shown) == log != shown
+    [one] = found["compressions"]
+    assert (one["omissions"], one["kept"], found["method"]) == ([], [[0, len(log)]], "lossless")
+    assert one["tokens_after"] < one["tokens_before"]
+    assert found["tokens_saved"] == one["tokens_before"] - one["tokens_after"]
+    config = {"retrieval_tags": ["context"]}
+    for name, value in {"ratio": 0.5, "method": "lead", "elision": "…", "config": config}.items():
+        refused = service.post("/v1/compress", **{**given, name: value})
+        assert refused.status_code == 422
+        assert "lossless, which leaves nothing out" in refused.json()["error"]["message"]
+    documents = service.post("/v1/compress", question="q", documents=[log], lossless=True)
+    assert documents.status_code == 422
+    assert "send messages, not documents" in documents.json()["error"]["message"]
+
+
+def test_repeats_are_counted_before_anything_is_left_out(service):
+    log = "starting\n" + "".join(f"retry {n}\n" + "waiting for the lock\n" * 60 for n in range(6))
+    messages = [ASKS, call("bash", {"command": "make"}), result(log)]
+    found = service.post("/v1/compress", messages=messages).json()
+    assert restore(found["messages"][2]["content"]) == log
+    assert found["compressions"][0]["omissions"] == []
+    array = json.dumps([{"name": "the same lamp", "state": "ready"}] * 200, indent=1)
+    messages[2] = result(array)
+    shown = service.post("/v1/compress", messages=messages).json()["messages"][2]["content"]
+    assert len(shown) < len(array) / 2
+    json.loads(shown)  # JSON stays JSON

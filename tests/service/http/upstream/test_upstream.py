@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +15,15 @@ from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.upstream.shortening import replace_strings
 from tests.service.agents.recorded import ERROR, LOG, QUESTION
-from tests.service.http.app_kit import served, wait_until
+from tests.service.http.app_kit import (
+    BODY,
+    Gated,
+    busy_ratio,
+    connected,
+    pointing,
+    served,
+    wait_until,
+)
 from tests.service.http.upstream.chat_server import ANSWER, FIRST, REST
 
 PATH = "/v1/chat/completions"
@@ -161,6 +173,56 @@ def test_a_client_that_hangs_up_ends_the_upstream_s_stream(service, upstream):
         next(answer.iter_raw())
     assert upstream.gone.wait(20)
     upstream.gate.set()
+
+
+def test_a_client_that_goes_away_ends_the_work_and_nothing_is_sent_on(upstream):
+    """Its chat waits for the model, which is then not asked for the results that are left."""
+    knobs = {"upstream": upstream.url, "upstream_read_s": 600.0, "warmup": False}
+    with Gated(pointing()) as reader, served(reader, **knobs) as running:
+        data, before = body_of(turns(LOG, LOG[::-1], LOG[1:])), len(upstream.exchanges)
+        connection = connected(running)
+        connection.sendall(
+            b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % (PATH.encode(), len(data)) + data
+        )
+        wait_until(lambda: reader.calls > 0)
+        connection.close()
+        wait_until(lambda: running.service_state.engine.queue_load().requests == 0)
+        calls = reader.calls
+        reader.open()
+        assert running.post("/v1/compress", **BODY).status_code == 200
+        assert len(upstream.exchanges) == before
+        assert reader.calls <= calls + 1  # of the request above
+
+
+def resident_bytes() -> int:
+    """The memory of this process, the service's included."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_sixteen_large_chats_at_a_time_are_shortened_or_passed_on_in_time(upstream):
+    limit_s = 2.0
+    chats = [body_of(turns(*[f"{k} {n}\n{LOG}" for n in range(12)])) for k in range(16)]
+    with (
+        served(upstream=upstream.url, method="lexical", upstream_compress_s=limit_s) as running,
+        ThreadPoolExecutor(len(chats)) as pool,
+    ):
+        running.raw(PATH, chats[0].replace(b"0 0", b"first"))
+        before, began = len(upstream.exchanges), time.monotonic()
+        held = resident_bytes()
+        answers = list(pool.map(lambda body: running.raw(PATH, body), chats))
+        took_s = time.monotonic() - began
+        assert [answer.status_code for answer in answers] == [200] * len(chats)
+        assert resident_bytes() - held < 100 << 20
+    statuses = {answer.headers["x-tamis-status"] for answer in answers}
+    assert statuses <= {"shortened", "unchanged"}
+    assert "shortened" in statuses
+    assert took_s < (limit_s + 3) * busy_ratio()
+    sent_on = upstream.exchanges[before:]
+    assert len(sent_on) == len(chats)
+    for exchange in sent_on:
+        assert len(exchange.json["messages"]) == 26
 
 
 def test_a_result_reads_the_same_in_every_later_request(service, upstream):
