@@ -19,7 +19,7 @@ from typing import Any
 
 from tamis_lab.bench.tools import OUTPUTS_FOLDER, LabelledOutput, find_kinds, load_outputs
 
-CONVERSATIONS, SEED = 4, 0
+CONVERSATIONS, SEED = 2, 0
 WEIGHTS = {"new": 0.55, "after an edit": 0.2, "again": 0.1, "failed": 0.15}
 SAID = "I look at what this printed and go on with the next part of the work. " * 3
 TRACE = "Traceback (most recent call last):\n{}ModuleNotFoundError: No module named 'orders'\n"
@@ -51,8 +51,10 @@ def conversation(
             yield add("bash", arguments, TRACE.format(frames))
             yield add("bash", arguments, "42 orders checked")
         elif what == "new" or not done:
+            known = {(one.output.name, one.output.arguments) for _, one in done}
             kind = rng.choice(list(kinds))
-            done.append((kind, rng.choice(kinds[kind])))
+            given = [o for o in kinds[kind] if (o.output.name, o.output.arguments) not in known]
+            done.append((kind, rng.choice(given or kinds[kind])))
             output = done[-1][1].output
             yield add(output.name or "", output.arguments or "{}", output.text)
         else:
