@@ -24,11 +24,13 @@ class ToolOutput:
     Attributes:
         text: verbatim; may be empty.
         name: the tool that was called. arguments: of the call, as JSON text.
+        is_error: whether the call failed, as its protocol says; None where it says nothing.
     """
 
     text: str
     name: str | None = None
     arguments: str | None = None
+    is_error: bool | None = None
 
     @property
     def call(self) -> str:

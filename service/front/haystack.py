@@ -1,5 +1,5 @@
-"""The Haystack adapter under a short name: `from tamis.haystack import TamisRanker`."""
+"""The Haystack adapters under a short name: `from tamis.haystack import TamisRanker`."""
 
-from tamis.service.integrations.haystack import TamisRanker
+from tamis.service.integrations.haystack import TamisCompactor, TamisRanker
 
-__all__ = ["TamisRanker"]
+__all__ = ["TamisCompactor", "TamisRanker"]

@@ -1,7 +1,8 @@
-"""tamis in Haystack: a ranker that compresses what it ranks.
+"""tamis in Haystack: a ranker that compresses what it ranks, and a compactor for agents.
 
     pipeline.add_component("ranker", TamisRanker(max_tokens=500))
     pipeline.connect("retriever.documents", "ranker.documents")
+    CompactionHook(TamisCompactor(), context_window=200_000)  # of an agent, before_llm
 
 Works in this process, or through a tamis server with `base_url`. Only haystack-ai is needed.
 """
@@ -9,24 +10,32 @@ Works in this process, or through a tamis server with `base_url`. Only haystack-
 # no `from __future__ import annotations`: Haystack reads the annotations of `run` as they are
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from tamis.compressors.rules import BUDGETS, MAX_TOKENS
+from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
+    from haystack.dataclasses import ChatMessage, ToolCallResult
     from haystack.utils import Secret
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[haystack]"') from error
 
-from tamis.service.integrations.backend import CompressedContext, Excerpt
+from tamis.service.agents.compaction import MIN_KEEP_STEPS, StepCompaction
+from tamis.service.agents.shortening import Shortening
+from tamis.service.integrations.backend import CompressedContext, Excerpt, run_in_thread
 from tamis.service.integrations.fields import CompressionFields, copy_metadata
 
-__all__ = ["TamisRanker"]
+__all__ = ["TamisCompactor", "TamisRanker"]
+_COMPACTED = "context_compaction"
+"""The key of `meta` by which Haystack's own compactors know what was compacted."""
 F = TypeVar("F", bound=Callable[..., Any])
 _returns_documents: Callable[[F], F] = component.output_types(documents=list[Document])
 
@@ -174,4 +183,128 @@ def _compressed_document(
         content=part.text,
         score=source.score if part.score is None else part.score,
         meta=copy_metadata(source.meta) | added,
+    )
+
+
+class TamisCompactor:
+    """A `Compactor` of Haystack 3 that compacts the results of tools; every call keeps its result.
+
+    Results that a later step made needless go first, then the older ones that have least to do with
+    the last turns are shortened, and in need replaced by a marker. Markers name the id by which
+    `tamis run --retrieve` or the tool `retrieve` of `tamis mcp` gives the whole result back.
+
+    Args:
+        min_keep_steps: so many of the last steps that call tools stay whole.
+        exclude_tools: names or patterns of tools whose results stay, as mcp__*.
+        skip_meta_keys: results whose `meta` has one of these keys stay.
+        base_url: of a tamis server; None is this process. api_key: of the server.
+        fields: those of `Shortening`, such as `ratio`, `method`, `no_store`.
+
+    Raises:
+        BadInput: a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_keep_steps: int = MIN_KEEP_STEPS,
+        exclude_tools: Sequence[str] = (),
+        skip_meta_keys: Sequence[str] = ("tool_result_offloaded",),
+        base_url: str | None = None,
+        api_key: Secret | str | None = None,
+        **fields: Any,
+    ) -> None:
+        self._secret = Secret.from_token(api_key) if isinstance(api_key, str) else api_key
+        self._given = {
+            "min_keep_steps": min_keep_steps,
+            "exclude_tools": list(exclude_tools),
+            "skip_meta_keys": list(skip_meta_keys),
+            "base_url": base_url,
+            **fields,
+        }
+        key = self._secret.resolve_value() if self._secret else None
+        shortening = Shortening(**fields, url=base_url, api_key=key)
+        self._compaction = StepCompaction(shortening, min_keep_steps, tuple(exclude_tools))
+        self._skipped = set(skip_meta_keys)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The compactor as a part of a saved agent."""
+        secret = {} if self._secret is None else {"api_key": self._secret.to_dict()}
+        saved: dict[str, Any] = default_to_dict(self, **self._given, **secret)
+        return saved
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The compactor that `to_dict` wrote; a key is read from its environment variable."""
+        parameters = dict(data.get("init_parameters", {}))
+        if isinstance(parameters.get("api_key"), dict):
+            parameters["api_key"] = Secret.from_dict(parameters["api_key"])
+        read: Self = default_from_dict(cls, {**data, "init_parameters": parameters})
+        return read
+
+    def compact(
+        self, messages: list[ChatMessage], target_tokens: int, token_counter: Any
+    ) -> list[ChatMessage] | None:
+        """The conversation with shorter results; None where nothing gets shorter.
+
+        Args:
+            target_tokens: that it should have; the last steps and all other messages stay.
+            token_counter: a `TokenCounter` of Haystack.
+
+        Raises:
+            TamisError, OSError: the set-up is wrong, or the server cannot be reached.
+        """
+        excess = token_counter.count(messages=messages) - target_tokens
+        if excess <= 0:
+            return None
+        places, steps = list[int](), list[ToolOutput]()
+        for at, message in enumerate(messages):
+            found = message.tool_call_result
+            if found is not None and isinstance(found.result, str):
+                places.append(at)
+                steps.append(_step(found, is_named=not self._stays(message)))
+        called = [at for at, message in enumerate(messages) if message.tool_calls]
+        first_kept = ([-1, *called])[-self._compaction.min_keep_steps :][0]
+        keep_last = sum(at > first_kept for at in places)
+        asked = [m.text for m in messages if m.is_from("user") and m.text][-1:]
+        last = [step.arguments or "" for step in steps[len(steps) - keep_last :]]
+
+        def count(index: int, text: str) -> int:
+            return int(token_counter.count(messages=[_with_text(messages[places[index]], text)]))
+
+        texts = self._compaction.compact(
+            steps, keep_last, "\n".join([*asked, *last]), excess, count
+        )
+        new = {places[i]: text for i, text in texts.items()}
+        if not new:
+            return None
+        return [_with_text(m, new[at]) if at in new else m for at, m in enumerate(messages)]
+
+    async def compact_async(
+        self, messages: list[ChatMessage], target_tokens: int, token_counter: Any
+    ) -> list[ChatMessage] | None:
+        """`compact` without blocking the event loop."""
+        work = partial(self.compact, messages, target_tokens, token_counter)
+        return await run_in_thread(work)
+
+    def _stays(self, message: ChatMessage) -> bool:
+        return bool(self._skipped & set(message.meta))
+
+
+def _step(found: ToolCallResult, is_named: bool) -> ToolOutput:
+    """A result with its call; what the tool itself printed may say that it failed, too."""
+    call = found.origin
+    arguments = json.dumps(call.arguments, ensure_ascii=False, default=str)
+    name = call.tool_name if is_named else None
+    return ToolOutput(str(found.result), name, arguments, True if found.error else None)
+
+
+def _with_text(message: ChatMessage, text: str) -> ChatMessage:
+    found = message.tool_call_result
+    assert found is not None
+    return ChatMessage.from_tool(
+        text,
+        origin=found.origin,
+        error=found.error,
+        meta={**message.meta, _COMPACTED: {"strategy": "tamis"}},
     )

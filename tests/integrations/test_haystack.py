@@ -12,11 +12,11 @@ import pytest
 from haystack import Document, Pipeline
 from haystack.components.builders import PromptBuilder
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
-from haystack.dataclasses import ByteStream
+from haystack.dataclasses import ByteStream, ChatMessage, ToolCall
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
 
-from tamis.haystack import TamisRanker
+from tamis.haystack import TamisCompactor, TamisRanker
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import FunctionTokenizer
 from tests.scripted import ScriptedReader
@@ -165,3 +165,61 @@ def test_what_no_file_can_hold_is_named():
         TamisRanker(**LOOKING).to_dict()
     with pytest.raises(ValueError, match=r"(?i)token"):
         TamisRanker(base_url="http://there", api_key=KEY).to_dict()
+
+
+FILE = "".join(f"def step_{i}(order):\n    return order.part_{i}\n" for i in range(60))
+
+
+def steps(*calls: tuple[str, str], is_offloaded: bool = False) -> list[ChatMessage]:
+    """A conversation of an agent: the file that each call reads, and what it has."""
+    messages = [ChatMessage.from_system("Be brief."), ChatMessage.from_user("Why does it fail?")]
+    for i, (path, text) in enumerate(calls):
+        call = ToolCall("read_file", {"path": path}, f"c{i}")
+        messages.append(ChatMessage.from_assistant(tool_calls=[call]))
+        meta = {"tool_result_offloaded": True} if is_offloaded else {}
+        messages.append(ChatMessage.from_tool(text, origin=call, meta=meta))
+    return messages
+
+
+CALLS = [("a.py", f"# a\n{FILE}"), ("b.py", f"# b\n{FILE}"), ("a.py", f"# a\n{FILE}")]
+
+
+def test_a_compactor_keeps_calls_and_results_together_and_the_last_steps_whole():
+    counting = pytest.importorskip("haystack.token_counters").ApproximateTokenCounter()
+    given = steps(*CALLS, ("c.py", FILE), ("d.py", FILE))
+    before, whole = copy.deepcopy(given), counting.count(messages=given)
+    compactor = TamisCompactor(no_store=True)
+    assert compactor.compact(given, whole, counting) is None
+    free = compactor.compact(given, whole - 100, counting)
+    assert given == before
+    assert "the same call was made again below" in free[3].tool_call_result.result
+    assert [m for i, m in enumerate(free) if i != 3] == [m for i, m in enumerate(given) if i != 3]
+    least = asyncio.run(compactor.compact_async(given, 0, counting))
+    assert [m.tool_call_result and m.tool_call_result.origin for m in least] == [
+        m.tool_call_result and m.tool_call_result.origin for m in given
+    ]
+    assert least[-4:] == given[-4:]
+    assert counting.count(messages=least) < 0.6 * whole
+    offloaded = steps(*CALLS, ("c.py", FILE), ("d.py", FILE), is_offloaded=True)
+    assert compactor.compact(offloaded, 0, counting) is None
+
+
+def test_an_agent_s_hook_calls_the_compactor_and_saves_it():
+    compaction = pytest.importorskip("haystack.hooks.compaction")
+    from haystack.components.agents.state.state import State
+
+    hook = compaction.CompactionHook(
+        TamisCompactor(min_keep_steps=1, no_store=True), context_window=2_000
+    )
+    state = State(schema={}, data={"messages": steps(*CALLS)})
+    hook.run(state)
+    texts = [m.tool_call_result.result for m in state.data["messages"] if m.tool_call_result]
+    assert "omitted" in texts[0]
+    assert texts[-1] == CALLS[-1][1]
+    saved = hook.to_dict()["init_parameters"]["compactor"]
+    assert TamisCompactor.from_dict(saved).to_dict() == saved
+
+
+def test_a_compactor_that_may_drop_the_last_results_is_refused():
+    with pytest.raises(BadInput, match="min_keep_steps is 0"):
+        TamisCompactor(min_keep_steps=0)

@@ -54,6 +54,8 @@ prompts as much as they still share. Answers, images and files are not counted.
     machine_hour=Option("Of an hour of a machine like this; reading is subtracted."),
     time_limit=Option("Seconds of reading; a longer log is sampled, or read by words.", ge=1),
     upstream_cached=Option("As in `serve`: also what stands before the last cache_control."),
+    upstream_steps=Option("As in `serve`."),
+    upstream_more_requests=Option("As in `serve`.", ge=0),
     upstream_retrieval_tags=Option("As in `serve`: of retrieved context in chats, with commas."),
 )
 def estimate(
@@ -69,6 +71,8 @@ def estimate(
     proxy: str = AUTO,
     tokenizer: str = "proxy",
     upstream_cached: bool = False,
+    upstream_steps: bool = True,
+    upstream_more_requests: float = 0.0,
     upstream_retrieval_tags: str = "",
     time_limit: int = 120,
     json: AsJson = False,
@@ -80,17 +84,24 @@ def estimate(
     from tamis.service.cli.estimate import dry_run
     from tamis.service.cli.estimate.request_log import read_log
     from tamis.service.http.app import proxy_choice
+    from tamis.service.http.conversation.billing import Prices
     from tamis.service.http.conversation.tagged import RetrievalTags
     from tamis.service.http.runtime.settings import Settings
     from tamis.service.http.runtime.state import ServiceState
     from tamis.service.http.runtime.telemetry import Metrics
 
     cached, write = (price if given is None else given for given in (cached, cache_write))
-    prices = dry_run.Prices(price, cached, write, machine_hour, cache_least)
+    prices = Prices(price, cached, write, machine_hour, cache_least)
     tags = RetrievalTags([tag for tag in upstream_retrieval_tags.split(",") if tag])
     choices = dry_run.Choices(budget, method, tokenizer, upstream_cached, tags, time_limit)
     log = read_log(files)
-    settings = Settings(proxy=proxy, method=method, home=home)
+    settings = Settings(
+        proxy=proxy,
+        method=method,
+        home=home,
+        upstream_steps=upstream_steps,
+        upstream_more_requests=upstream_more_requests,
+    )
     served = replace(settings, proxy=proxy_choice(settings).proxy)
     state = ServiceState.start(replace(served, cache_bytes=served.cache_bytes_for(0)), Metrics())
     try:

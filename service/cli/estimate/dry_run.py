@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +29,8 @@ from tamis.service.cli.estimate.request_log import (
     LoggedRequest,
     Prompt,
     PromptCounter,
-    texts_in,
 )
+from tamis.service.http.conversation.billing import Prices, texts_in
 from tamis.service.http.conversation.providers import read_turns
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.request_log import RequestLogEntry
@@ -48,7 +48,6 @@ FIGURES = (
     *("requests", "tokens", "cost", "tokens_after", "cost_after"),
     *("shortened", "passed_on", "dearer", "misses"),
 )
-_FLAGS = ("--price", "--cached", "--cache-write", "--machine-hour", "--cache-least")
 _PILOT_SHARE = 0.1
 """Of the time limit, in which the speed is measured on the first requests."""
 _REQUEST_TOKENS = 100
@@ -60,38 +59,6 @@ _SAMPLE = "The quick brown fox jumps over the lazy dog. " * 20
 _LEAST_TOKENS: int = MessagesConfig.model_fields["min_tokens_to_compress"].default
 Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
 """Opens a bar for so many of something; what it gives is called for each that is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Prices of a million tokens of input, and of a machine's hour.
-
-    Attributes:
-        cached: of tokens that the provider reads from its cache.
-        write: of tokens that it writes there: the new ones of conversations.
-        least: tokens of the shortest beginning of a prompt that it keeps.
-
-    Raises:
-        BadInput: a price that cannot be one.
-    """
-
-    price: float
-    cached: float
-    write: float
-    machine_hour: float = 0.0
-    least: int = 1024
-
-    def __post_init__(self) -> None:
-        for flag, value in zip(_FLAGS, astuple(self), strict=True):
-            if not (math.isfinite(value) and value >= 0):
-                raise BadInput(f"{flag} is {value:g}; give 0 or more")
-        if not self.price:
-            raise BadInput("--price is 0, so nothing can be saved; give that of a million tokens")
-        if self.cached > min(self.price, self.write):
-            raise BadInput(
-                f"--cached is {self.cached:g}, --price {self.price:g} and --cache-write "
-                f"{self.write:g}: tokens from the cache cost the least; exchange them"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +153,8 @@ class Estimate:
 class DryRun:
     """Shortens requests in this process as a service would, and keeps what they became."""
 
-    def __init__(self, state: ServiceState, choices: Choices) -> None:
-        self.state, self.choices = state, choices
+    def __init__(self, state: ServiceState, choices: Choices, prices: Prices) -> None:
+        self.state, self.choices, self.prices = state, choices, prices
         self.counter = PromptCounter(state.methods.counter(choices.tokenizer))
         self._shortener = ChatShortener(choices.tags)
         self._known: dict[tuple[int, str], Shortened] = {}
@@ -226,9 +193,18 @@ class DryRun:
         await self._rag(body, Prompt((), ()), self.choices.method)
 
     async def _chat(self, body: JsonObject, prompt: Prompt, method: str) -> Prompt:
-        limit_s, ratio = self.state.settings.upstream_compress_s, self.choices.budget.ratio
-        read_s = self.state.settings.upstream_read_s
-        options = ChatOptions(ratio, method, self.choices.compresses_cached, limit_s, read_s)
+        settings, ratio = self.state.settings, self.choices.budget.ratio
+        options = ChatOptions(
+            ratio,
+            method,
+            self.choices.compresses_cached,
+            settings.upstream_compress_s,
+            settings.upstream_read_s,
+            steps=settings.upstream_steps,
+            prices=self.prices,
+            cache_s=math.inf,  # the log has no times
+            more_requests=settings.upstream_more_requests,
+        )
         sent, entry = json.dumps(body).encode(), RequestLogEntry("estimate", "openai")
         short = await self._shortener.shorten(self.state, sent, options, entry)
         return prompt if short.body is sent else self.counter.prompt(json.loads(short.body))
@@ -322,7 +298,7 @@ def estimate(
     Raises:
         UnknownMethod: there is no such method. UnknownTokenizer: no such tokenizer.
     """
-    run, faults = DryRun(state, choices), dict[str, int]()
+    run, faults = DryRun(state, choices, prices), dict[str, int]()
     with progress("counting", len(requests)) as done:
         units = run.units(requests, done)
     wholes, samples = ({kind: list[list[float]]() for kind in KINDS} for _ in range(2))

@@ -15,6 +15,7 @@ from typing import IO, Any, Literal, TypeGuard
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.files.streams import open_unpacked, read_lines
+from tamis.service.http.conversation.billing import MESSAGE_TOKENS, texts_in
 from tamis.service.http.conversation.providers import without_breakpoints
 from tamis.service.http.conversation.texts import message_texts
 from tamis.service.http.schemas.json import loads
@@ -148,16 +149,6 @@ def _object(given: JsonObject, name: str) -> JsonObject:
     return found if isinstance(found, dict) else {}
 
 
-_NOT_READ = frozenset(
-    "role type id tool_call_id tool_use_id call_id cache_control signature encrypted_content "
-    "image_url source inline_data inlineData input_audio file file_data".split()
-)
-"""Fields of messages that are no text of the prompt. Images and files are not counted."""
-_ARGUMENTS = ("input", "arguments", "args")
-_MESSAGE_TOKENS = 4
-"""What marks a message beside its text, in the prompts of most models."""
-
-
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt in parts: tools, system, and a message each.
@@ -201,7 +192,7 @@ class PromptCounter:
             prefixes.append(running.digest())
             if (key := hashlib.sha256(written).digest()) not in self._known:
                 texts = texts_in(part) if place else [json.dumps(offered)] if offered else []
-                self._known[key] = self.count(texts) + _MESSAGE_TOKENS * bool(place)
+                self._known[key] = self.count(texts) + MESSAGE_TOKENS * bool(place)
             tokens.append(self._known[key])
         roles = [part.get("role") for part in parts[1:]]
         opening = (n for n, role in enumerate(roles, 2) if role not in ("system", "developer"))
@@ -215,18 +206,3 @@ def _turns(body: JsonObject) -> Iterator[JsonObject]:
         yield {"role": "system", "content": system}
     given: Any = next((body[n] for n in ("messages", "input", "contents") if body.get(n)), [])
     yield from [{"role": "user", "content": given}] if isinstance(given, str) else given
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """The texts of a message that its model reads."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for one in value:
-            yield from texts_in(one)
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            if name in _ARGUMENTS and not isinstance(inner, str):
-                yield json.dumps(inner, ensure_ascii=False)
-            elif name not in _NOT_READ:
-                yield from texts_in(inner)

@@ -6,27 +6,16 @@ Calls are found by id in OpenAI's and Anthropic's formats, and by name.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
-Access = Literal["read", "write"]
+from tamis.compressors.tools.steps import Access, name_access
+
 RETRIEVE_TOOLS = ("headroom_retrieve", "tamis_retrieve")
 """Names of tools that give back what was left out. Their results are never compressed again."""
 _CALL_BLOCKS = ("tool_use", "mcp_tool_use", "server_tool_use")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_WRITE_VERBS = frozenset(
-    "add append apply archive assign cancel close commit copy create delete deploy disable drop "
-    "edit enable insert install kill make merge mkdir move patch post publish push put remove "
-    "rename replace reset restart rm save send set start stop submit touch uninstall update upload "
-    "upsert write".split()
-)
-_READ_VERBS = frozenset(
-    "browse cat check count describe diff download fetch find get glob grep head inspect list load "
-    "look lookup ls open query read recall retrieve scan search select show stat tail view".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +109,7 @@ def access_of(name: str | None, tools: Mapping[str, Mapping[str, Any]]) -> Acces
     hint = annotations.get("readOnlyHint") if isinstance(annotations, dict) else None
     if isinstance(hint, bool):
         return "read" if hint else "write"
-    for word in _WORD.findall(name.rpartition("__")[2]):
-        if (verb := word.lower()) in _WRITE_VERBS:
-            return "write"
-        if verb in _READ_VERBS:
-            return "read"
-    return None
+    return name_access(name)
 
 
 def _objects(value: Any) -> Iterable[dict[str, Any]]:
@@ -161,6 +145,7 @@ class MessageText:
         path: the keys that lead to the text from the message, such as `("content", 0, "text")`.
         holder: the object that has it, as `holder[key]`.
         call: the call whose result it is; None for what is no result of a tool.
+        is_error: whether that call failed, as the result says; None where it says nothing.
     """
 
     message: int
@@ -168,6 +153,7 @@ class MessageText:
     path: tuple[str | int, ...]
     holder: dict[str, Any]
     call: ToolCall | None
+    is_error: bool | None = None
 
     @property
     def key(self) -> str:
@@ -232,9 +218,11 @@ def _walk_content(at: MessageText, log: CallLog) -> Iterator[MessageText | None]
         path = (*at.path, i)
         if part.get("type") in _RESULT_BLOCKS:
             call = log.find(part.get("tool_use_id"))
-            inner = MessageText(at.message, at.role, (*path, "content"), part, call)
+            said = part.get("is_error")
+            is_error = said if isinstance(said, bool) else None
+            inner = MessageText(at.message, at.role, (*path, "content"), part, call, is_error)
             yield from _walk_content(inner, log)
         elif isinstance(part.get("text"), str):
-            yield MessageText(at.message, at.role, (*path, "text"), part, at.call)
+            yield MessageText(at.message, at.role, (*path, "text"), part, at.call, at.is_error)
         if part.get("cache_control"):
             yield None

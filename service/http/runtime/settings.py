@@ -197,6 +197,27 @@ class Settings:
         "Upstream",
         gt=0,
     )
+    upstream_steps: bool = option(
+        True, "Leave out results that a later step made needless, where that pays.", "Upstream"
+    )
+    upstream_price: float | None = option(
+        None, "Of a million tokens of input: answers say what was saved.", "Upstream", gt=0
+    )
+    upstream_price_cached: float | None = option(
+        None, "Of a million from its cache. Default: a tenth of the price.", "Upstream", ge=0
+    )
+    upstream_price_cache_write: float | None = option(
+        None, "Of a million written there. Default: 1.25 of the price.", "Upstream", ge=0
+    )
+    upstream_cache_s: float = option(
+        300.0, "Seconds for which it keeps a prompt's beginning.", "Upstream", ge=0
+    )
+    upstream_more_requests: float = option(
+        0.0,
+        "Requests expected to follow in a conversation, which pay for a changed beginning.",
+        "Upstream",
+        ge=0,
+    )
     upstream_paths: tuple[str, ...] = option(
         (),
         "More paths below /v1/ that are sent on, such as files,batches: with all below them, and "
@@ -258,6 +279,7 @@ class Settings:
 
         Raises:
             BadInput: a cache folder or storage without a cache, tags or paths without an upstream,
+                prices that cannot be,
                 copies without an engine for them, or an upstream without a key of its own beside
                 keys of this service.
         """
@@ -278,6 +300,15 @@ class Settings:
                 "upstream_retrieval_tags are of chats that are forwarded, and there is no "
                 "upstream; give it, or send config.retrieval_tags with the messages"
             )
+
+        if (cached := self.upstream_price_cached) is not None:
+            price, write = self.upstream_price, self.upstream_price_cache_write
+            if price is None or cached > min(price, price if write is None else write):
+                raise BadInput(
+                    f"upstream_price_cached is {cached:g}, upstream_price {price or 'not given'} "
+                    f"and upstream_price_cache_write {'not given' if write is None else write}: "
+                    "tokens from the cache cost the least, of a price that is known"
+                )
 
         if self.upstream_paths and not self.upstream:
             raise BadInput(

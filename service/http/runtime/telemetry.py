@@ -112,6 +112,12 @@ class Metrics(EngineObserver):
             "Of these, in chats: of texts that were sent before, which a provider's cache bills.",
             ["key"],
         )
+        self.cost_before = counter(
+            "tamis_upstream_cost_before",
+            "What chats would have cost as they came.",
+            ["key"],
+        )
+        self.cost_after = counter("tamis_upstream_cost_after", "What they cost as sent.", ["key"])
         self.cached_tokens = counter(
             "tamis_cached_tokens", "Tokens not read again, for the cache had them."
         )

@@ -18,6 +18,7 @@ from tamis.service.engine.errors import (
     TooLarge,
     UpstreamBusy,
 )
+from tamis.service.http.conversation.billing import Prices
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.body_limits import BodyRoom, receive_all, refuse_body
 from tamis.service.http.middleware.request_log import ANONYMOUS, error_response, log_entry_of
@@ -31,13 +32,19 @@ from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.upstream.forwarding import CHAT_PATHS, ROOTS, Headers, Upstream, is_chat
-from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
+from tamis.service.http.upstream.shortening import (
+    LIST_PRICES,
+    ChatOptions,
+    ChatShortener,
+    ShortChat,
+)
 
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
 _SAVED_AGAIN = b"x-tamis-tokens-saved-again"
+_SUPERSEDED, _COST_SAVED = b"x-tamis-superseded", b"x-tamis-cost-saved"
 _TOOLS, _LEFT_OUT = b"x-tamis-tools", b"x-tamis-tools-left-out"
 _WARNINGS = WARNINGS_HEADER.lower().encode()
 
@@ -56,7 +63,9 @@ class UpstreamMiddleware:
     forwards it as it came, `X-Tamis-Ratio` and `X-Tamis-Method` say how far results are shortened,
     `X-Tamis-Tools` how many tools are sent. Headers of the answer: `X-Tamis-Status` is `shortened`,
     `unchanged`, `off` or `failed`, with `X-Tamis-Tokens-Saved` and, of these, those of texts that
-    were sent before in `X-Tamis-Tokens-Saved-Again`; `X-Tamis-Tools` has how many of how many tools
+    were sent before in `X-Tamis-Tokens-Saved-Again`; `X-Tamis-Superseded` how many results went
+    because a later step made them needless; with prices, `X-Tamis-Cost-Saved` what this request
+    costs less, below 0 where it pays for later ones; `X-Tamis-Tools` has how many of how many tools
     were sent, `X-Tamis-Tools-Left-Out` names of the others, as many as fit, and `X-Tamis-Warnings`
     what could not be followed.
     """
@@ -71,6 +80,7 @@ class UpstreamMiddleware:
     ) -> None:
         self.app, self.upstream, self.settings = app, upstream, settings
         self.shortener, self.room = ChatShortener(tags), room
+        self.prices = _prices(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or forwards it."""
@@ -148,6 +158,11 @@ class UpstreamMiddleware:
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
         added.append((_SAVED_AGAIN, str(short.saved_again).encode()))
+        if short.needless:
+            added.append((_SUPERSEDED, str(short.needless).encode()))
+        if short.cost_before is not None and short.cost_after is not None:
+            saved_cost = short.cost_before - short.cost_after
+            added.append((_COST_SAVED, f"{saved_cost:.6f}".encode()))
         if gone := len(short.left_out):
             added.append((_TOOLS, f"{short.tools - gone}/{short.tools}".encode()))
             added.append((_LEFT_OUT, warnings_header(short.left_out).encode()))
@@ -171,6 +186,9 @@ class UpstreamMiddleware:
         entry.tokens_in, entry.tokens_out = short.tokens_before, short.tokens_after
         state.metrics.count_compression(short.tokens_before, short.tokens_after, entry.key)
         state.metrics.saved_again.labels(entry.key).inc(max(0, short.saved_again))
+        if short.cost_before is not None and short.cost_after is not None:
+            state.metrics.cost_before.labels(entry.key).inc(short.cost_before)
+            state.metrics.cost_after.labels(entry.key).inc(short.cost_after)
         return ("unchanged" if short.body is body else "shortened"), short
 
     def _options(self, headers: dict[bytes, bytes]) -> ChatOptions:
@@ -199,7 +217,21 @@ class UpstreamMiddleware:
             self.settings.upstream_compress_s,
             self.settings.upstream_read_s,
             int(tools) if tools else None,
+            self.settings.upstream_steps,
+            self.prices,
+            self.settings.upstream_cache_s,
+            self.settings.upstream_more_requests,
         )
+
+
+def _prices(settings: Settings) -> Prices | None:
+    """The upstream's prices; what is not given is in proportion as in `LIST_PRICES`."""
+    price, given = settings.upstream_price, LIST_PRICES
+    if price is None:
+        return None
+    cached, write = settings.upstream_price_cached, settings.upstream_price_cache_write
+    cached = price * given.cached if cached is None else cached
+    return Prices(price, cached, price * given.write if write is None else write)
 
 
 def _shown_route(raw_path: str) -> str:

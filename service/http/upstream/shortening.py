@@ -7,6 +7,9 @@ user's turn that it is in; that in a system's message for the last turn, which c
 
 Of many tools those are sent that fit the turns of the user (`ToolRanker.choose`), which changes as
 little.
+
+A result that a later step made needless (`compressors/tools/steps.py`) is replaced by a marker
+where that costs less than it saves: what the provider's cache has is written anew from there on.
 """
 
 from __future__ import annotations
@@ -17,24 +20,42 @@ import json
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
 from tamis.compressors.registry import method_info
+from tamis.compressors.tools.steps import KEEP_LAST, Superseded, superseded_steps
+from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.errors import OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.conversation.billing import (
+    MESSAGE_TOKENS,
+    Prices,
+    cheapest_change,
+    texts_in,
+)
 from tamis.service.http.conversation.candidates import is_prompt
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.conversation.providers import Turn, read_turns, without_breakpoints
 from tamis.service.http.conversation.tagged import RetrievalTags
-from tamis.service.http.conversation.texts import CallLog, message_texts
+from tamis.service.http.conversation.texts import (
+    CallLog,
+    MessageText,
+    message_texts,
+    registered_tools,
+    retrieve_tool_of,
+)
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import TimeLimits, estimate_tokens
+from tamis.service.http.runtime.originals import text_hash
 from tamis.service.http.runtime.settings import flag
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
@@ -219,6 +240,36 @@ class ChatTurns:
         with_context = {text.message for text, tagged in self._prompts if tagged.stretches}
         return sorted((self._with_results | with_context) & self._before_breakpoint)
 
+    @property
+    def with_results(self) -> set[int]:
+        """The indexes of messages with results of tools."""
+        return self._with_results
+
+    def needless(self) -> dict[tuple[int, str], tuple[MessageText, Superseded]]:
+        """The results that a later step made needless, by message and path from it.
+
+        Those behind the model's last answer stay, and of several that answer one call all.
+        """
+        results = [text for text in self._texts if text.call is not None]
+        answers = Counter(id(text.call) for text in results)
+        steps = list[ToolOutput]()
+        for text in results:
+            call = text.call
+            is_known = call and call.arguments is not None and answers[id(call)] == 1
+            name, arguments = (call.name, call.arguments) if call and is_known else (None, None)
+            steps.append(ToolOutput(text.text, name, arguments, text.is_error))
+        answered = max((i for i, m in enumerate(self.messages) if _is_answer(m)), default=-1)
+        last = sum(text.message > answered for text in results)
+        found = superseded_steps(steps, max(KEEP_LAST, last))
+        return {
+            (results[i].message, _path_of(results[i])): (results[i], why)
+            for i, why in found.items()
+        }
+
+    def is_all(self, index: int, paths: Collection[str]) -> bool:
+        """Whether a message has no other texts than those at some paths from it."""
+        return all(_path_of(t) in paths for t in self._texts if t.message == index)
+
     def beginnings(self) -> list[bytes]:
         """A hash of the conversation up to each message, wherever breakpoints are in it."""
         running, found = hashlib.sha256(), list[bytes]()
@@ -295,14 +346,20 @@ class ChatTurns:
         }
 
 
+def _path_of(text: MessageText) -> str:
+    return text.pointer.removeprefix(f"/messages/{text.message}")
+
+
 def _is_answer(message: JsonObject) -> bool:
     return message.get("role") == "assistant"
 
 
 _BY_WORDS = "lexical"
 REMEMBERED_CHARS = 1 << 25
-REMEMBERED_BEGINNINGS = 1 << 16
-"""Of conversations, each up to a result that was sent short."""
+LEAST_TOKENS = 100
+"""Of a result that a later step made needless: a shorter one stays."""
+LIST_PRICES = Prices(1.0, 0.1, 1.25)
+"""Where nobody gives prices: what the large providers charge for their caches, in proportion."""
 Texts = dict[str, str]
 
 
@@ -317,6 +374,10 @@ class ChatOptions:
         limit_s: the time for all texts; those that are not done by then stay whole.
         read_s: the time for reading them; where it would take longer, words decide.
         tools: how many tools are sent; None for all.
+        steps: whether results that a later step made needless go.
+        prices: of the provider; None: `LIST_PRICES`, and no costs are counted.
+        cache_s: for which the provider keeps the beginning of a prompt.
+        more_requests: that are expected to follow in the conversation.
     """
 
     ratio: float | None
@@ -325,6 +386,36 @@ class ChatOptions:
     limit_s: float
     read_s: float
     tools: int | None = None
+    steps: bool = True
+    prices: Prices | None = None
+    cache_s: float = 300.0
+    more_requests: float = 0.0
+
+
+class ShownText(NamedTuple):
+    """What is shown in place of a text, and the tokens of both.
+
+    Attributes:
+        is_needless: a later step made the text needless, and a marker stands for it.
+    """
+
+    text: str
+    tokens_before: int
+    tokens_after: int
+    is_needless: bool = False
+
+    @property
+    def saved(self) -> int:
+        """The tokens that are left out."""
+        return self.tokens_before - self.tokens_after
+
+
+Form = Mapping[str, ShownText]
+"""How a message is sent: its texts that are another, by JSON pointer from the message."""
+
+
+def _saved(form: Form) -> int:
+    return sum(shown.saved for shown in form.values())
 
 
 @dataclass(slots=True)
@@ -334,6 +425,9 @@ class ShortChat:
     Attributes:
         saved_again: tokens left out of texts that were sent short before in this conversation,
             which the provider's cache would bill.
+        needless: how many results are left out because a later step made them needless.
+        cost_before, cost_after: of the messages as the client sent them, had all requests gone on
+            so, and as they are sent; None without prices.
         warnings: of texts whose tags cannot be followed, and of tools that could not be chosen.
         tools: how many the client gave. left_out: the names of those that are not sent.
     """
@@ -342,28 +436,94 @@ class ShortChat:
     tokens_before: int = 0
     tokens_after: int = 0
     saved_again: int = 0
+    needless: int = 0
+    cost_before: float | None = None
+    cost_after: float | None = None
     warnings: list[str] = field(default_factory=list)
     tools: int = 0
     left_out: list[str] = field(default_factory=list)
 
-    def add(
-        self, turns: ChatTurns, index: int, found: _Result | None, new: Texts, again: bool = True
-    ) -> None:
-        """Counts the result of a message, and adds its texts to `new` by their places."""
-        if found is not None:
-            new |= {turns.pointer(index, at): shown for at, shown in found.texts.items()}
-            self.tokens_before += found.tokens_before
-            self.tokens_after += found.tokens_after
-            self.saved_again += again * (found.tokens_before - found.tokens_after)
+    def add(self, form: Form, is_again: bool) -> None:
+        """Counts the texts of a message as it is sent."""
+        self.tokens_before += sum(shown.tokens_before for shown in form.values())
+        self.tokens_after += sum(shown.tokens_after for shown in form.values())
+        self.saved_again += is_again * _saved(form)
+        self.needless += sum(shown.is_needless for shown in form.values())
 
 
 @dataclass(frozen=True, slots=True)
-class _Result:
-    """The shown texts of one message by JSON pointer from the message, and their tokens."""
+class _Sent:
+    """A message as it was sent last.
 
-    texts: Texts
-    tokens_before: int
-    tokens_after: int
+    Attributes:
+        head: of the prompt before the messages. chain: a hash of it, and of the forms of all
+            messages up to this one.
+        at: when, by `time.monotonic`.
+        tokens: of the message as the client sent it; None where they were not counted.
+    """
+
+    form: Form
+    head: bytes
+    chain: bytes
+    at: float
+    tokens: int | None
+
+
+class _SentBefore:
+    """What of a conversation was sent in earlier requests, and how.
+
+    Args:
+        memory: by the hash of a conversation up to a message, and by how results are shortened.
+        begins: these hashes. head: of what stands before the messages in the prompt.
+        options: of the request.
+
+    Attributes:
+        cached: so many of the first messages the provider's cache has, as they were sent.
+        seen: so many it would have, had they been sent as they came.
+    """
+
+    def __init__(
+        self, memory: LruCache[_Sent], begins: Sequence[bytes], head: bytes, options: ChatOptions
+    ) -> None:
+        self._memory, self._head = memory, head
+        self._keys = [(begin, options.ratio, options.method) for begin in begins]
+        self._before = [memory.peek(key) for key in self._keys]
+        oldest = time.monotonic() - options.cache_s
+        fresh = takewhile(lambda one: one and one.head == head and one.at >= oldest, self._before)
+        sent = [one for one in fresh if one is not None]
+        chains = islice(self._chains(one.form for one in sent), len(sent))
+        self.seen = len(sent)
+        self.cached = sum(
+            1
+            for _ in takewhile(
+                lambda pair: pair[0].chain == pair[1], zip(sent, chains, strict=True)
+            )
+        )
+
+    def form(self, index: int) -> Form:
+        """How a message was sent; empty where that was as it came, or never."""
+        found = self._before[index]
+        return found.form if found else {}
+
+    def tokens(self, index: int) -> int | None:
+        """The tokens of a message as it came, where they were counted."""
+        found = self._before[index]
+        return found.tokens if found else None
+
+    def note(self, forms: Mapping[int, Form], tokens: Sequence[int | None]) -> None:
+        """Keeps how the messages are sent now; the first ones are forgotten last."""
+        every, now = [forms.get(i, {}) for i in range(len(self._keys))], time.monotonic()
+        made = zip(self._keys, every, self._chains(every), tokens, strict=True)
+        for key, form, chain, count in reversed(list(made)):
+            cost = 256 + sum(len(shown.text) for shown in form.values())
+            self._memory.put(key, cost, _Sent(form, self._head, chain, now, count))
+
+    def _chains(self, forms: Iterable[Form]) -> Iterator[bytes]:
+        chain = self._head
+        for (begin, *_), form in zip(self._keys, forms, strict=False):
+            written = json.dumps([(path, shown.text) for path, shown in sorted(form.items())])
+            chain = hashlib.sha256(chain + begin + written.encode()).digest()
+            yield chain
 
 
 @dataclass(slots=True)
@@ -375,8 +535,8 @@ class ChatShortener:
     """
 
     tags: RetrievalTags
-    _remembered: LruCache[_Result] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
-    _sent_short: LruCache[None] = field(default_factory=lambda: LruCache(REMEMBERED_BEGINNINGS))
+    _remembered: LruCache[Form] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
+    _sent: LruCache[_Sent] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
 
     async def shorten(
         self, state: ServiceState, body: bytes, options: ChatOptions, entry: RequestLogEntry
@@ -391,43 +551,72 @@ class ChatShortener:
         """
         text, chat = await asyncio.to_thread(_read_chat, body)
         until = time.monotonic() + options.limit_s
-        new, short = Texts(), ShortChat(body)
+        short = ShortChat(body)
         turns = await asyncio.to_thread(ChatTurns, read_turns(chat), self.tags)
         tools = await _chosen_tools(state, chat, turns, options.tools, until, short)
         indexes = await asyncio.to_thread(
             turns.changeable, options.compresses_cached, short.warnings
         )
         cached = [] if options.compresses_cached else turns.cached
-        begins = await asyncio.to_thread(turns.beginnings) if {*cached, *indexes} else []
         method = state.methods.resolve_method(None, options.method)
-        for index in cached:
+        forms = dict[int, Form]()
+        if options.prices is not None or {*cached, *indexes}:
+            begins = await asyncio.to_thread(turns.beginnings)
+            head = await asyncio.to_thread(_head_hash, chat, tools)
+            before = _SentBefore(self._sent, begins, head, options)
             # the provider's cache has it as it was sent: short, where it was short then
-            if begins[index] in self._sent_short:
-                request = turns.request_body(index, options.ratio)
-                digest = await asyncio.to_thread(_request_hash, request)
-                short.add(turns, index, self._recall(method, digest), new)
-        requests = {index: turns.request_body(index, options.ratio) for index in indexes}
-        digests = {i: await asyncio.to_thread(_request_hash, requests[i]) for i in indexes}
-        known = {index: self._recall(method, digests[index]) for index in indexes}
-        unread = [requests[index] for index, found in known.items() if found is None]
-        method = _method_in_time(state, method, unread, options.read_s, short)
-        for index in indexes:
-            left_s = until - time.monotonic()
-            if (found := known[index]) is None and left_s > 0:
-                call, key = requests[index], (method, digests[index])
-                try:
-                    found = await self._result(state, call, key, entry, left_s)
-                except (Overloaded, OutOfTime) as error:
-                    until = 0.0
-                    short.warnings.append(f"results from message {index} on stay whole: {error}")
-            short.add(turns, index, found, new, begins[index] in self._sent_short)
-            if found is not None and found.texts:
-                self._sent_short.put(begins[index], 1, None)
+            forms = {index: before.form(index) for index in cached}
+            work = _ChatWork(state, entry, turns, before, options, until, short)
+            forms |= await self._new_forms(work, indexes, method, _retrieve_tool(chat))
+            tokens = await asyncio.to_thread(_choose_forms, work, forms)
+            for index, form in forms.items():
+                short.add(form, before.form(index) == form)
+            before.note(forms, tokens)
+            _keep_originals(work, forms)
+        new = {turns.pointer(i, at): one.text for i, f in forms.items() for at, one in f.items()}
         if new or tools is not None:
             short.body = await asyncio.to_thread(_changed_body, text, new, tools)
         return short
 
-    def _recall(self, method: str, digest: bytes) -> _Result | None:
+    async def _new_forms(
+        self, work: _ChatWork, indexes: Sequence[int], method: str, tool: str | None
+    ) -> dict[int, Form]:
+        """The shortest form of each message, whatever was sent before.
+
+        Args:
+            indexes: of the messages that may be changed.
+            method: that scores.
+            tool: that gives back what was left out.
+        """
+        state, turns, before, options = work.state, work.turns, work.before, work.options
+        forms, unread = dict[int, Form](), dict[int, TurnRequest]()
+        needless = await asyncio.to_thread(_needless_forms, work, indexes, tool)
+        for index in indexes:
+            # what was sent short stays so; what is shortened for the last turn is so anew
+            known = before.form(index) if index in turns.with_results else {}
+            own = needless.get(index, {})
+            forms[index] = {**known, **own}
+            if not known and not (own and turns.is_all(index, own)):
+                unread[index] = turns.request_body(index, options.ratio)
+        digests = {i: await asyncio.to_thread(_request_hash, one) for i, one in unread.items()}
+        found = {index: self._recall(method, digests[index]) for index in unread}
+        late = [unread[index] for index, form in found.items() if form is None]
+        method = _method_in_time(state, method, late, options.read_s, work.short)
+        until = work.until
+        for index, request in unread.items():
+            form, left_s = found[index], until - time.monotonic()
+            if form is None and left_s > 0:
+                key = (method, digests[index])
+                try:
+                    form = await self._result(state, request, key, work.entry, left_s)
+                except (Overloaded, OutOfTime) as error:
+                    until = 0.0
+                    stays = f"results from message {index} on stay whole: {error}"
+                    work.short.warnings.append(stays)
+            forms[index] = {**(form or {}), **forms[index]}
+        return forms
+
+    def _recall(self, method: str, digest: bytes) -> Form | None:
         """What was made of a message before, by the method or by its words."""
         found = self._remembered.peek((method, digest))
         return self._remembered.peek((_BY_WORDS, digest)) if found is None else found
@@ -439,7 +628,7 @@ class ChatShortener:
         key: tuple[str, bytes],
         entry: RequestLogEntry,
         left_s: float,
-    ) -> _Result:
+    ) -> Form:
         """Shortens one message.
 
         Args:
@@ -447,11 +636,116 @@ class ChatShortener:
         """
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
         answer = await _answer(ConversationCall(state, body, key[0], entry), left_s)
-        found = _result_of(answer, request.place)
+        found = _form_of(answer, request.place)
         if answer.status != "partial":
-            cost = sum(map(len, found.texts.values())) + 256
+            cost = sum(len(shown.text) for shown in found.values()) + 256
             self._remembered.put(key, cost, found)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _ChatWork:
+    """One request on its way: until when it has time, and what becomes of it."""
+
+    state: ServiceState
+    entry: RequestLogEntry
+    turns: ChatTurns
+    before: _SentBefore
+    options: ChatOptions
+    until: float
+    short: ShortChat
+
+    @property
+    def counter(self) -> TextTokenizer:
+        """Counts as the shortening of messages does."""
+        return self.state.methods.counter(MessagesRequest.model_fields["tokenizer"].default)
+
+
+def _needless_forms(work: _ChatWork, indexes: Collection[int], tool: str | None) -> dict[int, Form]:
+    """Markers for results that a later step made needless; one that was sent stays to the byte."""
+    if not work.options.steps:
+        return {}
+    wanted, counter, found = set(indexes), work.counter, dict[int, dict[str, ShownText]]()
+    for (index, path), (text, why) in work.turns.needless().items():
+        if index not in wanted:
+            continue
+        sent = work.before.form(index).get(path)
+        if sent is None or not sent.is_needless:
+            tokens = sent.tokens_before if sent else counter.count(text.text)
+            if tokens < LEAST_TOKENS:
+                continue
+            shown = why.shown(tokens, _handle(work.state, text.text, tool))
+            after = counter.count(shown)
+            if after >= (sent.tokens_after if sent else tokens):
+                continue
+            sent = ShownText(shown, tokens, after, True)
+        found.setdefault(index, {})[path] = sent
+    return dict(found)
+
+
+def _handle(state: ServiceState, text: str, tool: str | None) -> str:
+    """How a text can be had again; empty where it is not kept."""
+    if not state.originals.max_bytes or state.originals.room_for(text) is None:
+        return ""
+    return f"{tool} hash={text_hash(text)}" if tool else f"hash={text_hash(text)}"
+
+
+def _retrieve_tool(chat: JsonObject) -> str | None:
+    tools = chat.get("tools")
+    return retrieve_tool_of(registered_tools(tools if isinstance(tools, list) else None), None)
+
+
+def _keep_originals(work: _ChatWork, forms: Mapping[int, Form]) -> None:
+    """Keeps what markers of needless results name, as long as they are sent."""
+    for (index, path), (text, _) in work.turns.needless().items() if work.short.needless else ():
+        shown = forms.get(index, {}).get(path)
+        if shown is not None and shown.is_needless:
+            tool = text.call.name if text.call else None
+            work.state.originals.put(
+                work.entry.key, text.text, tool, shown.tokens_before, shown.text
+            )
+
+
+def _choose_forms(work: _ChatWork, forms: dict[int, Form]) -> list[int | None]:
+    """Keeps the forms in which messages were sent where new ones would cost more than they save.
+
+    Args:
+        forms: the shortest; some are exchanged for those that were sent.
+
+    Returns:
+        The tokens of each message as the client sent it, where they were counted.
+    """
+    before, turns, options = work.before, work.turns, work.options
+    count, cached = len(turns.messages), before.cached
+    changed = [i for i in range(cached) if forms.get(i, {}) != before.form(i)]
+    # what is shortened for the last turn of the user is another for another, whatever that costs
+    cached = min([cached, *(i for i in changed if i in forms and i not in turns.with_results)])
+    whole = [before.tokens(i) for i in range(count)]
+    if not options.prices and not any(i < cached for i in changed):
+        return whole
+    missing = [i for i, tokens in enumerate(whole) if tokens is None]
+    texts = ["\n".join(texts_in(turns.messages[i])) for i in missing]
+    for i, found in zip(missing, work.counter.count_many(texts), strict=True):
+        whole[i] = found + MESSAGE_TOKENS
+    tokens = [found or 0 for found in whole]
+    sent = [found - _saved(before.form(i)) for i, found in enumerate(tokens)]
+    new = [found - _saved(forms.get(i, {})) for i, found in enumerate(tokens)]
+    prices = options.prices or LIST_PRICES
+    start = cheapest_change(sent, new, cached, prices, options.more_requests)
+    for i in changed:
+        if i < start:
+            forms[i] = before.form(i)
+    if options.prices:
+        work.short.cost_before = prices.bill(sum(tokens[: before.seen]), sum(tokens[before.seen :]))
+        work.short.cost_after = prices.bill(sum(sent[:start]), sum(new[start:]))
+    return list(tokens)
+
+
+def _head_hash(chat: JsonObject, tools: Collection[int] | None) -> bytes:
+    """Of what a provider puts before the messages: another model or other tools, another cache."""
+    kept = sorted(tools) if tools is not None else None
+    written = json.dumps([chat.get("model"), chat.get("tools"), kept], sort_keys=True)
+    return hashlib.sha256(written.encode()).digest()
 
 
 def _method_in_time(
@@ -584,13 +878,12 @@ def _prepare(call: ConversationCall) -> PreparedConversation:
     return call.prepare(call.read())
 
 
-def _result_of(answer: MessagesAnswer, index: int) -> _Result:
+def _form_of(answer: MessagesAnswer, index: int) -> Form:
     prefix = f"/messages/{index}"
-    texts = Texts()
+    form = dict[str, ShownText]()
     for one in answer.compressions:
         value: Any = answer.messages[index]
         for step in one.path.removeprefix(prefix).split("/")[1:]:
             value = value[int(step) if isinstance(value, list) else step]
-        texts[one.path.removeprefix(prefix)] = value
-    before = sum(one.tokens_before for one in answer.compressions)
-    return _Result(texts, before, sum(one.tokens_after for one in answer.compressions))
+        form[one.path.removeprefix(prefix)] = ShownText(value, one.tokens_before, one.tokens_after)
+    return form

@@ -1,0 +1,333 @@
+"""Steps of a conversation whose results a later step made needless; found by rules, with no model.
+
+    read a.py ─► edit ─► read a.py          the first: read again
+    read a.py ─► write a.py (whole)         the first: written anew
+    pytest (failed) ─► edit ─► pytest       the first: recovered from; the line that says why stays
+    status ─► … ─► status                   the first: the same call again
+
+A result goes only where what it said can be read further down, in the state that holds then: an
+edit alone replaces no read. What is not sure stays. Plans, the last steps and what was asked back
+are the floor: they stay in any case, and the rest may be ranked (`rank_steps`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection as Some
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tamis.compressors.features.bm25 import Collection
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.segmentation.terms import cached_words
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
+from tamis.probes.segmentation.tool_output.parts import Level
+
+Access = Literal["read", "write"]
+Reason = Literal["repeated", "read again", "written anew", "recovered", "older"]
+KEEP_LAST = 2
+"""So many of the last steps stay as they are."""
+_SAYS: dict[Reason, str] = {
+    "repeated": "the same call was made again below",
+    "read again": "it was read again below",
+    "written anew": "it was written anew below",
+    "recovered": "a later call succeeded",
+    "older": "an older result",
+}
+_MARKED = re.compile(r"\[… \d+ tokens? omitted: ")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_WRITE_VERBS = frozenset(
+    "add append apply archive assign cancel close commit copy create delete deploy disable drop "
+    "edit enable insert install kill make merge mkdir move patch post publish push put remove "
+    "rename replace reset restart rm save send set start stop submit touch uninstall update upload "
+    "upsert write".split()
+)
+_READ_VERBS = frozenset(
+    "browse cat check count describe diff download fetch find get glob grep head inspect list load "
+    "look lookup ls open query read recall retrieve scan search select show stat tail view".split()
+)
+_PLANS = frozenset("plan plans todo todos memory task tasks".split())
+_NEXT = frozenset("continue more next page poll scroll stream wait".split())
+"""In the name of a tool: the same call shows something else each time."""
+_PARTIAL = frozenset("append edit insert patch replace".split())
+_TARGETS = (
+    *("file_path", "filepath", "path", "filename", "file", "target_file", "relative_path"),
+    *("absolute_path", "notebook_path", "uri", "url"),
+)
+_CONTENTS = ("content", "contents", "file_text", "new_content", "text")
+_SHELLS = ("command", "cmd", "script")
+_RANGES = frozenset(
+    "begin end first from head last length limit line lines offset page range start tail to until "
+    "view".split()
+)
+_CHANGE_OF_FOLDER = re.compile(r"\s*cd\s+[^\s;&|]+\s*&&")
+_SET = re.compile(r"\w+=\S*")
+_WHOLE_FILE = re.compile(r"\s*cat\s+([^\s;&|<>$`*?'\"-][^\s;&|<>$`*?'\"]*)\s*")
+_HERE = re.compile(r"\s*cat\s*>\s*([^\s;&|<>$`*?'\"]+)\s*<<")
+_FAULT = re.compile(
+    r"\W*(?:error|fatal|exception|traceback \(most recent|command failed|failed to)\b|"
+    r".{0,120}(?:command not found|no such file or directory|permission denied)|"
+    r"\W*(?:exited with|exit|process exited with) (?:code|status):? *[1-9]",
+    re.I,
+)
+_LAST = re.compile(
+    r"[A-Za-z_][\w.]*(?:Error|Exception)\b(?::|$)|\W*exit(?:ed with)? (?:code|status):? *[1-9]|"
+    r"make: \*\*\* ",
+    re.I,
+)
+_CAUSE = re.compile(r"error|exception|fatal|fail|denied|not found|no such", re.I)
+_CAUSE_CHARS = 300
+_NUMBER = re.compile(r"^\s*\d+\s*[\t→:|]")
+_SHARE_READ_AGAIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Why a result may go.
+
+    Attributes:
+        cause: the line of it that says what went wrong, which stays; empty where none does.
+    """
+
+    reason: Reason
+    cause: str = ""
+
+    def shown(self, tokens: int, handle: str = "") -> str:
+        """What stands in place of the result; the same whatever comes later in the conversation.
+
+        Args:
+            tokens: of the result. handle: how it can be had again, such as `hash=3f…`.
+        """
+        unit = "token" if tokens == 1 else "tokens"
+        ending = f"; {handle}" if handle else ""
+        marker = f"[… {tokens} {unit} omitted: {_SAYS[self.reason]}{ending}]"
+        return f"{self.cause}\n{marker}" if self.cause else marker
+
+
+def superseded_steps(
+    steps: Sequence[ToolOutput], keep_last: int = KEEP_LAST
+) -> dict[int, Superseded]:
+    """The steps whose results a later step made needless, by their indexes.
+
+    Takes time linear in the length of all texts.
+
+    Args:
+        steps: the results of a conversation in their order, each with its own call; one of two that
+            answer the same call has no `name`, and stays.
+        keep_last: so many at the end stay.
+    """
+    calls = [_Call.of(step) for step in steps]
+    later, found = dict[Any, int](), dict[int, Superseded]()
+    for i in range(len(steps) - 1, -1, -1):
+        call = calls[i]
+        if call is None:
+            continue
+        if i < len(steps) - keep_last and not is_floor(steps[i]):
+            reason = _reason(steps, calls, i, later)
+            if reason is not None:
+                found[i] = reason
+        for key in call.keys():
+            later[key] = i
+    return found
+
+
+def is_floor(step: ToolOutput) -> bool:
+    """Whether a result stays in any case: of a plan or a memory, or what was asked back."""
+    words = {word.lower() for word in _WORD.findall(step.name or "")}
+    return bool(words & _PLANS) or "retrieve" in words or bool(_MARKED.search(step.text))
+
+
+def rank_steps(steps: Sequence[ToolOutput], question: str) -> list[float]:
+    """How much each step has to do with what is asked now: BM25 of its call and its result.
+
+    Args:
+        question: the last turns: what the user wants, and what the last calls were about.
+    """
+    texts = [f"{step.call}\n{step.text}" for step in steps]
+    return Collection(texts).score(list(cached_words(question)))
+
+
+def name_access(name: str) -> Access | None:
+    """Whether a tool reads or writes, by the first verb of its name; None where there is none."""
+    for word in _WORD.findall(name.rpartition("__")[2]):
+        if (verb := word.lower()) in _WRITE_VERBS:
+            return "write"
+        if verb in _READ_VERBS:
+            return "read"
+    return None
+
+
+def has_failed(step: ToolOutput) -> bool:
+    """Whether a call failed: as its protocol says, else as its text begins or ends."""
+    if step.is_error is not None:
+        return step.is_error
+    text = step.text
+    if text.lstrip()[:1] == "{":
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = {}
+        if isinstance(found, dict) and found:
+            code = found.get("exit_code", found.get("returncode", 0))
+            says = (bool(found.get("error")), found.get("isError") is True, code not in (0, None))
+            return any(says) or found.get("success", found.get("ok", True)) is False
+    lines = [line for line in (text[:2000], text[-2000:]) if line.strip()]
+    if not lines:
+        return False
+    first = next(line for line in lines[0].splitlines() if line.strip())
+    last = [line for line in lines[-1].splitlines() if line.strip()][-2:]
+    return bool(_FAULT.match(first)) or any(_LAST.match(line) for line in last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call as the rules see it.
+
+    Attributes:
+        same: what is equal in the same call. target: what it is about; None where that is not
+            known. whole: it reads or writes all of its target.
+        shows_state: the same call again shows what holds then, and no further part.
+    """
+
+    tool: str
+    same: str
+    target: str | None
+    access: Access | None
+    whole: bool
+    shows_state: bool
+
+    @classmethod
+    def of(cls, step: ToolOutput) -> _Call | None:
+        if not step.name:
+            return None
+        given = _read_arguments(step.arguments)
+        same = json.dumps(given, sort_keys=True, ensure_ascii=False)
+        words = [word.lower() for word in _WORD.findall(step.name)]
+        access = name_access(step.name)
+        shell = next((given[k] for k in _SHELLS if isinstance(given.get(k), str)), None)
+        target = next((given[k] for k in _TARGETS if isinstance(given.get(k), str)), None)
+        if target is not None:
+            if shell is not None and shell.isalpha():  # `view`, `create` of an editor's tool
+                access = name_access(shell) or access
+                words = [shell.lower()]
+            whole = _is_whole(given, access, words)
+            state = access == "read" and not _NEXT & set(words)
+            return cls(step.name, same, _path(target), access, whole, state)
+        if shell is not None:
+            return cls._of_shell(step.name, same, shell)
+        state = access == "read" and bool(given) and not _NEXT & set(words)
+        return cls(step.name, same, None, access, False, state)
+
+    @classmethod
+    def _of_shell(cls, tool: str, same: str, command: str) -> _Call:
+        if read := _WHOLE_FILE.fullmatch(command):
+            return cls(tool, same, _path(read[1]), "read", True, True)
+        if written := _HERE.match(command):
+            return cls(tool, same, _path(written[1]), "write", True, False)
+        moved = _CHANGE_OF_FOLDER.match(command)
+        words = command[moved.end() if moved else 0 :].split()
+        while words and _SET.fullmatch(words[0]):
+            words = words[1:]
+        operand = next((w for w in words[1:] if not w.startswith("-")), "")
+        target = f"$ {' '.join([*words[:1], operand])}" if words else None
+        return cls(tool, same, target, None, False, True)
+
+    def keys(self) -> list[Any]:
+        """What later steps are looked for by."""
+        keys: list[Any] = [("same", self.tool, self.same), ("next", self.tool)]
+        if self.target is not None:
+            keys.append(("target", self.tool, self.target))
+            if self.whole:
+                keys.append((self.access, self.target))
+        return keys
+
+
+def _reason(
+    steps: Sequence[ToolOutput], calls: Sequence[_Call | None], i: int, later: dict[Any, int]
+) -> Superseded | None:
+    """Why the result of a step may go; None where it stays.
+
+    Args:
+        later: the next later step by each of its keys.
+    """
+    step, call = steps[i], calls[i]
+    assert call is not None
+    same = later.get(("same", call.tool, call.same))
+    fails = has_failed(step)
+    if fails:
+        # where a tool names no target, its next call is the same one put right
+        target = ("next", call.tool) if call.target is None else ("target", call.tool, call.target)
+        after = [j for j in (same, later.get(target)) if j is not None]
+        if any(not has_failed(steps[j]) for j in after):
+            cause = _cause(step)
+            return Superseded("recovered", cause) if cause else None
+    if same is not None:
+        if steps[same].text == step.text:
+            return Superseded("repeated")
+        if call.shows_state and (fails or not has_failed(steps[same])):
+            return Superseded("repeated")
+    if call.access != "read" or call.target is None or fails or not _is_of_a_file(step):
+        return None
+    written = later.get(("write", call.target))
+    if written is not None and not has_failed(steps[written]):
+        return Superseded("written anew")
+    read = later.get(("read", call.target))
+    if read is not None and _shows_again(steps[read].text, step.text):
+        return Superseded("read again")
+    return None
+
+
+def _is_of_a_file(step: ToolOutput) -> bool:
+    """Whether it shows a file, and not what was searched for in one."""
+    return not set(_read_arguments(step.arguments)) & {"pattern", "query", "regex", "search"}
+
+
+def _shows_again(later: str, earlier: str) -> bool:
+    """Whether most lines of an earlier text are in a later one, whatever numbers they have."""
+    lines = _lines(earlier)
+    return bool(lines) and len(lines & _lines(later)) >= _SHARE_READ_AGAIN * len(lines)
+
+
+def _lines(text: str) -> set[str]:
+    stripped = (_NUMBER.sub("", line, count=1).strip() for line in text.splitlines())
+    return {line for line in stripped if len(line) > 2}
+
+
+def _cause(step: ToolOutput) -> str:
+    """The line that says what went wrong, verbatim; empty where none of it is short."""
+    parts = parse_tool_output(step.text, step.call).parts
+    said = [step.text[p.start : p.stop] for p in parts if p.level is Level.MESSAGE][:1]
+    lines = [line for text in said for line in text.splitlines()]
+    every = [line for line in step.text.splitlines() if line.strip()]
+    lines += [line for line in every if _CAUSE.search(line)] or every[:1]
+    return next((line for line in lines if line.strip() and len(line) <= _CAUSE_CHARS), "")
+
+
+def _read_arguments(arguments: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return {"": arguments}
+    return found if isinstance(found, dict) else {"": found}
+
+
+def _is_whole(given: dict[str, Any], access: Access | None, words: Some[str]) -> bool:
+    """Whether a call reads all of its target, or writes all of it."""
+    if access == "write":
+        has_content = any(isinstance(given.get(name), str) for name in _CONTENTS)
+        mode = str(given.get("mode", "w"))
+        return has_content and not _PARTIAL & set(words) and not mode.startswith("a")
+    others = [name for name in given if name not in (*_TARGETS, *_SHELLS)]
+    if any(given.get(name) is not None for name in others if _RANGES & set(_words_of(name))):
+        return False
+    return not {"pattern", "query", "regex", "search"} & set(others)
+
+
+def _words_of(name: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def _path(text: str) -> str:
+    return text.strip().removeprefix("file://").removeprefix("./")

@@ -1,0 +1,168 @@
+"""Steps of a conversation that a later one made needless."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tamis.compressors.tools.steps import (
+    has_failed,
+    is_floor,
+    rank_steps,
+    superseded_steps,
+)
+from tamis.compressors.tools.types import ToolOutput
+from tests.compressors.tools.tool_kit import read_output
+
+FILE = "".join(f"line {i}: value_{i} = compute({i})\n" for i in range(60))
+NUMBERED = "".join(f"{i + 7}\t{line}\n" for i, line in enumerate(FILE.splitlines()))
+TRACE = "Traceback (most recent call last):\n  File \"a.py\", line 3, in run\nKeyError: 'pump'\n"
+LAST = [ToolOutput("ok", "bash", '{"command": "true"}'), ToolOutput("ok", "date", "{}")]
+
+
+def step(text: str, name: str = "read_file", **arguments: Any) -> ToolOutput:
+    return ToolOutput(text, name, json.dumps(arguments))
+
+
+def bash(text: str, command: str) -> ToolOutput:
+    return step(text, "bash", command=command)
+
+
+def reasons(*steps: ToolOutput) -> dict[int, str]:
+    """Why which of the steps go, with two more behind them, which are the floor."""
+    return {i: one.reason for i, one in superseded_steps([*steps, *LAST]).items()}
+
+
+READ = step(FILE, path="src/a.py")
+EDIT = step("ok", "edit_file", path="src/a.py", old_string="value_1", new_string="v")
+WRITE = step("ok", "write_file", path="./src/a.py", content="new = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([READ, EDIT, step(FILE.replace("value_1", "v"), path="src/a.py")], "repeated"),
+        (
+            [step(FILE[:400], path="src/a.py", limit=9), step(NUMBERED, path="src/a.py")],
+            "read again",
+        ),
+        ([READ, WRITE], "written anew"),
+        (
+            [step(FILE, "Read", file_path="a.py"), bash("", "cat > a.py <<'EOF'\nx\nEOF")],
+            "written anew",
+        ),
+        ([bash(FILE, "cat a.py"), EDIT, step(FILE, "view", path="a.py")], "read again"),
+        ([bash("1 failed", "pytest -q"), EDIT, bash("3 passed", "pytest -q")], "repeated"),
+        ([bash(TRACE, "python a.py"), EDIT, bash("42", "python a.py")], "recovered"),
+        ([bash(TRACE, "cd src && X=1 python -u a.py"), bash("42", "python a.py")], "recovered"),
+        (
+            [step('{"error": "no such day"}', "search", day="x"), step("[]", "search", day="1")],
+            "recovered",
+        ),
+        ([step("7", "compute", x=1), step("7", "compute", x=1)], "repeated"),
+        (
+            [
+                step(FILE, "str_replace_based_edit_tool", command="view", path="a.py"),
+                step(
+                    "ok",
+                    "str_replace_based_edit_tool",
+                    command="create",
+                    path="a.py",
+                    file_text="x",
+                ),
+            ],
+            "written anew",
+        ),
+    ],
+)
+def test_what_a_later_step_made_needless_goes(steps, reason):
+    assert reasons(*steps) == {0: reason}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [READ, EDIT],  # an edit says nothing of the other lines
+        [READ, step(FILE[:99], path="src/a.py", limit=3)],  # a part is not the whole
+        [READ, step(FILE, path="src/b.py")],
+        [READ, step("Error: no such file", path="src/a.py")],  # the read failed
+        [READ, step("denied", "write_file", path="src/a.py")],  # nothing was written whole
+        [step(FILE, "grep", path="src/a.py", pattern="x"), READ],  # found lines, not the file's
+        [READ, step("src/a.py:3: x", "grep", path="src/a.py", pattern="x")],
+        [step("a", "next_page", cursor=1), step("b", "next_page", cursor=1)],
+        [step("a", "BashOutput", bash_id="1"), step("b", "BashOutput", bash_id="1")],
+        [step("a", "roll"), step("b", "roll")],
+        [bash(TRACE, "python a.py"), bash("ok", "python b.py")],  # another program
+        [bash(TRACE, "python a.py"), bash(TRACE.replace("pump", "tap"), "python c.py")],
+        [step(FILE, None), step(FILE, None)],  # nobody knows which calls made them
+    ],
+)
+def test_what_is_not_sure_stays(steps):
+    assert reasons(*steps) == {}
+
+
+def test_plans_what_was_asked_back_and_the_last_steps_stay():
+    plan = step("1. read\n2. fix", "TodoWrite", todos="x")
+    back = step(FILE, "mcp__tamis__retrieve", id="ab")
+    assert reasons(plan, plan, back, back) == {}
+    assert is_floor(plan)
+    assert superseded_steps([READ, READ, READ], keep_last=2) == {0: superseded_steps([READ] * 3)[0]}
+    assert superseded_steps([READ, READ], keep_last=2) == {}
+
+
+def test_of_an_error_stays_the_line_that_says_why_verbatim():
+    text = read_output("pytest.txt")
+    found = superseded_steps(
+        [replace(bash(text, "pytest"), is_error=True), bash("3 passed", "pytest"), *LAST]
+    )[0]
+    cause, marker = found.shown(812, "hash=ab").splitlines()
+    assert (cause + "\n") in text
+    assert marker == "[… 812 tokens omitted: a later call succeeded; hash=ab]"
+
+
+def test_what_stands_in_its_place_is_not_replaced_again():
+    marked = READ
+    for _ in range(2):
+        found = superseded_steps([marked, READ, *LAST])
+        marked = step(found[0].shown(500), path="src/a.py") if found else marked
+    assert superseded_steps([marked, READ, *LAST]) == {}
+
+
+def test_one_more_step_changes_no_reason_that_was_given():
+    """But from one to another: what went stays gone, so a prompt's beginning can stay the same."""
+    steps = [READ, bash(TRACE, "python a.py"), EDIT, READ, bash("42", "python a.py"), WRITE, READ]
+    gone: set[int] = set()
+    for n in range(len(steps) + 1):
+        found = set(superseded_steps(steps[:n]))
+        assert found >= gone
+        gone = found
+    assert gone == {0, 1, 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "failed"),
+    [
+        ("bash: foo: command not found", True),
+        ("a\nb\nExit code: 2", True),
+        (TRACE, True),
+        ('{"isError": true, "content": []}', True),
+        ('{"success": false}', True),
+        ('{"error": null, "rows": [1]}', False),
+        ("3 passed", False),
+        ("the error handler is in a.py", False),
+        ("", False),
+    ],
+)
+def test_a_failed_call_is_told_by_its_text_unless_its_protocol_says(text, failed):
+    assert has_failed(ToolOutput(text)) is failed
+    assert has_failed(ToolOutput(text, is_error=True))
+    assert not has_failed(ToolOutput(text, is_error=False))
+
+
+def test_older_steps_are_ranked_by_what_is_asked_now():
+    steps = [bash("the pump of hall 7 leaks", "cat pumps"), bash("walls are blue", "cat walls")]
+    first, second = rank_steps(steps, "Which pump leaks?")
+    assert first > second
