@@ -14,6 +14,8 @@ def default_marker(omission: Omission, key: str | None = None) -> str:
     what = f"{omission.unit} {span}"
     if omission.first == omission.last:
         what = f"{_SINGULAR[omission.unit]} {omission.first}"
+    if omission.scattered > 1:
+        what = f"{omission.scattered} values"
     content = f"{omission.content}, " if omission.content else ""
     unit = "token" if omission.tokens == 1 else "tokens"
     ending = f"; id {key}" if key else ""

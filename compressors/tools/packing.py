@@ -6,11 +6,13 @@ Parts are taken in order while their tokens and those of the markers fit.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, groupby, pairwise
 
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
+from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
 from tamis.probes.segmentation.tool_output.line_table import ENTRIES, LIKE_IT
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput, Part
 from tamis.probes.tokens import TextTokenizer
@@ -24,8 +26,16 @@ class Filling:
     shown in the end. So a part next to one that is shown is cheaper than another.
     """
 
-    def __init__(self, parts: Sequence[Part], tokens: Sequence[int], marker_tokens: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        tokens: Sequence[int],
+        marker_tokens: int,
+        is_scattered: Callable[[int], bool] = lambda first: False,
+    ) -> None:
+        """`is_scattered`: whether the gap that begins with a part has no marker of its own."""
         self.parts, self.tokens, self.marker_tokens = parts, tokens, marker_tokens
+        self.is_scattered = is_scattered
         self.shown = [False] * len(parts)
         self.taken: list[int] = []
         self.first_taken = 0
@@ -82,6 +92,8 @@ class Filling:
         return self.tokens[j] + gaps - self._gap_cost(first, stop)
 
     def _gap_cost(self, first: int, stop: int) -> int:
+        if first == stop or self.is_scattered(first):
+            return 0
         return min(self.marker_tokens, self._sums[stop] - self._sums[first])
 
     def _show(self, new: Iterable[int]) -> None:
@@ -94,7 +106,8 @@ class Filling:
         """Shows what costs no more than the marker in its stead, which is accounted for."""
         gaps = [(a + 1, b) for a, b in pairwise(self._edges) if b > a + 1]
         for first, stop in gaps:
-            if self._sums[stop] - self._sums[first] <= self.marker_tokens:
+            tokens = self._sums[stop] - self._sums[first]
+            if tokens <= self.marker_tokens and not self.is_scattered(first):
                 self._show(range(first, stop))
         self._edges = [
             -1,
@@ -114,7 +127,10 @@ class Filling:
         self._sums = [0, *accumulate(dear)]
 
 
+_Span = tuple[int, int, list[int] | None]
+"""Start and stop, and the parts of a gap; None where it is kept."""
 _TYPICAL_PARTS = 8
+_MORE_FILLINGS = 3
 _MOST_ATTEMPTS = 200
 """Parts that are tried one by one where the budget has no room for a part and its markers."""
 
@@ -126,7 +142,9 @@ class Packer:
         self, text: str, parsed: ParsedOutput, tokens: Sequence[int], counter: TextTokenizer
     ) -> None:
         self.text, self.parsed, self.tokens, self.counter = text, parsed, tokens, counter
-        self.has_markers = '"… ' in text
+        self.has_markers = '"…' in text
+        # a marker for each value would take what the values could have
+        self.is_small = parsed.format == "json" and len(text) <= SMALL_CHARS
 
     def pack(
         self, order: Sequence[int], protected: int, limit: int, marker: Marker, tokens_in: int
@@ -141,8 +159,30 @@ class Packer:
             limit: the most tokens of the result, markers included.
         """
         marker_tokens = self.counter.count(self._typical_marker(marker)) if self.tokens else 0
-        filling = Filling(self.parsed.parts, self.tokens, marker_tokens)
-        taken = filling.fill(order, protected, limit)
+        found = self._pack(order, protected, limit, marker, tokens_in, marker_tokens, 0)
+        if not self.is_small or not found.omissions:
+            return found
+        # parts have more tokens each by itself than together, of which a small text feels more
+        for _ in range(_MORE_FILLINGS):
+            spare = limit - found.tokens_out
+            better = self._pack(order, protected, limit, marker, tokens_in, marker_tokens, spare)
+            if better.tokens_out <= found.tokens_out:
+                break
+            found = better
+        return found
+
+    def _pack(
+        self,
+        order: Sequence[int],
+        protected: int,
+        limit: int,
+        marker: Marker,
+        tokens_in: int,
+        marker_tokens: int,
+        spare: int,
+    ) -> CompressedToolOutput:
+        filling = Filling(self.parsed.parts, self.tokens, marker_tokens, self._is_scattered)
+        taken = filling.fill(order, protected, limit + spare - marker_tokens * self.is_small)
         while True:
             shown = self._with_needs(taken)
             text, omissions = self._render(shown, marker)
@@ -153,6 +193,14 @@ class Packer:
         if not taken:
             return self._smallest(order, limit, marker, tokens_in)
         return self._result(text, shown, omissions, count, tokens_in)
+
+    def _is_scattered(self, first: int) -> bool:
+        """Whether the gap that begins with a part shares the one marker of a small text.
+
+        Entries of lists do not: each list says what it lacks.
+        """
+        part = self.parsed.parts[first]
+        return self.is_small and part.place == "member" and not part.is_entry
 
     def _typical_marker(self, marker: Marker) -> str:
         """The marker of some parts in the middle: what a gap is taken to cost."""
@@ -168,7 +216,7 @@ class Packer:
         """The marker of an omission that begins with a part, with the line's end if it had one."""
         place = self.parsed.parts[first].place
         ending = "\\n" if place == "string_line" else "\n"
-        key = f"… {omission.first}-{omission.last}"
+        key = f"… {omission.first}-{omission.last}" if not omission.scattered else "…"
         if self.has_markers:  # the answer of an earlier compression: another key than any there
             key = f"… {omission.first}-{omission.last}, from {omission.start}"
         ends_line = self.text.endswith(ending, omission.start, omission.stop)
@@ -208,15 +256,57 @@ class Packer:
     def _render(self, shown: Sequence[bool], marker: Marker) -> tuple[str, list[Omission]]:
         spans = list(self._spans(shown))
         omissions = self._omissions([gap for _, _, gap in spans if gap is not None])
-        ahead = iter(omissions)
-        pieces = [
-            self.text[start:stop] if gap is None else self._embedded(next(ahead), gap[0], marker)
-            for start, stop, gap in spans
-        ]
+        ahead, statement = iter(omissions), self._statement(spans, omissions)
+        pieces = []
+        for start, stop, gap in spans:
+            if gap is None:
+                pieces.append(self.text[start:stop])
+                continue
+            omission = next(ahead)
+            if not self._is_scattered(gap[0]):
+                pieces.append(self._embedded(omission, gap[0], marker))
+            elif statement is not None and start == statement.start:
+                pieces.append(self._embedded(statement, gap[0], marker))
         return "".join(pieces), omissions
 
-    def _spans(self, shown: Sequence[bool]) -> Iterator[tuple[int, int, list[int] | None]]:
-        """The kept spans and the omissions, in order; separators belong to what is kept."""
+    def _statement(self, spans: Sequence[_Span], omissions: Sequence[Omission]) -> Omission | None:
+        """What the one marker of a small text stands for: all gaps without one of their own."""
+        gaps = [gap for _, _, gap in spans if gap is not None]
+        pairs = [(o, g) for o, g in zip(omissions, gaps, strict=True) if self._is_scattered(g[0])]
+        if len(pairs) < 2:
+            return pairs[0][0] if pairs else None
+        values = sum(not self.parsed.parts[j].is_frame for _, gap in pairs for j in gap)
+        tokens = sum(omission.tokens for omission, _ in pairs)
+        stop = pairs[-1][0].stop
+        return replace(pairs[0][0], stop=stop, tokens=tokens, content=None, scattered=values)
+
+    def _spans(self, shown: Sequence[bool]) -> Iterator[_Span]:
+        """The kept spans and the omissions, in order; separators belong to what is kept.
+
+        That of an omission without a marker goes with it.
+        """
+        spans, has_statement, start = list(self._gaps(shown)), False, 0
+        for n, (_, stop, gap) in enumerate(spans):
+            after = spans[n + 1][2] if n + 1 < len(spans) else None
+            if gap is not None:
+                skip = self._is_scattered(gap[0]) and has_statement
+                has_statement |= self._is_scattered(gap[0])
+                is_first = skip and self._opens(gap[0])
+                end = self.parsed.parts[gap[-1] + 1].start if is_first else stop
+                yield start, end, gap
+                start = end
+                continue
+            if after is not None and self._is_scattered(after[0]) and has_statement:
+                if not self._opens(after[0]):
+                    stop = self.parsed.parts[after[0] - 1].stop
+            yield start, stop, None
+            start = stop
+
+    def _opens(self, first: int) -> bool:
+        """Whether a part is the first in its array or object."""
+        return self.parsed.parts[first].first == 1
+
+    def _gaps(self, shown: Sequence[bool]) -> Iterator[_Span]:
         parts, at = self.parsed.parts, 0
         for is_shown, group in groupby(range(len(parts)), key=shown.__getitem__):
             if is_shown:

@@ -11,9 +11,11 @@ from itertools import chain, islice
 
 from tamis.compressors.method import Scorer
 from tamis.compressors.tools.lossless import write_within
+from tamis.compressors.tools.novelty import novelty
 from tamis.compressors.tools.packing import Packer
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, ParsedOutput, Part
 from tamis.probes.text import Passage, Unit
@@ -25,13 +27,21 @@ _NEAR = ((1, 0.5), (2, 0.25))
 _FROM_HEADER = 0.4
 
 
+NOVELTY = 0.4
+"""What a unit of log odds that a part is used later weighs against the best score of a part."""
+
+
 def order_parts(
-    parsed: ParsedOutput, values: Sequence[float], tokens: Sequence[int]
+    parsed: ParsedOutput,
+    values: Sequence[float],
+    tokens: Sequence[int],
+    news: Sequence[float] | None = None,
 ) -> tuple[list[int], int]:
     """Indexes of the parts in the order in which they are taken, and how many are protected.
 
     Args:
         values: a score a part; those of frames are ignored. tokens: of each part.
+        news: how much speaks for each part to be used later, in log odds.
     """
     rows = [i for i, part in enumerate(parsed.parts) if not part.is_frame]
     protected = [i for i in rows if parsed.parts[i].level <= LAST_PROTECTED]
@@ -39,6 +49,8 @@ def order_parts(
     protected.sort(key=lambda i: (tokens[i] > large, *_urgency(parsed.parts, values, i)))
     rest = [i for i in rows if parsed.parts[i].level > LAST_PROTECTED]
     wanted = _spread(parsed.parts, _relative(values))
+    if news is not None:
+        wanted = [value + NOVELTY * new for value, new in zip(wanted, news, strict=True)]
     size = max(1, len(parsed.parts) - 1)
     rest.sort(key=lambda i: (-wanted[i] - _salience(parsed.parts[i], i / size), i))
     return protected + rest, len(protected)
@@ -164,7 +176,10 @@ class PreparedToolOutputs:
                 whole = ((0, len(text)),)
                 return CompressedToolOutput(written, whole, (), parsed.format, tokens, count)
         by_part = _values_by_part(text, parsed.parts, values)
-        order, protected = order_parts(parsed, by_part, packer.tokens)
+        # fitted on such; of a large one what answers is looked for
+        is_small = parsed.format == "json" and len(text) <= SMALL_CHARS
+        news = novelty(text, parsed.parts, self.questions[index]) if is_small else None
+        order, protected = order_parts(parsed, by_part, packer.tokens, news)
         return packer.pack(order, protected, limit, marker, tokens)
 
 

@@ -55,6 +55,8 @@ class Omission:
         first, last: ordinals of the first and last that is left out, from 1, inclusive.
         tokens: that the omitted text has.
         content: what the omitted lines are where they are alike, such as `178 more PASSED`.
+        scattered: how many values of a small JSON text are left out between `start` and `stop`,
+            where one marker stands for all of them; 0 where everything between is.
     """
 
     start: int
@@ -64,6 +66,7 @@ class Omission:
     last: int
     tokens: int
     content: str | None = None
+    scattered: int = 0
 
 
 Marker = Callable[[Omission], str]

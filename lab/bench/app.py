@@ -23,6 +23,7 @@ BENCHES = {
     "domains": "Leave one domain out: fit a probe on all others, and judge it on the one left out.",
     "hops": "Read passages alone, twice, in packs, or all at once: evidence kept, ms, tokens read.",
     "languages": "Compare proxies by language with BM25, MiniLM and both.",
+    "later-use": "Shorten results in agents' runs, and see if what is used later is still there.",
     "needle": "Hide a sentence at every depth of haystacks of every length, and look for it.",
     "peers": "Compare tamis with published compressors: evidence, time and memory.",
     "places": "Gold sentences kept by where the evidence stands, and how far the places lie apart.",

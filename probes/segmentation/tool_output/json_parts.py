@@ -116,6 +116,8 @@ def json_tree(text: str, start: int, stop: int) -> JsonNode:
 LEAF_CHARS, MOST_LEAF_CHARS, LEAF_SHARE = 300, 1_500, 0.04
 """Arrays and objects up to this share of the text, within these bounds, are kept or dropped whole:
 of a list of orders, an order."""
+SMALL_CHARS, SMALL_LEAF_CHARS = 6_000, 40
+"""Of a text up to this length, of which little may be kept, members are chosen one by one."""
 MOST_DEPTH = 16
 """Values that lie deeper are parts of their container."""
 GROUP_CHARS = 120
@@ -136,7 +138,8 @@ class JsonParts:
 
     def __init__(self, text: str, parts: list[Part]) -> None:
         self.text, self.parts = text, parts
-        self.leaf_chars = min(max(LEAF_CHARS, int(LEAF_SHARE * len(text))), MOST_LEAF_CHARS)
+        least = LEAF_CHARS if len(text) > SMALL_CHARS else SMALL_LEAF_CHARS
+        self.leaf_chars = min(max(least, int(LEAF_SHARE * len(text))), MOST_LEAF_CHARS)
 
     def add_root(self, node: JsonNode, value: Any) -> None:
         """The parts of a whole text's array or object, however small it is."""
@@ -161,13 +164,14 @@ class JsonParts:
         if node.kind == "[":
             self._add_elements(node, value, inner)
         else:
+            is_list = len(node.children) > 1 and all(c.kind == "{" for c in node.children)
             for n, child in enumerate(node.children, 1):
                 item = value.get(child.key) if isinstance(value, dict) else None
                 member = Part(child.first, child.stop, n, n, Level.ORDINARY, "members", inner)
-                self._add(child, item, member._replace(place="member"))
+                self._add(child, item, member._replace(place="member", is_entry=is_list))
         closing = self._frame(whole, node.stop - 1, node.stop)
-        is_named = node.kind == "{" and whole.place == "element"
-        names = self._names(first, closing) if is_named else ()
+        is_named = node.kind == "{" and whole.place == "element" and whole.is_entry
+        names = self._names(first, closing, inner) if is_named else ()
         for i in range(first, closing):
             needs = (*self.parts[i].needs, closing, *(n for n in names if n != i))
             self.parts[i] = self.parts[i]._replace(needs=needs)
@@ -193,14 +197,16 @@ class JsonParts:
             level = Level.WARNING if i in unusual else Level.ORDINARY
             item = values[i] if values else None
             element = Part(child.first, child.stop, i + 1, i + 1, level, "elements", frames)
-            self._add(child, item, element._replace(place="element"))
+            self._add(child, item, element._replace(place="element", is_entry=True))
         if group:
             self._add_group(node, group, frames)
 
     def _add_group(self, node: JsonNode, group: Sequence[int], frames: tuple[int, ...]) -> None:
         first, last = node.children[group[0]], node.children[group[-1]]
         span = first.start, last.stop, group[0] + 1, group[-1] + 1
-        self.parts.append(Part(*span, unit="elements", needs=frames, place="element"))
+        self.parts.append(
+            Part(*span, unit="elements", needs=frames, place="element", is_entry=True)
+        )
 
     def _add_string(self, node: JsonNode, whole: Part) -> bool:
         """A string of several lines: its lines as parts, by what they say; False for others."""
@@ -226,12 +232,13 @@ class JsonParts:
         self._frame(whole, node.stop - 1, node.stop)
         return True
 
-    def _names(self, first: int, stop: int) -> tuple[int, ...]:
-        """The members that say which object of an array it is."""
+    def _names(self, first: int, stop: int, inner: tuple[int, ...]) -> tuple[int, ...]:
+        """The object's own members that say which object of an array it is."""
         found: list[int] = []
         for i in range(first, stop):
             part = self.parts[i]
-            if part.place != "member" or part.is_frame or part.stop - part.start > _NAME_CHARS:
+            is_own = part.place == "member" and part.needs == inner and not part.is_frame
+            if not is_own or part.stop - part.start > _NAME_CHARS:
                 continue
             if self.text[part.start + 1 : part.start + 8].split('"')[0] in _NAMES:
                 found.append(i)

@@ -28,6 +28,8 @@ _WARNING = re.compile(r"\b(?:WARN|WARNING)\b|\[warn(?:ing)?\]|\blevel=\"?warn|^W
 _LEVELLED = re.compile(
     r"\b(?:INFO|DEBUG|TRACE|NOTICE|WARN(?:ING)?)\b|\[(?:info|debug|notice|warn)\]|level=\"?(?:info|debug|warn)"
 )
+_MORE = re.compile(r"\b(?:DETAIL|HINT|CONTEXT|STATEMENT):  ")
+"""What PostgreSQL says further of the record before."""
 _HTTP = re.compile(r"\" (\d)\d\d (?:\d+|-)")
 _JOINED_LINES = 3
 
@@ -35,9 +37,15 @@ _JOINED_LINES = 3
 def mark_log(lines: LineTable) -> int:
     """Marks severe records, and what continues a record; short continuations join it."""
     records = [i for i, row in enumerate(lines.rows) if row and _RECORD.match(row)]
+    severe = -2
     for i in records:
         if i not in lines.judged:
             _mark_record(lines, i)
+        if severe == i - 1 and _MORE.search(lines.rows[i][:_SEVERITY_CHARS]):
+            lines.mark(i, Level.DETAIL)
+            severe = i
+        elif lines.levels[i] == Level.MESSAGE:
+            severe = i
     edges = [*records, len(lines)]
     for record, after in pairwise(edges):
         _continue_record(lines, record, after)
@@ -101,8 +109,13 @@ _FEW_ERRORS = re.compile(
 )
 
 
+_ERRORS_BELOW = re.compile(r"\W*(?:ERRORS?|[Ee]rrors?|FAILURES?|[Ff]ailures?)\W*:\s*")
+_MOST_BELOW = 10
+
+
 def mark_shell(lines: LineTable) -> int:
     """Marks what looks like an error or the exit status; recognises no format."""
+    _mark_below(lines)
     for i, row in enumerate(lines.rows):
         if ":" in row and (_ERROR.match(row) or _SAID.search(row[-120:])):
             lines.mark(i, Level.MESSAGE)
@@ -115,6 +128,21 @@ def mark_shell(lines: LineTable) -> int:
             lines.mark(i, Level.MESSAGE)
     _mark_last(lines)
     return 0
+
+
+def _mark_below(lines: LineTable) -> None:
+    """The lines under `ERRORS:` are errors, as far as they begin as the first one does."""
+    for heading, row in enumerate(lines.rows):
+        if len(row) > 20 or ":" not in row or not _ERRORS_BELOW.fullmatch(row):
+            continue
+        below = range(heading + 1, min(len(lines), heading + 2 + _MOST_BELOW))
+        first = next((i for i in below[:2] if lines.rows[i].strip()), None)
+        if first is None:
+            continue
+        for i in below[below.index(first) :]:
+            if lines.rows[i][:1] not in (lines.rows[first][:1], " ", "\t"):
+                break
+            lines.mark(i, Level.MESSAGE if i == first else Level.DETAIL)
 
 
 def _mark_last(lines: LineTable) -> None:

@@ -57,6 +57,8 @@ class Part(NamedTuple):
         turn: which of its failure's parts of its level it is: the first ones of all failures come
             before the second one of any.
         place: how a marker is written in its stead.
+        is_entry: of JSON: an element, or a member of an object whose members are all objects, which
+            are a list by name. Without it the list would look complete and would not be.
     """
 
     start: int
@@ -70,6 +72,7 @@ class Part(NamedTuple):
     is_frame: bool = False
     turn: int = 0
     place: Place = "line"
+    is_entry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

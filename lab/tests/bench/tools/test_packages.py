@@ -10,6 +10,7 @@ from lab.tests.bench.tools.test_compressors import labelled
 from tamis.probes.errors import BadInput
 from tamis_lab.bench.peer_process import PEERS_FOLDER
 from tamis_lab.bench.tools import TOOL_PEERS_FOLDER, installed_packages, package_compressor
+from tests.environments import ROOT
 
 ADAPTER = """
 from protocol import serve
@@ -63,4 +64,4 @@ def test_every_peer_that_is_listed_has_an_adapter_and_an_environment_that_can_be
     for peer in registry.peers.values():
         assert peer.adapter.is_file()
         assert (PEERS_FOLDER / f"{peer.environment}.txt").is_file()
-    assert registry.environments.resolve() == (PEERS_FOLDER / "../../.venv/peers").resolve()
+    assert registry.environments.resolve() == (ROOT / ".venv/peers").resolve()
