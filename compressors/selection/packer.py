@@ -205,7 +205,10 @@ class BudgetPacker:
         leads = [v for v, bond in shown if bond == 2]
         free, values = [v for v, bond in shown if bond < 2], self.groups.values
         free.sort(key=lambda v: -values[v] if values else 0.0)
-        return [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
+        groups = [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
+        if leads and sum(self.unit_tokens[v] for v in groups[-1]) > self.limit:
+            groups.append((u,))  # no room would be enough: without its lead, rather than not at all
+        return groups
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""
