@@ -40,9 +40,8 @@ from tamis.compressors.types import (
     to_probability,
 )
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.code import split_long_code
 from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.segment import units_of
+from tamis.probes.segmentation.segment import split_long_units, units_of
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
@@ -230,7 +229,7 @@ class Compressor:
         whole, tokens_in = count_whole_context(context, units, rules, counter)
         fits, limit = context_fits(budget, tokens_in, whole, rules), budget.tokens(tokens_in)
         if limit is not None and rules.granularity == "sentence" and not fits:
-            units = split_long_code(context, units, counter, limit)
+            units = split_long_units(context, units, counter, limit, language)
         return Prepared(
             request,
             context,

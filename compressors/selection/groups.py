@@ -8,12 +8,13 @@
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
     term        the deeper lines right below, which define it     always, with its other names
+    comment     the setting below it, commented out               where it fits
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a short numbered one with deeper text, a definition of
 which code goes on, the name of a default value, and the first line of a log's entry are no leads,
-but what follows is shown with them. In a single passage the sentence that an "It" or "Otherwise"
-speaks of has a part of its worth.
+but what follows is shown with them. In a single passage a sentence that begins with an "It" or
+"Otherwise" and the one that it speaks of have a part of each other's worth.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ _SPOKEN = ("entry", "json")
 _LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 # a value is of no use without the name that stands before it
 _VALUE = re.compile(
-    r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
+    r"[-*\s(#]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
 )
+_SETTING = re.compile(r"#\s?[\w.\-]+ ?=")  # commented out
 _BARE = (
     r"(?:yes|no|yep|nope|ok|okay|sure|great|perfect|fine|exactly|right|no problem|that['’]?s all"
     r"|you['’]?re welcome|agreed|ja|nein|genau|oui|non|sí|best|regards|sincerely|cheers)"
@@ -104,6 +106,8 @@ _SHARES: dict[Lead, tuple[float, float]] = {
 """What the best unit below a lead has of its worth, and of that what the worst has at least."""
 _SPOKEN_OF = 0.5
 """What a sentence has of the worth of the next one, which speaks of it."""
+_SPEAKS = 0.45
+"""What a sentence has of the worth of the one that it speaks of."""
 
 
 class Groups:
@@ -200,6 +204,7 @@ class Groups:
         for u in range(len(worths) - 1, 0, -1):
             if self._speaks_of_last(u):
                 worths[u - 1] = max(worths[u - 1], _SPOKEN_OF * worths[u])
+                worths[u] = max(worths[u], _SPEAKS * own[u - 1])
         return worths
 
     def _speaks_of_last(self, u: int) -> bool:
@@ -313,17 +318,16 @@ class Groups:
         before = self._units[u - 1] if u else None
         if before is None or before.passage != unit.passage:
             return None
-        if unit.kind in ("sentence", "list_item", "html") and _VALUE.match(text):
+        apart = text.startswith("#") and self._begins_block(u)
+        if unit.kind in ("sentence", "list_item", "html") and _VALUE.match(text) and not apart:
             if before.kind not in ("table_row", "heading"):
                 # values in a row are all of the unit before the first
                 again = _VALUE.match(self._texts[u - 1]) is not None
                 name = self.parents[u - 1] if again and self.bonds[u - 1] == 2 else u - 1
                 self.parents[u], self._ties[u] = name, "name"
                 return 0 if again and name == u - 1 else 2
-        if unit.kind == before.kind == "sentence" and self._is_second_name(u):
-            again = self._ties.get(u - 1) == "name"
-            self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
-            return 2
+        if unit.kind == before.kind == "sentence":
+            return self._tie_of_line(u)
         if unit.kind == before.kind == "table_row" and self.kinds.get(self.parents[u - 1]) is None:
             # a row that goes on with the one above it, deeper
             head = self.parents[u - 1] if self._ties.get(u - 1) == "name" else u - 1
@@ -336,6 +340,17 @@ class Groups:
             if inside or not begins_entry(text, self._texts[head]):
                 self.parents[u], self._ties[u] = head, "entry"
                 return 1 if inside or len(self._texts[head]) > _TERM_CHARS else 2
+        return None
+
+    def _tie_of_line(self, u: int) -> int | None:
+        """That of a setting that is commented out, or of a further name of an option."""
+        if _SETTING.match(self._texts[u]) and (head := self._comment_above(u)) is not None:
+            self.parents[u], self._ties[u] = head, "name"
+            return 1
+        if self._is_second_name(u):
+            again = self._ties.get(u - 1) == "name"
+            self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
+            return 2
         return None
 
     def _bond(self, u: int) -> int:
@@ -400,6 +415,24 @@ class Groups:
             return False
         longer = len(self._texts[u + 1].split()) > len(text.split())
         return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
+
+    def _comment_above(self, u: int) -> int | None:
+        """The first sentence of the comment that a setting stands right below, if there is one."""
+        head = None
+        for v in range(u - 1, -1, -1):
+            if self._units[v].kind != "sentence" or not self._is_commented(v):
+                break
+            if self._begins_block(v + 1):
+                break
+            if not _SETTING.match(self._texts[v]):
+                head = v
+        return head
+
+    def _is_commented(self, u: int) -> bool:
+        """Whether the line that a unit ends in begins with the sign of a comment."""
+        stop = self._units[u].visible[1]
+        text = self._passages[self._units[u].passage].text if self._passages else ""
+        return text[text.rfind("\n", 0, stop) + 1 : stop].lstrip().startswith("#")
 
     def _is_second_name(self, u: int) -> bool:
         """Whether a line is a further name of the option that the line right above names."""

@@ -205,7 +205,11 @@ class BudgetPacker:
         leads = [v for v, bond in shown if bond == 2]
         free, values = [v for v, bond in shown if bond < 2], self.groups.values
         free.sort(key=lambda v: -values[v] if values else 0.0)
-        return [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
+        groups = [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
+        introduced = leads and all(self.groups.kinds.get(v) == "lead_in" for v in leads)
+        if introduced and sum(self.unit_tokens[v] for v in groups[-1]) > self.limit:
+            groups.append((u,))  # no room would be enough: without its lead-in, or not at all
+        return groups
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""

@@ -159,7 +159,8 @@ class Selector:
         else:
             eligible = candidates
             useful = candidates if limit is None else self._useful(candidates, self._floor)
-        plain = budget.threshold is not None
+        # where nothing is below any lead, as in a table of contents, they are what there is
+        plain = budget.threshold is not None or all(u in packer.groups for u in candidates)
         worthless = self.calibrated and any(self.values[u] < WORTHLESS for u in candidates)
         fit_all = len(eligible) == len(candidates) and (rules.fill or not worthless)
         trash_share = TRASH_SHARE if self.calibrated and not (plain or rules.fill) else 0.0

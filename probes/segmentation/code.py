@@ -68,6 +68,7 @@ _OPEN = ("", *",[{(:;}")
 CALL = r"\s*at [\w.$<>/]+\("
 """One of a stack of calls, as a trace of the JVM or of .NET prints it."""
 _CALL = re.compile(CALL)
+_COMMENT = re.compile(r"#(?!!|include|define|undef|pragma|el|end|if)")
 
 
 def code_marks(text: str) -> list[Mark]:
@@ -92,6 +93,8 @@ def _is_code(rows: Sequence[str]) -> bool:
         return False
     if _CODE_START.match(rows[0]) and sum(_DEFINITION.match(row) is not None for row in rows) >= 3:
         return True
+    if 5 * sum(_COMMENT.match(row) is not None for row in rows) >= 3 * len(rows):
+        return False  # a file of settings that explains them
     edges = sum(row.endswith(_CODE_END) or _CODE_START.match(row) is not None for row in rows)
     forms = sum(_CODE_FORM.search(row) is not None for row in rows)
     return 5 * edges >= 3 * len(rows) and 3 * forms >= len(rows)
@@ -138,13 +141,17 @@ def split_long_code(
             found.append(unit)
             continue
         starts = piece_starts(text, first, last, (last - first) * most // (2 * tokens))
-        edges = [unit.start, *starts[1:], unit.stop]
-        for start, stop in pairwise(edges):
-            body = text[max(start, first) : min(stop, last)]
-            shown = max(start, first) + len(body) - len(body.lstrip())
-            visible = shown, shown + len(body.strip())
-            found.append(replace(unit, start=start, stop=stop, visible=visible))
+        found += cut_unit(text, unit, starts)
     return found
+
+
+def cut_unit(text: str, unit: Unit, starts: Sequence[int]) -> Iterator[Unit]:
+    """The parts of a unit that begin at these places of its text, the first at its own start."""
+    first, last = unit.visible
+    for start, stop in pairwise([unit.start, *starts[1:], unit.stop]):
+        body = text[max(start, first) : min(stop, last)]
+        shown = max(start, first) + len(body) - len(body.lstrip())
+        yield replace(unit, start=start, stop=stop, visible=(shown, shown + len(body.strip())))
 
 
 def _has_keys_alone(text: str) -> bool:

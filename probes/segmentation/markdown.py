@@ -26,6 +26,11 @@ from tamis.probes.segmentation.lines import (
 from tamis.probes.text import UnitKind
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
+_COMMENT = re.compile(r"(#{1,2})(?!#)(?P<space>\s*)(?P<text>.*)")
+# a setting that is commented out, a default, or an item; so is a line that is set in
+_OWN_COMMENT = re.compile(
+    r"[\w.\-]+ ?=|[^\W\d_][\w.\-]{0,30}: \S|(?:[-*+]|\(?\d{1,2}[.)]|\(?[a-z]\)) "
+)
 _RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$|--- (?:Log|Day) ")  # the latter in logs of chats
 _ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+\S")
 # a number inside a paragraph is most often a number: only '1.' interrupts it (CommonMark 5.2)
@@ -85,6 +90,7 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
         _read_session,
         _read_entry,
         _read_columns,
+        _read_comments,
         _read_heading,
         _read_table,
         _read_item,
@@ -147,6 +153,40 @@ def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
 def _read_fence(lines: Lines, at: int, closings: dict[int, int]) -> _Blocks:
     after = closings[at]
     return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
+
+
+def _read_comments(lines: Lines, at: int) -> _Blocks:
+    """Lines right below each other that begin with as many signs: comments, and no headings.
+
+    Their sentences are those of the text behind the signs; a setting that is commented out is one.
+    """
+    first = _COMMENT.match(lines.rows[at])
+    after = at
+    while first and after < len(lines.rows):
+        row = _COMMENT.match(lines.rows[after])
+        if row is None or row[1] != first[1]:
+            break
+        after += 1
+    if first is None or after < at + 2 or (first[1] == "##" and after < at + 3):
+        return [], at
+    marks: list[Mark] = []
+    above: str | None = None  # the line that this one may go on with
+    own: int | None = None  # how deep that line is, if it is one of its own
+    for line in range(at, after):
+        row = _COMMENT.match(lines.rows[line])
+        assert row is not None
+        text, depth = row["text"], len(row["space"])
+        if not text:
+            above = None
+            continue
+        is_own = depth > 2 or _OWN_COMMENT.match(text) is not None
+        goes_on = above is not None and not has_stop(above) and (own is None or depth > own)
+        if is_own or not goes_on:
+            kind: UnitKind = "list_item" if _ITEM.match(text) else "sentence"
+            marks.append((lines.starts[line], kind))
+            own = depth if is_own else None
+        above = text
+    return marks or [(lines.starts[at], "sentence")], after
 
 
 def _read_heading(lines: Lines, at: int) -> _Blocks:

@@ -26,20 +26,28 @@ from sentencex import get_sentence_boundaries
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.lru import LruCache
-from tamis.probes.segmentation.code import CALL, LINE_CHARS, code_marks, config_marks
+from tamis.probes.segmentation.code import (
+    CALL,
+    LINE_CHARS,
+    code_marks,
+    config_marks,
+    cut_unit,
+    split_long_code,
+)
 from tamis.probes.segmentation.json_html import html_marks, json_marks
 from tamis.probes.segmentation.lines import (
     PERMALINK,
     Lines,
     Mark,
     continued_lines,
+    is_prose,
     lines_of,
     markup_spans,
     paragraph_marks,
 )
 from tamis.probes.segmentation.markdown import markdown_marks, table_marks
 from tamis.probes.text import KINDS, Passage, Piece, Unit, UnitKind
-from tamis.probes.tokens import replace_surrogates
+from tamis.probes.tokens import TextTokenizer, replace_surrogates
 
 PIECE_CHARS = 1_000  # longer prose is cut at a clause
 ITEM_CHARS = 400  # longer list items, entries and HTML blocks are read sentence by sentence
@@ -83,6 +91,61 @@ def units_of(
         for index, passage in enumerate(passages)
         for piece in _cached_pieces(passage.text, language, structure)
     ]
+
+
+def split_long_units(
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+    counter: TextTokenizer,
+    limit: int,
+    language: str = "en",
+) -> list[Unit]:
+    """Splits what no budget of so many tokens has room for, at its own joints.
+
+    Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
+    read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
+    parted where they have more tokens than the limit. No sentence is cut.
+    """
+    found: list[Unit] = []
+    lead = 0  # tokens of what introduces the list
+    above: Unit | None = None
+    for unit in split_long_code(passages, units, counter, limit):
+        text, (first, last) = passages[unit.passage].text, unit.visible
+        tokens = 0
+        if unit.kind == "list_item" and (above is None or above.kind != "list_item"):
+            before = text[slice(*above.visible)] if above and above.passage == unit.passage else ""
+            lead = counter.count(before) if before.endswith((":", "：")) else 0
+        most = limit - lead if unit.kind == "list_item" else limit
+        above = unit
+        # no tokenizer makes more tokens than bytes, of which a character has four at most
+        if unit.kind in ("sentence", "list_item") and 4 * (last - first) > most:
+            tokens = counter.count(text[first:last])
+        if tokens <= max(most, 0):
+            found.append(unit)
+            continue
+        safe = replace_surrogates(text)
+        starts = [
+            cut
+            for start, stop in pairwise([*sentence_starts(safe, first, last, language), last])
+            for cut in (_line_starts(safe, start, stop) if tokens > limit else [start])
+        ]
+        found += cut_unit(text, unit, starts)
+    return found
+
+
+def _line_starts(text: str, start: int, stop: int) -> Iterator[int]:
+    """Where the lines of a piece begin that are not wrapped prose; of all else its start alone."""
+    lines = lines_of(text, start, stop)
+    rows = [row for row in lines.rows if row]
+    yield start
+    if len(rows) > 2 and 2 * sum(map(_is_wrapped, rows)) <= len(rows):
+        rows_at = zip(lines.starts, lines.rows, strict=True)
+        yield from (at for at, row in rows_at if row and at > start)
+
+
+def _is_wrapped(row: str) -> bool:
+    """Whether a line reads as one of prose that goes on below it."""
+    return is_prose(row) and not row.endswith((";", "{", "}"))
 
 
 def _cached_pieces(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
@@ -320,7 +383,9 @@ def _unwrapped_line_starts(
         margin = None  # lines outside the usual columns count as wrapped only if every one is full
     for at, (before, after), goes_on in zip(lines.starts[1:], pairs, continued[1:], strict=True):
         continues = (
-            after.lstrip()[:1].islower() and not all_lower and _STOP.search(before[-1:]) is None
+            after.lstrip("# \t")[:1].islower()
+            and not all_lower
+            and _STOP.search(before[-1:]) is None
         )
         if _OWN_LINE.match(after) or not (
             goes_on or continues or (margin is not None and _is_full(before, after, margin))

@@ -14,7 +14,7 @@ from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.select import Selector, select
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.segmentation.code import split_long_code
-from tamis.probes.segmentation.segment import units_of
+from tamis.probes.segmentation.segment import split_long_units, units_of
 from tamis.probes.text import Passage, Unit
 from tests.compressors.selection.select_kit import words
 
@@ -159,6 +159,67 @@ def test_a_block_longer_than_the_budget_is_cut_at_its_own_joints() -> None:
     begins = [text[slice(*unit.visible)].split("\n")[0] for unit in parts]
     assert {"- name: billing", "- name: search", "backups:"} <= set(begins)
     assert split_long_code(passages, whole, words(), 1000) == whole
+
+
+LONG = """Fixes:
+
+- The copy of files as root did not clear bits of the owner, which date from the first program.
+  It was reported in May. Nobody was harmed.
+"""
+CASTS = """create cast (alpha as text) without function as implicit;
+create cast (gamma as text) without function as implicit;
+create cast (omega as text) without function as implicit;
+"""
+
+
+def test_an_item_is_cut_at_its_sentences_statements_at_their_lines_and_no_sentence_is() -> None:
+    def parts(text: str, limit: int) -> list[str]:
+        passages = [Passage(text)]
+        units = split_long_units(passages, units_of(passages), words(), limit)
+        assert "".join(text[unit.start : unit.stop] for unit in units) == text
+        return [text[slice(*unit.visible)].split("\n")[0] for unit in units]
+
+    item = LONG.splitlines()[2]
+    assert parts(LONG, 100) == ["Fixes:", item]
+    sentences = [item, "It was reported in May.", "Nobody was harmed."]
+    assert parts(LONG, 29) == ["Fixes:", item]
+    assert parts(LONG, 28) == ["Fixes:", *sentences]  # there is no room beside the lead-in
+    assert parts(LONG, 12)[1:] == sentences
+    passages, one = [Passage(CASTS)], [Unit(0, 0, len(CASTS), (0, len(CASTS) - 1), "sentence")]
+    assert split_long_units(passages, one, words(), 30) == one
+    lines = split_long_units(passages, one, words(), 20)
+    assert [CASTS[slice(*unit.visible)] for unit in lines] == CASTS.splitlines()
+
+
+def test_an_item_too_long_to_fit_beside_its_lead_in_is_kept_without_it() -> None:
+    text = "You need the following things before you can begin:\n\n- a key for the door\n- a lamp\n"
+    both = ["You need the following things before you can begin:", "- a key for the door"]
+    assert kept(text, {"- a key": 0.9}, 15) == both
+    assert kept(text, {"- a key": 0.9}, 14) == both[1:]
+
+
+def test_a_setting_that_is_commented_out_is_shown_with_what_its_comment_begins_with() -> None:
+    text = (
+        "# How long a session lasts. Ask before you change it.\n#SESSION=90\n\n"
+        "# How many there are.\n#MOST=5\n"
+    )
+    session = ["# How long a session lasts.", "#SESSION=90"]
+    assert kept(text, {"# How long": 0.9}, 9) == session
+    assert kept(text, {"#SESSION": 0.9, "# How many": 0.1}, 9) == session
+
+
+def test_a_sentence_that_speaks_of_the_best_one_has_a_part_of_its_worth() -> None:
+    text = "Immediate mode ends all processes. This leads to a recovery. Backups are elsewhere."
+    begins = {"Immediate": 0.9, "This": 0.1, "Backups": 0.2}
+    assert kept(text, begins, 10) == [
+        "Immediate mode ends all processes.",
+        "This leads to a recovery.",
+    ]
+
+
+def test_of_headings_alone_the_best_are_kept() -> None:
+    contents = "# Setup\n\n# Backups\n\n# Restore a backup\n\n# Limits\n"
+    assert kept(contents, {"# Restore": 0.9}, 5) == ["# Restore a backup"]
 
 
 def documents() -> list[tuple[str, str, str]]:

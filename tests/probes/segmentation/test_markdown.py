@@ -297,3 +297,22 @@ def test_a_bold_sentence_ends_behind_its_signs() -> None:
         "Then _so._",
         "Done.",
     ]
+
+
+def test_comments_right_below_each_other_are_prose_and_a_setting_is_a_line_of_its_own() -> None:
+    text = (
+        "# Whether to explain what is done. The default value is\n# 0.\n#\n# VERBOSE=0\n\n"
+        "# Files are looked for in this order:\n#  1. those of the user\n#  2. those of all\n"
+        "# The first one counts.\n"
+    )
+    assert kinds(text) == [
+        ("sentence", "# Whether to explain what is done."),
+        ("sentence", "The default value is\n# 0.\n#"),
+        ("sentence", "# VERBOSE=0"),
+        ("sentence", "# Files are looked for in this order:"),
+        ("list_item", "#  1. those of the user"),
+        ("list_item", "#  2. those of all"),
+        ("sentence", "# The first one counts."),
+    ]
+    headings = "# Handbook\n## Files\nThey are looked for in your home.\n"
+    assert [kind for kind, _ in kinds(headings)] == ["heading", "heading", "sentence"]
