@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from tamis.compressors.tools.steps import Superseded, is_floor, rank_steps, superseded_steps
-from tamis.compressors.tools.types import ToolOutput
+from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import RETRIEVE, OutputStore
+from tamis.service.agents.store import OutputStore
 
 MIN_KEEP_STEPS = 2
 _OLDER = Superseded("older")
