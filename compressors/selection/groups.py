@@ -85,8 +85,19 @@ _VAIN = re.compile(
     r"|(?:Date|Sent|Datum|Gesendet): .{0,60}\d\d:\d\d.{0,20}|.{0,24}-!- .*",
     re.IGNORECASE,
 )
+_SALUTATION = re.compile(
+    rf"\W*(?:(?:{_SALUTE}(?:[\s,]+[^\W\d]+){{0,4}}|best|regards|sincerely|cheers)\W*)?",
+    re.IGNORECASE,
+)
 _ASSENT = re.compile(rf"\W*(?:{_BARE}\W*)+", re.IGNORECASE)
 _CLOSING = re.compile(rf"[\s>]*(?:{_SALUTE}|best|regards|sincerely|cheers),?", re.IGNORECASE)
+_CORRESPONDENT = re.compile(
+    r"^[>\s]*(?:(?:From|To|Von|An|De|À): *+\"?([^<\n\"]{2,60})"
+    r"|.{0,80}[,:;] ?([^<>,:;\n]{2,60}?) ?<[^>\n]{3,80}> ?(?:wrote|schrieb|a écrit|escribió) ?:)",
+    re.MULTILINE,
+)
+"""Who writes to whom: the header of a mail, or the line above what it quotes."""
+_MOST_NAMES = 3
 _IMPORTS = re.compile(
     r"(?:\s*(?:import\b.*|from \S+ import\b.*|#include\b.*|using [\w.]+;|package [\w.]+;?|>>>"
     r"|\.\.\.|`{3,}\w*)\s*(?:\n|$))+"
@@ -135,6 +146,7 @@ class Groups:
         self._levels: dict[int, int] = {}  # of headings
         self._speakers: dict[int, str] = {}  # of entries
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
+        self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
         self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
         open_leads: list[int] = []
@@ -385,8 +397,11 @@ class Groups:
         text = self._texts[u]
         if self._units[u].kind == "table_row" and not any(map(str.isalnum, text)):
             return True
-        if not text or self.kinds.get(u, "code") != "code" or self.bonds[u]:
+        if not text or self.kinds.get(u, "code") != "code":
             return False
+        if self.bonds[u]:  # a bare "Yes." below a question says something
+            said = self._units[u].kind == "sentence" and _SALUTATION.fullmatch(text) is not None
+            return said or self._is_signature(u)
         if self._units[u].kind == "code":
             return _IMPORTS.fullmatch(text) is not None
         if self._units[u].kind == "entry":
@@ -396,9 +411,25 @@ class Groups:
                 return False  # says something to the turn before
         if _VAIN.fullmatch(text) is not None:
             return True
+        if self._is_signature(u):
+            return True
         # a name below the end of a letter
         closed = u > 0 and not self._begins_block(u) and _CLOSING.fullmatch(self._texts[u - 1])
         return bool(closed) and len(text.split()) < 4
+
+    def _is_signature(self, u: int) -> bool:
+        """Whether a line has nothing but a name that a mail's header or quotation has, too."""
+        words, unit = re.findall(r"[^\W\d_]+", self._texts[u].casefold()), self._units[u]
+        if unit.kind != "sentence" or not 0 < len(words) <= _MOST_NAMES or not self._passages:
+            return False
+        text, (start, stop) = self._passages[unit.passage].text, unit.visible
+        line = text[text.rfind("\n", 0, start) + 1 : start] + text[stop:].partition("\n")[0]
+        if line.strip("> \t\r"):
+            return False
+        if unit.passage not in self._names:
+            names = " ".join(" ".join(found.groups("")) for found in _CORRESPONDENT.finditer(text))
+            self._names[unit.passage] = frozenset(re.findall(r"[^\W\d_]+", names.casefold()))
+        return self._names[unit.passage].issuperset(words)
 
     def _is_title(self, u: int) -> bool:
         """Whether a line of prose heads what follows: a few words without a stop, above more."""

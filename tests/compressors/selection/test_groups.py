@@ -140,6 +140,12 @@ def test_what_is_without_content_does_not_take_the_room_of_what_did_not_fit() ->
             ["import os"],
         ),
         ("Yes, by 8 June.\n\nNo.\n", ["No."]),
+        (
+            "From: Ann Poe <ann@example.org>\n\nThe lock is new. Is it dry?\n\nBest,\nAnn\n\n"
+            "> On Mon, 3 Aug 2026 at 11:05, Bo Day <bo@example.org> wrote:\n>\n> Hello,\n>\n"
+            "> The lock is stuck.\n>\n> Bo Day\n> Ann Poe has the key.",
+            ["Best,", "Ann", "> Hello,", ">", ">", "> Bo Day"],
+        ),
     ],
 )
 def test_greetings_signatures_and_imports_are_without_content(text: str, vain: list[str]) -> None:
