@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import tamis
-from tamis.compressors.registry import layers_needed, load_proxy
+from tamis.compressors.registry import DEFAULT_MODELS, layers_needed, load_proxy
 from tamis.probes.hub.zoo import ZOO
 from tests import fences
 from tests.service.http.app_kit import served
@@ -123,7 +123,8 @@ def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path
     (shown,) = fences.blocks(text, "text")
     assert shown.strip() in done.stdout + done.stderr
     assert re.search(r"cors\.md +\S+ +9 of", done.stdout + done.stderr)
-    assert f"is {ZOO['smollm2-135m'].size_bytes / 1e6:.1f} MB" in text
+    fetched = sum(ZOO[name].size_bytes for name in DEFAULT_MODELS)
+    assert f"The models are {fetched / 1e6:.0f} MB" in text
 
 
 @pytest.mark.model
