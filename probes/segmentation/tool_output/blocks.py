@@ -75,7 +75,7 @@ BLOCKS = (
         "npm",
         re.compile(
             r"^npm (?:ERR!|error|warn|WARN|notice|http|verb)|^added \d+ packages"
-            r"|^error Command failed",
+            r"|^# npm audit report$|^error Command failed",
             re.M,
         ),
         builds.mark_npm,

@@ -236,11 +236,12 @@ _NPM = (
     ),
     Rule(re.compile(r"npm (?:warn|WARN)|warning "), Level.WARNING),
     Rule(re.compile(r"npm http"), Level.REPEATED),
-    Rule(re.compile(r"npm |> ")),
+    Rule(re.compile(r"npm |> |# npm audit report$")),
     Rule(re.compile(r"error "), Level.MESSAGE, counts=False),
     Rule(
         re.compile(
             r"(?:added|removed|changed|up to date|audited|found) .*|\d+ (?:\w+ )*severity|Done in "
+            r"|\d+ vulnerabilit(?:y|ies)\b"
         ),
         Level.OUTCOME,
         counts=False,
