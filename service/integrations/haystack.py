@@ -264,17 +264,13 @@ class TamisCompactor:
                 places.append(at)
                 steps.append(_step(found, is_named=not self._stays(message)))
         called = [at for at, message in enumerate(messages) if message.tool_calls]
-        first_kept = ([-1, *called])[-self._compaction.min_keep_steps :][0]
-        keep_last = sum(at > first_kept for at in places)
         asked = [m.text for m in messages if m.is_from("user") and m.text][-1:]
-        last = [step.arguments or "" for step in steps[len(steps) - keep_last :]]
+        keep_last, question = self._compaction.last_steps(steps, places, called, asked)
 
         def count(index: int, text: str) -> int:
             return int(token_counter.count(messages=[_with_text(messages[places[index]], text)]))
 
-        texts = self._compaction.compact(
-            steps, keep_last, "\n".join([*asked, *last]), excess, count
-        )
+        texts = self._compaction.compact(steps, keep_last, question, excess, count)
         new = {places[i]: text for i, text in texts.items()}
         if not new:
             return None

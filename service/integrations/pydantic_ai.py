@@ -113,10 +113,9 @@ class TamisHistoryProcessor:
                 elif isinstance(part, ToolReturnPart) and isinstance(part.content, str):
                     places.append((at, part_at))
                     steps.append(_step(part, calls.get(part.tool_call_id)))
-        first_kept = ([-1, *dict.fromkeys(called)])[-self._compaction.min_keep_steps :][0]
-        keep_last = sum(at > first_kept for at, _ in places)
-        last = [step.arguments or "" for step in steps[len(steps) - keep_last :]]
-        question = "\n".join([asked, *last])
+        keep_last, question = self._compaction.last_steps(
+            steps, [at for at, _ in places], list(dict.fromkeys(called)), [asked]
+        )
         found = self._compaction.compact(
             steps, keep_last, question, excess, lambda _, text: self._counter.count(text)
         )
