@@ -2,9 +2,11 @@
 
 Does a language model still answer? Each question with no, the whole, and compressed context.
 
-record ─► contexts: none, full, method at each share and order ─► reader ─► exact match, F1
+sets ─► records ─► contexts: none, full, methods at each budget and order ─► reader ─► F1 and others
 
-Answers are kept in a file, one per line, so that an interrupted run can be resumed.
+Answers are kept in a file, one per line, so that an interrupted run can be resumed. The contexts of
+one record are answered together: a local reader reads each by itself and then generates all answers
+step by step at once, since one step costs a pass over all weights however many it is for.
 """
 
 from __future__ import annotations
@@ -12,34 +14,35 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import statistics
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from tamis.compressors import registry
 from tamis.compressors.methods.ehpc import EHPC
-from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.compressors.rules import PLAIN_ORDERS, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall, MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import PassageCache
-from tamis.service.api.compress import compress
+from tamis.service.api.compress import compress, counter_of
 from tamis.service.cli.display.output import report_errors
-from tamis_lab.bench.study import Study, estimate, table
-from tamis_lab.datasets.records import (
-    Record,
-    add_distractors,
-    are_single_passages,
-    load_records,
-    passages_of,
-    record_id,
-)
+from tamis.service.files.streams import read_json_lines
+from tamis_lab.bench.needle import build_with_memory
+from tamis_lab.bench.panel import BLENDS
+from tamis_lab.bench.study import Study, estimate, heading, table
+from tamis_lab.datasets.record_files import file_sha256
+from tamis_lab.datasets.records import Record, passages_of, record_id, sample_records
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import paired_interval
 from tamis_lab.options import shared
@@ -48,15 +51,29 @@ from tamis_lab.options.figures import Chart
 _CACHE_BYTES = 1 << 28
 _WEAK_F1 = 50
 """F1, in per cent, below which a reader fails more often than not with the whole context."""
+_LONG_ANSWER_WORDS = 8
+METHODS = "question_rows,lexical,embedding,bm25+minilm,lead"
+ALL_SETS = "mean of sets"
 EPILOG = """
+**What is measured**
+
+Each question is asked with no context, the whole one, and what each method keeps of it at each
+budget. *F1* and *exact match* are those of SQuAD; *contains*: a true answer stands in what the
+reader said. A set whose answers have more than eight words at the median is asked for a sentence or
+two, any other for as few words as possible. Single passages get distractors; `NAME@TOKENS` fills
+each context with passages of the set's other records. Intervals are over questions, paired.
+
 **Examples**
 
-`tamis lab bench answers records.jsonl.gz --reader smollm2-135m --limit 50`
+`tamis lab bench answers --data mine/ --sets support --reader http://localhost:8000/v1
+--reader-model my-llm`
 
-`tamis lab bench answers records.jsonl.gz --keep 0.5 --orders original,score,edges,attnrank`
+`tamis lab bench answers --reader qwen2.5-coder-0.5b --sets hotpotqa@8000 --budgets 2000 --limit 50`
 
-`tamis lab bench answers records.jsonl.gz --reader http://localhost:8000/v1 --reader-model my-llm
---keep 0.1,0.3 --plot answers.png`
+`tamis lab bench answers --budgets 0.5 --orders original,score,edges,attnrank`
+
+`tamis lab bench answers --kept peers.jsonl` also reads what published compressors kept: the rows of
+`tamis lab bench peers`
 
 A record is a line `{"id", "question", "answers": ["..."], "docs": [{"title", "text", "sents",
 "gold"}]}`. The reader is any OpenAI-compatible server, a model folder, or a model of the zoo, which
@@ -66,7 +83,10 @@ is a weak reader: its figures say so. A run that was cut short goes on.
 
 @report_errors()
 def answers(
-    records: shared.Records,
+    data: shared.SetsFolder = None,
+    sets: Annotated[
+        str, typer.Option(help="Files of records; NAME@TOKENS fills contexts up with others.")
+    ] = "xquad_en,hotpotqa,2wikimultihopqa",
     reader: Annotated[
         str, typer.Option("--reader", help="A server's base URL, a model folder, or a zoo name.")
     ] = DEFAULT_PROXY,
@@ -77,8 +97,14 @@ def answers(
         str | None,
         typer.Option("--api-key", envvar="OPENAI_API_KEY", help="For the server."),
     ] = None,
-    method: Annotated[str, typer.Option(help="How contexts are compressed.")] = DEFAULT,
-    keep: Annotated[str, typer.Option(help="Shares of the tokens, with commas.")] = "0.1,0.2,0.5",
+    methods: shared.Methods = METHODS,
+    budgets: Annotated[
+        str, typer.Option("--budgets", "--keep", help="Up to 1 a share, above whole tokens.")
+    ] = "0.1,0.2",
+    coverage: Annotated[
+        str | None,
+        typer.Option(help="Also what the first method keeps at this coverage, such as 0.9."),
+    ] = None,
     orders: Annotated[
         str,
         typer.Option(help="In which the kept passages stand, with commas; see `tamis methods`."),
@@ -90,117 +116,198 @@ def answers(
             "share: of a local reader whose needle heads are known."
         ),
     ] = False,
-    limit: shared.Limit = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 32,
+    kept: Annotated[
+        Path | None, typer.Option(help="Rows of `bench peers`, whose kept texts are read, too.")
+    ] = None,
+    limit: shared.Limit = 100,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Of an answer; three times as many for sentences.")
+    ] = 32,
     results: Annotated[
         Path,
         typer.Option("--results", "--answers", help="Answers; a run that was cut short goes on."),
     ] = Path("answers.jsonl"),
+    seed: shared.Seed = 0,
     plot: shared.Plot = None,
     as_json: shared.Json = False,
 ) -> None:
-    """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
+    """F1 of a reader with the whole context, compressed ones, and none."""
     study = Study(as_json, plot, results)
-    shares = tuple(shared.parse_shares(keep, "--keep"))
-    settings = AnswerSettings(method, shares, max_tokens, _parse_orders(orders), native)
-    rows = usable_records(load_records(records), limit)
+    settings = AnswerSettings(
+        methods=tuple(shared.parse_list(methods, "--methods")),
+        budgets=tuple(shared.parse_budgets(budgets)),
+        coverages=tuple(shared.parse_shares(coverage, "--coverage") if coverage else ()),
+        max_tokens=max_tokens,
+        orders=_parse_orders(orders),
+        native=native,
+    )
+    counter, asked = counter_of("proxy", DEFAULT_PROXY), {}
+    for name in shared.parse_list(sets, "--sets"):
+        base, tokens = shared.parse_filled_set(name)
+        path = shared.find_set_file(shared.data_folder(data), base)
+        asked[name] = sample_records(path, limit, is_usable, counter, tokens, seed)
+        if not asked[name]:
+            raise BadInput(f"no record of {path} has 'answers' (a list of texts); nothing to ask")
+    texts = kept_texts(kept) if kept else {}
     answerer = load_reader(reader, reader_model, api_key)
     if native and not isinstance(answerer, LocalReader):
         raise BadInput("--native is of a reader in this process; give a folder or a zoo name")
-    study.keep_rows({"reader": answerer.identity, "max_tokens": max_tokens})
-    build = _record_compressor(method)
+    made = {"reader": answerer.identity, "max_tokens": max_tokens, "seed": seed}
+    study.keep_rows(made | ({"kept": file_sha256(kept)} if kept else {}))
+    build = ContextBuilder(settings.methods)
     with study.bars():
-        found = answer_figures(answer_records(rows, build, answerer, settings, study))
+        rows = answer_records(asked, build, answerer, settings, study, texts)
+    found = answer_figures(rows, settings.methods[0], seed)
     study.publish(
-        {"reader": answerer.identity, "method": method, "conditions": found},
-        lambda: [_table(found, answerer.identity), reader_strength(found)],
-        lambda: [_chart(found, answerer.identity)],
+        {"reader": answerer.identity, "methods": list(settings.methods), "sets": found},
+        lambda: [
+            *(_table(name, of, answerer.identity, settings) for name, of in found.items()),
+            reader_strength(found[ALL_SETS]),
+        ],
+        lambda: _charts(found, answerer.identity, settings),
     )
 
 
-def _table(found: Mapping[str, Any], reader: str) -> Table:
+def _table(name: str, found: Mapping[str, Any], reader: str, settings: AnswerSettings) -> Table:
+    first = settings.methods[0]
     return table(
-        f"{found['full']['questions']} questions, reader {reader}",
-        ("context", "tokens", "exact match", "F1", "F1 less the whole context's"),
+        f"{name}: {found['full']['questions']} questions, reader {reader.rsplit('/', 1)[-1]}",
+        (
+            *("context", "tokens", "share", "exact", "contains", "F1"),
+            *("F1 less the whole context's", f"{first}'s lead"),
+        ),
         (
             [
-                name,
+                Text(condition, "bold" if condition.startswith(first) else ""),
+                f"{row['tokens']:,.0f}",
                 f"{100 * row['share_of_tokens']:.0f} %",
-                f"{100 * row['exact_match']:.1f}",
-                f"{100 * row['f1']:.1f}",
+                *(f"{100 * row[column]:.1f}" for column in ("exact_match", "contains", "f1")),
                 estimate(row["f1_less_full"]),
+                estimate(row["lead"]) if "lead" in row else "",
             ]
-            for name, row in found.items()
+            for condition, row in found.items()
         ),
     )
 
 
-def _chart(found: Mapping[str, Any], reader: str) -> Chart:
-    """F1 and exact match against the share kept, from no context to the whole one."""
-    plain = [row for name, row in found.items() if name.count(" ") <= 1 and NATIVE not in name]
-    rows = sorted(plain, key=lambda row: float(row["share_of_tokens"]))
-    shares = [row["share_of_tokens"] for row in rows]
-    lines = {"F1": "f1", "exact match": "exact_match"}
-    return Chart(
-        f"{found['full']['questions']} questions, reader {reader.rsplit('/', 1)[-1]}",
-        {label: (shares, [row[name] for row in rows]) for label, name in lines.items()},
-        "share of tokens kept",
-        "of the reader's answers",
-    )
+def _charts(found: Mapping[str, Any], reader: str, settings: AnswerSettings) -> list[Chart]:
+    """A chart a set: F1 against the tokens of the context, a line a method."""
+    charts = []
+    for name, of in found.items():
+        lines = {
+            method: [
+                (row["tokens"], row["f1"])
+                for budget in sorted(settings.budgets)
+                if (row := of.get(f"{method} {heading(budget)}"))
+            ]
+            for method in settings.methods
+        }
+        lines |= {c: [(of[c]["tokens"], of[c]["f1"])] for c in ("none", "full")}
+        lines |= {c: [(row["tokens"], row["f1"])] for c, row in of.items() if row.get("is_kept")}
+        charts.append(
+            Chart(
+                f"{name}: {of['full']['questions']} questions, reader {reader.rsplit('/', 1)[-1]}",
+                {label: tuple(zip(*points, strict=True)) for label, points in lines.items()},
+                "tokens of the context",
+                "F1 of the reader's answers",
+            )
+        )
+    return charts
 
 
-def answer_records(
-    records: Sequence[Record],
-    build_context: ContextBuilder,
-    reader: AnswerReader,
-    settings: AnswerSettings,
-    study: Study,
-) -> list[ResultRow]:
-    """Queries the reader with every record under every condition; a row for each.
+def is_usable(record: Record) -> bool:
+    """Whether a record has answers to compare with; unanswerable ones have none.
 
-    A row is kept by the record with its question and text, and by the condition.
+    Raises:
+        BadInput: it has answers that are not texts, or no text to answer from.
+    """
+    answers = record.get("answers") or []
+    if not isinstance(answers, list) or not all(isinstance(text, str) for text in answers):
+        name = record_id(record)
+        raise BadInput(f"record {name} has the 'answers' {answers!r:.60}; give a list of texts")
+    if answers and not any(doc["text"].strip() for doc in record["docs"]):
+        raise BadInput(f"record {record_id(record)} has no text in 'docs'; there is no context")
+    return bool(answers) and bool(record.get("answerable", True))
+
+
+def kept_texts(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """What other compressors kept, by set and record, and then by the compressor's name.
+
+    Args:
+        path: rows of `tamis lab bench peers`; rows with an error are passed over.
+
+    Raises:
+        BadInput: a line is no such row.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for number, row in read_json_lines(path):
+        if "error" in row or "peer" not in row:
+            continue  # the first line has the settings
+        if not all(isinstance(row.get(name), str) for name in ("set", "case", "peer", "text")):
+            raise BadInput(f"{path}, line {number}: no row of tamis lab bench peers")
+        found.setdefault((row["set"], row["case"]), {})[row["peer"]] = row["text"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ContextCondition:
+    """One kind of context for every question: none, all of it, or what a method keeps.
+
+    Attributes:
+        method: that compresses; empty for none and the whole.
+        budget: up to 1 a share of the tokens, above 1 whole tokens.
+        coverage: in place of a budget.
+        order: of the kept passages.
+        is_native: whether the reader goes on from kept keys and values.
     """
 
-    def answer(case: tuple[Record, ContextCondition]) -> ResultRow:
-        record, condition = case
-        context, tokens, tokens_in = _condition_context(record, condition, build_context)
-        messages, truths = chat_messages(record["question"], context), record["answers"]
-        if condition.name.startswith(NATIVE) and isinstance(reader, LocalReader):
-            text, share = reader.answer_natively(
-                record["question"], context, condition.share, settings.max_tokens
-            )
-        else:
-            text, share = reader.answer(messages, settings.max_tokens), tokens / tokens_in
-        return {
-            "id": record_id(record),
-            "condition": condition.name,
-            "answer": text,
-            "exact_match": exact_match(text, truths),
-            "f1": f1(text, truths),
-            "share": share,
-        }
-
-    cases = {
-        f"{record_id(record)}/{_digest(record)}/{condition.name}": (record, condition)
-        for record in records
-        for condition in settings.conditions()
-    }
-    return study.rows("answers", cases, answer)
+    name: str
+    method: str = ""
+    budget: float | None = None
+    coverage: float | None = None
+    order: str = "original"
+    is_native: bool = False
 
 
-def _digest(record: Record) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+NONE, FULL = ContextCondition("none"), ContextCondition("full")
 
 
-def _condition_figures(rows: Sequence[Mapping[str, Any]], full: Sequence[float]) -> dict[str, Any]:
-    n = len(rows)
-    return {
-        "questions": n,
-        "exact_match": sum(row["exact_match"] for row in rows) / n,
-        "f1": sum(row["f1"] for row in rows) / n,
-        "share_of_tokens": sum(row["share"] for row in rows) / n,
-        "f1_less_full": paired_interval([row["f1"] for row in rows], full, [1.0] * n),
-    }
+@dataclass(frozen=True, slots=True)
+class AnswerSettings:
+    """What is compared.
+
+    Attributes:
+        methods: of compression; the first is compared with the others.
+        budgets: up to 1 a share of the tokens, above 1 whole tokens.
+        coverages: of the first method.
+        max_tokens: of an answer in a few words.
+        orders: of the kept passages; every budget is tried in every order.
+        native: whether the reader also goes on from kept keys and values, at each share.
+    """
+
+    methods: tuple[str, ...]
+    budgets: tuple[float, ...]
+    coverages: tuple[float, ...] = ()
+    max_tokens: int = 32
+    orders: tuple[str, ...] = ("original",)
+    native: bool = False
+
+    def conditions(self) -> Iterator[ContextCondition]:
+        """No context, the whole one, and every method at each budget, in each order."""
+        yield NONE
+        yield FULL
+        for method in self.methods:
+            for budget in self.budgets:
+                for order in self.orders:
+                    suffix = "" if order == "original" else f" {order}"
+                    name = f"{method} {heading(budget)}{suffix}"
+                    yield ContextCondition(name, method, budget, order=order)
+        for coverage in self.coverages:
+            name = f"{self.methods[0]} coverage {coverage:g}"
+            yield ContextCondition(name, self.methods[0], coverage=coverage)
+        if self.native:
+            for budget in self.budgets:
+                yield ContextCondition(f"native {heading(budget)}", "", budget, is_native=True)
 
 
 def _parse_orders(given: str) -> tuple[str, ...]:
@@ -209,7 +316,6 @@ def _parse_orders(given: str) -> tuple[str, ...]:
     Raises:
         BadInput: one is unknown, or the list is empty.
     """
-
     known = sorted({*PLAIN_ORDERS, *registry.method_names("ordering")})
     found = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
     if not found or set(found) - set(known):
@@ -217,32 +323,235 @@ def _parse_orders(given: str) -> tuple[str, ...]:
     return found
 
 
-def _record_compressor(method: str) -> Any:
-    """A function that compresses a record as a caller would: with titles, in the proxy's tokens.
+class ContextBuilder:
+    """Compresses records as a caller would: with titles, in the proxy's tokens."""
 
-    It returns the text, its tokens, and those of the whole context.
-    """
+    def __init__(self, methods: Sequence[str]) -> None:
+        """Takes names of methods, or of sums of methods that benchmarks compare with.
 
-    cache = PassageCache(max_bytes=_CACHE_BYTES)  # each record is compressed once per condition
+        Raises:
+            BadInput: there is no such method.
+        """
+        self._methods = {
+            name: build_with_memory(name, DEFAULT_PROXY, None)[0] if name in BLENDS else name
+            for name in methods
+        }
+        for name in set(methods) - set(BLENDS):
+            registry.method_info(name)
+        self._cache = PassageCache(max_bytes=_CACHE_BYTES)  # a record is read once for all budgets
 
-    def compress_record(
-        record: Mapping[str, Any], share: float, order: str = "original"
-    ) -> tuple[str, int, int]:
-        passages, rules = passages_of(dict(record)), Rules(titles=True, order=order)
+    def __call__(self, record: Record, condition: ContextCondition) -> tuple[str, int]:
+        """The context of a record under a condition, and its tokens; empty if nothing fits."""
+        if condition == NONE:
+            return "", 0
+        if condition == FULL or condition.is_native:
+            limits: dict[str, float] = {"ratio": 1.0}
+            method: Any = "lead"
+        else:
+            method = self._methods[condition.method]
+            limits = _limits(condition)
         try:
             found = compress(
                 record["question"],
-                passages,
-                ratio=share,
+                passages_of(record),
                 method=method,
-                rules=rules,
-                cache=cache,
+                rules=Rules(titles=True, order=condition.order),
+                cache=self._cache,
+                **limits,  # type: ignore[arg-type]
             )
         except BudgetTooSmall:
-            return "", 0, 1
-        return found.text, found.tokens_out, found.tokens_in
+            return "", 0
+        return found.text, found.tokens_out
 
-    return compress_record
+
+def _limits(condition: ContextCondition) -> dict[str, float]:
+    if condition.budget is None:
+        return {"coverage": condition.coverage or 0.0}
+    return (
+        {"ratio": condition.budget}
+        if condition.budget <= 1
+        else {"max_tokens": int(condition.budget)}
+    )
+
+
+def answer_records(
+    sets: Mapping[str, Sequence[Record]],
+    build_context: Any,
+    reader: AnswerReader,
+    settings: AnswerSettings,
+    study: Study,
+    texts: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
+) -> list[ResultRow]:
+    """Asks the reader about every record under every condition; a row for each.
+
+    A row is kept by the record with its question and text, and by the condition. Sets take turns.
+
+    Args:
+        build_context: makes the context of a record under a condition, and counts its tokens.
+        texts: what other compressors kept, by set and record; see `kept_texts`.
+    """
+    cases: dict[str, tuple[str, str]] = {}
+    groups: dict[str, _RecordCase] = {}
+    styles = {name: answer_style(records, settings.max_tokens) for name, records in sets.items()}
+    turns = zip_longest(*([(name, row) for row in records] for name, records in sets.items()))
+    for name, record in (one for turn in turns for one in turn if one is not None):
+        at = f"{name}/{record_id(record)}/{_digest(record)}"
+        others = (texts or {}).get((name, record_id(record)), {})
+        groups[at] = _RecordCase(name, record, styles[name], others)
+        for condition in [*(one.name for one in settings.conditions()), *others]:
+            cases[f"{at}/{condition}"] = (at, condition)
+    done: dict[str, ResultRow] = {}
+
+    def answer(case: tuple[str, str]) -> ResultRow:
+        at, condition = case
+        if f"{at}/{condition}" not in done:
+            due = [c for other, c in cases.values() if other == at]
+            due = [c for c in due if not study.has_row(f"{at}/{c}")]
+            rows = _answer_record(groups[at], due, build_context, reader, settings)
+            done.update({f"{at}/{row['condition']}": row for row in rows})
+        return done.pop(f"{at}/{condition}")
+
+    return study.rows("answers", cases, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordCase:
+    set: str
+    record: Record
+    style: AnswerStyle
+    texts: Mapping[str, str]
+
+
+def _answer_record(
+    case: _RecordCase,
+    due: Sequence[str],
+    build_context: Any,
+    reader: AnswerReader,
+    settings: AnswerSettings,
+) -> Iterator[ResultRow]:
+    """The rows of a record under the conditions that are due; equal contexts are read once."""
+    record, question = case.record, case.record["question"]
+    conditions = {c.name: c for c in settings.conditions()}
+    whole, tokens_in = build_context(record, FULL)
+    counter = counter_of("proxy", DEFAULT_PROXY)
+    contexts = {
+        name: build_context(record, conditions[name])
+        if name in conditions
+        else (case.texts[name], counter.count(case.texts[name]))
+        for name in due
+    }
+    plain = [name for name in due if name not in conditions or not conditions[name].is_native]
+    prompts = {
+        name: chat_messages(question, contexts[name][0], case.style.system) for name in plain
+    }
+    distinct = {json.dumps(prompt): prompt for prompt in prompts.values()}
+    said = dict(
+        zip(distinct, reader.answer_all([*distinct.values()], case.style.max_tokens), strict=True)
+    )
+    for name in due:
+        if name in prompts:
+            text, tokens = said[json.dumps(prompts[name])], contexts[name][1]
+        else:
+            assert isinstance(reader, LocalReader)
+            text, share = reader.answer_natively(
+                question, whole, conditions[name].budget or 1.0, case.style
+            )
+            tokens = round(share * tokens_in)
+        yield {
+            "set": case.set,
+            "id": record_id(record),
+            "condition": name,
+            "answer": text,
+            "tokens": tokens,
+            "share": tokens / max(1, tokens_in),
+            "is_kept": name in case.texts,
+            **judge(text, record["answers"]),
+        }
+
+
+def _digest(record: Record) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def answer_figures(
+    rows: Sequence[Mapping[str, Any]], first: str, seed: int = 0
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """By set, and in the mean of all sets, the figures of each condition.
+
+    Args:
+        first: the method that the others are compared with, at the same budget and order.
+
+    Returns:
+        For each condition `exact_match`, `contains`, `f1` and `share_of_tokens` in [0, 1],
+        `tokens`, and the intervals of the F1 above the whole context's, and of the first method's
+        lead.
+    """
+    by_set: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_set.setdefault(row["set"], []).append(row)
+    found = {name: _set_figures(own, first, seed) for name, own in by_set.items()}
+    return (
+        found | {ALL_SETS: _set_figures(rows, first, seed)}
+        if len(by_set) > 1
+        else {
+            **found,
+            ALL_SETS: next(iter(found.values())),
+        }
+    )
+
+
+def _set_figures(
+    rows: Sequence[Mapping[str, Any]], first: str, seed: int
+) -> dict[str, dict[str, Any]]:
+    """The figures of each condition; questions of different sets weigh so that sets are equal."""
+    by_condition: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {}
+    for row in rows:
+        by_condition.setdefault(row["condition"], {})[row["set"], row["id"]] = row
+    found = {}
+    for name, own in by_condition.items():
+        sizes = Counter(of for of, _ in own)
+        weights = [1 / sizes[of] / len(sizes) for of, _ in own]
+        found[name] = {
+            "questions": len(own),
+            "is_kept": any(row["is_kept"] for row in own.values()),
+            **{
+                column: sum(w * row[key] for w, row in zip(weights, own.values(), strict=True))
+                for column, key in _COLUMNS.items()
+            },
+            "f1_less_full": _difference(own, by_condition["full"], weights, seed),
+        }
+        budget = name.partition(" ")[2]
+        rival = by_condition.get(f"{first} {budget}") if budget else None
+        if rival and not name.startswith(f"{first} "):
+            lead = _difference(rival, own, weights, seed, keys=tuple(own))
+            found[name]["lead"] = lead
+    return found
+
+
+_COLUMNS = {
+    "exact_match": "exact_match",
+    "contains": "contains",
+    "f1": "f1",
+    "tokens": "tokens",
+    "share_of_tokens": "share",
+}
+
+
+def _difference(
+    a: Mapping[tuple[str, str], Mapping[str, Any]],
+    b: Mapping[tuple[str, str], Mapping[str, Any]],
+    weights: Sequence[float],
+    seed: int,
+    keys: Sequence[tuple[str, str]] | None = None,
+) -> dict[str, float]:
+    """The interval of the difference of the F1 of two conditions, over the questions of one."""
+    over = keys or tuple(a)
+    return paired_interval(
+        [w * a[key]["f1"] for w, key in zip(weights, over, strict=True)],
+        [w * b[key]["f1"] for w, key in zip(weights, over, strict=True)],
+        weights,
+        seed=seed,
+    )
 
 
 def reader_strength(found: Mapping[str, Any]) -> str:
@@ -257,14 +566,34 @@ def reader_strength(found: Mapping[str, Any]) -> str:
     )
 
 
-ORIGINAL = "original"
-NATIVE = "native"
-SYSTEM = (
+SHORT = (
     "Answer the question in as few words as possible. Use the context if there is one. "
     "Give the answer alone, no sentence around it."
 )
+LONG = "Answer the question in one or two sentences. Use the context if there is one."
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PUNCTUATION = str.maketrans("", "", string.punctuation) | dict.fromkeys(
+    map(ord, "“”‘’。，、？！：；（）《》「」¿¡"), " "
+)
+_WORDS = re.compile(
+    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]|[^\s\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStyle:
+    """What a set's questions ask for: `system`, the prompt, and the tokens of an answer."""
+
+    system: str
+    max_tokens: int
+
+
+def answer_style(records: Sequence[Record], max_tokens: int) -> AnswerStyle:
+    """A few words, or a sentence or two with three times the tokens, as the true answers are."""
+    words = statistics.median(len(normalise_answer(record["answers"][0])) for record in records)
+    if words > _LONG_ANSWER_WORDS:
+        return AnswerStyle(LONG, 3 * max_tokens)
+    return AnswerStyle(SHORT, max_tokens)
 
 
 class AnswerReader(Protocol):
@@ -272,74 +601,31 @@ class AnswerReader(Protocol):
 
     identity: str
 
-    def answer(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> str:
-        """The next message, of at most `max_tokens`."""
+    def answer_all(
+        self, prompts: Sequence[Sequence[Mapping[str, str]]], max_tokens: int
+    ) -> list[str]:
+        """The next message of each chat, of at most `max_tokens`."""
         ...
-
-
-class ContextBuilder(Protocol):
-    """A function that compresses a record's documents to a share of their tokens."""
-
-    def __call__(self, record: Record, share: float, **order: str) -> tuple[str, int, int]:
-        """The context, its tokens, and those of all documents; `order` is that of the passages."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ContextCondition:
-    """One kind of context for every question.
-
-    Attributes:
-        share: of the tokens; 0 for no context at all. order: of the passages in the context.
-    """
-
-    name: str
-    share: float
-    order: str = ORIGINAL
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """What is compared.
-
-    Attributes:
-        method: of compression.
-        shares: of the tokens. orders: of the kept passages; every share is tried in every order.
-        max_tokens: of an answer.
-        native: whether the reader also goes on from kept keys and values, at each share.
-    """
-
-    method: str
-    shares: tuple[float, ...]
-    max_tokens: int = 32
-    orders: tuple[str, ...] = (ORIGINAL,)
-    native: bool = False
-
-    def conditions(self) -> list[ContextCondition]:
-        """`none`, `full`, and the method at each share, in each order."""
-        return [
-            ContextCondition("none", 0.0),
-            ContextCondition("full", 1.0),
-            *(
-                ContextCondition(f"{self.method} {share:g}{_order_suffix(order)}", share, order)
-                for share in self.shares
-                for order in self.orders
-            ),
-            *(
-                ContextCondition(f"{NATIVE} {share:g}", share)
-                for share in (self.shares if self.native else ())
-            ),
-        ]
-
-
-def _order_suffix(order: str) -> str:
-    return "" if order == ORIGINAL else f" {order}"
 
 
 def normalise_answer(answer: str) -> list[str]:
-    """Words of an answer as SQuAD compares them: without case, punctuation and articles."""
+    """Words of an answer as SQuAD compares them: without case, punctuation and articles.
+
+    Departure: each Han, kana or Thai character is a word, since these are written without spaces.
+    """
     plain = _ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION))
-    return plain.split()
+    return _WORDS.findall(plain)
+
+
+def judge(answer: str, truths: Sequence[str]) -> dict[str, float]:
+    """`exact_match`, `f1`, and `contains`: whether a true answer stands in what was said."""
+    said = f" {' '.join(normalise_answer(answer))} "
+    true = [f" {' '.join(normalise_answer(truth))} " for truth in truths]
+    return {
+        "exact_match": exact_match(answer, truths),
+        "f1": f1(answer, truths),
+        "contains": float(any(one in said for one in true if one.strip())),
+    }
 
 
 def exact_match(answer: str, truths: Sequence[str]) -> float:
@@ -360,54 +646,15 @@ def _word_f1(answer: Sequence[str], truth: Sequence[str]) -> float:
     return 2 * shared / (len(answer) + len(truth))
 
 
-def chat_messages(question: str, context: str) -> list[dict[str, str]]:
+def chat_messages(question: str, context: str, system: str = SHORT) -> list[dict[str, str]]:
     """The messages of one request; without a context, they hold the question alone."""
     prompt = f"Question: {question}"
     content = f"Context:\n{context}\n\n{prompt}" if context else prompt
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
-
-
-def usable_records(records: Sequence[Record], limit: int | None) -> list[Record]:
-    """Records with answers to compare with; single passages get distractors.
-
-    Raises:
-        BadInput: no record has an answer, or one has answers that are not texts, or no documents.
-    """
-    for record in records:
-        answers = record.get("answers") or []
-        if not isinstance(answers, list) or not all(isinstance(text, str) for text in answers):
-            name = record_id(record)
-            raise BadInput(f"record {name} has the 'answers' {answers!r:.60}; give a list of texts")
-        if answers and not any(doc["text"].strip() for doc in record["docs"]):
-            raise BadInput(f"record {record_id(record)} has no text in 'docs'; there is no context")
-    rows = [r for r in records if r.get("answerable", True) and r.get("answers")]
-    if not rows:
-        raise BadInput("no record has 'answers' (a list of texts); there is nothing to compare")
-    rows = add_distractors(rows) if are_single_passages(rows) else rows
-    return rows[:limit]
-
-
-def _condition_context(
-    record: Record, condition: ContextCondition, build_context: ContextBuilder
-) -> tuple[str, int, int]:
-    if not condition.share:
-        return "", 0, 1
-    if condition.name.startswith(NATIVE):
-        return build_context(record, 1.0)
-    order = {} if condition.order == ORIGINAL else {"order": condition.order}
-    return build_context(record, condition.share, **order)
-
-
-def answer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each condition exact match, F1, tokens kept, and the F1 above the whole context's."""
-    by_condition: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_condition.setdefault(row["condition"], []).append(row)
-    full = [row["f1"] for row in by_condition["full"]]
-    return {name: _condition_figures(own, full) for name, own in by_condition.items()}
+    return [{"role": "system", "content": system}, {"role": "user", "content": content}]
 
 
 _TIMEOUT_S = 120.0
+_REQUESTS_AT_A_TIME = 4
 
 
 class ServerReader:
@@ -424,6 +671,17 @@ class ServerReader:
         base = url.rstrip("/")
         self.url = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
         self.model, self.identity = model, f"{self.url} {model}"
+
+    def answer_all(
+        self, prompts: Sequence[Sequence[Mapping[str, str]]], max_tokens: int
+    ) -> list[str]:
+        """The answers of the server's model, a few requests at a time.
+
+        Raises:
+            BadInput: as `answer`.
+        """
+        with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
+            return list(pool.map(lambda prompt: self.answer(prompt, max_tokens), prompts))
 
     def answer(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> str:
         """The answer of the server's model.
@@ -460,12 +718,14 @@ class LocalReader:
         self._chooser: EHPC | None = None
         self.identity = str(Path(folder).resolve())
 
-    def answer(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> str:
-        """The model's answer."""
-        return self._generator.answer(messages, max_tokens)
+    def answer_all(
+        self, prompts: Sequence[Sequence[Mapping[str, str]]], max_tokens: int
+    ) -> list[str]:
+        """The model's answers."""
+        return self._generator.answer_all(prompts, max_tokens)
 
     def answer_natively(
-        self, question: str, context: str, share: float, max_tokens: int
+        self, question: str, context: str, share: float, style: AnswerStyle
     ) -> tuple[str, float]:
         """The answer from the kept keys and values of a share of the context's tokens.
 
@@ -480,8 +740,8 @@ class LocalReader:
             self._chooser = registry.build_method("ehpc", proxy=self._model, form="token")
         counted = self._chooser.reader.layout.tokenizer.count(context)
         spans = self._chooser.tokens(question, context, max(1, round(share * counted)))
-        messages = chat_messages(question, context)
-        return self._generator.answer_from_kept(messages, context, spans, max_tokens)
+        messages = chat_messages(question, context, style.system)
+        return self._generator.answer_from_kept(messages, context, spans, style.max_tokens)
 
 
 def load_reader(source: str, model: str, api_key: str | None) -> AnswerReader:

@@ -128,10 +128,8 @@ def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: st
                 alone, text = "\n".join(row["answer"]), row["texts"][row["at"]]
                 for part in row["answer"]:
                     text = text.replace(part, "")
-                said = [
-                    model.answer(chat_messages(row["question"], context), _READER_TOKENS)
-                    for context in (alone, text)
-                ]
+                prompts = [chat_messages(row["question"], context) for context in (alone, text)]
+                said = model.answer_all(prompts, _READER_TOKENS)
                 found = [is_from(one, alone, row["question"]) for one in said]
                 rows.append({**row, "said": said, "from_answer": found[0], "from_rest": found[1]})
             study.report(reader, i, len(asked))

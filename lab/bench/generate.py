@@ -1,4 +1,4 @@
-"""A local instruct model that generates answers by greedy decoding, one prompt at a time."""
+"""A local instruct model that generates answers by greedy decoding."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from tamis.probes.attention.linear_kernels import Product, can_fuse, pack_weight
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.convert import quiet_transformers
 from tamis.probes.model.loading import choose_device, choose_dtype
 
 _END = "<|im_end|>"
+_PADDED_TOKENS = 16_384
+"""Tokens of prompts and answers, padded to the longest, that are generated together at most."""
 
 
 class Generator:
@@ -23,7 +28,8 @@ class Generator:
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.context_tokens = int(getattr(model.config, "max_position_embeddings", 2048))
-        self._end = tokenizer.token_to_id(_END)
+        self._end: Any = tokenizer.token_to_id(_END)
+        _pack_layers(self.model)
 
     @classmethod
     def from_folder(cls, folder: str | Path, device: str = "auto") -> Generator:
@@ -56,23 +62,63 @@ class Generator:
             )
         return cls(model.to(where), tokenizer)
 
-    def answer(self, messages: Sequence[Mapping[str, str]], max_tokens: int = 32) -> str:
-        """The text that the model generates next, up to the end of its turn.
+    def answer_all(
+        self, prompts: Sequence[Sequence[Mapping[str, str]]], max_tokens: int = 32
+    ) -> list[str]:
+        """The text that the model generates next for each prompt, up to the end of its turn.
+
+        Each prompt is read by itself, so that none is padded while it is read; then all answers
+        grow together, a token a pass, since such a pass costs the reading of the weights, whoever
+        shares it.
 
         Raises:
-            BadInput: prompt and answer do not fit into the model's context.
+            BadInput: a prompt and its answer do not fit into the model's context.
         """
-        ids = self._encode(_chat_text(messages), max_tokens).ids
-        with torch.inference_mode():
-            out = self.model.generate(
-                torch.tensor([ids], device=self.model.device),
-                attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=self.model.device),
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                eos_token_id=self._end,
-                pad_token_id=self._end,
+        ids = [self._encode(_chat_text(messages), max_tokens).ids for messages in prompts]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        found = [""] * len(ids)
+        while order:
+            longest = len(ids[order[-1]]) + max_tokens
+            together = order[-max(1, _PADDED_TOKENS // longest) :]
+            order = order[: -len(together)]
+            with quiet_transformers():
+                texts = self._generate([ids[i] for i in together], max_tokens)
+            for i, text in zip(together, texts, strict=True):
+                found[i] = text
+        return found
+
+    @torch.inference_mode()
+    def _generate(self, ids: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        device, lengths = self.model.device, [len(row) for row in ids]
+        caches, token = [], []
+        for row in ids:
+            read = self.model(torch.tensor([row], device=device), use_cache=True, logits_to_keep=1)
+            caches.append(read.past_key_values)
+            token.append(read.logits[:, -1].argmax(-1))
+        cache, tokens, longest = _join_caches(caches, lengths), torch.stack(token), max(lengths)
+        attended = torch.tensor([[i >= longest - n for i in range(longest)] for n in lengths])
+        attended = attended.long().to(device)
+        positions = torch.tensor(lengths, device=device)[:, None]
+        said, ended = [tokens], tokens.eq(self._end)
+        while len(said) < max_tokens and not bool(ended.all()):
+            attended = torch.cat((attended, torch.ones_like(tokens)), 1)
+            out = self.model(
+                tokens,
+                attention_mask=attended,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
             )
-        return str(self.tokenizer.decode(out[0, len(ids) :].tolist())).strip()
+            tokens, positions = out.logits[:, -1:].argmax(-1), positions + 1
+            ended |= tokens.eq(self._end)
+            said.append(tokens)
+        rows = torch.cat(said, 1).tolist()
+        return [self._decode(row) for row in rows]
+
+    def _decode(self, row: list[int]) -> str:
+        """The text of an answer up to the end of its turn."""
+        stop = row.index(self._end) if self._end in row else len(row)
+        return str(self.tokenizer.decode(row[:stop])).strip()
 
     def answer_from_kept(
         self,
@@ -138,6 +184,45 @@ class Generator:
                 f"{self.context_tokens - max_tokens}; give a reader with a longer context"
             )
         return encoded
+
+
+class _PackedProduct(nn.Module):
+    """A linear layer of a model that only generates, with weights as the processor multiplies them.
+
+    A step of generation has few tokens: reordering row-major weights for it takes longer than the
+    product.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self._product = Product(pack_weight(layer.weight.detach()), layer.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        return self._product(states)
+
+
+def _pack_layers(model: nn.Module) -> None:
+    """Replaces linear layers by packed ones, where the processor gains by it."""
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    for name, layer in layers:
+        if can_fuse(layer.weight):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, _PackedProduct(layer))
+
+
+def _join_caches(caches: Sequence[Any], lengths: Sequence[int]) -> Any:
+    """The keys and values of several prompts as those of one batch, padded on the left."""
+    joined, longest = caches[0], max(lengths)
+    for i, layer in enumerate(joined.layers):
+        for name in ("keys", "values"):
+            parts = [getattr(cache.layers[i], name) for cache in caches]
+            padded = [
+                functional.pad(part, (0, 0, longest - n, 0))
+                for part, n in zip(parts, lengths, strict=True)
+            ]
+            setattr(layer, name, torch.cat(padded))
+    return joined
 
 
 def _chat_text(messages: Sequence[Mapping[str, str]]) -> str:

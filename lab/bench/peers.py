@@ -26,7 +26,6 @@ import hashlib
 import json
 import math
 import os
-import random
 import re
 import statistics
 import time
@@ -63,12 +62,12 @@ from tamis_lab.bench.peer_process import (
 from tamis_lab.bench.study import Study, environment_facts, table
 from tamis_lab.datasets.records import (
     Record,
-    add_distractors,
-    are_single_passages,
     gold_spans,
-    load_records,
+    has_gold,
+    join_documents,
     passages_of,
     record_id,
+    sample_records,
 )
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import DRAWS, paired_interval
@@ -408,7 +407,6 @@ def peer_footnote(report: Mapping[str, Any]) -> str:
 
 
 WARM_UP_DOCS = 3
-_SEPARATOR = "\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +440,7 @@ class PeerCase:
         share = sum(len(doc["text"]) for doc in docs) / max(1, len(self.request["context"]))
         return self.request | {
             "docs": docs,
-            "context": _join_documents(docs),
+            "context": join_documents(docs),
             "context_tokens": max(1, int(share * self.tokens)),
             "budget_tokens": max(1, int(share * self.budget_tokens)),
         }
@@ -464,57 +462,21 @@ def load_peer_cases(
     Raises:
         BadInput: no such set, no record with a gold sentence, or passages with too few tokens.
     """
-    base, sign, tokens = name.partition("@")
-    if sign and not tokens.isdecimal():
-        raise BadInput(f"set {name!r}: write NAME@TOKENS, such as hotpotqa@4500")
+    base, tokens = shared.parse_filled_set(name)
     path = shared.find_set_file(folder, base)
-    records = load_records(path)
-    records = add_distractors(records, seed=seed) if are_single_passages(records) else records
-    answerable = [record for record in records if gold_spans(record)]
-    if not answerable:
+    records = sample_records(path, count + 1, has_gold, counter, tokens, seed)
+    if not records:
         raise BadInput(f"{path} has no record with gold sentences; there is nothing to find")
-    answerable.sort(key=lambda r: hashlib.sha256(f"{seed}:{r['id']}".encode()).digest())
-    first = answerable[:count]
-    if sign:
-        first = [_fill_context(record, records, int(tokens), counter, seed) for record in first]
-    other_questions = [answerable[(i + 1) % len(answerable)]["question"] for i in range(len(first))]
+    questions = [record["question"] for record in records]
     return [
-        _build_case(name, record, other, budget, counter)
-        for record, other in zip(first, other_questions, strict=True)
+        _build_case(name, record, questions[(i + 1) % len(questions)], budget, counter)
+        for i, record in enumerate(records[:count])
     ]
 
 
 def interleave_sets(by_set: Mapping[str, Sequence[PeerCase]]) -> list[PeerCase]:
     """The first case of every set, then the second: an interrupted run has cases of each set."""
     return [case for turn in zip_longest(*by_set.values()) for case in turn if case is not None]
-
-
-def _fill_context(
-    record: Record, pool: Sequence[Record], tokens: int, counter: TextTokenizer, seed: int
-) -> Record:
-    """The record with as many passages of other records as fit into so many tokens, shuffled."""
-    generator = random.Random(f"{seed}:{record_id(record)}:{tokens}")
-    docs, titles = list(record["docs"]), {doc.get("title") for doc in record["docs"]}
-    total = counter.count(_join_documents(docs))
-    for other in generator.sample(pool, len(pool)):
-        for doc in other["docs"]:
-            if doc.get("title") in titles:
-                continue
-            total += counter.count(_join_documents([doc]) + _SEPARATOR)
-            if total > tokens:
-                return {**record, "docs": generator.sample(docs, len(docs))}
-            docs.append({**doc, "gold": []})
-            titles.add(doc.get("title"))
-    raise BadInput(
-        f"all passages of the set have {total:,} tokens and {tokens:,} are wanted; ask for fewer"
-    )
-
-
-def _join_documents(docs: Sequence[Record]) -> str:
-    """The text of all documents under their titles, with blank lines between them."""
-    return _SEPARATOR.join(
-        f"{doc['title']}\n{doc['text']}" if doc.get("title") else doc["text"] for doc in docs
-    )
 
 
 def _build_case(
@@ -526,7 +488,7 @@ def _build_case(
     costs = counter.count_many([passages[u.passage].text[slice(*u.visible)] for u in units])
     for unit, cost in zip(units, costs, strict=True):
         sentences[unit.passage].append([*unit.visible, cost])
-    context = _join_documents(docs)
+    context = join_documents(docs)
     tokens = counter.count(context)
     limit = Budget(ratio=budget) if budget <= 1 else Budget(max_tokens=int(budget))
     request = {

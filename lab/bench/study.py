@@ -99,6 +99,10 @@ class Study:
         self.measured, self.kept = self.measured + len(due), self.kept + len(cases) - len(due)
         return found
 
+    def has_row(self, key: str) -> bool:
+        """Whether the row of a case is kept, so that it is not measured."""
+        return key in self._kept
+
     def summary(self) -> str:
         """How many rows were measured, were there before, and are errors."""
         failed = self.file.failed if self.file else 0

@@ -7,15 +7,17 @@ The format is one JSON object a line: `id`, `question`, `answerable`, `docs` of
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.files.streams import open_unpacked, read_json_lines
 from tamis_lab.datasets.record_checks import (
     check_document,
@@ -143,6 +145,70 @@ def _add_distractors(
     return {**record, "docs": [docs[i] for i in order], "answer_spans": spans}
 
 
+def has_gold(record: Record) -> bool:
+    """Whether any sentence of the record is gold."""
+    return bool(gold_spans(record))
+
+
+def sample_records(
+    path: Path,
+    count: int | None,
+    is_usable: Callable[[Record], bool],
+    counter: TextTokenizer,
+    fill_tokens: int | None = None,
+    seed: int = 0,
+) -> list[Record]:
+    """The first records of a set, in an order that only the seed determines.
+
+    Single passages get distractors, of the whole set.
+
+    Args:
+        count: the most records; None for all. is_usable: records that it refuses are left out.
+        counter: counts `fill_tokens`.
+        fill_tokens: each context is filled with passages of the set's other records, under other
+            titles, up to so many; None leaves contexts as they are.
+
+    Raises:
+        BadInput: the file holds no records, or its passages have too few tokens.
+    """
+    records = load_records(path)
+    records = add_distractors(records, seed=seed) if are_single_passages(records) else records
+    usable = sorted(
+        (record for record in records if is_usable(record)),
+        key=lambda r: hashlib.sha256(f"{seed}:{r['id']}".encode()).digest(),
+    )[:count]
+    if fill_tokens is None:
+        return usable
+    return [_fill_context(record, records, fill_tokens, counter, seed) for record in usable]
+
+
+def _fill_context(
+    record: Record, pool: Sequence[Record], tokens: int, counter: TextTokenizer, seed: int
+) -> Record:
+    generator = random.Random(f"{seed}:{record_id(record)}:{tokens}")
+    docs, titles = list(record["docs"]), {doc.get("title") for doc in record["docs"]}
+    total = counter.count(join_documents(docs))
+    for other in generator.sample(pool, len(pool)):
+        for doc in other["docs"]:
+            if doc.get("title") in titles:
+                continue
+            total += counter.count(join_documents([doc]) + _BETWEEN)
+            if total > tokens:
+                return {**record, "docs": generator.sample(docs, len(docs))}
+            docs.append({**doc, "gold": []})
+            titles.add(doc.get("title"))
+    raise BadInput(
+        f"all passages of the set have {total:,} tokens and {tokens:,} are wanted; ask for fewer"
+    )
+
+
+def join_documents(docs: Sequence[Record]) -> str:
+    """The text of all documents under their titles, with blank lines between them."""
+    return _BETWEEN.join(
+        f"{doc['title']}\n{doc['text']}" if doc.get("title") else doc["text"] for doc in docs
+    )
+
+
 def passages_of(record: Record) -> list[Passage]:
     """The documents of a record as passages."""
     return [
@@ -217,7 +283,7 @@ def join_articles(records: Sequence[Record]) -> list[Record]:
         for doc in record["docs"]:
             articles.setdefault(doc.get("title") or "", {})[doc["text"]] = doc
     joined = {
-        title: _join_documents(title, list(docs.values())) for title, docs in articles.items()
+        title: _join_into_article(title, list(docs.values())) for title, docs in articles.items()
     }
     kept = (r for r in records if len({d.get("title") for d in r["docs"]}) == 1)
     return [
@@ -225,7 +291,7 @@ def join_articles(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _join_documents(
+def _join_into_article(
     title: str, docs: Sequence[Record]
 ) -> tuple[Record, dict[str, tuple[int, int]]]:
     """One document, and by passage text where the passage starts: its character, its sentence."""

@@ -193,6 +193,18 @@ def find_set_file(folder: Path, name: str) -> Path:
     raise BadInput(f"there is no set {name!r} in {folder}; there are: {', '.join(names) or 'none'}")
 
 
+def parse_filled_set(name: str) -> tuple[str, int | None]:
+    """The name and the tokens of `NAME@TOKENS`; no tokens where there is no `@`.
+
+    Raises:
+        BadInput: what follows the `@` is not a number.
+    """
+    base, sign, tokens = name.partition("@")
+    if sign and not tokens.isdecimal():
+        raise BadInput(f"set {name!r}: write NAME@TOKENS, such as hotpotqa@4500")
+    return base, int(tokens) if sign else None
+
+
 def parse_record_file(name: str) -> RecordFile:
     """A file of labelled records from `FILE` or `FILE:LIMIT`.
 

@@ -11,23 +11,34 @@ import pytest
 from lab.tests.bench.records import doc, record, write
 from tamis.probes.errors import BadInput
 from tamis_lab.bench.answers import (
+    ALL_SETS,
+    FULL,
+    LONG,
+    NONE,
+    SHORT,
     AnswerSettings,
+    ContextBuilder,
+    ContextCondition,
     LocalReader,
     ServerReader,
     answer_figures,
     answer_records,
+    answer_style,
     chat_messages,
     exact_match,
     f1,
+    is_usable,
+    judge,
+    kept_texts,
+    normalise_answer,
     reader_strength,
-    usable_records,
 )
 from tamis_lab.bench.generate import Generator
 from tamis_lab.bench.study import Study
 from tests.service.cli.cli_kit import tamis
 
 HAY, GOLD = "Hay lies here. More hay there.", "The pin is in the barn."
-SETTINGS = AnswerSettings("lexical", (0.5,), 16)
+SETTINGS = AnswerSettings(("lexical",), (0.5,))
 
 
 def rows():
@@ -35,9 +46,11 @@ def rows():
     return [{**found, "answers": ["the barn", "a barn"]}]
 
 
-def short(row, share):
+def short(row, condition):
     text = "\n\n".join(d["text"] for d in row["docs"])
-    return (text, 10, 10) if share == 1 else (GOLD, 5, 10)
+    if condition == NONE:
+        return "", 0
+    return (text, 10) if condition == FULL else (GOLD, 5)
 
 
 class Parrot:
@@ -46,11 +59,21 @@ class Parrot:
     identity = "parrot"
 
     def __init__(self):
-        self.prompts = []
+        self.prompts, self.systems = [], []
 
-    def answer(self, messages, max_tokens):
-        self.prompts.append(messages[-1]["content"])
-        return "In the barn." if GOLD in messages[-1]["content"] else "I do not know."
+    def answer_all(self, prompts, max_tokens):
+        self.prompts += [messages[-1]["content"] for messages in prompts]
+        self.systems += [messages[0]["content"] for messages in prompts]
+        return [
+            "In the barn." if GOLD in messages[-1]["content"] else "I do not know."
+            for messages in prompts
+        ]
+
+
+def ask(reader, settings=SETTINGS, build=short, study=None, sets=None, texts=None):
+    return answer_records(
+        sets or {"pins": rows()}, build, reader, settings, study or Study(), texts
+    )
 
 
 def test_measures_are_those_of_squad():
@@ -61,65 +84,153 @@ def test_measures_are_those_of_squad():
     assert f1("barn", ["cow", "barn"]) == 1
 
 
-def test_every_condition_has_its_own_context_and_figures(tmp_path):
+def test_an_answer_is_contained_in_whole_words():
+    assert judge("It is in the old barn.", ["a barn"])["contains"] == 1
+    assert judge("It is in the barnyard.", ["barn"])["contains"] == 0
+    assert judge("The pin is old, barn cats say.", ["old barn"])["contains"] == 1
+    assert judge("barn", ["the"])["contains"] == 0, "articles alone are no answer"
+
+
+def test_characters_of_chinese_are_words():
+    assert normalise_answer("圆形标志。The logo") == ["圆", "形", "标", "志", "logo"]
+    assert f1("是圆形标志", ["圆形标志"]) == pytest.approx(2 * 4 / 9)
+
+
+def test_every_condition_has_its_own_context_and_figures():
     reader = Parrot()
-    table = answer_figures(answer_records(rows(), short, reader, SETTINGS, Study()))
+    found = answer_figures(ask(reader), "lexical")
     none, full, compressed = reader.prompts
     assert "Context" not in none
     assert HAY in full
     assert GOLD in full
     assert HAY not in compressed
     assert GOLD in compressed
-    assert list(table) == ["none", "full", "lexical 0.5"]
+    assert list(found) == ["pins", ALL_SETS]
+    table = found["pins"]
+    assert list(table) == ["none", "full", "lexical 50%"]
     assert table["none"]["f1"] == 0
-    assert table["full"]["f1"] == table["lexical 0.5"]["f1"] > 0.5
-    assert table["lexical 0.5"]["share_of_tokens"] == 0.5
-    assert table["lexical 0.5"]["f1_less_full"]["difference"] == 0
+    assert table["full"]["f1"] == table["lexical 50%"]["f1"] > 0.5
+    assert (table["lexical 50%"]["share_of_tokens"], table["lexical 50%"]["tokens"]) == (0.5, 5)
+    assert table["lexical 50%"]["f1_less_full"]["difference"] == 0
 
 
-def test_each_share_is_tried_in_each_order_and_the_whole_context_once(tmp_path):
+def test_each_budget_is_tried_in_each_order_and_the_whole_context_once():
     calls = []
 
-    def ordered(row, share, order="original"):
-        calls.append((share, order))
-        text = [d["text"] for d in row["docs"]]
-        return "\n\n".join(text[::-1] if order == "edges" else text), 5, 10
+    def ordered(row, condition):
+        calls.append((condition.method, condition.budget, condition.order))
+        return short(row, condition)[0] + condition.name, 5
 
-    settings = AnswerSettings("lexical", (0.3, 0.5), 16, ("original", "edges"))
+    settings = AnswerSettings(("lexical",), (0.3, 2000), orders=("original", "edges"))
     reader = Parrot()
-    table = answer_figures(answer_records(rows(), ordered, reader, settings, Study()))
+    table = answer_figures(ask(reader, settings, ordered), "lexical")["pins"]
     assert list(table) == [
-        *("none", "full", "lexical 0.3", "lexical 0.3 edges"),
-        *("lexical 0.5", "lexical 0.5 edges"),
+        *("none", "full", "lexical 30%", "lexical 30% edges"),
+        *("lexical 2000 tokens", "lexical 2000 tokens edges"),
     ]
-    assert calls == [(1, "original"), *((s, o) for s in (0.3, 0.5) for o in ("original", "edges"))]
+    tried = [call for call in calls if call[0]]
+    assert tried == [("lexical", s, o) for s in (0.3, 2000) for o in ("original", "edges")]
     assert len(reader.prompts) == len(table)
 
 
+def test_equal_contexts_are_read_once():
+    reader = Parrot()
+    settings = AnswerSettings(("lexical", "lead"), (0.3, 0.5))
+    assert len(ask(reader, settings)) == 6
+    assert len(reader.prompts) == 3  # none, all of it, and what every method keeps
+
+
+def test_the_first_method_is_compared_with_the_others_at_their_budget():
+    def only_lead_misses(row, condition):
+        return (HAY, 5) if condition.method == "lead" else short(row, condition)
+
+    settings = AnswerSettings(("lexical", "lead"), (0.3,))
+    table = answer_figures(ask(Parrot(), settings, only_lead_misses), "lexical")["pins"]
+    assert table["lead 30%"]["lead"]["difference"] == table["lexical 30%"]["f1"] > 0.5
+    assert "lead" not in table["lexical 30%"]
+    assert "lead" not in table["full"]
+
+
+def test_sets_weigh_the_same_in_the_mean_however_many_questions_they_have():
+    other = [{**rows()[0], "id": f"b{i}", "answers": ["a cow"]} for i in range(3)]
+    found = answer_figures(ask(Parrot(), sets={"pins": rows(), "cows": other}), "lexical")
+    one, none = found["pins"]["full"]["f1"], found["cows"]["full"]["f1"]
+    assert (one > 0.5, none) == (True, 0)
+    assert found[ALL_SETS]["full"]["f1"] == pytest.approx((one + none) / 2)
+    assert found[ALL_SETS]["full"]["questions"] == 4
+
+
+def test_long_answers_are_asked_for_in_sentences_and_get_more_tokens():
+    told = [{**rows()[0], "answers": ["the pin lies in the old barn under a heap of hay"]}]
+    assert (answer_style(rows(), 32).system, answer_style(rows(), 32).max_tokens) == (SHORT, 32)
+    assert (answer_style(told, 32).system, answer_style(told, 32).max_tokens) == (LONG, 96)
+    reader = Parrot()
+    ask(reader, sets={"told": told})
+    assert set(reader.systems) == {LONG}
+
+
+def test_what_other_compressors_kept_is_read_too(tmp_path):
+    file = tmp_path / "peers.jsonl"
+    facts = {"set": "pins", "case": "a"}
+    lines = [
+        facts | {"key": "1", "peer": "lingua", "text": "pin barn"},
+        facts | {"key": "2", "peer": "torn", "error": "out of memory"},
+    ]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    reader = Parrot()
+    table = answer_figures(ask(reader, texts=kept_texts(file)), "lexical")["pins"]
+    assert list(table) == ["none", "full", "lexical 50%", "lingua"]
+    assert "Context:\npin barn\n" in reader.prompts[-1]
+    assert table["lingua"]["f1"] == 0
+    file.write_text('{"set": 1, "peer": "x"}\n')
+    with pytest.raises(BadInput, match="line 1: no row of tamis lab bench peers"):
+        kept_texts(file)
+
+
+def test_a_context_is_what_a_caller_would_get():
+    build = ContextBuilder(("lexical", "bm25+minilm", "lead"))
+    (row,) = rows()
+    assert build(row, NONE) == ("", 0)
+    whole, tokens = build(row, FULL)
+    assert HAY in whole
+    assert GOLD in whole
+    text, fewer = build(row, ContextCondition("lexical 60%", "lexical", 0.6))
+    assert (GOLD in text, fewer < tokens) == (True, True)
+    assert build(row, ContextCondition("lexical 1 tokens", "lexical", 2)) == ("", 0)
+    with pytest.raises(BadInput, match="sideways"):
+        ContextBuilder(("sideways",))
+
+
 def test_an_unknown_order_is_refused_before_anything_is_read(tmp_path):
-    file = write(tmp_path / "records.jsonl", rows())
-    done = tamis("lab", "bench", "answers", file, "--orders", "original,sideways")
+    write(tmp_path / "pins.jsonl", rows())
+    given = ("--data", tmp_path, "--sets", "pins", "--orders", "original,sideways")
+    done = tamis("lab", "bench", "answers", *given)
     assert done.exit_code == 2
     assert "found_in_the_middle" in done.stderr
 
 
 def test_a_resumed_run_sends_no_prompt_twice(tmp_path):
-    def answer(reader):
+    def answer(reader, settings=SETTINGS):
         study = Study(results=tmp_path / "a.jsonl")
         study.keep_rows({"reader": "parrot"})
-        return answer_records(rows(), short, reader, SETTINGS, study)
+        return ask(reader, settings, study=study)
 
     whole = answer(Parrot())
     with (tmp_path / "a.jsonl").open("a") as file:
         file.write('{"key": "torn')
-    again = Parrot()
+    again, more = Parrot(), Parrot()
     assert answer(again) == whole
     assert again.prompts == []
+    assert len(answer(more, AnswerSettings(("lexical",), (0.5, 0.2)))) == 4
+    assert len(more.prompts) == 1, "a further budget asks for itself alone"
 
 
-def test_records_without_answers_are_nothing_to_compare():
-    with pytest.raises(BadInput, match="no record has 'answers'"):
-        usable_records([record("a", "Q?", doc(GOLD, gold=[0]))], None)
+def test_records_without_answers_are_nothing_to_compare(tmp_path):
+    assert not is_usable(record("a", "Q?", doc(GOLD, gold=[0])))
+    assert not is_usable({**rows()[0], "answerable": False})
+    write(tmp_path / "pins.jsonl", [record("a", "Q?", doc(HAY), doc(GOLD, gold=[0]))])
+    done = tamis("lab", "bench", "answers", "--data", tmp_path, "--sets", "pins")
+    assert (done.exit_code, "has 'answers' (a list of texts)" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +244,7 @@ def test_records_without_answers_are_nothing_to_compare():
 )
 def test_answers_that_are_no_texts_and_questions_without_context_are_refused(change, message):
     with pytest.raises(BadInput) as refused:
-        usable_records([{**rows()[0], **change}], None)
+        is_usable({**rows()[0], **change})
     assert message in str(refused.value)
 
 
@@ -182,28 +293,40 @@ def test_a_server_without_the_protocol_is_named(server):
 @pytest.mark.model
 def test_the_command_prints_a_table_of_a_real_reader(proxy_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    file = write(tmp_path / "records.jsonl", rows())
+    write(tmp_path / "pins.jsonl", rows())
     done = tamis(
-        "lab", "bench", "answers", file, "--reader", str(proxy_folder), "--method", "lexical",
-        "--keep", "0.6", "--native", "--json", "--plot", tmp_path / "a.png",
+        "lab", "bench", "answers", "--data", tmp_path, "--sets", "pins", "--methods", "lexical",
+        "--budgets", "0.6", "--reader", str(proxy_folder), "--native", "--json",
+        "--plot", tmp_path / "a.png",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    conditions = json.loads(done.stdout)["conditions"]
-    assert set(conditions) == {"none", "full", "lexical 0.6", "native 0.6"}
-    assert conditions["native 0.6"]["share_of_tokens"] == pytest.approx(0.6, abs=0.1)
-    assert conditions["full"]["f1"] >= conditions["none"]["f1"]
+    found = json.loads(done.stdout)["sets"]["pins"]
+    assert set(found) == {"none", "full", "lexical 60%", "native 60%"}
+    assert found["native 60%"]["share_of_tokens"] == pytest.approx(0.6, abs=0.1)
+    assert found["full"]["f1"] >= found["none"]["f1"]
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
 @pytest.mark.model
-def test_a_local_reader_answers_the_same_twice_and_refuses_what_is_too_long(proxy_folder):
+def test_a_local_reader_answers_the_same_alone_and_together_and_refuses_what_is_too_long(
+    proxy_folder,
+):
     reader = LocalReader(str(proxy_folder))
-    messages = [{"role": "user", "content": "What is the capital of France? One word."}]
-    first = reader.answer(messages, 8)
-    assert "Paris" in first
-    assert reader.answer(messages, 8) == first
+
+    def messages(text):
+        return [{"role": "user", "content": text}]
+
+    prompts = [
+        messages("What is the capital of France? One word."),
+        messages(f"{'Straw is dry. ' * 40}What is the capital of Italy? One word."),
+        messages("Say yes."),
+    ]
+    together = reader.answer_all(prompts, 8)
+    assert "Paris" in together[0]
+    assert "Rome" in together[1]
+    assert together == [reader.answer_all([prompt], 8)[0] for prompt in prompts]
     with pytest.raises(BadInput, match="the reader takes"):
-        reader.answer([{"role": "user", "content": "word " * 9000}], 8)
+        reader.answer_all([messages("word " * 9000)], 8)
 
 
 @pytest.mark.model
@@ -213,7 +336,7 @@ def test_a_reader_that_goes_on_from_all_keys_and_values_answers_as_from_the_whol
     fact = "The password of the lighthouse is Wednesday."
     context = f"Straw is dry. {fact} Nobody counts boats."
     messages = chat_messages("What is the password of the lighthouse?", context)
-    whole = generator.answer(messages, 12)
+    (whole,) = generator.answer_all([messages], 12)
     assert "Wednesday" in whole
     everything = [(0, len(context))]
     assert generator.answer_from_kept(messages, context, everything, 12) == (whole, 1.0)
@@ -226,8 +349,9 @@ def test_a_reader_that_goes_on_from_all_keys_and_values_answers_as_from_the_whol
 
 def test_only_a_reader_of_this_process_has_keys_and_values(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    file = write(tmp_path / "records.jsonl", rows())
-    done = tamis("lab", "bench", "answers", file, "--reader", server, "--native")
+    write(tmp_path / "pins.jsonl", rows())
+    given = ("--data", tmp_path, "--sets", "pins", "--reader", server, "--native")
+    done = tamis("lab", "bench", "answers", *given)
     assert (done.exit_code, "--native is of a reader in this process" in done.stderr) == (2, True)
 
 
