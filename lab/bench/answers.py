@@ -162,7 +162,7 @@ def answers(
         {"reader": answerer.identity, "methods": list(settings.methods), "sets": found},
         lambda: [
             *(_table(name, of, answerer.identity, settings) for name, of in found.items()),
-            reader_strength(found[ALL_SETS]),
+            reader_strength([*found.values()][-1]),
         ],
         lambda: _charts(found, answerer.identity, settings),
     )
@@ -476,7 +476,7 @@ def _digest(record: Record) -> str:
 def answer_figures(
     rows: Sequence[Mapping[str, Any]], first: str, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """By set, and in the mean of all sets, the figures of each condition.
+    """By set, and last in the mean of several sets, the figures of each condition.
 
     Args:
         first: the method that the others are compared with, at the same budget and order.
@@ -490,14 +490,7 @@ def answer_figures(
     for row in rows:
         by_set.setdefault(row["set"], []).append(row)
     found = {name: _set_figures(own, first, seed) for name, own in by_set.items()}
-    return (
-        found | {ALL_SETS: _set_figures(rows, first, seed)}
-        if len(by_set) > 1
-        else {
-            **found,
-            ALL_SETS: next(iter(found.values())),
-        }
-    )
+    return found | ({ALL_SETS: _set_figures(rows, first, seed)} if len(found) > 1 else {})
 
 
 def _set_figures(
@@ -507,24 +500,23 @@ def _set_figures(
     by_condition: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {}
     for row in rows:
         by_condition.setdefault(row["condition"], {})[row["set"], row["id"]] = row
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, own in by_condition.items():
         sizes = Counter(of for of, _ in own)
-        weights = [1 / sizes[of] / len(sizes) for of, _ in own]
+        weights = {key: 1 / sizes[key[0]] / len(sizes) for key in own}
+        method, _, budget = name.partition(" ")
         found[name] = {
             "questions": len(own),
             "is_kept": any(row["is_kept"] for row in own.values()),
             **{
-                column: sum(w * row[key] for w, row in zip(weights, own.values(), strict=True))
-                for column, key in _COLUMNS.items()
+                column: sum(weight * own[key][of] for key, weight in weights.items())
+                for column, of in _COLUMNS.items()
             },
-            "f1_less_full": _difference(own, by_condition["full"], weights, seed),
+            "f1_less_full": _f1_difference(own, by_condition["full"], weights, seed),
         }
-        budget = name.partition(" ")[2]
-        rival = by_condition.get(f"{first} {budget}") if budget else None
-        if rival and not name.startswith(f"{first} "):
-            lead = _difference(rival, own, weights, seed, keys=tuple(own))
-            found[name]["lead"] = lead
+        rival = by_condition.get(f"{first} {budget}")
+        if rival and method != first:
+            found[name]["lead"] = _f1_difference(rival, own, weights, seed)
     return found
 
 
@@ -535,23 +527,20 @@ _COLUMNS = {
     "tokens": "tokens",
     "share_of_tokens": "share",
 }
+"""Figures of a condition, and the column of its rows that each is the mean of."""
 
 
-def _difference(
+def _f1_difference(
     a: Mapping[tuple[str, str], Mapping[str, Any]],
     b: Mapping[tuple[str, str], Mapping[str, Any]],
-    weights: Sequence[float],
+    weights: Mapping[tuple[str, str], float],
     seed: int,
-    keys: Sequence[tuple[str, str]] | None = None,
 ) -> dict[str, float]:
-    """The interval of the difference of the F1 of two conditions, over the questions of one."""
-    over = keys or tuple(a)
-    return paired_interval(
-        [w * a[key]["f1"] for w, key in zip(weights, over, strict=True)],
-        [w * b[key]["f1"] for w, key in zip(weights, over, strict=True)],
-        weights,
-        seed=seed,
+    """The F1 of one condition less another's, over the questions that have a weight."""
+    first, second = (
+        [weight * rows[key]["f1"] for key, weight in weights.items()] for rows in (a, b)
     )
+    return paired_interval(first, second, [*weights.values()], seed=seed)
 
 
 def reader_strength(found: Mapping[str, Any]) -> str:
