@@ -12,7 +12,7 @@ QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test test-lab coverage test-data test-integrations soak chaos mutations image chroot screenshots docs typescript-types dist release-check bench bench-gpu peers clean
+.PHONY: help setup models demo types check format test test-lab coverage test-data test-integrations soak chaos mutations image chroot screenshots docs typescript-types dist release-check bench bench-answers bench-gpu peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +125,14 @@ peers: models ## tamis and published compressors side by side, each in an enviro
 
 bench: models ## how much evidence each method keeps, at which budget
 	$(BIN)/tamis lab bench evidence
+
+READERS := qwen2.5-coder-0.5b qwen2.5-coder-1.5b
+bench-answers: models ## how well two readers (1.6 GB) still answer from what is kept; hours, and goes on where it stopped
+	for reader in $(READERS); do \
+	  $(BIN)/tamis models pull $$reader --root build/readers && \
+	  $(BIN)/tamis lab bench answers --reader build/readers/models/$$reader --coverage 0.9 \
+	    --results build/answers-$$reader.jsonl --plot build/answers-$$reader.png || exit 1; \
+	done
 
 clean: ## remove what can be made again, the models aside
 	rm -rf .venv .types build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml

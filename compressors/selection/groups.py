@@ -8,7 +8,7 @@
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
     term        the deeper lines right below, which define it     always, with its other names
-    comment     the setting below it, commented out               where it fits
+    comment     the settings right below it                       where it fits
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a short numbered one with deeper text, a definition of
@@ -40,7 +40,10 @@ _TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
 # what speaks of the sentence before, in its own sentence's first words
 _BACK = re.compile(
     r"[(\"'“„«¿]*(?:It|Its|They|Their|This|These|Those|That|Such|Both|Each|Otherwise|Else|Then"
-    r"|Instead|If (?:not|so|it|they)|Er|Es|Dies|Diese[rsnm]?|Sie (?:ist|hat|kann|wird|muss|darf)"
+    r"|Instead|If (?:not|so|it|they|true|false|set|unset)"
+    r"|The (?:main |only )?reason(?: for (?:doing )?(?:this|that))?"
+    r"|(?:With|Without|Because of|Despite|To do) (?:it|this|that|these|those)"
+    r"|Er|Es|Dies|Diese[rsnm]?|Sie (?:ist|hat|kann|wird|muss|darf)"
     r"|Dann|Sonst|Andernfalls|Danach|Dabei|Dafür|Dazu|Wenn nicht|Il(?! y a| faut)|Elles?|Ils|Cela"
     r"|Ceci|Ce(?:tte|s|lui-ci)?|Sinon|Ensuite|Dans ce cas|Est[eao]s?|Es[eao]|Si no|Entonces|Luego"
     r"|En ese caso)\b"
@@ -70,7 +73,7 @@ _LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 _VALUE = re.compile(
     r"[-*\s(#]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
 )
-_SETTING = re.compile(r"#\s?[\w.\-]+ ?=")  # commented out
+_SETTING = re.compile(r"#\s?[\w.\-]+ ?=|#[\w.\-]+\t")  # commented out
 _BARE = (
     r"(?:yes|no|yep|nope|ok|okay|sure|great|perfect|fine|exactly|right|no problem|that['’]?s all"
     r"|you['’]?re welcome|agreed|ja|nein|genau|oui|non|sí|best|regards|sincerely|cheers)"
@@ -118,7 +121,11 @@ _SHARES: dict[Lead, tuple[float, float]] = {
 _SPOKEN_OF = 0.5
 """What a sentence has of the worth of the next one, which speaks of it."""
 _SPEAKS = 0.45
-"""What a sentence has of the worth of the one that it speaks of."""
+"""What a sentence has of the worth of the one that it speaks of, or of the best right before it."""
+
+
+_SET = 0.7
+"""What a setting has of the worth of the best sentence of the comment above it."""
 
 
 class Groups:
@@ -146,6 +153,7 @@ class Groups:
         self._levels: dict[int, int] = {}  # of headings
         self._speakers: dict[int, str] = {}  # of entries
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
+        self._comments: dict[int, list[int]] = {}  # above settings
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
         self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
@@ -213,21 +221,28 @@ class Groups:
                 of_best = math.sqrt(mine / best[lead]) if best.get(lead) else 1.0
                 part = share * (least + (1 - least) * of_best)
                 worths[u] = max(worths[u], part * worths[lead])
-        for u in range(len(worths) - 1, 0, -1):
-            if self._speaks_of_last(u):
-                worths[u - 1] = max(worths[u - 1], _SPOKEN_OF * worths[u])
-                worths[u] = max(worths[u], _SPEAKS * own[u - 1])
+        for u, comment in self._comments.items():
+            worths[u] = max(worths[u], _SET * max(worths[v] for v in comment))
+        self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
         return worths
 
-    def _speaks_of_last(self, u: int) -> bool:
-        """Whether a sentence speaks of the one before it, in a single passage: of several, each may
-        have evidence that is worth more."""
-        if (
-            len(self._passages) != 1
-            or not self._units[u - 1].kind == self._units[u].kind == "sentence"
-        ):
-            return False
-        return _BACK.match(self._texts[u]) is not None and not self._begins_block(u)
+    def _share_in_paragraphs(self, worths: list[float], best: float) -> None:
+        """Raises sentences that speak of the one before, that one, and the one after the best."""
+        own = self.values
+        for u in range(len(worths) - 1, 0, -1):
+            if not self._follows_in_block(u):
+                continue
+            speaks = _BACK.match(self._texts[u]) is not None
+            if speaks:
+                worths[u - 1] = max(worths[u - 1], _SPOKEN_OF * worths[u])
+            if speaks or own[u - 1] == best:
+                worths[u] = max(worths[u], _SPEAKS * own[u - 1])
+
+    def _follows_in_block(self, u: int) -> bool:
+        """Whether a sentence goes on with the paragraph of the one before it, in a single passage:
+        of several, each may have evidence that is worth more."""
+        both = self._units[u - 1].kind == self._units[u].kind == "sentence"
+        return both and len(self._passages) == 1 and not self._begins_block(u)
 
     def _relation(self, u: int) -> Lead:
         """What the lead of a unit is to it."""
@@ -355,10 +370,12 @@ class Groups:
         return None
 
     def _tie_of_line(self, u: int) -> int | None:
-        """That of a setting that is commented out, or of a further name of an option."""
-        if _SETTING.match(self._texts[u]) and (head := self._comment_above(u)) is not None:
-            self.parents[u], self._ties[u] = head, "name"
-            return 1
+        """That of a setting below a comment, or of a further name of an option."""
+        if not self._is_commented(u) or _SETTING.match(self._texts[u]):
+            if comment := self._comment_above(u):
+                self.parents[u], self._ties[u] = comment[0], "name"
+                self._comments[u] = comment
+                return 1
         if self._is_second_name(u):
             again = self._ties.get(u - 1) == "name"
             self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
@@ -447,17 +464,18 @@ class Groups:
         longer = len(self._texts[u + 1].split()) > len(text.split())
         return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
 
-    def _comment_above(self, u: int) -> int | None:
-        """The first sentence of the comment that a setting stands right below, if there is one."""
-        head = None
+    def _comment_above(self, u: int) -> list[int]:
+        """The sentences of the comment that a setting stands right below, with others or alone."""
+        comment: list[int] = []
         for v in range(u - 1, -1, -1):
-            if self._units[v].kind != "sentence" or not self._is_commented(v):
+            if self._begins_block(v + 1) or self._units[v].kind not in ("sentence", "list_item"):
                 break
-            if self._begins_block(v + 1):
+            is_setting = not self._is_commented(v) or _SETTING.match(self._texts[v])
+            if is_setting and comment:
                 break
-            if not _SETTING.match(self._texts[v]):
-                head = v
-        return head
+            if not is_setting and not _VAIN.fullmatch(self._texts[v]):
+                comment.insert(0, v)
+        return comment
 
     def _is_commented(self, u: int) -> bool:
         """Whether the line that a unit ends in begins with the sign of a comment."""

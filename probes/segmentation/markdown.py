@@ -28,6 +28,7 @@ from tamis.probes.text import UnitKind
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _COMMENT = re.compile(r"(#{1,2})(?!#)(?P<space>\s*)(?P<text>.*)")
 # a setting that is commented out, a default, or an item; so is a line that is set in
+_COMMENT_DEPTH = 2
 _OWN_COMMENT = re.compile(
     r"[\w.\-]+ ?=|[^\W\d_][\w.\-]{0,30}: \S|(?:[-*+]|\(?\d{1,2}[.)]|\(?[a-z]\)) "
 )
@@ -177,14 +178,23 @@ def _read_comments(lines: Lines, at: int) -> _Blocks:
         assert row is not None
         text, depth = row["text"], len(row["space"])
         if not text:
+            if above is not None or line == at:
+                marks.append((lines.starts[line], "sentence"))  # bare signs, which say nothing
             above = None
             continue
-        is_own = depth > 2 or _OWN_COMMENT.match(text) is not None
-        goes_on = above is not None and not has_stop(above) and (own is None or depth > own)
-        if is_own or not goes_on:
+        is_own = _OWN_COMMENT.match(text) is not None
+        if above is None or has_stop(above) or is_own:
+            goes_on = False
+        elif own is None or depth <= own:
+            inside = own is None and depth <= _COMMENT_DEPTH
+            same = own is None or depth == own > _COMMENT_DEPTH
+            goes_on = inside or (same and (above.endswith(",") or is_continued(above, text)))
+        else:
+            goes_on = True
+        if not goes_on:
             kind: UnitKind = "list_item" if _ITEM.match(text) else "sentence"
             marks.append((lines.starts[line], kind))
-            own = depth if is_own else None
+            own = depth if is_own or depth > _COMMENT_DEPTH else None
         above = text
     return marks or [(lines.starts[at], "sentence")], after
 

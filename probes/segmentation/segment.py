@@ -217,6 +217,7 @@ def _join_permalinks(
             and PERMALINK.fullmatch(text, start, stop)
             and stop - last[0] <= PIECE_CHARS
             and last[2] != "table_header"
+            and not _is_in_comment(text, start, stop)
         ):
             last = (last[0], stop, last[2])
             continue
@@ -225,6 +226,14 @@ def _join_permalinks(
         last = (start, stop, kind)
     if last:
         yield last
+
+
+def _is_in_comment(text: str, start: int, stop: int) -> bool:
+    """Whether a sign stands alone on its line, right above or below another line of comment."""
+    above = text.rfind("\n", 0, max(0, start - 1)) + 1
+    return text[start - 1 : start] in ("", "\n") and (
+        text.startswith("\n#", stop) or text.startswith("#", above, start)
+    )
 
 
 def _cuts(text: str, start: int, stop: int, limit: int) -> Iterator[int]:

@@ -214,6 +214,48 @@ def test_a_setting_that_is_commented_out_is_shown_with_what_its_comment_begins_w
     assert kept(text, {"#SESSION": 0.9, "# How many": 0.1}, 9) == session
 
 
+def test_settings_below_a_comment_have_a_part_of_its_worth_and_are_shown_with_its_beginning() -> (
+    None
+):
+    text = (
+        "#\n# Permissions of terminals.\n# They hold after a login.\n#\n#TTYGROUP\ttty\n"
+        "TTYPERM\t\t0600\n\n#\n# How many logins may fail.\n#\nRETRIES 5\n"
+    )
+    begins, holds, mode = (
+        "# Permissions of terminals.",
+        "# They hold after a login.",
+        "TTYPERM\t\t0600",
+    )
+    assert kept(text, {"# They hold": 0.9}, 50)[:4] == [begins, holds, "#TTYGROUP\ttty", mode]
+    assert kept(text, {"TTYPERM": 0.9}, 8) == [begins, mode]
+    assert kept(text, {"# How many": 0.9}, 20)[:2] == ["# How many logins may fail.", "RETRIES 5"]
+
+
+def test_the_sentence_after_the_best_one_of_a_paragraph_has_a_part_of_its_worth() -> None:
+    text = "-n is a dry run. No action is taken. Backups are made.\n\nHelp is shown with -h."
+    dry = ["-n is a dry run.", "No action is taken."]
+    assert kept(text, {"-n": 0.9, "Backups": 0.1, "Help": 0.1}, 50) == dry
+    assert kept(text, {"Backups": 0.9, "Help": 0.1}, 50) == ["Backups are made."]
+    several = [Passage(text), Passage("Nothing.")]
+    units = units_of(several, "en")
+    assert Groups(units, several).worths([0.9, 0.1, 0.1, 0.1, 0.0], True)[1] == 0.1
+    alone = Groups(units[:4], several[:1])
+    assert alone.worths([0.9, 0.1, 0.1, 0.1], False)[1] == 0, "no share of what is no probability"
+
+
+@pytest.mark.parametrize(
+    "speaks",
+    [
+        *("Without this, data is lost.", "The reason for doing this is speed."),
+        *("If false, long words stay.", "Because of that, it fails."),
+    ],
+)
+def test_what_speaks_of_the_sentence_before_brings_it(speaks: str) -> None:
+    text = f"Long words are cut. {speaks} Cars are washed here."
+    shown = {"Long": 0.1, speaks[:6]: 0.9, "Cars": 0.1}
+    assert kept(text, shown, 50)[:2] == ["Long words are cut.", speaks]
+
+
 def test_a_sentence_that_speaks_of_the_best_one_has_a_part_of_its_worth() -> None:
     text = "Immediate mode ends all processes. This leads to a recovery. Backups are elsewhere."
     begins = {"Immediate": 0.9, "This": 0.1, "Backups": 0.2}
@@ -367,7 +409,7 @@ def test_where_not_all_leads_fit_the_best_of_them_are_shown() -> None:
 
 
 def test_in_a_single_passage_the_sentence_that_the_next_one_speaks_of_stays_with_it() -> None:
-    text = "A permit costs little. It lasts for a month. Cars are washed here."
+    text = "A permit costs little. It lasts for a month.\n\nCars are washed here."
     shown = {"A permit": 0.1, "It lasts": 0.9, "Cars": 0.1}
     assert kept(text, shown, 50) == ["A permit costs little.", "It lasts for a month."]
     parted = text.replace(" It", "\n\nIt")  # of another paragraph it does not speak

@@ -307,12 +307,24 @@ def test_comments_right_below_each_other_are_prose_and_a_setting_is_a_line_of_it
     )
     assert kinds(text) == [
         ("sentence", "# Whether to explain what is done."),
-        ("sentence", "The default value is\n# 0.\n#"),
+        ("sentence", "The default value is\n# 0."),
+        ("sentence", "#"),
         ("sentence", "# VERBOSE=0"),
         ("sentence", "# Files are looked for in this order:"),
         ("list_item", "#  1. those of the user"),
         ("list_item", "#  2. those of all"),
         ("sentence", "# The first one counts."),
+    ]
+    wrapped = (
+        "# NOTE: Mail of users is no longer delivered to any of these\n#       files, as of now.\n"
+        "#   Directory where mailboxes reside, or file name, relative to the\n"
+        "#   home directory.  If you do define MAIL_DIR and MAIL_FILE,\n"
+        "#   MAIL_DIR takes precedence.\n"
+    )
+    assert [text for _, text in kinds(wrapped)] == [
+        "# NOTE: Mail of users is no longer delivered to any of these\n#       files, as of now.",
+        "#   Directory where mailboxes reside, or file name, relative to the\n#   home directory.",
+        "If you do define MAIL_DIR and MAIL_FILE,\n#   MAIL_DIR takes precedence.",
     ]
     headings = "# Handbook\n## Files\nThey are looked for in your home.\n"
     assert [kind for kind, _ in kinds(headings)] == ["heading", "heading", "sentence"]
