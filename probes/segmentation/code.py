@@ -82,22 +82,28 @@ def code_marks(text: str) -> list[Mark]:
 def _is_code(rows: Sequence[str]) -> bool:
     """Whether non-empty lines are source code.
 
-    They are if the first begins like code and three define or import something (docstrings may
-    make up most of the text), or if three in five begin or end like code and one in three has a
-    call, an assignment or a brace; but not if one in three is of a stack of calls. A fence at the
-    margin means Markdown.
+    They are if the first begins like code and three define or import something, one of them at the
+    margin (docstrings may make up most of the text; code in prose is indented), or if three in five
+    begin or end like code and one in three has a call, an assignment or a brace; but not if one in
+    three is of a stack of calls. A fence at the margin means Markdown.
     """
     if len(rows) < 3 or any(row[0] in "`~" and FENCE.match(row) for row in rows):
         return False
     if 3 * sum(_CALL.match(row) is not None for row in rows) > len(rows):
         return False
-    if _CODE_START.match(rows[0]) and sum(_DEFINITION.match(row) is not None for row in rows) >= 3:
+    defining = [_indent(row) for row in rows if _DEFINITION.match(row)]
+    at_margin = len(defining) >= 3 and min(defining) == min(map(_indent, rows))
+    if at_margin and _CODE_START.match(rows[0]):
         return True
     if 5 * sum(_COMMENT.match(row) is not None for row in rows) >= 3 * len(rows):
         return False  # a file of settings that explains them
     edges = sum(row.endswith(_CODE_END) or _CODE_START.match(row) is not None for row in rows)
     forms = sum(_CODE_FORM.search(row) is not None for row in rows)
     return 5 * edges >= 3 * len(rows) and 3 * forms >= len(rows)
+
+
+def _indent(row: str) -> int:
+    return len(row) - len(row.lstrip())
 
 
 def fence_cuts(lines: Lines, at: int, after: int) -> Iterator[int]:

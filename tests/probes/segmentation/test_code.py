@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tamis.probes.segmentation.code import CODE_CHARS
+from tamis.probes.segmentation.code import CODE_CHARS, code_marks
 from tamis.probes.segmentation.segment import segment
 from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
@@ -131,3 +131,14 @@ def test_tables_of_sql_are_code_and_a_comment_is_with_its_statement() -> None:
     assert {
         piece.kind for piece in segment("Please select and insert\nthe book,\nwhere it was.")
     } == {"sentence"}
+
+
+def test_an_excerpt_of_prose_with_indented_code_is_no_source_file() -> None:
+    text = (
+        "# The same as a socket.\n\nTo use it everywhere:\n\n    import socket\n    import socks\n"
+        "    from socks import handler\n\nIt is compatible with two types of proxies:\n\n"
+        "1. SOCKS 4.\n2. SOCKS 5.\n\nA proxy is a server\nthat relays what passes through.\n"
+    )
+    assert code_marks(text) == []
+    margin = text.replace("    import socket", "import socket")
+    assert code_marks(margin) != []
