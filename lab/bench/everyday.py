@@ -78,10 +78,14 @@ def everyday(
         int | None, typer.Option(help="At most so many questions, evenly spaced.", min=1)
     ] = None,
     cache: shared.ReadingsFolder = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="What the reader said, as JSON Lines; a run that was cut short goes on."),
+    ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Count the whole answers kept from everyday documents, and what is kept in vain."""
-    study = Study(as_json)
+    study = Study(as_json, results=results)
     limits = shared.parse_sizes(budgets)
     asked = load_questions(data, half, pool)
     if limit is not None:
@@ -121,28 +125,29 @@ def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: st
     from tamis_lab.bench.answers import chat_messages, load_reader
 
     model = load_reader(reader, "", None)
-    rows = []
+    study.keep_rows({"reader": model.identity, "max_tokens": _READER_TOKENS})
+
+    def check(row: Mapping[str, Any]) -> dict[str, Any]:
+        alone, text = "\n".join(row["answer"]), row["texts"][row["at"]]
+        for part in row["answer"]:
+            text = text.replace(part, "")
+        prompts = [chat_messages(row["question"], context) for context in (alone, text)]
+        said = model.answer_all(prompts, _READER_TOKENS)
+        found = [is_from(one, alone, row["question"]) for one in said]
+        shown = {name: value for name, value in row.items() if name not in ("texts", "key")}
+        return {**shown, "said": said, "from_answer": found[0], "from_rest": found[1]}
+
+    cases = {f"{row['file']}/{row['question']}": row for row in asked if row["answer"]}
     with study.bars():
-        for i, row in enumerate(asked, 1):
-            if row["answer"]:
-                alone, text = "\n".join(row["answer"]), row["texts"][row["at"]]
-                for part in row["answer"]:
-                    text = text.replace(part, "")
-                prompts = [chat_messages(row["question"], context) for context in (alone, text)]
-                said = model.answer_all(prompts, _READER_TOKENS)
-                found = [is_from(one, alone, row["question"]) for one in said]
-                rows.append({**row, "said": said, "from_answer": found[0], "from_rest": found[1]})
-            study.report(reader, i, len(asked))
-    from_rest = sum(row["from_rest"] for row in rows)
-    sound = sum(row["from_answer"] and not row["from_rest"] for row in rows)
+        rows = study.rows(reader, cases, check)
     figures = {
         "questions": len(rows),
         "from_answer": sum(row["from_answer"] for row in rows),
-        "from_rest": from_rest,
-        "sound": sound,
+        "from_rest": sum(row["from_rest"] for row in rows),
+        "sound": sum(row["from_answer"] and not row["from_rest"] for row in rows),
     }
     study.publish(
-        figures | {"rows": [{k: v for k, v in row.items() if k != "texts"} for row in rows]},
+        figures | {"rows": rows},
         lambda: [
             table(
                 "questions, and those that a reader can tell",
