@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import tamis
 from tamis.compressors.registry import DEFAULT_MODELS, layers_needed, load_proxy
 from tamis.probes.hub.zoo import ZOO
 from tamis.probes.text import Passage, Unit
@@ -91,6 +92,18 @@ def test_a_python_block_runs_and_does_what_its_comments_say(namespace: dict[str,
     exec(compile(source, "README.md", "exec"), namespace)
     for comment in comments_of(source):
         assert OF_THE_SESSION[comment](namespace), comment
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_what_a_question_costs_before_and_after_is_what_the_table_says():
+    asked, pages = README.partition("*May allow_origins")[2], ROOT / "examples/fastapi-docs"
+    question = f"May allow_origins{asked.partition('*')[0]}"
+    short = tamis.compress(question, tamis.read_files(pages), max_tokens=100)
+    shown = [int(n.replace(",", "")) for n in re.findall(r"\| \**([\d,]+)\** \|", asked)][:2]
+    assert shown == [short.tokens_in, short.tokens_out]
+    costs = [f"${3 * 1000 * tokens / 1e6:.2f}" for tokens in shown]
+    assert re.findall(r"\$\d+\.\d\d", asked) == costs
 
 
 def comments_of(code: str) -> set[str]:

@@ -43,3 +43,7 @@ def test_a_reader_is_asked_with_the_answer_alone_and_with_the_rest(proxy_folder,
     assert figures["sound"] == int(row["from_answer"] and not row["from_rest"])
     assert "90" in row["said"][0]
     assert "90" not in row["said"][1]
+    kept = ("--results", tmp_path / "said.jsonl")
+    first, again = tamis(*words, *kept), tamis(*words, *kept)
+    assert json.loads(again.stdout)["rows"] == json.loads(first.stdout)["rows"]
+    assert (tmp_path / "said.jsonl").read_text().count("\n") == 1
