@@ -28,7 +28,12 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from tamis.compressors.registry import method_info
-from tamis.compressors.tools.steps import KEEP_LAST, Superseded, superseded_steps
+from tamis.compressors.tools.steps import (
+    KEEP_LAST,
+    LEAST_TOKENS,
+    Superseded,
+    superseded_steps,
+)
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
@@ -37,6 +42,7 @@ from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.errors import OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.conversation.billing import (
+    LIST_PRICES,
     MESSAGE_TOKENS,
     Prices,
     cheapest_change,
@@ -356,10 +362,6 @@ def _is_answer(message: JsonObject) -> bool:
 
 _BY_WORDS = "lexical"
 REMEMBERED_CHARS = 1 << 25
-LEAST_TOKENS = 100
-"""Of a result that a later step made needless: a shorter one stays."""
-LIST_PRICES = Prices(1.0, 0.1, 1.25)
-"""Where nobody gives prices: what the large providers charge for their caches, in proportion."""
 Texts = dict[str, str]
 
 
