@@ -29,6 +29,8 @@ Access = Literal["read", "write"]
 Reason = Literal["repeated", "read again", "written anew", "recovered", "older"]
 KEEP_LAST = 2
 """So many of the last steps stay as they are."""
+LEAST_TOKENS = 100
+"""Of a result that a later step made needless: a shorter one stays."""
 _SAYS: dict[Reason, str] = {
     "repeated": "the same call was made again below",
     "read again": "it was read again below",

@@ -87,10 +87,10 @@ class StepCompaction:
         new, saved = dict[int, str](), 0
         free = [i for i in range(len(steps) - keep_last) if self._may_go(steps[i])]
 
-        def replace(index: int, text: str) -> None:
+        def replace(index: int, text: str | None) -> None:
             nonlocal saved
             before = count(index, new.get(index, steps[index].text))
-            if (gain := before - count(index, text)) > 0:
+            if text is not None and (gain := before - count(index, text)) > 0:
                 new[index] = text
                 saved += gain
 
@@ -117,8 +117,9 @@ class StepCompaction:
         is_excluded = any(fnmatchcase(step.name, one) for one in self.exclude_tools)
         return not is_excluded and not is_floor(step)
 
-    def _marker(self, step: ToolOutput, why: Superseded, tokens: int) -> str:
-        key = None
-        if not self.shortening.no_store:
-            key = OutputStore().put(step.text.encode("utf-8", "surrogatepass"))
-        return why.shown(tokens, f"{RETRIEVE} {key}" if key else "")
+    def _marker(self, step: ToolOutput, why: Superseded, tokens: int) -> str | None:
+        """What stands in place of a result; None where that could not be had again."""
+        if self.shortening.no_store:
+            return why.shown(tokens)
+        key = OutputStore().put(step.text.encode("utf-8", "surrogatepass"))
+        return why.shown(tokens, f"{RETRIEVE} {key}") if key else None

@@ -131,22 +131,24 @@ class Shortening:
         # what was asked back, and what has been shortened, is never shortened again
         left = [i for i, output in enumerate(outputs) if not output.is_settled]
         given = [outputs[i] for i in left]
-        for i, text in zip(left, self._shorten(given, question, warn) if left else (), strict=True):
-            shorter[i] = self._with_id(text, outputs[i].text)
+        found = self._shorten(given, question, warn) if left else ()
+        for i, (text, tokens) in zip(left, found, strict=True):
+            shorter[i] = self._with_id(text, outputs[i].text, tokens)
         return shorter
 
     def _shorten(
         self, outputs: Sequence[ToolOutput], question: str | None, warn: Callable[[str], object]
-    ) -> list[str]:
+    ) -> list[tuple[str, int | None]]:
+        """The texts, and the tokens that each had before; None where these were not counted."""
         from tamis.compressors.tools.lossless import without_colours
         from tamis.compressors.tools.types import shows_source
 
         if self.lossless:
-            return [found.text for found in self.compress(outputs, question)]
+            return [(found.text, found.tokens_in) for found in self.compress(outputs, question)]
         if self.url is not None:
             from tamis.service.agents.remote import RemoteService
 
-            return RemoteService(self.url, self.api_key, self.timeout_s).shorten(
+            short = RemoteService(self.url, self.api_key, self.timeout_s).shorten(
                 outputs,
                 question,
                 method=self.method,
@@ -156,22 +158,32 @@ class Shortening:
                 config={"min_tokens_to_compress": self.min_tokens},
                 warn=warn,
             )
+            return [(text, None) for text in short]
         plain = [replace(output, text=without_colours(output.text)) for output in outputs]
         shortened = self.compress(plain, question, spare=0 if self.no_store else ID_TOKENS)
         for warning in dict.fromkeys(w for found in shortened for w in found.warnings):
             warn(warning)
         # a text of which nothing but markers would be left stays: of a single long line
         return [
-            found.text if shows_source(found, one.text) and found.text != one.text else output.text
+            (
+                found.text
+                if shows_source(found, one.text) and found.text != one.text
+                else output.text,
+                found.tokens_in if one.text == output.text else None,
+            )
             for found, one, output in zip(shortened, plain, outputs, strict=True)
         ]
 
-    def _with_id(self, text: str, source: str) -> str:
-        """A shortened text whose first marker names the id by which the source can be had again."""
+    def _with_id(self, text: str, source: str, tokens: int | None) -> str:
+        """A shortened text whose first marker names the id by which the source can be had again.
+
+        Args:
+            tokens: of the source, where they were counted.
+        """
         is_small = self.max_tokens is not None and self.max_tokens < _LEAST_WITH_ID
         if text == source or self.no_store or self.lossless or is_small:
             return text
-        if self._counter().count(source) < _LEAST_WITH_ID:
+        if (self._counter().count(source) if tokens is None else tokens) < _LEAST_WITH_ID:
             return text
         # a marker that the source has is a line like others
         marker = next((m for m in _MARKER.finditer(text) if m.group() not in source), None)

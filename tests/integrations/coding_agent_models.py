@@ -1,6 +1,6 @@
-"""The models of Claude Code and Codex as small servers: one call of the shell, then the end.
+"""The models of coding agents as small servers: one call of the shell, then the end.
 
-They speak Anthropic's Messages and OpenAI's Responses API as far as these agents need.
+They speak Anthropic's Messages and OpenAI's chat and Responses API as far as these agents need.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Model:
             for message in request.get("messages", ()):
                 blocks = message["content"] if isinstance(message["content"], list) else ()
                 found += [b["content"] for b in blocks if b.get("type") == "tool_result"]
+                found += [message["content"]] if message["role"] == "tool" else []
             items = request.get("input", ())
             found += [i["output"] for i in items if i.get("type") == "function_call_output"]
         return found
@@ -56,6 +57,11 @@ class _Handler(BaseHTTPRequestHandler):
         if "/responses" in self.path:
             self.model.requests.append(request)
             self._send_events(_openai_events(request, self.model.command))
+        elif self.path.endswith("/chat/completions"):
+            self.model.requests.append(request)
+            chunks = [json.dumps(one) for one in _chat_chunks(request, self.model.command)]
+            lines = "".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"])
+            self._send(lines.encode(), "text/event-stream")
         elif self.path.split("?")[0].endswith("/messages"):
             self.model.requests.append(request)
             message = _anthropic_message(request, self.model.command)
@@ -133,6 +139,24 @@ def _openai_events(request: Any, command: str) -> list[dict[str, Any]]:
         {"type": "response.created", "response": {"id": "r1"}},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": {"id": "r1", "usage": usage}},
+    ]
+
+
+def _chat_chunks(request: Any, command: str) -> list[dict[str, Any]]:
+    named = {tool["function"]["name"] for tool in request.get("tools") or ()}
+    is_done = "bash" not in named or any(m["role"] == "tool" for m in request["messages"])
+    delta: dict[str, Any] = {"role": "assistant", "content": "done" if is_done else None}
+    if not is_done:
+        given = json.dumps({"command": command, "description": "Show the log"})
+        function = {"name": "bash", "arguments": given}
+        call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+        delta["tool_calls"] = [call]
+    about = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    finish = "stop" if is_done else "tool_calls"
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return [
+        about | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        about | {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}], "usage": usage},
     ]
 
 

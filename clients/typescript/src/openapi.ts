@@ -944,7 +944,8 @@ export interface components {
          * @description One text that was shortened: where it is, what was kept of it, and what was left out.
          *
          *     `path` is a JSON pointer into the request; `part` is the index of the block in the message's
-         *     content. `kept` has half-open spans of the source in `offset_unit`.
+         *     content. `kept` has half-open spans of the source in `offset_unit`. `superseded` says why a
+         *     later step made all of it needless; it is null where the text was shortened.
          */
         MessageCompression: {
             /** Format */
@@ -961,6 +962,8 @@ export interface components {
             part: number | null;
             /** Path */
             path: string;
+            /** Superseded */
+            superseded: ("repeated" | "read again" | "written anew" | "recovered" | "older") | null;
             /** Tokens After */
             tokens_after: number;
             /** Tokens Before */
@@ -1066,6 +1069,12 @@ export interface components {
              */
             retrieve_tool?: string | null;
             /**
+             * Steps
+             * @description Leave out results that a later step made needless; they count for no share of the budget but their markers.
+             * @default true
+             */
+            steps?: boolean;
+            /**
              * Target Ratio
              * @description The share of tokens to keep; the same as ratio.
              */
@@ -1089,7 +1098,8 @@ export interface components {
              *       "compress_cached": false,
              *       "frozen_message_count": 0,
              *       "protect_recent": 0,
-             *       "min_tokens_to_compress": 250
+             *       "min_tokens_to_compress": 250,
+             *       "steps": true
              *     }
              */
             config?: components["schemas"]["MessagesConfig"];

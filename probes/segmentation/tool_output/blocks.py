@@ -19,100 +19,122 @@ class Block(NamedTuple):
 
     Attributes:
         name: of the format, where a text has more of this tool than of others.
-        hint: a pattern without which a text has nothing of it.
+        hints: patterns, without any of which a text has nothing of it; several, for the search of
+            one that begins with letters or with a line is faster than that of both together.
         mark: marks the tool's lines and returns how many it recognised.
         is_general: whether many tools print such lines; those are marked last.
     """
 
     name: str
-    hint: re.Pattern[str]
+    hints: tuple[re.Pattern[str], ...]
     mark: Callable[[LineTable], int]
     is_general: bool = False
+
+    def hinted_in(self, text: str) -> bool:
+        """Whether one of the hints is in a text."""
+        return any(hint.search(text) for hint in self.hints)
+
+
+def _any_of(*patterns: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(pattern, re.M) for pattern in patterns)
 
 
 BLOCKS = (
     Block(
         "compiler",
-        re.compile(
-            r":\d+: |\(\d+,\d+\): |: \*\*\* |undefined reference"
-            r"|^[ \t]+\d+:\d+ +(?:error|warning) |^ld: ",
-            re.M,
+        _any_of(
+            r":\d+: ",
+            r"\(\d+,\d+\): ",
+            r": \*\*\* ",
+            "undefined reference",
+            r"^(?:[ \t]+\d+:\d+ +(?:error|warning) |ld: )",
         ),
         builds.mark_compiler,
     ),
     Block(
         "docker_build",
-        re.compile(r"^#\d+ |^Step \d+/\d+ : |^(?:ERROR: )?failed to solve", re.M),
+        _any_of(r"^#\d+ |^Step \d+/\d+ : |^(?:ERROR: )?failed to solve"),
         builds.mark_docker,
     ),
     Block(
         "go",
-        re.compile(
+        _any_of(
             r"^panic: |^goroutine \d+|^fatal error: |^[ \t]*--- (?:FAIL|PASS)|^(?:FAIL|ok  )\t"
-            r"|^=== RUN",
-            re.M,
+            r"|^=== RUN"
         ),
         runners.mark_go,
     ),
-    Block("java_trace", re.compile(r"^[ \t]+at [\w.$/<>]+\(", re.M), traces.mark_java),
-    Block("javascript_trace", re.compile(r"^[ \t]+at \S", re.M), traces.mark_javascript),
+    Block("java_trace", _any_of(r"^[ \t]+at [\w.$/<>]+\("), traces.mark_java),
+    Block("javascript_trace", _any_of(r"^[ \t]+at \S"), traces.mark_javascript),
     Block(
         "jest",
-        re.compile(r"^[ \t]*(?:✓|✔|✕|✖|×|●|not ok|Tests:|# fail|\d+ passing)", re.M),
+        _any_of(r"^[ \t]*(?:✓|✔|✕|✖|×|●|not ok|Tests:|# fail|\d+ passing)"),
         runners.mark_jest,
     ),
     Block(
         "linters",
-        re.compile(r"^ +--> \S|:\d+:(?:\d+:)? [A-Z]{1,4}\d{2,4}\b", re.M),
+        _any_of(
+            r":\d+:(?:\d+:)? [A-Z]{1,4}\d{2,4}\b",
+            r"^ +--> \S",
+        ),
         builds.mark_linters,
     ),
     Block(
         "maven",
-        re.compile(r"^\[(?:INFO|ERROR|WARNING)\] |^> Task :|^BUILD (?:FAILED|SUCCESSFUL)", re.M),
+        _any_of(r"^\[(?:INFO|ERROR|WARNING)\] |^> Task :|^BUILD (?:FAILED|SUCCESSFUL)"),
         builds.mark_maven,
     ),
     Block(
         "npm",
-        re.compile(
+        _any_of(
             r"^npm (?:ERR!|error|warn|WARN|notice|http|verb)|^added \d+ packages"
-            r"|^# npm audit report$|^error Command failed",
-            re.M,
+            r"|^# npm audit report$|^error Command failed"
         ),
         builds.mark_npm,
     ),
     Block(
         "pytest",
-        re.compile(r"^={3,} \w|^E   |^_{3,} |^FAILED |(?:PASSED|FAILED|ERROR) +\[", re.M),
+        _any_of(
+            r"PASSED +\[",
+            r"FAILED +\[",
+            r"ERROR +\[",
+            r"^(?:={3,} \w|E   |_{3,} |FAILED )",
+        ),
         runners.mark_pytest,
     ),
     Block(
         "python_traceback",
-        re.compile(r"Traceback \(most recent call last\)|^ *File \"|\w(?:Error|Exception)\b", re.M),
+        _any_of(
+            r"Traceback \(most recent call last\)",
+            r"Error(?<=\wError)\b",
+            r"Exception(?<=\wException)\b",
+            r'^ *File "',
+        ),
         traces.mark_python,
     ),
     Block(
         "rust",
-        re.compile(
-            r"^(?:error|warning)(?:\[\w+\])?: |panicked at|^test result: |^ +Compiling ", re.M
+        _any_of(
+            "panicked at",
+            r"^(?:(?:error|warning)(?:\[\w+\])?: |test result: | +Compiling )",
         ),
         builds.mark_rust,
     ),
     Block(
         "unittest",
-        re.compile(r"^Ran \d+ tests? in |^(?:FAIL|ERROR): \w+ \(", re.M),
+        _any_of(r"^Ran \d+ tests? in |^(?:FAIL|ERROR): \w+ \("),
         runners.mark_unittest,
     ),
     Block(
         "log",
-        re.compile(
-            r"\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE|error|err|warn|info|crit)\b"
-            r"|^\W?\d{4}-\d\d-\d\d[T ]|^\d\d:\d\d:\d\d",
-            re.M,
+        _any_of(
+            r"^(?:\W?\d{4}-\d\d-\d\d[T ]|\d\d:\d\d:\d\d)",
+            r"\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE|error|err|warn|info|crit)\b",
         ),
         logs.mark_log,
         is_general=True,
     ),
-    Block("shell", re.compile(""), logs.mark_shell, is_general=True),
+    Block("shell", _any_of(""), logs.mark_shell, is_general=True),
 )
 
 
@@ -126,7 +148,7 @@ def _mark_blocks(lines: LineTable) -> str:
 
     One that is general (a log) gives its name where none of the others has a fair share.
     """
-    counts = {block: block.mark(lines) for block in BLOCKS if block.hint.search(lines.text)}
+    counts = {block: block.mark(lines) for block in BLOCKS if block.hinted_in(lines.text)}
     special = {block: count for block, count in counts.items() if not block.is_general}
     for found, share in ((special, _FAIR_SHARE), (counts, _LEAST_SHARE)):
         best = max(found, key=found.__getitem__, default=None)

@@ -68,6 +68,10 @@ class Prices:
         return (cached * self.cached + new * self.write) / 1e6
 
 
+LIST_PRICES = Prices(1.0, 0.1, 1.25)
+"""Where nobody gives prices: what the large providers charge for their caches, in proportion."""
+
+
 def cheapest_change(
     sent: Sequence[int], new: Sequence[int], cached: int, prices: Prices, more: float
 ) -> int:

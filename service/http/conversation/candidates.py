@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tamis.compressors.tools.steps import Superseded
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
@@ -86,6 +87,8 @@ class Conversation:
     Attributes:
         messages: copies, in which texts are replaced.
         candidates: the texts that may be shortened. tokens_before: of all texts.
+        needless: results that a later step made needless, which are no candidates any more, and
+            why. marker_tokens: of what stands in their places.
         retrieve_tool: the registered tool that gives back what was left out.
         question: of the user, with instruction and history; None where nobody asks anything.
     """
@@ -109,24 +112,37 @@ class Conversation:
             if (candidate := self._candidate(text, count, self._tagged[i], counter)) is not None
         ]
         self.candidate_tokens = sum(candidate.free_tokens for candidate in self.candidates)
+        self.needless = list[tuple[Candidate, Superseded]]()
+        self.marker_tokens = 0
         self.retrieve_tool = retrieve_tool_of(self.tools, body.config.retrieve_tool)
         self.question = self._question()
         self.warnings += self._config_warnings()
 
+    def leave_out(self, candidate: Candidate, why: Superseded, tokens: int) -> None:
+        """Takes a result that a later step made needless from the candidates.
+
+        Args:
+            tokens: of its marker.
+        """
+        self.candidates.remove(candidate)
+        self.candidate_tokens -= candidate.free_tokens
+        self.needless.append((candidate, why))
+        self.marker_tokens += tokens
+
     def limits(self) -> Limits:
-        """How many tokens of the candidates may stay.
+        """How many tokens of the candidates may stay; of `most` markers of needless results, too.
 
         Raises:
             BadInput: the rest of the messages already exceeds the budget.
         """
-        if not self.candidates:
+        if not self.candidates and not self.needless:
             return Limits(0)
         given = [most for most in (self._budget_left(), self.body.max_tokens) if most is not None]
         share = self.body.share
         if share is None and not given:
             share = DEFAULT_SHARE
         most = min(given, default=None)
-        tokens = self.candidate_tokens if most is None else most
+        tokens = self.candidate_tokens if most is None else max(0, most - self.marker_tokens)
         if share is not None:
             # 0.1 * 30 is 3.0000000000000004: whole tokens, so a hair's breadth is forgiven
             tokens = min(tokens, max(1, math.floor(share * self.candidate_tokens + 1e-9)))
@@ -137,7 +153,8 @@ class Conversation:
         budget = self.body.token_budget
         if budget is None:
             return None
-        fixed = self.tokens_before - self.candidate_tokens
+        gone = sum(candidate.tokens for candidate, _ in self.needless)
+        fixed = self.tokens_before - self.candidate_tokens - gone
         if budget <= fixed:
             raise BadInput(
                 f"token_budget is {budget:,} and the messages that stay as they are take "

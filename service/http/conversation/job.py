@@ -14,6 +14,7 @@ from typing import Any
 from tamis.compressors.method import check_scores
 from tamis.compressors.registry import method_info
 from tamis.compressors.tools.prepare import SALIENCE_QUESTION
+from tamis.compressors.tools.steps import LEAST_TOKENS
 from tamis.compressors.tools.types import share_budget
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
@@ -32,9 +33,11 @@ from tamis.service.http.conversation.shortening import (
     is_prose,
     prepare_result,
     prose_request,
+    replace_result,
     tool_output,
     write_result,
 )
+from tamis.service.http.conversation.texts import needless_results
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
@@ -46,11 +49,13 @@ from tamis.service.http.schemas.messages import (
     MessagesRequest,
     Omitted,
 )
-from tamis.service.http.schemas.patterns import compile_pattern
+from tamis.service.http.schemas.patterns import compile_pattern, match_spans
 
 Markers = dict[str, OmissionMarker]
 LOSSLESS = "lossless"
 """What stands for the method in an answer where nothing was left out."""
+SUPERSEDED = "tamis:superseded"
+"""What an answer says was applied to results that a later step made needless."""
 _UNASKED = "lead"
 """The method for prose where neither a call nor a user asks anything."""
 
@@ -74,9 +79,10 @@ class PreparedConversation:
     whole: list[Candidate] = field(default_factory=list)
 
     def texts(self) -> list[Candidate]:
-        """The texts that will be shortened."""
+        """The texts that will be shortened, and those that a later step made needless."""
         of_prose = (candidate for prose in self.prose for candidate in prose.candidates)
-        return [*(result.candidate for result in self.results), *of_prose]
+        needless = (candidate for candidate, _ in self.conversation.needless)
+        return [*needless, *(result.candidate for result in self.results), *of_prose]
 
     def warn(self, *warnings: str) -> None:
         """Adds warnings to the answer."""
@@ -139,6 +145,7 @@ class ConversationCall:
         counter = self.state.methods.counter(self.body.tokenizer)
         patterns = self.body.protect.patterns() if self.body.protect else []
         compiled = [compile_pattern(pattern) for pattern in patterns]
+        self._leave_out_needless(conversation, compiled, counter)
         limits = conversation.limits()
         prepared = PreparedConversation(conversation, limits, counter, [], [])
         results = [c for c in conversation.candidates if c.text.call is not None or c.stretches]
@@ -162,6 +169,29 @@ class ConversationCall:
             prepared.warn("language has no effect: no sentences were compressed")
         self.state.metrics.observe_stages({"segment": (time.perf_counter() - began) * 1e3})
         return prepared
+
+    def _leave_out_needless(
+        self, conversation: Conversation, patterns: Sequence[Any], counter: TextTokenizer
+    ) -> None:
+        """Takes from the candidates what a later step made needless, and no pattern protects."""
+        if self.body.lossless or not self.body.config.steps:
+            return
+        originals = self._originals
+        by_place = {candidate.text.pointer: candidate for candidate in conversation.candidates}
+        for text, why in needless_results(conversation.texts, conversation.messages):
+            candidate = by_place.get(text.pointer)
+            if candidate is None or candidate.tokens < LEAST_TOKENS:
+                continue
+            if any(match_spans(pattern, text.text) for pattern in patterns):
+                continue
+            marker = originals.expected_marker(conversation, text.text)
+            tokens = counter.count(marker.superseded(why, candidate.tokens))
+            if tokens < candidate.tokens:
+                conversation.leave_out(candidate, why, tokens)
+
+    @property
+    def _originals(self) -> RequestOriginals:
+        return RequestOriginals(self.state.originals, self.body, self.entry.key)
 
     def _prepare_result(
         self,
@@ -228,11 +258,15 @@ class ConversationCall:
         Raises:
             BudgetTooSmall: a number of tokens into which the conversation does not fit.
         """
-        originals = RequestOriginals(self.state.originals, self.body, self.entry.key)
-        markers = originals.markers(prepared.conversation, prepared.texts())
+        conversation, originals, counter = prepared.conversation, self._originals, prepared.counter
+        markers = originals.markers(conversation, prepared.texts())
         progress = _Progress()
         shortened = [
-            *(write_result(candidate, prepared.counter) for candidate in prepared.whole),
+            *(
+                replace_result(candidate, why, markers[candidate.text.pointer], counter)
+                for candidate, why in conversation.needless
+            ),
+            *(write_result(candidate, counter) for candidate in prepared.whole),
             *self._shorten_results(prepared, markers, progress),
             *self._shorten_prose(prepared, markers, progress),
         ]
@@ -301,8 +335,9 @@ def _check_limit(prepared: PreparedConversation, shortened: Sequence[Shortened])
     Raises:
         BudgetTooSmall: what is left takes more tokens than the request gave.
     """
-    saved = sum(one.candidate.tokens - one.tokens for one in shortened)
-    left, most = prepared.conversation.candidate_tokens - saved, prepared.limits.most
+    gone = sum(one.tokens for one in shortened if one.superseded)
+    saved = sum(one.candidate.tokens - one.tokens for one in shortened if not one.superseded)
+    left, most = prepared.conversation.candidate_tokens - saved + gone, prepared.limits.most
     if most is not None and left > most:
         raise BudgetTooSmall(
             f"{left:,} tokens are left of what may be compressed and the budget has room for "
@@ -332,7 +367,9 @@ def build_answer(
         for one in changed:
             one.candidate.text.replace(one.shown)
     after = conversation.tokens_before - sum(c.tokens_before - c.tokens_after for c in compressions)
-    applied = [f"tamis:{method}"] if changed else []
+    gone = sum(one.superseded is not None for one in changed)
+    counts = {f"tamis:{method}": len(changed) - gone, SUPERSEDED: gone}
+    applied = {name: count for name, count in counts.items() if count}
     status: Status = "partial" if is_late else "ok" if changed else "passthrough"
     return MessagesAnswer(
         messages=conversation.messages,
@@ -340,11 +377,11 @@ def build_answer(
         tokens_after=after,
         tokens_saved=conversation.tokens_before - after,
         compression_ratio=after / conversation.tokens_before if conversation.tokens_before else 1.0,
-        transforms_applied=applied,
-        transforms_summary=dict.fromkeys(applied, len(changed)),
+        transforms_applied=list(applied),
+        transforms_summary=applied,
         ccr_hashes=list(dict.fromkeys(c.hash for c in compressions if c.hash)),
         compressions=compressions,
-        method=method if changed else None,
+        method=method if len(changed) > gone else None,
         tokenizer=body.tokenizer,
         status="shadow" if body.shadow else status,
         warnings=[*conversation.warnings, *body.field_warnings()],
@@ -373,6 +410,7 @@ def _compression(conversation: Conversation, one: Shortened) -> MessageCompressi
         tokens_before=one.candidate.tokens,
         tokens_after=one.tokens,
         hash=one.hash,
+        superseded=one.superseded,
     )
 
 

@@ -19,6 +19,7 @@ from tamis.compressors.selection.select import contains, merge_spans, overlaps
 from tamis.compressors.tools.lossless import write_shorter
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
+from tamis.compressors.tools.steps import Reason, Superseded
 from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
@@ -59,6 +60,12 @@ class OmissionMarker:
         unit = "token" if tokens == 1 else "tokens"
         return self._complete(f"[… {span} omitted, {tokens} {unit}]")
 
+    def superseded(self, why: Superseded, tokens: int) -> str:
+        """The text for a result that a later step made needless, below what went wrong in it."""
+        cause, _, counted = why.shown(tokens).rpartition("\n")
+        marker = self._complete(counted)
+        return f"{cause}\n{marker}" if cause else marker
+
     def shortest(self) -> OmissionMarker:
         """A marker without counts, for a budget that has no room for them."""
         return self if self.elision is not None else replace(self, elision=_ELISION)
@@ -79,6 +86,7 @@ class Shortened:
     Attributes:
         shown: kept spans verbatim, markers between. kept: half-open code points of the source.
         tokens: of `shown`. hash: that the source is kept under, if it is.
+        superseded: why a later step made all of it needless; None where none did.
     """
 
     candidate: Candidate
@@ -88,6 +96,7 @@ class Shortened:
     format: str
     tokens: int
     hash: str | None = None
+    superseded: Reason | None = None
 
     @classmethod
     def whole(cls, candidate: Candidate, format_: str) -> Shortened:
@@ -184,6 +193,35 @@ def write_result(candidate: Candidate, counter: TextTokenizer) -> Shortened:
     shown = write_shorter(output.text, counter)
     found = Shortened.whole(candidate, parse_tool_output(output.text, output.call).format)
     return replace(found, shown=shown, tokens=counter.count(shown))
+
+
+def replace_result(
+    candidate: Candidate, why: Superseded, marker: OmissionMarker, counter: TextTokenizer
+) -> Shortened:
+    """A result that a later step made needless: its marker, below what went wrong in it."""
+    output, source = tool_output(candidate), candidate.text.text
+    kept, left_out = Kept(), [(0, len(source))]
+    start = f"\n{source}\n".find(f"\n{why.cause}\n") if why.cause else -1
+    if start >= 0:  # with its line's end
+        stop = min(start + len(why.cause) + 1, len(source))
+        kept, left_out = [(start, stop)], [(0, start), (stop, len(source))]
+    omissions = [
+        Omitted(
+            start=a,
+            end=b,
+            unit="lines",
+            first=source.count("\n", 0, a) + 1,
+            last=source.count("\n", 0, b - 1) + 1,
+            tokens=counter.count(source[a:b]),
+        )
+        for a, b in left_out
+        if a < b
+    ]
+    shown = marker.superseded(why, candidate.tokens)
+    format_ = parse_tool_output(output.text, output.call).format
+    return Shortened(
+        candidate, shown, kept, omissions, format_, counter.count(shown), None, why.reason
+    )
 
 
 def tool_output(candidate: Candidate) -> ToolOutput:
@@ -403,6 +441,13 @@ class RequestOriginals:
                 one.hash = self.store.put(
                     self.owner, text.text, tool, one.candidate.tokens, one.shown
                 )
+
+    def expected_marker(self, conversation: Conversation, text: str) -> OmissionMarker:
+        """The marker that a text would have if there was room for it; no other one is longer."""
+        elision = self.body.elision
+        if self.body.config.mode != CCR or self.body.shadow or not self.store.max_bytes:
+            return OmissionMarker(elision=elision)
+        return OmissionMarker(text_hash(text), conversation.retrieve_tool, elision)
 
     def _is_wanted(self, conversation: Conversation) -> bool:
         if self.body.config.mode != CCR or self.body.shadow:

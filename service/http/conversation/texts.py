@@ -6,12 +6,20 @@ Calls are found by id in OpenAI's and Anthropic's formats, and by name.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tamis.compressors.tools.steps import Access, name_access
+from tamis.compressors.tools.steps import (
+    KEEP_LAST,
+    Access,
+    Superseded,
+    name_access,
+    superseded_steps,
+)
+from tamis.compressors.tools.types import ToolOutput
 
 RETRIEVE_TOOLS = ("headroom_retrieve", "tamis_retrieve")
 """Names of tools that give back what was left out. Their results are never compressed again."""
@@ -194,6 +202,30 @@ def message_texts(messages: Sequence[dict[str, Any]]) -> tuple[list[MessageText]
                 texts.append(found)
         log.add_message(message)
     return texts, cached
+
+
+def needless_results(
+    texts: Sequence[MessageText], messages: Sequence[Mapping[str, Any]]
+) -> list[tuple[MessageText, Superseded]]:
+    """The results that a later step made needless.
+
+    Those behind the model's last answer stay, and of several that answer one call all.
+
+    Args:
+        texts: of all the messages.
+    """
+    results = [text for text in texts if text.call is not None]
+    answers = Counter(id(text.call) for text in results)
+    steps = list[ToolOutput]()
+    for text in results:
+        call = text.call
+        is_known = call and call.arguments is not None and answers[id(call)] == 1
+        name, arguments = (call.name, call.arguments) if call and is_known else (None, None)
+        steps.append(ToolOutput(text.text, name, arguments, text.is_error))
+    answered = max((i for i, m in enumerate(messages) if m.get("role") == "assistant"), default=-1)
+    last = sum(text.message > answered for text in results)
+    found = superseded_steps(steps, max(KEEP_LAST, last))
+    return [(results[i], why) for i, why in found.items()]
 
 
 def _walk_message(

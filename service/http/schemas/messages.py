@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from tamis.compressors.rules import check_together
+from tamis.compressors.tools.steps import Reason
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
@@ -91,6 +92,13 @@ class MessagesConfig(LenientRequest):
         Field(gt=0, le=1, description="The share of tokens to keep; the same as ratio."),
     ] = None
     min_tokens_to_compress: Annotated[int, Field(ge=0, le=2**31)] = 250
+    steps: Annotated[
+        bool,
+        Field(
+            description="Leave out results that a later step made needless; they count for no "
+            "share of the budget but their markers."
+        ),
+    ] = True
     mode: Annotated[
         Text | None, Field(description="`ccr`: keep what is left out for /v1/retrieve/{hash}.")
     ] = None
@@ -253,7 +261,8 @@ class MessageCompression(Response):
     """One text that was shortened: where it is, what was kept of it, and what was left out.
 
     `path` is a JSON pointer into the request; `part` is the index of the block in the message's
-    content. `kept` has half-open spans of the source in `offset_unit`.
+    content. `kept` has half-open spans of the source in `offset_unit`. `superseded` says why a
+    later step made all of it needless; it is null where the text was shortened.
     """
 
     message: int
@@ -266,6 +275,7 @@ class MessageCompression(Response):
     tokens_before: int
     tokens_after: int
     hash: str | None
+    superseded: Reason | None
 
 
 class MessagesAnswer(Response):

@@ -18,7 +18,7 @@ from tamis.service.engine.errors import (
     TooLarge,
     UpstreamBusy,
 )
-from tamis.service.http.conversation.billing import Prices
+from tamis.service.http.conversation.billing import LIST_PRICES, Prices
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.body_limits import BodyRoom, receive_all, refuse_body
 from tamis.service.http.middleware.request_log import ANONYMOUS, error_response, log_entry_of
@@ -32,12 +32,7 @@ from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.upstream.forwarding import CHAT_PATHS, ROOTS, Headers, Upstream, is_chat
-from tamis.service.http.upstream.shortening import (
-    LIST_PRICES,
-    ChatOptions,
-    ChatShortener,
-    ShortChat,
-)
+from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""

@@ -20,7 +20,6 @@ import json
 import re
 import time
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -28,8 +27,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from tamis.compressors.registry import method_info
-from tamis.compressors.tools.steps import KEEP_LAST, Superseded, superseded_steps
-from tamis.compressors.tools.types import ToolOutput
+from tamis.compressors.tools.steps import LEAST_TOKENS, Superseded
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
 from tamis.probes.tokens import TextTokenizer
@@ -37,6 +35,7 @@ from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.errors import OutOfTime, Overloaded
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.conversation.billing import (
+    LIST_PRICES,
     MESSAGE_TOKENS,
     Prices,
     cheapest_change,
@@ -50,6 +49,7 @@ from tamis.service.http.conversation.texts import (
     CallLog,
     MessageText,
     message_texts,
+    needless_results,
     registered_tools,
     retrieve_tool_of,
 )
@@ -246,25 +246,9 @@ class ChatTurns:
         return self._with_results
 
     def needless(self) -> dict[tuple[int, str], tuple[MessageText, Superseded]]:
-        """The results that a later step made needless, by message and path from it.
-
-        Those behind the model's last answer stay, and of several that answer one call all.
-        """
-        results = [text for text in self._texts if text.call is not None]
-        answers = Counter(id(text.call) for text in results)
-        steps = list[ToolOutput]()
-        for text in results:
-            call = text.call
-            is_known = call and call.arguments is not None and answers[id(call)] == 1
-            name, arguments = (call.name, call.arguments) if call and is_known else (None, None)
-            steps.append(ToolOutput(text.text, name, arguments, text.is_error))
-        answered = max((i for i, m in enumerate(self.messages) if _is_answer(m)), default=-1)
-        last = sum(text.message > answered for text in results)
-        found = superseded_steps(steps, max(KEEP_LAST, last))
-        return {
-            (results[i].message, _path_of(results[i])): (results[i], why)
-            for i, why in found.items()
-        }
+        """The results that a later step made needless, by message and path from it."""
+        found = needless_results(self._texts, self.messages)
+        return {(text.message, _path_of(text)): (text, why) for text, why in found}
 
     def is_all(self, index: int, paths: Collection[str]) -> bool:
         """Whether a message has no other texts than those at some paths from it."""
@@ -356,10 +340,6 @@ def _is_answer(message: JsonObject) -> bool:
 
 _BY_WORDS = "lexical"
 REMEMBERED_CHARS = 1 << 25
-LEAST_TOKENS = 100
-"""Of a result that a later step made needless: a shorter one stays."""
-LIST_PRICES = Prices(1.0, 0.1, 1.25)
-"""Where nobody gives prices: what the large providers charge for their caches, in proportion."""
 Texts = dict[str, str]
 
 

@@ -75,3 +75,13 @@ def test_what_is_excluded_or_of_no_known_call_stays():
 def test_the_last_results_may_never_go():
     with pytest.raises(BadInput, match="min_keep_steps is 0"):
         StepCompaction(Shortening(), min_keep_steps=0)
+
+
+def test_what_cannot_be_kept_stays(folder, monkeypatch):
+    (folder.folder / "file").touch()
+    store = OutputStore(folder.folder / "file")
+    monkeypatch.setattr("tamis.service.agents.compaction.OutputStore", lambda: store)
+    for excess in (1, WHOLE):
+        found = compact(excess)
+        assert found  # shortened, with an id that another folder keeps
+        assert not any("tokens omitted: " in text for text in found.values())

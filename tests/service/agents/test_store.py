@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore, output_id
 
 
@@ -32,3 +35,22 @@ def test_the_oldest_give_way_in_bytes_and_age(tmp_path):
     last = store.put(b"late")
     assert [file.name for file in tmp_path.iterdir()] == [last]
     assert store.put(b"x" * 101) is None
+
+
+@pytest.mark.parametrize("colour", ["", "\x1b[31m"])
+def test_the_tokens_of_a_result_are_counted_once(tmp_path, monkeypatch, colour):
+    """But where colours are taken off, which have tokens of their own."""
+    store, counted = OutputStore(tmp_path), list[str]()
+    monkeypatch.setattr("tamis.service.agents.shortening.OutputStore", lambda: store)
+    text = "".join(f"{colour}part {i} of the order is ready\n" for i in range(200))
+    for name in ("count", "count_many"):
+        own = getattr(TextTokenizer, name)
+
+        def counting(self, given, own=own):
+            counted.extend([given] if isinstance(given, str) else given)
+            return own(self, given)
+
+        monkeypatch.setattr(TextTokenizer, name, counting)
+    [shown] = Shortening(ratio=0.2).apply([ToolOutput(text)])
+    assert "tamis run --retrieve" in shown
+    assert counted.count(text) == 1

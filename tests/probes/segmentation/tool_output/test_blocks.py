@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tamis.probes.segmentation.tool_output.blocks import BLOCKS
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.segmentation.tool_output.parts import Level
 
@@ -266,3 +267,41 @@ def test_colours_do_not_hide_an_error():
 def test_counts_of_no_errors_and_names_with_error_in_them_are_no_errors():
     text = "INFO 0 errors\nerror_handler.py ok\nINFO retried, ERROR count 0\n" + "all is well\n" * 9
     assert all(part.level > Level.DETAIL for part in parse_tool_output(text).parts)
+
+
+HINTS = {
+    "compiler": ["a.c:7: x", "a.ts(3,14): x", "make: *** [all]", "ld: x", " 3:14  error x"],
+    "linters": ["a.py:7:3: F821 x", "a.py:7: E501", "  --> a.py:7"],
+    "pytest": ["=== a", "E   x", "____ a", "FAILED a", "a PASSED   [ 50%]", "a ERROR [ 7%]"],
+    "python_traceback": [
+        "Traceback (most recent call last)",
+        '  File "a.py"',
+        "x KeyError",
+        "aException:",
+    ],
+    "rust": [
+        "error[E0308]: x",
+        "warning: x",
+        "it panicked at",
+        "test result: ok",
+        "   Compiling a",
+    ],
+    "log": ["2026-11-29T10", "[2026-11-29 10", "10:22:33", "x INFO y", "an err here", "error"],
+}
+NO_HINTS = {
+    "compiler": ["a.c:7 x", "(3,14) x", " ld: x", "3:14 error x"],
+    "linters": ["a.py:7:3: Fix it", "a.py:7:F821", "--> a.py:7"],
+    "pytest": ["a === b", "E  x", "__ a", " FAILED a", "PASSED[ 50%]"],
+    "python_traceback": ["Error", " Exception", "KeyErrors", "anErrorCode", 'x File "a.py'],
+    "rust": [" error: x", "errors: 7", "Compiling a", "the test result: ok"],
+    "log": ["on 2026-11-29", "at 10:22:33", "infos", "errors", "INFORM"],
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_hints_are_whole_words_at_their_places(block):
+    for text in HINTS.get(block.name, ()):
+        assert block.hinted_in(text), text
+        assert block.hinted_in(f"above\n{text}\nbelow"), text
+    for text in NO_HINTS.get(block.name, ()):
+        assert not block.hinted_in(f"above\n{text}\nbelow"), text

@@ -162,7 +162,7 @@ def test_results_without_calls_and_users_are_served(service):
 def test_without_a_budget_a_share_is_kept_of_what_tools_returned(service):
     talk = [
         ASKS,
-        *(turn for i in range(6) for turn in (call("t", {}, f"{i}"), result(LOG, f"{i}"))),
+        *(turn for i in range(6) for turn in (call("t", {"part": i}, f"{i}"), result(LOG, f"{i}"))),
     ]
     found = compressed(service, talk)
     tokens = [one["tokens_after"] for one in found["compressions"]]

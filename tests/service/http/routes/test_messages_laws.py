@@ -150,7 +150,7 @@ def test_the_laws_of_conversations(service, talk, config, budget):
     for one in found["compressions"]:
         source, shown = at({"messages": messages}, one["path"]), at(found, one["path"])
         check_spans(service, one, source, shown)
-        if is_json(source):
+        if is_json(source) and one["superseded"] is None:
             assert is_json(shown)
     for digest in found["ccr_hashes"][:1]:
         (source, *_) = (

@@ -74,20 +74,25 @@ def test_a_needless_result_becomes_a_marker_that_gives_it_back(service, upstream
         assert service.http.get(f"/v1/retrieve/{key}").json()["original_content"] == text
 
 
+@pytest.mark.parametrize("ratio", ["1", "0.3"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_over_twenty_turns_the_beginning_of_the_prompt_stays_to_the_byte(service, upstream, shape):
+def test_over_twenty_turns_the_beginning_of_the_prompt_stays_to_the_byte(
+    service, upstream, shape, ratio
+):
     """Each turn reads the file again, and long answers stand between, which no change pays for."""
     steps, bodies = list[Step](), list[Any]()
     for turn in range(20):
-        steps.append(read(said=f"{turn} {LONG}") if turn % 2 else edit(said=f"{turn} {LONG}"))
+        said = f"{turn} {LONG}"
+        steps.append(read(text=FILE * 4, said=said) if turn % 2 else edit(said=said))
         steps += [run(TRACE.replace("7", str(turn)))] if turn % 5 == 0 else []
-        chat = chat_of(shape, "Twenty turns.", steps)
-        body, answer = send(service, upstream, chat, shape)
+        chat = chat_of(shape, f"Twenty turns at {ratio}.", steps)
+        body, answer = send(service, upstream, chat, shape, x_tamis_ratio=ratio)
         sent = json.loads(body)
         bodies.append(next(sent[n] for n in ("messages", "input", "contents") if n in sent))
         assert float(answer.headers["x-tamis-cost-saved"]) >= 0
     for earlier, later in pairwise(bodies):
         assert json.dumps(later)[: len(json.dumps(earlier)) - 1] == json.dumps(earlier)[:-1]
+    assert (body != chat.data.decode()) is (ratio != "1")
 
 
 def test_what_would_cost_more_than_it_saves_is_passed_on_as_it_came(upstream):
