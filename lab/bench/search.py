@@ -47,10 +47,10 @@ from tamis.retrieval.approximate.segment_search import IvfSearch, faiss, search_
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
 from tamis.retrieval.index.key_shards import KeyShard, LocalShards
 from tamis.retrieval.index.legs import (
-    CANDIDATES,
     OTHERS_DEPTH,
     KeyLeg,
     LegScores,
+    candidates_beside,
     complete_scores,
     fuse_standard_scores,
     top_indexes,
@@ -629,15 +629,13 @@ def measure_searches(
     for question, exact in zip(searched.questions, searched.exact, strict=True):
         words = _bm25_leg(question, live)
         others = np.sort(top_indexes(words.values, words.values > 0, OTHERS_DEPTH))
-        search = partial(
-            leg.approximate,
-            question.queries,
-            live,
-            candidates=max(TOP, round(CANDIDATES * effort)),
-            effort=effort,
-        )
-        alone = search(others=np.zeros(0, np.int64))
-        found, ms, cpu_ms = timed(partial(search, others=others))
+
+        def search(others: NDArray[Any], q: KeyQuestion = question) -> LegScores:
+            count = max(TOP, round(candidates_beside(len(others)) * effort))
+            return leg.approximate(q.queries, live, others, count, effort)
+
+        alone = search(np.zeros(0, np.int64))
+        found, ms, cpu_ms = timed(partial(search, others))
         rows.append(
             {
                 "recall_at_10_keys": _share_found(_top(exact), _top(alone)),

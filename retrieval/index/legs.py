@@ -320,6 +320,11 @@ OTHERS_DEPTH = 32
 """How many of the best chunks of the other legs an approximate search of keys reads, at least."""
 
 
+def candidates_beside(others: int) -> int:
+    """How many chunks to read whole for what they promise, beside so many of other legs."""
+    return max(CANDIDATES, CANDIDATES + OTHERS_DEPTH - others)
+
+
 class Legs:
     """Scores the chunks of an index, segment after segment in their order.
 
@@ -433,11 +438,9 @@ class Legs:
             top_indexes(leg.values, allowed & (leg.values > 0), max(OTHERS_DEPTH, depth))
             for leg in scored.values()
         ]
+        known = np.unique(np.concatenate([np.zeros(0, np.int64), *others]))
         return self._key_leg.approximate(
-            queries,
-            allowed,
-            np.unique(np.concatenate([np.zeros(0, np.int64), *others])),
-            max(CANDIDATES, 2 * depth),
+            queries, allowed, known, max(candidates_beside(len(known)), 2 * depth)
         )
 
     @cached_property

@@ -125,7 +125,8 @@ def test_with_a_fitted_floor_no_search_reads_chunks_to_compare_with(home, models
     """And what BM25 adds weighs the same, whichever chunks were read."""
     read = []
     whole = KeyShard.best_of
-    monkeypatch.setattr(legs, "CANDIDATES", 5)
+    monkeypatch.setattr(legs, "CANDIDATES", 3)
+    monkeypatch.setattr(legs, "OTHERS_DEPTH", 2)
     monkeypatch.setattr(
         KeyShard, "best_of", lambda self, q, own: read.append(own) or whole(self, q, own)
     )
