@@ -47,10 +47,10 @@ from tamis.retrieval.approximate.segment_search import IvfSearch, faiss, search_
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
 from tamis.retrieval.index.key_shards import KeyShard, LocalShards
 from tamis.retrieval.index.legs import (
-    CANDIDATES,
     OTHERS_DEPTH,
     KeyLeg,
     LegScores,
+    candidates_beside,
     complete_scores,
     fuse_standard_scores,
     top_indexes,
@@ -58,7 +58,7 @@ from tamis.retrieval.index.legs import (
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import corpus_sentences, encode_queries, load_questions
 from tamis.retrieval.keys.encoder import KeyEncoder
-from tamis.retrieval.keys.late_interaction import SCALE
+from tamis.retrieval.keys.late_interaction import SCALE, FittedFloor, fit_floor
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.files import write_durably
 from tamis.service.cli.display.output import report_errors
@@ -107,6 +107,10 @@ def search(
         int | None,
         typer.Option(min=1, help="Draw chunks beyond so many tokens of text, to check them."),
     ] = None,
+    floor: Annotated[
+        str,
+        typer.Option(help="What chunks are compared with: fitted, or sampled, 512 chunks."),
+    ] = "fitted",
     as_json: shared.Json = False,
     plot: shared.Plot = None,
 ) -> None:
@@ -117,18 +121,21 @@ def search(
     names = shared.parse_list(structures, "structures")
     if odd := [name for name in names if name not in STRUCTURES]:
         raise BadInput(f"there is no structure {odd[0]!r}; choose from {', '.join(STRUCTURES)}")
+    if floor not in FLOORS:
+        raise BadInput(f"there is no floor {floor!r}; choose from {', '.join(FLOORS)}")
     study, found = Study(as_json, plot), CorpusIndex.open(index)
     if "keys" not in found.legs:
         raise BadInput(f"{index} indexes words alone: it has no keys to search")
     lengths = sorted(shared.parse_sizes(sizes, "sizes")) if sizes else []
     asked = load_asked(questions, limit)
-    run = SearchRun(found, asked, lengths, names, bool(plot), keep, drawn_beyond)
+    run = SearchRun(found, asked, lengths, names, bool(plot), keep, drawn_beyond, floor)
     with study.bars():
         report = run.report(study.advance)
-    figures = report | {"questions": len(run.questions)}
+    figures = report | {"questions": len(run.questions), "floor": floor}
     study.publish(figures, lambda: _tables(report), lambda: search_charts(report))
 
 
+FLOORS = ("fitted", "sampled")
 _COLUMNS = {
     "recall_at_10": ".3f",
     "recall_at_10_keys": ".3f",
@@ -192,6 +199,7 @@ class SearchRun:
         efforts: whether recall is measured at several efforts, at the largest size.
         keep: the folder that keeps what is built; none for this run alone.
         drawn_beyond: chunks are drawn beyond so many tokens of text; by default beyond the index.
+        floor: what chunks are compared with, in `FLOORS`.
     """
 
     index: CorpusIndex
@@ -201,6 +209,7 @@ class SearchRun:
     efforts: bool = False
     keep: Path | None = None
     drawn_beyond: int | None = None
+    floor: str = FLOORS[0]
 
     def report(self, step: StepListener) -> dict[str, Any]:
         """The figures by size and system.
@@ -252,8 +261,11 @@ class SearchRun:
             for q in asked
         ]
         name = f"{N:,} keys"
+        compared = None
+        if self.floor == "fitted":
+            compared = fit_floor(corpus.keys, corpus.starts, training, heads)
         searched = search_exactly(
-            corpus, heads, owners, own, lambda: step(f"{name}, exact", 1, len(own))
+            corpus, heads, owners, own, lambda: step(f"{name}, exact", 1, len(own)), compared
         )
         systems = {"exact": measure_exact(searched), "bm25": measure_bm25(searched)}
         curves = {}
@@ -571,6 +583,7 @@ class SearchedCorpus:
     Attributes:
         owners: `[C]`, the document of each chunk; empty for drawn ones.
         ms, cpu_ms: of each exact search.
+        floor: that chunks are compared with; None for a sample of them.
     """
 
     corpus: KeyCorpus
@@ -580,6 +593,11 @@ class SearchedCorpus:
     exact: Sequence[LegScores]
     ms: Sequence[float]
     cpu_ms: Sequence[float]
+    floor: FittedFloor | None = None
+
+    def key_leg(self, searches: Sequence[KeySearch]) -> KeyLeg:
+        """The leg of its keys, with the structures of all heads or without any."""
+        return _key_leg(self.corpus, self.heads, searches, self.floor)
 
 
 def search_exactly(
@@ -588,14 +606,16 @@ def search_exactly(
     owners: NDArray[Any],
     questions: Sequence[KeyQuestion],
     report: Callable[[], None],
+    floor: FittedFloor | None = None,
 ) -> SearchedCorpus:
     """Runs the exact search of every question."""
-    leg = _key_leg(corpus, heads, ())
+    leg = _key_leg(corpus, heads, (), floor)
     runs = []
     for question in questions:
         runs.append(timed(partial(leg.exact, question.queries)))
         report()
-    return SearchedCorpus(corpus, heads, owners, questions, *zip(*runs, strict=True))
+    exact, ms, cpu_ms = zip(*runs, strict=True)
+    return SearchedCorpus(corpus, heads, owners, questions, exact, ms, cpu_ms, floor)
 
 
 def measure_searches(
@@ -604,20 +624,18 @@ def measure_searches(
     """The figures of one structure at one effort, as means and percentiles over the questions."""
     corpus = searched.corpus
     live = np.ones(len(corpus.starts) - 1, bool)
-    leg = _key_leg(corpus, searched.heads, searches)
+    leg = searched.key_leg(searches)
     rows = []
     for question, exact in zip(searched.questions, searched.exact, strict=True):
         words = _bm25_leg(question, live)
         others = np.sort(top_indexes(words.values, words.values > 0, OTHERS_DEPTH))
-        search = partial(
-            leg.approximate,
-            question.queries,
-            live,
-            candidates=max(TOP, round(CANDIDATES * effort)),
-            effort=effort,
-        )
-        alone = search(others=np.zeros(0, np.int64))
-        found, ms, cpu_ms = timed(partial(search, others=others))
+
+        def search(others: NDArray[Any], q: KeyQuestion = question) -> LegScores:
+            count = max(TOP, round(candidates_beside(len(others)) * effort))
+            return leg.approximate(q.queries, live, others, count, effort)
+
+        alone = search(np.zeros(0, np.int64))
+        found, ms, cpu_ms = timed(partial(search, others))
         rows.append(
             {
                 "recall_at_10_keys": _share_found(_top(exact), _top(alone)),
@@ -691,15 +709,18 @@ def _fused_figures(
     }
 
 
-def _key_leg(corpus: KeyCorpus, heads: int, searches: Sequence[KeySearch]) -> KeyLeg:
+def _key_leg(
+    corpus: KeyCorpus, heads: int, searches: Sequence[KeySearch], floor: FittedFloor | None
+) -> KeyLeg:
     live = np.ones(len(corpus.starts) - 1, bool)
     return KeyLeg(
         [corpus.starts],
         [bool(searches)],
+        [floor is not None],
         heads,
         live,
         lambda drawn: LocalShards(
-            [KeyShard(corpus.keys, corpus.starts, searches, heads, drawn[0])]
+            [KeyShard(corpus.keys, corpus.starts, searches, heads, drawn[0], floor)]
         ),
     )
 

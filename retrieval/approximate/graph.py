@@ -346,7 +346,7 @@ def build_list_graph(
     mapped, mapped_cells = _round_together(centroids @ root, cells @ root)
     near = _near_lists(mapped, mapped_cells, clusters.cell_starts)
     base = prune_candidates(mapped, near, DEGREE // 2)
-    tables = [base, _reverse(base, DEGREE), near]
+    tables = [base, reverse_links(base, DEGREE), near]
     if queries is not None and query_links:
         drawn = queries[:: -(-len(queries) // MAX_QUERIES)]
         tables.insert(0, _query_links(centroids, mapped, drawn, query_links))
@@ -378,7 +378,7 @@ def _near_lists(mapped: Tensor, cells: Tensor, cell_starts: NDArray[np.int64]) -
     return table
 
 
-def _reverse(table: Table, limit: int) -> Table:
+def reverse_links(table: Table, limit: int) -> Table:
     """The lists that link to each list, `[L, limit]`: first those that rank it high."""
     rows, ranks = np.nonzero(table >= 0)
     targets = table[rows, ranks]

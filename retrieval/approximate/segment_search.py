@@ -1,6 +1,7 @@
 """The search structures of a segment: built into its folder, and opened from its files.
 
 KINDn_NAME.npy      the array NAME of the structure KIND over the keys of head n
+floor_NAME.npy      the array NAME of what chunks are compared with, `FittedFloor`
 
 The structure `ivf` is FAISS's IVF over one head's keys: clusters, of which the nearest to a query
 are read whole. FAISS compares bytes: it rounds query vectors, too. What it finds is scored again,
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
+from tamis.retrieval.keys.late_interaction import FittedFloor, fit_floor
 from tamis.retrieval.storage.files import CheckedFile, save_array
 
 PROBES = 64
@@ -169,6 +171,8 @@ def build_structures(
 ) -> None:
     """Builds a structure for each head over the keys in a segment's folder, and writes it there.
 
+    With training queries, also the floor that chunks are compared with.
+
     Args:
         queries: `[T, H·d]` training queries.
 
@@ -181,6 +185,27 @@ def build_structures(
         trained = None if asked is None else np.ascontiguousarray(asked)
         for name, array in structure_class(kind).build(own, trained, report).items():
             save_array(folder / f"{kind}{head}_{name}.npy", array)
+    if queries is not None:
+        floor = fit_floor(keys, np.load(folder / "key_starts.npy"), queries, heads)
+        for name in FLOOR_FILES if floor else ():
+            save_array(folder / name, getattr(floor, name.removeprefix("floor_")[:-4]))
+
+
+FLOOR_FILES = tuple(f"floor_{field.name}.npy" for field in fields(FittedFloor))
+
+
+def has_floor(names: Iterable[str]) -> bool:
+    """Whether a segment of files of these names has a floor."""
+    return set(FLOOR_FILES) <= set(names)
+
+
+def read_floor(files: Mapping[str, CheckedFile]) -> FittedFloor | None:
+    """The floor of a segment; None where none was fitted.
+
+    Raises:
+        BadIndex: bytes are not those that were written.
+    """
+    return FittedFloor(*(files[n].array() for n in FLOOR_FILES)) if has_floor(files) else None
 
 
 def structure_kind(names: Iterable[str]) -> str:

@@ -20,9 +20,15 @@ from numpy.typing import NDArray
 from tamis.probes.errors import BadInput
 from tamis.probes.extras import connect_to_ray
 from tamis.probes.interruption import check_interruption
-from tamis.retrieval.approximate.segment_search import open_structures
+from tamis.retrieval.approximate.segment_search import open_structures, read_floor
 from tamis.retrieval.approximate.types import FoundKeys, KeySearch
-from tamis.retrieval.keys.late_interaction import SCALE, Floats, Reference, max_similarities
+from tamis.retrieval.keys.late_interaction import (
+    SCALE,
+    FittedFloor,
+    Floats,
+    Reference,
+    max_similarities,
+)
 from tamis.retrieval.storage.manifest import SegmentEntry
 from tamis.retrieval.storage.segment import Segment
 
@@ -38,6 +44,7 @@ class KeyShard:
         keys: `[N, H·d]` int8. starts: `[C + 1]`, where the keys of each chunk begin.
         searches: the structure of each head; none if every key is read.
         drawn: numbers of the chunks that all others are compared with.
+        floor: predicts what those would say; None where nothing was fitted.
     """
 
     keys: NDArray[Any]
@@ -45,6 +52,7 @@ class KeyShard:
     searches: Sequence[KeySearch]
     heads: int
     drawn: Numbers
+    floor: FittedFloor | None = None
 
     def best_of_all(self, queries: Floats) -> Floats:
         """The largest inner product of each query with a key of each chunk: `[H, R, C]`."""
@@ -57,6 +65,12 @@ class KeyShard:
     def best_of_drawn(self, queries: Floats) -> Floats:
         """The same for the chunks that others are compared with."""
         return max_similarities(queries, *self._drawn_keys, self.heads)
+
+    def predicted(self, queries: Floats) -> tuple[Reference, Floats, int] | None:
+        """What the floor predicts: the reference, and its scale and number of anchors."""
+        if self.floor is None:
+            return None
+        return self.floor.reference(queries), self.floor.scale, len(self.floor.anchors)
 
     def promises(self, queries: Floats, reference: Reference, effort: float) -> tuple[Floats, int]:
         """A lower bound of each chunk's score, by the keys that the structures find: `[C]`.
@@ -93,7 +107,8 @@ def open_shard(segment: Segment, heads: int, drawn: Numbers) -> KeyShard:
     """
     stored = segment.keys()
     assert stored is not None
-    return KeyShard(*stored, open_structures(segment.files, heads), heads, drawn)
+    floor = read_floor(segment.files)
+    return KeyShard(*stored, open_structures(segment.files, heads), heads, drawn, floor)
 
 
 class ShardPool(Protocol):

@@ -6,8 +6,9 @@ The leg of attention keys is late interaction with every chunk, or with those th
 query vectors ───────┼ graph or ivf: keys ─► their chunks ─► best promise ──┼─► chunks read whole
                      └ chunks that other legs rank high ────────────────────┘    late interaction
 
-Every search compares a chunk with the same `REFERENCE_CHUNKS` chunks, so that a chunk that was read
-has the score of an exact search; what an approximate search can miss is a chunk.
+Every search of an index compares a chunk with the same: with what was fitted where structures were
+built, else with the same `REFERENCE_CHUNKS` chunks. So a chunk that was read has the score of an
+exact search, and what an approximate search can miss is a chunk.
 """
 
 from __future__ import annotations
@@ -23,13 +24,20 @@ from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
-from tamis.retrieval.approximate.segment_search import check_kind, kind_for, structure_kind
+from tamis.retrieval.approximate.segment_search import (
+    check_kind,
+    has_floor,
+    kind_for,
+    structure_kind,
+)
 from tamis.retrieval.index.key_shards import KeyShard, LocalShards, Numbers, ShardPool, open_shard
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.keys.late_interaction import (
     Floats,
     Reference,
     inner_products,
+    join_references,
+    mean_spread,
     reference_of,
     stand_out_scores,
 )
@@ -141,11 +149,30 @@ def fuse_reciprocal_ranks(
 
 
 REFERENCE_CHUNKS = 512
-CANDIDATES = 192
+"""The chunks that others are compared with where no floor was fitted."""
+CANDIDATES = 64
 """Chunks that an approximate search reads whole, beside those that other legs rank high."""
 FEW_KEYS = 1 << 17
 """If the chunks that a condition allows have no more keys than this, all of them are read."""
 MAX_EFFORT = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedFloor:
+    """What a question's chunks are compared with, without reading any.
+
+    Attributes:
+        mean, spread: of the scores of all chunks. anchors: keys that each query was compared with.
+    """
+
+    reference: Reference
+    mean: float
+    spread: float
+    anchors: int
+
+    def scored(self, values: ScoreArray, known: Mask | None, keys_read: int) -> LegScores:
+        """The scores of a leg that were computed with it."""
+        return LegScores(values, self.mean, self.spread, known, keys_read)
 
 
 class KeyLeg:
@@ -154,18 +181,22 @@ class KeyLeg:
     Args:
         starts: of each segment, where the keys of its chunks begin, `[C + 1]`.
         has_structure: by segment; without one, every key of a segment is read.
+        has_floor: by segment. If each segment with a structure has one, no chunk is drawn: chunks
+            are compared with what these predict.
         live: `[C]`, over the chunks of all segments.
         open_pool: opens the shards, given the chunks of each that others are compared with.
 
     Attributes:
         sizes: `[C]`, the keys of each chunk.
-        drawn: `[C]`, the chunks that others are compared with: live ones, evenly drawn.
+        drawn: `[C]`, the chunks that others are compared with: live ones, evenly drawn; none if
+            floors were fitted.
     """
 
     def __init__(
         self,
         starts: Sequence[NDArray[Any]],
         has_structure: Sequence[bool],
+        has_floor: Sequence[bool],
         heads: int,
         live: Mask,
         open_pool: Callable[[list[Numbers]], ShardPool],
@@ -175,7 +206,9 @@ class KeyLeg:
         self.sizes: Numbers = np.concatenate([np.zeros(0, np.int64), *sizes])
         self._bounds = np.cumsum([len(of) for of in sizes])[:-1]
         self._whole = np.repeat(~np.array(has_structure, bool), [len(of) for of in sizes])
-        self.drawn = evenly_drawn(live, REFERENCE_CHUNKS)
+        owned = [floor for floor, own in zip(has_floor, has_structure, strict=True) if own]
+        self._is_fitted = any(has_floor) and all(owned)
+        self.drawn = evenly_drawn(live, 0 if self._is_fitted else REFERENCE_CHUNKS)
         self._pool = open_pool(self._by_shard(self.drawn)) if sizes else None
 
     @property
@@ -188,8 +221,13 @@ class KeyLeg:
         if self._pool is None:
             return complete_scores(np.zeros(0, np.float32), self._live)
         best = np.concatenate(self._pool.map(KeyShard.best_of_all, self._each(queries)), axis=2)
+        keys_read = int(self.sizes.sum())
+        if self._is_fitted:
+            floor = self._predicted(queries)
+            scores = stand_out_scores(best, floor.reference)
+            return floor.scored(scores, None, keys_read)
         scores = stand_out_scores(best, reference_of(best[..., self.drawn]))
-        return complete_scores(scores, self._live, int(self.sizes.sum()))
+        return complete_scores(scores, self._live, keys_read)
 
     def approximate(
         self,
@@ -210,10 +248,14 @@ class KeyLeg:
         """
         assert self._pool is not None
         asked = self._each(queries)
-        best = np.concatenate(self._pool.map(KeyShard.best_of_drawn, asked), axis=2)
-        reference = reference_of(best)
         values = np.zeros(len(self._live), np.float32)
-        values[self.drawn] = stand_out_scores(best, reference)
+        if self._is_fitted:
+            floor = self._predicted(queries)
+            reference = floor.reference
+        else:
+            best = np.concatenate(self._pool.map(KeyShard.best_of_drawn, asked), axis=2)
+            reference = reference_of(best)
+            values[self.drawn] = stand_out_scores(best, reference)
         chosen, compared = self._whole.copy(), 0
         chosen[others] = True
         if self.sizes[allowed].sum() <= FEW_KEYS:
@@ -226,8 +268,22 @@ class KeyLeg:
         unread = chosen & ~self.drawn
         parts = self._pool.map(KeyShard.best_of, asked, self._by_shard(unread))
         values[unread] = stand_out_scores(np.concatenate(parts, axis=2), reference)
-        keys_read = int(self.sizes[chosen | self.drawn].sum())
-        return partial_scores(values, self._live, chosen, self.drawn, keys_read + compared)
+        keys_read = compared + int(self.sizes[chosen | self.drawn].sum())
+        if self._is_fitted:
+            return floor.scored(values, chosen, keys_read + floor.anchors)
+        return partial_scores(values, self._live, chosen, self.drawn, keys_read)
+
+    def _predicted(self, queries: Floats) -> PredictedFloor:
+        """What the floors of segments predict together, each for as many chunks as it has."""
+        assert self._pool is not None
+        found = self._pool.map(KeyShard.predicted, self._each(queries))
+        sizes = [len(of) for of in np.split(self.sizes, self._bounds)]
+        own = [(size, of) for size, of in zip(sizes, found, strict=True) if of]
+        shares = np.array([size for size, _ in own]) / sum(size for size, _ in own)
+        references, scales, anchors = zip(*(of for _, of in own), strict=True)
+        reference = join_references(references, shares.tolist())
+        mean, spread = (shares @ np.array(scales) * mean_spread(reference)).tolist()
+        return PredictedFloor(reference, mean, spread, sum(anchors))
 
     def _promises(self, queries: Floats, reference: Reference, effort: float) -> tuple[Floats, int]:
         """What each chunk promises, `[C]`, and keys and centroids compared with each query."""
@@ -260,8 +316,13 @@ LEGS = ("bm25", "keys", "vectors")
 """The ways of scoring that a search may combine."""
 SearchEngine = Literal["local", "ray"]
 """Where keys are searched: in this process, or on a Ray cluster, an actor a segment."""
-OTHERS_DEPTH = 64
+OTHERS_DEPTH = 32
 """How many of the best chunks of the other legs an approximate search of keys reads, at least."""
+
+
+def candidates_beside(others: int) -> int:
+    """How many chunks to read whole for what they promise, beside so many of other legs."""
+    return max(CANDIDATES, CANDIDATES + OTHERS_DEPTH - others)
 
 
 class Legs:
@@ -377,11 +438,9 @@ class Legs:
             top_indexes(leg.values, allowed & (leg.values > 0), max(OTHERS_DEPTH, depth))
             for leg in scored.values()
         ]
+        known = np.unique(np.concatenate([np.zeros(0, np.int64), *others]))
         return self._key_leg.approximate(
-            queries,
-            allowed,
-            np.unique(np.concatenate([np.zeros(0, np.int64), *others])),
-            max(CANDIDATES, 2 * depth),
+            queries, allowed, known, max(candidates_beside(len(known)), 2 * depth)
         )
 
     @cached_property
@@ -391,6 +450,7 @@ class Legs:
         return KeyLeg(
             [segment.files["key_starts.npy"].array() for segment in own],
             [structure_kind(segment.files) != "exact" for segment in own],
+            [has_floor(segment.files) for segment in own],
             heads,
             self.live,
             partial(self._open_shards, own, heads),

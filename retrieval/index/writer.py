@@ -28,6 +28,7 @@ from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.approximate.segment_search import (
     build_structures,
     check_kind,
+    has_floor,
     kind_for,
     structure_kind,
 )
@@ -241,7 +242,13 @@ class IndexWriter:
             self._write_manifest(self.manifest.next_generation(search=search, queries=queries))
         before = {entry.name for entry in self.manifest.segments} if renew else set()
         self.compact()
-        self._complete_structures(before)
+        self._complete_structures(before or self._without_floor())
+
+    def _without_floor(self) -> set[str]:
+        """The segments whose structure was built without a floor; none if none can be fitted."""
+        if self.manifest.queries is None and self.models.keys is None:
+            return set()
+        return {entry.name for entry in self.manifest.segments if not has_floor(entry.file_names)}
 
     def finish(self, exact: bool = False) -> None:
         """Merges the small segments of a build, and commits the index as complete.
@@ -352,7 +359,7 @@ class IndexWriter:
         keys = len(np.load(folder / "keys.npy", mmap_mode="r"))
         kind = kind_for(self.manifest.search, keys)
         if kind != "exact":
-            queries = self._training_queries(old) if kind == "graph" else None
+            queries = self._training_queries(old)
             build_structures(folder, kind, len(recipe["heads"]), queries, self.report_keys)
 
     def _training_queries(self, old: Sequence[Segment]) -> Floats | None:

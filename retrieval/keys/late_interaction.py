@@ -8,11 +8,13 @@ question is about, though every chunk has a key for it. So a query counts by how
 key is above the mean of other chunks; squared, and divided by their standard deviation. What is
 rare in the corpus counts most, as with idf, without a table of words.
 Figures: lab/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index.
+
+Mean and deviation are those of a sample of chunks, or predicted from the query (`FittedFloor`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +93,122 @@ def stand_out_scores(best: Floats, reference: Reference) -> Floats:
     above = np.maximum(best - reference.mean, 0)
     scores: Floats = (above * above / reference.spread).mean(1).sum(0)
     return scores
+
+
+def join_references(parts: Sequence[Reference], shares: Sequence[float]) -> Reference:
+    """The reference of several sets of chunks together, given the share of chunks in each."""
+    pairs = [(np.float32(share), part) for share, part in zip(shares, parts, strict=True)]
+    mean = np.sum([share * part.mean for share, part in pairs], 0)
+    apart = [share * (part.spread**2 + (part.mean - mean) ** 2) for share, part in pairs]
+    return Reference(mean, np.sqrt(np.sum(apart, 0)))
+
+
+ANCHORS = 2048
+HINGES = 256
+FIT_CHUNKS = 512
+FIT_RUNS = 256
+FIT_RUN = 16
+"""Training queries side by side that are taken for one question, about as many as one has."""
+_RIDGE = 1e-4
+_LEAST_SPREAD = 0.02
+"""Of a query's length: a prediction below it is outside of what was fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedFloor:
+    """Predicts from a query what a sample of chunks would say, so that no chunk has to be read.
+
+    How far the best of a chunk's keys lies depends on the tail of the products of the query with
+    the keys of the corpus. Some keys, evenly drawn, show that tail, and ridge regression makes
+    mean and deviation of it; twice the query has twice both, as each of the features:
+
+        q    |q|    mean of the n largest q·a, n = 1, 2, 4 …    max(q·a, 0)
+
+    for anchors a, and for the first few of them by themselves. A prediction differs from the
+    sample, so scores do, too; what they rank first is as good.
+    Figures: lab/log/retrieval-and-selectors.md#2026-11-29-a-floor-that-is-fitted.
+
+    Attributes:
+        anchors: `[A, H·d]` int8, in 127ths.
+        weights: `[H, F, 2]` fp32, of mean and deviation.
+        scale: `[2]` fp32, mean and deviation of chunks' scores for a question, in parts of the
+            deviations' mean over its queries, added up over heads.
+    """
+
+    anchors: NDArray[np.int8]
+    weights: Floats
+    scale: Floats
+
+    def reference(self, queries: Floats) -> Reference:
+        """The reference that `[R, H·d]` queries would find."""
+        heads = len(self.weights)
+        parts = zip(np.split(queries, heads, 1), np.split(self.anchors, heads, 1), strict=True)
+        features = [_features(own, anchors) for own, anchors in parts]
+        pairs = zip(features, self.weights, strict=True)
+        both = np.stack([f @ weights for f, weights in pairs]).astype(np.float32)
+        lengths = np.stack([f[:, queries.shape[1] // heads] for f in features])
+        spread = np.maximum(both[..., 1], np.maximum(_LEAST_SPREAD * lengths, 1e-6))
+        return Reference(both[..., :1], spread[..., None].astype(np.float32))
+
+
+def fit_floor(
+    keys: NDArray[Any], starts: NDArray[Any], queries: Floats, heads: int
+) -> FittedFloor | None:
+    """Fits the floor of a corpus to training queries; None without any, or without keys.
+
+    Args:
+        keys: `[N, H·d]` int8. starts: `[C + 1]`, where the keys of each chunk begin.
+        queries: `[T, H·d]`, those of one text after the other.
+    """
+    filled = np.flatnonzero(np.diff(starts))
+    if not len(filled) or not len(queries):
+        return None
+    chunks = filled[:: -(-len(filled) // FIT_CHUNKS)]
+    own = [np.asarray(keys[starts[c] : starts[c + 1]]) for c in chunks]
+    runs = np.arange(len(queries)) // FIT_RUN
+    queries = queries[runs % -(-int(runs[-1] + 1) // FIT_RUNS) == 0]
+    best = max_similarities(queries, np.concatenate(own), np.cumsum([0, *map(len, own)]), heads)
+    draw = np.random.default_rng(0)
+    places = draw.choice(len(keys), min(ANCHORS, len(keys)), replace=False)
+    wanted, anchors = reference_of(best), np.asarray(keys[places])
+    split = zip(np.split(queries, heads, 1), np.split(anchors, heads, 1), strict=True)
+    weights = []
+    for head, parts in enumerate(split):
+        features = _features(*parts).astype(np.float64)
+        length = np.maximum(np.linalg.norm(parts[0], axis=1, keepdims=True), 1e-9)
+        features /= length
+        targets = np.concatenate((wanted.mean[head], wanted.spread[head]), 1) / length
+        moments = features.T @ features
+        moments += _RIDGE * np.trace(moments) / len(moments) * np.eye(len(moments))
+        weights.append(np.linalg.solve(moments, features.T @ targets))
+    floor = FittedFloor(anchors, np.stack(weights).astype(np.float32), np.ones(2, np.float32))
+    reference, scales = floor.reference(queries), []
+    for first in range(0, max(1, len(queries) - FIT_RUN + 1), FIT_RUN):
+        rows = slice(first, first + FIT_RUN)
+        run = Reference(reference.mean[:, rows], reference.spread[:, rows])
+        scores = stand_out_scores(best[:, rows], run)
+        scales.append(np.array([scores.mean(), scores.std()]) / mean_spread(run))
+    return FittedFloor(anchors, floor.weights, np.mean(scales, 0).astype(np.float32))
+
+
+def mean_spread(reference: Reference) -> float:
+    """The deviations' mean over queries, added up over heads."""
+    return float(reference.spread.mean(1).sum())
+
+
+def _features(queries: Floats, anchors: NDArray[np.int8]) -> Floats:
+    """What mean and deviation are predicted from: `[R, F]`, first the queries and their lengths."""
+    import torch  # see max_similarities
+
+    keys = torch.from_numpy(anchors.astype(np.float32) / np.float32(SCALE))
+    products = torch.from_numpy(queries) @ keys.T
+    hinges = products[:, :HINGES].clamp_min(0) * (queries.shape[1] / HINGES) ** 0.5
+    counts = 2 ** np.arange(len(anchors).bit_length())
+    sums = products.sort(dim=1, descending=True).values.cumsum(1).numpy()
+    length = np.linalg.norm(queries, axis=1, keepdims=True)
+    tail = sums[:, counts - 1] / counts
+    found: Floats = np.concatenate((queries, length, tail, hinges.numpy()), 1, dtype=np.float32)
+    return found
 
 
 def _chunk_blocks(starts: NDArray[Any], max_keys: int) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,8 @@ question ─► queries ─► engine's late interaction, head by head ─► ca
 
 A score adds up squares of (best inner product - mean) / sqrt(spread), query by query. The engine
 cannot square; asked with queries / sqrt(spread), it ranks by the sum of what is squared. That finds
-the chunks, and tamis gives them the score of a search of the index by keys.
+the chunks, and tamis gives them the score of a search by keys of an index without a fitted floor:
+they are compared with the same chunks, which the engine has, too.
 """
 
 from __future__ import annotations

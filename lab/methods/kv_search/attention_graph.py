@@ -23,12 +23,16 @@ lab/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-a
   keys, a table of neighbours a level, and an entry point: with one level and a given table its
   search is a beam search over any graph, and FAISS builds nothing.
 
+`build_published_graph` takes the first two back: a query's nearest key gets the others, every key
+is searched for in the projected graph, and keys are near by their own distance.
+
 Keys are centred, which changes no order of scores and keeps fp32 sums small. Leave out sinks and
 separators before adding keys: every query attends to them, and they carry no information.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +49,9 @@ from tamis.retrieval.approximate.graph import (
     join_tables,
     prune_candidates,
     query_metric,
+    reverse_links,
     shared_neighbours,
+    table_of_links,
 )
 from tamis.retrieval.approximate.segment_search import faiss, search_and_count
 from tamis_lab.methods.kv_search.ann import to_numpy, to_tensors
@@ -104,7 +110,7 @@ class AttentionGraphIndex:
     Args:
         queries: `[T, D]` training queries, of the same head as the keys.
         beam: candidates kept during a search (efSearch); more is slower and finds more.
-        recipe: how the graph is built.
+        recipe: parameters of the graph. build: makes it; by default `build_graph`.
 
     Raises:
         BadInput: queries that are not `[T, D]` or not finite, or too small a beam.
@@ -112,7 +118,12 @@ class AttentionGraphIndex:
     """
 
     def __init__(
-        self, queries: Tensor, *, beam: int = 200, recipe: GraphRecipe | None = None
+        self,
+        queries: Tensor,
+        *,
+        beam: int = 200,
+        recipe: GraphRecipe | None = None,
+        build: Callable[[Tensor, Tensor, GraphRecipe], KeyGraph] | None = None,
     ) -> None:
         faiss()
         check_effort(beam)
@@ -120,6 +131,7 @@ class AttentionGraphIndex:
         if not len(self._queries):
             raise BadInput("there are no training queries; give some, or use ann.build('hnsw')")
         self.beam, self.recipe = beam, recipe or GraphRecipe()
+        self._build = build or build_graph
         self.graph: KeyGraph | None = None
         self._index: Any = None
 
@@ -134,7 +146,7 @@ class AttentionGraphIndex:
             raise BadInput("there are no keys to add")
         if self.graph is not None:
             new = torch.cat((self.graph.keys + self.graph.mean, new))
-        self.graph = build_graph(new, self._queries, self.recipe)
+        self.graph = self._build(new, self._queries, self.recipe)
         self._index = make_faiss_graph(
             to_numpy(self.graph.keys), self.graph.table, self.graph.entry
         )
@@ -173,6 +185,48 @@ def build_graph(keys: Tensor, queries: Tensor, recipe: GraphRecipe) -> KeyGraph:
     return KeyGraph(keys, mean, table, entry)
 
 
+def build_published_graph(keys: Tensor, queries: Tensor, recipe: GraphRecipe) -> KeyGraph:
+    """The graph as RoarGraph builds it (§4), with as many neighbours a key as `build_graph`'s.
+
+    Half of a key's neighbours come from queries, half from the search for the key itself; that
+    begins at the key in the middle. Keys that a search still cannot reach get a link, as there.
+    """
+    mean, half = keys.mean(0), recipe.degree // 2
+    keys = keys - mean
+    entry = int(keys.norm(dim=1).argmin())
+    projected = _both_ways(keys, projected_neighbours(keys, queries, recipe), half)
+    walk = make_faiss_graph(
+        to_numpy(keys), connect_graph(projected, entry), entry, by_distance=True
+    )
+    params = faiss().SearchParametersHNSW(efSearch=recipe.construction)
+    count = min(recipe.candidates, len(keys))
+    near = walk.search(to_numpy(keys), count, params=params)[1].astype(np.int32)
+    near[near == np.arange(len(keys))[:, None]] = -1  # a key finds itself
+    own = _both_ways(keys, near, half)
+    table = connect_graph(join_tables(projected, own, limit=recipe.degree - 1), entry)
+    return KeyGraph(keys, mean, table, entry)
+
+
+def projected_neighbours(keys: Tensor, queries: Tensor, recipe: GraphRecipe) -> Table:
+    """Candidates `[N, C]`, nearest first: those that a query finds beside its nearest key.
+
+    Only keys that are the nearest of some query have any.
+    """
+    step = max(1, -(-len(queries) // recipe.max_queries))
+    ids = ExactIndex(keys).search(queries[::step], min(recipe.nearest, len(keys))).ids
+    pairs = torch.stack((ids[:, :1].expand(-1, ids.shape[1] - 1), ids[:, 1:]), 2).reshape(-1, 2)
+    rows, columns = np.unique(pairs.numpy(), axis=0).T
+    distances = (keys[rows] - keys[columns]).norm(dim=1)
+    order = np.lexsort((distances.numpy(), rows))
+    return table_of_links(rows[order], columns[order], len(keys), recipe.candidates)
+
+
+def _both_ways(keys: Tensor, candidates: Table, limit: int) -> Table:
+    """The candidates that stay, and keys that link here, at most `limit` in all."""
+    links = prune_candidates(keys, candidates, limit)
+    return join_tables(links, reverse_links(links, limit), limit=limit)
+
+
 def _build_hnsw(mapped: Tensor, recipe: GraphRecipe) -> Any:
     """FAISS's own HNSW graph of the keys, mapped so that distance is the queries' metric."""
     index = faiss().IndexHNSWFlat(mapped.shape[1], recipe.degree // 2, faiss().METRIC_L2)
@@ -191,15 +245,18 @@ def _query_links(keys: Tensor, mapped: Tensor, queries: Tensor, recipe: GraphRec
     return prune_candidates(mapped, near, recipe.query_links)
 
 
-def make_faiss_graph(keys: NDArray[np.float32], table: Table, entry: int) -> Any:
-    """A FAISS index that searches the graph by inner product, starting at key `entry`.
+def make_faiss_graph(
+    keys: NDArray[np.float32], table: Table, entry: int, by_distance: bool = False
+) -> Any:
+    """A FAISS index that searches the graph by inner product or distance, from key `entry` on.
 
     Args:
         keys: `[N, D]`. table: ids of other keys, M even.
     """
     module = faiss()
     N, M = table.shape
-    index = module.IndexHNSWFlat(keys.shape[1], M // 2, module.METRIC_INNER_PRODUCT)
+    metric = module.METRIC_L2 if by_distance else module.METRIC_INNER_PRODUCT
+    index = module.IndexHNSWFlat(keys.shape[1], M // 2, metric)
     index.storage.add(keys)
     index.ntotal = N
     graph = index.hnsw

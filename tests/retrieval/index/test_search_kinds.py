@@ -11,7 +11,7 @@ import pytest
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.approximate import segment_search
 from tamis.retrieval.index import legs
-from tamis.retrieval.index.key_shards import LocalShards
+from tamis.retrieval.index.key_shards import KeyShard, LocalShards
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import corpus_sentences, create_index, load_questions, open_writer
@@ -119,6 +119,48 @@ def test_fused_with_words_the_first_hits_are_those_of_an_exact_search(home, mode
     exact, found = (index.search(QUESTION, 10, search=how) for how in ("exact", "graph"))
     assert len({hit.id for hit in exact} & {hit.id for hit in found}) >= 9
     assert {hit.id for hit in found[:3]} == {hit.id for hit in exact[:3]}
+
+
+def test_with_a_fitted_floor_no_search_reads_chunks_to_compare_with(home, models, monkeypatch):
+    """And what BM25 adds weighs the same, whichever chunks were read."""
+    read = []
+    whole = KeyShard.best_of
+    monkeypatch.setattr(legs, "CANDIDATES", 3)
+    monkeypatch.setattr(legs, "OTHERS_DEPTH", 2)
+    monkeypatch.setattr(
+        KeyShard, "best_of", lambda self, q, own: read.append(own) or whole(self, q, own)
+    )
+    monkeypatch.setattr(KeyShard, "best_of_drawn", lambda *_: pytest.fail("chunks were drawn"))
+    index = opened(home, models)
+    exact = {hit.id: hit.score for hit in index.search(QUESTION, COUNT, search="exact")}
+    assert not read
+    found = index.search(QUESTION, 2, by=["keys"], search="graph")
+    assert [len(own) for own in read] == [5]
+    sizes = np.diff(index.key_arrays()[0][1])
+    assert found.keys_read > sizes[read[0]].sum()  # lists and anchors of the floor count, too
+    both = index.search(QUESTION, 2, search="graph")
+    assert [hit.score for hit in both] == pytest.approx([exact[hit.id] for hit in both], rel=1e-4)
+
+
+def test_without_training_queries_chunks_are_compared_with_drawn_ones(
+    tmp_path, models, monkeypatch
+):
+    settings = IndexSettings(keys=as_lists(models.keys.recipe.as_json()))
+    with create_index(tmp_path / "i", settings, models, search="exact") as writer:
+        writer.put(make_documents(COUNT))
+        writer.finish()
+    with open_writer(tmp_path / "i") as writer:  # no model that could make training queries
+        writer.optimise("graph")
+    index = opened(tmp_path / "i", models)
+    assert index.stats()["searches"] == {"graph": 1}
+    exact, found = (
+        index.search(QUESTION, 5, by=["keys"], search=how) for how in ("exact", "graph")
+    )
+    assert scores(found) == pytest.approx(scores(exact), rel=1e-4)
+    with open_writer(tmp_path / "i", models) as writer:
+        writer.optimise("graph")  # which now can fit what was missing
+    monkeypatch.setattr(KeyShard, "best_of_drawn", lambda *_: pytest.fail("chunks were drawn"))
+    assert opened(tmp_path / "i", models).search(QUESTION, 5, search="graph")
 
 
 def test_conditions_deletions_and_additions_hold_in_every_search(home, models):

@@ -13,7 +13,11 @@ from tamis.retrieval.index.legs import (
 )
 from tamis.retrieval.keys.late_interaction import (
     SCALE,
+    Reference,
+    fit_floor,
+    join_references,
     max_similarities,
+    mean_spread,
     reference_of,
     stand_out_scores,
 )
@@ -97,3 +101,61 @@ def test_reciprocal_ranks_by_hand():
     b = np.array([0, 5, 9, 0], np.float32)
     fused = fuse_reciprocal_ranks({"a": a, "b": b}, np.ones(4, bool), 2, {"b": 2.0})
     assert fused == pytest.approx([1 / 61, 1 / 62 + 2 / 62, 2 / 61, 0])
+
+
+@pytest.fixture
+def corpus():
+    """Keys of 200 chunks that lie around a subject each, and queries of any length."""
+    draw = np.random.default_rng(1)
+    starts = np.cumsum([0, *draw.integers(0, 40, 200)])
+    subjects = np.repeat(draw.standard_normal((200, H * D)), np.diff(starts), axis=0)
+    keys = subjects + draw.standard_normal(subjects.shape)
+    heads = keys.reshape(len(keys), H, D)
+    unit = heads / np.linalg.norm(heads, axis=2, keepdims=True)
+    queries = draw.standard_normal((800, H * D)) * draw.uniform(0.5, 2, (800, 1))
+    return np.rint(unit * SCALE).astype(np.int8).reshape(keys.shape), starts, queries.astype("f4")
+
+
+def test_a_fitted_floor_says_what_the_chunks_would_say(corpus):
+    keys, starts, queries = corpus
+    floor = fit_floor(keys, starts, queries[:600], H)
+    new = queries[600:]
+    best = max_similarities(new, keys, starts, H)
+    wanted, found = reference_of(best), floor.reference(new)
+    off = np.abs(found.mean - wanted.mean) / wanted.spread
+    assert off.mean() < 0.1  # a constant in place of it is off by more than one
+    assert np.abs(np.log(found.spread / wanted.spread)).mean() < 0.15
+    doubled = floor.reference(2 * new)
+    assert doubled.mean == pytest.approx(2 * found.mean, rel=1e-4, abs=1e-4)
+    assert doubled.spread == pytest.approx(2 * found.spread, rel=1e-4)
+
+
+def test_a_fitted_floor_knows_how_scores_are_distributed(corpus):
+    keys, starts, queries = corpus
+    floor = fit_floor(keys, starts, queries[:600], H)
+    pairs = []
+    for first in range(600, 800, 20):
+        own = queries[first : first + 20]
+        best = max_similarities(own, keys, starts, H)[..., np.diff(starts) > 0]
+        reference = floor.reference(own)
+        scores = stand_out_scores(best, reference)
+        pairs.append((floor.scale * mean_spread(reference), (scores.mean(), scores.std())))
+    predicted, measured = np.array(pairs).mean(0)
+    assert predicted == pytest.approx(measured, rel=0.15)
+
+
+def test_no_floor_is_fitted_to_nothing(corpus):
+    keys, starts, queries = corpus
+    assert fit_floor(keys, starts, queries[:0], H) is None
+    assert fit_floor(keys[:0], np.zeros(4, np.int64), queries, H) is None
+
+
+def test_references_of_parts_are_joined_to_that_of_all_chunks(corpus):
+    keys, starts, queries = corpus
+    best = max_similarities(queries[:5], keys, starts, H)[..., np.diff(starts) > 0]
+    parts = [reference_of(best[..., :50]), reference_of(best[..., 50:])]
+    share = 50 / best.shape[2]
+    joined, whole = join_references(parts, [share, 1 - share]), reference_of(best)
+    assert isinstance(joined, Reference)
+    assert joined.mean == pytest.approx(whole.mean, rel=1e-4)
+    assert joined.spread == pytest.approx(whole.spread, rel=1e-4)

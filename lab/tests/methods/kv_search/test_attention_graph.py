@@ -11,7 +11,9 @@ from tamis_lab.methods.kv_search.attention_graph import (
     AttentionGraphIndex,
     GraphRecipe,
     build_graph,
+    build_published_graph,
     make_faiss_graph,
+    projected_neighbours,
 )
 from tamis_lab.methods.kv_search.exact import ExactIndex
 from tests.retrieval.approximate import clouds
@@ -42,6 +44,27 @@ def test_with_a_beam_as_wide_as_the_graph_every_key_is_found(graph):
     hits = graph.search(queries, N, N)
     assert hits.ids.sort(1).values.eq(torch.arange(N)).all()
     assert hits.keys_read == 5 * N
+
+
+def test_the_published_graph_gives_a_querys_nearest_key_the_others_by_their_distance():
+    keys = torch.tensor([[5.0, 0], [4, 0], [1, 0], [3, 1], [0, 9]])
+    queries = torch.tensor([[1.0, 0], [0, 1]])
+    table = projected_neighbours(keys, queries, GraphRecipe(nearest=4, candidates=6))
+    assert table[0].tolist() == [1, 3, 2, -1, -1, -1]  # the first query finds 0, then 1, 3, 2
+    assert table[4, 0] == 3
+    assert (table[[1, 2, 3]] == -1).all()
+
+
+def test_the_published_graph_reaches_every_key_and_finds_most():
+    keys = torch.nn.functional.normalize(clouds.keys(N) - 2, dim=1)
+    made = AttentionGraphIndex(clouds.queries(600, seed=5), build=build_published_graph)
+    made.add(keys)
+    all_found = made.search(clouds.queries(5), N, N)
+    assert all_found.ids.sort(1).values.eq(torch.arange(N)).all()
+    queries = clouds.queries(80)
+    hits, truth = made.search(queries, 20, 60), ExactIndex(keys).search(queries, 20)
+    assert clouds.recall(hits.ids, truth.ids) > 0.9
+    assert hits.keys_read < 80 * N / 3
 
 
 def test_links_from_queries_lower_the_keys_read_for_the_same_recall():
