@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tamis.compressors.reading.windows import tokenize_question
-from tamis.probes.attention import packed
+from tamis.probes.attention import cached
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -98,13 +98,11 @@ def test_questions_of_any_length_are_read_in_one_batch():
     assert_close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
 
-@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("fuses", [True, False])
 @pytest.mark.parametrize("rows", ["question_mean", "question", "sentence_means", "last"])
-def test_in_bf16_cached_passages_read_like_uncached_ones(blocks, rows, monkeypatch):
-    """Logits in bf16, where the processor is quick at them, and in fp32."""
-    monkeypatch.setattr(
-        packed, "blocks_are_faster", lambda query: blocks and query.dtype == torch.bfloat16
-    )
+def test_in_bf16_cached_passages_read_like_uncached_ones(fuses, rows, monkeypatch):
+    """Logits in bf16, where the processor multiplies it, and in fp32."""
+    monkeypatch.setattr(cached, "can_fuse", lambda query: fuses and query.dtype == torch.bfloat16)
     proxy, want = versioned_proxy(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
     reader = CachedReader(proxy, PassageCache())
     cold = weights(reader, make_prompts(proxy), want)
