@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 RowSpans = tuple[tuple[int, int], ...]
 """Half-open spans of rows, counted from the question's first token."""
+_CUT_BYTES = 32 << 20
+"""Of the texts and tokens of passages that come again: some 600,000 tokens of prose."""
 MAX_TWINS = 16
 """Templates for which a layout or a reader is kept, so that none is made anew for every batch."""
 
@@ -151,7 +153,12 @@ class Prompt:
 
 
 class Layout:
-    """Turns passages and questions into prompts for one tokenizer and one template."""
+    """Turns passages and questions into prompts for one tokenizer and one template.
+
+    Attributes:
+        cuts: how passages were cut into windows, which no template changes; see
+            `compressors.reading.windows.split_windows`.
+    """
 
     def __init__(
         self, tokenizer: Tokenizer, template: Template, name: str = "proxy", owned: bool = False
@@ -163,6 +170,7 @@ class Layout:
         own.no_padding()
         self._encode_template(own, template)
         self.tokenizer = TextTokenizer(own, name, owned=True)
+        self.cuts = LruCache[Any](_CUT_BYTES)
 
     def with_template(self, template: Template) -> Layout:
         """The same tokenizer with another template; the latest few are kept."""

@@ -33,6 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -411,29 +412,51 @@ _MIN_UNITS = 16
 """Of a request that is compared with those of the fit."""
 
 
-def unit_scores(
-    probe: LinearProbe,
-    texts: RequestTexts,
-    first: Tensor,
-    cosines: Tensor | None = None,
-) -> tuple[Tensor, bool]:
-    """Each unit's score after the second step, `[U]`, and whether the request is unlike the fit's.
+class SecondStep:
+    """The second step of one request. What is the same with an encoder and without is done once.
 
-    Args:
-        first: the first step's features, `[U, F]`.
-        cosines: by an encoder, `[U]`; then the weights that were fitted with them are used. Those
-            of units that are no candidates are not looked at.
+    Attributes:
+        texts: of the request. first: the first step's features, `[U, F]`.
     """
-    if "levels" not in probe.weights:
-        return second_step_scores(probe, first, texts.lexicon), False
-    z, single = (first @ probe.weight(name, (first.shape[1],)) for name in ("first", "single"))
-    features, prefix = second_step_features(texts, z, single, first[:, -len(WORD_FEATURES) :]), ""
-    if cosines is not None:
-        features = add_cosines(features, texts, gated_scores(probe, features), cosines)
-        prefix = ENCODER
-    # of a few units the shape of a request says nothing
-    is_unlike = len(first) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
-    return gated_scores(probe, features, prefix), is_unlike
+
+    def __init__(self, probe: LinearProbe, texts: RequestTexts, first: Tensor) -> None:
+        self.probe, self.texts, self.first = probe, texts, first
+
+    def scores(self, cosines: Tensor | None = None) -> tuple[Tensor, bool]:
+        """Each unit's score `[U]`, and whether the request is unlike the fit's.
+
+        Args:
+            cosines: by an encoder, `[U]`; then the weights that were fitted with them are used.
+                Those of units that are no candidates are not looked at.
+        """
+        if "levels" not in self.probe.weights:
+            return second_step_scores(self.probe, self.first, self.texts.lexicon), False
+        features, scores, prefix = self._features, self._alone, ""
+        if cosines is not None:
+            features, prefix = add_cosines(features, self.texts, scores, cosines), ENCODER
+            scores = gated_scores(self.probe, features, prefix)
+        # of a few units the shape of a request says nothing
+        is_long = len(self.first) >= _MIN_UNITS
+        return scores, is_long and is_unlike_fit(self.probe, features.request, prefix)
+
+    @cached_property
+    def _features(self) -> GatedFeatures:
+        """The features without an encoder."""
+        size = (self.first.shape[1],)
+        z, single = (self.first @ self.probe.weight(name, size) for name in ("first", "single"))
+        return second_step_features(self.texts, z, single, self.first[:, -len(WORD_FEATURES) :])
+
+    @cached_property
+    def _alone(self) -> Tensor:
+        """The scores without an encoder, `[U]`."""
+        return gated_scores(self.probe, self._features)
+
+
+def unit_scores(
+    probe: LinearProbe, texts: RequestTexts, first: Tensor, cosines: Tensor | None = None
+) -> tuple[Tensor, bool]:
+    """As `SecondStep.scores`, where they are needed once."""
+    return SecondStep(probe, texts, first).scores(cosines)
 
 
 def second_step_scores(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:

@@ -51,6 +51,7 @@ from tamis.compressors.features.rank_probe import (
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
+    SecondStep,
     answerability,
     check_isolation,
     encoder_candidates,
@@ -61,7 +62,6 @@ from tamis.compressors.features.second_step import (
     language_warning,
     languages_apart,
     unit_probabilities,
-    unit_scores,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.features.words import Lexicon
@@ -373,9 +373,11 @@ class QuestionRows(TwoStepMethod):
             )
         if self._has_encoder and units:
             clock = time.perf_counter()
-            cosines = self._cosines(reading, question, passages, units)
+            step = self._second_step(reading, question, passages, units)
+            cosines = self._cosines(reading, step, question, passages, units)
             timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
-            reading = replace(reading, cosines=cosines, timings_ms=timings)
+            judged = (reading.features, step)
+            reading = replace(reading, cosines=cosines, timings_ms=timings, judged=judged)
         return reading
 
     @property
@@ -433,13 +435,33 @@ class QuestionRows(TwoStepMethod):
             return False
         return self.probe is ships or self.probe.digest() == ships.digest()
 
-    def _cosines(
+    def _second_step(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> SecondStep:
+        """The second step of a reading: that by which the encoder's candidates were chosen, if any.
+
+        One of other features, or of another probe, was computed for another request.
+        """
+        assert self.probe is not None
+        if reading.judged is not None:
+            features, step = reading.judged
+            same = step.texts.question == question and step.texts.lexicon.units is units
+            if features is reading.features and step.probe is self.probe and same:
+                found: SecondStep = step
+                return found
+        texts = RequestTexts.of(question, passages, units, reading.tokens)
+        return SecondStep(self.probe, texts, first_features(reading, question, texts.lexicon))
+
+    def _cosines(
+        self,
+        reading: Reading,
+        step: SecondStep,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
     ) -> Tensor:
         """The cosines of the encoder's candidates, `[U]`; not a number for other units."""
-        assert self.probe is not None
-        texts = RequestTexts.of(question, passages, units, reading.tokens)
-        z, _ = unit_scores(self.probe, texts, first_features(reading, question, texts.lexicon))
+        z, _ = step.scores()
         candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
         chosen = [units[u] for u in candidates.tolist()]
         if isinstance(self.encoder, CachedEncoder):
@@ -466,25 +488,23 @@ class QuestionRows(TwoStepMethod):
         elif self.isolated:
             values = isolated_probabilities(self.probe, isolated_features(reading))
         else:
-            texts = RequestTexts.of(question, passages, units, reading.tokens)
-            values, known = self._score_together(reading, texts)
-            known |= judge(self.probe, known["answerability"], texts, languages)
+            step = self._second_step(reading, question, passages, units)
+            values, known = self._score_together(reading, step)
+            known |= judge(self.probe, known["answerability"], step.texts, languages)
         if languages:
             known["warnings"] = (language_warning(model, *languages),)
         score_ms = (time.perf_counter() - clock) * 1e3
         known["calibrated"] = self.probe is not None
         return reading.scores(values, units, len(passages), score_ms=score_ms, **known)
 
-    def _score_together(
-        self, reading: Reading, texts: RequestTexts
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def _score_together(self, reading: Reading, step: SecondStep) -> tuple[Tensor, dict[str, Any]]:
         """The probability of each unit among all, the answerability, and whether it is unlike."""
         assert self.probe is not None
-        first = first_features(reading, texts.question, texts.lexicon)
-        z, is_unlike = unit_scores(self.probe, texts, first)
-        answerable, prefix = answerability(self.probe, first, z, isolated_features(reading)), ""
+        z, is_unlike = step.scores()
+        isolated = isolated_features(reading)
+        answerable, prefix = answerability(self.probe, step.first, z, isolated), ""
         if self._has_encoder and reading.cosines is not None:
-            z, is_unlike = unit_scores(self.probe, texts, first, reading.cosines)
+            z, is_unlike = step.scores(reading.cosines)
             prefix = ENCODER
         known = {"answerability": answerable, "is_unlike": is_unlike}
         return unit_probabilities(self.probe, z, prefix), known

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +34,7 @@ from tamis.probes.prompt import (
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import SharedRows, Signal, Spans, Want
 from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import TokenizedText
 
 EMPTY_QUERY = "N/A"
 """The question whose scores are subtracted: what is attended to whatever is asked (ICR)."""
@@ -64,6 +65,7 @@ def tokenize_question(layout: Layout, question: str) -> QuestionTokens:
 
 WINDOW_TOKENS = 512
 """The longest window. Attention grows with its square, so longer ones cost more per token."""
+_TOKEN_BYTES, _UNIT_BYTES = 40, 250  # of a token and of a unit's spans, as Python has them
 CACHED_GROUP_TOKENS = 16384
 """Where several questions are read with a cache: tokens of the windows that are read with all
 questions before the next windows are, so that the cache still holds them."""
@@ -128,6 +130,8 @@ class Reading:
         depths: the number of layers that were read of each unit; the features of others are
             estimates. None where all units were read to the end.
         layers: of a unit that was read to the end, where others were not.
+        judged: the features that a method scored to choose what else to read, and what it computed
+            of them, for scoring; None where it did not.
     """
 
     features: Tensor
@@ -139,6 +143,7 @@ class Reading:
     cosines: Tensor | None = None
     depths: tuple[int, ...] | None = None
     layers: int = 0
+    judged: tuple[Tensor, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_whole(self) -> Tensor:
@@ -185,27 +190,65 @@ def split_windows(
 ) -> list[Window]:
     """Cuts passages into windows of whole units of at most `limit` tokens.
 
-    A passage is tokenised once, whole. A unit longer than the limit is a window of its own.
+    A passage is tokenised once, whole, and not again while `layout.cuts` has it. A unit longer than
+    the limit is a window of its own.
 
     Args:
         include_gaps: whether a window also holds the text between the window before it and its
             first unit.
     """
-    encoded = layout.tokenizer.encode_many([passage.text for passage in passages])
-    titles = layout.tokenizer.encode_many([read_before(passage) for passage in passages])
-    windows: list[Window] = []
-    for first, stop in _passage_runs(units):
-        p = units[first].passage
-        spans = token_spans(encoded[p], [units[u].visible for u in range(first, stop)])
-        starts = _window_starts(spans, include_gaps)
-        for a, b in _window_runs(spans, starts, limit):
-            start, end = starts[a], max(spans[b - 1][1], starts[a])
-            inner = tuple((x - start, y - start) for x, y in spans[a:b])
-            ids = (*titles[p].ids, *encoded[p].ids[start:end])
-            windows.append(
-                Window(p, first + a, first + b, PassageTokens(ids, len(titles[p]), inner))
-            )
-    return windows
+    runs = list(_passage_runs(units))
+    keys = []
+    for first, stop in runs:
+        passage = passages[units[first].passage]
+        visible = tuple([unit.visible for unit in units[first:stop]])
+        keys.append(_CutKey(passage.text, read_before(passage), visible, limit, include_gaps))
+    cuts: dict[_CutKey, Any] = {key: layout.cuts.peek(key) for key in keys}
+    new = [key for key, cut in cuts.items() if cut is None]
+    texts = layout.tokenizer.encode_many([key.text for key in new])
+    titles = layout.tokenizer.encode_many([key.title for key in new])
+    for key, text, title in zip(new, texts, titles, strict=True):
+        cuts[key] = cut = _cut(text, title, key)
+        tokens = sum(len(part.ids) for _, _, part in cut)
+        size = len(key.text) + len(key.title) + _TOKEN_BYTES * tokens
+        layout.cuts.put(key, size + _UNIT_BYTES * len(key.visible), cut)
+    return [
+        Window(units[first].passage, first + a, first + b, tokens)
+        for (first, _), key in zip(runs, keys, strict=True)
+        for a, b, tokens in cuts[key]
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _CutKey:
+    """All that the windows of a passage depend on, but for the tokenizer.
+
+    Attributes:
+        title: what is read before the text.
+        visible: the half-open span of each unit in the text.
+        limit, include_gaps: as for `split_windows`.
+    """
+
+    text: str
+    title: str
+    visible: tuple[tuple[int, int], ...]
+    limit: int
+    include_gaps: bool
+
+
+def _cut(
+    text: TokenizedText, title: TokenizedText, key: _CutKey
+) -> list[tuple[int, int, PassageTokens]]:
+    """The windows of one passage: the half-open range of its units, and the tokens of each."""
+    spans = token_spans(text, key.visible)
+    starts = _window_starts(spans, key.include_gaps)
+    found = []
+    for a, b in _window_runs(spans, starts, key.limit):
+        start, end = starts[a], max(spans[b - 1][1], starts[a])
+        inner = tuple((x - start, y - start) for x, y in spans[a:b])
+        ids = (*title.ids, *text.ids[start:end])
+        found.append((a, b, PassageTokens(ids, len(title), inner)))
+    return found
 
 
 def _passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:

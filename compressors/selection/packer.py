@@ -319,6 +319,7 @@ class NearDuplicates:
         self._share = share
         self._words = [frozenset(cached_words(text)) for text in texts]
         self._texts_with = Counter(word for words in self._words for word in words)
+        self._rarest: dict[int, list[str]] = {}
         self._kept_by_word: dict[str, set[int]] = defaultdict(set)
 
     def empty_copy(self) -> NearDuplicates:
@@ -345,9 +346,12 @@ class NearDuplicates:
         return any(self._jaccard(u, other) >= self._share - _ROUNDING for other in near)
 
     def _rarest_words(self, u: int) -> list[str]:
-        words = self._words[u]
-        common = math.ceil(self._share * len(words) - _ROUNDING)
-        return nsmallest(len(words) - common + 1, words, key=lambda w: (self._texts_with[w], w))
+        if (found := self._rarest.get(u)) is None:
+            words = self._words[u]
+            count = len(words) - math.ceil(self._share * len(words) - _ROUNDING) + 1
+            found = nsmallest(count, words, key=lambda w: (self._texts_with[w], w))
+            self._rarest[u] = found
+        return found
 
     def _jaccard(self, u: int, v: int) -> float:
         one, other = self._words[u], self._words[v]

@@ -329,14 +329,15 @@ def _make_selection(
             )
     elif calibrated and math.isfinite(packer.limit) and floor == -math.inf:
         warnings += _room_warnings(packer, content, worths)
-    missing = [
-        u for u in eligible if u not in packer.kept_units and not packer.is_near_duplicate(u)
-    ]
-    if missing and math.isfinite(packer.limit) and math.isfinite(floor):
-        warnings.append(
-            f"{len(missing)} of {len(eligible)} sentences of at least {floor:g} were left out: the "
-            f"limit is {int(packer.limit)} tokens; raise it to keep what the floor asks for"
-        )
+    if math.isfinite(packer.limit) and math.isfinite(floor):
+        missing = [
+            u for u in eligible if u not in packer.kept_units and not packer.is_near_duplicate(u)
+        ]
+        if missing:
+            warnings.append(
+                f"{len(missing)} of {len(eligible)} sentences of at least {floor:g} were left out: "
+                f"the limit is {int(packer.limit)} tokens; raise it to keep what the floor asks for"
+            )
     text = packer.renderer.text(packer.kept_units)
     return SelectedUnits(
         tuple(sorted(packer.kept_units)), text, packer.used_tokens, tuple(warnings)

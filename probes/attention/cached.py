@@ -5,9 +5,9 @@
 
 Consecutive prompts with equally long questions are processed in tiles: their cached keys are copied
 side by side into one buffer and multiplied at once, in fp32; or in bf16, where the model is in bf16
-and `packed.blocks_are_faster` (rounded logits are no further from uncached ones, see
+and the processor multiplies it (rounded logits are no further from uncached ones, see
 lab/log/speed.md#2026-11-25-attention-in-blocks-of-rows-and-how-long-threads-spin
-and lab/log/kept-passages.md#2026-11-24-warm-against-cold).
+and lab/log/speed.md#2026-11-29-warm-requests-what-is-not-arithmetic).
 The recorded softmax is the one that the model's own pass uses, so attention is computed once, not
 once for the model and once for the recorder. A tile is as large as a processor's cache, or a part
 of a GPU's memory.
@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tamis.probes.attention import packed
 from tamis.probes.attention.coded_layer import CodedKVLayer, JoinedCodes, decode_layers
 from tamis.probes.attention.kv_layers import (
     KVLayers,
@@ -31,6 +30,7 @@ from tamis.probes.attention.kv_layers import (
     count_tokens,
     placement_of,
 )
+from tamis.probes.attention.linear_kernels import can_fuse
 from tamis.probes.attention.recorder import (
     KVLayer,
     StopForward,
@@ -192,12 +192,42 @@ def join_vectors(parts: Sequence[Vectors], like: Tensor) -> list[Tensor]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a tile's keys, or its values, are laid out: the same memory for every layer.
+
+    Attributes:
+        widths: the columns of each passage.
+        whole: all of it, `[T, Hkv, C, d]`.
+        opening, new: views of the columns of the opening and of the question's own tokens.
+        passages: of each passage's, `[Hkv, N_t, d]`.
+    """
+
+    widths: tuple[int, ...]
+    whole: Tensor
+    opening: Tensor
+    new: Tensor
+    passages: list[Tensor]
+
+    def fill(self, opening: Tensor, new: Tensor, passages: Sequence[Vectors]) -> None:
+        """Copies one layer's vectors there."""
+        self.opening.copy_(opening)
+        self.new.copy_(new)
+        exact = [one for one in passages if isinstance(one, Tensor)]
+        if len(exact) == len(passages):
+            torch._foreach_copy_(self.passages, exact)
+            return
+        for target, one in zip(self.passages, passages, strict=True):
+            target.copy_(one) if isinstance(one, Tensor) else one.dequantize_into(target)
+
+
 @dataclass(slots=True)
 class _Tile:
     """T consecutive prompts of a batch, whose new tokens are `[start, start + T·R)`."""
 
     prompts: Sequence[CachedPrompt]
     start: int
+    places: dict[str, _Places] = field(default_factory=dict)
     window_masks: dict[int, Tensor] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
 
@@ -265,7 +295,7 @@ class CachedAttention:
                 start = self._opening_tokens + tile.question_tokens
                 tile.weights.append(rows[..., start:].clone())
             if layer != self.last:
-                outs.append(self._weighted_values(kept, layer, grown, v, sums))
+                outs.append(self._weighted_values(tile, kept, layer, grown, v, sums))
         if layer == self.last:
             raise StopForward
         return torch.cat(outs)[None]
@@ -313,9 +343,9 @@ class CachedAttention:
         Dividing the results by the sums is less work, because they are smaller.
         """
         T, H, R, d = q.shape
-        dtype = q.dtype if packed.blocks_are_faster(q) else torch.float32
+        dtype = q.dtype if can_fuse(q) else torch.float32
         passages = [one.keys for one in kept]
-        keys = self._lay_out("keys", dtype, self.opening[layer].keys, k, passages)
+        keys = self._lay_out(tile, "keys", dtype, self.opening[layer].keys, k, passages)
         heads, columns = keys.shape[1:3]
         logits = self._buffer("logits", (T, heads, H // heads * R, columns), dtype)
         scaled = (q.to(dtype) * scale).reshape(T, heads, -1, d)
@@ -329,6 +359,7 @@ class CachedAttention:
 
     def _weighted_values(
         self,
+        tile: _Tile,
         kept: Sequence[SeparateKVLayer],
         layer: int,
         grown: Tensor,
@@ -338,7 +369,8 @@ class CachedAttention:
         """The values, weighted by the softmax `grown / sums`: `[T·R, H, d]`."""
         T, H, R, columns = grown.shape
         passages = [one.values for one in kept]
-        values = self._lay_out("values", v.dtype, self.opening[layer].values, v, passages)
+        opening = self.opening[layer].values
+        values = self._lay_out(tile, "values", v.dtype, opening, v, passages)
         out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
         out = out.view(T, H, R, -1)
         if sums is not None:
@@ -347,6 +379,7 @@ class CachedAttention:
 
     def _lay_out(
         self,
+        tile: _Tile,
         name: str,
         dtype: torch.dtype,
         opening: Tensor,
@@ -354,16 +387,22 @@ class CachedAttention:
         passages: Sequence[Vectors],
     ) -> Tensor:
         """Opening, question and passages of one tile side by side: `[T, Hkv, C, d]`."""
+        widths = tuple([one.shape[1] for one in passages])
+        places = tile.places.get(name)
+        if places is None or places.widths != widths:
+            places = tile.places[name] = self._place(name, dtype, new, widths)
+        places.fill(opening, new, passages)
+        return places.whole
+
+    def _place(
+        self, name: str, dtype: torch.dtype, new: Tensor, widths: tuple[int, ...]
+    ) -> _Places:
+        """Memory for one tile's columns, and views of its parts."""
         T, heads, R, d = new.shape
-        start = self._opening_tokens + R
-        columns = start + max(one.shape[1] for one in passages)
-        out = self._buffer(name, (T, heads, columns, d), dtype)
-        out[:, :, : self._opening_tokens] = opening
-        out[:, :, self._opening_tokens : start] = new
-        for t, one in enumerate(passages):
-            target = out[t, :, start : start + one.shape[1]]
-            target.copy_(one) if isinstance(one, Tensor) else one.dequantize_into(target)
-        return out
+        h, start = self._opening_tokens, self._opening_tokens + R
+        whole = self._buffer(name, (T, heads, start + max(widths), d), dtype)
+        passages = [whole[t, :, start : start + width] for t, width in enumerate(widths)]
+        return _Places(widths, whole, whole[:, :, :h], whole[:, :, h:start], passages)
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Memory that is reused from layer to layer and from tile to tile."""

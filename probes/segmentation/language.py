@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from tamis.probes.errors import BadInput
+from tamis.probes.lru import LruCache
 
 AUTO = "auto"
 """Given instead of a language code: guess from the text."""
@@ -65,6 +66,9 @@ _FUNCTION_WORDS = {
     "vi": "của và là các có được trong cho không một những với người này đã khi từ như năm",
 }
 _FUNCTION_WORD_SETS = {code: frozenset(line.split()) for code, line in _FUNCTION_WORDS.items()}
+_ALL_FUNCTION_WORDS = frozenset().union(*_FUNCTION_WORD_SETS.values())
+_counted: LruCache[tuple[int, dict[str, int]]] = LruCache(1 << 22)
+"""What was counted in texts, since passages come again; 4 MB of texts and counts."""
 _WORD = re.compile(r"(?<![^\s(\"'«¿¡])[^\W\d_]+(?![^\s,.;:!?)\"'»…]|[.:]\S)")
 """A word that stands alone: not the `os` of `os.path`, nor the `com` of `com.shop`."""
 _FEW_WORDS = 30
@@ -148,19 +152,37 @@ def _latin_language(texts: Sequence[str]) -> str:
     A log or code has a few of one language by chance (`os`, `do`, `die`): another language than
     English needs several different ones, and a share of all words that prose has.
     """
-    counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+    total, counts = 0, Counter[str]()
+    for text in texts:
+        words, of_function = _count_words(text)
+        total += words
+        counts.update(of_function)
     hits = {
         code: sum(counts[word] for word in words) for code, words in _FUNCTION_WORD_SETS.items()
     }
     best = max(hits, key=hits.__getitem__)
-    if hits[best] <= hits[DEFAULT_LANGUAGE] or not _is_prose(counts, hits[best], best):
+    if hits[best] <= hits[DEFAULT_LANGUAGE] or not _is_prose(total, counts, hits[best], best):
         return DEFAULT_LANGUAGE
     return best
 
 
-def _is_prose(counts: Counter[str], hits: int, code: str) -> bool:
-    """Whether a text that is not short has as many function words of a language as its prose."""
-    total = counts.total()
+def _count_words(text: str) -> tuple[int, dict[str, int]]:
+    """The number of words of a text, and how often each function word of any language is in it."""
+    return _counted.get(text, lambda: _count(text), lambda found: len(text) + 100 * len(found[1]))
+
+
+def _count(text: str) -> tuple[int, dict[str, int]]:
+    words = _WORD.findall(text.lower())
+    counts = Counter(word for word in words if word in _ALL_FUNCTION_WORDS)
+    return len(words), dict(counts)
+
+
+def _is_prose(total: int, counts: Counter[str], hits: int, code: str) -> bool:
+    """Whether a text that is not short has as many function words of a language as its prose.
+
+    Args:
+        total: the number of its words. counts: of its function words. hits: those of the language.
+    """
     if total < _FEW_WORDS:
         return True
     different = sum(word in counts for word in _FUNCTION_WORD_SETS[code])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tamis.compressors.features import second_step
 from tamis.compressors.features.second_step import (
     ENCODER_SHARE,
     RequestTexts,
@@ -15,6 +18,7 @@ from tamis.compressors.features.second_step import (
     unit_scores,
 )
 from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.methods import question_rows
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
@@ -71,6 +75,38 @@ def test_scores_are_the_same_whether_all_units_were_encoded_or_the_candidates_al
     assert torch.equal(whole, part)
     found = method.score_reading(reading, question, passages, units)
     assert all(0 < value < 1 for value in found.values)
+
+
+def test_what_chose_the_encoders_units_is_not_computed_again_to_score_them(monkeypatch):
+    passages = [Passage(f"Line {i} says {'Lima' * (i % 7 == 0)} and more. " * 3) for i in range(9)]
+    units, reader = units_of(passages), ScriptedReader.from_needles("Lima")
+    probe, question = question_probe(reader), "Where is Lima?"
+    calls: list[str] = []
+    for name in ("first_features", "second_step_features"):
+        module = question_rows if name == "first_features" else second_step
+        made = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *given, name=name, made=made: calls.append(name) or made(*given)
+        )
+    method = QuestionRows(reader, probe, encoder=ScriptedEncoder())
+    reading = method.read(question, passages, units)
+    found = method.score_reading(reading, question, passages, units)
+    assert calls == ["first_features", "second_step_features"]
+    anew = method.score_reading(replace(reading, judged=None), question, passages, units)
+    assert replace(found, timings_ms={}) == replace(anew, timings_ms={})
+    # of other features, another question or other units nothing is taken over
+    other = replace(reading, features=reading.features - 1)
+    plain = replace(other, judged=None)
+    for case in ((question, passages, units), ("What else?", passages, units_of(passages))):
+        one, two = (method.score_reading(each, *case) for each in (other, plain))
+        assert replace(one, timings_ms={}) == replace(two, timings_ms={})
+        assert one.values != found.values
+    asked = "What does line 3 say?"
+    one, two = (
+        method.score_reading(each, asked, passages, units)
+        for each in (reading, replace(reading, judged=None))
+    )
+    assert one.values == two.values != found.values
 
 
 def _candidates(probe, texts, first):

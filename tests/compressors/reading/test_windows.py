@@ -52,6 +52,38 @@ def test_windows_are_as_few_as_the_limit_allows():
     assert [(w.first, w.stop) for w in found] == [(0, 2), (2, 4)]
 
 
+def test_a_passage_that_comes_again_is_not_tokenised_again_and_its_windows_are_the_same(
+    monkeypatch,
+):
+    """Whatever else it comes with: its place, other passages, a limit, gaps, fewer of its units."""
+    layout, given = ScriptedReader.from_needles("x").layout, [Passage(text) for text in TEXTS]
+    titled = [*given, Passage(TEXTS[0], title="A title")]
+    requests = [
+        (passages, units, limit, gaps)
+        for passages in (given, given[::-1], titled, [*given, given[0]])
+        for units in (units_of(passages), units_of(passages)[::2])
+        for limit in (8, 40)
+        for gaps in (False, True)
+    ]
+    kept = [split_windows(layout, *request) for request in requests]
+    fresh = [split_windows(ScriptedReader.from_needles("x").layout, *each) for each in requests]
+    assert kept == fresh
+    encoded: list[str] = []
+    monkeypatch.setattr(layout.tokenizer, "encode_many", lambda texts: encoded.extend(texts) or [])
+    assert [split_windows(layout, *request) for request in requests] == kept
+    assert encoded == []
+
+
+def test_of_passages_without_end_only_so_many_are_kept_as_fit():
+    layout = ScriptedReader.from_needles("x").layout
+    layout.cuts.max_cost = layout.cuts.largest = 200_000
+    for n in range(300):
+        passages = [Passage(f"Passage {n}. Another sentence. " * 20)]
+        split_windows(layout, passages, units_of(passages))
+        assert layout.cuts.total_cost <= 200_000
+    assert 1 < len(layout.cuts) < 30
+
+
 def test_a_text_is_tokenised_whole_so_that_windows_cut_no_token():
     """`好` is three tokens of one character; a window never holds one of them alone."""
     passages = [Passage("你好。你好。你好。")]

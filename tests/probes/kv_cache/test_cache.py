@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from tamis.compressors.reading.windows import tokenize_question
-from tamis.probes.attention import packed
+from tamis.probes.attention import cached
+from tamis.probes.attention.cached import CachedAttention, CachedPrompt
+from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -86,6 +88,28 @@ def test_cached_passages_have_equal_signals_in_tiles_of_any_size(kind, monkeypat
         assert_close(weights(CachedReader(proxy, cache), prompts, WANT), plain)
 
 
+def test_a_layer_that_has_fewer_keys_than_the_one_before_is_laid_out_by_itself():
+    draw = torch.Generator().manual_seed(0)
+
+    def states(heads: int, tokens: int) -> torch.Tensor:
+        return torch.randn(heads, tokens, 8, generator=draw)
+
+    opening = [KVLayer(states(1, 2), states(1, 2)) for _ in range(3)]
+    layers = [[KVLayer(states(1, n), states(1, n)) for n in (5 + p, 3, 5 + p)] for p in range(2)]
+    prompts = [CachedPrompt(own, 4, 0) for own in layers]
+    given = [(states(2, 8)[None], states(1, 8)[None], states(1, 8)[None]) for _ in range(3)]
+
+    def attend(attention: CachedAttention, layer: int) -> torch.Tensor:
+        return attention.attend(layer, *given[layer], 0.3, None)
+
+    def fresh() -> CachedAttention:
+        return CachedAttention(opening, prompts, (2,), MEAN.rows, torch.device("cpu"), go_on=True)
+
+    together = fresh()
+    for layer in range(3):
+        assert torch.equal(attend(together, layer), attend(fresh(), layer))
+
+
 def test_questions_of_any_length_are_read_in_one_batch():
     proxy, cache = versioned_proxy(), PassageCache()
     reader, layout = CachedReader(proxy, cache), proxy.layout
@@ -98,13 +122,11 @@ def test_questions_of_any_length_are_read_in_one_batch():
     assert_close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
 
-@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("fuses", [True, False])
 @pytest.mark.parametrize("rows", ["question_mean", "question", "sentence_means", "last"])
-def test_in_bf16_cached_passages_read_like_uncached_ones(blocks, rows, monkeypatch):
-    """Logits in bf16, where the processor is quick at them, and in fp32."""
-    monkeypatch.setattr(
-        packed, "blocks_are_faster", lambda query: blocks and query.dtype == torch.bfloat16
-    )
+def test_in_bf16_cached_passages_read_like_uncached_ones(fuses, rows, monkeypatch):
+    """Logits in bf16, where the processor multiplies it, and in fp32."""
+    monkeypatch.setattr(cached, "can_fuse", lambda query: fuses and query.dtype == torch.bfloat16)
     proxy, want = versioned_proxy(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
     reader = CachedReader(proxy, PassageCache())
     cold = weights(reader, make_prompts(proxy), want)
