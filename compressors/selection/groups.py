@@ -8,7 +8,8 @@
     lead-in     the list, code, table or paragraph after it       always; a paragraph where it fits
     header      the rows of its table                             always
     term        the deeper lines right below, which define it     always, with its other names
-    comment     the settings right below it                       where it fits
+    comment     the settings or the code right below it           where it fits
+    reference   its footnote, below                               always
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a short numbered one with deeper text, a definition of
@@ -24,7 +25,13 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from tamis.probes.segmentation.lines import ends_open, has_stop
+from tamis.probes.segmentation.lines import (
+    FEW_WORDS,
+    count_words,
+    ends_open,
+    has_function_word,
+    has_stop,
+)
 from tamis.probes.segmentation.markdown import SAID, begins_entry
 from tamis.probes.text import KINDS, Passage, Unit
 
@@ -73,6 +80,11 @@ _LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 _VALUE = re.compile(
     r"[-*\s(#]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
 )
+_FOOTNOTE = re.compile(r"\s*(\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}):?\s*\S")
+_REFERENCE = re.compile(r"\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}")
+_BARE_TAGS = re.compile(r"(?:<(?:/?[\w-]+\s?|!DOCTYPE\b[^<>]{0,200})>\s*)+", re.IGNORECASE)
+_OPENS = re.compile(r".*[:{]")
+_COMMENT_LINE = re.compile(r"\s*(?:#|//|--|;|/?\*)")
 _SETTING = re.compile(r"#\s?[\w.\-]+ ?=|#[\w.\-]+\t")  # commented out
 _BARE = (
     r"(?:yes|no|yep|nope|ok|okay|sure|great|perfect|fine|exactly|right|no problem|that['’]?s all"
@@ -122,10 +134,10 @@ _SPOKEN_OF = 0.5
 """What a sentence has of the worth of the next one, which speaks of it."""
 _SPEAKS = 0.45
 """What a sentence has of the worth of the one that it speaks of, or of the best right before it."""
-
-
 _SET = 0.7
 """What a setting has of the worth of the best sentence of the comment above it."""
+_FIRST_ANSWER = 0.97
+"""What has at least of a question's worth that begins right below it."""
 
 
 class Groups:
@@ -157,6 +169,7 @@ class Groups:
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
         self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
+        self._references = self._find_references()
         open_leads: list[int] = []
         for u, unit in enumerate(units):
             elsewhere = u > 0 and units[u - 1].passage != unit.passage
@@ -171,7 +184,8 @@ class Groups:
             self.parents[u] = open_leads[-1] if open_leads else -1
             if kind != "heading":
                 self._text_before = u
-            tie = self._tie(u)
+            tie = self._tie_of_note(u)
+            tie = self._tie(u) if tie is None else tie
             self.bonds[u] = self._bond(u) if tie is None else tie
             if kind is not None:
                 open_leads.append(u)
@@ -179,6 +193,22 @@ class Groups:
                 self.vain.add(u)
         while open_leads:
             self._close(open_leads.pop(), len(units))
+
+    def _find_references(self) -> dict[tuple[int, str], int]:
+        """The first unit of each passage that refers to a footnote, by its mark."""
+        found: dict[tuple[int, str], int] = {}
+        for u, text in enumerate(self._texts):
+            for mark in _REFERENCE.findall(text):
+                found.setdefault((self._units[u].passage, mark), u)
+        return found
+
+    def may_stand_without(self, u: int, lead: int) -> bool:
+        """Whether a unit says something without a lead that it is always shown with: an item does,
+        and a row with a sentence in it."""
+        text = self._texts[u]
+        says = count_words(text) >= FEW_WORDS and has_function_word(text)
+        kind = self.kinds.get(lead)
+        return kind == "lead_in" or (kind == "header" and says)
 
     def __contains__(self, u: int) -> bool:
         """Whether a unit is a lead, which says nothing by itself."""
@@ -220,6 +250,8 @@ class Groups:
                 mine = best.get(u, own[u]) if u in self.stops else own[u]
                 of_best = math.sqrt(mine / best[lead]) if best.get(lead) else 1.0
                 part = share * (least + (1 - least) * of_best)
+                if self.kinds.get(lead) == "question" and u == lead + 1:
+                    part = max(part, _FIRST_ANSWER)
                 worths[u] = max(worths[u], part * worths[lead])
         for u, comment in self._comments.items():
             worths[u] = max(worths[u], _SET * max(worths[v] for v in comment))
@@ -250,7 +282,10 @@ class Groups:
 
     def _close(self, lead: int, stop: int) -> None:
         kind = self.kinds[lead]
-        if kind in ("heading", "header") or (kind not in ("item", "code") and stop > lead + 1):
+        says = kind in ("item", "code")
+        if kind == "code":  # the first line of a definition or a block that was cut
+            says = not _OPENS.fullmatch(self._texts[lead])
+        if kind in ("heading", "header") or (not says and stop > lead + 1):
             self.stops[lead] = stop
 
     def _lead_kind(self, u: int) -> Lead | None:
@@ -340,7 +375,7 @@ class Groups:
 
     def _tie(self, u: int) -> int | None:
         """The bond of a unit that is of no use without one before it, which becomes its lead: a
-        default value, or the next lines of an entry. None for others."""
+        default value, the next lines of an entry or the next cells of a row. None for others."""
         unit, text = self._units[u], self._texts[u]
         before = self._units[u - 1] if u else None
         if before is None or before.passage != unit.passage:
@@ -355,12 +390,11 @@ class Groups:
                 return 0 if again and name == u - 1 else 2
         if unit.kind == before.kind == "sentence":
             return self._tie_of_line(u)
-        if unit.kind == before.kind == "table_row" and self.kinds.get(self.parents[u - 1]) is None:
-            # a row that goes on with the one above it, deeper
-            head = self.parents[u - 1] if self._ties.get(u - 1) == "name" else u - 1
-            if self._indent(u) > self._indent(head) + 1:
-                self.parents[u], self._ties[u] = head, "name"
-                return 2
+        if unit.kind == before.kind == "code" and self._is_comment_on(u):
+            self.parents[u], self._ties[u] = u - 1, "name"
+            return 1
+        if unit.kind == before.kind == "table_row" and (tie := self._tie_of_row(u)) is not None:
+            return tie
         if unit.kind == before.kind == "entry":
             inside = "\n" not in self._gap(u)
             head = self.parents[u - 1] if self._ties.get(u - 1) == "entry" else u - 1
@@ -368,6 +402,26 @@ class Groups:
                 self.parents[u], self._ties[u] = head, "entry"
                 return 1 if inside or len(self._texts[head]) > _TERM_CHARS else 2
         return None
+
+    def _tie_of_row(self, u: int) -> int | None:
+        """That of the next cells of a row that was cut, or of a row that goes on with the one above
+        it, deeper."""
+        head = self.parents[u - 1] if self._ties.get(u - 1) == "name" else u - 1
+        inside = not self._starts_line(u)
+        headed = self.kinds.get(self.parents[u - 1]) is not None
+        if inside or (not headed and self._indent(u) > self._indent(head) + 1):
+            self.parents[u], self._ties[u] = head, "name"
+            return 1 if inside else 2
+        return None
+
+    def _tie_of_note(self, u: int) -> int | None:
+        """That of a footnote, below what refers to it."""
+        note = _FOOTNOTE.match(self._texts[u])
+        head = self._references.get((self._units[u].passage, note[1]), u) if note else u
+        if head >= u:
+            return None
+        self.parents[u], self._ties[u] = head, "name"
+        return 2
 
     def _tie_of_line(self, u: int) -> int | None:
         """That of a setting below a comment, or of a further name of an option."""
@@ -413,6 +467,8 @@ class Groups:
     def _is_vain(self, u: int) -> bool:
         text = self._texts[u]
         if self._units[u].kind == "table_row" and not any(map(str.isalnum, text)):
+            return True
+        if self._units[u].kind == "html" and _BARE_TAGS.fullmatch(self._raw[u]):
             return True
         if not text or self.kinds.get(u, "code") != "code":
             return False
@@ -476,6 +532,11 @@ class Groups:
             if not is_setting and not _VAIN.fullmatch(self._texts[v]):
                 comment.insert(0, v)
         return comment
+
+    def _is_comment_on(self, u: int) -> bool:
+        """Whether the code right above a unit is a comment alone."""
+        rows = self._texts[u - 1].splitlines()
+        return self._gap(u).count("\n") == 1 and all(map(_COMMENT_LINE.match, rows))
 
     def _is_commented(self, u: int) -> bool:
         """Whether the line that a unit ends in begins with the sign of a comment."""

@@ -10,8 +10,9 @@ by the cheapest count that is sure enough:
 The last keeps the result within the budget, the first two leave out no unit that would still fit.
 
 A unit comes with the leads that it is shown with (`groups.py`): with all of them, or where those do
-not fit with the nearest, but never without its table's header or the lead-in of its list. One whose
-words are nearly those of a kept unit (by the Jaccard index of their sets) is left out.
+not fit with the nearest, but never without its table's header or the lead-in of its list, unless
+the two alone are longer than the limit, and a row says something by itself. One whose words are
+nearly those of a kept unit (by the Jaccard index of their sets) is left out.
 """
 
 from __future__ import annotations
@@ -206,10 +207,17 @@ class BudgetPacker:
         free, values = [v for v, bond in shown if bond < 2], self.groups.values
         free.sort(key=lambda v: -values[v] if values else 0.0)
         groups = [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
-        introduced = leads and all(self.groups.kinds.get(v) == "lead_in" for v in leads)
-        if introduced and sum(self.unit_tokens[v] for v in groups[-1]) > self.limit:
-            groups.append((u,))  # no room would be enough: without its lead-in, or not at all
+        parted = leads and all(self.groups.may_stand_without(u, v) for v in leads)
+        if parted and self._is_too_long(groups[-1]):
+            groups.append((u,))  # no room would be enough: without its lead, or not at all
         return groups
+
+    def _is_too_long(self, group: tuple[int, ...]) -> bool:
+        """Whether a group would not fit if nothing else was kept."""
+        tokens = sum(self.unit_tokens[v] for v in group)
+        if abs(tokens - self.limit) <= _DOUBT_TOKENS * len(group) and self._trials_left:
+            tokens = self.count_tokens(group)
+        return tokens > self.limit
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""

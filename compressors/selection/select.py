@@ -170,8 +170,7 @@ class Selector:
         for less in (self._useful(candidates, RELATIVE_FLOOR), eligible):
             if not plain and not packer.kept_units and len(useful) < len(less):
                 useful = less
-                all_alike = less is eligible
-                _fill(packer, candidates, useful, self._worths, self.ranking, all_alike, 0.0)
+                _fill(packer, candidates, useful, self._worths, self.ranking, False, 0.0)
         if budget.threshold is None:
             _drop_empty_leads(packer, useful)
         if rules.fill:

@@ -7,14 +7,16 @@ texts in which the answer is more than the sentence that repeats the question's 
     examples/everyday/questions.jsonl file, question, answer: the smallest texts that together
                                       answer by themselves; half: tuning, or check
 
-    examples/everyday/more            seventy longer documents, in the same shape; thirty of them
-                                      were measured once before anything was fitted: half blind
+    examples/everyday/more            94 longer documents, in the same shape; 54 of them were
+                                      measured once before anything was fitted: halves blind and
+                                      blind2
 
     lab/bench/questions/installed.jsonl   questions on documentation of installed packages, by
                                       place (`datasets/installed.py`): `--data` takes the file
 
 An answer is whole when all of its texts are in the output, and part when some are. A line dangles
-that is a heading, ends in a colon or asks, where nothing that follows it is kept. Padding are the
+that is a heading, ends in a colon or asks, where nothing that follows it is kept; a comment of a
+file of settings, or of code in a fence, is no heading. Padding are the
 kept units that hold nothing of the answer. A question with an empty answer is one that its document
 leaves open: its context should be refused, and that of no other question.
 """
@@ -35,6 +37,7 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, BudgetTooSmall
+from tamis.probes.segmentation.lines import is_prose
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
@@ -64,7 +67,8 @@ def everyday(
     methods: shared.Methods = "question_rows,lexical,embedding,bm25+minilm",
     budgets: Annotated[str, typer.Option(help="Tokens, with commas.")] = "60,100,150",
     half: Annotated[
-        str | None, typer.Option(help="Only the questions of one half: tuning, check or blind.")
+        str | None,
+        typer.Option(help="Only the questions of one half: tuning, check, blind or blind2."),
     ] = None,
     pool: Annotated[
         int, typer.Option(help="Documents of a context: the question's own, and others.", min=1)
@@ -302,43 +306,69 @@ def kept_lines(out: Compressed, place: int = 0) -> tuple[set[int], set[int]]:
     return ends, touched
 
 
-_LEAD = re.compile(r"(?P<mark>#{1,6}(?= )|)(?:.*(?P<end>[:?])[*_\s]*$)?", re.DOTALL)
+_HEADING, _COMMENT = re.compile(r" {0,3}(#{1,6}) "), re.compile(r"#\s")
+_LEADS = re.compile(r"[:?][*_\s]*$")
+_ITEM = re.compile(r"\s*(?:[-*+•–]|\(?(?:\d{1,3}|[a-z])[.)])\s")
 
 
 def dangling_lines(text: str, kept: set[int], touched: set[int]) -> Iterator[str]:
     """The kept lines that head, introduce or ask, where nothing of what follows is kept.
 
     Below a heading is all up to the next of its level, below another lead-in the next block of
-    lines.
+    lines; below the lead-in of a list all of its items, though blank lines part them.
 
     Args:
         kept: the lines whose ends are kept. touched: those of which any part is.
     """
     lines = text.split("\n")
+    levels = _heading_levels(lines)
     for at in sorted(kept):
         line = lines[at].strip()
-        found = _LEAD.match(line)
-        assert found is not None
-        if not line or not (found["mark"] or found["end"]):
+        introduces = _LEADS.search(line) is not None and not _COMMENT.match(line)
+        if not levels[at] and not introduces:
             continue
-        below = list(_lines_below(lines, at, len(found["mark"])))
+        below = list(_lines_below(lines, at, levels))
         if below and not touched.intersection(below):
             yield line
 
 
-def _lines_below(lines: Sequence[str], at: int, level: int) -> Iterator[int]:
-    begun = False
+def _lines_below(lines: Sequence[str], at: int, levels: Sequence[int]) -> Iterator[int]:
+    level, begun, listed = levels[at], False, False
     for below in range(at + 1, len(lines)):
-        line = lines[below].strip()
-        mark = _LEAD.match(line)
-        assert mark is not None
-        if mark["mark"] and (not level or len(mark["mark"]) <= level):
+        line = lines[below]
+        if levels[below] and (not level or levels[below] <= level):
             return
-        if line and not mark["mark"]:
+        if line.strip() and not levels[below]:
+            if begun and not level and not lines[below - 1].strip():
+                if not (listed and (_ITEM.match(line) or line[0].isspace())):
+                    return
+            listed = listed or (not begun and _ITEM.match(line) is not None)
             yield below
             begun = True
-        elif begun and not level:
-            return
+
+
+def _heading_levels(lines: Sequence[str]) -> list[int]:
+    """The level of each line that is a heading, else 0.
+
+    Lines with `#` are comments inside a fence; so are all of them where most that have a line right
+    below them stand above what is neither prose nor an item, a table or a fence.
+    """
+    levels, fenced = [0] * len(lines), False
+    for at, line in enumerate(lines):
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        found = None if fenced else _HEADING.match(line)
+        levels[at] = len(found[1]) if found else 0
+    right_below = [
+        lines[at + 1]
+        for at in range(len(lines) - 1)
+        if levels[at] and lines[at + 1].strip() and not levels[at + 1]
+    ]
+    settings = sum(
+        not (_ITEM.match(line) or line.lstrip()[:1] in "|`~>" or is_prose(line.strip()))
+        for line in right_below
+    )
+    return [0] * len(lines) if 2 * settings > len(right_below) else levels
 
 
 def sum_up(answers: Sequence[KeptAnswer]) -> dict[str, float]:

@@ -11,6 +11,9 @@ Configuration is YAML, TOML, INI, properties or a file of variables. Prose has c
 text is configuration only if every line at its margin is a key, a section, an item or a comment,
 and if it has a feature that notes lack: keys nested in keys, a section, `key=value`, or keys in
 lower case none of which occurs twice.
+
+A file of lines that no other reader knows, such as a crontab, a Dockerfile or a Makefile, is told
+by its comments: lines with `#` right above lines that read as no prose.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 
-from tamis.probes.segmentation.lines import Lines, Mark, lines_of
+from tamis.probes.segmentation.lines import Lines, Mark, has_stop, is_prose, lines_of
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
@@ -97,6 +100,8 @@ def _is_code(rows: Sequence[str]) -> bool:
         return True
     if 5 * sum(_COMMENT.match(row) is not None for row in rows) >= 3 * len(rows):
         return False  # a file of settings that explains them
+    if _has_blocks(rows):
+        return True
     edges = sum(row.endswith(_CODE_END) or _CODE_START.match(row) is not None for row in rows)
     forms = sum(_CODE_FORM.search(row) is not None for row in rows)
     return 5 * edges >= 3 * len(rows) and 3 * forms >= len(rows)
@@ -104,6 +109,56 @@ def _is_code(rows: Sequence[str]) -> bool:
 
 def _indent(row: str) -> int:
     return len(row) - len(row.lstrip())
+
+
+def _has_blocks(rows: Sequence[str]) -> bool:
+    """Whether most lines at the margin open or close a block in braces, and none is prose."""
+    margin = [row for row in rows if not (row[0].isspace() or row.startswith(("#", "//", '"')))]
+    opened = sum(row.endswith(" {") for row in margin)
+    closed = sum(row[0] == "}" for row in margin)
+    most = opened > 1 and opened == closed and 2 * (opened + closed) > len(margin)
+    return most and not any(map(is_prose, margin))
+
+
+_STATEMENT = re.compile(
+    r"[=|{}<>$\\*@]|\s--?\w|/\w|\S {3,}\S|[A-Z]{3} \S|[A-Z][a-z]{1,20}[A-Z]\w{0,40} \S|:$"
+    r"|\d\.\d+\.\d"
+)
+_NO_STATEMENT = re.compile(r"\s*(?:[-+*•]\s|\d{1,3}[.)]\s|[|>`~!\[])")
+
+
+def commented_marks(text: str) -> list[Mark]:
+    """Marks of each line at the margin with the comment above it and the deeper lines below, as of
+    a crontab, a Dockerfile or a Makefile; none if the text has no comments above statements."""
+    if "\n#" not in text:
+        return []
+    lines = lines_of(text)
+    if not _has_comments(lines.rows):
+        return []
+    listing = Listing(lines, 0, len(lines.rows), _has_children)
+    starts = listing.cut_lines_from(listing.margin_statements())
+    return [(lines.starts[line], "code") for line in starts]
+
+
+def _has_comments(rows: Sequence[str]) -> bool:
+    """Whether lines with one `#` are comments: two of them, and most of their runs, are right above
+    a statement, and two thirds of all other lines at the margin are one."""
+    comments = [at for at, row in enumerate(rows) if _COMMENT.match(row)]
+    if any(re.match(r"#{2,6} |`{3}|~{3}", row) for row in rows):
+        return False
+    below = [rows[at + 1] for at in comments if at + 1 < len(rows)]
+    below = [row for row in below if not _COMMENT.match(row)]  # at the ends of runs
+    above = sum(map(_is_statement, below))
+    others = [row for row in rows if row and not (row[0].isspace() or _COMMENT.match(row))]
+    few = 5 * len(comments) < 3 * sum(map(bool, rows))
+    stated = 3 * sum(map(_is_statement, others)) >= 2 * len(others)
+    return few and above > 1 and 2 * above > len(below) and stated
+
+
+def _is_statement(row: str) -> bool:
+    if _NO_STATEMENT.match(row) or (is_prose(row) and has_stop(row)):
+        return False
+    return _STATEMENT.search(row) is not None
 
 
 def fence_cuts(lines: Lines, at: int, after: int) -> Iterator[int]:

@@ -119,6 +119,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         or _is_prompt(row)
         or _is_linked_title(row)
         or _is_table(lines.rows, at)
+        or _is_column_header(lines.rows, at)
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
     )
 
@@ -313,6 +314,15 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
         return [], at
     head: Mark = (lines.starts[at], "table_header" if headed else "table_row")
     return [head, *((start, "table_row") for start in lines.starts[body:after])], after
+
+
+def _is_column_header(rows: Sequence[str], at: int) -> bool:
+    """Whether a line without figures heads at least two rows of as many columns with some."""
+    names = len(_GAP.findall(rows[at])) if at + 2 < len(rows) and "   " in rows[at] else 0
+    if names < 2 or any(map(str.isdigit, rows[at])):
+        return False
+    below = rows[at + 1 : at + 3]
+    return all(_has_figures(row) and len(_GAP.findall(row)) == names for row in below)
 
 
 def _has_figures(row: str) -> bool:

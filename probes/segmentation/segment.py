@@ -30,6 +30,7 @@ from tamis.probes.segmentation.code import (
     CALL,
     LINE_CHARS,
     code_marks,
+    commented_marks,
     config_marks,
     cut_unit,
     split_long_code,
@@ -60,7 +61,7 @@ _VISIBLE = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
 _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
-_READERS = (json_marks, table_marks, config_marks, code_marks, html_marks)
+_READERS = (json_marks, table_marks, config_marks, code_marks, html_marks, commented_marks)
 
 
 def segment(text: str, language: str = "en", structure: bool = True) -> list[Piece]:
@@ -104,7 +105,8 @@ def split_long_units(
 
     Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
     read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
-    parted where they have more tokens than the limit. No sentence is cut.
+    parted where they have more tokens than the limit. So is a row of a table, not of HTML, before
+    its longest cell, and at the sentences in that. No sentence is cut.
     """
     found: list[Unit] = []
     lead = 0  # tokens of what introduces the list
@@ -118,12 +120,20 @@ def split_long_units(
         most = limit - lead if unit.kind == "list_item" else limit
         above = unit
         # no tokenizer makes more tokens than bytes, of which a character has four at most
-        if unit.kind in ("sentence", "list_item") and 4 * (last - first) > most:
+        parted = unit.kind in ("sentence", "list_item")
+        parted |= unit.kind == "table_row" and text[first] != "<"  # none of HTML
+        if parted and 4 * (last - first) > most:
             tokens = counter.count(text[first:last])
         if tokens <= max(most, 0):
             found.append(unit)
             continue
         safe = replace_surrogates(text)
+        if unit.kind == "table_row":
+            cell = _longest_cell(safe, first, last)
+            said = cell + (safe[cell] == '"')  # no sentence ends inside quotation marks
+            inside = list(sentence_starts(safe, said, last, language))[1:]
+            found += cut_unit(text, unit, [first, *([cell] if cell > first else []), *inside])
+            continue
         starts = [
             cut
             for start, stop in pairwise([*sentence_starts(safe, first, last, language), last])
@@ -131,6 +141,16 @@ def split_long_units(
         ]
         found += cut_unit(text, unit, starts)
     return found
+
+
+_CELL = re.compile(r"[^,;|\t]+(?:[,;] [^,;|\t]*)*")
+
+
+def _longest_cell(text: str, first: int, last: int) -> int:
+    """Where the longest cell of a row begins; blanks follow the commas of what it says."""
+    cells = (found.span() for found in _CELL.finditer(text, first, last))
+    longest = max(cells, key=lambda span: span[1] - span[0], default=(first, last))
+    return longest[0]
 
 
 def _line_starts(text: str, start: int, stop: int) -> Iterator[int]:
@@ -303,6 +323,8 @@ _ASCII_STOP = re.compile(r"[.!?]")
 # a line with a date, or one of a stack of calls
 _OWN_LINE = re.compile(rf"\s*\[?\d{{4}}-\d\d-\d\d|{CALL}|\s*\.\.\. \d+ more$|Caused by: ")
 _STOP = re.compile(r"[.!?。！？…:：;]$")
+# what a row of a bill ends in
+_AMOUNT = re.compile(r"\S(?: {3,}|\t)\S{0,4} ?\d[\d.,'’]*(?: ?\S{1,4})?$")
 
 _CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
 _OPENING = "\"'“„«‘‹(\\["
@@ -396,8 +418,13 @@ def _unwrapped_line_starts(
             and not all_lower
             and _STOP.search(before[-1:]) is None
         )
-        if _OWN_LINE.match(after) or not (
-            goes_on or continues or (margin is not None and _is_full(before, after, margin))
+        columns = _AMOUNT.search(before) and _AMOUNT.search(after)
+        if (
+            _OWN_LINE.match(after)
+            or columns
+            or not (
+                goes_on or continues or (margin is not None and _is_full(before, after, margin))
+            )
         ):
             yield at
 

@@ -497,3 +497,111 @@ def test_an_option_is_shown_with_all_of_its_names() -> None:
     assert kept(text, {"Choose": 0.9}, 9) == ["-E encoding", "--encoding=encoding", answer]
     table = "-0.21\n-0.49\n       Values of the second row.\n"
     assert kept(table, {"Values": 0.9}, 9) == ["-0.49", "Values of the second row."]
+
+
+def test_a_footnote_comes_with_what_refers_to_it_and_has_a_part_of_its_worth() -> None:
+    text = (
+        "| What | How much |\n|---|---|\n| Fee | 50 euros[^1] |\n| Parking | 4 euros |\n\n"
+        "Doors open at nine.\n\n[^1]: Students pay half of it.\n"
+    )
+    whole = [
+        "| What | How much |\n|---|---|",
+        "| Fee | 50 euros[^1] |",
+        "[^1]: Students pay half of it.",
+    ]
+    assert kept(text, {"| Fee": 0.9, "Doors": 0.1}, 25) == whole
+    assert kept(text, {"[^1]": 0.9, "Doors": 0.1}, 25) == whole
+    assert kept(text, {"[^1]": 0.9, "Doors": 0.2}, 10) == ["Doors open at nine."]
+    assert kept("Area in m².\n\n² Squares are easy.\n", {"² Squares": 0.9}, 9)[0] == "Area in m²."
+
+
+def test_what_begins_right_below_a_question_comes_before_what_ends_its_answer() -> None:
+    text = "How are books returned?\nLeave them at the desk by noon. Lost books cost ten euros.\n"
+    asked = {"How are": 0.9, "Leave": 0.1, "Lost": 0.15}
+    assert kept(text, asked, 11) == ["How are books returned?", "Leave them at the desk by noon."]
+
+
+def test_tags_alone_are_without_content() -> None:
+    page = (
+        "<!DOCTYPE html>\n<html>\n<body>\n<h2>Plans</h2>\n<p>Two are offered.</p>\n"
+        "<details>\n<p>One is free.</p>\n</details>\n<p><img src='plans.png'></p>\n"
+        "</body>\n</html>\n"
+    )
+    passages = [Passage(page)]
+    units = units_of(passages)
+    groups = Groups(units, passages)
+    shown = [page[slice(*unit.visible)] for unit in units]
+    vain = [shown[u] for u in sorted(groups.vain)]
+    assert vain == [one for one in shown if not any(map(str.isalnum, _without_tags(one)))]
+
+
+def _without_tags(text: str) -> str:
+    return "".join("x" if "img" in part else part.partition(">")[2] for part in text.split("<"))
+
+
+TICKETS = """Issue key,Summary,Status,Created,Description
+PAY-1,Refund sent twice,Done,2026-04-02,"The worker retried, for the lock was gone."
+PAY-2,Card form hangs,Open,2026-04-07,"The frame waits for an event. Turn off all tracking."
+PAY-3,Rounding,Done,2026-04-12,None.
+"""
+
+
+def test_a_row_with_a_sentence_is_kept_without_a_header_that_has_no_room() -> None:
+    header, row = TICKETS.splitlines()[0], TICKETS.splitlines()[2]
+    both = words().count(f"{header}\n{row}")
+    assert kept(TICKETS, {"PAY-2": 0.9}, both) == [header, row]
+    assert kept(TICKETS, {"PAY-2": 0.9}, both - 1) == [row]
+
+
+def test_neither_a_row_of_figures_nor_its_header_is_kept_alone() -> None:
+    figures = "kind name,price,count\nred,1,2\nblue,3,4\ngreen,5,6\n"
+    assert kept(figures, {"red": 0.9}, 3) == ["kind name,price,count", "red,1,2"]
+    with pytest.raises(BudgetTooSmall, match="shortest sentence has 3 tokens"):
+        kept(figures, {"red": 0.9}, 2, rest=0.001)
+
+
+def test_a_row_too_long_for_the_room_is_cut_before_its_longest_cell_and_at_its_sentences() -> None:
+    passages = [Passage(TICKETS)]
+    units = units_of(passages)
+    cut = split_long_units(passages, units, words(), words().count(TICKETS.splitlines()[2]) - 1)
+    assert "".join(TICKETS[unit.start : unit.stop] for unit in cut) == TICKETS
+    shown = [TICKETS[slice(*unit.visible)] for unit in cut]
+    at = shown.index("PAY-2,Card form hangs,Open,2026-04-07,")
+    assert shown[at + 1 : at + 3] == [
+        '"The frame waits for an event.',
+        'Turn off all tracking."',
+    ]
+    page = "<table>\n<tr><td>One, two and three; four. Five.</td><td>6</td></tr>\n</table>\n"
+    rows = units_of([Passage(page)])
+    assert "table_row" in {unit.kind for unit in rows}
+    assert split_long_units([Passage(page)], rows, words(), 3) == rows
+    groups = Groups(cut, passages)
+    assert [lead for lead, _ in groups.shown_with(at + 2)] == [at, 0]
+    assert groups.bonds[at + 2] == 1
+
+
+def test_a_statement_is_shown_with_the_comment_above_it_where_the_two_were_cut() -> None:
+    text = (
+        "# the drawing library needs fonts\nRUN apt-get install fonts\n"
+        "# nobody owns the volume on the cluster\nUSER nobody\n"
+    )
+    passages = [Passage(text)]
+    units = split_long_units(passages, units_of(passages), words(), 8)
+    groups = Groups(units, passages)
+    shown = [text[slice(*unit.visible)] for unit in units]
+    at = shown.index("RUN apt-get install fonts")
+    assert groups.shown_with(at)[0] == (at - 1, 1)
+
+
+def test_the_opening_line_of_a_definition_that_was_cut_is_not_kept_alone() -> None:
+    code = (
+        'import os\n\n\ndef parts(rows):\n    """Cuts rows into lists of a size that\n'
+        '    the server takes at once.\n    """\n    size = limit_of(rows)\n    return size\n'
+    )
+    passages = [Passage(code)]
+    units = split_long_units(passages, units_of(passages), words(), 9)
+    shown = [code[slice(*unit.visible)] for unit in units]
+    at = shown.index("def parts(rows):")
+    groups = Groups(units, passages)
+    assert at in groups
+    assert groups.shown_with(at + 1) == [(at, 1)]

@@ -201,3 +201,24 @@ def test_a_speaker_may_have_an_office_in_brackets() -> None:
     )
     assert kinds(text) == [("entry", line) for line in text.splitlines()]
     assert begins_entry(text, "Mr. Bo Dahl: Since when?")
+
+
+EVENTS = """$ kubectl get events
+LAST SEEN   TYPE      REASON        OBJECT         MESSAGE
+33m         Warning   FailedMount   pod/ledger-0   MountVolume.SetUp failed for volume "certs"
+12m         Normal    Killing       pod/cart-1     Stopping container cart
+"""
+
+
+def test_a_table_may_begin_right_below_the_command_that_printed_it() -> None:
+    found = [kind for kind, _ in kinds(EVENTS)]
+    assert found == ["sentence", "table_header", "table_row", "table_row"]
+
+
+def test_each_amount_of_a_bill_is_a_line_of_its_own() -> None:
+    bill = "Subtotal            $ 1,845.50\nless your excess    $   250.00\n"
+    assert visible_texts(bill) == bill.splitlines()
+    wrapped = (
+        "The fee is 20 dollars for each of the first\nten days and 30 for all others, up to 90\n"
+    )
+    assert len(visible_texts(wrapped)) == 1

@@ -65,3 +65,60 @@ def test_a_long_section_keeps_its_name_with_its_first_key() -> None:
 def test_prose_with_colons_is_prose(prose: str) -> None:
     assert "code" not in {kind for kind, _ in kinds(prose)}
     assert any(piece.count(". ") == 0 for piece in visible_texts(prose))
+
+
+CRON = """# Jobs of the file server.
+SHELL=/bin/bash
+
+# nightly copy, kept for two weeks
+15   1  *   *   *    snap create tank/home --keep 14
+# quotas
+*/20 *  *   *   *    quota-watch --warn 90
+
+@reboot              sleep 60 && mount-archive
+"""
+DOCKER = """# syntax=docker/dockerfile:1.7
+FROM python:3.12-slim
+# the fonts are drawn with Pango
+RUN apt-get update \\
+    && apt-get install -y libpango-1.0-0
+USER nobody
+# one minute for a report
+CMD ["serve", "--port", "8087"]
+"""
+BLOCKS = """variable "retention_days" {
+  description = "Days until originals move."
+  default     = 90
+}
+
+output "originals_arn" {
+  value = aws_s3_bucket.originals.arn
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (CRON, ["# Jobs", "# nightly", "# quotas", "@reboot"]),
+        (DOCKER, ["# syntax", "# the fonts", "USER", "# one minute"]),
+        (BLOCKS, ["variable", "output"]),
+    ],
+)
+def test_a_statement_with_the_comment_above_it_is_one_piece(text: str, parts: list[str]) -> None:
+    assert {kind for kind, _ in kinds(text)} == {"code"}
+    begins = [one[: len(part)] for one, part in zip(visible_texts(text), parts, strict=True)]
+    assert begins == parts
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        "# Trip\nWe leave at nine = early.\n# Costs\nEach of us pays half of the petrol.\n",
+        "# 1.2\n- Added /login\n\n# 1.1\n- Fixed --quiet\n",
+        "# Setup\nmake install\n\n## Start\n./run --all\n\n# Stop\nkill -9 1\n",
+        "# Setup\n\n```sh\n./run --all\n```\n\n# Stop\n\nkill -9 1\n",
+    ],
+)
+def test_headings_above_notes_are_no_comments(notes: str) -> None:
+    assert "heading" in dict(kinds(notes))

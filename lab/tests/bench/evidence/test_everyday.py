@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tamis_lab.bench.everyday import is_from
+from tamis_lab.bench.everyday import dangling_lines, is_from
 from tests.service.cli.cli_kit import tamis
 
 
@@ -47,3 +47,53 @@ def test_a_reader_is_asked_with_the_answer_alone_and_with_the_rest(proxy_folder,
     first, again = tamis(*words, *kept), tamis(*words, *kept)
     assert json.loads(again.stdout)["rows"] == json.loads(first.stdout)["rows"]
     assert (tmp_path / "said.jsonl").read_text().count("\n") == 1
+
+
+def dangling(text, *kept):
+    """The dangling lines of a text of which the lines that begin so are kept."""
+    lines = text.split("\n")
+    found = {at for at, line in enumerate(lines) if line.strip().startswith(kept)}
+    assert len(found) >= len(kept)
+    return list(dangling_lines(text, found, found))
+
+
+CRON = """# Jobs of the file server
+SHELL=/bin/bash
+
+# nightly copy:
+15 1 * * * copy /home
+
+# quotas
+*/20 * * * * quota-watch
+"""
+
+
+def test_comments_of_settings_are_no_headings_and_those_of_prose_are():
+    assert dangling(CRON, "# nightly", "# quotas") == []
+    notes = "# Jobs\nThey are run by the server at night.\n\n# Quotas\n- 20 GB each\n"
+    assert dangling(notes, "# Quotas") == ["# Quotas"]
+    assert dangling(notes, "# Quotas", "- 20") == []
+    fenced = "# Setup\n\nRun this:\n\n```sh\n# install it\nmake\n\n# start it\n./run\n```\n"
+    assert dangling(fenced, "Run this", "# install") == []
+    assert dangling(fenced, "# Setup", "make") == []
+    assert dangling(fenced, "# Setup") == ["# Setup"]
+
+
+LIST = """You need:
+
+- a key
+
+- a card,
+  valid for a year
+
+- a form
+
+Bring them along.
+"""
+
+
+def test_an_item_that_blank_lines_part_from_the_first_is_below_its_lead_in():
+    assert dangling(LIST, "You need", "- a form") == []
+    assert dangling(LIST, "You need", "valid") == []
+    assert dangling(LIST, "You need", "Bring") == ["You need:"]
+    assert dangling("Who pays?\n\nWe do.\n\nAnd you:\n", "Who", "And") == ["Who pays?"]
