@@ -85,6 +85,7 @@ _REFERENCE = re.compile(r"\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}")
 _BARE_TAGS = re.compile(r"(?:<(?:/?[\w-]+\s?|!DOCTYPE\b[^<>]{0,200})>\s*)+", re.IGNORECASE)
 _OPENS = re.compile(r".*[:{]")
 _COMMENT_LINE = re.compile(r"\s*(?:#|//|--|;|/?\*)")
+_COMMENTED, _LINE_CHARS = re.compile(r"[ \t]*#"), 1_000
 _SETTING = re.compile(r"#\s?[\w.\-]+ ?=|#[\w.\-]+\t")  # commented out
 _BARE = (
     r"(?:yes|no|yep|nope|ok|okay|sure|great|perfect|fine|exactly|right|no problem|that['’]?s all"
@@ -165,11 +166,10 @@ class Groups:
         self._levels: dict[int, int] = {}  # of headings
         self._speakers: dict[int, str] = {}  # of entries
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
-        self._comments: dict[int, list[int]] = {}  # above settings
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
         self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
-        self._references = self._find_references()
+        self._references, self._comments = self._find_references(), self._find_comments()
         open_leads: list[int] = []
         for u, unit in enumerate(units):
             elsewhere = u > 0 and units[u - 1].passage != unit.passage
@@ -253,8 +253,11 @@ class Groups:
                 if self.kinds.get(lead) == "question" and u == lead + 1:
                     part = max(part, _FIRST_ANSWER)
                 worths[u] = max(worths[u], part * worths[lead])
+        said: dict[int, float] = {}  # the best of each comment
         for u, comment in self._comments.items():
-            worths[u] = max(worths[u], _SET * max(worths[v] for v in comment))
+            if comment[0] not in said:
+                said[comment[0]] = max(worths[v] for v in comment)
+            worths[u] = max(worths[u], _SET * said[comment[0]])
         self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
         return worths
 
@@ -425,11 +428,9 @@ class Groups:
 
     def _tie_of_line(self, u: int) -> int | None:
         """That of a setting below a comment, or of a further name of an option."""
-        if not self._is_commented(u) or _SETTING.match(self._texts[u]):
-            if comment := self._comment_above(u):
-                self.parents[u], self._ties[u] = comment[0], "name"
-                self._comments[u] = comment
-                return 1
+        if comment := self._comments.get(u):
+            self.parents[u], self._ties[u] = comment[0], "name"
+            return 1
         if self._is_second_name(u):
             again = self._ties.get(u - 1) == "name"
             self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
@@ -520,18 +521,26 @@ class Groups:
         longer = len(self._texts[u + 1].split()) > len(text.split())
         return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
 
-    def _comment_above(self, u: int) -> list[int]:
-        """The sentences of the comment that a setting stands right below, with others or alone."""
+    def _find_comments(self) -> dict[int, list[int]]:
+        """For each setting the sentences of the comment that it stands below, no line between."""
+        found: dict[int, list[int]] = {}
         comment: list[int] = []
-        for v in range(u - 1, -1, -1):
-            if self._begins_block(v + 1) or self._units[v].kind not in ("sentence", "list_item"):
-                break
-            is_setting = not self._is_commented(v) or _SETTING.match(self._texts[v])
-            if is_setting and comment:
-                break
-            if not is_setting and not _VAIN.fullmatch(self._texts[v]):
-                comment.insert(0, v)
-        return comment
+        is_below = False  # whether a setting followed the comment
+        for u, unit in enumerate(self._units if self._passages else ()):
+            is_line = unit.kind in ("sentence", "list_item")
+            if not is_line or self._begins_block(u):
+                comment, is_below = [], False
+            if not is_line:
+                continue
+            if not self._is_commented(u) or _SETTING.match(self._texts[u]):
+                is_below = True
+                if comment:
+                    found[u] = comment
+            elif not _VAIN.fullmatch(self._texts[u]):
+                if is_below:
+                    comment, is_below = [], False
+                comment.append(u)
+        return found
 
     def _is_comment_on(self, u: int) -> bool:
         """Whether the code right above a unit is a comment alone."""
@@ -541,8 +550,9 @@ class Groups:
     def _is_commented(self, u: int) -> bool:
         """Whether the line that a unit ends in begins with the sign of a comment."""
         stop = self._units[u].visible[1]
-        text = self._passages[self._units[u].passage].text if self._passages else ""
-        return text[text.rfind("\n", 0, stop) + 1 : stop].lstrip().startswith("#")
+        text = self._passages[self._units[u].passage].text
+        start = text.rfind("\n", max(0, stop - _LINE_CHARS), stop) + 1
+        return (start > 0 or stop <= _LINE_CHARS) and _COMMENTED.match(text, start) is not None
 
     def _is_second_name(self, u: int) -> bool:
         """Whether a line is a further name of the option that the line right above names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -605,3 +606,18 @@ def test_the_opening_line_of_a_definition_that_was_cut_is_not_kept_alone() -> No
     groups = Groups(units, passages)
     assert at in groups
     assert groups.shown_with(at + 1) == [(at, 1)]
+
+
+def test_the_time_for_a_long_paragraph_grows_with_its_length() -> None:
+    def seconds(sentences: int) -> float:
+        passages = [Passage("# They are few.\n" + "Keys are rotated here.\n" * sentences)]
+        units = [
+            Unit(0, a, a + 23, (a, a + 22))
+            for a in range(16, len(passages[0].text), len("Keys are rotated here.\n"))
+        ]
+        before = time.process_time()
+        Groups(units, passages).worths([0.5] * len(units), True)
+        return time.process_time() - before
+
+    short, long = (min(seconds(n) for _ in range(2)) for n in (1_000, 4_000))
+    assert long < 10 * short
