@@ -110,7 +110,8 @@ def test_the_first_page_shows_what_its_code_prints(capsys: pytest.CaptureFixture
         printed.append(capsys.readouterr().out)
     assert printed == fences.blocks(text, "text")
     short, readme = session["short"], (ROOT / "README.md").read_text("utf-8")
-    assert f"{short.tokens_in:,} tokens become {short.tokens_out}," in readme
+    assert f"| {short.tokens_in:,} |" in readme
+    assert f"| **{short.tokens_out}** |" in readme
 
 
 @pytest.mark.model

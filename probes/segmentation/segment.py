@@ -106,7 +106,7 @@ def split_long_units(
     Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
     read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
     parted where they have more tokens than the limit. So is a row of a table, not of HTML, before
-    its longest cell, and at the sentences in that. No sentence is cut.
+    its longest cell, if that has several sentences, and at these. No sentence is cut.
     """
     found: list[Unit] = []
     lead = 0  # tokens of what introduces the list
@@ -132,7 +132,8 @@ def split_long_units(
             cell = _longest_cell(safe, first, last)
             said = cell + (safe[cell] == '"')  # no sentence ends inside quotation marks
             inside = list(sentence_starts(safe, said, last, language))[1:]
-            found += cut_unit(text, unit, [first, *([cell] if cell > first else []), *inside])
+            cuts = [first, *([cell] if cell > first else []), *inside]
+            found += cut_unit(text, unit, cuts) if inside else [unit]
             continue
         starts = [
             cut

@@ -31,6 +31,7 @@ import regex
 from rich.console import Console
 
 from tamis.probes.segmentation.terms import _marked_word_pattern
+from tamis.probes.segmentation.tool_output.blocks import BLOCKS
 from tamis.service.http.conversation.tagged import RetrievalTags
 
 ROOT = Path(__file__).parents[2]
@@ -401,6 +402,9 @@ OF_CALLERS = frozenset(
 `service/http/schemas/patterns.py`; elsewhere who gives it runs it."""
 LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "probes/segmentation/terms.py _marked_word_pattern": lambda: (_marked_word_pattern(),),
+    "probes/segmentation/tool_output/blocks.py _any_of": lambda: tuple(
+        hint for block in BLOCKS for hint in block.hints
+    ),
     "retrieval/storage/chunks.py close": lambda: (
         re.compile(r"</script\s*>", re.IGNORECASE),
         re.compile(r"-->", re.IGNORECASE),

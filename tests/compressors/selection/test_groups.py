@@ -572,6 +572,8 @@ def test_a_row_too_long_for_the_room_is_cut_before_its_longest_cell_and_at_its_s
         '"The frame waits for an event.',
         'Turn off all tracking."',
     ]
+    plain = [Passage("| part | of | high |\n|---|---|---|\n| Lantern | iron and glass | 5 m |\n")]
+    assert split_long_units(plain, units_of(plain), words(), 3) == units_of(plain)
     page = "<table>\n<tr><td>One, two and three; four. Five.</td><td>6</td></tr>\n</table>\n"
     rows = units_of([Passage(page)])
     assert "table_row" in {unit.kind for unit in rows}
