@@ -256,7 +256,7 @@ def mark_npm(lines: LineTable) -> int:
 
 _RUST_DIAGNOSTIC = re.compile(r"(error|warning)(?:\[\w+\])?: ")
 _RUST_LAST = re.compile(
-    r"error: (?:could not compile|aborting due|test failed|build failed)|warning: `.*` .*generated"
+    r"error: (?:could not compile|aborting due|test failed|build failed)|warning: `[^`]*` .*generated"
     r"|error: \d+ (?:target|previous)"
 )
 _RUST_PLACE = re.compile(r"\s*(?:-->|:::) \S+:\d+:\d+")
