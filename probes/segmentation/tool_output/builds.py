@@ -256,8 +256,8 @@ def mark_npm(lines: LineTable) -> int:
 
 _RUST_DIAGNOSTIC = re.compile(r"(error|warning)(?:\[\w+\])?: ")
 _RUST_LAST = re.compile(
-    r"error: (?:could not compile|aborting due|test failed|build failed)|warning: `[^`]*` .*generated"
-    r"|error: \d+ (?:target|previous)"
+    r"error: (?:could not compile|aborting due|test failed|build failed)"
+    r"|warning: `[^`]*` .*generated|error: \d+ (?:target|previous)"
 )
 _RUST_PLACE = re.compile(r"\s*(?:-->|:::) \S+:\d+:\d+")
 _RUST_SOURCE = re.compile(r"\s*(?:\d+\s*)?\||\s*\.\.\.$|\s*= (?:note|help)|(?:note|help): ")
