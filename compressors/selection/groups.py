@@ -526,8 +526,9 @@ class Groups:
         found: dict[int, list[int]] = {}
         comment: list[int] = []
         is_below = False  # whether a setting followed the comment
-        for u, unit in enumerate(self._units if self._passages else ()):
-            is_line = unit.kind in ("sentence", "list_item")
+        signed = ["#" in passage.text for passage in self._passages]
+        for u, unit in enumerate(self._units if any(signed) else ()):
+            is_line = unit.kind in ("sentence", "list_item") and signed[unit.passage]
             if not is_line or self._begins_block(u):
                 comment, is_below = [], False
             if not is_line:

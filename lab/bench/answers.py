@@ -84,9 +84,7 @@ is a weak reader: its figures say so. A run that was cut short goes on.
 @report_errors()
 def answers(
     data: shared.SetsFolder = None,
-    sets: Annotated[
-        str, typer.Option(help="Files of records; NAME@TOKENS fills contexts up with others.")
-    ] = "xquad_en,hotpotqa,2wikimultihopqa",
+    sets: shared.FilledSets = "xquad_en,hotpotqa,2wikimultihopqa",
     reader: Annotated[
         str, typer.Option("--reader", help="A server's base URL, a model folder, or a zoo name.")
     ] = DEFAULT_PROXY,
@@ -344,12 +342,10 @@ class ContextBuilder:
         """The context of a record under a condition, and its tokens; empty if nothing fits."""
         if condition == NONE:
             return "", 0
-        if condition == FULL or condition.is_native:
-            limits: dict[str, float] = {"ratio": 1.0}
-            method: Any = "lead"
+        if condition == FULL:
+            method, limits = "lead", {"ratio": 1.0}
         else:
-            method = self._methods[condition.method]
-            limits = _limits(condition)
+            method, limits = self._methods[condition.method], _limits(condition)
         try:
             found = compress(
                 record["question"],
@@ -392,22 +388,23 @@ def answer_records(
     """
     cases: dict[str, tuple[str, str]] = {}
     groups: dict[str, _RecordCase] = {}
+    conditions = {one.name: one for one in settings.conditions()}
     styles = {name: answer_style(records, settings.max_tokens) for name, records in sets.items()}
     turns = zip_longest(*([(name, row) for row in records] for name, records in sets.items()))
     for name, record in (one for turn in turns for one in turn if one is not None):
         at = f"{name}/{record_id(record)}/{_digest(record)}"
         others = (texts or {}).get((name, record_id(record)), {})
         groups[at] = _RecordCase(name, record, styles[name], others)
-        for condition in [*(one.name for one in settings.conditions()), *others]:
+        for condition in (*conditions, *others):
             cases[f"{at}/{condition}"] = (at, condition)
     done: dict[str, ResultRow] = {}
 
     def answer(case: tuple[str, str]) -> ResultRow:
         at, condition = case
         if f"{at}/{condition}" not in done:
-            due = [c for other, c in cases.values() if other == at]
-            due = [c for c in due if not study.has_row(f"{at}/{c}")]
-            rows = _answer_record(groups[at], due, build_context, reader, settings)
+            every = (*conditions, *groups[at].texts)
+            due = [c for c in every if not study.has_row(f"{at}/{c}")]
+            rows = _answer_record(groups[at], due, build_context, reader, conditions)
             done.update({f"{at}/{row['condition']}": row for row in rows})
         return done.pop(f"{at}/{condition}")
 
@@ -427,22 +424,22 @@ def _answer_record(
     due: Sequence[str],
     build_context: Any,
     reader: AnswerReader,
-    settings: AnswerSettings,
+    conditions: Mapping[str, ContextCondition],
 ) -> Iterator[ResultRow]:
     """The rows of a record under the conditions that are due; equal contexts are read once."""
     record, question = case.record, case.record["question"]
-    conditions = {c.name: c for c in settings.conditions()}
     whole, tokens_in = build_context(record, FULL)
     counter = counter_of("proxy", DEFAULT_PROXY)
-    contexts = {
-        name: build_context(record, conditions[name])
-        if name in conditions
-        else (case.texts[name], counter.count(case.texts[name]))
-        for name in due
-    }
-    plain = [name for name in due if name not in conditions or not conditions[name].is_native]
+    contexts = {FULL.name: (whole, tokens_in)}
+    for name in due:
+        if name in case.texts:
+            contexts[name] = case.texts[name], counter.count(case.texts[name])
+        elif name != FULL.name and not conditions[name].is_native:
+            contexts[name] = build_context(record, conditions[name])
     prompts = {
-        name: chat_messages(question, contexts[name][0], case.style.system) for name in plain
+        name: chat_messages(question, contexts[name][0], case.style.system)
+        for name in due
+        if name in contexts
     }
     distinct = {json.dumps(prompt): prompt for prompt in prompts.values()}
     said = dict(

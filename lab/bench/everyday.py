@@ -138,7 +138,7 @@ def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: st
         prompts = [chat_messages(row["question"], context) for context in (alone, text)]
         said = model.answer_all(prompts, _READER_TOKENS)
         found = [is_from(one, alone, row["question"]) for one in said]
-        shown = {name: value for name, value in row.items() if name not in ("texts", "key")}
+        shown = {name: value for name, value in row.items() if name != "texts"}
         return {**shown, "said": said, "from_answer": found[0], "from_rest": found[1]}
 
     cases = {f"{row['file']}/{row['question']}": row for row in asked if row["answer"]}

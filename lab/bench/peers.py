@@ -108,9 +108,7 @@ def peers(
         str | None,
         typer.Option("--peers", help="Names, with commas. Default: all that can run here."),
     ] = None,
-    sets: Annotated[
-        str, typer.Option(help="Files of records; NAME@TOKENS fills contexts up with others.")
-    ] = SETS,
+    sets: shared.FilledSets = SETS,
     cases: Annotated[int, typer.Option("--limit", "--cases", min=1, help="Cases a set.")] = 25,
     budget: Annotated[
         float, typer.Option(help="Up to 1 a share of the tokens, above whole tokens.")

@@ -42,6 +42,10 @@ SetsFolder = Annotated[
     ),
 ]
 Sets = Annotated[str, typer.Option("--sets", help="Names of files, with commas.")]
+FilledSets = Annotated[
+    str,
+    typer.Option("--sets", help="Files of records; NAME@TOKENS fills contexts up with others."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many of a set.")]
 Methods = Annotated[
     str, typer.Option("--methods", "--method", help="Names of methods, with commas.")

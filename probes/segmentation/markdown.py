@@ -27,8 +27,9 @@ from tamis.probes.text import UnitKind
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _COMMENT = re.compile(r"(#{1,2})(?!#)(?P<space>\s*)(?P<text>.*)")
-# a setting that is commented out, a default, or an item; so is a line that is set in
 _COMMENT_DEPTH = 2
+"""Blanks after the sign of a comment, at most; deeper lines are set in."""
+# a setting that is commented out, a default, or an item
 _OWN_COMMENT = re.compile(
     r"[\w.\-]+ ?=|[^\W\d_][\w.\-]{0,30}: \S|(?:[-*+]|\(?\d{1,2}[.)]|\(?[a-z]\)) "
 )
@@ -184,20 +185,27 @@ def _read_comments(lines: Lines, at: int) -> _Blocks:
             above = None
             continue
         is_own = _OWN_COMMENT.match(text) is not None
-        if above is None or has_stop(above) or is_own:
-            goes_on = False
-        elif own is None or depth <= own:
-            inside = own is None and depth <= _COMMENT_DEPTH
-            same = own is None or depth == own > _COMMENT_DEPTH
-            goes_on = inside or (same and (above.endswith(",") or is_continued(above, text)))
-        else:
-            goes_on = True
-        if not goes_on:
+        if is_own or above is None or not _goes_on(above, text, depth, own):
             kind: UnitKind = "list_item" if _ITEM.match(text) else "sentence"
             marks.append((lines.starts[line], kind))
             own = depth if is_own or depth > _COMMENT_DEPTH else None
         above = text
     return marks or [(lines.starts[at], "sentence")], after
+
+
+def _goes_on(above: str, text: str, depth: int, own: int | None) -> bool:
+    """Whether a line of a comment goes on with the one above it.
+
+    Args:
+        depth: of the line. own: that of the one above, if it is a line of its own or set in.
+    """
+    if has_stop(above):
+        return False
+    if own is not None and depth != own:
+        return depth > own
+    if own is None and depth <= _COMMENT_DEPTH:
+        return True
+    return depth > _COMMENT_DEPTH and (above.endswith(",") or is_continued(above, text))
 
 
 def _read_heading(lines: Lines, at: int) -> _Blocks:

@@ -66,7 +66,7 @@ class KeyShard:
         """The same for the chunks that others are compared with."""
         return max_similarities(queries, *self._drawn_keys, self.heads)
 
-    def predicted(self, queries: Floats) -> tuple[Reference, Floats, int] | None:
+    def predict(self, queries: Floats) -> tuple[Reference, Floats, int] | None:
         """What the floor predicts: the reference, and its scale and number of anchors."""
         if self.floor is None:
             return None

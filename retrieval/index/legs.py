@@ -170,7 +170,7 @@ class PredictedFloor:
     spread: float
     anchors: int
 
-    def scored(self, values: ScoreArray, known: Mask | None, keys_read: int) -> LegScores:
+    def leg_scores(self, values: ScoreArray, known: Mask | None, keys_read: int) -> LegScores:
         """The scores of a leg that were computed with it."""
         return LegScores(values, self.mean, self.spread, known, keys_read)
 
@@ -223,9 +223,9 @@ class KeyLeg:
         best = np.concatenate(self._pool.map(KeyShard.best_of_all, self._each(queries)), axis=2)
         keys_read = int(self.sizes.sum())
         if self._is_fitted:
-            floor = self._predicted(queries)
+            floor = self._predict_floor(queries)
             scores = stand_out_scores(best, floor.reference)
-            return floor.scored(scores, None, keys_read)
+            return floor.leg_scores(scores, None, keys_read)
         scores = stand_out_scores(best, reference_of(best[..., self.drawn]))
         return complete_scores(scores, self._live, keys_read)
 
@@ -250,7 +250,7 @@ class KeyLeg:
         asked = self._each(queries)
         values = np.zeros(len(self._live), np.float32)
         if self._is_fitted:
-            floor = self._predicted(queries)
+            floor = self._predict_floor(queries)
             reference = floor.reference
         else:
             best = np.concatenate(self._pool.map(KeyShard.best_of_drawn, asked), axis=2)
@@ -270,13 +270,13 @@ class KeyLeg:
         values[unread] = stand_out_scores(np.concatenate(parts, axis=2), reference)
         keys_read = compared + int(self.sizes[chosen | self.drawn].sum())
         if self._is_fitted:
-            return floor.scored(values, chosen, keys_read + floor.anchors)
+            return floor.leg_scores(values, chosen, keys_read + floor.anchors)
         return partial_scores(values, self._live, chosen, self.drawn, keys_read)
 
-    def _predicted(self, queries: Floats) -> PredictedFloor:
+    def _predict_floor(self, queries: Floats) -> PredictedFloor:
         """What the floors of segments predict together, each for as many chunks as it has."""
         assert self._pool is not None
-        found = self._pool.map(KeyShard.predicted, self._each(queries))
+        found = self._pool.map(KeyShard.predict, self._each(queries))
         sizes = [len(of) for of in np.split(self.sizes, self._bounds)]
         own = [(size, of) for size, of in zip(sizes, found, strict=True) if of]
         shares = np.array([size for size, _ in own]) / sum(size for size, _ in own)

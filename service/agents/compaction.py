@@ -14,7 +14,7 @@ from tamis.compressors.tools.steps import Superseded, is_floor, rank_steps, supe
 from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import OutputStore
+from tamis.service.agents.store import OutputStore, to_bytes
 
 MIN_KEEP_STEPS = 2
 _OLDER = Superseded("older")
@@ -121,5 +121,5 @@ class StepCompaction:
         """What stands in place of a result; None where that could not be had again."""
         if self.shortening.no_store:
             return why.shown(tokens)
-        key = OutputStore().put(step.text.encode("utf-8", "surrogatepass"))
+        key = OutputStore().put(to_bytes(step.text))
         return why.shown(tokens, f"{RETRIEVE} {key}") if key else None

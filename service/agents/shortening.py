@@ -12,7 +12,7 @@ from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
 from tamis.compressors.tools.types import RETRIEVE, CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.store import OutputStore
+from tamis.service.agents.store import OutputStore, to_bytes
 
 if TYPE_CHECKING:
     from tamis.compressors.tools.prepare import PreparedToolOutputs
@@ -192,7 +192,7 @@ class Shortening:
         try:
             data = source.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:  # halves of characters, which JSON can hold
-            data = source.encode("utf-8", "surrogatepass")
+            data = to_bytes(source)
         key = OutputStore().put(data)
         if key is None:
             return text

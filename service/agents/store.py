@@ -25,6 +25,11 @@ _ID = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 _LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
 
 
+def to_bytes(text: str) -> bytes:
+    """A text as it is kept: UTF-8, also of halves of characters, which JSON can hold."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def output_id(data: bytes) -> str:
     """The id of an output: 24 hex digits of its SHA-256, so the same text has the same one."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]

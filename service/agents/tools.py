@@ -17,7 +17,7 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra, TamisError
 from tamis.probes.lru import LruCache
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import OutputStore, output_id, some_lines
+from tamis.service.agents.store import OutputStore, output_id, some_lines, to_bytes
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -174,7 +174,7 @@ class AgentTools:
         return source
 
     def keep(self, text: str) -> str:
-        key = output_id(text.encode("utf-8", "surrogatepass"))
+        key = output_id(to_bytes(text))
         self._originals.put(key, len(text), text)
         return key
 

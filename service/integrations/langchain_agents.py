@@ -35,7 +35,7 @@ from tamis.probes.lru import LruCache
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.hook import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import OutputStore, output_id
+from tamis.service.agents.store import OutputStore, output_id, to_bytes
 from tamis.service.api.option_fields import option_fields
 from tamis.service.api.rank_tools import TOP_N, choose_tools, rank_tools, read_tools
 from tamis.service.http.conversation.billing import (
@@ -161,7 +161,7 @@ class ToolShortening(OptionFields):
     ) -> dict[int, ToolMessage]:
         steps = _steps(messages)
         places, outputs = list(steps), list(steps.values())
-        last = sum(place >= _answered(messages) for place in places)
+        last = sum(place >= _count_answered(messages) for place in places)
         needless = superseded_steps(outputs, max(KEEP_LAST, last))
         how, counter, found = self.shortening, estimating_tokenizer(), dict[int, ToolMessage]()
         for index, why in needless.items():
@@ -173,7 +173,7 @@ class ToolShortening(OptionFields):
             tokens = counter.count(output.text)
             if tokens < max(LEAST_TOKENS, how.min_tokens * is_whole):
                 continue
-            handle = "" if how.no_store else f"{RETRIEVE} {output_id(_data(output.text))}"
+            handle = "" if how.no_store else f"{RETRIEVE} {output_id(to_bytes(output.text))}"
             text = why.shown(tokens, handle)
             if counter.count(text) < counter.count(_text(shown) or ""):
                 found[place] = _with_text(messages[place], text)
@@ -302,7 +302,7 @@ class TamisToolMiddleware(AgentMiddleware):  # type: ignore[misc]
     def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """The results that give way to a marker from now on; None where there are none."""
         messages = _messages(state)
-        cached = _answered(messages)
+        cached = _count_answered(messages)
         try:
             gone = self.options.replace_needless(messages, messages, cached, {})
         except Exception as error:
@@ -430,7 +430,7 @@ def _messages(state: Any) -> Sequence[AnyMessage]:
     return found
 
 
-def _answered(messages: Sequence[AnyMessage]) -> int:
+def _count_answered(messages: Sequence[AnyMessage]) -> int:
     """How many messages the last request had: those before the model's last answer."""
     return max((i for i, one in enumerate(messages) if isinstance(one, AIMessage)), default=0)
 
@@ -464,13 +464,9 @@ def _text(message: ToolMessage) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _data(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _keep(message: Any) -> bool:
     """Keeps the text of a result by its id; whether it can be had again."""
-    return OutputStore().put(_data(_text(message) or "")) is not None
+    return OutputStore().put(to_bytes(_text(message) or "")) is not None
 
 
 def _with_text(message: Any, text: str) -> ToolMessage:

@@ -185,7 +185,7 @@ class ConversationCall:
             if any(match_spans(pattern, text.text) for pattern in patterns):
                 continue
             marker = originals.expected_marker(conversation, text.text)
-            tokens = counter.count(marker.superseded(why, candidate.tokens))
+            tokens = counter.count(marker.superseded_text(why, candidate.tokens))
             if tokens < candidate.tokens:
                 conversation.leave_out(candidate, why, tokens)
 

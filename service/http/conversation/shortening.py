@@ -60,7 +60,7 @@ class OmissionMarker:
         unit = "token" if tokens == 1 else "tokens"
         return self._complete(f"[… {span} omitted, {tokens} {unit}]")
 
-    def superseded(self, why: Superseded, tokens: int) -> str:
+    def superseded_text(self, why: Superseded, tokens: int) -> str:
         """The text for a result that a later step made needless, below what went wrong in it."""
         cause, _, counted = why.shown(tokens).rpartition("\n")
         marker = self._complete(counted)
@@ -217,7 +217,7 @@ def replace_result(
         for a, b in left_out
         if a < b
     ]
-    shown = marker.superseded(why, candidate.tokens)
+    shown = marker.superseded_text(why, candidate.tokens)
     format_ = parse_tool_output(output.text, output.call).format
     return Shortened(
         candidate, shown, kept, omissions, format_, counter.count(shown), None, why.reason
