@@ -60,10 +60,10 @@ def command_line() -> Iterator[str]:
     """
     import typer
 
-    from tamis.service.cli.app import app
+    from tamis.service.cli.app import build_app
 
     yield "# Command line\n\nThis page is made from the help of the commands.\n"
-    shown = list(commands(typer.main.get_command(app), "tamis"))
+    shown = list(commands(typer.main.get_command(build_app()), "tamis"))
     found = Counter(row for _, command in shown for row in rows(command))
     common, told = [row for row, times in found.items() if times > 1], set[str]()
     for path, command in shown:

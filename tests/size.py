@@ -104,9 +104,9 @@ def commands() -> Iterator[str]:
     """The commands of `tamis` itself: `compress`, `index build` and so on."""
     import typer
 
-    from tamis.service.cli.app import app
+    from tamis.service.cli.app import build_app
 
-    yield from _leaves(typer.main.get_command(app), "")
+    yield from _leaves(typer.main.get_command(build_app()), "")
 
 
 def _leaves(command: Any, path: str) -> Iterator[str]:

@@ -191,13 +191,13 @@ def test_commands_that_are_shown_but_not_run_exist_with_their_options():
     """They need files of the reader's own; their names can be checked all the same."""
     from typer.main import get_command
 
-    from tamis.service.cli.app import app
+    from tamis.service.cli.app import build_app
 
     pages = [*PAGES, ROOT / "README.md"]
     shown = [line for p in pages for b in blocks(p, "bash no-run") for line in b.splitlines()]
     own = [line for line in shown if line.startswith("tamis ") and not line.startswith(LAB)]
     assert len(own) > 10
-    assert_known(get_command(app), [line.split("#")[0].split()[1:] for line in own])
+    assert_known(get_command(build_app()), [line.split("#")[0].split()[1:] for line in own])
 
 
 def assert_known(root: Any, shown_commands: list[list[str]]) -> None:
@@ -288,10 +288,10 @@ def test_the_reference_is_what_the_code_says(name: str, hooks: Any):
 def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers():
     from typer.main import get_command
 
-    from tamis.service.cli.app import PluginCommand, app
+    from tamis.service.cli.app import PluginCommand, build_app
 
     shown = (DOCS / "reference/cli.md").read_text("utf-8")
-    for name, command in get_command(app).commands.items():
+    for name, command in get_command(build_app()).commands.items():
         for path in [f"{name} {below}" for below in getattr(command, "commands", {})] or [name]:
             assert isinstance(command, PluginCommand) or f"# tamis {path}\n" in shown, path
     python = (DOCS / "reference/python.md").read_text("utf-8")

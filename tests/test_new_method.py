@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import tamis
 from tamis.compressors import methods, registry
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 from tests.example_checks import ROOT, check_lint_and_format, check_types, run_module
 from tests.fences import blocks
 from tests.scripted import ScriptedReader
@@ -86,7 +86,7 @@ def test_the_ordering_one_orders_what_is_kept():
 
 @pytest.mark.usefixtures("register_examples")
 def test_the_command_line_lists_them():
-    shown = CliRunner().invoke(app, ["methods"])
+    shown = CliRunner().invoke(build_app(), ["methods"])
     assert shown.exit_code == 0, shown.output
     assert [name for name in KINDS if name not in shown.output] == []
 

@@ -126,22 +126,25 @@ def everyday(
 
 def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: str) -> None:
     """Counts the questions that a reader answers from the answer alone and not from the rest."""
-    from tamis_lab.bench.answers import chat_messages, load_reader
+    from tamis_lab.bench.answers import load_reader
 
     model = load_reader(reader, "", None)
     study.keep_rows({"reader": model.identity, "max_tokens": _READER_TOKENS})
 
+    cases = {f"{row['file']}/{row['question']}": row for row in asked if row["answer"]}
+    due = [row for key, row in cases.items() if not study.has_row(key)]
+    ahead: list[str] = []
+
     def check(row: Mapping[str, Any]) -> dict[str, Any]:
-        alone, text = "\n".join(row["answer"]), row["texts"][row["at"]]
-        for part in row["answer"]:
-            text = text.replace(part, "")
-        prompts = [chat_messages(row["question"], context) for context in (alone, text)]
-        said = model.answer_all(prompts, _READER_TOKENS)
-        found = [is_from(one, alone, row["question"]) for one in said]
+        if not ahead:  # answers of several questions grow together
+            prompts = [prompt for one in due[:_TOGETHER] for prompt in _prompts(one)]
+            ahead.extend(model.answer_all(prompts, _READER_TOKENS))
+            del due[:_TOGETHER]
+        said = [ahead.pop(0), ahead.pop(0)]
+        found = [is_from(one, "\n".join(row["answer"]), row["question"]) for one in said]
         shown = {name: value for name, value in row.items() if name != "texts"}
         return {**shown, "said": said, "from_answer": found[0], "from_rest": found[1]}
 
-    cases = {f"{row['file']}/{row['question']}": row for row in asked if row["answer"]}
     with study.bars():
         rows = study.rows(reader, cases, check)
     figures = {
@@ -162,6 +165,16 @@ def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: st
     )
 
 
+def _prompts(row: Mapping[str, Any]) -> list[list[dict[str, str]]]:
+    """A question asked of its answer alone, and of the document without it."""
+    from tamis_lab.bench.answers import chat_messages
+
+    text = row["texts"][row["at"]]
+    for part in row["answer"]:
+        text = text.replace(part, "")
+    return [chat_messages(row["question"], context) for context in ("\n".join(row["answer"]), text)]
+
+
 def is_from(said: str, answer: str, question: str) -> bool:
     """Whether half of the words that something says beyond the question are of an answer."""
     from tamis_lab.bench.answers import normalise_answer
@@ -173,6 +186,8 @@ def is_from(said: str, answer: str, question: str) -> bool:
 
 
 _READER_TOKENS = 32
+_TOGETHER = 12
+"""Questions that are answered at once."""
 COLUMNS = (
     *("method, budget", "whole", "part", "none", "dangling", "padding", "tokens"),
     *("refused", "wrongly"),

@@ -1,5 +1,7 @@
 """All commands of `tamis`, in the order in which help lists them; then those of other packages.
 
+A command that the command line names is imported alone; help imports all of them.
+
 Other packages add commands by entry points of `tamis.commands`. An entry point names a
 `typer.Typer`, a command of typer's or a function. Help shows it with its package's summary; the
 package is imported when its command is run.
@@ -7,6 +9,8 @@ package is imported when its command is run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, cast
 
@@ -14,25 +18,31 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tamis.probes.plugins import COMMANDS_GROUP, LAB_INSTALL, Plugin, find_plugins
-from tamis.service.cli.commands import (
-    ask_context,
-    batch,
-    cache,
-    compress,
-    doctor,
-    estimate,
-    index,
-    mcp,
-    methods,
-    models,
-    rerank,
-    serve,
-)
 from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
-from tamis.service.cli.quick import hook, pipe, run
 from tamis.service.cli.quick.options import typer_command
 
+COMMANDS = {
+    "compress": "commands.compress:compress",
+    "rerank": "commands.rerank:rerank",
+    "ask-context": "commands.ask_context:ask_context",
+    "pipe": "quick.pipe:run",
+    "run": "quick.run:run",
+    "hook": "quick.hook:run",
+    "mcp": "commands.mcp:mcp",
+    "methods": "commands.methods:methods",
+    "doctor": "commands.doctor:doctor",
+    "estimate": "commands.estimate:estimate",
+    "serve": "commands.serve:command",
+    "keys": "commands.serve:keys_app",
+    "index": "commands.index:app",
+    "models": "commands.models:app",
+    "cache": "commands.cache:app",
+    "batch": "commands.batch:app",
+}
+"""The function of each command, or its `typer.Typer`, below this package."""
+SHORT_HELP = ("compress", "rerank", "serve")
+"""Commands whose help shows their first options, until it is asked for all."""
 OLD_FLAGS = {
     "query": "question",
     "query-field": "question-field",
@@ -127,34 +137,6 @@ EPILOG = """
 `tamis compress docs/ -q "How are keys rotated?" --explain-all` shows every sentence
 """
 
-app = typer.Typer(
-    help="Keep the sentences of a retrieved context that answer a question, verbatim, within a "
-    "token budget.",
-    cls=PluginGroup,
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    # of all commands below, too; a flag that a command declares by an old name stays its own
-    context_settings={"token_normalize_func": lambda name: OLD_FLAGS.get(name, name)},
-)
-app.command("compress", cls=ShortHelpCommand, epilog=compress.EPILOG)(compress.compress)
-app.command("rerank", cls=ShortHelpCommand, epilog=rerank.EPILOG)(rerank.rerank)
-app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
-app.command("pipe", epilog=pipe.EPILOG)(typer_command(pipe.run, pipe.OPTIONS))
-app.command("run", epilog=run.EPILOG)(typer_command(run.run, run.OPTIONS))
-app.command("hook", epilog=hook.EPILOG)(typer_command(hook.run, hook.OPTIONS))
-app.command("mcp", epilog=mcp.EPILOG)(mcp.mcp)
-app.command("methods", epilog=methods.EPILOG)(methods.methods)
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("estimate", epilog=estimate.EPILOG)(estimate.estimate)
-app.command("serve", cls=ShortHelpCommand, epilog=serve.EPILOG)(serve.command)
-app.add_typer(serve.keys_app, name="keys")
-app.add_typer(index.app, name="index")
-app.add_typer(models.app, name="models")
-app.add_typer(cache.app, name="cache")
-app.add_typer(batch.app, name="batch")
-
 
 def _print_version(requested: bool) -> None:
     if requested:
@@ -162,8 +144,7 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def main(
+def _root(
     version: Annotated[
         bool,
         typer.Option(
@@ -171,11 +152,41 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """The root command; its help is on `app`."""
+    """The root command; its help is on the app."""
 
 
-def root_command() -> Any:
-    """The command line, with the help that is shown."""
-    command = typer.main.get_command(app)
+def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with the commands of these names, imported; without others, with all."""
+    app = typer.Typer(
+        help="Keep the sentences of a retrieved context that answer a question, verbatim, within a "
+        "token budget.",
+        cls=PluginGroup,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        # of all commands below, too; a flag that a command declares by an old name stays its own
+        context_settings={"token_normalize_func": lambda name: OLD_FLAGS.get(name, name)},
+    )
+    app.callback()(_root)
+    for name in names:
+        path, _, attribute = COMMANDS[name].partition(":")
+        module = import_module(f"tamis.service.cli.{path}")
+        command = getattr(module, attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+            continue
+        if path.startswith("quick."):
+            command = typer_command(command, module.OPTIONS)
+        shown = ShortHelpCommand if name in SHORT_HELP else None
+        app.command(name, cls=shown, epilog=module.EPILOG)(command)
+    return app
+
+
+def root_command(words: Sequence[str] = ()) -> Any:
+    """The command line that reads these words, with the help that is shown."""
+    command = typer.main.get_command(
+        build_app([name for name in words[:1] if name in COMMANDS] or COMMANDS)
+    )
     hide_flag_types(command)
     return command

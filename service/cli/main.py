@@ -69,7 +69,7 @@ def _run_command(words: list[str]) -> None:
     from tamis.service.cli.app import root_command
 
     try:
-        root_command()(prog_name="tamis")
+        root_command(words)(prog_name="tamis")
     except SystemExit as end:
         if words[:1] == ["pipe"] and end.code == EXIT_REFUSED:
             _pass_input_on()

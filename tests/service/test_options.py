@@ -18,7 +18,7 @@ from tamis.compressors.options import check_fields, option, options_of
 from tamis.compressors.rules import RULES, Budget
 from tamis.probes.errors import BadInput
 from tamis.service.api.option_fields import option_fields
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 from tamis.service.cli.commands.batch import BATCH, MERGE
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import INDEX, takes_options
@@ -104,7 +104,7 @@ def params(command: Any) -> Iterator[Any]:
 
 
 def test_no_row_of_options_is_left_over():
-    shown = {getattr(param, "help", None) for param in params(typer.main.get_command(app))}
+    shown = {getattr(param, "help", None) for param in params(typer.main.get_command(build_app()))}
     for table in (SHARED, BATCH, MERGE, INDEX):
         for name, row in table.items():
             assert row.help in shown, name

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 import tamis
 from tamis.probes.errors import BadInput
-from tamis.service.cli.app import OLD_FLAGS, app
+from tamis.service.cli.app import OLD_FLAGS, build_app
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.environment import load_settings
 from tamis.service.http.runtime.settings import OLD_KNOBS, Settings
@@ -82,7 +82,7 @@ def names() -> dict[str, set[str]]:
             own = fields(of) if is_dataclass(of) else ()
             found["attributes"] |= {one.name for one in own if not one.name.startswith("_")}
             found["attributes"] |= {one for one in vars(of) if not one.startswith("_")}
-    found["flags"] = set(flags_of(typer.main.get_command(app)))
+    found["flags"] = set(flags_of(typer.main.get_command(build_app())))
     return found
 
 
@@ -182,7 +182,7 @@ def check_retrieval(http: httpx.Client) -> None:
 @pytest.mark.parametrize("old", OLD_FLAGS)
 def test_a_flag_is_read_by_its_old_name_and_shown_by_that_of_today(old, names):
     assert OLD_FLAGS[old] in names["flags"]
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(build_app())
     words = {
         "query": ["batch", "run", "in", "-o", "out", "--query", "a?"],
         "query-field": ["batch", "run", "in", "-o", "out", "--query-field", "q"],

@@ -10,7 +10,7 @@ from click.testing import Result
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 
 SCRIPT = "from tamis.service.cli.main import run; run()"
 
@@ -25,7 +25,7 @@ def word_tokenizer(folder: Path) -> Path:
 
 def tamis(*words: object, stdin: str | bytes | None = None) -> Result:
     """One run in this process."""
-    return CliRunner().invoke(app, [str(word) for word in words], input=stdin)
+    return CliRunner().invoke(build_app(), [str(word) for word in words], input=stdin)
 
 
 def process(*words: object, **arguments: object) -> subprocess.CompletedProcess[bytes]:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tamis.compressors.features import gate as gates
 from tamis.compressors.methods import question_rows
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 from tamis.service.cli.options.typer_options import gate_options
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
@@ -34,7 +34,7 @@ def test_a_method_without_a_gate_refuses_one(command, tmp_path):
     page.write_text("The bridge was opened in 1792. Boats pass below.", "utf-8")
     words = [command, str(page), "-q", "When?", "--method", "lexical", "--gate", "on"]
     words += ["--max-tokens", "9"] if command == "compress" else []
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(build_app(), words)
     assert done.exit_code == 2
     assert "lexical has no option ['gate']" in done.output
 

@@ -10,10 +10,10 @@ import typer.main
 from click.testing import CliRunner
 from typer import rich_utils
 
-from tamis.service.cli.app import app, root_command
+from tamis.service.cli.app import build_app, root_command
 from tamis.service.cli.display.short_help import LONG_HELP, ShortHelpCommand
 
-ROOT = typer.main.get_command(app)
+ROOT = typer.main.get_command(build_app())
 WIDE = 2000
 """Columns: no text is wrapped, since its parts would be mixed with those of other columns."""
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 import pytest
 from typer.testing import CliRunner
 
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 from tests.service.cli.cli_kit import SCRIPT, process, tamis, word_tokenizer
 
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
@@ -21,10 +21,10 @@ HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
 def test_help_loads_no_heavy_library(words):
     code = f"""
 import sys
-from tamis.service.cli.app import app
+from tamis.service.cli.main import run
 sys.argv = ["tamis", *{words!r}]
 try:
-    app()
+    run()
 finally:
     print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
@@ -46,16 +46,17 @@ def test_what_needs_no_model_loads_no_model_library(command, tmp_path):
     }[command]
     code = f"""
 import sys
-from tamis.service.cli.app import app
+from tamis.service.cli.main import run
 sys.argv = ["tamis", {command!r}, *{list(map(str, words))!r}]
 try:
-    app()
+    run()
 finally:
-    print(sorted(set({HEAVY!r}) & set(sys.modules)))
+    commands = [name for name in sys.modules if name.startswith("tamis.service.cli.commands.")]
+    print(commands, sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == f"['tamis.service.cli.commands.{command}'] []"
     assert {"compress": "The harbour was closed.", "methods": "question_rows"}[
         command
     ] in done.stdout
@@ -174,7 +175,7 @@ def test_no_name_of_a_file_controls_the_terminal(tmp_path, command):
     for path in [tmp_path, *tmp_path.iterdir(), tmp_path / f"{title}none"]:
         words = [*command.split(), str(path), *more, "--out", str(tmp_path / "out")]
         words = words[:-2] if command == "rerank" else words
-        found = CliRunner().invoke(app, words, color=True)
+        found = CliRunner().invoke(build_app(), words, color=True)
         assert found.exit_code in (0, 2), found.output
         assert "\x1b]" not in found.output
         assert "\x1b[2J" not in found.output

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from lab.tests.bench.records import people, write
 from tamis.service.api.languages import best_proxy
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally
 from tamis_lab.bench.languages import language_figures
 
@@ -62,7 +62,7 @@ def test_the_command_writes_the_figures_that_choose_a_proxy(proxy_folder, encode
         write(tmp_path / f"faq_{code}.jsonl", people())
     words = ["--data", tmp_path, "--set", "faq", "--languages", "en,xx", "--cache", tmp_path]
     given = ["lab", "bench", "languages", *words, "--proxies", "smollm2-135m", "--limit", "4"]
-    done = CliRunner().invoke(app, [*map(str, given), "--json"])
+    done = CliRunner().invoke(build_app(), [*map(str, given), "--json"])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert set(report["languages"]) == {"en", "xx"}
@@ -85,7 +85,7 @@ def test_a_missing_set_is_named_with_the_existing_ones(tmp_path):
         "--languages",
         "fr",
     ]
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(build_app(), words)
     assert done.exit_code == 2
     assert "faq_fr" in done.stderr
     assert "faq_en" in done.stderr

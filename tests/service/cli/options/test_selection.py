@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from tamis.compressors.rules import RULES, Rules
-from tamis.service.cli.app import app
+from tamis.service.cli.app import build_app
 from tamis.service.http.schemas.compress import CompressRequest, Protect
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
@@ -64,7 +64,7 @@ def test_the_presets_are_those_of_the_service():
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_the_floor_is_the_library_s_and_the_service_s(words):
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(build_app())
     for word in words:
         command = command.commands[word]
     (floor,) = [p.default for p in command.params if p.name == "answerable_floor"]
