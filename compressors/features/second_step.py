@@ -230,6 +230,9 @@ _LINK_COLUMNS = [HOP_FEATURES.index(name) for name in LINKS]
 _SINGLE_COLUMN = 1
 _BM25_COLUMN = WORD_FEATURES.index("bm25_z")
 _EPSILON = 1e-6
+WORDS_WEIGHT = 0.2
+"""Of BM25's z-score beside a unit's logit, where units are put in order. Figures:
+lab/log/evidence.md#2026-11-29-words-once-more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +482,25 @@ def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tenso
     # four before a unit's share of the request was weighed
     size = 4 if len(probe.weights.get(name, ())) == 4 else 5
     return Calibration(*probe.weight(name, (size,)).tolist())(z)
+
+
+def order_by_words(probabilities: Tensor, first: Tensor) -> Tensor:
+    """The same probabilities, given to the units in another order, `[U]`.
+
+    The order is that of their logits and of `WORDS_WEIGHT` times the z-score of BM25. It is for the
+    units of one document: configuration, changelogs and manuals have names of their own, and words
+    say more there than in the articles of the fit. Beside others, the second fact of a chain need
+    not share a word with the question. How many units reach a threshold, and the best one's
+    probability, stay as they were calibrated.
+
+    Args:
+        first: the first step's features, `[U, F]`, words last.
+    """
+    words = first[:, _BM25_COLUMN - len(WORD_FEATURES)]
+    order = (probabilities.logit(1e-6) + WORDS_WEIGHT * words).argsort(descending=True, stable=True)
+    given = torch.empty_like(probabilities)
+    given[order] = probabilities.sort(descending=True).values
+    return given
 
 
 def isolated_probabilities(probe: LinearProbe, isolated: Tensor) -> Tensor:

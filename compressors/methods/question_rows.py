@@ -61,6 +61,7 @@ from tamis.compressors.features.second_step import (
     judge,
     language_warning,
     languages_apart,
+    order_by_words,
     unit_probabilities,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
@@ -507,7 +508,10 @@ class QuestionRows(TwoStepMethod):
             z, is_unlike = step.scores(reading.cosines)
             prefix = ENCODER
         known = {"answerability": answerable, "is_unlike": is_unlike}
-        return unit_probabilities(self.probe, z, prefix), known
+        values = unit_probabilities(self.probe, z, prefix)
+        if not step.texts.structure.passage.any():
+            values = order_by_words(values, step.first)
+        return values, known
 
     def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The threshold at which all the evidence is kept this often.

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tamis.compressors.features import second_step
 from tamis.compressors.features.second_step import (
     ENCODER_SHARE,
+    WORDS_WEIGHT,
     RequestTexts,
     candidate_cosines,
     encoder_candidates,
+    order_by_words,
     unit_scores,
 )
 from tamis.compressors.features.words import WORD_FEATURES
@@ -114,3 +116,31 @@ def _candidates(probe, texts, first):
     marked = torch.zeros(len(without), dtype=torch.bool)
     marked[encoder_candidates(without, texts.tokens)] = True
     return marked
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.floats(-2, 4)), min_size=1, max_size=30))
+def test_words_change_the_order_of_probabilities_and_none_of_them(scored):
+    probabilities = torch.tensor([p for p, _ in scored])
+    given_by_words = order_by_words(probabilities, first_step([words for _, words in scored]))
+    assert sorted(given_by_words.tolist()) == sorted(probabilities.tolist())
+    blended = probabilities.logit() + WORDS_WEIGHT * torch.tensor([words for _, words in scored])
+    best = int(blended.argmax())
+    assert given_by_words[best] == probabilities.max()
+
+
+def test_without_a_word_of_the_question_the_order_stays():
+    probabilities = torch.tensor([0.2, 0.7, 0.1, 0.7])
+    assert order_by_words(probabilities, first_step([0.0] * 4)).equal(probabilities)
+
+
+def test_words_decide_between_units_that_are_nearly_as_good():
+    probabilities = torch.tensor([0.30, 0.31, 0.9])
+    changed = order_by_words(probabilities, first_step([2.0, -0.5, -0.5]))
+    assert changed.equal(torch.tensor([0.31, 0.30, 0.9]))
+
+
+def first_step(bm25_z):
+    """Features of the first step with these z-scores of BM25, and no others."""
+    features = torch.zeros(len(bm25_z), 8 + len(WORD_FEATURES))
+    features[:, 8 + WORD_FEATURES.index("bm25_z")] = torch.tensor(bm25_z)
+    return features
