@@ -93,7 +93,7 @@ class Generator:
         caches, token = [], []
         for row in ids:
             read = self.model(torch.tensor([row], device=device), use_cache=True, logits_to_keep=1)
-            caches.append(read.past_key_values)
+            caches.append(read.cache)
             token.append(read.logits[:, -1].argmax(-1))
         cache, tokens, longest = _join_caches(caches, lengths), torch.stack(token), max(lengths)
         attended = torch.tensor([[i >= longest - n for i in range(longest)] for n in lengths])
@@ -106,7 +106,7 @@ class Generator:
                 tokens,
                 attention_mask=attended,
                 position_ids=positions,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
             )
             tokens, positions = out.logits[:, -1:].argmax(-1), positions + 1
@@ -154,7 +154,7 @@ class Generator:
         ids, device = torch.tensor([encoded.ids]), self.model.device
         found: list[int] = []
         with torch.inference_mode():
-            cache = self.model(ids[:, :-1].to(device), use_cache=True).past_key_values
+            cache = self.model(ids[:, :-1].to(device), use_cache=True).cache
             for layer in cache.layers:
                 layer.keys, layer.values = layer.keys[:, :, kept], layer.values[:, :, kept]
             token = encoded.ids[-1]
@@ -162,7 +162,7 @@ class Generator:
                 out = self.model(
                     torch.tensor([[token]], device=device),
                     position_ids=torch.tensor([[position]], device=device),
-                    past_key_values=cache,
+                    cache=cache,
                     use_cache=True,
                 )
                 token = int(out.logits[0, -1].argmax())
