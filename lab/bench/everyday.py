@@ -68,7 +68,9 @@ def everyday(
     budgets: Annotated[str, typer.Option(help="Tokens, with commas.")] = "60,100,150",
     half: Annotated[
         str | None,
-        typer.Option(help="Only the questions of one half: tuning, check, blind, blind2 or blind3."),
+        typer.Option(
+            help="Only the questions of one half: tuning, check, blind, blind2 or blind3."
+        ),
     ] = None,
     pool: Annotated[
         int, typer.Option(help="Documents of a context: the question's own, and others.", min=1)
