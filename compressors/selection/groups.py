@@ -10,12 +10,14 @@
     term        the deeper lines right below, which define it     always, with its other names
     comment     the settings or the code right below it           where it fits
     reference   its footnote, below                               always
+    exception   the frames of its stack                           always
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a short numbered one with deeper text, a definition of
 which code goes on, the name of a default value, and the first line of a log's entry are no leads,
-but what follows is shown with them. In a single passage a sentence that begins with an "It" or
-"Otherwise" and the one that it speaks of have a part of each other's worth.
+but what follows is shown with them. A question, a turn or a lead-in of less than half the value of
+what is below it waits for the room that is left. In a single passage a sentence that begins with an
+"It" or "Otherwise" and the one that it speaks of have a part of each other's worth.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ by the cheapest count that is sure enough:
 
 The last keeps the result within the budget, the first two leave out no unit that would still fit.
 
-A unit comes with the leads that it is shown with (`groups.py`): with all of them, or where those do
+A unit comes with the leads that it is shown with (`groups.py`) and that do not wait until all
+content was offered: with all of them, or where those do
 not fit with the nearest, but never without its table's header or the lead-in of its list, unless
 the two alone are longer than the limit, and a row says something by itself. One whose words are
 nearly those of a kept unit (by the Jaccard index of their sets) is left out.
