@@ -10,12 +10,14 @@
     term        the deeper lines right below, which define it     always, with its other names
     comment     the settings or the code right below it           where it fits
     reference   its footnote, below                               always
+    exception   the frames of its stack                           always
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a short numbered one with deeper text, a definition of
 which code goes on, the name of a default value, and the first line of a log's entry are no leads,
-but what follows is shown with them. In a single passage a sentence that begins with an "It" or
-"Otherwise" and the one that it speaks of have a part of each other's worth.
+but what follows is shown with them. A question, a turn or a lead-in of less than half the value of
+what is below it waits for the room that is left. In a single passage a sentence that begins with an
+"It" or "Otherwise" and the one that it speaks of have a part of each other's worth.
 """
 
 from __future__ import annotations
@@ -36,7 +38,17 @@ from tamis.probes.segmentation.markdown import SAID, begins_entry
 from tamis.probes.text import KINDS, Passage, Unit
 
 Lead = Literal[
-    "heading", "question", "turn", "lead_in", "header", "term", "item", "code", "name", "entry"
+    "heading",
+    "question",
+    "turn",
+    "lead_in",
+    "header",
+    "term",
+    "item",
+    "code",
+    "name",
+    "entry",
+    "frame",
 ]
 
 _END = r"[*_\"'”’»)\]`\s]*$"
@@ -46,7 +58,8 @@ _BOLD = re.compile(r"\*\*[^*]{1,80}\*\*[:.]?")
 _TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
 # what speaks of the sentence before, in its own sentence's first words
 _BACK = re.compile(
-    r"[(\"'“„«¿]*(?:It|Its|They|Their|This|These|Those|That|Such|Both|Each|Otherwise|Else|Then"
+    r"[(\"'“„«¿]*(?!This (?:morning|afternoon|evening|week|month|year|time)\b)"
+    r"(?:It|Its|They|Their|This|These|Those|That|Such|Both|Each|Otherwise|Else|Then"
     r"|Instead|If (?:not|so|it|they|true|false|set|unset)"
     r"|The (?:main |only )?reason(?: for (?:doing )?(?:this|that))?"
     r"|(?:With|Without|Because of|Despite|To do) (?:it|this|that|these|those)"
@@ -83,6 +96,13 @@ _VALUE = re.compile(
 _FOOTNOTE = re.compile(r"\s*(\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}):?\s*\S")
 _REFERENCE = re.compile(r"\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}")
 _BARE_TAGS = re.compile(r"(?:<(?:/?[\w-]+\s?|!DOCTYPE\b[^<>]{0,200})>\s*)+", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:<[^<>]{0,200}>\s*)*<(b|strong)>[^<>]{1,40}</\1>[\s:]*(?:<[^<>]{0,200}>\s*)*"
+)
+_LONGEST_TITLE, _FEWEST_TITLES = 160, 3
+_TITLE_SIGNS = re.compile(r"\A[\s#*+•\-–\[]*(?:\d+(?:\.\d+)*[.)]?\s)?\s*|[*\]¶#=~]+\Z")
+_TITLE_EDGES = re.compile(r"[\s.…]*(?:[.…]{2,}\s*\d+)?\s*\Z")
+_FRAME = re.compile(r"\s*at [\w.$<>/]+\(|\s*File \"[^\"\n]{1,200}\", line \d")
 _OPENS = re.compile(r".*[:{]")
 _COMMENT_LINE = re.compile(r"\s*(?:#|//|--|;|/?\*)")
 _COMMENTED, _LINE_CHARS = re.compile(r"[ \t]*#"), 1_000
@@ -113,6 +133,10 @@ _CORRESPONDENT = re.compile(
     re.MULTILINE,
 )
 """Who writes to whom: the header of a mail, or the line above what it quotes."""
+_SUBJECT = re.compile(
+    r"[>\s]*(?:Subject|Betreff|Objet|Asunto): *(?:(?:re|fwd?|aw|wg|tr|rv) ?: *)*(.*)",
+    re.IGNORECASE,
+)
 _MOST_NAMES = 3
 _IMPORTS = re.compile(
     r"(?:\s*(?:import\b.*|from \S+ import\b.*|#include\b.*|using [\w.]+;|package [\w.]+;?|>>>"
@@ -128,9 +152,22 @@ _SHARES: dict[Lead, tuple[float, float]] = {
     "heading": (0.7, 0.0),
     "code": (0.7, 0.0),
     "entry": (0.7, 0.0),
+    "frame": (0.5, 0.0),
     "item": (0.5, 0.0),
 }
 """What the best unit below a lead has of its worth, and of that what the worst has at least."""
+_WAITING, _WAITS_BELOW = ("question", "turn", "lead_in"), 0.5
+"""Leads shown where they fit, and the share of the value of what is below them that they need, to
+come before what is worth less than that; others wait for what room is left."""
+_SIGNS = re.compile(
+    r"\s*--? ?[^<>\n]{2,60} <[^<>@\s]{1,60}@[^<>\s]{1,60}>.{0,60}"
+    r"|(?:Signed|Completed by|Prepared by|Issued by|Gezeichnet|gez\.|Signé|Firmado)\b.{2,60}"
+)
+_SIGNED = 0.5
+"""What is left of the worth of a signature: attention rests on the last line of an entry or of a
+letter, whatever is asked."""
+_FRAMED = 0.6
+"""What is left of the worth of a frame of a stack, once the exception above has all of it."""
 _SPOKEN_OF = 0.5
 """What a sentence has of the worth of the next one, which speaks of it."""
 _SPEAKS = 0.45
@@ -167,6 +204,7 @@ class Groups:
         self._speakers: dict[int, str] = {}  # of entries
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
+        self._subjects: set[tuple[int, str]] = set()  # of mails, by passage
         self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
         self._references, self._comments = self._find_references(), self._find_comments()
@@ -193,6 +231,35 @@ class Groups:
                 self.vain.add(u)
         while open_leads:
             self._close(open_leads.pop(), len(units))
+        self.vain |= self._find_contents()
+
+    def _find_contents(self) -> set[int]:
+        """The lines of a table of contents: at least three together, each a heading below them."""
+        found: set[int] = set()
+        below: dict[int, set[str]] = {}  # titles of each passage, below the unit
+        run: list[int] = []
+        for u in range(len(self._units) - 1, -1, -1):
+            titles = below.setdefault(self._units[u].passage, set())
+            title = _title_of(self._texts[u])
+            listed = u not in self._levels and title in titles
+            if listed:
+                run.append(u)
+            if not listed or u == 0 or self._units[u - 1].passage != self._units[u].passage:
+                if len(run) >= _FEWEST_TITLES:
+                    found.update(run)
+                    self._end_heading(run[-1] - 1, run[0] + 1)
+                run = []
+            if u in self._levels and title:
+                titles.add(title)
+        return found
+
+    def _end_heading(self, heading: int, stop: int) -> None:
+        """Takes what is from a unit on from below a heading, as of contents."""
+        if self.kinds.get(heading) == "heading" and heading in self.stops:
+            for u in range(stop, self.stops[heading]):
+                if self.parents[u] == heading:
+                    self.parents[u], self.bonds[u] = self.parents[heading], 0
+            self.stops[heading] = stop
 
     def _find_references(self) -> dict[tuple[int, str], int]:
         """The first unit of each passage that refers to a footnote, by its mark."""
@@ -209,6 +276,12 @@ class Groups:
         says = count_words(text) >= FEW_WORDS and has_function_word(text)
         kind = self.kinds.get(lead)
         return kind == "lead_in" or (kind == "header" and says)
+
+    def waits(self, lead: int, u: int) -> bool:
+        """Whether a lead that a unit is shown with where it fits waits until all else was offered:
+        the question or the turn asked something else, the lead-in hardly says what follows."""
+        free = self.kinds.get(lead) in _WAITING and bool(self.values)
+        return free and self.values[lead] < _WAITS_BELOW * self.values[u]
 
     def __contains__(self, u: int) -> bool:
         """Whether a unit is a lead, which says nothing by itself."""
@@ -238,6 +311,8 @@ class Groups:
         """
         low, high = (0.0, 1.0) if calibrated or not values else (min(values), max(values))
         worths = [(value - low) / (high - low) if high > low else 1.0 for value in values]
+        for u, text in enumerate(self._texts):
+            worths[u] *= _SIGNED if _SIGNS.fullmatch(text) else 1.0
         own = self.values = list(worths)
         best: dict[int, float] = {}  # below each lead
         for u, worth in enumerate(own):
@@ -253,13 +328,22 @@ class Groups:
                 if self.kinds.get(lead) == "question" and u == lead + 1:
                     part = max(part, _FIRST_ANSWER)
                 worths[u] = max(worths[u], part * worths[lead])
+        self._share_with_others(worths)
+        self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
+        return worths
+
+    def _share_with_others(self, worths: list[float]) -> None:
+        """Raises exceptions by their frames, which are worth less then, and settings by what the
+        comment above them says."""
+        for u, relation in self._ties.items():
+            if relation == "frame":
+                worths[self.parents[u]] = max(worths[self.parents[u]], worths[u])
+                worths[u] *= _FRAMED
         said: dict[int, float] = {}  # the best of each comment
         for u, comment in self._comments.items():
             if comment[0] not in said:
                 said[comment[0]] = max(worths[v] for v in comment)
             worths[u] = max(worths[u], _SET * said[comment[0]])
-        self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
-        return worths
 
     def _share_in_paragraphs(self, worths: list[float], best: float) -> None:
         """Raises sentences that speak of the one before, that one, and the one after the best."""
@@ -328,7 +412,7 @@ class Groups:
             return "term"
         if _ASKS.search(end) or (unit.kind != "html" and _ASKED.match(text)):
             return "question"
-        if _INTRODUCES.search(end):
+        if _INTRODUCES.search(end) or (after.kind == "html" and _LABEL.fullmatch(self._raw[u])):
             return "lead_in"
         if is_prose and not self._begins_block(u + 1) and _BOLD.fullmatch(text):
             return "lead_in"
@@ -399,11 +483,23 @@ class Groups:
         if unit.kind == before.kind == "table_row" and (tie := self._tie_of_row(u)) is not None:
             return tie
         if unit.kind == before.kind == "entry":
-            inside = "\n" not in self._gap(u)
-            head = self.parents[u - 1] if self._ties.get(u - 1) == "entry" else u - 1
-            if inside or not begins_entry(text, self._texts[head]):
-                self.parents[u], self._ties[u] = head, "entry"
-                return 1 if inside or len(self._texts[head]) > _TERM_CHARS else 2
+            return self._tie_of_entry(u)
+        return None
+
+    def _tie_of_entry(self, u: int) -> int | None:
+        """That of the next lines of an entry, or of a frame of a stack, which says nothing without
+        the exception above it."""
+        text, head = self._texts[u], u - 1
+        if _FRAME.match(text):
+            known = self._ties.get(head) == "frame"
+            self.parents[u], self._ties[u] = self.parents[head] if known else head, "frame"
+            return 2
+        while self._ties.get(head) in ("entry", "frame"):
+            head = self.parents[head]
+        inside = "\n" not in self._gap(u)
+        if inside or not begins_entry(text, self._texts[head]):
+            self.parents[u], self._ties[u] = head, "entry"
+            return 1 if inside or len(self._texts[head]) > _TERM_CHARS else 2
         return None
 
     def _tie_of_row(self, u: int) -> int | None:
@@ -483,13 +579,23 @@ class Groups:
             text = text[speaker.end() :] if speaker else text
             if _ASSENT.fullmatch(text):
                 return False  # says something to the turn before
-        if _VAIN.fullmatch(text) is not None:
+        if _VAIN.fullmatch(text) is not None or self._is_known_subject(u):
             return True
         if self._is_signature(u):
             return True
         # a name below the end of a letter
         closed = u > 0 and not self._begins_block(u) and _CLOSING.fullmatch(self._texts[u - 1])
         return bool(closed) and len(text.split()) < 4
+
+    def _is_known_subject(self, u: int) -> bool:
+        """Whether a line has the subject of a mail, and one above it has the same: it is quoted."""
+        found = _SUBJECT.fullmatch(self._texts[u])
+        if found is None:
+            return False
+        subject = (self._units[u].passage, found[1].casefold())
+        known = subject in self._subjects
+        self._subjects.add(subject)
+        return known
 
     def _is_signature(self, u: int) -> bool:
         """Whether a line has nothing but a name that a mail's header or quotation has, too."""
@@ -630,6 +736,14 @@ class Groups:
 
     def _indent(self, u: int) -> int:
         return len(self._gap(u).rpartition("\n")[2])
+
+
+def _title_of(text: str) -> str:
+    """The words of a heading, or of a line of contents, without signs and numbers around them."""
+    if len(text) > _LONGEST_TITLE:
+        return ""
+    text = _TITLE_SIGNS.sub("", text.partition("](")[0])
+    return _TITLE_EDGES.sub("", text).casefold()
 
 
 def _level(heading: str) -> int:

@@ -9,7 +9,8 @@ by the cheapest count that is sure enough:
 
 The last keeps the result within the budget, the first two leave out no unit that would still fit.
 
-A unit comes with the leads that it is shown with (`groups.py`): with all of them, or where those do
+A unit comes with the leads that it is shown with (`groups.py`) and that do not wait until all
+content was offered: with all of them, or where those do
 not fit with the nearest, but never without its table's header or the lead-in of its list, unless
 the two alone are longer than the limit, and a row says something by itself. One whose words are
 nearly those of a kept unit (by the Jaccard index of their sets) is left out.
@@ -136,6 +137,14 @@ class BudgetPacker:
         self._uncounted_groups += 1
         return True
 
+    def offer_waiting(self, candidates: Iterable[int]) -> None:
+        """Offers the leads that waited, for those of the units that are kept."""
+        for u in candidates:
+            if u in self.kept_units:
+                for lead, bond in self.groups.shown_with(u):
+                    if bond == 1 and self.groups.waits(lead, u):
+                        self.offer(lead)
+
     def take_all(self, candidates: Sequence[int]) -> bool:
         """Takes all candidates if they fit together: with elisions, a part may be longer."""
         surplus = sum(self.unit_tokens[u] for u in candidates) - self.limit
@@ -200,11 +209,13 @@ class BudgetPacker:
     def _groups_with(self, u: int) -> list[tuple[int, ...]]:
         """The groups that a unit may be taken in: with all its leads, with fewer, with the fewest.
 
-        The one of the lowest value is left out first, of equal ones the outermost.
+        The one of the lowest value is left out first, of equal ones the outermost; those that wait
+        are in none.
         """
         shown = [(v, bond) for v, bond in self.groups.shown_with(u) if v not in self.kept_units]
         leads = [v for v, bond in shown if bond == 2]
-        free, values = [v for v, bond in shown if bond < 2], self.groups.values
+        free = [v for v, bond in shown if bond < 2 and not self.groups.waits(v, u)]
+        values = self.groups.values
         free.sort(key=lambda v: -values[v] if values else 0.0)
         groups = [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
         parted = leads and all(self.groups.may_stand_without(u, v) for v in leads)

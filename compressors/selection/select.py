@@ -233,6 +233,7 @@ def _fill(
             for lead in packer.groups.ancestors(u):
                 if (worths[lead], -lead) >= (worths[u], -u) and lead in offered:
                     packer.offer(lead)
+    packer.offer_waiting(candidates)
     packer.enforce_limit()
     if packer.limit < math.inf:
         fitting = [u for u in eligible if worths[u] >= least]

@@ -7,9 +7,9 @@ texts in which the answer is more than the sentence that repeats the question's 
     examples/everyday/questions.jsonl file, question, answer: the smallest texts that together
                                       answer by themselves; half: tuning, or check
 
-    examples/everyday/more            94 longer documents, in the same shape; 54 of them were
-                                      measured once before anything was fitted: halves blind and
-                                      blind2
+    examples/everyday/more            114 longer documents, in the same shape; 74 of them were
+                                      measured once before anything was fitted: halves blind,
+                                      blind2 and blind3
 
     lab/bench/questions/installed.jsonl   questions on documentation of installed packages, by
                                       place (`datasets/installed.py`): `--data` takes the file
@@ -68,7 +68,9 @@ def everyday(
     budgets: Annotated[str, typer.Option(help="Tokens, with commas.")] = "60,100,150",
     half: Annotated[
         str | None,
-        typer.Option(help="Only the questions of one half: tuning, check, blind or blind2."),
+        typer.Option(
+            help="Only the questions of one half: tuning, check, blind, blind2 or blind3."
+        ),
     ] = None,
     pool: Annotated[
         int, typer.Option(help="Documents of a context: the question's own, and others.", min=1)

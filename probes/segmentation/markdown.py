@@ -247,8 +247,10 @@ def _is_section_title(rows: Sequence[str], at: int) -> bool:
     """Whether a line has the number and name of a section, or a name in capitals, and the section's
     text is below it: as deep, or deeper below capitals. A number needs another one near it."""
     row, below = rows[at], rows[at + 1] if at + 1 < len(rows) else ""
-    if not below or len(row) > _SECTION_CHARS:
+    if len(row) > _SECTION_CHARS:
         return False
+    if not below:
+        return _heads_clauses(rows, at)
     if _CAPITAL_TITLE.fullmatch(row):
         return _indent(below) > 1
     number = _SECTION_TITLE.fullmatch(row)
@@ -265,6 +267,14 @@ def _is_section_title(rows: Sequence[str], at: int) -> bool:
             if other and int(other[1]) == wanted and _is_text_of_section(rows[i + 1]):
                 return True
     return False
+
+
+def _heads_clauses(rows: Sequence[str], at: int) -> bool:
+    """Whether a line has a section's number and name, and its first clause is below a blank line,
+    such as 3.1 below 3."""
+    number = _SECTION_TITLE.fullmatch(rows[at])
+    below = next((row for row in rows[at + 1 : at + 4] if row), "").split(None, 1)
+    return number is not None and below[:1] == [f"{number[1]}.1"]
 
 
 def _is_text_of_section(row: str) -> bool:

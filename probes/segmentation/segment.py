@@ -37,10 +37,13 @@ from tamis.probes.segmentation.code import (
 )
 from tamis.probes.segmentation.json_html import html_marks, json_marks
 from tamis.probes.segmentation.lines import (
+    FEW_WORDS,
     PERMALINK,
     Lines,
     Mark,
     continued_lines,
+    count_words,
+    has_function_word,
     is_prose,
     lines_of,
     markup_spans,
@@ -105,11 +108,12 @@ def split_long_units(
 
     Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
     read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
-    parted where they have more tokens than the limit. So is a row of a table, not of HTML, before
-    its longest cell, if that has several sentences, and at these. No sentence is cut.
+    parted where they have more tokens than the limit. So is a row of a table, not of HTML, that has
+    no room beside the header: behind the cell that names it, before its longest cell, if that says
+    something, and at the sentences of that. No sentence is cut.
     """
     found: list[Unit] = []
-    lead = 0  # tokens of what introduces the list
+    lead = header = 0  # tokens of what introduces the list, and of the table's header
     above: Unit | None = None
     for unit in split_long_code(passages, units, counter, limit):
         text, (first, last) = passages[unit.passage].text, unit.visible
@@ -117,7 +121,11 @@ def split_long_units(
         if unit.kind == "list_item" and (above is None or above.kind != "list_item"):
             before = text[slice(*above.visible)] if above and above.passage == unit.passage else ""
             lead = counter.count(before) if before.endswith((":", "：")) else 0
-        most = limit - lead if unit.kind == "list_item" else limit
+        if unit.kind == "table_header":
+            header = counter.count(text[first:last])
+        elif unit.kind != "table_row":
+            header = 0
+        most = limit - {"list_item": lead, "table_row": header}.get(unit.kind, 0)
         above = unit
         # no tokenizer makes more tokens than bytes, of which a character has four at most
         parted = unit.kind in ("sentence", "list_item")
@@ -129,11 +137,8 @@ def split_long_units(
             continue
         safe = replace_surrogates(text)
         if unit.kind == "table_row":
-            cell = _longest_cell(safe, first, last)
-            said = cell + (safe[cell] == '"')  # no sentence ends inside quotation marks
-            inside = list(sentence_starts(safe, said, last, language))[1:]
-            cuts = [first, *([cell] if cell > first else []), *inside]
-            found += cut_unit(text, unit, cuts) if inside else [unit]
+            cuts = list(_row_cuts(safe, first, last, language))
+            found += cut_unit(text, unit, cuts) if len(cuts) > 1 else [unit]
             continue
         starts = [
             cut
@@ -145,13 +150,34 @@ def split_long_units(
 
 
 _CELL = re.compile(r"[^,;|\t]+(?:[,;] [^,;|\t]*)*")
+_NAMING_CELLS = 3
+"""The first cells of a row, one of which may name it."""
 
 
-def _longest_cell(text: str, first: int, last: int) -> int:
-    """Where the longest cell of a row begins; blanks follow the commas of what it says."""
-    cells = (found.span() for found in _CELL.finditer(text, first, last))
-    longest = max(cells, key=lambda span: span[1] - span[0], default=(first, last))
-    return longest[0]
+def _row_cuts(text: str, first: int, last: int, language: str) -> Iterator[int]:
+    """Where the parts of a row begin: what names it, more cells, and the sentences of the longest
+    one, with what is behind it; blanks follow the commas of what a cell says."""
+    yield first
+    cells = [found.span() for found in _CELL.finditer(text, first, last)]
+    start, stop = max(cells, key=lambda span: span[1] - span[0], default=(first, last))
+    said = start + (text[start : start + 1] == '"')  # no sentence ends inside quotation marks
+    inside = list(sentence_starts(text, said, last, language))[1:]
+    says = has_function_word(text[start:stop]) and count_words(text[start:stop]) >= FEW_WORDS
+    if not inside and not says:
+        return
+    named = [at for at, end in cells[:_NAMING_CELLS] if _is_name(text[at:end])]
+    after = [at for at, _ in cells if named and at > named[0]]
+    if after and first < after[0] < start:
+        yield after[0]
+    if start > first:
+        yield start
+    yield from inside
+
+
+def _is_name(cell: str) -> bool:
+    """Whether a cell names a row: words, and neither an id nor a date."""
+    word = re.search(r"[^\W\d_]{2}", cell) is not None
+    return word and (" " in cell.strip() or not any(map(str.isdigit, cell)))
 
 
 def _line_starts(text: str, start: int, stop: int) -> Iterator[int]:

@@ -567,8 +567,9 @@ def test_a_row_too_long_for_the_room_is_cut_before_its_longest_cell_and_at_its_s
     cut = split_long_units(passages, units, words(), words().count(TICKETS.splitlines()[2]) - 1)
     assert "".join(TICKETS[unit.start : unit.stop] for unit in cut) == TICKETS
     shown = [TICKETS[slice(*unit.visible)] for unit in cut]
-    at = shown.index("PAY-2,Card form hangs,Open,2026-04-07,")
-    assert shown[at + 1 : at + 3] == [
+    at = shown.index("PAY-2,Card form hangs,")
+    assert shown[at + 1 : at + 4] == [
+        "Open,2026-04-07,",
         '"The frame waits for an event.',
         'Turn off all tracking."',
     ]
@@ -579,8 +580,8 @@ def test_a_row_too_long_for_the_room_is_cut_before_its_longest_cell_and_at_its_s
     assert "table_row" in {unit.kind for unit in rows}
     assert split_long_units([Passage(page)], rows, words(), 3) == rows
     groups = Groups(cut, passages)
-    assert [lead for lead, _ in groups.shown_with(at + 2)] == [at, 0]
-    assert groups.bonds[at + 2] == 1
+    assert [lead for lead, _ in groups.shown_with(at + 3)] == [at, 0]
+    assert groups.bonds[at + 3] == 1
 
 
 def test_a_statement_is_shown_with_the_comment_above_it_where_the_two_were_cut() -> None:
@@ -623,3 +624,120 @@ def test_the_time_for_a_long_paragraph_grows_with_its_length() -> None:
 
     short, long = (min(seconds(n) for _ in range(2)) for n in (1_000, 4_000))
     assert long < 10 * short
+
+
+def test_a_row_with_no_room_beside_the_header_is_cut_behind_what_names_it() -> None:
+    text = (
+        "id;name;room;bought;price;remarks\n"
+        "M-01;Band saw;N1;2014-03-11;7400;\n"
+        "M-08;Metal lathe;N4;2021-01-18;54200;Use the blue coolant only, for the other one foams\n"
+        "M-09;Press;N4;2022-05-30;800;\n"
+    )
+    passages = [Passage(text)]
+    units, row = units_of(passages), text.splitlines()[2]
+    room = words().count(f"{text.splitlines()[0]}\n{row}")
+    assert split_long_units(passages, units, words(), room) == units
+    cut = split_long_units(passages, units, words(), room - 1)
+    shown = [text[slice(*unit.visible)] for unit in cut]
+    says = "Use the blue coolant only, for the other one foams"
+    assert shown[2:5] == ["M-08;Metal lathe;", "N4;2021-01-18;54200;", says]
+    scores = [{says: 0.9, shown[2]: 0.1}.get(one, 0.02) for one in shown]
+    budget = Budget(words().count(shown[2] + says))
+    got = select(passages, cut, scores, [0.0], budget, Rules(), words(), calibrated=True)
+    assert [shown[u] for u in got.units] == [shown[2], says]
+
+
+def test_a_lead_that_hardly_says_what_is_below_waits_for_what_is_worth_more() -> None:
+    text = (
+        "We are late this month, and this is what happened in the yard:\n\n"
+        "The crane broke.\n\nIt rained.\n\nA new crane comes on Monday.\n"
+    )
+    lead, crane, _, comes = (line for line in text.split("\n\n"))
+    values = {"We are": 0.1, "The crane": 0.6, "A new": 0.5}
+    assert kept(text, values, 13) == [crane, comes.strip()]
+    assert kept(text, values, 22) == [lead, crane, comes.strip()]
+    assert kept(text, {**values, "We are": 0.4}, 16) == [lead, crane]
+
+
+def test_who_answers_a_question_on_a_page_leads_to_the_answer() -> None:
+    page = (
+        '<div class="c"><b>benny</b> <p>could i use pork?</p></div>\n'
+        '<div class="reply"><b>Ada</b> <p>Sure, the shoulder is best.</p></div>\n'
+        "<p>Photos may not be used.</p>\n"
+    )
+    got = kept(page, {"<p>could": 0.9}, 12)
+    assert [one.partition(" ")[0] for one in (got[0], got[-1])] == ["<p>could", "<p>Sure,"]
+
+
+def test_the_subject_of_a_mail_is_said_once_and_this_morning_speaks_of_nothing() -> None:
+    text = (
+        "From: Ann Lee <ann@tide.example>\nSubject: RE: Printer again\n\nIt is mended now.\n\n"
+        "From: Bo Dahl <bo@tide.example>\nSubject: Printer again\n\nNo luck. This morning it "
+        "was off.\n\nFrom: Ann Lee <ann@tide.example>\nSubject: Holidays\n\nI am away in May.\n"
+    )
+    passages = [Passage(text)]
+    groups = Groups(units_of(passages), passages)
+    vain = [text[slice(*groups._units[u].visible)] for u in sorted(groups.vain)]
+    assert "Subject: Printer again" in vain
+    assert not {"Subject: RE: Printer again", "Subject: Holidays"} & {*vain}
+    assert kept(text, {"This morning": 0.9}, 5) == ["This morning it was off."]
+    assert kept(text, {"This morning": 0.9}, 7) == ["This morning it was off."]
+
+
+CONTENTS = """Contents
+  1 First day
+  2 Accounts
+  3 Hardware
+
+Contractors please see the other page.
+
+1 First day
+Come to the reception at nine and bring a passport.
+
+2 Accounts
+Your manager asks for the accounts that you need.
+
+3 Hardware
+Everyone gets a laptop, and engineers two screens.
+"""
+
+
+def test_lines_of_contents_say_nothing_that_the_headings_do_not() -> None:
+    passages = [Passage(CONTENTS)]
+    units = units_of(passages)
+    groups = Groups(units, passages)
+    shown = [CONTENTS[slice(*unit.visible)] for unit in units]
+    assert [shown[u] for u in sorted(groups.vain)] == ["1 First day", "2 Accounts", "3 Hardware"]
+    assert max(groups.vain) < shown.index("Contractors please see the other page.")
+    assert groups.parents[shown.index("Contractors please see the other page.")] == -1
+    two = CONTENTS.replace("  3 Hardware\n", "")
+    assert not Groups(units_of([Passage(two)]), [Passage(two)]).vain
+
+
+def test_a_signature_has_half_of_its_worth() -> None:
+    signed = "The term begins in May.\n\nFees are due by October.\n\nSigned: H. Ray, Headteacher\n"
+    values = {"The term": 0.6, "Fees": 0.5, "Signed": 0.55}
+    assert kept(signed, values, 10) == ["The term begins in May.", "Fees are due by October."]
+    trailer = signed.replace(
+        "Signed: H. Ray, Headteacher", " -- H. Ray <h@deb.example>  Thu, 12 Mar"
+    )
+    values = {"The term": 0.6, "Fees": 0.5, "-- H.": 0.55}
+    assert kept(trailer, values, 10) == ["The term begins in May.", "Fees are due by October."]
+    assert kept(trailer, {"-- H.": 0.9}, 8) == ["-- H. Ray <h@deb.example>  Thu, 12 Mar"]
+
+
+def test_a_frame_of_a_stack_is_shown_with_its_exception_which_has_its_worth() -> None:
+    failed = "2026-10-07 08:43:02,115 ERROR [exec-14] app.Export - order 18 cannot be built now"
+    cause = "java.lang.IllegalStateException: customer 0 has no number"
+    frames = [f"at app.Mapper{i}.map(Mapper{i}.java:88)" for i in range(3)]
+    after = "2026-10-07 08:43:02,118 INFO  [exec-14] app.Export - the run has come to its end"
+    text = "\n".join([failed, cause, *(f"\t{frame}" for frame in frames), after])
+    passages = [Passage(text)]
+    units = split_long_units(passages, units_of(passages), words(), 12)
+    shown = [text[slice(*unit.visible)] for unit in units]
+    assert shown == [failed, cause, *frames, after]
+    groups = Groups(units, passages)
+    assert [groups.shown_with(u)[0] for u in (2, 3, 4)] == [(1, 2)] * 3
+    worths = groups.worths([0.1, 0.1, 0.1, 0.1, 0.6, 0.4], calibrated=True)
+    assert (worths[1], worths[5]) == (0.6, 0.4)
+    assert worths[4] < worths[5]

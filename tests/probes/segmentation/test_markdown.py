@@ -328,3 +328,12 @@ def test_comments_right_below_each_other_are_prose_and_a_setting_is_a_line_of_it
     ]
     headings = "# Handbook\n## Files\nThey are looked for in your home.\n"
     assert [kind for kind, _ in kinds(headings)] == ["heading", "heading", "sentence"]
+
+
+def test_a_numbered_title_above_a_blank_line_heads_its_clauses() -> None:
+    text = (
+        "3   Cancellation\n\n3.1 The hirer may cancel dates free of charge up to four weeks\n"
+        "    ahead.\n\n4   Safety\n\n4.1 Groups bring a lifeguard.\n\n5   Swimmers\n\nwere few.\n"
+    )
+    headings = [shown for kind, shown in kinds(text) if kind == "heading"]
+    assert headings == ["3   Cancellation", "4   Safety"]
