@@ -580,10 +580,21 @@ _USUAL_SHARE = 0.4
 _MIN_WORD = 4
 _SAMPLED_TEXTS, _SAMPLED_CHARS = 16, 1000
 _FRAME = frozenset(
-    "about does from have into long many much often should that their them there they this were "
-    "what when where which whom whose will with would your".split()
+    "about after again also been before being both could does done each else from happen happens "
+    "have into just like long many more most much must need often only other over same several "
+    "should some still such than that their them then there these they this those through under "
+    "until upon using want were what when where which while whom whose will with without would "
+    "your "
+    "darf eine einen habe haben kann mein meine meinen muss oder sind soll viel viele wann warum "
+    "welche welchem welchen welcher welches werden wieviel wird woher wohin "
+    "avec combien comment dans dois elle faut mais peut peux pour pourquoi quand quel quelle "
+    "quelles quels sont votre "
+    "como cuál cuáles cuándo cuánta cuántas cuánto cuántos cómo debo desde dónde hace hasta para "
+    "porque puede puedo quién quiénes tiene tengo "
+    "come devo dove perché posso quali quando quanta quante quanti quanto "
+    "onde quais quantas quantos qual hoeveel moet waar waarom wanneer welk welke".split()
 )
-"""English words of four letters and more that a question has whatever it asks."""
+"""Words of four letters and more that a question has whatever it asks."""
 _COMMON_WORDS = "de:und en:the es:los fr:les it:gli nl:het pl:jest pt:uma sv:och tr:için vi:của"
 _COMMON_WORD = dict(pair.split(":") for pair in _COMMON_WORDS.split())
 """A frequent word of each language in Latin script that `guess_language` tells apart."""

@@ -92,6 +92,19 @@ def test_words_that_stand_in_a_title_or_in_another_form_are_not_absent():
 
 
 @pytest.mark.parametrize(
+    ("question", "absent"),
+    [
+        ("Wann muss die Kaution bezahlt werden?", ["kaution", "bezahlt"]),
+        ("¿Cuánto cuesta la mudanza?", ["cuesta", "mudanza"]),
+        ("Combien faut-il payer pour le garage ?", ["payer", "garage"]),
+        ("Does several dogs still count, without a lease?", ["dogs", "count"]),
+    ],
+)
+def test_words_that_any_question_has_are_not_absent(question, absent):
+    assert absent_words(question, texts_of(question).lexicon) == absent
+
+
+@pytest.mark.parametrize(
     ("question", "texts", "found"),
     [
         ("Wie hoch ist die Miete?", [LEASE], ("de", "en")),
