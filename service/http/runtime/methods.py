@@ -227,7 +227,10 @@ class ServedMethods:
 
         Raises:
             UnknownMethod: with the nearest known name.
+            BadInput: both name a method, and not the same.
         """
+        if method is not None and model in METHODS.names() and model != method:
+            raise BadInput(f"model is {model!r} and method {method!r}: give one of them")
         chosen = method or model or "default"
         if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
             return self.settings.method
