@@ -42,7 +42,7 @@ from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.api.rank_tools import ToolRanker
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import UnderDeadline, current_request
-from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.settings import Settings, flag
 
 _MAX_BUILT = 64
 """Methods with their options that are kept."""
@@ -208,7 +208,7 @@ class ServedMethods:
         self.root = settings.models
         self.counters = {"proxy": reader.layout.tokenizer, ESTIMATE: estimating_tokenizer()} | {
             name: tokenizer_of_file(path, name)
-            for name, path in parse_named_paths(settings.tokenizers)
+            for name, path in parse_named_paths(settings.tokenizers, "tokenizers")
         }
         self.tokenizer_names = list(dict.fromkeys([*self.counters, *available_names()]))
         self.orderers = ordering_methods(reader, self.root)
@@ -388,8 +388,11 @@ class ServedMethods:
         return self._rank_encoders
 
 
-def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:
+def parse_named_paths(settings: Sequence[str], knob: str) -> list[tuple[str, Path]]:
     """Parses `name=path` items.
+
+    Args:
+        knob: the setting that has them, for errors.
 
     Raises:
         BadInput: an item has another form.
@@ -398,6 +401,7 @@ def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:
     for pair in settings:
         name, equals, path = pair.partition("=")
         if not (name and equals and path):
-            raise BadInput(f"{pair!r} is not name=path")
+            file = "tokenizer.json" if knob == "tokenizers" else "folder"
+            raise BadInput(f"{flag(knob)} has {pair!r:.80}; give name={file}")
         found.append((name, Path(path)))
     return found
