@@ -256,10 +256,9 @@ def document_warnings(
     )
     warnings = []
     if others:
-        shown, read = _shown_names(others), _shown_names(names or ["text"])
-        read = "text is" if not names else f"{read} {'is' if len(names) == 1 else 'are'}"
+        shown = _shown_names(others)
         warnings.append(
-            f"documents have fields that are not ranked ({shown}); only their {read} read"
+            f"documents have fields that are not ranked ({shown}); only their text is read"
         )
     has_text = {"text"} if len(objects) < len(documents) else set()
     has_text |= {name for d in objects for name, value in d.fields().items() if type(value) is str}
