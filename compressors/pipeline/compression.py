@@ -572,8 +572,8 @@ def _unanswerable_warning(prepared: Prepared, scores: Scores) -> str:
 def _budget_warnings(
     prepared: Prepared, scores: Scores, kept: SelectedUnits, status: Status
 ) -> Iterator[str]:
-    """The warnings of a coverage without a limit that keeps more than half of the context, and of a
-    policy for contexts without an answer that no floor can set off."""
+    """The warnings of a coverage without a limit that keeps more than half of the context, of a
+    policy for contexts without an answer that no floor can set off, and of a floor without one."""
     share, rules = kept.tokens / max(1, prepared.tokens_in), prepared.rules
     is_limited = prepared.coverage is None or prepared.budget.tokens(prepared.tokens_in) is not None
     if share > MUCH_KEPT and status == "ok" and not is_limited:
@@ -581,11 +581,22 @@ def _budget_warnings(
             f"coverage {prepared.coverage:g} keeps {share:.0%} of the context: no less is that "
             "sure to hold all the evidence; add max_tokens or ratio for a limit"
         )
+    if rules.unanswerable == "auto" and prepared.unanswerable == "best_effort":
+        yield from _floor_warnings(scores, rules.answerable_floor)
     has_policy = rules.unanswerable not in ("auto", "best_effort")
     if has_policy and rules.answerable_floor is None and scores.floor is None:
         yield (
             f"unanswerable {rules.unanswerable} does nothing: no floor was calibrated for this "
             "probe; give answerable_floor"
+        )
+
+
+def _floor_warnings(scores: Scores, floor: float | None) -> Iterator[str]:
+    """The warning of a floor that the context is below, where nobody said what is to follow."""
+    if floor is not None and scores.answerability is not None and scores.answerability < floor:
+        yield (
+            f"answerability is {scores.answerability:.2f}, below {floor:.2g}: the context seems to "
+            "hold no answer, and the best there is was kept (unanswerable decides otherwise)"
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -242,11 +244,25 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
     """
     try:
         from mcp.server.mcpserver import MCPServer
+        from mcp.server.mcpserver.exceptions import ToolError
         from mcp.types import ToolAnnotations
     except ImportError as error:
         raise MissingExtra(f"{error.name} is not installed: pip install 'tamis[mcp]'") from error
     read_only = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    server: MCPServer[Any] = MCPServer(
+    known: dict[str, tuple[str, ...]] = {}
+
+    class Server(MCPServer[Any]):
+        """The SDK's server, which passes over arguments that a tool does not have."""
+
+        async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+            names = known.get(name, tuple(arguments))
+            if unknown := next((given for given in arguments if given not in names), None):
+                near = difflib.get_close_matches(unknown, names, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+                raise ToolError(f"{name} has no argument {unknown!r:.80}: {hint}")
+            return await super().call_tool(name, arguments, context)
+
+    server = Server(
         "tamis", instructions=_INSTRUCTIONS, version=version("tamis"), log_level="WARNING"
     )
 
@@ -254,6 +270,7 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
         # a text that is also a structured result is paid for twice
         structured = False if is_text else None
         call = _with_tool_errors(tool)
+        known[call.__name__] = tuple(signature(tool).parameters)
         server.add_tool(call, annotations=read_only, structured_output=structured)
 
     offer(tools.compress, is_text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tamis.compressors.rules import Budget
 from tamis.compressors.tools.lossless import write_whole
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import prepare_tool_outputs
-from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
+from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput, shows_source
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
@@ -55,7 +56,8 @@ def compress_tool_output(
             `name` and `arguments` (a mapping, or JSON text). Without question and call alone what
             is said counts: failures, the first of a kind, both ends.
         max_tokens: the most tokens of output, markers included. ratio: the largest share of the
-            input's tokens; 0.4 where neither is given.
+            input's tokens; 0.4 where neither is given. A text of which nothing fits into its share
+            stays whole, with a warning.
         method: scores the lines that are no failures. `lexical` needs no model and takes
             milliseconds.
         tokenizer: counts the budget; as for `compress`.
@@ -93,7 +95,11 @@ def compress_tool_output(
     else:
         scorer = compressor(method, chosen, counter, root=root, **options).scorer
         values = prepared.score(scorer)
-    return prepared.select(values, [tokens if limit is None else limit], marker)[0]
+    [found] = prepared.select(values, [tokens if limit is None else limit], marker)
+    if max_tokens is None and found.text != text and not shows_source(found, text):
+        [whole] = prepared.select(values, [tokens], marker)
+        return replace(whole, warnings=(f"nothing of it fits into {limit} tokens: it stays whole",))
+    return found
 
 
 async def acompress_tool_output(text: str, **arguments: Any) -> CompressedToolOutput:

@@ -36,6 +36,9 @@ _BEGINNING_CHARS = 4096
 _REQUEST = re.compile(
     r"""\s*\{(?:\s*"(?:question|query)"\s*:|.*?"(?:documents|passages)"\s*:\s*\[)""", re.DOTALL
 )
+_QUESTION_FIELDS, _DOCUMENT_FIELDS = ("question", "query"), ("documents", "passages")
+_CONTEXT_FIELD = "context"
+_READ_FIELDS = (*_QUESTION_FIELDS, *_DOCUMENT_FIELDS, _CONTEXT_FIELD, "id")
 _LIST = re.compile(r"""\s*\[\s*(?:"|\{[^{}]*"text"\s*:)""")
 
 
@@ -54,8 +57,8 @@ def record_of(
     if suffix not in JSON_SUFFIXES and not (name == STDIN and plain.lstrip()[:1] in ("{", "[")):
         return None
     value = _parse(plain)
-    if (key := _documents_key(value)) is not None:
-        return {**value, "documents": value[key]}
+    if (documents := _documents_of(value)) is not None:
+        return {**value, "documents": documents}
     if isinstance(value, list) and value and all(map(_is_document, value)):
         return {"documents": value}
     if suffix != ".json" and (record := _record_of_lines(plain, name, suffix, value)):
@@ -76,7 +79,7 @@ def _record_of_lines(text: str, name: str, suffix: str, whole: Any) -> dict[str,
     """
     lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
     values = {number: _parse(line, number) for number, line in lines.items()}
-    if (requests := sum(_documents_key(value) is not None for value in values.values())) > 1:
+    if (requests := sum(_documents_of(value) is not None for value in values.values())) > 1:
         raise BadInput(
             f"{display_name(name)} holds {requests} requests, each with documents of its own, and "
             "one is answered at a time; `tamis batch run` goes through a file of them"
@@ -137,10 +140,20 @@ def _is_document(value: Any) -> bool:
     )
 
 
-def _documents_key(value: Any) -> str | None:
-    """The key of a request's documents; None if the value is not a request."""
-    keys = ("documents", "passages") if isinstance(value, dict) else ()
-    return next((key for key in keys if isinstance(value.get(key), list)), None)
+def _documents_of(value: Any) -> list[Any] | None:
+    """The documents of a request; None if the value is not a request.
+
+    One text beside a question is one document, as in a row of a batch.
+    """
+    if not isinstance(value, dict):
+        return None
+    lists = (value.get(key) for key in _DOCUMENT_FIELDS)
+    if (found := next((one for one in lists if isinstance(one, list)), None)) is not None:
+        return found
+    texts = (value.get(key) for key in (*_DOCUMENT_FIELDS, _CONTEXT_FIELD))
+    text = next((one for one in texts if isinstance(one, str)), None)
+    is_asked = any(isinstance(value.get(key), str) for key in _QUESTION_FIELDS)
+    return [text] if is_asked and text is not None else None
 
 
 _SUFFIXES = (*TEXT_SUFFIXES, ".py", *JSON_SUFFIXES)
@@ -157,7 +170,8 @@ class CommandInputs:
         questions: those in JSON inputs, each once.
         skipped: files found in folders that were not read, and why.
         documents: what the files were read as, those of JSON aside.
-        faults: files that are named as JSON, are none, and were read as text.
+        faults: files that are named as JSON, are none, and were read as text; fields of requests in
+            JSON that are not read.
     """
 
     passages: list[Passage] = field(default_factory=list)
@@ -167,7 +181,8 @@ class CommandInputs:
     faults: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """How HTML, PDF and DOCX were read, and which texts are pages of HTML or broken JSON."""
+        """How HTML, PDF and DOCX were read, and which texts are pages of HTML or broken JSON, and
+        which fields of JSON were not read."""
         raw = raw_html_warning([passage.text for passage in self.passages])
         told = [note for note in (left_out_note(self.documents), raw) if note is not None]
         return [*told, *self.faults]
@@ -339,9 +354,17 @@ def _add_input(
         found.documents.append(document)
         found.passages.append(document.to_passage(None if name == STDIN else name))
         return
-    question = record.get("question", record.get("query"))
-    if isinstance(question, str) and question.strip() and question not in found.questions:
+    question = next((record[key] for key in _QUESTION_FIELDS if record.get(key) is not None), None)
+    if question is not None and not isinstance(question, str):
+        kind = type(question).__name__
+        raise BadInput(f"{display_name(name)}: the question is of type {kind}; give a text")
+    if question is not None and question.strip() and question not in found.questions:
         found.questions.append(question)
+    if unread := [key for key in record if key not in _READ_FIELDS and record[key] is not None]:
+        found.faults.append(
+            f"{display_name(name)}: of a request in a file question and documents are read, and "
+            f"not {', '.join(unread):.200}; give options on the command line"
+        )
     found.passages += _passages(record["documents"], name)
 
 

@@ -68,11 +68,14 @@ def decode_text(data: bytes, name: str, encoding: str) -> str:
     """Bytes as text.
 
     Raises:
-        BadInput: they are not in the encoding, with the offset; or the encoding is unknown.
+        BadInput: they are not in the encoding, with the offset, or are UTF-16; or the encoding is
+            unknown.
     """
     try:
-        return data.decode(encoding)
+        text, is_wide = data.decode(encoding), codecs.lookup(encoding).name in _WIDE_ENCODINGS
     except UnicodeDecodeError as error:
+        if wide := _wide_encoding(data):
+            raise _wide_error(name, wide, encoding) from error
         byte = data[error.start : error.start + 1].hex()
         raise BadInput(
             f"{display_name(name)} is not {encoding}: byte 0x{byte} at offset {error.start} cannot "
@@ -87,6 +90,28 @@ def decode_text(data: bytes, name: str, encoding: str) -> str:
         raise BadInput(
             f"there is no encoding {encoding!r}; give utf-8, latin-1 or another that Python knows"
         ) from error
+    if not is_wide and (wide := _wide_encoding(data)):
+        raise _wide_error(name, wide, encoding)
+    return text
+
+
+def _wide_error(name: str, wide: str, encoding: str) -> BadInput:
+    return BadInput(
+        f"{display_name(name)} is {wide} and not {encoding}; name its encoding: --encoding {wide}"
+    )
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 by its mark, or by NUL beside most letters, which UTF-8 and Latin-1 read as text."""
+    head = data[:_SNIFFED_BYTES]
+    if head.startswith(_WIDE_MARKS):
+        return "utf-32" if head.startswith(_WIDE_MARKS[:2]) else "utf-16"
+    if len(head) < _LEAST_WIDE_BYTES:
+        return None
+    high, low = (head[first::2].count(0) / (len(head) // 2) for first in (0, 1))
+    if max(high, low) < _WIDE_SHARE or min(high, low) > 1 - _WIDE_SHARE:
+        return None
+    return "utf-16-be" if high > low else "utf-16-le"
 
 
 def decode_html(data: bytes, name: str, encoding: str) -> str:
@@ -123,6 +148,9 @@ def display_name(name: str) -> str:
 
 
 _SNIFFED_BYTES = 8192
+_WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WIDE_ENCODINGS = [f"utf-{bits}{end}" for bits in (16, 32) for end in ("", "-le", "-be")]
+_WIDE_SHARE, _LEAST_WIDE_BYTES = 0.6, 16
 _PDF_WITHIN = 1024  # readers accept bytes before the header
 _MAX_CONTROLS = 0.05
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")

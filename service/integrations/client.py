@@ -11,9 +11,10 @@ they are more than `timeout_s`; one whose connection failed, after a pause that 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -90,7 +91,13 @@ class _Connection:
         }
 
     def request_options(self, request: Request[Any]) -> dict[str, Any]:
-        """The arguments of httpx's `request`."""
+        """The arguments of httpx's `request`.
+
+        Raises:
+            BadInput: a field is NaN or infinite, which JSON cannot say.
+        """
+        if request.body is not None:
+            _refuse_non_finite(request.body)
         content = None if request.body is None else dumps(request.body)
         verb = "GET" if content is None else "POST"
         headers = traceparent_headers()
@@ -155,7 +162,8 @@ class Call(Generic[P, M]):
 class _Calls(_Connection):
     """The calls of both clients.
 
-    All raise `ServiceError`, with the message of the service.
+    All raise `ServiceError`, with the message of the service, and `BadInput` for what no request
+    can say: a text in place of a list, or a field that is NaN.
     """
 
     @Call
@@ -163,7 +171,7 @@ class _Calls(_Connection):
         self, /, question: str, documents: Documents, **fields: Any
     ) -> Request[Compression]:
         """`POST /v1/compress`; fields as there, such as `max_tokens`."""
-        body = {"question": question, "documents": list(documents), **fields}
+        body = {"question": question, "documents": _list_of(documents, "documents"), **fields}
         return Request("/v1/compress", Compression, body)
 
     @Call
@@ -171,20 +179,24 @@ class _Calls(_Connection):
         self, /, questions: Sequence[str], documents: Documents, **fields: Any
     ) -> Request[CompressionList]:
         """Many questions on the same documents, as `POST /v1/compress` with `questions`."""
-        body = {"questions": list(questions), "documents": list(documents), **fields}
+        body = {
+            "questions": _list_of(questions, "questions"),
+            "documents": _list_of(documents, "documents"),
+            **fields,
+        }
         return Request("/v1/compress", CompressionList, body)
 
     @Call
     def compress_batch(self, inputs: Sequence[Mapping[str, Any]]) -> Request[BatchResult]:
         """Many requests in one call; each has an answer or an error."""
-        return Request("/v1/compress/batch", BatchResult, {"inputs": list(inputs)})
+        return Request("/v1/compress/batch", BatchResult, {"inputs": _list_of(inputs, "inputs")})
 
     @Call
     def explain(
         self, /, question: str, documents: Documents, **fields: Any
     ) -> Request[Explanation]:
         """`compress`, with every sentence and its score."""
-        body = {"question": question, "documents": list(documents), **fields}
+        body = {"question": question, "documents": _list_of(documents, "documents"), **fields}
         return Request("/v1/explain", Explanation, body)
 
     @Call
@@ -193,7 +205,12 @@ class _Calls(_Connection):
     ) -> Request[CohereAnswer]:
         """`POST /v2/rerank`; with `spans`, says which parts of each document answer."""
         span_fields = {"relevant_spans": {"mode": "enabled"}} if spans else {}
-        body = {"query": question, "documents": list(documents), **span_fields, **fields}
+        body = {
+            "query": question,
+            "documents": _list_of(documents, "documents"),
+            **span_fields,
+            **fields,
+        }
         return Request("/v2/rerank", CohereAnswer, body)
 
     @Call
@@ -201,7 +218,7 @@ class _Calls(_Connection):
         self, /, question: str, documents: Sequence[str], **fields: Any
     ) -> Request[ScoreAnswer]:
         """`POST /score`: one score for each document, independent of the others."""
-        body = {"queries": question, "documents": list(documents), **fields}
+        body = {"queries": question, "documents": _list_of(documents, "documents"), **fields}
         return Request("/score", ScoreAnswer, body)
 
     @Call
@@ -224,7 +241,7 @@ class _Calls(_Connection):
         self, /, question: str, tools: Sequence[Mapping[str, Any]], **fields: Any
     ) -> Request[RankedToolsAnswer]:
         """`POST /v1/tools/rank`; fields as there, such as `top_n`."""
-        body = {"question": question, "tools": list(tools), **fields}
+        body = {"question": question, "tools": _list_of(tools, "tools"), **fields}
         return Request("/v1/tools/rank", RankedToolsAnswer, body)
 
     @Call
@@ -232,7 +249,11 @@ class _Calls(_Connection):
         self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
     ) -> Request[Expansion]:
         """The text around spans (`index`, `start`, `end`) of an answer, in whole sentences."""
-        body = {"documents": list(documents), "spans": list(spans), "neighbours": neighbours}
+        body = {
+            "documents": _list_of(documents, "documents"),
+            "spans": _list_of(spans, "spans"),
+            "neighbours": neighbours,
+        }
         return Request("/v1/expand", Expansion, body)
 
     @Call
@@ -334,6 +355,24 @@ class AsyncClient(_Calls):
             if pause_s is None:
                 return parse_answer(answer, request.answer, self.http_options["base_url"])
             await asyncio.sleep(pause_s)
+
+
+def _list_of(values: Any, name: str) -> list[Any]:
+    """A list of what was given.
+
+    Raises:
+        BadInput: a text, whose characters would be sent one by one, a mapping, or nothing to list.
+    """
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise BadInput(f"{name} is of type {type(values).__name__}; give a list of {name}")
+    return list(values)
+
+
+def _refuse_non_finite(fields: Mapping[str, Any]) -> None:
+    """Raises `BadInput` for a number that JSON would turn into null, which asks for nothing."""
+    for name, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"{name} is {value}; give a finite number")
 
 
 def parse_answer(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:

@@ -44,7 +44,8 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
 
     Reads standard input to its end and writes it shortened. Whatever goes wrong, the input is
     written as it came, with a line on standard error and exit code 0 (2 for options that cannot be
-    followed, 130 after Ctrl-C). More than 64 MiB pass through as they are.
+    followed, 130 after Ctrl-C). More than 64 MiB pass through as they are, and so do bytes
+    that are no text, such as an archive's.
     """
     stdin: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())
     stdout = sys.stdout.buffer
@@ -53,7 +54,7 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
         shortening = shortening_from(given)
         if len(data) > MAX_BYTES:
             _print_failure(f"the input has more than {MAX_BYTES:,} bytes")
-        else:
+        elif b"\0" not in data:  # bytes are not text, and come out as they are: see `run`
             data = _shorten(data, shortening, command, question)
     except Exception as error:
         _print_failure(str(error) or type(error).__name__)

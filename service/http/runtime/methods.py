@@ -42,7 +42,7 @@ from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.api.rank_tools import ToolRanker
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import UnderDeadline, current_request
-from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.settings import Settings, flag
 
 _MAX_BUILT = 64
 """Methods with their options that are kept."""
@@ -208,7 +208,7 @@ class ServedMethods:
         self.root = settings.models
         self.counters = {"proxy": reader.layout.tokenizer, ESTIMATE: estimating_tokenizer()} | {
             name: tokenizer_of_file(path, name)
-            for name, path in parse_named_paths(settings.tokenizers)
+            for name, path in parse_named_paths(settings.tokenizers, "tokenizers")
         }
         self.tokenizer_names = list(dict.fromkeys([*self.counters, *available_names()]))
         self.orderers = ordering_methods(reader, self.root)
@@ -227,7 +227,10 @@ class ServedMethods:
 
         Raises:
             UnknownMethod: with the nearest known name.
+            BadInput: both name a method, and not the same.
         """
+        if method is not None and model in METHODS.names() and model != method:
+            raise BadInput(f"model is {model!r} and method {method!r}: give one of them")
         chosen = method or model or "default"
         if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
             return self.settings.method
@@ -385,8 +388,11 @@ class ServedMethods:
         return self._rank_encoders
 
 
-def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:
+def parse_named_paths(settings: Sequence[str], knob: str) -> list[tuple[str, Path]]:
     """Parses `name=path` items.
+
+    Args:
+        knob: the setting that has them, for errors.
 
     Raises:
         BadInput: an item has another form.
@@ -395,6 +401,7 @@ def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:
     for pair in settings:
         name, equals, path = pair.partition("=")
         if not (name and equals and path):
-            raise BadInput(f"{pair!r} is not name=path")
+            file = "tokenizer.json" if knob == "tokenizers" else "folder"
+            raise BadInput(f"{flag(knob)} has {pair!r:.80}; give name={file}")
         found.append((name, Path(path)))
     return found

@@ -109,7 +109,7 @@ class ServiceState:
             metrics.add_cache_metrics(lambda: cache.stats(with_files=False))
         indexes = {
             name: _open_index(folder, methods.root, settings.device)
-            for name, folder in parse_named_paths(settings.indexes)
+            for name, folder in parse_named_paths(settings.indexes, "indexes")
         }
         originals = OriginalStore(settings.retrieve_bytes, settings.retrieve_s)
         metrics.add_original_metrics(originals.stats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from tamis.service.http.conversation.billing import LIST_PRICES, Prices
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.body_limits import BodyRoom, receive_all, refuse_body
 from tamis.service.http.middleware.request_log import ANONYMOUS, error_response, log_entry_of
-from tamis.service.http.runtime.errors import failure_of
+from tamis.service.http.runtime.errors import failure_of, message_of
 from tamis.service.http.runtime.executor import (
     request_bytes,
     request_fingerprint,
@@ -42,6 +43,9 @@ _SAVED_AGAIN = b"x-tamis-tokens-saved-again"
 _SUPERSEDED, _COST_SAVED = b"x-tamis-superseded", b"x-tamis-cost-saved"
 _TOOLS, _LEFT_OUT = b"x-tamis-tools", b"x-tamis-tools-left-out"
 _WARNINGS = WARNINGS_HEADER.lower().encode()
+_SWITCH, _RATIO, _METHOD = b"x-tamis", b"x-tamis-ratio", b"x-tamis-method"
+_READ = (_SWITCH, _RATIO, _METHOD, _TOOLS)
+"""The headers of a request that are for this service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,9 @@ class UpstreamMiddleware:
         headers = dict(scope["headers"])
         status, short = "off", ShortChat(body)
         may_shorten = is_chat(raw_path)
-        if may_shorten and headers.get(b"x-tamis", b"").lower() != b"off":
+        if may_shorten and headers.get(_SWITCH, b"").lower() != b"off":
             status, short = await self._shorten(scope, headers, body)
+            short.warnings[:0] = _unknown_header_warnings(headers)
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
         added.append((_SAVED_AGAIN, str(short.saved_again).encode()))
@@ -177,7 +182,8 @@ class UpstreamMiddleware:
             state.metrics.fallbacks.labels("upstream").inc()
             entry.passthrough_codes.append(failure_of(error).code)
             entry.add_fault(error)
-            return "failed", ShortChat(body)
+            why = f"{message_of(error)}; the chat is sent on as it came"
+            return "failed", ShortChat(body, warnings=[why])
         entry.tokens_in, entry.tokens_out = short.tokens_before, short.tokens_after
         state.metrics.count_compression(short.tokens_before, short.tokens_after, entry.key)
         state.metrics.saved_again.labels(entry.key).inc(max(0, short.saved_again))
@@ -194,8 +200,8 @@ class UpstreamMiddleware:
         """
         if coding := headers.get(b"content-encoding"):
             raise BadInput(f"the body is packed ({coding!r}); it is forwarded as it came")
-        ratio = headers.get(b"x-tamis-ratio")
-        method = headers.get(b"x-tamis-method")
+        ratio = headers.get(_RATIO)
+        method = headers.get(_METHOD)
         try:
             share = None if ratio is None else float(ratio)
         except ValueError:
@@ -217,6 +223,17 @@ class UpstreamMiddleware:
             self.settings.upstream_cache_s,
             self.settings.upstream_more_requests,
         )
+
+
+def _unknown_header_warnings(headers: dict[bytes, bytes]) -> Iterator[str]:
+    """The warnings of headers that are meant for this service and change nothing."""
+    for name, value in headers.items():
+        if name == _SWITCH and value.lower() not in (b"", b"on", b"off"):
+            yield f"X-Tamis is {value.decode('latin-1')!r:.80} and has no effect; off is known"
+        elif name.startswith(_SWITCH) and name not in _READ:
+            known = ", ".join(one.decode() for one in _READ)
+            shown = name.decode("latin-1")
+            yield f"the header {shown:.80} has no effect: it is not known here; {known} are"
 
 
 def _prices(settings: Settings) -> Prices | None:

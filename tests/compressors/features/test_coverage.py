@@ -107,6 +107,19 @@ def test_a_context_without_an_answer_is_treated_as_the_policy_says(
     assert bool(told) == (policy != "best_effort")
 
 
+@pytest.mark.parametrize(("answerability", "is_told"), [(0.29, True), (0.3, False)])
+def test_a_floor_without_a_policy_says_that_the_context_is_below_it(
+    counter, answerability, is_told
+):
+    scorer = FixedScorer([0.2, 0.9, 0.5], answerability=answerability)
+    rules = Rules(answerable_floor=0.3)
+    result = Compressor(scorer, "fixed", counter).compress(
+        "What?", [TEXT], Budget(max_tokens=20), rules
+    )
+    assert (result.status, result.text) == ("ok", "The grass is green.")
+    assert any("answerability is 0.29, below 0.3" in one for one in result.warnings) == is_told
+
+
 def test_a_context_with_an_answer_is_compressed_whatever_the_policy(counter):
     compressor = Compressor(FixedScorer([0.2, 0.9, 0.5], answerability=0.8), "fixed", counter)
     rules = Rules(answerable_floor=0.3, unanswerable="nothing")

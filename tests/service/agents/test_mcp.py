@@ -100,6 +100,11 @@ def test_errors_are_results_that_say_what_is_wrong(folder):
         "is no file": ("shorten", {"path": "none.log"}),
         "give text, or path": ("shorten", {}),
         "max_tokens": ("compress", {"question": "?", "documents": ["x"], "max_tokens": 0}),
+        "compress has no argument 'max_token': did you mean 'max_tokens'?": (
+            "compress",
+            {"question": "what?", "documents": ["x. y."], "max_token": 1},
+        ),
+        "retrieve has no argument 'rows': it has id, ": ("retrieve", {"id": "0" * 24, "rows": "1"}),
     }
     _, *results = calls(folder, *wrong.values())
     for why, result in zip(wrong, results, strict=True):

@@ -34,6 +34,21 @@ def test_what_fits_comes_back_as_it_is_and_its_method_is_not_loaded():
     assert (result.text, result.omissions) == ("a\nb\n", ())
 
 
+@pytest.mark.parametrize(
+    "text", ["ok", "one line only here", "a\nb\n", '{"a": 1}', "word " * 99, ""]
+)
+def test_a_share_that_holds_nothing_of_a_text_leaves_it_whole(text):
+    result = shortened(text)
+    assert (result.text, result.omissions, result.tokens_out) == (text, (), COUNTER.count(text))
+    assert result.kept == (((0, len(text)),) if text else ())
+    assert bool(result.warnings) == bool(text)
+    assert all("it stays whole" in warning for warning in result.warnings)
+
+
+def test_a_limit_in_tokens_holds_even_where_nothing_fits():
+    assert shortened("one line only here", max_tokens=1).text == ""
+
+
 def test_the_call_is_a_name_a_mapping_or_nothing():
     rows = "".join(f"value {i} of the settings\n" for i in range(300))
     rows += "tariff is 12\n" + "x y\n" * 99

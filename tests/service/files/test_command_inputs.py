@@ -63,6 +63,27 @@ def test_json_that_holds_documents_is_read_as_passages(tmp_path, name, held):
     assert found.questions == (["Q?"] if "Q?" in held else [])
 
 
+@pytest.mark.parametrize("field", ["context", "documents", "passages"])
+def test_one_text_beside_a_question_is_a_document_as_in_a_row_of_a_batch(tmp_path, field):
+    (tmp_path / "in.json").write_text(json.dumps({"id": "1", "question": "Q?", field: "One."}))
+    found = read(tmp_path / "in.json")
+    assert ([passage.text for passage in found.passages], found.questions) == (["One."], ["Q?"])
+    assert found.notes() == []
+
+
+def test_fields_of_a_request_that_are_not_read_are_named(tmp_path):
+    request = {"question": "Q?", "documents": DOCUMENTS, "max_tokens": 8, "foo": 1, "user": None}
+    (tmp_path / "in.json").write_text(json.dumps(request))
+    (note,) = read(tmp_path / "in.json").notes()
+    assert "are read, and not max_tokens, foo; give options on the command line" in note
+
+
+def test_a_question_that_is_no_text_is_refused_by_name(tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps({"question": 5, "documents": DOCUMENTS}))
+    with pytest.raises(BadInput, match=r"in\.json: the question is of type int; give a text"):
+        read(tmp_path / "in.json")
+
+
 @pytest.mark.parametrize(
     ("name", "held"),
     [
@@ -114,6 +135,24 @@ def test_what_is_not_in_the_encoding_is_named_with_its_offset_and_latin_1_reads_
         read(file)
     with pytest.raises(BadInput, match="no encoding 'klingon'"):
         read(file, encoding="klingon")
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_utf_16_is_named_and_not_read_as_letters_with_nul_between_them(tmp_path, codec, encoding):
+    file, text = tmp_path / "wide.txt", "Keys are rotated every 90 days. Räume sind blau."
+    file.write_text(text, codec)
+    with pytest.raises(BadInput, match=rf"wide\.txt is {codec} and not {encoding}; name its enc"):
+        read(file, encoding=encoding)
+    assert read(file, encoding=codec).passages[0].text == text
+
+
+@pytest.mark.parametrize(
+    "held", ["a\0b", "Many a word\0b stands here. " * 9, "\0" * 40 + "x", "a. b. c. " * 9]
+)
+def test_a_text_with_some_nul_in_it_is_text(tmp_path, held):
+    (tmp_path / "in.txt").write_text(held)
+    assert read(tmp_path / "in.txt").passages[0].text == held
 
 
 def test_a_malformed_document_is_named_with_its_file_and_place(tmp_path):

@@ -12,6 +12,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
+from tamis.probes.errors import BadInput
 from tamis.service.integrations.client import AsyncClient, Client, ServiceError
 from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, served
 
@@ -82,6 +83,26 @@ def test_an_error_has_the_message_of_the_service(service):
     with Client(service.url) as tamis, pytest.raises(ServiceError) as missing:
         tamis.search("x")
     assert missing.value.status == 404
+
+
+@pytest.mark.parametrize("call", ["compress", "explain", "rerank", "score", "expand"])
+@pytest.mark.parametrize("documents", ["one text", b"one text", {"text": "one"}, None])
+def test_a_text_in_place_of_a_list_is_refused_and_not_sent_letter_by_letter(call, documents):
+    given = (documents, []) if call == "expand" else (QUESTION, documents)
+    with (
+        Client("http://127.0.0.1:9", retries=0) as tamis,
+        pytest.raises(BadInput, match=f"documents is of type {type(documents).__name__}; give"),
+    ):
+        getattr(tamis, call)(*given)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_budget_that_json_cannot_say_is_refused_and_not_left_out(value):
+    with (
+        Client("http://127.0.0.1:9", retries=0) as tamis,
+        pytest.raises(BadInput, match=f"ratio is {value}; give a finite number"),
+    ):
+        tamis.compress(QUESTION, DOCUMENTS, ratio=value)
 
 
 def test_a_service_that_is_not_there_is_named():

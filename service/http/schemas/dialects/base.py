@@ -248,16 +248,28 @@ def texts_of(
 def document_warnings(
     documents: Sequence[str | RankedObject], names: Sequence[str] | None = None
 ) -> list[str]:
-    """A warning where documents have fields that they are not ranked by."""
+    """Warnings of fields that documents are not ranked by, and of `names` that none of them has."""
     objects = [d for d in documents if isinstance(d, RankedObject)]
     ranked = {*(names or ()), "text"}
     others = list(
         dict.fromkeys(name for d in objects for name in d.model_extra or () if name not in ranked)
     )
-    if not others:
-        return []
-    shown = ", ".join(map(cut_name, others[:_SHOWN_NAMES]))
-    return [f"documents have fields that are not ranked ({shown}); only their text is read"]
+    warnings = []
+    if others:
+        shown = _shown_names(others)
+        warnings.append(
+            f"documents have fields that are not ranked ({shown}); only their text is read"
+        )
+    has_text = {"text"} if len(objects) < len(documents) else set()
+    has_text |= {name for d in objects for name, value in d.fields().items() if type(value) is str}
+    if lost := [name for name in names or () if name not in has_text]:
+        shown = _shown_names(lost)
+        warnings.append(f"rank_fields has no effect for {shown}: no document has text there")
+    return warnings
+
+
+def _shown_names(names: Sequence[str]) -> str:
+    return ", ".join(map(cut_name, names[:_SHOWN_NAMES]))
 
 
 def _ranked_texts(document: RankedObject, names: Sequence[str]) -> list[str]:

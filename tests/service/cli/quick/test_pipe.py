@@ -47,6 +47,20 @@ def test_small_inputs_come_out_byte_by_byte(data):
     assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(256)) * 99,
+        b"".join(b"./src/file-%d.py\0" % i for i in range(900)),
+        "\n".join(f"line {i} is fine" for i in range(900)).encode("utf-16"),
+    ],
+    ids=["binary", "find -print0", "utf-16"],
+)
+def test_bytes_that_are_no_text_come_out_as_they_are(data):
+    done = process("pipe", "--ratio", 0.2, input=data)
+    assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+
+
 def test_bytes_that_are_no_utf_8_survive_in_the_lines_that_are_kept():
     line = b"E   caf\xe9: \xff\xfe is not utf-8\n"
     data = b"".join(b"step %d PASSED\n" % i for i in range(500)) + line

@@ -129,6 +129,33 @@ def test_fields_of_documents_that_are_not_ranked_are_named(service):
     ]
 
 
+@pytest.mark.parametrize(
+    ("documents", "names", "lost"),
+    [
+        ([{"title": DOCUMENTS[0], "text": "x"}, {"text": "y", "title": "z"}], ["title"], None),
+        ([{"title": DOCUMENTS[0]}, "a text"], ["title", "text"], None),
+        ([{"title": DOCUMENTS[0]}], ["title", "titel", "body"], "titel, body"),
+        ([{"title": DOCUMENTS[0], "year": 2020}], ["title", "year"], "year"),
+        (DOCUMENTS[:2], ["title"], "title"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+def test_rank_fields_that_no_document_has_are_named(service, path, documents, names, lost):
+    body = {"query": QUESTION, "documents": documents, "rank_fields": names}
+    told = answer_of(service, path, body).json()["meta"]["warnings"]
+    want = [f"rank_fields has no effect for {lost}: no document has text there"] if lost else []
+    assert [one for one in told if "rank_fields" in one] == want
+
+
+def test_a_model_and_a_method_that_name_two_methods_are_refused(service):
+    body = {"question": QUESTION, "documents": DOCUMENTS, "model": "lead"}
+    assert answer_of(service, "/v1/compress", {**body, "method": "lead"}).json()["method"] == "lead"
+    answer = service.post("/v1/compress", **body, method="lexical")
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert message == "model is 'lead' and method 'lexical': give one of them"
+
+
 def test_an_unknown_field_of_our_own_dialect_is_refused(service):
     answer = service.post("/v1/compress", question=QUESTION, documents=DOCUMENTS, nonsense=1)
     assert answer.status_code == 422

@@ -6,7 +6,7 @@ import pytest
 
 from tamis.compressors.registry import method_names, ships_for
 from tamis.probes.errors import BadInput
-from tamis.service.http.runtime.methods import served_method_names
+from tamis.service.http.runtime.methods import parse_named_paths, served_method_names
 from tamis.service.http.runtime.settings import Settings
 from tests.compressors.methods.decision_kit import decision_server
 from tests.service.http.app_kit import BODY, NEEDLE, served
@@ -52,3 +52,12 @@ def test_the_encoder_s_method_is_offered_only_where_the_encoder_is(tmp_path):
 def test_the_default_has_to_be_among_those_that_are_named():
     with pytest.raises(BadInput, match="not among"):
         served_method_names(Settings(methods=("lexical",)))
+
+
+@pytest.mark.parametrize(
+    ("knob", "form"), [("tokenizers", "tokenizer.json"), ("indexes", "folder")]
+)
+@pytest.mark.parametrize("pair", ["gpt", "gpt=", "=here"])
+def test_a_path_without_a_name_is_refused_by_the_flag_with_its_form(knob, form, pair):
+    with pytest.raises(BadInput, match=rf"^--{knob} has '{pair}'; give name={form}$"):
+        parse_named_paths([pair], knob)

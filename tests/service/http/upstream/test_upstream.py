@@ -152,6 +152,25 @@ def test_on_any_error_of_ours_the_body_goes_on_as_it_came(service, upstream, bod
     assert answer.headers.get("x-tamis-passthrough-reason") != "internal_error"
 
 
+@pytest.mark.parametrize(
+    ("headers", "status", "warning"),
+    [
+        ({"x_tamis_ratio": "7"}, "failed", "X-Tamis-Ratio is 7.0; give a share above 0 and up to"),
+        ({"x_tamis_tools": "few"}, "failed", "X-Tamis-Tools is 'few'; give a number from 1 on"),
+        ({"x_tamis_max_tokens": "9"}, "shortened", "the header x-tamis-max-tokens has no effect"),
+        ({"x_tamis": "no"}, "shortened", "X-Tamis is 'no' and has no effect; off is known"),
+        ({"x_tamis": "on"}, "shortened", None),
+    ],
+)
+def test_a_header_that_is_not_followed_is_named(service, upstream, headers, status, warning):
+    body = body_of(turns(LOG))
+    asked, answer = sent(service, upstream, body, **headers)
+    assert answer.headers["x-tamis-status"] == status
+    told = json.loads(answer.headers.get("x-tamis-warnings", "[]"))
+    assert any(warning in one for one in told) if warning else told == []
+    assert [name for name, _ in asked.headers if name.lower().startswith("x-tamis")] == []
+
+
 def test_a_stream_comes_chunk_by_chunk(service, upstream):
     """The second event is sent only after the first has arrived."""
     upstream.gate.clear()
