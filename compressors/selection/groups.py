@@ -97,7 +97,7 @@ _FOOTNOTE = re.compile(r"\s*(\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}):?\s*\
 _REFERENCE = re.compile(r"\[\^[\w-]{1,20}\]|[¹²³⁴-⁹†‡]{1,2}")
 _BARE_TAGS = re.compile(r"(?:<(?:/?[\w-]+\s?|!DOCTYPE\b[^<>]{0,200})>\s*)+", re.IGNORECASE)
 _LABEL = re.compile(
-    r"(?:<[^<>]{0,200}>\s*)*<(b|strong)>[^<>]{1,40}</\1>[\s:]*(?:<[^<>]{0,200}>\s*)*"
+    r"(?:<[^<>]{0,200}>\s*)*<(b|strong)>[^<>\d.]{1,40}</\1>[\s:]*(?:<[^<>]{0,200}>\s*)*"
 )
 _LONGEST_TITLE, _FEWEST_TITLES = 160, 3
 _TITLE_SIGNS = re.compile(r"\A[\s#*+•\-–\[]*(?:\d+(?:\.\d+)*[.)]?\s)?\s*|[*\]¶#=~]+\Z")

@@ -642,6 +642,12 @@ def test_a_row_with_no_room_beside_the_header_is_cut_behind_what_names_it() -> N
     says = "Use the blue coolant only, for the other one foams"
     assert shown[2:5] == ["M-08;Metal lathe;", "N4;2021-01-18;54200;", says]
     scores = [{says: 0.9, shown[2]: 0.1}.get(one, 0.02) for one in shown]
+    drawn = [
+        Passage(
+            "| part | remarks |\n|---|---|\n| Lathe | Use the blue coolant, never the other |\n"
+        )
+    ]
+    assert split_long_units(drawn, units_of(drawn), words(), 11) == units_of(drawn)
     budget = Budget(words().count(shown[2] + says))
     got = select(passages, cut, scores, [0.0], budget, Rules(), words(), calibrated=True)
     assert [shown[u] for u in got.units] == [shown[2], says]
