@@ -660,9 +660,9 @@ def test_a_lead_that_hardly_says_what_is_below_waits_for_what_is_worth_more() ->
     )
     lead, crane, _, comes = (line for line in text.split("\n\n"))
     values = {"We are": 0.1, "The crane": 0.6, "A new": 0.5}
-    assert kept(text, values, 13) == [crane, comes.strip()]
+    assert kept(text, values, 18) == [crane, comes.strip()]
     assert kept(text, values, 22) == [lead, crane, comes.strip()]
-    assert kept(text, {**values, "We are": 0.4}, 16) == [lead, crane]
+    assert kept(text, {**values, "We are": 0.4}, 18) == [lead, crane]
 
 
 def test_who_answers_a_question_on_a_page_leads_to_the_answer() -> None:
