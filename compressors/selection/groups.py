@@ -103,6 +103,7 @@ _LONGEST_TITLE, _FEWEST_TITLES = 160, 3
 _TITLE_SIGNS = re.compile(r"\A[\s#*+•\-–\[]*(?:\d+(?:\.\d+)*[.)]?\s)?\s*|[*\]¶#=~]+\Z")
 _TITLE_EDGES = re.compile(r"[\s.…]*(?:[.…]{2,}\s*\d+)?\s*\Z")
 _FRAME = re.compile(r"\s*at [\w.$<>/]+\(|\s*File \"[^\"\n]{1,200}\", line \d")
+_DRAWN_CHARS = 60
 _OPENS = re.compile(r".*[:{]")
 _COMMENT_LINE = re.compile(r"\s*(?:#|//|--|;|/?\*)")
 _COMMENTED, _LINE_CHARS = re.compile(r"[ \t]*#"), 1_000
@@ -567,6 +568,8 @@ class Groups:
             return True
         if self._units[u].kind == "html" and _BARE_TAGS.fullmatch(self._raw[u]):
             return True
+        if self._units[u].kind == "code" and _is_drawn(self._raw[u]):
+            return True
         if not text or self.kinds.get(u, "code") != "code":
             return False
         if self.bonds[u]:  # a bare "Yes." below a question says something
@@ -736,6 +739,12 @@ class Groups:
 
     def _indent(self, u: int) -> int:
         return len(self._gap(u).rpartition("\n")[2])
+
+
+def _is_drawn(text: str) -> bool:
+    """Whether nearly all of a text are signs that frame it, such as a title in a box of `#`."""
+    signs = "".join(text.split())
+    return len(signs) >= _DRAWN_CHARS and 10 * sum(map(str.isalnum, signs)) < len(signs)
 
 
 def _title_of(text: str) -> str:

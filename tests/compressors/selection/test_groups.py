@@ -131,6 +131,16 @@ def test_what_is_without_content_does_not_take_the_room_of_what_did_not_fit() ->
     assert {1, 4} <= set(more.units)
 
 
+def test_a_title_drawn_in_a_box_of_signs_is_without_content():
+    for width, drawn in ((60, True), (12, False)):
+        box = "#" * width
+        code = "\n".join(f"value_{n}='{n * 7919}'" for n in range(30))
+        text = f"```sh\n{code}\n\n{box}\n###   Functions   ###\n{box}\n\n{code}\n```\n"
+        units = units_of([Passage(text)])
+        found = [text[slice(*units[u].visible)] for u in Groups(units, [Passage(text)]).vain]
+        assert [one.startswith(box) for one in found] == [True] * drawn
+
+
 @pytest.mark.parametrize(
     ("text", "vain"),
     [
