@@ -230,9 +230,9 @@ _LINK_COLUMNS = [HOP_FEATURES.index(name) for name in LINKS]
 _SINGLE_COLUMN = 1
 _BM25_COLUMN = WORD_FEATURES.index("bm25_z")
 _EPSILON = 1e-6
-WORDS_WEIGHT = 0.2
-"""Of BM25's z-score beside a unit's logit, where units are put in order. Figures:
-lab/log/evidence.md#2026-11-29-words-once-more."""
+WORDS_WEIGHT, SHORT_UNITS = 0.2, 64
+"""Of BM25's z-score beside a unit's logit, where units are put in order, and up to how many units a
+document has all of it. Figures: lab/log/evidence.md#2026-11-29-words-once-more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,16 +488,18 @@ def order_by_words(probabilities: Tensor, first: Tensor) -> Tensor:
     """The same probabilities, given to the units in another order, `[U]`.
 
     The order is that of their logits and of `WORDS_WEIGHT` times the z-score of BM25. It is for the
-    units of one document: configuration, changelogs and manuals have names of their own, and words
-    say more there than in the articles of the fit. Beside others, the second fact of a chain need
-    not share a word with the question. How many units reach a threshold, and the best one's
-    probability, stay as they were calibrated.
+    units of one short document: configuration, changelogs and manuals have names of their own, and
+    words say more there than in the articles of the fit. Beside other documents, the second fact of
+    a chain need not share a word with the question, nor what was said in a long meeting: beyond
+    `SHORT_UNITS` the weight falls as the square of the number of units. How many units reach a
+    threshold, and the best one's probability, stay as they were calibrated.
 
     Args:
         first: the first step's features, `[U, F]`, words last.
     """
-    words = first[:, _BM25_COLUMN - len(WORD_FEATURES)]
-    order = (probabilities.logit(1e-6) + WORDS_WEIGHT * words).argsort(descending=True, stable=True)
+    weight = WORDS_WEIGHT * min(1.0, (SHORT_UNITS / len(first)) ** 2)
+    words = weight * first[:, _BM25_COLUMN - len(WORD_FEATURES)]
+    order = (probabilities.logit(1e-6) + words).argsort(descending=True, stable=True)
     given = torch.empty_like(probabilities)
     given[order] = probabilities.sort(descending=True).values
     return given

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tamis.compressors.features import second_step
 from tamis.compressors.features.second_step import (
     ENCODER_SHARE,
+    SHORT_UNITS,
     WORDS_WEIGHT,
     RequestTexts,
     candidate_cosines,
@@ -137,6 +138,14 @@ def test_words_decide_between_units_that_are_nearly_as_good():
     probabilities = torch.tensor([0.30, 0.31, 0.9])
     changed = order_by_words(probabilities, first_step([2.0, -0.5, -0.5]))
     assert changed.equal(torch.tensor([0.31, 0.30, 0.9]))
+
+
+def test_words_weigh_less_in_a_long_document():
+    nearly = torch.tensor([0.30, 0.31])
+    for units, changed in ((SHORT_UNITS, True), (20 * SHORT_UNITS, False)):
+        probabilities = torch.cat([nearly, torch.full((units - 2,), 0.01)])
+        given_by_words = order_by_words(probabilities, first_step([2.0, *[-0.5] * (units - 1)]))
+        assert bool(given_by_words[0] > given_by_words[1]) == changed
 
 
 def first_step(bm25_z):
