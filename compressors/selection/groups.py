@@ -568,15 +568,13 @@ class Groups:
             return True
         if self._units[u].kind == "html" and _BARE_TAGS.fullmatch(self._raw[u]):
             return True
-        if self._units[u].kind == "code" and _is_drawn(self._raw[u]):
-            return True
         if not text or self.kinds.get(u, "code") != "code":
             return False
         if self.bonds[u]:  # a bare "Yes." below a question says something
             said = self._units[u].kind == "sentence" and _SALUTATION.fullmatch(text) is not None
             return said or self._is_signature(u)
         if self._units[u].kind == "code":
-            return _IMPORTS.fullmatch(text) is not None
+            return _IMPORTS.fullmatch(text) is not None or _is_drawn(self._raw[u])
         if self._units[u].kind == "entry":
             speaker = _SPEAKER.match(text)
             text = text[speaker.end() :] if speaker else text
