@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -47,6 +47,9 @@ from tamis_lab.bench.study import Study, heading, table
 from tamis_lab.datasets.installed import installed_rows
 from tamis_lab.datasets.score_sources import SourceScorer
 from tamis_lab.options import shared
+
+if TYPE_CHECKING:
+    from tamis_lab.bench.answers import AnswerReader
 
 DEFAULT_FOLDER = Path("examples/everyday")
 EPILOG = """
@@ -132,17 +135,12 @@ def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: st
 
     model = load_reader(reader, "", None)
     study.keep_rows({"reader": model.identity, "max_tokens": _READER_TOKENS})
-
     cases = {f"{row['file']}/{row['question']}": row for row in asked if row["answer"]}
     due = [row for key, row in cases.items() if not study.has_row(key)]
-    ahead: list[str] = []
+    answers = _answers(model, due)
 
     def check(row: Mapping[str, Any]) -> dict[str, Any]:
-        if not ahead:  # answers of several questions grow together
-            prompts = [prompt for one in due[:_TOGETHER] for prompt in _prompts(one)]
-            ahead.extend(model.answer_all(prompts, _READER_TOKENS))
-            del due[:_TOGETHER]
-        said = [ahead.pop(0), ahead.pop(0)]
+        said = next(answers)
         found = [is_from(one, "\n".join(row["answer"]), row["question"]) for one in said]
         shown = {name: value for name, value in row.items() if name != "texts"}
         return {**shown, "said": said, "from_answer": found[0], "from_rest": found[1]}
@@ -165,6 +163,14 @@ def check_questions(study: Study, asked: Sequence[Mapping[str, Any]], reader: st
             )
         ],
     )
+
+
+def _answers(model: AnswerReader, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    """The two answers to each row's prompts; those of several rows grow together."""
+    for start in range(0, len(rows), _TOGETHER):
+        prompts = [prompt for row in rows[start : start + _TOGETHER] for prompt in _prompts(row)]
+        said = model.answer_all(prompts, _READER_TOKENS)
+        yield from (said[i : i + 2] for i in range(0, len(said), 2))
 
 
 def _prompts(row: Mapping[str, Any]) -> list[list[dict[str, str]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -20,6 +19,7 @@ from tamis.probes.errors import BadInput, MissingExtra, TamisError
 from tamis.probes.lru import LruCache
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore, output_id, some_lines, to_bytes
+from tamis.service.api.arguments import suggest_name
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -257,8 +257,8 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
         async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
             names = known.get(name, tuple(arguments))
             if unknown := next((given for given in arguments if given not in names), None):
-                near = difflib.get_close_matches(unknown, names, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+                meant = suggest_name(unknown, names, {})
+                hint = f"did you mean {meant!r}?" if meant else f"it has {', '.join(names)}"
                 raise ToolError(f"{name} has no argument {unknown!r:.80}: {hint}")
             return await super().call_tool(name, arguments, context)
 
