@@ -39,7 +39,7 @@ from tamis.service.api.compress import compress, counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.needle import build_with_memory
-from tamis_lab.bench.panel import BLENDS
+from tamis_lab.bench.panel import BLENDS, parse_method_spec
 from tamis_lab.bench.study import Study, estimate, heading, table
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.records import Record, passages_of, record_id, sample_records
@@ -71,6 +71,8 @@ each context with passages of the set's other records. Intervals are over questi
 `tamis lab bench answers --reader qwen2.5-coder-0.5b --sets hotpotqa@8000 --budgets 2000 --limit 50`
 
 `tamis lab bench answers --budgets 0.5 --orders original,score,edges,attnrank`
+
+`tamis lab bench answers --methods question_rows,ehpc:form=token:together=true` words, as published
 
 `tamis lab bench answers --kept peers.jsonl` also reads what published compressors kept: the rows of
 `tamis lab bench peers`
@@ -325,17 +327,19 @@ class ContextBuilder:
     """Compresses records as a caller would: with titles, in the proxy's tokens."""
 
     def __init__(self, methods: Sequence[str]) -> None:
-        """Takes names of methods, or of sums of methods that benchmarks compare with.
+        """Takes names of methods, with options, or of sums that benchmarks compare with.
 
         Raises:
-            BadInput: there is no such method.
+            UnknownMethod: there is no such method. BadInput: it has no such option.
         """
-        self._methods = {
-            name: build_with_memory(name, DEFAULT_PROXY, None)[0] if name in BLENDS else name
-            for name in methods
-        }
-        for name in set(methods) - set(BLENDS):
-            registry.method_info(name)
+        self._methods: dict[str, tuple[Any, dict[str, Any]]] = {}
+        for name in methods:
+            if name in BLENDS:
+                self._methods[name] = build_with_memory(name, DEFAULT_PROXY, None)[0], {}
+                continue
+            method, options = parse_method_spec(name)
+            registry.check_options(method, options)
+            self._methods[name] = method, options
         self._cache = PassageCache(max_bytes=_CACHE_BYTES)  # a record is read once for all budgets
 
     def __call__(self, record: Record, condition: ContextCondition) -> tuple[str, int]:
@@ -343,16 +347,20 @@ class ContextBuilder:
         if condition == NONE:
             return "", 0
         if condition == FULL:
-            method, limits = "lead", {"ratio": 1.0}
+            method, limits, options = "lead", {"ratio": 1.0}, {}
         else:
-            method, limits = self._methods[condition.method], _limits(condition)
+            method, options = self._methods[condition.method]
+            limits = _limits(condition)
+        # what the token form scores are words: sentences of it would be another method
+        granularity = "token" if options.get("form") == "token" else "sentence"
         try:
             found = compress(
                 record["question"],
                 passages_of(record),
                 method=method,
-                rules=Rules(titles=True, order=condition.order),
+                rules=Rules(titles=True, order=condition.order, granularity=granularity),
                 cache=self._cache,
+                **options,
                 **limits,  # type: ignore[arg-type]
             )
         except BudgetTooSmall:

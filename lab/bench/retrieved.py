@@ -28,11 +28,13 @@ from tamis.compressors.features.second_step import isolated_features, isolated_p
 from tamis.compressors.methods.lexical import Method as Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows, tokenize_question
+from tamis.probes.attention.kv_layers import KVLayers, count_tokens
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.retrieved import EXACT, KeptCorpus, RetrievedReader, find_selector
+from tamis.probes.kv_cache.storage import layer_bytes
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
@@ -77,16 +79,34 @@ def retrieved(
     study.keep_rows({"records": records.name, "readings": named, "budgets": kept, "proxy": proxy})
     folder = cache or cache_home() / "retrieved"
     rows: list[Mapping[str, Any]] = []
+    facts: dict[int, dict[str, Any]] = {}
     with study.bars():
         for size in sizes:
             corpus = Corpus(records, size, proxy, folder, kept)
             cases = {f"{size} {n}": n for n in range(len(corpus.asked))}
             chosen = dict(take_evenly(list(cases.items()), questions))
+            facts[size] = corpus.facts()
             found = study.rows(f"{size:,}", chosen, partial(corpus.measure, readings=named))
             rows += [{"tokens": size, **row} for row in found]
     summary = [_mean_of(rows, size, name) for size in sizes for name in named]
     study.publish(
-        {"proxy": proxy, "rows": summary}, lambda: _tables(summary), lambda: _charts(summary)
+        {"proxy": proxy, "corpora": [*facts.values()], "rows": summary},
+        lambda: [*_tables(summary), *map(_sentence, facts.values())],
+        lambda: _charts(summary),
+    )
+
+
+def _sentence(corpus: Mapping[str, Any]) -> str:
+    """A corpus in words, with what its first reading costs, for the times in the table."""
+    first = (
+        f"read for the first time in {corpus['first_ms']:,.0f} ms ({corpus['first_cpu_ms']:,.0f} "
+        "of the processor)"
+        if corpus["first_ms"]
+        else "kept before this run"
+    )
+    return (
+        f"{corpus['passages']:,} passages of {corpus['tokens']:,} tokens, "
+        f"{corpus['bytes_per_token']:,.0f} bytes a token, {first}."
     )
 
 
@@ -120,14 +140,38 @@ class Corpus:
         want = Want(tuple(range(depth or self.proxy.depth)), ("sentence_means",))
         asked = tokenize_question(layout, "N/A")
         prompts = [Prompt(window.tokens, asked) for window in self.windows]
-        for _ in self.reader.read(prompts, want):
-            pass
+        signals, self.read_ms, self.read_cpu_ms = timed(
+            lambda: [one.cached_tokens for one in self.reader.read(prompts, want)]
+        )
         self.depth = want.depth
+        self._found = {key: self._load(key) for key in map(self.reader.key, prompts)}
         self.kept = [self.find(prompt) for prompt in prompts]
+        self.tokens = sum(map(count_tokens, self.kept))
+        self.tokens_read = self.tokens - sum(signals)
 
-    def find(self, prompt: Prompt) -> Any:
+    def facts(self) -> dict[str, Any]:
+        """Its size, and what reading all of it for the first time takes; None if it was kept."""
+        share = self.tokens / self.tokens_read if self.tokens_read else None
+        return {
+            "passages": len(self.kept),
+            "tokens": self.tokens,
+            "bytes_per_token": sum(layer_bytes(layer) for one in self.kept for layer in one)
+            / self.tokens,
+            "first_ms": share and share * self.read_ms,
+            "first_cpu_ms": share and share * self.read_cpu_ms,
+        }
+
+    def find(self, prompt: Prompt) -> KVLayers:
         """The kept layers of a prompt's passage."""
-        return self.cache.get(self.reader.key(prompt), self.depth)
+        return self._found[self.reader.key(prompt)]
+
+    def _load(self, key: str) -> KVLayers:
+        found = self.cache.get(key, self.depth)
+        if found is None:
+            raise BadInput(
+                "what was kept of a passage is gone: its folder is full; ask for fewer tokens"
+            )
+        return found
 
     def measure(self, number: int, readings: Sequence[str]) -> dict[str, Any]:
         """What each reading of a question keeps, how long it takes, and how near to dense it is."""

@@ -14,7 +14,7 @@ longest of them. No length of a corpus outgrows the model's positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +25,6 @@ from tamis.probes.attention.cached import join_passages
 from tamis.probes.attention.kv_layers import StoredKVLayer
 from tamis.probes.attention.recorder import KVLayer, StopForward, causal_mask
 from tamis.probes.errors import BadInput, ProxyUnsupported
-
-GATHERED = 1 << 24
-"""Components of keys or values that are gathered at once: 64 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +40,76 @@ class Partial:
     lse: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Exponentials:
+    """Logits of keys, exponentiated: weights of a softmax before they are divided by their sum.
+
+    Attributes:
+        values: `[..., Q, N]` fp32, exp(logits - shift).
+        shift: `[..., Q]` fp32, the largest logit of each query, so that nothing overflows.
+    """
+
+    values: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Exponentials:
+        """Of logits `[..., Q, N]` fp32, which are overwritten."""
+        if not logits.shape[-1]:
+            return cls(logits, logits.new_zeros(logits.shape[:-1]))
+        shift = _finite(logits.amax(-1))
+        return cls(logits.sub_(shift[..., None]).exp_(), shift)
+
+    def attend(self, values: Tensor) -> Partial:
+        """The attention over all of these keys.
+
+        Args:
+            values: `[..., N, d]`, or none, `[..., 0, d]`: then the output is 0.
+        """
+        total = self.values.sum(-1)
+        lse = total.log().add_(self.shift)
+        if not values.shape[-2]:
+            return Partial(total.new_zeros(*total.shape, values.shape[-1]), lse)
+        output = (self.values.to(values.dtype) @ values).float()
+        return Partial(output / total.clamp_min(torch.finfo(torch.float32).tiny)[..., None], lse)
+
+
 def attend_to_all(
     queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None = None
 ) -> Partial:
     """Attention of scaled queries `[..., Q, D]` to all of `[..., N, D]` keys.
 
     Args:
-        values: `[..., N, d]`, or none, `[..., 0, d]`: then the output is 0.
+        values: as for `Exponentials.attend`.
         seen: `[Q, N]` bool, which keys each query may attend to; None for all.
     """
-    logits = (queries @ keys.transpose(-1, -2)).float()
+    logits = key_logits(queries, keys)
     if seen is not None:
         logits.masked_fill_(~seen, -torch.inf)
-    lse = logits.logsumexp(-1)
-    if not values.shape[-2]:
-        return Partial(logits.new_zeros(*lse.shape, values.shape[-1]), lse)
-    weights = (logits - _finite(lse)[..., None]).exp_()
-    return Partial((weights.to(values.dtype) @ values).float(), lse)
+    return Exponentials.of(logits).attend(values)
 
 
-def attend_to_found(queries: Tensor, keys: Tensor, values: Tensor, ids: Tensor) -> Partial:
-    """Attention of scaled queries `[Q, D]` to those of `[N, D]` keys that were found for each.
+def key_logits(queries: Tensor, keys: Tensor) -> Tensor:
+    """Logits `[..., Q, N]` fp32 of scaled queries `[..., Q, D]` and keys `[..., N, D]`."""
+    return (queries @ keys.transpose(-1, -2)).float()
+
+
+def attend_to_found(logits: Tensor, values: Tensor, ids: Tensor) -> tuple[Partial, Exponentials]:
+    """Attention by logits `[Q, N]` fp32 to the keys that were found for each query.
 
     Args:
-        values: `[N, d]`, or none, as for `attend_to_all`.
+        logits: overwritten by the second result.
+        values: `[N, d]`, or none, as for `Exponentials.attend`.
         ids: `[Q, k]`, the keys of each query, each once; -1 is none.
+
+    Returns:
+        The attention, and all keys' exponentials, found or not.
     """
-    few = max(1, GATHERED // max(1, ids.shape[1] * keys.shape[1]))
-    parts = [
-        attend_to_all(
-            own[:, None],
-            keys[found.clamp_min(0)],
-            values[found.clamp_min(0)] if len(values) else values.expand(len(own), 0, -1),
-            (found >= 0)[:, None],
-        )
-        for own, found in zip(torch.split(queries, few), torch.split(ids, few), strict=True)
-    ]
-    output, lse = (torch.cat([getattr(one, name) for one in parts]) for name in ("output", "lse"))
-    return Partial(output[:, 0], lse[:, 0])
+    at = ids.clamp_min(0)
+    found = Exponentials.of(logits.gather(1, at).masked_fill_(ids < 0, -torch.inf))
+    every = Exponentials.of(logits)
+    spread = torch.zeros_like(logits).scatter_add_(1, at, found.values)  # -1 adds 0 to key 0
+    return Exponentials(spread, found.shift).attend(values), every
 
 
 def merge(parts: Sequence[Partial]) -> Partial:
@@ -113,11 +142,16 @@ def _finite(lse: Tensor) -> Tensor:
 class KeptKeys(Protocol):
     """Keys and values of kept passages, of which each query finds some."""
 
-    def attend(self, layer: int, queries: Tensor, with_values: bool) -> Partial:
+    def attend(
+        self, layer: int, queries: Tensor, with_values: bool
+    ) -> tuple[Partial, list[Exponentials]]:
         """Attention of scaled queries `[Hkv, Q, d]` to what they find in a layer.
 
         Args:
             with_values: whether the output is needed; else it may be 0.
+
+        Returns:
+            The attention, and of all kept keys, found or not, the exponentials, block by block.
         """
         ...
 
@@ -128,28 +162,32 @@ class RetrievedAttention:
     Args:
         opening: keys and values of the template's opening. kept: what is retrieved from.
         last: the layer that the pass ends with.
+        groups: `[R', R]`, what each recorded row takes of the rows of the question's tokens.
+        layers: whose rows over all kept keys are recorded.
 
     Attributes:
-        queries: of each layer that ran, scaled, `[H, R, d]`.
-        lse: of each layer, `[H, R]`, the log of the softmax denominator of each query.
+        rows: of each recorded layer, `[H, R', N]` fp32: what the question's rows give each kept
+            token beside all that they attended to, found or not.
     """
 
-    def __init__(self, opening: Sequence[KVLayer], kept: KeptKeys, last: int) -> None:
+    def __init__(
+        self,
+        opening: Sequence[KVLayer],
+        kept: KeptKeys,
+        last: int,
+        groups: Tensor,
+        layers: Collection[int],
+    ) -> None:
         self._opening, self._kept, self._last = opening, kept, last
-        self.queries: list[Tensor] = []
-        self.lse: list[Tensor] = []
+        self._groups, self._layers = groups, layers
+        self._asked: list[tuple[Tensor, Tensor]] = []
+        self.rows: dict[int, Tensor] = {}
 
-    def weights(self, layer: int, kept: StoredKVLayer, first_row: int = 0) -> Tensor:
-        """What the queries from `first_row` on give a kept passage's tokens: `[H, R, N]` fp32.
-
-        It is what they would give each beside all that they attended to, found or not.
-        """
-        queries = self.queries[layer][:, first_row:]
-        H, R, d = queries.shape
-        ((keys, *_), _) = join_passages([kept], queries, with_values=False)
-        logits = queries.reshape(len(keys), -1, d) @ keys.transpose(1, 2)
-        lse = self.lse[layer][:, first_row:, None]
-        return (logits.float().view(H, R, -1) - lse).exp_()
+    def rows_over(self, layer: int, passage: StoredKVLayer) -> Tensor:
+        """What the recorded rows would give a passage that is not among the kept: `[H, R', N]`."""
+        queries, lse = self._asked[layer]
+        ((keys, *_), _) = join_passages([passage], queries, with_values=False)
+        return self._rows([Exponentials.of(key_logits(queries, keys))], lse)
 
     def attend(
         self,
@@ -176,14 +214,30 @@ class RetrievedAttention:
         queries = (query[0] * scale).reshape(heads, -1, d)
         opening = self._opening[layer]
         seen = causal_mask(0, R, R, None, query.device).repeat(H // heads, 1)
-        parts = [
-            attend_to_all(queries, opening.keys.to(queries), opening.values.to(queries)),
-            attend_to_all(queries, key[0], value[0], seen),
-            self._kept.attend(layer, queries, layer != self._last),
-        ]
-        found = merge(parts)
-        self.queries.append(queries.view(H, R, d))
-        self.lse.append(found.lse.view(H, R))
+        kept, every = self._kept.attend(layer, queries, layer != self._last)
+        found = merge(
+            [
+                attend_to_all(queries, opening.keys.to(queries), opening.values.to(queries)),
+                attend_to_all(queries, key[0], value[0], seen),
+                kept,
+            ]
+        )
+        self._asked.append((queries, found.lse.view(H, R)))
+        if layer in self._layers:
+            self.rows[layer] = self._rows(every, found.lse.view(H, R))
         if layer == self._last:
             raise StopForward
         return found.output.view(H, R, -1).transpose(0, 1)[None].to(query.dtype)
+
+    def _rows(self, every: Sequence[Exponentials], lse: Tensor) -> Tensor:
+        """Recorded rows `[H, R', N]` of keys, block by block, by the denominators `[H, R]`."""
+        H, R = lse.shape
+        return torch.cat(
+            [
+                self._groups
+                * (one.shift.view(H, R) - lse).exp_()[:, None]
+                @ one.values.view(H, R, -1)
+                for one in every
+            ],
+            -1,
+        )

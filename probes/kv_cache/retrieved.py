@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import log
 from typing import Protocol
 
@@ -20,13 +20,15 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.cached import join_passages
+from tamis.probes.attention.coded_layer import CodedKVLayer, decode_layers
 from tamis.probes.attention.kv_layers import KVLayers, count_tokens, placement_of
 from tamis.probes.attention.recorder import Recorder, group_rows
 from tamis.probes.attention.retrieved import (
+    Exponentials,
     Partial,
     RetrievedAttention,
-    attend_to_all,
     attend_to_found,
+    key_logits,
     merge,
     stack,
 )
@@ -36,8 +38,8 @@ from tamis.probes.plugins import LAB_INSTALL, SELECTORS_GROUP, find_plugins
 from tamis.probes.prompt import Prompt, QuestionTokens, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
-BLOCK_TOKENS = 16384
-"""Kept tokens whose keys and values are decoded at once, where all of them are attended to."""
+BLOCK_TOKENS = 4096
+"""Kept tokens whose keys and values are decoded at once."""
 EXACT = "exact"
 
 
@@ -134,42 +136,60 @@ class KeptCorpus:
         found = tokens if keys is None else min(keys, tokens)
         self._passages_found = max(1.0, found * len(passages) / max(1, tokens)) if average else 1.0
 
-    def attend(self, layer: int, queries: Tensor, with_values: bool) -> Partial:
-        """Attention of scaled queries `[Hkv, Q, d]` to what they find in a layer."""
-        found = self._attend(layer, queries, with_values)
-        return Partial(found.output, found.lse - log(self._passages_found))
+    def attend(
+        self, layer: int, queries: Tensor, with_values: bool
+    ) -> tuple[Partial, list[Exponentials]]:
+        """As `KeptKeys`: a block is some passages, or all of them where keys are searched."""
+        if self.keys is not None:
+            found, every = self._attend_to_found(layer, queries, with_values)
+        else:
+            parts, every = [], []
+            for block in token_batches(self.passages, BLOCK_TOKENS, count_tokens):
+                keys, values = _decode(layer, block, queries, with_values)
+                every.append(Exponentials.of(key_logits(queries, keys)))
+                parts.append(every[-1].attend(values))
+            found = merge(parts)
+        return Partial(found.output, found.lse - log(self._passages_found)), every
 
-    def _attend(self, layer: int, queries: Tensor, with_values: bool) -> Partial:
-        if self.keys is None:
-            blocks = token_batches(self.passages, BLOCK_TOKENS, count_tokens)
-            decoded = (self._decode(layer, block, queries, with_values) for block in blocks)
-            return merge([attend_to_all(queries, *pair) for pair in decoded])
-        keys, values = self._decode(layer, self.passages, queries, with_values)
-        parts = []
-        for head, selector in enumerate(self._selectors(layer, keys)):
-            effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
-            ids = selector.search(queries[head], self.keys, effort).ids
-            parts.append(attend_to_found(queries[head], keys[head], values[head], ids))
-        return stack(parts)
+    def _attend_to_found(
+        self, layer: int, queries: Tensor, with_values: bool
+    ) -> tuple[Partial, list[Exponentials]]:
+        assert self.keys is not None
+        blocks = token_batches(self.passages, BLOCK_TOKENS, count_tokens)
+        decoded = [_decode(layer, block, queries, with_values) for block in blocks]
+        values = torch.cat([own for _, own in decoded], 1)
+        if self._build is ExactKeys:
+            logits = torch.cat([key_logits(queries, own) for own, _ in decoded], -1)
+            few = min(self.keys, logits.shape[-1])
+            ids = [own.topk(few, sorted=False).indices for own in logits]
+        else:
+            keys = torch.cat([own for own, _ in decoded], 1)
+            logits, ids = key_logits(queries, keys), []
+            for own, selector in zip(queries, self._selectors(layer, keys), strict=True):
+                effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
+                ids.append(selector.search(own, self.keys, effort).ids)
+        heads = zip(logits, values, ids, strict=True)
+        found, every = zip(*(attend_to_found(*head) for head in heads), strict=True)
+        return stack(found), [Exponentials(logits, torch.stack([one.shift for one in every]))]
 
     def _selectors(self, layer: int, keys: Tensor) -> list[KeySelector]:
-        if self._build is ExactKeys:
-            return [ExactKeys(own, own[:0]) for own in keys]
         if layer not in self._built:
             exact = keys.float().contiguous()
             train = exact[:, :0] if self._train is None else self._train(layer)
             self._built[layer] = [self._build(*pair) for pair in zip(exact, train, strict=True)]
         return self._built[layer]
 
-    @staticmethod
-    def _decode(
-        layer: int, passages: Sequence[KVLayers], like: Tensor, with_values: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Keys and values of passages end to end, `[Hkv, N, d]`; or no values, `[Hkv, 0, d]`."""
-        stored = [passage[layer] for passage in passages]
-        keys, values = join_passages(stored, like, with_values)
-        joined = torch.cat(keys, 1)
-        return joined, torch.cat(values, 1) if with_values else joined[:, :0]
+
+def _decode(
+    layer: int, passages: Sequence[KVLayers], like: Tensor, with_values: bool
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of passages end to end, `[Hkv, N, d]`; or no values, `[Hkv, 0, d]`."""
+    stored = [passage[layer] for passage in passages]
+    coded = [one for one in stored if isinstance(one, CodedKVLayer)]
+    separate = decode_layers(coded, like.dtype) if len(coded) == len(stored) else stored
+    keys, values = join_passages(separate, like, with_values)
+    joined = torch.cat(keys, 1)
+    return joined, torch.cat(values, 1) if with_values else joined[:, :0]
 
 
 class RetrievedReader:
@@ -178,7 +198,8 @@ class RetrievedReader:
     Args:
         proxy: that the passages were read with.
         kept: the passages that a question's rows attend to.
-        find: the kept layers of a prompt's passage; not all of them have to be in `kept`.
+        find: the kept layers of a prompt's passage. The objects in `kept` are known again; what a
+            row would give another passage is computed from its keys, which are decoded for it.
 
     Raises:
         BadInput: nothing is kept, or a passage without some of its tokens.
@@ -194,17 +215,21 @@ class RetrievedReader:
         self.proxy, self.kept, self._find = proxy, kept, find
         self.card, self.layout = proxy.card, proxy.layout
 
-    def ask(self, question: QuestionTokens, depth: int) -> RetrievedAttention:
-        """The pass of a question through so many layers.
+    def ask(self, question: QuestionTokens, want: Want) -> RetrievedAttention:
+        """The pass of a question, with the wanted rows over all kept tokens, end to end.
 
         Raises:
             BadInput: the proxy was loaded with fewer layers, or the longest passage and the
                 question together are beyond its context.
         """
-        attention = RetrievedAttention(self.proxy.opening_kv(), self.kept, depth - 1)
+        each = torch.eye(len(question.ids), device=self.proxy.device)[question.first_row :]
+        groups = group_rows(each, want.rows, question.sentence_rows)
+        opening, last = self.proxy.opening_kv(), want.depth - 1
+        attention = RetrievedAttention(opening, self.kept, last, groups, set(want.layers))
         recorder = Recorder(frozenset(), (), lengths=(), custom_attention=attention)
         place = len(self.layout.opening) + max(self.kept.sizes)
-        self.proxy._forward([question.ids], [place], recorder, Want(tuple(range(depth))))
+        every = Want(tuple(range(want.depth)))
+        self.proxy._forward([question.ids], [place], recorder, every)
         return attention
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
@@ -212,19 +237,19 @@ class RetrievedReader:
 
         Every token of the passage has its weight, whether its key was found or not: what a row
         would give it beside those that were. A question counts as run with each of its prompts.
+        The rows over all kept tokens are in memory at once: `L · H · R' · N` numbers of 4 bytes.
         """
+        stops = list(accumulate(self.kept.sizes))
+        place = {id(one): n for n, one in enumerate(self.kept.passages)}
         for question, some in groupby(prompts, key=lambda prompt: prompt.question):
-            asked = self.ask(question, want.depth)
+            asked = self.ask(question, want)
             for prompt in some:
                 stored = self._find(prompt)
-                rows = [
-                    group_rows(
-                        asked.weights(layer, stored[layer], question.first_row),
-                        want.rows,
-                        question.sentence_rows,
-                    )
-                    for layer in want.layers
-                ]
+                if (n := place.get(id(stored))) is None:
+                    rows = [asked.rows_over(layer, stored[layer]) for layer in want.layers]
+                else:
+                    own = slice(stops[n] - self.kept.sizes[n], stops[n])
+                    rows = [asked.rows[layer][..., own] for layer in want.layers]
                 yield Signal.cut_to_passage(
                     torch.stack(rows), prompt, want, len(prompt.passage.ids)
                 )

@@ -309,14 +309,20 @@ def retrieved_reader(
     assert cache is not None
     reader = CachedReader(proxy, cache)
 
+    found: dict[str, KVLayers] = {}
+
     def find(prompt: Prompt) -> KVLayers:
-        entry = cache.get(reader.key(prompt), layers)
+        if (key := reader.key(prompt)) in found:
+            return found[key]
+        entry = cache.get(key, layers)
         if entry is None:
             raise BadInput(
                 f"{index.folder} keeps no keys and values of a chunk of {len(prompt.passage.ids)} "
                 "tokens as it is read here; build it again with --keep-kv, or leave out read"
             )
-        return entry if proxy.device.type == "cpu" else move_kv([entry], proxy.device)[0]
+        if proxy.device.type != "cpu":
+            (entry,) = move_kv([entry], proxy.device)
+        return found.setdefault(key, entry)
 
     def train(layer: int) -> Tensor:
         asked = [proxy.layout.question_tokens(text) for text in load_questions()]

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from tamis.probes.attention.retrieved import Partial, attend_to_all, attend_to_found, merge
+from tamis.probes.attention.retrieved import (
+    Partial,
+    attend_to_all,
+    attend_to_found,
+    key_logits,
+    merge,
+)
 from tamis.probes.errors import BadInput
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
@@ -51,7 +57,9 @@ def test_keys_that_were_not_found_have_no_weight(N, data, seed):
     own = data.draw(st.lists(st.sets(st.integers(0, N - 1)), min_size=3, max_size=3))
     width = max(1, *map(len, own))
     ids = torch.tensor([[*sorted(some), *[-1] * (width - len(some))] for some in own])
-    found = attend_to_found(queries, keys, values, ids)
+    logits = key_logits(queries, keys)
+    found, every = attend_to_found(logits.clone(), values, ids)
+    torch.testing.assert_close(every.values.log() + every.shift[:, None], logits, atol=1e-3, rtol=0)
     for query, some, output, lse in zip(queries, own, found.output, found.lse, strict=True):
         rows = sorted(some)
         one = attend_to_all(query[None], keys[rows], values[rows])
@@ -69,7 +77,7 @@ def test_a_query_sees_the_keys_it_may_attend_to():
 
 def test_over_no_keys_at_all_there_is_no_output_and_no_nan():
     queries, keys, values = (one[0] for one in cloud(5, 2))
-    nothing = attend_to_found(queries, keys, values, torch.full((3, 2), -1))
+    nothing, _ = attend_to_found(key_logits(queries, keys), values, torch.full((3, 2), -1))
     found = merge([nothing, attend_to_all(queries, keys[:0], values[:0])])
     assert not found.output.any()
     assert found.lse.isneginf().all()
