@@ -31,7 +31,7 @@ from rich.text import Text
 from tamis.compressors import registry
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.registry import DEFAULT_PROXY
-from tamis.compressors.rules import PLAIN_ORDERS, Rules
+from tamis.compressors.rules import PLAIN_ORDERS, Granularity, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall, MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import PassageCache
@@ -346,13 +346,14 @@ class ContextBuilder:
         """The context of a record under a condition, and its tokens; empty if nothing fits."""
         if condition == NONE:
             return "", 0
+        options: dict[str, Any]
         if condition == FULL:
             method, limits, options = "lead", {"ratio": 1.0}, {}
         else:
             method, options = self._methods[condition.method]
             limits = _limits(condition)
         # what the token form scores are words: sentences of it would be another method
-        granularity = "token" if options.get("form") == "token" else "sentence"
+        granularity: Granularity = "token" if options.get("form") == "token" else "sentence"
         try:
             found = compress(
                 record["question"],

@@ -200,6 +200,20 @@ def test_a_context_is_what_a_caller_would_get():
     assert build(row, ContextCondition("lexical 1 tokens", "lexical", 2)) == ("", 0)
     with pytest.raises(BadInput, match="sideways"):
         ContextBuilder(("sideways",))
+    with pytest.raises(BadInput, match="shape"):
+        ContextBuilder(("lexical:shape=round",))
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_the_token_form_of_a_method_keeps_words_and_another_its_sentences():
+    token, sentence = "ehpc:form=token", "ehpc:form=sentence"
+    build = ContextBuilder((token, sentence))
+    (row,) = rows()
+    kept = {name: build(row, ContextCondition(name, name, 0.3))[0] for name in (token, sentence)}
+    assert kept[sentence] in ("Hay lies here.", "More hay there.", GOLD)
+    assert 0 < len(kept[token].split()) < len(f"{HAY} {GOLD}".split())
+    assert not kept[token].endswith("."), "it ends in the middle of a sentence"
 
 
 def test_an_unknown_order_is_refused_before_anything_is_read(tmp_path):
