@@ -44,8 +44,8 @@ class RowOutcome:
     error: str | None = None
 
     @classmethod
-    def from_compressed(cls, result: Compressed) -> RowOutcome:
-        """The outcome of a compression."""
+    def from_compressed(cls, result: Compressed, warnings: Sequence[str] = ()) -> RowOutcome:
+        """The outcome of a compression, with what is to be known of its row before its own."""
         scored = bool(result.scores)
         spans = (
             {
@@ -66,7 +66,7 @@ class RowOutcome:
             result.answerability,
             result.verdict,
             result.reason,
-            result.warnings,
+            (*warnings, *result.warnings),
         )
 
     def output_fields(self, job: BatchJob) -> dict[str, Any]:

@@ -236,7 +236,7 @@ class RowCompressor:
             self.job.rules,
             language=request.language(self.job.language),
         )
-        return RowOutcome.from_compressed(result)
+        return RowOutcome.from_compressed(result, request.warnings)
 
     def _check_size(self, request: RowRequest) -> None:
         max_tokens = self.job.max_input

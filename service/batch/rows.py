@@ -59,11 +59,13 @@ class RowRequest:
     Attributes:
         question: with the instruction and the earlier turns.
         asked: the question alone, which tells the language.
+        warnings: of what the row has and nobody reads.
     """
 
     question: str
     passages: tuple[Passage, ...]
     asked: str
+    warnings: tuple[str, ...] = ()
 
     def language(self, given: str) -> str:
         """The language that was given, or under `auto` that of the question and the documents.
@@ -120,7 +122,13 @@ def request_of(row: InputRow, job: BatchJob) -> RowRequest:
         raise BadInput(row.fault or "the row cannot be read")
     asked = _question(row.value, job)
     question = question_text(asked, job.instruction, _history(row.value, job.fields))
-    return RowRequest(question, _passages(row.value, job.fields), asked)
+    given, unread = row.value.get(job.fields.documents), row.value.get(job.fields.context)
+    warnings = (
+        (f"{job.fields.context!r} is not read, since the row has {job.fields.documents!r}",)
+        if given is not None and unread is not None and given != unread
+        else ()
+    )
+    return RowRequest(question, _passages(row.value, job.fields), asked, warnings)
 
 
 def _question(value: Mapping[str, Any], job: BatchJob) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -385,11 +386,12 @@ def read_files(
 
     A passage's `id` is its path. That of another format than text has its `format` in `metadata`,
     and of a PDF the `page_starts`: the offsets in its text at which pages begin. Spans of a result
-    are into the passage's text. PDF and DOCX need `pip install "tamis[documents]"`.
+    are into the passage's text. PDF and DOCX need `pip install "tamis[documents]"`. Fields of a
+    request in JSON that are not read, and files that are passed over, are a `UserWarning`.
 
     Args:
         paths: folders are read sorted, hidden files aside; in them, files that are no text are
-            passed over. JSON and JSON Lines may hold documents.
+            passed over, with a warning. JSON and JSON Lines may hold documents.
         encoding: of text; a page of HTML may name its own.
         input_format: `text` takes HTML as its source, `html` takes every text for a page.
 
@@ -402,7 +404,11 @@ def read_files(
     if not paths:
         raise BadInput("there is nothing to read; name files or folders")
     options = InputOptions(encoding, input_format=InputFormat(input_format))
-    return gather_inputs(list(map(str, paths)), None, options).passages
+    found = gather_inputs(list(map(str, paths)), None, options)
+    for note in (*found.faults, found.skipped_note()):
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
+    return found.passages
 
 
 def read_html(html: str, id: str | None = None) -> Passage:

@@ -66,7 +66,16 @@ class _DocumentCompression(CompressionFields):
         """The passages to read: text, title, and of the metadata what `read_metadata` names.
 
         Nothing else of it is sent to a server.
+
+        Raises:
+            BadInput: one is no document of LangChain.
         """
+        for number, given in enumerate(documents):
+            if not isinstance(given, Document):
+                raise BadInput(
+                    f"document {number} is of type {type(given).__name__}; give "
+                    "langchain_core's Document(page_content=...)"
+                )
         return [
             Passage(d.page_content, d.id, self._title(d), self.metadata_read(d.metadata))
             for d in documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pytest
 
 import tamis
@@ -186,3 +187,18 @@ def test_files_are_read_as_passages_that_the_library_takes(tmp_path):
         tamis.read_files()
     with pytest.raises(tamis.BadInput, match="page is of type bytes"):
         tamis.read_html(PAGE.encode())
+
+
+def test_what_is_not_read_of_files_is_told(tmp_path):
+    """As a command would say it: fields of a request, and files that are no text."""
+    (tmp_path / "ask.json").write_text(
+        json.dumps({"question": QUESTION, "documents": [DOCS[0]], "max_tokens": 9}), "utf-8"
+    )
+    (tmp_path / "b.bin").write_bytes(b"\0" * 64)
+    with pytest.warns(UserWarning) as told:
+        passages = tamis.read_files(tmp_path)
+    assert [passage.text for passage in passages] == [DOCS[0]]
+    said = " ".join(str(one.message) for one in told)
+    assert "not max_tokens" in said
+    assert "b.bin" in said
+    assert {one.filename for one in told} == {__file__}

@@ -178,6 +178,16 @@ class Lead:
         return Scores(tuple(-float(u) for u in range(len(units))), (1.0,) * len(passages))
 
 
+def test_a_context_beside_documents_is_not_read_and_the_row_says_so(free):
+    job = BatchJob(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
+    row = {"question": "a?", "documents": ["It is so."], "context": "It was not so."}
+    both, same = row_request(row), row_request(row | {"context": row["documents"]})
+    one, two = RowCompressor(job).compress_rows([both, same])
+    assert one.compressed == two.compressed == "It is so."
+    assert one.warnings[:1] == ("'context' is not read, since the row has 'documents'",)
+    assert two.warnings == one.warnings[1:]
+
+
 def test_an_error_of_one_row_appears_in_its_outcome_alone(free):
     job = BatchJob(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
     made = RowCompressor(job)

@@ -34,6 +34,12 @@ def test_what_answers_comes_back_verbatim_with_its_id_and_its_place(looking):
     json.dumps(kept.metadata)
 
 
+def test_a_text_in_place_of_a_document_is_refused_by_its_place(free):
+    made = TamisCompressor(ratio=0.5, **free)
+    with pytest.raises(BadInput, match=r"document 1 is of type str; give .*Document"):
+        made.compress_documents([documents()[0], PIN], ASKED)
+
+
 def test_in_shadow_documents_come_back_whole_and_metadata_says_what_would_be(looking, caplog):
     given = documents()
     caplog.set_level("INFO", "tamis")
