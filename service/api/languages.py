@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors.registry import DEFAULT_PROXY, ships_for
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
@@ -30,7 +30,7 @@ models pull` alone."""
 STANDARD = "standard"
 """The only quality there is."""
 MEASURED_METHODS = ("question_rows", "fusion")
-"""The methods that were measured; the others use the default proxy."""
+"""The methods that were measured in other languages; there the others use the default proxy."""
 BUDGET = "0.2"
 _ENGLISH = "en"
 
@@ -95,7 +95,8 @@ def choose_proxy(
     if probe is not None and probe != AUTO:
         return ProxyChoice(_model_of_probe(probe), code)
     if method not in MEASURED_METHODS or primary_subtag(code) == _ENGLISH:
-        return ProxyChoice(DEFAULT_PROXY if probe is None else english_proxy(method), code)
+        english = probe is not None and primary_subtag(code) == _ENGLISH
+        return ProxyChoice(english_proxy(method) if english else DEFAULT_PROXY, code)
     best = best_proxy(code)
     if best != DEFAULT_PROXY and not _is_installed(best, root):
         return ProxyChoice(DEFAULT_PROXY, code, _describe_loss(code, DEFAULT_PROXY, best))
@@ -126,12 +127,11 @@ def served_language_warning(
 
 
 def english_proxy(method: str) -> str:
-    """The proxy for English: the sharpened one, for methods that have a probe for it."""
-    if method not in MEASURED_METHODS:
-        return DEFAULT_PROXY
-    from tamis.compressors.features.shipped_probes import weights_file  # torch comes with it
+    """The proxy for English: the sharpened one, for methods whose probe or heads ship for it.
 
-    return SHARP if weights_file(DEFAULT, SHARP).is_file() else DEFAULT_PROXY
+    A service of the default proxy serves the same methods, so a name is one method in every door.
+    """
+    return SHARP if ships_for(method, SHARP) else DEFAULT_PROXY
 
 
 def best_proxy(language: str) -> str:

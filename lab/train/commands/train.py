@@ -65,6 +65,14 @@ def train(
         str | None,
         typer.Option(help="sentinel only: published, or like-cases. Default: published."),
     ] = None,
+    reliant: Annotated[
+        bool,
+        typer.Option(
+            "--reliant",
+            help="sentinel only: fit on questions that the proxy answers with their context and "
+            "not without, as the paper does. For a proxy that can answer.",
+        ),
+    ] = False,
     articles: Articles = None,
     encoder: Annotated[
         bool,
@@ -97,7 +105,7 @@ def train(
         published = recipe != "like-cases"
         _refuse_unused(method, given | ({"articles": articles or None} if published else {}))
     else:
-        _refuse_unused(method, {"recipe": recipe})
+        _refuse_unused(method, {"recipe": recipe, "reliant": reliant or None})
     check_l2(l2 := 0.01 if l2 is None else l2)
     check_probe_target(out)
     files = [parse_record_file(name) for name in data]
@@ -106,7 +114,7 @@ def train(
         if method == "sentinel":
             reader, kind = load_proxy(proxy, None), "published" if published else "like-cases"
             probe = train_sentinel(
-                reader, files, readings_folder(cache), cast(SentinelRecipe, kind), report
+                reader, files, readings_folder(cache), cast(SentinelRecipe, kind), report, reliant
             )
         else:
             reader = load_proxy(proxy, read_layers or layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import pytest
 
 import tamis
@@ -195,10 +196,9 @@ def test_what_is_not_read_of_files_is_told(tmp_path):
         json.dumps({"question": QUESTION, "documents": [DOCS[0]], "max_tokens": 9}), "utf-8"
     )
     (tmp_path / "b.bin").write_bytes(b"\0" * 64)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="b.bin") as told:
         passages = tamis.read_files(tmp_path)
     assert [passage.text for passage in passages] == [DOCS[0]]
     said = " ".join(str(one.message) for one in told)
     assert "not max_tokens" in said
-    assert "b.bin" in said
     assert {one.filename for one in told} == {__file__}

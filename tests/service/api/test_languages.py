@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from tamis.compressors.features.shipped_probes import weights_file
+from tamis.compressors.registry import method_info, method_names
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
 from tamis.service.api.language_table import figures_markdown, figures_table, proxy_lines
 from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
+from tamis.service.http.runtime.methods import served_method_names
+from tamis.service.http.runtime.settings import Settings
 
 DOCS = Path(__file__).parents[3] / "docs/how-to/languages.md"
 GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
@@ -113,10 +116,21 @@ def test_english_is_read_by_the_sharpened_default_though_another_was_ahead(table
     assert choose_proxy(AUTO, "question_rows", "en-GB", "?", []).proxy == "smollm2-135m-sharp"
 
 
-def test_without_a_probe_for_it_the_sharpened_proxy_reads_nothing(table, here, monkeypatch):
-    monkeypatch.setattr(languages, "SHARP", "smollm2-135m-blunt")
-    assert choose_proxy(AUTO, "question_rows", "en", "?", []).proxy == "smollm2-135m"
-    assert choose_proxy(AUTO, "sentinel", "en", "?", []).proxy == "smollm2-135m"
+def test_a_name_is_one_method_in_every_door(table, here):
+    """What a service of the default proxy serves is read by the same proxy without a service."""
+    served = served_method_names(Settings(proxy="smollm2-135m-sharp"))
+    proxied = [
+        name
+        for name in (*method_names("compression"), *method_names("reranking"))
+        if method_info(name).needs_proxy
+    ]
+    found = {name: choose_proxy(AUTO, name, "en", "?", []).proxy for name in proxied}
+    assert found == {
+        name: "smollm2-135m-sharp" if name in served else "smollm2-135m" for name in proxied
+    }
+    assert [name for name in proxied if name not in served] == ["sentinel"], (
+        "it has no probe for it"
+    )
 
 
 def test_a_probe_that_is_given_decides_for_it_fits_one_model(table, here):
