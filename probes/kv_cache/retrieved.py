@@ -113,10 +113,11 @@ class KeptCorpus:
         keys: the most keys that a query attends to; None for all, and then nothing is searched.
         build: makes the selector of each head. train: training queries of a layer, `[Hkv, T, d]`.
         effort: from 0 to 1, where among the selector's efforts.
-        average: whether all that is found weighs as much as the keys of one passage of average
-            length, so that W copies of a passage are read as that passage. Else they are summed, as
-            in one long prompt, and their separators and first tokens outweigh everything else:
-            heads of a proxy have learnt how much of a row one passage takes.
+        average: whether all kept keys together weigh as much as those of one passage, so that W
+            copies of a passage are read as that passage, and the best of the keys as nearly all of
+            them. Else they are summed, as in one long prompt, and their separators and first tokens
+            outweigh everything else: heads of a proxy have learnt how much of a row one passage
+            takes.
     """
 
     def __init__(
@@ -132,9 +133,7 @@ class KeptCorpus:
         self._build, self._train, self._effort = build, train, effort
         self._built: dict[int, list[KeySelector]] = {}
         self.sizes = [count_tokens(passage) for passage in passages]
-        tokens = sum(self.sizes)
-        found = tokens if keys is None else min(keys, tokens)
-        self._passages_found = max(1.0, found * len(passages) / max(1, tokens)) if average else 1.0
+        self._weighed_as_one = max(1, len(passages)) if average else 1
 
     def attend(
         self, layer: int, queries: Tensor, with_values: bool
@@ -149,7 +148,7 @@ class KeptCorpus:
                 every.append(Exponentials.of(key_logits(queries, keys)))
                 parts.append(every[-1].attend(values))
             found = merge(parts)
-        return Partial(found.output, found.lse - log(self._passages_found)), every
+        return Partial(found.output, found.lse - log(self._weighed_as_one)), every
 
     def _attend_to_found(
         self, layer: int, queries: Tensor, with_values: bool

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from tamis.probes.attention.kv_layers import count_tokens
 from tamis.probes.attention.packed import attention_function
 from tamis.probes.attention.recorder import KVLayer, Recorder, use_recorder
 from tamis.probes.errors import BadInput, ProxyUnsupported, UnknownMethod
@@ -116,6 +117,19 @@ def test_few_keys_are_attended_to_and_the_nearer_to_all_the_nearer_to_dense():
         assert keys < tokens
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[0] > 10 * FP32
+
+
+def test_the_best_keys_weigh_as_they_do_among_all():
+    """Of nine copies the best third of the keys are read nearly as the passage is by itself."""
+    proxy = versioned_proxy()
+    prompts, kept, find = kept_passages(proxy)
+    for prompt, layers in zip(prompts, kept, strict=True):
+        (alone,) = weights(CachedReader(proxy, PassageCache()), [prompt])
+        few = 3 * count_tokens(layers)
+        (found,) = weights(RetrievedReader(proxy, KeptCorpus([layers] * 9, few), find), [prompt])
+        best = alone >= alone.median(-1, keepdim=True).values
+        ratio = (found[best] / alone[best]).median()
+        assert 1 <= ratio < 1.5, "a weight among some of the keys is at most a little larger"
 
 
 def test_a_question_runs_once_and_no_passage_does():
