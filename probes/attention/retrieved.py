@@ -18,6 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,6 +60,21 @@ class Exponentials:
             return cls(logits, logits.new_zeros(logits.shape[:-1]))
         shift = _finite(logits.amax(-1))
         return cls(logits.sub_(shift[..., None]).exp_(), shift)
+
+    def best(self, k: int) -> Exponentials:
+        """Those of the best k keys of each query, with the last one's equals, and 0 of the others.
+
+        Args:
+            k: 1 to N.
+        """
+        if self.values.device.type == "cpu":  # numpy's selection takes a third of torch's time
+            last = np.partition(self.values.numpy(), -k, -1)[..., -k]
+            least = torch.from_numpy(last)
+        else:
+            least = self.values.topk(k).values[..., -1]
+        return Exponentials(
+            torch.where(self.values < least[..., None], 0.0, self.values), self.shift
+        )
 
     def attend(self, values: Tensor) -> Partial:
         """The attention over all of these keys.

@@ -156,20 +156,21 @@ class KeptCorpus:
         assert self.keys is not None
         blocks = token_batches(self.passages, BLOCK_TOKENS, count_tokens)
         decoded = [_decode(layer, block, queries, with_values) for block in blocks]
-        values = torch.cat([own for _, own in decoded], 1)
+        keys, values = (torch.cat([pair[part] for pair in decoded], 1) for part in (0, 1))
+        logits = key_logits(queries, keys)
         if self._build is ExactKeys:
-            logits = torch.cat([key_logits(queries, own) for own, _ in decoded], -1)
-            few = min(self.keys, logits.shape[-1])
-            ids = [own.topk(few, sorted=False).indices for own in logits]
-        else:
-            keys = torch.cat([own for own, _ in decoded], 1)
-            logits, ids = key_logits(queries, keys), []
-            for own, selector in zip(queries, self._selectors(layer, keys), strict=True):
-                effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
-                ids.append(selector.search(own, self.keys, effort).ids)
-        heads = zip(logits, values, ids, strict=True)
-        found, every = zip(*(attend_to_found(*head) for head in heads), strict=True)
-        return stack(found), [Exponentials(logits, torch.stack([one.shift for one in every]))]
+            exact = Exponentials.of(logits)
+            return exact.best(min(self.keys, logits.shape[-1])).attend(values), [exact]
+        found, every = [], []
+        selectors = self._selectors(layer, keys)
+        for head, selector in enumerate(selectors):
+            effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
+            ids = selector.search(queries[head], self.keys, effort).ids
+            partial, own = attend_to_found(logits[head], values[head], ids)
+            found.append(partial)
+            every.append(own)
+        shifts = torch.stack([own.shift for own in every])
+        return stack(found), [Exponentials(logits, shifts)]
 
     def _selectors(self, layer: int, keys: Tensor) -> list[KeySelector]:
         if layer not in self._built:
