@@ -61,21 +61,6 @@ class Exponentials:
         shift = _finite(logits.amax(-1))
         return cls(logits.sub_(shift[..., None]).exp_(), shift)
 
-    def best(self, k: int) -> Exponentials:
-        """Those of the best k keys of each query, with the last one's equals, and 0 of the others.
-
-        Args:
-            k: 1 to N.
-        """
-        if self.values.device.type == "cpu":  # numpy's selection takes a third of torch's time
-            last = np.partition(self.values.numpy(), -k, -1)[..., -k]
-            least = torch.from_numpy(last)
-        else:
-            least = self.values.topk(k).values[..., -1]
-        return Exponentials(
-            torch.where(self.values < least[..., None], 0.0, self.values), self.shift
-        )
-
     def attend(self, values: Tensor) -> Partial:
         """The attention over all of these keys.
 
@@ -108,6 +93,33 @@ def attend_to_all(
 def key_logits(queries: Tensor, keys: Tensor) -> Tensor:
     """Logits `[..., Q, N]` fp32 of scaled queries `[..., Q, D]` and keys `[..., N, D]`."""
     return (queries @ keys.transpose(-1, -2)).float()
+
+
+def attend_to_best(
+    blocks: Sequence[tuple[Tensor, Tensor]], k: int
+) -> tuple[Partial, list[Exponentials]]:
+    """Attention of each query to its best k keys, with the last one's equals.
+
+    Args:
+        blocks: logits `[..., Q, n]` fp32, which the second result overwrites, and values
+            `[..., n, d]`, or none, as for `Exponentials.attend`.
+        k: 1 to the number of keys.
+
+    Returns:
+        The attention, and all keys' exponentials, found or not, block by block.
+    """
+    joined = torch.cat([logits for logits, _ in blocks], -1)
+    if joined.device.type == "cpu":  # numpy's selection takes a third of torch's time
+        least = torch.from_numpy(np.partition(joined.numpy(), -k, -1)[..., -k, None])
+    else:
+        least = joined.topk(k).values[..., -1:]
+    parts, every = [], []
+    for logits, own in blocks:
+        missed = logits < least
+        every.append(Exponentials.of(logits))
+        found = Exponentials(every[-1].values.masked_fill(missed, 0.0), every[-1].shift)
+        parts.append(found.attend(own))
+    return merge(parts), every
 
 
 def attend_to_found(logits: Tensor, values: Tensor, ids: Tensor) -> tuple[Partial, Exponentials]:

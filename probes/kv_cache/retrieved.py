@@ -27,6 +27,7 @@ from tamis.probes.attention.retrieved import (
     Exponentials,
     Partial,
     RetrievedAttention,
+    attend_to_best,
     attend_to_found,
     key_logits,
     merge,
@@ -138,39 +139,37 @@ class KeptCorpus:
     def attend(
         self, layer: int, queries: Tensor, with_values: bool
     ) -> tuple[Partial, list[Exponentials]]:
-        """As `KeptKeys`: a block is some passages, or all of them where keys are searched."""
-        if self.keys is not None:
-            found, every = self._attend_to_found(layer, queries, with_values)
-        else:
+        """As `KeptKeys`; a block is some passages, or all of them where a selector searches."""
+        blocks = (
+            _decode(layer, block, queries, with_values)
+            for block in token_batches(self.passages, BLOCK_TOKENS, count_tokens)
+        )
+        if self.keys is None:
             parts, every = [], []
-            for block in token_batches(self.passages, BLOCK_TOKENS, count_tokens):
-                keys, values = _decode(layer, block, queries, with_values)
+            for keys, values in blocks:
                 every.append(Exponentials.of(key_logits(queries, keys)))
                 parts.append(every[-1].attend(values))
             found = merge(parts)
+        elif self._build is ExactKeys:
+            pairs = [(key_logits(queries, keys), values) for keys, values in blocks]
+            found, every = attend_to_best(pairs, min(self.keys, sum(self.sizes)))
+        else:
+            keys, values = (torch.cat(part, 1) for part in zip(*blocks, strict=True))
+            found, every = self._attend_to_found(layer, queries, keys, values)
         return Partial(found.output, found.lse - log(self._weighed_as_one)), every
 
     def _attend_to_found(
-        self, layer: int, queries: Tensor, with_values: bool
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor
     ) -> tuple[Partial, list[Exponentials]]:
         assert self.keys is not None
-        blocks = token_batches(self.passages, BLOCK_TOKENS, count_tokens)
-        decoded = [_decode(layer, block, queries, with_values) for block in blocks]
-        keys, values = (torch.cat([pair[part] for pair in decoded], 1) for part in (0, 1))
-        logits = key_logits(queries, keys)
-        if self._build is ExactKeys:
-            exact = Exponentials.of(logits)
-            return exact.best(min(self.keys, logits.shape[-1])).attend(values), [exact]
-        found, every = [], []
-        selectors = self._selectors(layer, keys)
-        for head, selector in enumerate(selectors):
+        logits, parts, shifts = key_logits(queries, keys), [], []
+        for head, selector in enumerate(self._selectors(layer, keys)):
             effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
             ids = selector.search(queries[head], self.keys, effort).ids
-            partial, own = attend_to_found(logits[head], values[head], ids)
-            found.append(partial)
-            every.append(own)
-        shifts = torch.stack([own.shift for own in every])
-        return stack(found), [Exponentials(logits, shifts)]
+            part, every = attend_to_found(logits[head], values[head], ids)
+            parts.append(part)
+            shifts.append(every.shift)
+        return stack(parts), [Exponentials(logits, torch.stack(shifts))]
 
     def _selectors(self, layer: int, keys: Tensor) -> list[KeySelector]:
         if layer not in self._built:
