@@ -255,9 +255,12 @@ def check_reading(read: str, selector: str, keys: int | None) -> None:
     if read not in get_args(Read):
         raise BadInput(f"read is {read!r:.80}; give one of {', '.join(get_args(Read))}")
     if read == "passages" and (selector != INDEX_SEARCH or keys is not None):
-        raise BadInput("selector and keys are of read='retrieved', and read is 'passages'")
+        raise BadInput(
+            "selector and keys are of read='retrieved', and read is 'passages'; give that, or "
+            "leave them out"
+        )
     if keys is not None and keys < 1:
-        raise BadInput(f"keys is {keys}; give at least 1, or None for all")
+        raise BadInput(f"keys is {keys}; give at least 1, or leave it out for all")
     if keys is None and selector not in (INDEX_SEARCH, "exact"):
         raise BadInput(f"selector {selector!r:.80} finds some of the keys; say how many, by keys")
 

@@ -234,8 +234,8 @@ def test_what_the_question_attends_to_is_what_was_found(home, models):
     ("more", "why"),
     [
         ({"read": "all"}, "read is 'all'; give one of passages, retrieved"),
-        ({"read": "passages", "keys": 5}, "selector and keys are of read='retrieved'"),
-        ({"keys": 0}, "keys is 0"),
+        ({"read": "passages", "keys": 5}, "read is 'passages'; give that, or leave them out"),
+        ({"keys": 0}, "keys is 0; give at least 1, or leave it out for all"),
         ({"selector": "quest"}, "'quest' finds some of the keys; say how many"),
         ({"selector": "nearest", "keys": 5}, "no selector 'nearest'; there are: exact"),
     ],
