@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from tamis.retrieval.index.models import ChunkModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex, Hits
 from tamis.retrieval.index.writer import (
     DocumentCallback,
+    IndexWriter,
     PutCounts,
     create_index,
     load_questions,
@@ -267,7 +268,7 @@ def add_documents(
         return replace(writer.put(read_documents(found, fields, encoding), report), twins=twins)
 
 
-def _twins(found: Sequence[CorpusFile], known: Container[str]) -> Iterator[tuple[str, str]]:
+def _twins(found: Sequence[CorpusFile], known: IndexWriter) -> Iterator[tuple[str, str]]:
     """Files that are new by the paths they are given by, and known by the end of that."""
     for file in found:
         if file.name == file.path and file.name not in known and file.kind not in ROW_SUFFIXES:

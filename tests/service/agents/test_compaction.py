@@ -69,6 +69,8 @@ def test_every_result_can_be_had_again(folder):
 
 def test_what_is_excluded_or_of_no_known_call_stays():
     assert compact(WHOLE, exclude_tools=("read_*",)) == {}
+    with pytest.raises(BadInput, match="exclude_tools is 'read_file'; give a list"):
+        compact(WHOLE, exclude_tools="read_file")
     assert compact(WHOLE, [step(one, "straw", None) for one in "abcdef"]) == {}
 
 
