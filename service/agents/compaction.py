@@ -30,8 +30,8 @@ class StepCompaction:
         exclude_tools: names or patterns of tools whose results stay, as mcp__*.
 
     Raises:
-        BadInput: the last step could go, which the model has not read yet; or a text is given for
-            the names.
+        BadInput: the last step could go, which the model has not read yet; a text is given for
+            the names; or the method cannot shorten.
     """
 
     shortening: Shortening
@@ -39,6 +39,7 @@ class StepCompaction:
     exclude_tools: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        self.shortening.check_method()
         if isinstance(self.exclude_tools, str):  # whose letters would be the names
             raise BadInput(
                 f"exclude_tools is {self.exclude_tools!r:.80}; give a list of names or patterns"
