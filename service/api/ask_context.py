@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tamis.compressors.registry import DEFAULT, layers_needed
+from tamis.compressors.registry import DEFAULT, layers_needed, method_info
 from tamis.compressors.rules import MAX_TOKENS, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
@@ -134,6 +134,8 @@ def ask_context(
     own = {name: value for name, value in options.items() if name != "tokenizer"}
     check_keywords(own, method, ask_context)
     check_reading(read, selector, keys)
+    if read == "retrieved" and not method_info(method).needs_proxy:
+        raise BadInput(f"{method} reads no keys and values; leave out read, or the method")
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
     if read == "retrieved" and selector != INDEX_SEARCH:
