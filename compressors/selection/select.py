@@ -168,7 +168,8 @@ class Selector:
             _fill(packer, candidates, useful, self._worths, self.ranking, plain, trash_share)
         # nothing of use is short enough: something of less use, else the best that is
         for less in (self._useful(candidates, RELATIVE_FLOOR), eligible):
-            if not plain and not packer.kept_units and len(useful) < len(less):
+            more = less is eligible or len(useful) < len(less)
+            if more and not plain and not packer.kept_units:
                 useful = less
                 _fill(packer, candidates, useful, self._worths, self.ranking, False, 0.0)
         if budget.threshold is None:

@@ -119,6 +119,7 @@ class PutCounts:
 
     Attributes:
         repeated: documents whose id came before in the same call; the later one counts.
+        twins: new ids with one that stays beside each, by which a folder names the same file.
     """
 
     added: int = 0
@@ -127,6 +128,7 @@ class PutCounts:
     deleted: int = 0
     chunks: int = 0
     repeated: int = 0
+    twins: tuple[tuple[str, str], ...] = ()
 
 
 class IndexWriter:

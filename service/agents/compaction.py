@@ -30,14 +30,20 @@ class StepCompaction:
         exclude_tools: names or patterns of tools whose results stay, as mcp__*.
 
     Raises:
-        BadInput: the last step could go, which the model has not read yet.
+        BadInput: the last step could go, which the model has not read yet; a text is given for
+            the names; or the method cannot shorten.
     """
 
     shortening: Shortening
     min_keep_steps: int = MIN_KEEP_STEPS
-    exclude_tools: tuple[str, ...] = ()
+    exclude_tools: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        self.shortening.check_method()
+        if isinstance(self.exclude_tools, str):  # whose letters would be the names
+            raise BadInput(
+                f"exclude_tools is {self.exclude_tools!r:.80}; give a list of names or patterns"
+            )
         if self.min_keep_steps < 1:
             raise BadInput(
                 f"min_keep_steps is {self.min_keep_steps}; give 1 or more: the model has not read "

@@ -101,6 +101,18 @@ class Shortening:
                 "lossless leaves nothing out, so it cannot keep to a budget; give one of them"
             )
 
+    def check_method(self) -> None:
+        """Refuses a method that cannot shorten in this process; a service has its own.
+
+        Raises:
+            BadInput: it scores no sentences. UnknownMethod: there is none of that name.
+        """
+        if self.method is not None and self.url is None:
+            from tamis.compressors.method import check_scores
+            from tamis.compressors.registry import method_info
+
+            check_scores(method_info(self.method), self.method)
+
     @property
     def budget(self) -> Budget:
         """The budget; `RATIO` of the tokens where none was given."""

@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.tools.markers import default_marker
@@ -33,6 +33,17 @@ _INSTRUCTIONS = (
 STORE_CHARS = 1 << 26
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
+_EXPECTED = {
+    "string": "a text",
+    "list": "a list of texts",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+"""What an argument has to be, by pydantic's types of errors, or how these begin."""
 
 
 Question = Annotated[str, Field(description="What you want to know, as a full question.")]
@@ -252,7 +263,10 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
     known: dict[str, tuple[str, ...]] = {}
 
     class Server(MCPServer[Any]):
-        """The SDK's server, which passes over arguments that a tool does not have."""
+        """The SDK's server, which passes over arguments that a tool does not have.
+
+        Of those that are wrong it prints what pydantic says.
+        """
 
         async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
             names = known.get(name, tuple(arguments))
@@ -260,7 +274,12 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
                 meant = suggest_name(unknown, names, {})
                 hint = f"did you mean {meant!r}?" if meant else f"it has {', '.join(names)}"
                 raise ToolError(f"{name} has no argument {unknown!r:.80}: {hint}")
-            return await super().call_tool(name, arguments, context)
+            try:
+                return await super().call_tool(name, arguments, context)
+            except ToolError as error:
+                if not isinstance(wrong := error.__cause__, ValidationError):
+                    raise
+                raise ToolError(f"{name}: {_describe_wrong(wrong.errors())}") from error
 
     server = Server(
         "tamis", instructions=_INSTRUCTIONS, version=version("tamis"), log_level="WARNING"
@@ -280,6 +299,21 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
     if tools.index is not None:
         offer(tools.search)
     return server
+
+
+def _describe_wrong(errors: Sequence[Any]) -> str:
+    """The first argument that is wrong, with what to give, and how many more there are."""
+    first, more = errors[0], len(errors) - 1
+    field, *places = first["loc"]
+    shown = f"{field}{''.join(f'[{place}]' for place in places)}"
+    if first["type"] == "missing":
+        text = f"there is no {shown}; give it"
+    else:
+        kind = first["type"] if first["type"] in _EXPECTED else first["type"].split("_")[0]
+        expected = _EXPECTED.get(kind, "").format(**first.get("ctx", {}))
+        way_out = f"give {expected}" if expected else first["msg"]
+        text = f"{shown} is {first['input']!r:.80}; {way_out}"
+    return f"{text} (and {more} more)" if more else text
 
 
 def _with_tool_errors(tool: Callable[P, R]) -> Callable[P, R]:

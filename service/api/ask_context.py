@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tamis.compressors.registry import DEFAULT, layers_needed
+from tamis.compressors.registry import DEFAULT, layers_needed, method_info
 from tamis.compressors.rules import MAX_TOKENS, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
@@ -134,6 +134,8 @@ def ask_context(
     own = {name: value for name, value in options.items() if name != "tokenizer"}
     check_keywords(own, method, ask_context)
     check_reading(read, selector, keys)
+    if read == "retrieved" and not method_info(method).needs_proxy:
+        raise BadInput(f"{method} reads no keys and values; leave out read, or the method")
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
     if read == "retrieved" and selector != INDEX_SEARCH:
@@ -255,9 +257,12 @@ def check_reading(read: str, selector: str, keys: int | None) -> None:
     if read not in get_args(Read):
         raise BadInput(f"read is {read!r:.80}; give one of {', '.join(get_args(Read))}")
     if read == "passages" and (selector != INDEX_SEARCH or keys is not None):
-        raise BadInput("selector and keys are of read='retrieved', and read is 'passages'")
+        raise BadInput(
+            "selector and keys are of read='retrieved', and read is 'passages'; give that, or "
+            "leave them out"
+        )
     if keys is not None and keys < 1:
-        raise BadInput(f"keys is {keys}; give at least 1, or None for all")
+        raise BadInput(f"keys is {keys}; give at least 1, or leave it out for all")
     if keys is None and selector not in (INDEX_SEARCH, "exact"):
         raise BadInput(f"selector {selector!r:.80} finds some of the keys; say how many, by keys")
 

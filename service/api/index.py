@@ -23,6 +23,7 @@ from tamis.retrieval.index.models import ChunkModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex, Hits
 from tamis.retrieval.index.writer import (
     DocumentCallback,
+    IndexWriter,
     PutCounts,
     create_index,
     load_questions,
@@ -34,7 +35,9 @@ from tamis.retrieval.storage.manifest import IndexSettings, Manifest
 from tamis.retrieval.stores.engines import DEFAULT_NAME
 from tamis.retrieval.stores.search import StoreIndex
 from tamis.service.files.corpus import (
+    ROW_SUFFIXES,
     CorpusFields,
+    CorpusFile,
     corpus_fingerprint,
     find_corpus_files,
     read_documents,
@@ -261,7 +264,18 @@ def add_documents(
     found = find_corpus_files(paths)
     readers = load_readers(Manifest.read(home).settings, proxy, root)
     with open_writer(home, readers) as writer:
-        return writer.put(read_documents(found, fields, encoding), report)
+        twins = tuple(_twins(found, writer))
+        return replace(writer.put(read_documents(found, fields, encoding), report), twins=twins)
+
+
+def _twins(found: Sequence[CorpusFile], known: IndexWriter) -> Iterator[tuple[str, str]]:
+    """Files that are new by the paths they are given by, and known by the end of that."""
+    for file in found:
+        if file.name == file.path and file.name not in known and file.kind not in ROW_SUFFIXES:
+            parts = Path(file.name).parts
+            ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+            if twin := next((end for end in ends if end in known), None):
+                yield file.name, twin
 
 
 def optimise_index(

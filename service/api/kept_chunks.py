@@ -12,6 +12,7 @@ is read.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -324,14 +325,20 @@ def retrieved_reader(
             (entry,) = move_kv([entry], proxy.device)
         return found.setdefault(key, entry)
 
-    def train(layer: int) -> Tensor:
+    @functools.cache
+    def trained() -> list[Tensor]:
+        """Training queries of each layer, `[Hkv, T, d]`, from one run of the model."""
         asked = [proxy.layout.question_tokens(text) for text in load_questions()]
-        states = question_states(proxy, asked, [layer], WINDOW_TOKENS)
-        heads = int(proxy.config.num_key_value_heads)
-        rows = [own[0].reshape(heads, -1, own.shape[-1]) for own in states]
-        return torch.cat(rows, 1)
+        states = list(question_states(proxy, asked, range(layers), WINDOW_TOKENS))
+        shape = int(proxy.config.num_key_value_heads), -1, states[0].shape[-1]
+        return [torch.cat([own[at].reshape(shape) for own in states], 1) for at in range(layers)]
 
     units = units_of(passages, index.manifest.settings.language)
     windows = split_windows(proxy.layout, passages, units, WINDOW_TOKENS)
     prompts = [Prompt(one.tokens, QuestionTokens((), 0)) for one in windows if one.tokens.ids]
-    return RetrievedReader(proxy, KeptCorpus(list(map(find, prompts)), keys, build, train), find)
+    kept = list(map(find, prompts))
+    if keys is not None and selector != EXACT:
+        trained()  # now: while a question runs, the proxy runs nothing else
+    return RetrievedReader(
+        proxy, KeptCorpus(kept, keys, build, lambda layer: trained()[layer]), find
+    )

@@ -48,11 +48,15 @@ def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[Inpu
         out: the output folder, which must not be inside a folder of the input.
 
     Raises:
-        BadInput: nothing is there, nothing in it can be read, its kind is unknown, or a file is
-            named twice.
+        BadInput: nothing is there, nothing in it can be read, its kind is unknown, a file is
+            named twice, or the output is a file.
     """
     if not inputs:
         raise BadInput("there is no input; name files or folders of JSON Lines, Parquet or text")
+    if out is not None:
+        fs, path = streams.filesystem(out)
+        if fs.isfile(path):
+            raise BadInput(f"the output {out} is a file; name a folder, which is made")
     found = [source for given in inputs for source in _expand(given, out)]
     known: set[tuple[str, tuple[str, ...]]] = set()
     for source in found:

@@ -73,14 +73,20 @@ def open_parquet(url: str) -> Any:
     """An open Parquet file.
 
     Raises:
-        BadInput: it is not a Parquet file. MissingExtra: pyarrow is not installed.
+        BadInput: it is not a Parquet file, or columns share a name. MissingExtra: pyarrow is not
+            installed.
     """
     arrow = import_pyarrow()
     fs, path = filesystem(url)
     try:
-        return arrow.parquet.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
+        file = arrow.parquet.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
+        names = file.schema_arrow.names
     except (arrow.ArrowException, OSError) as error:
         raise BadInput(f"{url} cannot be read as Parquet ({error}); bring a whole copy") from error
+    if shared := sorted({name for name in names if names.count(name) > 1}):
+        file.close(force=True)
+        raise BadInput(f"{url} has several columns {shared[0]!r:.80}; write it with one of each")
+    return file
 
 
 # what Arrow raises for nanoseconds, years and time zones that Python lacks, and for invalid text
@@ -134,7 +140,7 @@ class ArrowRow(Mapping[str, Any]):
 
 
 def iterate_rows(table: Any) -> Iterator[ArrowRow]:
-    """The rows of an Arrow table or batch; where columns share a name, the last one counts."""
+    """The rows of an Arrow table or batch, whose columns have a name each."""
     columns = dict(zip(table.schema.names, table.columns, strict=True))
     for row in range(table.num_rows):
         yield ArrowRow(columns, row)

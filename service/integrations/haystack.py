@@ -142,7 +142,17 @@ class TamisRanker:
 
 
 def _text_documents(documents: Sequence[Document]) -> dict[int, Document]:
-    """Documents with text, by their indices."""
+    """Documents with text, by their indices.
+
+    Raises:
+        BadInput: one is no document of Haystack.
+    """
+    for number, given in enumerate(documents):
+        if not isinstance(given, Document):
+            raise BadInput(
+                f"document {number} is of type {type(given).__name__}; give haystack's "
+                "Document(content=...)"
+            )
     return {i: document for i, document in enumerate(documents) if (document.content or "").strip()}
 
 
@@ -224,7 +234,7 @@ class TamisCompactor:
         }
         key = self._secret.resolve_value() if self._secret else None
         shortening = Shortening(**fields, url=base_url, api_key=key)
-        self._compaction = StepCompaction(shortening, min_keep_steps, tuple(exclude_tools))
+        self._compaction = StepCompaction(shortening, min_keep_steps, exclude_tools)
         self._skipped = set(skip_meta_keys)
 
     def to_dict(self) -> dict[str, Any]:

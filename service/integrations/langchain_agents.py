@@ -94,7 +94,7 @@ class ToolShortening(OptionFields):
 
     @model_validator(mode="after")
     def _check_shortening(self) -> Any:
-        _ = self.shortening
+        self.shortening.check_method()
         return self
 
     @property

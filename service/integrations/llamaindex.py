@@ -96,7 +96,17 @@ def _copy_node(node: BaseNode) -> BaseNode:
 
 
 def _text_nodes(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
-    """Nodes with text, by their indices."""
+    """Nodes with text, by their indices.
+
+    Raises:
+        BadInput: one has no score.
+    """
+    for number, given in enumerate(nodes):
+        if not isinstance(given, NodeWithScore):
+            raise BadInput(
+                f"node {number} is of type {type(given).__name__}; give llama_index's "
+                "NodeWithScore(node=...)"
+            )
     return {index: node for index, node in enumerate(nodes) if _text(node).strip()}
 
 

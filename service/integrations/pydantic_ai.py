@@ -80,7 +80,7 @@ class TamisHistoryProcessor:
             raise BadInput(f"on_error is {on_error!r:.80}; give passthrough or fail")
         self.compact_at, self.compact_to, self.on_error = compact_at, target, on_error
         shortening = Shortening(**fields, url=base_url, api_key=api_key)
-        self._compaction = StepCompaction(shortening, min_keep_steps, tuple(exclude_tools))
+        self._compaction = StepCompaction(shortening, min_keep_steps, exclude_tools)
         self._counter = estimating_tokenizer()
 
     def __call__(self, messages: list[ModelMessage]) -> list[ModelMessage]:

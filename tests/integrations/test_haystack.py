@@ -83,6 +83,11 @@ def test_nothing_in_is_nothing_out():
     assert TamisRanker(**FREE).run(ASKED, []) == {"documents": []}
 
 
+def test_what_is_no_document_is_named():
+    with pytest.raises(BadInput, match=r"document 1 is of type str; give .*Document"):
+        TamisRanker(**FREE).run(ASKED, [*documents()[:1], "a text"])
+
+
 def test_a_wrong_field_is_refused_when_the_component_is_made():
     with pytest.raises(ValueError, match="max_tokns"):
         TamisRanker(max_tokns=5)

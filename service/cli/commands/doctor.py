@@ -22,6 +22,7 @@ from tamis.probes.hub import sharpened, zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display.output import dump_json, make_console, report_errors
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
+from tamis.service.http.runtime.settings import unknown_variables
 
 State = Literal["ok", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -106,6 +107,7 @@ def findings(models: Path) -> Iterator[Finding]:
         ("python", _check_python),
         ("packages", _check_packages),
         ("device", _check_device),
+        ("variables", _check_variables),
         ("cache", _check_cache),
         ("models", _check_models),
         ("tokenizers", _check_tokenizers),
@@ -184,6 +186,15 @@ def _usable_cores() -> int:
 def _load_average() -> float:
     """The average number of running processes in the last minute; 0 where it is unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _check_variables(_: Path) -> Iterator[Finding]:
+    """Misspelt variables, which only `tamis serve` refuses."""
+    unknown = dict(unknown_variables(os.environ))
+    for name, way_out in unknown.items():
+        yield Finding("variables", "warn", f"{name} is no setting and has no effect", way_out)
+    if not unknown:
+        yield Finding("variables", "ok", "none with tamis's prefix is unknown")
 
 
 def _check_cache(models: Path) -> Iterator[Finding]:

@@ -65,6 +65,11 @@ def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) ->
         print_note(
             f"{index}: {counts.repeated:,} documents had an id that came again; the later counts"
         )
+    for new, old in counts.twins:
+        print_note(
+            f"{index}: {printable(new)} was added and {printable(old)} stays; if they are one "
+            "file, delete the one, and add the folder to replace the other"
+        )
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
@@ -207,7 +212,7 @@ EPILOG = """
 
 `tamis index search docs.index -q "How are keys rotated?" --where lang=en --where "year>=2020"`
 
-`tamis index add docs.index docs/new.md`, `tamis index delete docs.index new.md`
+`tamis index add docs.index docs/` adds and replaces; `tamis index delete docs.index old.md`
 
 `tamis index optimise docs.index` merges what was added, and makes large indexes quick to search
 

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from tamis.compressors.method import check_scores
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
@@ -110,12 +109,12 @@ def _wrap(
 
     if transport != "stdio":
         raise BadInput("--wrap serves over stdio; leave --transport out")
-    if method is not None:
-        check_scores(method_info(method), method)
+    shortening = Shortening(max_tokens, method=method, proxy=proxy)
+    shortening.check_method()
     pairs = [line.partition(":") for line in headers]
     if wrong := [name for name, colon, _ in pairs if not (colon and name.strip())]:
         raise BadInput(f"the header {wrong[0]!r:.40} has no name and colon; give NAME: VALUE")
-    wrapped = Wrapped(Shortening(max_tokens, method=method, proxy=proxy))
+    wrapped = Wrapped(shortening)
     if server.startswith(("http://", "https://")):
         given = {name.strip(): os.path.expandvars(value.strip()) for name, _, value in pairs}
         wrap_url(server, given, wrapped)

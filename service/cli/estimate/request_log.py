@@ -61,9 +61,11 @@ def read_log(names: Sequence[str]) -> RequestLog:
     """Reads files of JSON Lines, packed or not; `-` is standard input, gzipped or not.
 
     Raises:
-        BadInput: a file cannot be read, or there is no request in any.
+        BadInput: a file cannot be read or is named twice, or there is no request in any.
     """
     log = RequestLog()
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise BadInput(f"{twice} is named twice and its requests would be doubled; once is enough")
     for name in names:
         with _open(name) as stream:
             for number, (_, line) in enumerate(read_lines(stream), 1):
@@ -78,7 +80,7 @@ def read_log(names: Sequence[str]) -> RequestLog:
         seen = "; ".join(f"{places[0]} is {what}" for what, places in log.unknown.items())
         raise BadInput(
             f"{', '.join(names)} has no request of a known shape: {seen or 'it is empty':.400}. "
-            "`tamis estimate --help` lists the shapes"
+            "A line is a request; `tamis estimate --help` lists the shapes"
         )
     return log
 
@@ -136,7 +138,7 @@ def _usage_in(row: JsonObject) -> tuple[int, int] | None:
     given = _object(row, "usage") or _object(answer, "usage")
     given = given or _object(_object(answer, "body"), "usage")
     details = _object(given, "prompt_tokens_details") or _object(given, "input_tokens_details")
-    numbers = {k: n for k, n in (given | details).items() if isinstance(n, int) and n > 0}
+    numbers = {k: n for k, n in (given | details).items() if type(n) is int and n > 0}
     read = numbers.get("cache_read_input_tokens", 0)
     # Anthropic's input_tokens are those beside the cache; prompt_tokens are all
     beside = read + numbers.get("cache_creation_input_tokens", 0)

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from tamis.compressors.options import Option, options_of
 from tamis.service.agents.shortening import Shortening
@@ -29,7 +29,7 @@ def shortening_from(given: dict[str, Any]) -> Shortening:
 
 def parse_quickly(words: Sequence[str], options: Sequence[Option]) -> dict[str, Any] | None:
     """The values of a command line; None where typer has to answer: for help, or with an error."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = _Parser(add_help=False, allow_abbrev=False, exit_on_error=False)
     rest: dict[str, Any] = {}
     for option in options:
         if option.is_argument and option.kind == list[str]:  # all that stands behind --
@@ -39,9 +39,16 @@ def parse_quickly(words: Sequence[str], options: Sequence[Option]) -> dict[str, 
             _add_to_parser(parser, option)
     try:
         values, unknown = parser.parse_known_args(words)
-    except (argparse.ArgumentError, SystemExit):
+    except argparse.ArgumentError:
         return None
     return None if unknown else vars(values) | rest
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints nothing of its own: it would end the process at an argument that is missing."""
+
+    def error(self, message: str) -> NoReturn:
+        raise argparse.ArgumentError(None, message)
 
 
 def _add_to_parser(parser: argparse.ArgumentParser, option: Option) -> None:

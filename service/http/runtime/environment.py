@@ -6,7 +6,6 @@ belongs to no knob stops the start: it would silently have no effect.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, get_origin
@@ -16,10 +15,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
-from tamis.service.http.runtime.settings import KNOBS, OLD_KNOBS, PREFIX, Settings, flag, variable
-
-_OTHER_VARIABLES = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
-"""Variables with the prefix that are read by clients, the smoke test and the compose file."""
+from tamis.service.http.runtime.settings import (
+    KNOBS,
+    OLD_KNOBS,
+    PREFIX,
+    Settings,
+    flag,
+    unknown_variables,
+    variable,
+)
 
 
 class _Variables(BaseSettings):
@@ -35,7 +39,8 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     Raises:
         BadInput: an unknown variable, with the nearest known name, or a value out of bounds.
     """
-    _check_variable_names(os.environ)
+    for name, way_out in unknown_variables(os.environ):
+        raise BadInput(f"{name} is no setting; {way_out}")
     given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
     for old, name in OLD_KNOBS.items():
         if (value := os.environ.get(variable(old))) and not os.environ.get(variable(name)):
@@ -45,15 +50,6 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     except ValidationError as error:
         raise BadInput("; ".join(_describe_error(e) for e in error.errors())) from error
     return Settings(**{knob.name: getattr(read, knob.name) for knob in KNOBS})
-
-
-def _check_variable_names(environ: Mapping[str, str]) -> None:
-    known = {*map(variable, OLD_KNOBS), *_OTHER_VARIABLES, *(variable(k.name) for k in KNOBS)}
-    for name in sorted(environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise BadInput(f"{name} is no setting; {hint}`tamis serve --help` lists them all")
 
 
 def _settings_model() -> type[BaseSettings]:

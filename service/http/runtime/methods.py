@@ -146,6 +146,7 @@ def served_method_names(settings: Settings) -> list[str]:
             method cannot score documents in isolation although `isolated` is set.
     """
     available = [*method_names("compression"), *method_names("reranking")]
+    method_info(settings.method)
     servable = [name for name in available if name == settings.method or _can_serve(name, settings)]
     if settings.isolated:
         servable = [name for name in servable if name == settings.method or can_isolate(name)]
@@ -226,26 +227,38 @@ class ServedMethods:
         """The method that a request names; `model` may be `default`, the proxy, or a method.
 
         Raises:
-            UnknownMethod: with the nearest known name.
+            UnknownMethod: either is unknown; with the nearest known name.
             BadInput: both name a method, and not the same.
         """
         if method is not None and model in METHODS.names() and model != method:
             raise BadInput(f"model is {model!r} and method {method!r}: give one of them")
-        chosen = method or model or "default"
-        if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
+        proxies = ("default", self.reader.card.name, self.settings.proxy)
+        if model and model not in proxies:
+            self._check_served(model)
+            method = model if method is None else method
+        elif method is None:
             return self.settings.method
-        if chosen in self.names:
-            return chosen
-        if chosen in METHODS.names():
+        self._check_served(method)
+        return method
+
+    def _check_served(self, method: str) -> None:
+        """Refuses a name of no method that is served here.
+
+        Raises:
+            UnknownMethod: with the nearest known name.
+        """
+        if method in self.names:
+            return
+        if method in METHODS.names():
             raise UnknownMethod(
-                f"{chosen!r} is not served here; start the service with another --proxy, for which "
+                f"{method!r} is not served here; start the service with another --proxy, for which "
                 "all that it has to know ships, such as smollm2-135m, or name it in --methods"
             )
         known = [*self.names, "default", self.reader.card.name]
-        near = difflib.get_close_matches(chosen, known, 1)
+        near = difflib.get_close_matches(method, known, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownMethod(
-            f"there is no model {chosen!r:.80} here; {hint}GET /v1/models lists them"
+            f"there is no model {method!r:.80} here; {hint}GET /v1/models lists them"
         )
 
     def counter(self, tokenizer: str) -> TextTokenizer:

@@ -7,6 +7,8 @@ so that `tamis --help` stays quick; `environment` parses and checks the values.
 from __future__ import annotations
 
 # ruff: noqa: RUF009  option() is dataclasses.field with a shorter name
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -339,11 +341,23 @@ class Settings:
 KNOBS: tuple[Option, ...] = options_of(Settings)
 OLD_KNOBS = {"max_query_chars": "max_question_chars"}
 """What knobs were called before; such a flag or variable still sets them."""
+_OTHER_VARIABLES = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
+"""Variables with the prefix that are read by clients, the smoke test and the compose file."""
 
 
 def variable(name: str) -> str:
     """The environment variable of a knob."""
     return PREFIX + name.upper()
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables with tamis's prefix that nothing reads, each with the way out."""
+    known = {*map(variable, OLD_KNOBS), *_OTHER_VARIABLES, *(variable(k.name) for k in KNOBS)}
+    for name in sorted(environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            yield name, f"{hint}`tamis serve --help` lists them all"
 
 
 def flag(name: str) -> str:

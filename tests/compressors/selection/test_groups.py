@@ -411,6 +411,17 @@ def test_what_is_far_below_a_clear_best_does_not_pad_a_single_passage() -> None:
     assert len(got.units) == 4  # of several passages, each may have some of the evidence
 
 
+def test_where_the_best_does_not_fit_what_is_far_below_it_is_kept_before_nothing_is() -> None:
+    passages = [Passage("The dog barks at the grey cat. Cats purr."), Passage("Fish swim well.")]
+    units = units_of(passages, "en")
+    values, scores, plain = [0.9, 0.04, 0.03], [1.0, 0.0], (Rules(), words())
+    got = select(passages, units, values, scores, Budget(3), *plain, calibrated=True)
+    assert got.units == (1,)
+    assert "the best sentence has 7 tokens as rendered, the budget is 3" in got.warnings[0]
+    with pytest.raises(BudgetTooSmall, match=r"shortest sentence has 2 tokens .* the budget is 1"):
+        select(passages, units, values, scores, Budget(1), *plain, calibrated=True)
+
+
 def test_where_not_all_leads_fit_the_best_of_them_are_shown() -> None:
     text = (
         "## Version 5.2.0 in May\n\n### Changed\n\n- Thumbnails are small.\n\n## Other\n\nX y z.\n"

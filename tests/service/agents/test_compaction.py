@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tamis.compressors.tools.types import ToolOutput
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.service.agents.compaction import StepCompaction
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore
@@ -69,7 +69,17 @@ def test_every_result_can_be_had_again(folder):
 
 def test_what_is_excluded_or_of_no_known_call_stays():
     assert compact(WHOLE, exclude_tools=("read_*",)) == {}
+    with pytest.raises(BadInput, match="exclude_tools is 'read_file'; give a list"):
+        compact(WHOLE, exclude_tools="read_file")
     assert compact(WHOLE, [step(one, "straw", None) for one in "abcdef"]) == {}
+
+
+def test_a_method_that_cannot_shorten_is_refused_before_a_long_history_is():
+    with pytest.raises(UnknownMethod, match="did you mean 'lexical'"):
+        StepCompaction(Shortening(method="lexicl"))
+    with pytest.raises(BadInput, match="scores no sentences to keep"):
+        StepCompaction(Shortening(method="edges"))
+    StepCompaction(Shortening(method="their-own", url="http://localhost:8080"))
 
 
 def test_the_last_results_may_never_go():

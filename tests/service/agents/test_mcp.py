@@ -99,7 +99,26 @@ def test_errors_are_results_that_say_what_is_wrong(folder):
         "is not below": ("compress", {"question": "what?", "paths": ["../secret.txt"]}),
         "is no file": ("shorten", {"path": "none.log"}),
         "give text, or path": ("shorten", {}),
-        "max_tokens": ("compress", {"question": "?", "documents": ["x"], "max_tokens": 0}),
+        "compress: max_tokens is 0; give at least 1": (
+            "compress",
+            {"question": "?", "documents": ["x"], "max_tokens": 0},
+        ),
+        "max_tokens is 'many'; give a whole number": (
+            "compress",
+            {"question": "?", "documents": ["x"], "max_tokens": "many"},
+        ),
+        "compress: there is no question; give it": ("compress", {"documents": ["x"]}),
+        "rerank: documents is 'x'; give a list of texts": (
+            "rerank",
+            {"question": "?", "documents": "x"},
+        ),
+        "documents[1] is 1; give a text (and 1 more)": (
+            "rerank",
+            {"question": "?", "documents": ["x", 1, 2]},
+        ),
+        "ratio is 2; give at most 1": ("shorten", {"text": "x", "ratio": 2}),
+        "ratio is 0; give more than 0": ("shorten", {"text": "x", "ratio": 0}),
+        "lossless is 'maybe'; give true or false": ("shorten", {"text": "x", "lossless": "maybe"}),
         "compress has no argument 'max_token': did you mean 'max_tokens'?": (
             "compress",
             {"question": "what?", "documents": ["x. y."], "max_token": 1},
@@ -110,6 +129,7 @@ def test_errors_are_results_that_say_what_is_wrong(folder):
     for why, result in zip(wrong, results, strict=True):
         assert result.is_error
         assert why in result.content[0].text
+        assert "pydantic" not in result.content[0].text
         assert "secret" not in result.content[0].text or "below" in result.content[0].text
 
 

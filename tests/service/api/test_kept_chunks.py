@@ -13,6 +13,7 @@ import torch
 from tamis.compressors.reading.windows import read_windows, split_windows
 from tamis.probes.errors import BadIndex, BadInput, TamisError
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.kv_cache.retrieved import ExactKeys
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
@@ -26,6 +27,7 @@ from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.segment import find_faults
+from tamis.service.api import kept_chunks
 from tamis.service.api.ask_context import ask_context
 from tamis.service.api.index import index_settings, load_readers
 from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, KeptPassages, keeps_for, load_keeper
@@ -230,12 +232,37 @@ def test_what_the_question_attends_to_is_what_was_found(home, models):
     assert ask_retrieved(index, proxy, selector="exact", where="lang=en").hits == ()
 
 
+def test_a_selector_is_trained_in_one_run_over_all_layers(home, models, monkeypatch):
+    runs, trained, run = [], [], kept_chunks.question_states
+
+    def counted(proxy, asked, layers, tokens):
+        runs.append((asked, tokens))
+        return run(proxy, asked, layers, tokens)
+
+    class Trained(ExactKeys):
+        def __init__(self, keys, train):
+            super().__init__(keys, train)
+            trained.append(train)
+
+    index, proxy = CorpusIndex.open(home), models.kv.proxy
+    exact = scores_of(ask_retrieved(index, proxy, selector="exact", keys=2))
+    monkeypatch.setattr(kept_chunks, "question_states", counted)
+    monkeypatch.setattr(kept_chunks, "find_selector", lambda name: Trained)
+    found = scores_of(ask_retrieved(index, proxy, selector="trained", keys=2))
+    assert found == pytest.approx(exact, abs=1e-5)
+    [(asked, tokens)] = runs
+    second = [states[0] for states in run(proxy, asked, [1], tokens)]
+    heads = int(proxy.config.num_key_value_heads)
+    own = torch.cat([states.reshape(heads, -1, states.shape[-1]) for states in second], 1)
+    assert torch.equal(torch.stack(trained[heads : 2 * heads]), own)
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
         ({"read": "all"}, "read is 'all'; give one of passages, retrieved"),
-        ({"read": "passages", "keys": 5}, "selector and keys are of read='retrieved'"),
-        ({"keys": 0}, "keys is 0"),
+        ({"read": "passages", "keys": 5}, "read is 'passages'; give that, or leave them out"),
+        ({"keys": 0}, "keys is 0; give at least 1, or leave it out for all"),
         ({"selector": "quest"}, "'quest' finds some of the keys; say how many"),
         ({"selector": "nearest", "keys": 5}, "no selector 'nearest'; there are: exact"),
     ],
@@ -243,6 +270,11 @@ def test_what_the_question_attends_to_is_what_was_found(home, models):
 def test_a_reading_that_cannot_be_is_refused(home, models, more, why):
     with pytest.raises(TamisError, match=why):
         ask_retrieved(CorpusIndex.open(home), models.kv.proxy, **more)
+
+
+def test_a_method_without_a_model_attends_to_nothing_that_is_kept(home):
+    with pytest.raises(BadInput, match="lexical reads no keys and values; leave out read"):
+        ask_context(home, QUESTION, method="lexical", read="retrieved")
 
 
 def test_an_index_that_keeps_no_values_says_how_to_build_one_that_does(tmp_path, home, models):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet
 import pytest
 
 from tests.service.batch.kit import QUERY, assert_refused, read_rows, rows, write_lines
@@ -77,3 +78,21 @@ def test_a_probability_is_accepted_only_for_methods_that_give_one(
     source = write_lines(tmp_path / "in.jsonl", rows(2))
     free.options = ("--method", method, *words)
     assert_refused(free.run(source, "-o", tmp_path / "out"), message, tmp_path / "out")
+
+
+def test_a_file_is_no_output_folder(free, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", rows(2))
+    text = source.read_text("utf-8")
+    done = free.run(source, "-o", source, "--dry-run")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "in.jsonl is a file; name a folder" in done.stderr
+    assert source.read_text("utf-8") == text
+
+
+def test_a_table_whose_columns_share_a_name_is_refused(free, tmp_path):
+    """One of them would be lost."""
+    names = ["question", "context", "context"]
+    table = pyarrow.table([["Where?"], ["In Malo."], ["At sea."]], names=names)
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    out = tmp_path / "out"
+    assert_refused(free.run(tmp_path / "in.parquet", "-o", out), "columns 'context'; write", out)

@@ -109,6 +109,12 @@ def test_nothing_in_is_nothing_out_and_a_query_is_needed(free):
         processor.postprocess_nodes(nodes())
 
 
+def test_a_node_without_a_score_is_named(free):
+    bare = [*nodes()[:1], TextNode(text=TEXTS[0])]
+    with pytest.raises(BadInput, match=r"node 1 is of type TextNode; give .*NodeWithScore"):
+        TamisPostprocessor(**free).postprocess_nodes(bare, query_str=ASKED)
+
+
 def test_a_model_that_breaks_down_passes_the_nodes_through_and_bad_input_is_raised(
     free, looking, caplog
 ):

@@ -99,6 +99,16 @@ def test_its_help_says_what_every_exit_code_means():
     assert "1 something fails" in shown
 
 
+def test_a_misspelt_variable_is_warned_about_with_the_nearest_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAMIS_API_KEY", "a secret")  # of clients
+    assert checks("--home", tmp_path)[1]["variables"]["state"] == "ok"
+    monkeypatch.setenv("TAMIS_HOM", "a secret")
+    found = checks("--home", tmp_path)[1]["variables"]
+    assert (found["state"], found["seen"]) == ("warn", "TAMIS_HOM is no setting and has no effect")
+    assert found["way_out"].startswith("did you mean TAMIS_HOME?")
+    assert "a secret" not in str(found)
+
+
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder", "one_thread")
 def test_a_machine_with_the_default_model_passes():

@@ -295,6 +295,7 @@ def test_what_a_service_sends_on_as_it_came_is_counted_whole_with_the_reason(sta
             None,
         ),
         ({"query": "Why?", "context": "Because."}, "RAG", None),
+        ({"messages": [{"role": "user"}], "usage": {"prompt_tokens": True}}, "chat", None),
     ],
 )  # fmt: skip
 def test_a_line_is_recognised_by_its_shape(row, kind, usage, tmp_path):
@@ -323,6 +324,7 @@ def test_other_lines_are_named_and_passed_over(tmp_path):
         (b"", "it is empty"),
         (b"\n \n", "it is empty"),
         (b'{"a": 1}\n', "line 1 is an object with a"),
+        (b"[\n{}]\n", "A line is a request"),
     ],
 )
 def test_a_log_without_requests_is_refused(content, message, tmp_path):
@@ -330,6 +332,13 @@ def test_a_log_without_requests_is_refused(content, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(BadInput, match=message):
         read_log([str(path)])
+
+
+def test_a_log_that_is_named_twice_is_refused(tmp_path):
+    log_of(tmp_path, openai_run("gcc")[0])
+    (path,) = map(str, tmp_path.iterdir())
+    with pytest.raises(BadInput, match="is named twice and its requests would be doubled"):
+        read_log([path, path])
 
 
 def test_no_address_is_opened():

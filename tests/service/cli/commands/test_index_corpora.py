@@ -69,6 +69,16 @@ def test_a_repeated_id_is_reported(tmp_path, home):
     assert "3 documents had an id that came again; the later counts" in message
 
 
+def test_a_file_of_a_folder_that_is_added_by_its_path_is_told_to_stand_beside_it(twins, home):
+    """Its id is its path as given; a file that is new to the index, or replaced, has no twin."""
+    build(home, twins[0])
+    told = tamis("index", "add", home, twins[0] / "readme.md").stderr
+    assert f"{twins[0]}/readme.md was added and readme.md stays" in " ".join(told.split())
+    assert "stays" not in tamis("index", "add", home, twins[0], twins[0] / "readme.md").stderr
+    (twins[0] / "new.md").write_text("New.")
+    assert "stays" not in tamis("index", "add", home, twins[0] / "new.md").stderr
+
+
 def test_an_index_is_no_corpus(tmp_path, home, monkeypatch):
     (tmp_path / "keys.md").write_text("Keys are rotated.")
     monkeypatch.chdir(tmp_path)

@@ -82,3 +82,10 @@ def test_an_unknown_agent_is_an_error_that_names_those_there_are():
     done = process("hook", "hal")
     assert done.returncode == 2
     assert b"claude-code" in done.stderr
+
+
+def test_a_call_without_an_agent_is_one_error_with_one_usage():
+    done = process("hook", "--allow")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.lower().count(b"usage:") == 1
+    assert b"Missing argument 'agent'" in done.stderr

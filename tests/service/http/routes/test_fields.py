@@ -156,6 +156,19 @@ def test_a_model_and_a_method_that_name_two_methods_are_refused(service):
     assert message == "model is 'lead' and method 'lexical': give one of them"
 
 
+def test_an_unknown_model_is_refused_beside_a_method_as_without_one(service):
+    body = {"question": QUESTION, "documents": DOCUMENTS, "model": "lexicl"}
+    alone, beside = (
+        service.post("/v1/compress", **body),
+        service.post("/v1/compress", **body, method="lexical"),
+    )
+    assert (alone.status_code, beside.status_code) == (404, 404)
+    assert "did you mean 'lexical'?" in beside.json()["error"]["message"]
+    assert beside.json()["error"]["message"] == alone.json()["error"]["message"]
+    known = answer_of(service, "/v1/compress", {**body, "model": "default", "method": "lexical"})
+    assert known.json()["method"] == "lexical"
+
+
 def test_an_unknown_field_of_our_own_dialect_is_refused(service):
     answer = service.post("/v1/compress", question=QUESTION, documents=DOCUMENTS, nonsense=1)
     assert answer.status_code == 422

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.compressors.registry import method_names, ships_for
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.service.http.runtime.methods import parse_named_paths, served_method_names
 from tamis.service.http.runtime.settings import Settings
 from tests.compressors.methods.decision_kit import decision_server
@@ -52,6 +52,8 @@ def test_the_encoder_s_method_is_offered_only_where_the_encoder_is(tmp_path):
 def test_the_default_has_to_be_among_those_that_are_named():
     with pytest.raises(BadInput, match="not among"):
         served_method_names(Settings(methods=("lexical",)))
+    with pytest.raises(UnknownMethod, match="did you mean 'lexical'"):
+        served_method_names(Settings(method="lexicl"))
 
 
 @pytest.mark.parametrize(
