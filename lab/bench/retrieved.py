@@ -16,7 +16,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,12 +35,11 @@ from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.retrieved import EXACT, KeptCorpus, RetrievedReader, find_selector
 from tamis.probes.kv_cache.storage import layer_bytes
-from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
-from tamis.retrieval.index.writer import load_questions
+from tamis.service.api.kept_chunks import selector_queries
 from tamis.service.api.languages import SHARP
 from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.study import Study, environment_facts, table, timed
@@ -208,18 +207,14 @@ class Corpus:
             pairs = zip(self.windows, self.kept, strict=True)
             corpus = KeptCorpus([kept for window, kept in pairs if window.passage in best])
         else:
+            queries = [] if kind == EXACT else self._queries
             build = find_selector(kind)
-            corpus = KeptCorpus(
-                self.kept, int(given), build, None if kind == EXACT else self._train
-            )
+            corpus = KeptCorpus(self.kept, int(given), build, queries.__getitem__)
         return RetrievedReader(self.proxy, corpus, self.find)
 
-    def _train(self, layer: int) -> Tensor:
-        """Query states of general questions: `[Hkv, T, d]`."""
-        asked = [self.proxy.layout.question_tokens(text) for text in load_questions()]
-        heads = int(self.proxy.config.num_key_value_heads)
-        states = question_states(self.proxy, asked, [layer], WINDOW_TOKENS)
-        return torch.cat([own[0].reshape(heads, -1, own.shape[-1]) for own in states], 1)
+    @cached_property
+    def _queries(self) -> list[Tensor]:
+        return selector_queries(self.proxy, self.depth)
 
     def _gold_share(
         self, asked: Asked, scores: Tensor, tokens: Sequence[int], budget: int

@@ -12,7 +12,6 @@ is read.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -308,9 +307,7 @@ def retrieved_reader(
     check_keeps(index, proxy)
     cache = cache_of(index, proxy)
     assert cache is not None
-    reader = CachedReader(proxy, cache)
-
-    found: dict[str, KVLayers] = {}
+    reader, found = CachedReader(proxy, cache), dict[str, KVLayers]()
 
     def find(prompt: Prompt) -> KVLayers:
         if (key := reader.key(prompt)) in found:
@@ -325,20 +322,19 @@ def retrieved_reader(
             (entry,) = move_kv([entry], proxy.device)
         return found.setdefault(key, entry)
 
-    @functools.cache
-    def trained() -> list[Tensor]:
-        """Training queries of each layer, `[Hkv, T, d]`, from one run of the model."""
-        asked = [proxy.layout.question_tokens(text) for text in load_questions()]
-        states = list(question_states(proxy, asked, range(layers), WINDOW_TOKENS))
-        shape = int(proxy.config.num_key_value_heads), -1, states[0].shape[-1]
-        return [torch.cat([own[at].reshape(shape) for own in states], 1) for at in range(layers)]
-
     units = units_of(passages, index.manifest.settings.language)
     windows = split_windows(proxy.layout, passages, units, WINDOW_TOKENS)
     prompts = [Prompt(one.tokens, QuestionTokens((), 0)) for one in windows if one.tokens.ids]
     kept = list(map(find, prompts))
-    if keys is not None and selector != EXACT:
-        trained()  # now: while a question runs, the proxy runs nothing else
-    return RetrievedReader(
-        proxy, KeptCorpus(kept, keys, build, lambda layer: trained()[layer]), find
-    )
+    # while a question runs, the proxy runs nothing else
+    queries = [] if keys is None or selector == EXACT else selector_queries(proxy, layers)
+    corpus = KeptCorpus(kept, keys, build, queries.__getitem__)
+    return RetrievedReader(proxy, corpus, find)
+
+
+def selector_queries(proxy: Proxy, layers: int) -> list[Tensor]:
+    """Query states of general questions, `[Hkv, T, d]` of each layer: what selectors train with."""
+    asked = [proxy.layout.question_tokens(text) for text in load_questions()]
+    states = list(question_states(proxy, asked, range(layers), WINDOW_TOKENS))
+    shape = int(proxy.config.num_key_value_heads), -1, states[0].shape[-1]
+    return [torch.cat([own[at].reshape(shape) for own in states], 1) for at in range(layers)]

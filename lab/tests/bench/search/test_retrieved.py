@@ -55,11 +55,12 @@ def test_a_passage_of_several_records_is_kept_once_and_gold_is_of_its_place(reco
 def test_a_search_for_all_keys_is_as_dense_as_dense(records, tmp_path):
     words = ["lab", "bench", "retrieved", records, "--cache", tmp_path / "kept"]
     words += ["--budgets", "20", "--results", tmp_path / "rows.jsonl.out", "--json"]
-    done = tamis(*words, "--readings", "passages,dense,exact:1000,words:1")
+    done = tamis(*words, "--readings", "passages,dense,exact:1000,words:1,quest:1000")
     assert done.exit_code == 0, done.output
     figures = {row["reading"]: row for row in json.loads(done.stdout)["rows"]}
     assert figures["exact:1000"]["rho"] == pytest.approx(1, abs=1e-6)
     assert figures["exact:1000"]["alone"] == figures["dense"]["alone"]
+    assert figures["quest:1000"]["rho"] == pytest.approx(1, abs=1e-6), "trained before it asks"
     assert figures["passages"]["rho"] is None  # read before the dense one
     assert max(figures["words:1"]["whole"]) > 0
     assert {row["questions"] for row in figures.values()} == {2}
