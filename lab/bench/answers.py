@@ -35,6 +35,7 @@ from tamis.compressors.rules import PLAIN_ORDERS, Granularity, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall, MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import PassageCache
+from tamis.probes.model.proxy import Proxy
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
@@ -43,7 +44,7 @@ from tamis_lab.bench.panel import BLENDS, parse_method_spec
 from tamis_lab.bench.study import Study, estimate, heading, table
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.records import Record, passages_of, record_id, sample_records
-from tamis_lab.datasets.result_file import ResultRow
+from tamis_lab.datasets.result_file import ResultFile, ResultRow
 from tamis_lab.datasets.statistics import paired_interval
 from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
@@ -52,6 +53,7 @@ _CACHE_BYTES = 1 << 28
 _WEAK_F1 = 50
 """F1, in per cent, below which a reader fails more often than not with the whole context."""
 _LONG_ANSWER_WORDS = 8
+_RELIANCE_TOKENS = 32
 METHODS = "question_rows,lexical,embedding,bm25+minilm,lead"
 ALL_SETS = "mean of sets"
 EPILOG = """
@@ -748,3 +750,39 @@ def load_reader(source: str, model: str, api_key: str | None) -> AnswerReader:
     if source.startswith(("http://", "https://")):
         return ServerReader(source, model, api_key)
     return LocalReader(source)
+
+
+class ContextReliance:
+    """Whether a proxy answers a question with its context and not without (Sentinel, §3).
+
+    One document: exact match with it, and none without. Several: an F1 of .5, and at most .2.
+    Departure: the proxy is asked by the prompt for answers in a few words.
+    """
+
+    def __init__(self, proxy: Proxy, cache: Path) -> None:
+        """Opens what was answered before.
+
+        Raises:
+            BadInput: the proxy does not know ChatML.
+        """
+        self._reader = LocalReader(proxy.card.name)
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"answers.{Path(proxy.card.name).name}.jsonl"
+        settings = {"model": proxy.card.name, "revision": proxy.card.revision}
+        self._kept = ResultFile(path, settings, "key", "--cache")
+        self._found = {row["key"]: bool(row["relies"]) for row in self._kept.rows()}
+
+    def __call__(self, record: Record) -> bool:
+        if not is_usable(record):
+            return False
+        question, docs = record["question"], [doc["text"] for doc in record["docs"]]
+        key = hashlib.sha256(json.dumps([question, docs, record["answers"]]).encode()).hexdigest()
+        if key not in self._found:
+            prompts = [chat_messages(question, text) for text in ("", "\n\n".join(docs))]
+            without, given = self._reader.answer_all(prompts, _RELIANCE_TOKENS)
+            score, least, most = (exact_match, 1.0, 0.0) if len(docs) == 1 else (f1, 0.5, 0.2)
+            relies = score(given, record["answers"]) >= least
+            relies &= score(without, record["answers"]) <= most
+            self._kept.append({"key": key, "without": without, "given": given, "relies": relies})
+            self._found[key] = relies
+        return self._found[key]

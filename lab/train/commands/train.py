@@ -91,6 +91,7 @@ def train(
     my-probe.safetensors
     """
     from tamis.compressors.registry import load_proxy
+    from tamis_lab.bench.answers import ContextReliance
     from tamis_lab.datasets.score_sources import installed_encoder_source
     from tamis_lab.train.fit import check_l2
     from tamis_lab.train.probe.fitting import train_probe as fit
@@ -113,8 +114,10 @@ def train(
     with file_bars() as report:
         if method == "sentinel":
             reader, kind = load_proxy(proxy, None), "published" if published else "like-cases"
+            folder = readings_folder(cache)
+            relies = ContextReliance(reader, folder) if reliant else None
             probe = train_sentinel(
-                reader, files, readings_folder(cache), cast(SentinelRecipe, kind), report, reliant
+                reader, files, folder, cast(SentinelRecipe, kind), report, relies
             )
         else:
             reader = load_proxy(proxy, read_layers or layers)

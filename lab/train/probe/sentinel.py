@@ -6,15 +6,13 @@ Two recipes circulate, and both are here:
     like-cases  every sentence, from contexts as in use: with titles, order and distractors
 
 The paper fits on questions that its proxy answers with their context and not without, which takes a
-proxy that can answer: `reliant` leaves the others out.
+proxy that can answer: `relies` leaves the others out.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +21,6 @@ import torch
 
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.probes.errors import BadInput
-from tamis.probes.hub import zoo
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
@@ -44,13 +41,11 @@ from tamis_lab.datasets.records import (
     passages_of,
     record_id,
 )
-from tamis_lab.datasets.result_file import ResultFile
 from tamis_lab.train.fit import auc
 
 SentinelRecipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)
 _FOLDS = 5
-_ANSWER_TOKENS = 32
 _SHORT_CHARS = 2000
 """About 500 tokens: the paper keeps training contexts below that."""
 
@@ -61,18 +56,18 @@ def train_sentinel(
     cache: Path,
     recipe: SentinelRecipe,
     report: ReportProgress,
-    reliant: bool = False,
+    relies: Callable[[Record], bool] | None = None,
 ) -> LinearProbe:
     """Fits Sentinel's regression: liblinear, balanced classes, C by grouped cross-validated AUC.
 
     Args:
-        reliant: fit on questions alone that the proxy answers with their context and not without.
+        relies: whether the proxy answers a question with its context and not without; others are
+            left out. None asks nothing.
 
     Raises:
-        BadInput: no usable question in the files, or a proxy that cannot be asked.
+        BadInput: no usable question in the files.
     """
     files = name_distinctly(files)
-    relies = ContextReliance(proxy, cache) if reliant else None
     method = Sentinel(proxy, LinearProbe({}, _card(proxy, (), {})))
     readings = CaseReadings(cache, store_key(method))
     x, y, group = [], [], []
@@ -105,51 +100,13 @@ def train_sentinel(
     w, bias = fitted
     figure = auc(np.array(x)[out] @ w + bias, np.array(y)[out].astype(float))
     card = _card(
-        proxy, used, {"recipe": recipe, "reliant": reliant, "held_out_auc": round(figure, 4)}
+        proxy,
+        used,
+        {"recipe": recipe, "reliant": relies is not None, "held_out_auc": round(figure, 4)},
     )
     return LinearProbe(
         {"head": torch.tensor(w).float(), "bias": torch.tensor([bias]).float()}, card
     )
-
-
-class ContextReliance:
-    """Whether a proxy answers a question with its context and not without (Sentinel, §3).
-
-    One document: exact match with it, and none without. Several: an F1 of .5, and at most .2.
-    Departure: the proxy itself is asked, in the prompt for short answers of `lab bench answers`.
-    """
-
-    def __init__(self, proxy: Proxy, cache: Path) -> None:
-        """Opens what was answered before.
-
-        Raises:
-            BadInput: the proxy does not know ChatML, or a record has no answers.
-        """
-        from tamis_lab.bench.generate import Generator
-
-        self._generator = Generator.from_folder(zoo.model_folder(proxy.card.name))
-        cache.mkdir(parents=True, exist_ok=True)
-        settings = {"model": proxy.card.name, "revision": proxy.card.revision}
-        path = cache / f"answers.{Path(proxy.card.name).name}.jsonl"
-        self._kept = ResultFile(path, settings, "key", "--cache")
-        self._found = {row["key"]: bool(row["relies"]) for row in self._kept.rows()}
-
-    def __call__(self, record: Record) -> bool:
-        from tamis_lab.bench.answers import chat_messages, exact_match, f1, is_usable
-
-        if not is_usable(record):
-            return False
-        question, docs = record["question"], [doc["text"] for doc in record["docs"]]
-        key = hashlib.sha256(json.dumps([question, docs, record["answers"]]).encode()).hexdigest()
-        if key not in self._found:
-            prompts = [chat_messages(question, text) for text in ("", "\n\n".join(docs))]
-            without, given = self._generator.answer_all(prompts, _ANSWER_TOKENS)
-            judge, least, most = (exact_match, 1.0, 0.0) if len(docs) == 1 else (f1, 0.5, 0.2)
-            relies = judge(given, record["answers"]) >= least
-            relies &= judge(without, record["answers"]) <= most
-            self._kept.append({"key": key, "without": without, "given": given, "relies": relies})
-            self._found[key] = relies
-        return self._found[key]
 
 
 def _fit_regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:

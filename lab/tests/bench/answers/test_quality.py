@@ -19,6 +19,7 @@ from tamis_lab.bench.answers import (
     AnswerSettings,
     ContextBuilder,
     ContextCondition,
+    ContextReliance,
     LocalReader,
     ServerReader,
     answer_figures,
@@ -35,6 +36,7 @@ from tamis_lab.bench.answers import (
 )
 from tamis_lab.bench.generate import Generator
 from tamis_lab.bench.study import Study
+from tests.probes import tiny
 from tests.service.cli.cli_kit import tamis
 
 HAY, GOLD = "Hay lies here. More hay there.", "The pin is in the barn."
@@ -375,3 +377,34 @@ def test_a_weak_reader_is_called_one(full, weak):
     text = reader_strength({"full": {"f1": full}, "none": {"f1": 0.08}})
     assert f"{100 * full:.0f}, without any 8" in text
     assert ("weak reader" in text) == weak
+
+
+class Ann:
+    """Answers from a context that holds `It was Ann.`, and one question without any."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def answer_all(self, prompts, max_tokens):
+        self.asked += 1
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        return ["Ann" if "Ann" in text or "known" in text else "nobody" for text in texts]
+
+
+def test_questions_that_need_no_context_or_are_missed_with_it_are_left_out(tmp_path, monkeypatch):
+    script = Ann()
+    monkeypatch.setattr(Generator, "from_folder", lambda folder: script)
+    monkeypatch.setattr("tamis_lab.bench.answers.zoo.model_folder", lambda name: tmp_path)
+    relies = ContextReliance(tiny.proxy(), tmp_path / "kept")
+    rows = [
+        record("a", "Who was it?", doc("It was Ann."), answers=["Ann"]),
+        record("b", "Who is known?", doc("It was Ann."), answers=["Ann"]),
+        record("c", "Who was it?", doc("It was Bea."), answers=["Bea"]),
+        record("d", "Who was it?", doc("It was Ann."), doc("Hay."), answers=["Ann Onymous"]),
+        record("e", "Who was it?", doc("It was Ann."), answers=[]),
+    ]
+    assert [relies(row) for row in rows] == [True, False, False, True, False]
+    again = ContextReliance(tiny.proxy(), tmp_path / "kept")
+    asked = script.asked
+    assert [again(row) for row in rows] == [True, False, False, True, False]
+    assert script.asked == asked == 4, "what was answered is kept"

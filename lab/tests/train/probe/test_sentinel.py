@@ -103,36 +103,3 @@ def test_too_few_questions_for_its_folds_are_refused_with_their_number():
     x, y = np.zeros((8, 2)), np.array([True, False] * 4)
     with pytest.raises(BadInput, match=r"4 questions .* at least 5"):
         training._fit_regression(x, y, np.arange(8) // 2)
-
-
-class Scripted:
-    """Answers from a context that holds `It was Ann.`, and one question without any."""
-
-    def __init__(self):
-        self.asked = 0
-
-    def answer_all(self, prompts, max_tokens):
-        self.asked += 1
-        texts = [prompt[-1]["content"] for prompt in prompts]
-        return ["Ann" if "Ann" in text or "known" in text else "nobody" for text in texts]
-
-
-def test_questions_that_need_no_context_or_are_missed_with_it_are_left_out(tmp_path, monkeypatch):
-    from tamis_lab.bench.generate import Generator
-
-    script = Scripted()
-    monkeypatch.setattr(Generator, "from_folder", lambda folder: script)
-    monkeypatch.setattr(training.zoo, "model_folder", lambda name: tmp_path)
-    relies = training.ContextReliance(tiny.proxy(), tmp_path / "kept")
-    rows = [
-        record("a", "Who was it?", doc("It was Ann."), answers=["Ann"]),
-        record("b", "Who is known?", doc("It was Ann."), answers=["Ann"]),
-        record("c", "Who was it?", doc("It was Bea."), answers=["Bea"]),
-        record("d", "Who was it?", doc("It was Ann."), doc("Hay."), answers=["Ann Onymous"]),
-        record("e", "Who was it?", doc("It was Ann."), answers=[]),
-    ]
-    assert [relies(row) for row in rows] == [True, False, False, True, False]
-    again = training.ContextReliance(tiny.proxy(), tmp_path / "kept")
-    asked = script.asked
-    assert [again(row) for row in rows] == [True, False, False, True, False]
-    assert script.asked == asked == 4, "what was answered is kept"
