@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tamis.compressors.registry import DEFAULT_PROXY, method_info, ships_for
+from tamis.compressors.registry import DEFAULT_PROXY, METHODS, method_info, ships_for
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
@@ -131,7 +131,9 @@ def english_proxy(method: str) -> str:
 
     A service of the default proxy serves the same methods, so a name is one method in every door.
     """
-    return SHARP if method_info(method).needs_proxy and ships_for(method, SHARP) else DEFAULT_PROXY
+    if method not in METHODS.names() or not method_info(method).needs_proxy:
+        return DEFAULT_PROXY  # of a class that was given in place of a name nothing is known
+    return SHARP if ships_for(method, SHARP) else DEFAULT_PROXY
 
 
 def best_proxy(language: str) -> str:
