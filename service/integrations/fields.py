@@ -265,6 +265,20 @@ class CompressionFields(OptionFields):
         return {score_key: score, f"{prefix}compression": compression}
 
 
+def check_kind(given: Sequence[Any], kind: type, give: str, noun: str = "document") -> None:
+    """Refuses what is of no class of the framework.
+
+    Args:
+        give: what to give in its place. noun: what one of them is called.
+
+    Raises:
+        BadInput: with the place of the first.
+    """
+    for number, one in enumerate(given):
+        if not isinstance(one, kind):
+            raise BadInput(f"{noun} {number} is of type {type(one).__name__}; give {give}")
+
+
 def copy_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy; values that cannot be copied, such as a lock or a connection, are shared."""
     try:

@@ -31,7 +31,7 @@ except ImportError as error:
 from tamis.service.agents.compaction import MIN_KEEP_STEPS, StepCompaction
 from tamis.service.agents.shortening import Shortening
 from tamis.service.integrations.backend import CompressedContext, Excerpt, run_in_thread
-from tamis.service.integrations.fields import CompressionFields, copy_metadata
+from tamis.service.integrations.fields import CompressionFields, check_kind, copy_metadata
 
 __all__ = ["TamisCompactor", "TamisRanker"]
 _COMPACTED = "context_compaction"
@@ -147,12 +147,7 @@ def _text_documents(documents: Sequence[Document]) -> dict[int, Document]:
     Raises:
         BadInput: one is no document of Haystack.
     """
-    for number, given in enumerate(documents):
-        if not isinstance(given, Document):
-            raise BadInput(
-                f"document {number} is of type {type(given).__name__}; give haystack's "
-                "Document(content=...)"
-            )
+    check_kind(documents, Document, "haystack's Document(content=...)")
     return {i: document for i, document in enumerate(documents) if (document.content or "").strip()}
 
 

@@ -50,6 +50,7 @@ from tamis.service.integrations.fields import (
     CONFIG,
     BackendFields,
     CompressionFields,
+    check_kind,
     copy_metadata,
 )
 
@@ -70,12 +71,7 @@ class _DocumentCompression(CompressionFields):
         Raises:
             BadInput: one is no document of LangChain.
         """
-        for number, given in enumerate(documents):
-            if not isinstance(given, Document):
-                raise BadInput(
-                    f"document {number} is of type {type(given).__name__}; give "
-                    "langchain_core's Document(page_content=...)"
-                )
+        check_kind(documents, Document, "langchain_core's Document(page_content=...)")
         return [
             Passage(d.page_content, d.id, self._title(d), self.metadata_read(d.metadata))
             for d in documents

@@ -19,7 +19,7 @@ except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
 
 from tamis.service.integrations.backend import CompressedContext, Excerpt
-from tamis.service.integrations.fields import CONFIG, CompressionFields, copy_metadata
+from tamis.service.integrations.fields import CONFIG, CompressionFields, check_kind, copy_metadata
 
 __all__ = ["TamisPostprocessor"]
 
@@ -101,12 +101,7 @@ def _text_nodes(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
     Raises:
         BadInput: one has no score.
     """
-    for number, given in enumerate(nodes):
-        if not isinstance(given, NodeWithScore):
-            raise BadInput(
-                f"node {number} is of type {type(given).__name__}; give llama_index's "
-                "NodeWithScore(node=...)"
-            )
+    check_kind(nodes, NodeWithScore, "llama_index's NodeWithScore(node=...)", "node")
     return {index: node for index, node in enumerate(nodes) if _text(node).strip()}
 
 
