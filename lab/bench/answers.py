@@ -775,10 +775,10 @@ class ContextReliance:
     def __call__(self, record: Record) -> bool:
         if not is_usable(record):
             return False
-        question, docs = record["question"], [doc["text"] for doc in record["docs"]]
-        key = hashlib.sha256(json.dumps([question, docs, record["answers"]]).encode()).hexdigest()
-        if key not in self._found:
-            prompts = [chat_messages(question, text) for text in ("", "\n\n".join(docs))]
+        if (key := _digest(record)) not in self._found:
+            docs = [doc["text"] for doc in record["docs"]]
+            contexts = ("", "\n\n".join(docs))
+            prompts = [chat_messages(record["question"], text) for text in contexts]
             without, given = self._reader.answer_all(prompts, _RELIANCE_TOKENS)
             score, least, most = (exact_match, 1.0, 0.0) if len(docs) == 1 else (f1, 0.5, 0.2)
             relies = score(given, record["answers"]) >= least

@@ -90,12 +90,12 @@ def retrieved(
     summary = [_mean_of(rows, size, name) for size in sizes for name in named]
     study.publish(
         {"proxy": proxy, "corpora": [*facts.values()], "rows": summary},
-        lambda: [*_tables(summary), *map(_sentence, facts.values())],
+        lambda: [*_tables(summary), *map(_describe_corpus, facts.values())],
         lambda: _charts(summary),
     )
 
 
-def _sentence(corpus: Mapping[str, Any]) -> str:
+def _describe_corpus(corpus: Mapping[str, Any]) -> str:
     """A corpus in words, with what its first reading costs, for the times in the table."""
     first = (
         f"read for the first time in {corpus['first_ms']:,.0f} ms ({corpus['first_cpu_ms']:,.0f} "
@@ -139,14 +139,14 @@ class Corpus:
         want = Want(tuple(range(depth or self.proxy.depth)), ("sentence_means",))
         asked = tokenize_question(layout, "N/A")
         prompts = [Prompt(window.tokens, asked) for window in self.windows]
-        signals, self.read_ms, self.read_cpu_ms = timed(
+        cached_tokens, self.read_ms, self.read_cpu_ms = timed(
             lambda: [one.cached_tokens for one in self.reader.read(prompts, want)]
         )
         self.depth = want.depth
         self._found = {key: self._load(key) for key in map(self.reader.key, prompts)}
         self.kept = [self.find(prompt) for prompt in prompts]
         self.tokens = sum(map(count_tokens, self.kept))
-        self.tokens_read = self.tokens - sum(signals)
+        self.tokens_read = self.tokens - sum(cached_tokens)
 
     def facts(self) -> dict[str, Any]:
         """Its size, and what reading all of it for the first time takes; None if it was kept."""

@@ -94,9 +94,10 @@ def choose_proxy(
         return ProxyChoice(proxy, code)
     if probe is not None and probe != AUTO:
         return ProxyChoice(_model_of_probe(probe), code)
-    if method not in MEASURED_METHODS or primary_subtag(code) == _ENGLISH:
-        english = probe is not None and primary_subtag(code) == _ENGLISH
-        return ProxyChoice(english_proxy(method) if english else DEFAULT_PROXY, code)
+    if primary_subtag(code) == _ENGLISH and probe is not None:
+        return ProxyChoice(english_proxy(method), code)
+    if primary_subtag(code) == _ENGLISH or method not in MEASURED_METHODS:
+        return ProxyChoice(DEFAULT_PROXY, code)
     best = best_proxy(code)
     if best != DEFAULT_PROXY and not _is_installed(best, root):
         return ProxyChoice(DEFAULT_PROXY, code, _describe_loss(code, DEFAULT_PROXY, best))

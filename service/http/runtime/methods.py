@@ -146,7 +146,7 @@ def served_method_names(settings: Settings) -> list[str]:
             method cannot score documents in isolation although `isolated` is set.
     """
     available = [*method_names("compression"), *method_names("reranking")]
-    method_info(settings.method)
+    method_info(settings.method)  # raises for a name that nobody has
     servable = [name for name in available if name == settings.method or _can_serve(name, settings)]
     if settings.isolated:
         servable = [name for name in servable if name == settings.method or can_isolate(name)]

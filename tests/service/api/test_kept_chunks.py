@@ -62,11 +62,11 @@ def test_one_model_of_keys_and_kept_values_reads_each_chunk_once(tmp_path, model
     proxy, read = models.kv.proxy, []
     compute_kv = proxy.compute_kv
 
-    def counted(prompts, want):
+    def count_runs(prompts, want):
         read.extend(prompts)
         return compute_kv(prompts, want)
 
-    monkeypatch.setattr(proxy, "compute_kv", counted)
+    monkeypatch.setattr(proxy, "compute_kv", count_runs)
     keys = KeyEncoder(proxy, recipe_for(proxy))
     settings = replace(SETTINGS, keys=json.loads(json.dumps(keys.recipe.as_json())))
     found = {}
@@ -235,7 +235,7 @@ def test_what_the_question_attends_to_is_what_was_found(home, models):
 def test_a_selector_is_trained_in_one_run_over_all_layers(home, models, monkeypatch):
     runs, trained, run = [], [], kept_chunks.question_states
 
-    def counted(proxy, asked, layers, tokens):
+    def count_runs(proxy, asked, layers, tokens):
         runs.append((asked, tokens))
         return run(proxy, asked, layers, tokens)
 
@@ -246,7 +246,7 @@ def test_a_selector_is_trained_in_one_run_over_all_layers(home, models, monkeypa
 
     index, proxy = CorpusIndex.open(home), models.kv.proxy
     exact = scores_of(ask_retrieved(index, proxy, selector="exact", keys=2))
-    monkeypatch.setattr(kept_chunks, "question_states", counted)
+    monkeypatch.setattr(kept_chunks, "question_states", count_runs)
     monkeypatch.setattr(kept_chunks, "find_selector", lambda name: Trained)
     found = scores_of(ask_retrieved(index, proxy, selector="trained", keys=2))
     assert found == pytest.approx(exact, abs=1e-5)
