@@ -11,9 +11,11 @@ from torch import Tensor
 
 from tamis.compressors.registry import LAB_METHODS, METHODS, method_class, method_names
 from tamis.probes import pooling
+from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.retrieved import KeptCorpus, RetrievedReader, find_selector
 from tamis.probes.model.query_states import question_states
 from tamis.probes.pooling import POOLINGS, Pooling
+from tamis.service.api.ask_context import check_reading
 from tamis_lab.methods.registry import SELECTORS
 from tests.import_graph import lab_files
 from tests.probes.kv_cache.cache_kit import versioned_proxy, weights
@@ -63,6 +65,13 @@ def test_a_pooling_is_found(name: str):
 def test_tamis_finds_every_selector_of_the_keys_of_one_head():
     single = {name for name in SELECTORS.names() if not SELECTORS.info(name).needs}
     assert {"exact", *POINTS["tamis.selectors"]} == single
+
+
+@pytest.mark.parametrize("name", POINTS["tamis.selectors"])
+def test_a_search_for_some_of_the_keys_needs_their_number(name: str):
+    with pytest.raises(BadInput, match="finds some of the keys; say how many, by keys"):
+        check_reading("retrieved", name, None)
+    check_reading("retrieved", name, 5)
 
 
 @pytest.mark.parametrize("name", POINTS["tamis.selectors"])

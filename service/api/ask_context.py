@@ -252,7 +252,7 @@ def check_reading(read: str, selector: str, keys: int | None) -> None:
     """Refuses what is no way of reading, and options that a way does not have.
 
     Raises:
-        BadInput: with what to give instead.
+        BadInput: with what to give instead. UnknownMethod: no such selector.
     """
     if read not in get_args(Read):
         raise BadInput(f"read is {read!r:.80}; give one of {', '.join(get_args(Read))}")
@@ -263,7 +263,12 @@ def check_reading(read: str, selector: str, keys: int | None) -> None:
         )
     if keys is not None and keys < 1:
         raise BadInput(f"keys is {keys}; give at least 1, or leave it out for all")
-    if keys is None and selector not in (INDEX_SEARCH, "exact"):
+    if selector == INDEX_SEARCH:
+        return
+    from tamis.probes.kv_cache.retrieved import EXACT, find_selector
+
+    find_selector(selector)
+    if keys is None and selector != EXACT:
         raise BadInput(f"selector {selector!r:.80} finds some of the keys; say how many, by keys")
 
 

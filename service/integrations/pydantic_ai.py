@@ -55,7 +55,7 @@ class TamisHistoryProcessor:
         fields: those of `Shortening`, such as `ratio`, `method`, `no_store`.
 
     Raises:
-        BadInput: a number out of range.
+        BadInput: a number out of range, or of another type.
     """
 
     def __init__(
@@ -70,6 +70,9 @@ class TamisHistoryProcessor:
         on_error: str = "passthrough",
         **fields: Any,
     ) -> None:
+        for name, given in (("compact_at", compact_at), ("compact_to", compact_to)):
+            if not isinstance(given, int | None) or isinstance(given, bool):
+                raise BadInput(f"{name} is {given!r:.80}; give a whole number of tokens")
         target = compact_at // 2 if compact_to is None else compact_to
         if not 0 <= target < max(compact_at, 1):
             raise BadInput(

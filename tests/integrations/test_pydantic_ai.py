@@ -115,7 +115,14 @@ def test_on_an_error_the_history_stays_unless_told_to_fail(caplog):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"compact_at": 5, "compact_to": 5}, {"min_keep_steps": 0}, {"on_error": "x"}]
+    "fields",
+    [
+        {"compact_at": 5, "compact_to": 5},
+        {"compact_at": "50000"},
+        {"compact_to": 2.5},
+        {"min_keep_steps": 0},
+        {"on_error": "x"},
+    ],
 )
 def test_wrong_fields_are_refused_when_it_is_made(fields):
     with pytest.raises(BadInput):

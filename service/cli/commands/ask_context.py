@@ -84,6 +84,7 @@ def ask_context(
     from tamis.service.api.kept_chunks import keeps_for
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod
+    from tamis.service.cli.commands.index import nothing_found
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
 
     models = models_folder(home)
@@ -119,7 +120,7 @@ def ask_context(
     stdout.write(f"{result.text}\n".encode("utf-8", "replace"))
     stdout.flush()
     if not quiet:
-        print_note(_summary(result))
+        print_note(_summary(result) if result.hits else nothing_found(len(found), where))
         if (short := result.compressed) is not None:
             for line in (*(f"warning: {one}" for one in short.warnings), short.judgement):
                 print_note(line)
@@ -159,8 +160,6 @@ def context_json(question: str, result: AskedContext) -> dict[str, Any]:
 
 
 def _summary(result: AskedContext) -> str:
-    if not result.hits:
-        return "nothing was found; loosen --where, or ask in other words"
     stages = ", ".join(
         f"{name} {ms:.0f} ms" for name, ms in result.timings_ms.items() if name != "total"
     )

@@ -88,6 +88,13 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     }
 
 
+def nothing_found(chunks: int, where: list[str] | None) -> str:
+    """What to try after a search without hits, in an index of so many chunks."""
+    if not chunks:
+        return "nothing was found: the index is empty; add documents with tamis index add"
+    return f"nothing was found; {'loosen --where, or ' if where else ''}ask in other words"
+
+
 def hits_table(hits: Sequence[Hit]) -> Table:
     """A row per chunk that was found: score, id, and the beginning of its text."""
     table = Table("score", "chunk", "text", box=None)
@@ -393,7 +400,7 @@ def search(
         return
     make_console(markup=False).print(hits_table(hits))
     if not hits:
-        print_note("nothing was found; loosen --where, or ask in other words")
+        print_note(nothing_found(len(found), where))
 
 
 @app.command("stats", epilog=EPILOG)

@@ -263,7 +263,7 @@ def test_a_selector_is_trained_in_one_run_over_all_layers(home, models, monkeypa
         ({"read": "all"}, "read is 'all'; give one of passages, retrieved"),
         ({"read": "passages", "keys": 5}, "read is 'passages'; give that, or leave them out"),
         ({"keys": 0}, "keys is 0; give at least 1, or leave it out for all"),
-        ({"selector": "quest"}, "'quest' finds some of the keys; say how many"),
+        ({"selector": "nearest"}, "no selector 'nearest'; there are: exact"),
         ({"selector": "nearest", "keys": 5}, "no selector 'nearest'; there are: exact"),
     ],
 )

@@ -90,6 +90,17 @@ def test_an_index_is_added_to_deleted_from_and_compacted(index, corpus, tmp_path
     assert "no document '7'" in refusal_message("index", "delete", index, "7")
 
 
+def test_a_search_without_hits_says_what_to_try(index):
+    def advice(*more):
+        return tamis("index", "search", index, "-q", "zeppelins", *more).stderr
+
+    assert "loosen --where, or ask in other words" in advice("--where", "year>3000")
+    assert "nothing was found; ask in other words" in advice()
+    for document in ("keys.md", "sub/ports.html", "7", "8"):
+        tamis("index", "delete", index, document)
+    assert "the index is empty; add documents with tamis index add" in advice()
+
+
 def test_damage_is_named(index):
     assert "every byte is as it was written" in tamis("index", "verify", index).stdout
     file = next(index.rglob("chunks.jsonl"))
