@@ -206,8 +206,9 @@ def _passage(given: Any, index: int, text: str) -> Passage:
 def _shorten(value: Any) -> str:
     """A value for a message, cut after some characters."""
     shown = repr(value)
-    kind = type(value).__name__
-    return shown if len(shown) <= _SHOWN_CHARS else f"{kind} {shown[:_SHOWN_CHARS]}…"
+    if len(shown) > _SHOWN_CHARS:
+        shown = f"{type(value).__name__} {shown[:_SHOWN_CHARS]}…"
+    return f"{shown} (bytes: cast the column to a string)" if isinstance(value, bytes) else shown
 
 
 def _field_names(value: Mapping[str, Any]) -> str:

@@ -144,6 +144,17 @@ def test_a_question_may_stand_under_its_old_name_but_not_two_of_them(free, tmp_p
     assert named.exit_code == 0
 
 
+def test_text_of_a_binary_column_is_an_error_row_with_the_way_out(free, tmp_path):
+    columns = {"question": [QUERY, QUERY], "context": [b"One. Two.", None]}
+    table = pa.table({**columns, "documents": [None, ["Three. Four."]]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    words = ("--format", "jsonl")
+    free.run_to_end(tmp_path / "in.parquet", "-o", tmp_path / "out", *words, status=1)
+    first, second = read_rows(tmp_path / "out")
+    assert "(bytes: cast the column to a string)" in first["error"]
+    assert second["status"] == "passthrough"
+
+
 def test_names_of_fields_can_be_given_and_one_question_asked_of_all(free, tmp_path):
     given = [
         {"key": 7, "ctxs": [{"body": "Bread is. " * 30, "url": "u", "id": 5}], "status": "mine"},
