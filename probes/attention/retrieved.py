@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ from tamis.probes.attention.cached import join_passages
 from tamis.probes.attention.kv_layers import StoredKVLayer
 from tamis.probes.attention.recorder import KVLayer, StopForward, causal_mask
 from tamis.probes.errors import BadInput, ProxyUnsupported
+
+_SAMPLE_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +111,7 @@ def attend_to_best(
     Returns:
         The attention, and all keys' exponentials, found or not, block by block.
     """
-    joined = torch.cat([logits for logits, _ in blocks], -1)
-    if joined.device.type == "cpu":  # numpy's selection takes a third of torch's time
-        least = torch.from_numpy(np.partition(joined.numpy(), -k, -1)[..., -k, None])
-    else:
-        least = joined.topk(k).values[..., -1:]
+    least = _least_of_best([logits for logits, _ in blocks], k)
     parts, every = [], []
     for logits, own in blocks:
         missed = logits < least
@@ -120,6 +119,30 @@ def attend_to_best(
         found = Exponentials(every[-1].values.masked_fill(missed, 0.0), every[-1].shift)
         parts.append(found.attend(own))
     return merge(parts), every
+
+
+def _least_of_best(blocks: Sequence[Tensor], k: int) -> Tensor:
+    """The k-th largest logit of each query, `[..., Q, 1]`, of blocks `[..., Q, n]`.
+
+    On the processor every 32nd key says which logits may be among the best, and only those are
+    compared; where they turn out to be too few, all of them are.
+    """
+    if blocks[0].device.type != "cpu":
+        return torch.cat([*blocks], -1).topk(k).values[..., -1:]
+    rows = [block.numpy().reshape(-1, block.shape[-1]) for block in blocks]
+    sample = np.concatenate([block[:, ::_SAMPLE_STEP] for block in rows], 1)
+    expected = k * sample.shape[1] / sum(block.shape[1] for block in rows)
+    some = ceil(expected + 4 * sqrt(expected)) + 8  # by four standard deviations too many
+    floors = np.full(len(sample), -np.inf, sample.dtype)
+    if some < sample.shape[1]:
+        floors = np.partition(sample, -some)[:, -some]
+    least = np.empty_like(floors)
+    for query, floor in enumerate(floors):
+        best = np.concatenate([block[query][block[query] >= floor] for block in rows])
+        if len(best) < k:
+            best = np.concatenate([block[query] for block in rows])
+        least[query] = np.partition(best, -k)[-k]
+    return torch.from_numpy(least).view(*blocks[0].shape[:-1], 1)
 
 
 def attend_to_found(logits: Tensor, values: Tensor, ids: Tensor) -> tuple[Partial, Exponentials]:

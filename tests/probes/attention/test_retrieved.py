@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from tamis.probes.attention.retrieved import (
     Partial,
     attend_to_all,
+    attend_to_best,
     attend_to_found,
     key_logits,
     merge,
@@ -65,6 +66,32 @@ def test_keys_that_were_not_found_have_no_weight(N, data, seed):
         one = attend_to_all(query[None], keys[rows], values[rows])
         torch.testing.assert_close(output, one.output[0], atol=FP32, rtol=FP32)
         torch.testing.assert_close(lse, one.lse[0], atol=FP32, rtol=FP32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 2_000),
+    st.floats(0, 1),
+    st.sampled_from(["any", "equal", "sampled are the largest", "sampled are the smallest"]),
+    st.integers(1, 3),
+    st.integers(0, 1000),
+)
+def test_the_best_keys_are_those_of_a_full_sort(N, share, kind, parts, seed):
+    """Whatever a sample of the keys says of the others; equals of the last one are found, too."""
+    k = max(1, round(share * N))
+    logits = torch.randn(2, 3, N, generator=torch.Generator().manual_seed(seed))
+    if kind == "equal":
+        logits = logits.round()
+    elif kind != "any":
+        logits[..., ::32] += 9.0 if kind == "sampled are the largest" else -9.0
+    values = cloud(N, seed)[2]
+    missed = logits < logits.sort(descending=True).values[..., k - 1, None]
+    weights = logits.masked_fill(missed, -torch.inf).softmax(-1)
+    blocks = list(zip(logits.chunk(parts, -1), values.chunk(parts, 1), strict=True))
+    found, every = attend_to_best([(own.clone(), of) for own, of in blocks], k)
+    torch.testing.assert_close(found.output, weights @ values, atol=FP32, rtol=FP32)
+    again = torch.cat([one.values.log() + one.shift[..., None] for one in every], -1)
+    torch.testing.assert_close(again, logits, atol=1e-3, rtol=0)
 
 
 def test_a_query_sees_the_keys_it_may_attend_to():
