@@ -12,7 +12,7 @@ project's data; the probes that ship were fitted without the paper's filter for 
 proxy answers only with the context (`tamis lab probe train --reliant` has it); the probe of the
 135M was fitted by the recipe `like-cases`: every sentence of a question, in its own order, of
 documents among distractors, where the paper takes one gold and one other sentence of a short
-shuffled context (`published`, as the probe of the 0.5B was, on 97 questions); C is the one of five
+shuffled context (`published`, as the other probes were, on 985 questions); C is the one of five
 with the best cross-validated AUC; units are chosen by tamis's selection, which fills the budget,
 where the paper stops at the first sentence that does not fit. A model that needs its opening token
 (Gemma) gets it first. Layers with a sliding window shorter than a chunk are features like all
