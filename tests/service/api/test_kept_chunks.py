@@ -12,6 +12,7 @@ import torch
 
 from tamis.compressors.reading.windows import read_windows, split_windows
 from tamis.probes.errors import BadIndex, BadInput, TamisError
+from tamis.probes.kv_cache import retrieved
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.retrieved import ExactKeys
 from tamis.probes.model.encoder import Encoder
@@ -247,7 +248,8 @@ def test_a_selector_is_trained_in_one_run_over_all_layers(home, models, monkeypa
     index, proxy = CorpusIndex.open(home), models.kv.proxy
     exact = scores_of(ask_retrieved(index, proxy, selector="exact", keys=2))
     monkeypatch.setattr(kept_chunks, "question_states", count_runs)
-    monkeypatch.setattr(kept_chunks, "find_selector", lambda name: Trained)
+    for module in (kept_chunks, retrieved):  # what builds it, and what looks whether there is one
+        monkeypatch.setattr(module, "find_selector", lambda name: Trained)
     found = scores_of(ask_retrieved(index, proxy, selector="trained", keys=2))
     assert found == pytest.approx(exact, abs=1e-5)
     [(asked, tokens)] = runs
