@@ -121,14 +121,14 @@ def attend_to_best(
     return merge(parts), every
 
 
-def _least_of_best(blocks: Sequence[Tensor], k: int) -> Tensor:
+def _least_of_best(blocks: list[Tensor], k: int) -> Tensor:
     """The k-th largest logit of each query, `[..., Q, 1]`, of blocks `[..., Q, n]`.
 
     On the processor every 32nd key says which logits may be among the best, and only those are
     compared; where they turn out to be too few, all of them are.
     """
     if blocks[0].device.type != "cpu":
-        return torch.cat([*blocks], -1).topk(k).values[..., -1:]
+        return torch.cat(blocks, -1).topk(k).values[..., -1:]
     rows = [block.numpy().reshape(-1, block.shape[-1]) for block in blocks]
     sample = np.concatenate([block[:, ::_SAMPLE_STEP] for block in rows], 1)
     expected = k * sample.shape[1] / sum(block.shape[1] for block in rows)

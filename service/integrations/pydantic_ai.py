@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tamis.compressors.inputs import is_whole
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.tokens import estimating_tokenizer
@@ -70,9 +71,11 @@ class TamisHistoryProcessor:
         on_error: str = "passthrough",
         **fields: Any,
     ) -> None:
-        for name, given in (("compact_at", compact_at), ("compact_to", compact_to)):
-            if not isinstance(given, int | None) or isinstance(given, bool):
-                raise BadInput(f"{name} is {given!r:.80}; give a whole number of tokens")
+        if not is_whole(compact_at) or not (compact_to is None or is_whole(compact_to)):
+            raise BadInput(
+                f"compact_at is {compact_at!r:.80} and compact_to {compact_to!r:.80}; give whole "
+                "numbers of tokens"
+            )
         target = compact_at // 2 if compact_to is None else compact_to
         if not 0 <= target < max(compact_at, 1):
             raise BadInput(

@@ -119,6 +119,7 @@ def test_on_an_error_the_history_stays_unless_told_to_fail(caplog):
     [
         {"compact_at": 5, "compact_to": 5},
         {"compact_at": "50000"},
+        {"compact_at": None},
         {"compact_to": 2.5},
         {"min_keep_steps": 0},
         {"on_error": "x"},

@@ -10,7 +10,7 @@ import typer
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.display.output import dump_json, print_note, report_errors
+from tamis.service.cli.display.output import dump_json, nothing_found, print_note, report_errors
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_options
@@ -84,7 +84,6 @@ def ask_context(
     from tamis.service.api.kept_chunks import keeps_for
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.cli.commands.index import nothing_found
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
 
     models = models_folder(home)

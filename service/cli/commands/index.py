@@ -19,6 +19,7 @@ from tamis.service.cli.display.bars import counting_bar
 from tamis.service.cli.display.output import (
     dump_json,
     make_console,
+    nothing_found,
     print_note,
     printable,
     report_errors,
@@ -86,13 +87,6 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         "metadata": dict(hit.metadata),
         "text": hit.text,
     }
-
-
-def nothing_found(chunks: int, where: list[str] | None) -> str:
-    """What to try after a search without hits, in an index of so many chunks."""
-    if not chunks:
-        return "nothing was found: the index is empty; add documents with tamis index add"
-    return f"nothing was found; {'loosen --where, or ' if where else ''}ask in other words"
 
 
 def hits_table(hits: Sequence[Hit]) -> Table:

@@ -54,6 +54,13 @@ def print_note(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
+def nothing_found(chunks: int, where: list[str] | None) -> str:
+    """What to try after a search without hits, in an index of so many chunks."""
+    if not chunks:
+        return "nothing was found: the index is empty; add documents with tamis index add"
+    return f"nothing was found; {'loosen --where, or ' if where else ''}ask in other words"
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Turns tamis's own errors into a line on stderr and exit code 2, and Ctrl-C into 130.
