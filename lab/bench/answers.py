@@ -753,7 +753,7 @@ def load_reader(source: str, model: str, api_key: str | None) -> AnswerReader:
 
 
 class ContextReliance:
-    """Whether a proxy answers a question with its context and not without (Sentinel, §3).
+    """Whether a proxy answers questions with their context and not without (Sentinel, §3).
 
     One document: exact match with it, and none without. Several: an F1 of .5, and at most .2.
     Departure: the proxy is asked by the prompt for answers in a few words.
@@ -772,17 +772,36 @@ class ContextReliance:
         self._kept = ResultFile(path, settings, "key", "--cache")
         self._found = {row["key"]: bool(row["relies"]) for row in self._kept.rows()}
 
-    def __call__(self, record: Record) -> bool:
-        if not is_usable(record):
-            return False
-        if (key := _digest(record)) not in self._found:
-            docs = [doc["text"] for doc in record["docs"]]
-            contexts = ("", "\n\n".join(docs))
-            prompts = [chat_messages(record["question"], text) for text in contexts]
-            without, given = self._reader.answer_all(prompts, _RELIANCE_TOKENS)
-            score, least, most = (exact_match, 1.0, 0.0) if len(docs) == 1 else (f1, 0.5, 0.2)
-            relies = score(given, record["answers"]) >= least
-            relies &= score(without, record["answers"]) <= most
-            self._kept.append({"key": key, "without": without, "given": given, "relies": relies})
+    def __call__(self, records: Sequence[Record]) -> list[bool]:
+        """Whether each of some questions relies on its context.
+
+        Their answers grow together; what is answered wrongly with its context is not asked without.
+        """
+        fresh = {_digest(r): r for r in records if is_usable(r)}
+        fresh = {key: record for key, record in fresh.items() if key not in self._found}
+        given = self._answer(fresh, with_context=True)
+        right = {key: fresh[key] for key, text in given.items() if _score(text, fresh[key])[0]}
+        without = self._answer(right, with_context=False)
+        for key, text in given.items():
+            relies = key in right and not _score(without[key], right[key])[1]
+            row = {"key": key, "given": text, "without": without.get(key), "relies": relies}
+            self._kept.append(row)
             self._found[key] = relies
-        return self._found[key]
+        return [is_usable(record) and self._found[_digest(record)] for record in records]
+
+    def _answer(self, records: Mapping[str, Record], with_context: bool) -> dict[str, str]:
+        """An answer to each question, by its key."""
+        prompts = []
+        for record in records.values():
+            context = "\n\n".join(doc["text"] for doc in record["docs"]) if with_context else ""
+            prompts.append(chat_messages(record["question"], context))
+        return dict(zip(records, self._reader.answer_all(prompts, _RELIANCE_TOKENS), strict=True))
+
+
+def _score(answer: str, record: Record) -> tuple[bool, bool]:
+    """Whether an answer is right, and whether it is too near to be a mere miss."""
+    if len(record["docs"]) == 1:
+        is_right = exact_match(answer, record["answers"]) == 1.0
+        return is_right, is_right
+    score = f1(answer, record["answers"])
+    return score >= 0.5, score > 0.2

@@ -40,9 +40,11 @@ ANGLE_BYTES = 64 << 20
 UNPACKED = 16 << 20
 """Bytes of planes of several layers that are looked up at once, on a device."""
 _BYTES = torch.arange(256, dtype=torch.uint8)
-_SHIFTS = torch.arange(RUN, dtype=torch.uint8)
-_BITS_OF_BYTE = _BYTES[:, None] >> _SHIFTS & 1
+_BITS_OF_BYTE = _BYTES[:, None] >> torch.arange(RUN, dtype=torch.uint8) & 1
 """The 8 bits of each byte, the lowest first: `[256, 8]`."""
+_LOWEST_BITS = 0x0101010101010101
+_TO_HIGHEST_BYTE = 0x0102040810204080
+"""Times 8 bytes of 0 or 1 in one int64, its highest byte has them as its bits, in their order."""
 
 
 class PassageRotation:
@@ -107,18 +109,16 @@ class _Encoder(NamedTuple):
 
     Attributes:
         mean, lows, steps: of the codes. most: `[K]`, the highest code of each direction.
-        columns, shifts: of each bit of a token, in the order of layers and planes, the direction
-            that it is of, int64, and its place there, uint8.
-        in_byte: its place in its byte, `[RUN]` uint8.
+        runs, shifts: of each byte of a token, in the order of layers and planes, the run of
+            directions whose bits it has, and the place of these bits in their codes, int64.
     """
 
     mean: Tensor
     lows: Tensor
     steps: Tensor
     most: Tensor
-    columns: Tensor
+    runs: Tensor
     shifts: Tensor
-    in_byte: Tensor
 
 
 class _Unpacker(NamedTuple):
@@ -319,25 +319,25 @@ def encode_layers(
     along = torch.cat([each @ one for each, one in zip(vectors, analyses, strict=True)], 1)
     numbers = along.sub_(own.lows).div_(own.steps).round_()
     numbers = torch.minimum(numbers.clamp_(min=0), own.most).to(torch.uint8)
-    bits = numbers.index_select(1, own.columns) >> own.shifts & 1
-    shifted = bits.view(len(numbers), len(own.columns) // RUN, RUN) << own.in_byte
-    return shifted.sum(2, dtype=torch.uint8)
+    codes_of_runs = numbers.view(torch.int64).index_select(1, own.runs)  # 8 codes as one number
+    bits = codes_of_runs.bitwise_right_shift_(own.shifts).bitwise_and_(_LOWEST_BITS)
+    return bits.mul_(_TO_HIGHEST_BYTE).bitwise_right_shift_(56).to(torch.uint8)
 
 
 def _encoder(codes: Sequence[LayerCode], device: torch.device) -> tuple[_Encoder, list[Tensor]]:
     """What `encode_layers` needs on a device, in one copy; the analyses of the layers last."""
     kept, key = codes[0]._encoders, (device, len(codes))
     if key not in kept:
-        columns, shifts, first = [], [], 0
+        runs, shifts, first = [], [], 0
         for code in codes:
-            columns += [torch.arange(first, first + n) for n in code.planes]
-            shifts += [torch.full((n,), b, dtype=torch.uint8) for b, n in enumerate(code.planes)]
-            first += len(code.bits)
+            runs += [torch.arange(first, first + n // RUN) for n in code.planes]
+            shifts += [torch.full((n // RUN,), b) for b, n in enumerate(code.planes)]
+            first += len(code.bits) // RUN
         joined = [
             torch.cat([getattr(c, name) for c in codes]) for name in ("mean", "lows", "steps")
         ]
         most = torch.cat([2.0**code.bits - 1 for code in codes])
-        parts = [*joined, most, torch.cat(columns), torch.cat(shifts), _SHIFTS]
+        parts = [*joined, most, torch.cat(runs), torch.cat(shifts)]
         sent = copy_all([*parts, *(code.analysis for code in codes)], device)
         kept[key] = _Encoder(*sent[: len(parts)]), sent[len(parts) :]
     return kept[key]

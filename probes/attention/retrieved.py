@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, prod, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -64,17 +64,21 @@ class Exponentials:
         shift = _finite(logits.amax(-1))
         return cls(logits.sub_(shift[..., None]).exp_(), shift)
 
-    def attend(self, values: Tensor) -> Partial:
-        """The attention over all of these keys.
+    def attend(self, values: Tensor, missed: Tensor | None = None) -> Partial:
+        """The attention over these keys.
 
         Args:
             values: `[..., N, d]`, or none, `[..., 0, d]`: then the output is 0.
+            missed: `[..., Q, N]` bool, keys that were not found; None for none of them.
         """
-        total = self.values.sum(-1)
+        weights = self.values
+        if missed is not None:
+            weights = weights.to(values.dtype, copy=True).masked_fill_(missed, 0.0)
+        total = weights.sum(-1, dtype=torch.float32)
         lse = total.log().add_(self.shift)
         if not values.shape[-2]:
             return Partial(total.new_zeros(*total.shape, values.shape[-1]), lse)
-        output = (self.values.to(values.dtype) @ values).float()
+        output = (weights.to(values.dtype) @ values).float()
         return Partial(output / total.clamp_min(torch.finfo(torch.float32).tiny)[..., None], lse)
 
 
@@ -93,9 +97,33 @@ def attend_to_all(
     return Exponentials.of(logits).attend(values)
 
 
-def key_logits(queries: Tensor, keys: Tensor) -> Tensor:
-    """Logits `[..., Q, N]` fp32 of scaled queries `[..., Q, D]` and keys `[..., N, D]`."""
-    return (queries @ keys.transpose(-1, -2)).float()
+def key_logits(queries: Tensor, keys: Tensor, out: Tensor | None = None) -> Tensor:
+    """Logits `[..., Q, N]` fp32 of scaled queries `[..., Q, D]` and keys `[..., N, D]`.
+
+    Args:
+        out: where they are written; None for new memory.
+    """
+    logits = queries @ keys.transpose(-1, -2)
+    return logits.float() if out is None else out.copy_(logits)
+
+
+class Workspace:
+    """Memory for the logits of one layer, which the next layer writes over.
+
+    Over a hundred thousand keys and more, pages that are new to the process take longer to get than
+    the product that fills them.
+    """
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def take(self, shape: Sequence[int], lengths: Sequence[int], like: Tensor) -> list[Tensor]:
+        """Blocks `[*shape, n]` fp32, one for each of the lengths, on the device of `like`."""
+        sizes = [prod(shape) * n for n in lengths]
+        if self._memory.numel() < sum(sizes) or self._memory.device != like.device:
+            self._memory = torch.empty(sum(sizes), device=like.device)
+        parts = torch.split(self._memory[: sum(sizes)], sizes)
+        return [part.view(*shape, n) for part, n in zip(parts, lengths, strict=True)]
 
 
 def attend_to_best(
@@ -116,8 +144,7 @@ def attend_to_best(
     for logits, own in blocks:
         missed = logits < least
         every.append(Exponentials.of(logits))
-        found = Exponentials(every[-1].values.masked_fill(missed, 0.0), every[-1].shift)
-        parts.append(found.attend(own))
+        parts.append(every[-1].attend(own, missed))
     return merge(parts), every
 
 
@@ -194,12 +221,13 @@ class KeptKeys(Protocol):
     """Keys and values of kept passages, of which each query finds some."""
 
     def attend(
-        self, layer: int, queries: Tensor, with_values: bool
+        self, layer: int, queries: Tensor, with_values: bool, workspace: Workspace
     ) -> tuple[Partial, list[Exponentials]]:
         """Attention of scaled queries `[Hkv, Q, d]` to what they find in a layer.
 
         Args:
             with_values: whether the output is needed; else it may be 0.
+            workspace: for the exponentials, which the next call with it writes over.
 
         Returns:
             The attention, and of all kept keys, found or not, the exponentials, block by block.
@@ -231,6 +259,7 @@ class RetrievedAttention:
     ) -> None:
         self._opening, self._kept, self._last = opening, kept, last
         self._groups, self._layers = groups, layers
+        self._workspace = Workspace()
         self._asked: list[tuple[Tensor, Tensor]] = []
         self.rows: dict[int, Tensor] = {}
 
@@ -265,7 +294,7 @@ class RetrievedAttention:
         queries = (query[0] * scale).reshape(heads, -1, d)
         opening = self._opening[layer]
         seen = causal_mask(0, R, R, None, query.device).repeat(H // heads, 1)
-        kept, every = self._kept.attend(layer, queries, layer != self._last)
+        kept, every = self._kept.attend(layer, queries, layer != self._last, self._workspace)
         found = merge(
             [
                 attend_to_all(queries, opening.keys.to(queries), opening.values.to(queries)),

@@ -27,6 +27,7 @@ from tamis.probes.attention.retrieved import (
     Exponentials,
     Partial,
     RetrievedAttention,
+    Workspace,
     attend_to_best,
     attend_to_found,
     key_logits,
@@ -137,32 +138,41 @@ class KeptCorpus:
         self._weighed_as_one = max(1, len(passages)) if average else 1
 
     def attend(
-        self, layer: int, queries: Tensor, with_values: bool
+        self, layer: int, queries: Tensor, with_values: bool, workspace: Workspace
     ) -> tuple[Partial, list[Exponentials]]:
         """As `KeptKeys`; a block is some passages, or all of them where a selector searches."""
-        blocks = (
-            _decode(layer, block, queries, with_values)
-            for block in token_batches(self.passages, BLOCK_TOKENS, count_tokens)
-        )
-        if self.keys is None:
-            parts, every = [], []
-            for keys, values in blocks:
-                every.append(Exponentials.of(key_logits(queries, keys)))
-                parts.append(every[-1].attend(values))
-            found = merge(parts)
-        elif self._build is ExactKeys:
-            pairs = [(key_logits(queries, keys), values) for keys, values in blocks]
-            found, every = attend_to_best(pairs, min(self.keys, sum(self.sizes)))
-        else:
+        batches = list(token_batches(self.passages, BLOCK_TOKENS, count_tokens))
+        blocks = (_decode(layer, batch, queries, with_values) for batch in batches)
+        if self.keys is not None and self._build is not ExactKeys:
             keys, values = (torch.cat(part, 1) for part in zip(*blocks, strict=True))
-            found, every = self._attend_to_found(layer, queries, keys, values)
-        return Partial(found.output, found.lse - log(self._weighed_as_one)), every
+            [room] = workspace.take(queries.shape[:-1], [keys.shape[1]], queries)
+            logits = key_logits(queries, keys, room)
+            found, every = self._attend_to_found(layer, queries, logits, (keys, values))
+            return self._weigh(found), every
+        lengths = [sum(map(count_tokens, batch)) for batch in batches]
+        pairs = (
+            (key_logits(queries, keys, room), values)
+            for room, (keys, values) in zip(
+                workspace.take(queries.shape[:-1], lengths, queries), blocks, strict=True
+            )
+        )
+        if self.keys is not None:
+            found, every = attend_to_best(list(pairs), min(self.keys, sum(self.sizes)))
+            return self._weigh(found), every
+        parts, every = [], []
+        for logits, values in pairs:
+            every.append(Exponentials.of(logits))
+            parts.append(every[-1].attend(values))
+        return self._weigh(merge(parts)), every
+
+    def _weigh(self, found: Partial) -> Partial:
+        return Partial(found.output, found.lse - log(self._weighed_as_one))
 
     def _attend_to_found(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor
+        self, layer: int, queries: Tensor, logits: Tensor, kept: tuple[Tensor, Tensor]
     ) -> tuple[Partial, list[Exponentials]]:
         assert self.keys is not None
-        logits, parts, shifts = key_logits(queries, keys), [], []
+        (keys, values), parts, shifts = kept, [], []
         for head, selector in enumerate(self._selectors(layer, keys)):
             effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
             ids = selector.search(queries[head], self.keys, effort).ids

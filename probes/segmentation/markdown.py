@@ -95,6 +95,7 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
         _read_comments,
         _read_heading,
         _read_table,
+        _read_cells,
         _read_item,
         _read_directive,
     ):
@@ -121,6 +122,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         or _is_linked_title(row)
         or _is_table(lines.rows, at)
         or _is_column_header(lines.rows, at)
+        or _header_lines(lines.rows, at) > 0
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
     )
 
@@ -414,6 +416,74 @@ def _read_table(lines: Lines, at: int) -> _Blocks:
         after += 1
     body: list[Mark] = [(start, "table_row") for start in lines.starts[at + 2 : after]]
     return [(lines.starts[at], "table_header"), *body], after
+
+
+_BAR = re.compile(r"(?<!\S)\|(?!\S)")
+_MOST_HEADER_LINES = 4
+_YEAR = re.compile(r"(?:19|20)\d\d")
+
+
+def _read_cells(lines: Lines, at: int) -> _Blocks:
+    """A table with bars between its cells and no rule below its header, as converters of pages and
+    reports write it."""
+    if not (headers := _header_lines(lines.rows, at)):
+        return [], at
+    body = after = at + headers
+    while after < len(lines.rows) and _BAR.search(lines.rows[after]):
+        if _is_table(lines.rows, after):
+            break
+        after += 1
+    rows: list[Mark] = [(start, "table_row") for start in lines.starts[body:after]]
+    return [(lines.starts[at], "table_header"), *rows], after
+
+
+def _header_lines(rows: Sequence[str], at: int) -> int:
+    """How many lines head rows of three cells or more, with bars between; 0 if none do.
+
+    An empty cell is above the names of the rows, and there are figures below; or one line has names
+    and years in all cells, or is below one with a unit in its first cell.
+    """
+    if _BAR.search(rows[at]) is None:
+        return 0
+    body = at
+    while body < min(at + _MOST_HEADER_LINES, len(rows)) and rows[body].startswith("|"):
+        body += 1
+    has_rows = body < len(rows) and _BAR.search(rows[body]) and not rows[body].startswith("|")
+    if body == at or not has_rows:  # else all rows have an outer bar
+        first, *others = _cells(rows[at])
+        is_unit = bool(others) and not "".join(others).strip() and first.strip()
+        names = at + 1 if is_unit else at
+        width = _columns(rows, names + 1)
+        return names + 1 - at if width and _are_names(_cells(rows[names]), width) else 0
+    widest = max(len(_cells(row)) for row in rows[at:body])
+    has_figures = any(map(str.isdigit, "".join(rows[body : body + 2])))
+    return body - at if widest <= _columns(rows, body) and has_figures else 0
+
+
+def _columns(rows: Sequence[str], at: int) -> int:
+    """The cells of a line and of the next one, three or more; 0 if they have not as many."""
+    one, other = (len(_cells(row)) for row in [*rows[at : at + 2], "", ""][:2])
+    return one if one == other >= 3 else 0
+
+
+def _are_names(cells: Sequence[str], columns: int) -> bool:
+    """Whether so many cells head columns: with names, as a title begins, or years."""
+    first, *others = (cell.strip() for cell in cells)
+    has_years = bool(others) and all(map(_YEAR.fullmatch, others))
+    if len(cells) != columns or (any(map(str.isdigit, first)) and not has_years):
+        return False
+    return all(_YEAR.fullmatch(name) or _is_name(name) for name in (first, *others))
+
+
+def _is_name(cell: str) -> bool:
+    is_figure = any(map(str.isdigit, cell)) and not any(map(str.isalpha, cell))
+    return bool(cell) and not cell[0].islower() and not is_figure
+
+
+def _cells(row: str) -> list[str]:
+    """The cells of a row, without an outer bar at both ends."""
+    inner = row[1:-1] if row[:1] == row[-1:] == "|" else row
+    return _BAR.split(inner)
 
 
 def _read_item(lines: Lines, at: int) -> _Blocks:

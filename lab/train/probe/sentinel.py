@@ -12,7 +12,7 @@ proxy that can answer: `relies` leaves the others out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ from tamis_lab.train.fit import auc
 SentinelRecipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)
 _FOLDS = 5
+_TOGETHER = 16
+"""Questions whose answers grow together."""
 _SHORT_CHARS = 2000
 """About 500 tokens: the paper keeps training contexts below that."""
 
@@ -56,13 +58,13 @@ def train_sentinel(
     cache: Path,
     recipe: SentinelRecipe,
     report: ReportProgress,
-    relies: Callable[[Record], bool] | None = None,
+    relies: Callable[[Sequence[Record]], list[bool]] | None = None,
 ) -> LinearProbe:
     """Fits Sentinel's regression: liblinear, balanced classes, C by grouped cross-validated AUC.
 
     Args:
-        relies: whether the proxy answers a question with its context and not without; others are
-            left out. None asks nothing.
+        relies: which of some questions the proxy answers with their context and not without;
+            the others are left out. None asks nothing.
 
     Raises:
         BadInput: no usable question in the files.
@@ -76,12 +78,12 @@ def train_sentinel(
     for file in files:
         before = len(held_out)
         records = _shuffled_records(file) if recipe == "published" else answerable_records(file)
-        for i, record in enumerate(records, 1):
+        for i, (record, is_used) in enumerate(_filtered(records, relies), 1):
+            report(file.name, i, len(records))
+            if not is_used:
+                continue
             passages, units = passages_of(record), annotated_units(record)
             gold = gold_labels(record, units)
-            report(file.name, i, len(records))
-            if not any(gold) or all(gold) or (relies is not None and not relies(record)):
-                continue
             features = readings.get_or_read(
                 record["question"], passages, units, method.read
             ).features.numpy()
@@ -107,6 +109,21 @@ def train_sentinel(
     return LinearProbe(
         {"head": torch.tensor(w).float(), "bias": torch.tensor([bias]).float()}, card
     )
+
+
+def _filtered(
+    records: Sequence[Record], relies: Callable[[Sequence[Record]], list[bool]] | None
+) -> Iterator[tuple[Record, bool]]:
+    """Each record, and whether it is fitted on: it has gold, a sentence beside it, and `relies`."""
+    for start in range(0, len(records), _TOGETHER):
+        group = records[start : start + _TOGETHER]
+        golds = [gold_labels(record, annotated_units(record)) for record in group]
+        usable = [r for r, gold in zip(group, golds, strict=True) if any(gold) and not all(gold)]
+        used = (
+            [r for r, yes in zip(usable, relies(usable), strict=True) if yes] if relies else usable
+        )
+        ids = {id(record) for record in used}
+        yield from ((record, id(record) in ids) for record in group)
 
 
 def _fit_regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:

@@ -173,6 +173,50 @@ def test_columns_that_are_aligned_by_spaces_are_a_table() -> None:
     assert "table_header" not in dict(kinds("One   two   three.\nFour five.\n\nSix."))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "| 2019 | 2018",
+        "|  | Years ended June 30, |\n| 2019 | 2018\n|  | (in millions)",
+        "USDm | 2019 | 2018",
+        "Kind | First half | Second half",
+        "For the year ended June 30: | 2019 | 2018",
+        "($ in millions) |  |\nKind | Q1 2019 | Q1 2018",
+    ],
+)
+def test_cells_with_bars_between_are_a_table_without_a_rule(header: str) -> None:
+    rows = ["Costs: |  |", "Rent, net (Note 2) | $26.4 | $15.9", "Other | 9 |", "| $35.4 | $15.9"]
+    text = "\n".join(["In short:", header, *rows, "", "Rent rose."])
+    assert kinds(text) == [
+        ("sentence", "In short:"),
+        ("table_header", header),
+        *(("table_row", row) for row in rows),
+        ("sentence", "Rent rose."),
+    ]
+
+
+def test_rows_with_an_outer_bar_have_a_header_of_one_line() -> None:
+    rows = ["| Name | Team | Since |", "| Ann | Blue | 2019 |", "| Bo | Red | 2020 |"]
+    assert kinds("\n".join(rows)) == [
+        ("table_header", rows[0]),
+        *(("table_row", row) for row in rows[1:]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat a | grep 1 | wc -l\ncat b | grep 2 | wc -l\ncat c | grep 3 | wc -l",
+        "10:00:01 | INFO | up in 3 s\n10:00:02 | INFO | sent 4\n10:00:03 | INFO | sent 5",
+        "Home | Shop | Cart\nHelp | Terms",
+        "A value of a | b | c is\na mask of 3 flags, none | some | all 7.\nThat is all.",
+    ],
+    ids=["commands", "log", "menu", "prose"],
+)
+def test_lines_with_bars_that_head_no_rows_are_no_table(text: str) -> None:
+    assert "table_header" not in {kind for kind, _ in kinds(text)}
+
+
 def test_rows_with_figures_need_no_header() -> None:
     rows = [
         "03 Jun  Direct debit   NORTHGRID    -86.40   1,117.78",
