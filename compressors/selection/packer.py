@@ -12,8 +12,9 @@ The last keeps the result within the budget, the first two leave out no unit tha
 A unit comes with the leads that it is shown with (`groups.py`) and that do not wait until all
 content was offered: with all of them, or where those do
 not fit with the nearest, but never without its table's header or the lead-in of its list, unless
-the two alone are longer than the limit, and a row says something by itself. One whose words are
-nearly those of a kept unit (by the Jaccard index of their sets) is left out.
+the two alone are longer than the limit, and a row says something by itself or nothing is worth
+more. One whose words are nearly those of a kept unit (by the Jaccard index of their sets) is left
+out.
 """
 
 from __future__ import annotations
@@ -120,7 +121,21 @@ class BudgetPacker:
             return False
         if fewest > room - doubt and not (self._trials_left or self._uncounted_groups):
             return False  # it would have to be counted, and enough were counted in vain
-        return any(self._offer_group(u, group, careful) for group in self._groups_with(u))
+        if any(self._offer_group(u, group, careful) for group in self._groups_with(u)):
+            return True
+        return not self.kept_units and self._offer_bare_row(u)
+
+    def _offer_bare_row(self, u: int) -> bool:
+        """Takes a row with its table's header and not what leads to that, or without any lead.
+
+        For the best unit, where its leads leave no room for it: such a row says more than what is
+        worth less.
+        """
+        if self.renderer.units[u].kind != "table_row":
+            return False
+        leads = [v for v, bond in self.groups.shown_with(u) if bond == 2]
+        fewer = (leads[:n] for n in range(len(leads) - 1, -1, -1))
+        return any(self._offer_group(u, (*sorted(some), u), careful=True) for some in fewer)
 
     def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
         careful = careful and self._trials_left > 0
@@ -231,8 +246,9 @@ class BudgetPacker:
         return tokens > self.limit
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
-        """The fewest tokens that any of these units has, rendered alone."""
-        groups = map(self.unit_with_leads, candidates)
+        """The fewest tokens that any of these units has, kept alone."""
+        is_row = [unit.kind == "table_row" for unit in self.renderer.units]
+        groups = ((u,) if is_row[u] else self.unit_with_leads(u) for u in candidates)
         shortest = nsmallest(64, groups, key=lambda g: (self._estimate_added_tokens(g), g))
         return min(self.count_tokens(group) for group in shortest)
 

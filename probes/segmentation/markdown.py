@@ -401,10 +401,15 @@ def _is_rule_of_tildes(rows: Sequence[str], at: int) -> bool:
     return not above or bool(is_title)
 
 
+_CROSSED_RULE = re.compile(r"-+(?:\+-+)+")
+
+
 def _is_table(rows: Sequence[str], at: int) -> bool:
     if at + 1 >= len(rows) or "|" not in rows[at]:
         return False
     below = rows[at + 1]
+    if _CROSSED_RULE.fullmatch(below):  # as psql draws it
+        return below.count("+") == rows[at].count("|")
     return "|" in below and "-" in below and set(below) <= set("|:- \t")
 
 

@@ -575,11 +575,12 @@ def test_a_row_with_a_sentence_is_kept_without_a_header_that_has_no_room() -> No
     assert kept(TICKETS, {"PAY-2": 0.9}, both - 1) == [row]
 
 
-def test_neither_a_row_of_figures_nor_its_header_is_kept_alone() -> None:
+def test_only_the_best_row_is_kept_without_a_header_that_has_no_room() -> None:
     figures = "kind name,price,count\nred,1,2\nblue,3,4\ngreen,5,6\n"
     assert kept(figures, {"red": 0.9}, 3) == ["kind name,price,count", "red,1,2"]
-    with pytest.raises(BudgetTooSmall, match="shortest sentence has 3 tokens"):
-        kept(figures, {"red": 0.9}, 2, rest=0.001)
+    assert kept(figures, {"red": 0.9}, 1, rest=0.001) == ["red,1,2"]
+    after = f"{figures}\nIt is late.\n"
+    assert kept(after, {"It is": 0.9, "red": 0.8}, 4) == ["It is late."]
 
 
 def test_a_row_too_long_for_the_room_is_cut_before_its_longest_cell_and_at_its_sentences() -> None:

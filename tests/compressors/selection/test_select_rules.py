@@ -162,7 +162,7 @@ def test_a_table_row_brings_its_header_and_pays_for_it() -> None:
     passages, units = table()
     got = select_words(passages, [0, 0, 9, 1, 0], 11, units=units)
     assert (got.units, got.text) == ((0, 2), "| h h |\n| - |\n| s2 t |")
-    assert select_words(passages, [0, 0, 9, 1, 0], 9, units=units).units == (3, 4)
+    assert select_words(passages, [0, 0, 9, 1, 0], 9, units=units).units == (2, 3)
     assert select_words(passages, [0, 8, 9, 1, 0], 14, units=units).units == (0, 1, 2)
 
 
@@ -171,12 +171,14 @@ def test_a_row_after_other_text_belongs_to_no_header() -> None:
     assert select_words(passages, [0, 0, 0, 0, 9], 3, units=units).units == (4,)
 
 
-def test_the_budget_error_counts_a_row_with_its_header() -> None:
+def test_the_best_row_is_kept_alone_where_its_header_leaves_no_room() -> None:
     passages, units = table()
     only = units[:1] + units[2:3]
-    with pytest.raises(BudgetTooSmall, match="shortest sentence has 11 tokens"):
-        select_words(passages, [1, 2], 7, units=only)  # the header alone would fit
-    assert select_words(passages, [1, 2], 11, units=only).tokens == 11
+    with pytest.raises(BudgetTooSmall, match="shortest sentence has 4 tokens"):
+        select_words(passages, [1, 2], 3, units=only)
+    assert select_words(passages, [1, 2], 4, units=only).units == (1,)
+    assert select_words(passages, [1, 2], 7, units=only).units == (1,)  # the header would fit
+    assert select_words(passages, [1, 2], 11, units=only).units == (0, 1)
 
 
 def test_the_budget_error_names_a_budget_that_works() -> None:

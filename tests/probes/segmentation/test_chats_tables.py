@@ -195,6 +195,16 @@ def test_cells_with_bars_between_are_a_table_without_a_rule(header: str) -> None
     ]
 
 
+def test_a_rule_may_cross_the_bars() -> None:
+    header = "plan | price | seats \n-----+-------+-------"
+    rows = ["Free |     0 |     1", "Team |    12 |    10"]
+    assert kinds("\n".join([f" {header}", *(f" {row}" for row in rows)])) == [
+        ("table_header", header),
+        *(("table_row", row) for row in rows),
+    ]
+    assert "table_header" not in dict(kinds("a | b\n---+---+---\nc | d"))
+
+
 def test_rows_with_an_outer_bar_have_a_header_of_one_line() -> None:
     rows = ["| Name | Team | Since |", "| Ann | Blue | 2019 |", "| Bo | Red | 2020 |"]
     assert kinds("\n".join(rows)) == [
