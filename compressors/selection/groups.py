@@ -412,7 +412,9 @@ class Groups:
         if is_prose and after.kind == "sentence" and self._is_term(u):
             return "term"
         if _ASKS.search(end) or (unit.kind != "html" and _ASKED.match(text)):
-            return "question"
+            # one that ends a paragraph asks its reader, and nothing below answers
+            ends = is_prose and not self._starts_line(u) and self._begins_block(u + 1)
+            return None if ends else "question"
         if _INTRODUCES.search(end) or (after.kind == "html" and _LABEL.fullmatch(self._raw[u])):
             return "lead_in"
         if is_prose and not self._begins_block(u + 1) and _BOLD.fullmatch(text):

@@ -96,6 +96,7 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
         _read_heading,
         _read_table,
         _read_cells,
+        _read_tabular,
         _read_item,
         _read_directive,
     ):
@@ -123,6 +124,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         or _is_table(lines.rows, at)
         or _is_column_header(lines.rows, at)
         or _header_lines(lines.rows, at) > 0
+        or _TABULAR.match(row) is not None
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
     )
 
@@ -426,6 +428,7 @@ def _read_table(lines: Lines, at: int) -> _Blocks:
 _BAR = re.compile(r"(?<!\S)\|(?!\S)")
 _MOST_HEADER_LINES = 4
 _YEAR = re.compile(r"(?:19|20)\d\d")
+_COLUMN = re.compile(r"[^\W\d]\w*(?:[ .]\w+)?(?: \([^)]*\))?")
 
 
 def _read_cells(lines: Lines, at: int) -> _Blocks:
@@ -443,7 +446,7 @@ def _read_cells(lines: Lines, at: int) -> _Blocks:
 
 
 def _header_lines(rows: Sequence[str], at: int) -> int:
-    """How many lines head rows of three cells or more, with bars between; 0 if none do.
+    """How many lines head two rows of three cells or more, or three of two; 0 if none do.
 
     An empty cell is above the names of the rows, and there are figures below; or one line has names
     and years in all cells, or is below one with a unit in its first cell.
@@ -466,13 +469,13 @@ def _header_lines(rows: Sequence[str], at: int) -> int:
 
 
 def _columns(rows: Sequence[str], at: int) -> int:
-    """The cells of a line and of the next one, three or more; 0 if they have not as many."""
-    one, other = (len(_cells(row)) for row in [*rows[at : at + 2], "", ""][:2])
-    return one if one == other >= 3 else 0
+    """The cells of two rows, three or more, or of three rows, two; 0 if they have not as many."""
+    one, *others = [*(len(_cells(row)) for row in rows[at : at + 3]), 0, 0][:3]
+    return one if one == others[0] > 1 and (one > 2 or others[1] == 2) else 0
 
 
 def _are_names(cells: Sequence[str], columns: int) -> bool:
-    """Whether so many cells head columns: with names, as a title begins, or years."""
+    """Whether so many cells head columns: with names, of a title or of a database, or years."""
     first, *others = (cell.strip() for cell in cells)
     has_years = bool(others) and all(map(_YEAR.fullmatch, others))
     if len(cells) != columns or (any(map(str.isdigit, first)) and not has_years):
@@ -481,14 +484,34 @@ def _are_names(cells: Sequence[str], columns: int) -> bool:
 
 
 def _is_name(cell: str) -> bool:
-    is_figure = any(map(str.isdigit, cell)) and not any(map(str.isalpha, cell))
-    return bool(cell) and not cell[0].islower() and not is_figure
+    if cell[:1].islower() and not _COLUMN.fullmatch(cell):
+        return False  # a command, or a sentence that goes on
+    return bool(cell) and (any(map(str.isalpha, cell)) or not any(map(str.isdigit, cell)))
 
 
 def _cells(row: str) -> list[str]:
     """The cells of a row, without an outer bar at both ends."""
     inner = row[1:-1] if row[:1] == row[-1:] == "|" else row
     return _BAR.split(inner)
+
+
+_TABULAR = re.compile(r".*?(?<!\\)&.*\\\\(?:\[[^\]]*\])?$")
+_TABULAR_RULE = re.compile(r"\s*\\(?:hline|cline|toprule|midrule|cmidrule|bottomrule)\b")
+
+
+def _read_tabular(lines: Lines, at: int) -> _Blocks:
+    """Rows of LaTeX, with `&` between their cells, below a first one that heads them; rules go with
+    the row above."""
+    if _TABULAR.match(lines.rows[at]) is None:
+        return [], at
+    after, found = at + 1, list[Mark]()
+    while after < len(lines.rows):
+        if _TABULAR.match(lines.rows[after]):
+            found.append((lines.starts[after], "table_row"))
+        elif not _TABULAR_RULE.match(lines.rows[after]):
+            break
+        after += 1
+    return [(lines.starts[at], "table_header" if found else "table_row"), *found], after
 
 
 def _read_item(lines: Lines, at: int) -> _Blocks:

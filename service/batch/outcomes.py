@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.types import Compressed
@@ -157,7 +157,14 @@ def encode_parquet(
         columns: of the output, for rows from text. What no column can hold goes to `raw` as JSON.
     """
     arrow = row_values.import_pyarrow()
-    table = own if own is not None else _input_table(rows, job, columns)
+    if own is None:
+        table, misfits = _input_table(rows, job, columns)
+        outcomes = [
+            replace(one, warnings=(*misfit, *one.warnings))
+            for one, misfit in zip(outcomes, misfits, strict=True)
+        ]
+    else:
+        table = own
     if dropped := sorted(job.dropped_fields & set(table.column_names)):
         table = table.drop_columns(dropped)
     for name, kind in _output_types(arrow).items():
@@ -206,13 +213,19 @@ def utf8_text(text: str) -> str:
     return replace_surrogates(text)
 
 
-def _input_table(rows: Sequence[InputRow], job: BatchJob, columns: Columns) -> Any:
-    """Rows from text, in the columns that the plan determined."""
+def _input_table(
+    rows: Sequence[InputRow], job: BatchJob, columns: Columns
+) -> tuple[Any, list[tuple[str, ...]]]:
+    """Rows from text, in the columns that the plan determined, and a warning of each misfit."""
     arrow = row_values.import_pyarrow()
     cells: dict[str, list[Any]] = {name: [] for name, _ in columns}
     rest: list[str | None] = []
+    misfits: list[tuple[str, ...]] = []
     for row in rows:
         fitting, remaining = _split_fields(row.value or {}, columns)
+        names = utf8_text(", ".join(map(repr, remaining)))
+        why = f"no column holds {names} of this row; see {job.field_name(RAW_FIELD)!r}"
+        misfits.append((why,) if remaining else ())
         for name in cells:
             cells[name].append(fitting.get(name))
         rest.append(row.raw if row.value is None else to_json(remaining) if remaining else None)
@@ -222,7 +235,7 @@ def _input_table(rows: Sequence[InputRow], job: BatchJob, columns: Columns) -> A
     }
     arrays = {name: arrow.array(values, kinds[name]) for name, values in cells.items()}
     raw = arrow.array([text if text is None else utf8_text(text) for text in rest], arrow.string())
-    return arrow.table({**arrays, job.field_name(RAW_FIELD): raw})
+    return arrow.table({**arrays, job.field_name(RAW_FIELD): raw}), misfits
 
 
 def _arrow_type(arrow: Any, kind: str) -> Any:

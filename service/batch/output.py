@@ -131,14 +131,20 @@ class OutputFolder:
         self.write(f"{RECEIPTS_FOLDER}/{stem}.json", f"{line}\n".encode(), durable=False)
 
     def completed_parts(
-        self, plan: BatchPlan, parts: Sequence[BatchPart]
+        self, plan: BatchPlan, parts: Sequence[BatchPart], *, whole: bool = False
     ) -> Iterator[tuple[BatchPart, PartReceipt]]:
-        """Those of the parts that are done, with their receipts."""
-        files, receipts = self.file_names(), self.file_names(RECEIPTS_FOLDER)
+        """Those of the parts that are done, with their receipts.
+
+        Args:
+            whole: leave out those whose files have not the size that was written.
+        """
+        sizes, receipts = self.file_sizes(), self.file_names(RECEIPTS_FOLDER)
         for part in parts:
-            if plan.part_file(part) in files and f"{part.stem}.json" in receipts:
+            if (name := plan.part_file(part)) in sizes and f"{part.stem}.json" in receipts:
                 receipt = self.read_receipt(part)
-                if receipt is not None and receipt.rows == part.rows:
+                if receipt is None or receipt.rows != part.rows:
+                    continue
+                if not whole or sizes[name] in (None, receipt.bytes):
                     yield part, receipt
 
     def read_receipt(self, part: BatchPart) -> PartReceipt | None:
@@ -152,11 +158,16 @@ class OutputFolder:
 
     def file_names(self, folder: str = "") -> set[str]:
         """The names of the files in a folder; empty if the folder does not exist."""
+        return set(self.file_sizes(folder))
+
+    def file_sizes(self, folder: str = "") -> dict[str, int | None]:
+        """The files in a folder, each with its bytes, None where the file system does not say."""
         path = f"{self.path}/{folder}".rstrip("/")
         try:
-            return {str(name).rsplit("/", 1)[-1] for name in self.fs.ls(path, detail=False)}
+            found = self.fs.ls(path, detail=True)
         except OSError:
-            return set()
+            return {}
+        return {str(one["name"]).rsplit("/", 1)[-1]: one.get("size") for one in found}
 
     def remove_partial_files(self, parts: Sequence[BatchPart]) -> None:
         """Removes the temporary files of these parts, of the plan and of the manifest.
@@ -226,7 +237,9 @@ def verify_batch(outs: Sequence[str]) -> VerificationReport:
         for output, receipt in found[part.index]:
             report.failed += [why for _, why in receipt.failed]
             if fault := _part_fault(output, plan, part, receipt):
-                report.damaged.append(f"{output.url}/{name}: {fault}")
+                report.damaged.append(
+                    f"{output.url}/{name}: {fault}; delete it and run the batch again"
+                )
     expected = {plan.part_file(part) for part in plan.parts}
     for output in outputs:
         parts = (name for name in sorted(output.file_names()) if name.startswith("part-"))

@@ -82,6 +82,10 @@ class RowRequest:
         return len(self.question) + sum(len(passage.text) for passage in self.passages)
 
 
+_NAME_ENCODING = "name the encoding with --encoding"
+_WIDE = ("utf-16", "utf16", "utf_16", "utf-32", "utf32", "utf_32")
+
+
 def parse_row(number: int, data: bytes | None, job: BatchJob, size: int = 0) -> InputRow:
     """A line of JSON as a row; an error becomes the `fault` of the row and raises nothing."""
     if data is None:
@@ -93,13 +97,18 @@ def parse_row(number: int, data: bytes | None, job: BatchJob, size: int = 0) -> 
     except UnicodeDecodeError as error:
         raw = data.decode(job.encoding, "backslashreplace").strip()
         fault = f"byte 0x{data[error.start]:02x} at {error.start} is not {job.encoding}"
-        return InputRow(number, raw, fault=f"{fault}; name the encoding with --encoding")
+        is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or job.encoding.lower()[:6] in _WIDE
+        more = "lines end in one byte: convert the file to UTF-8" if is_wide else _NAME_ENCODING
+        return InputRow(number, raw, fault=f"{fault}; {more}")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return InputRow(number, text, fault=f"the line is not JSON ({error})")
+        more = "; a JSON array has to be one object a line" if text.startswith("[") else ""
+        return InputRow(number, text, fault=f"the line is not JSON ({error}){more}")
     if not isinstance(value, dict):
-        return InputRow(number, text, fault=f"the row is {_shorten(value)}; a row is a JSON object")
+        return InputRow(
+            number, text, fault=f"the row is {_shorten(value)}; give a JSON object a line"
+        )
     if taken := sorted(
         {*map(job.field_name, OUTPUT_FIELDS), job.field_name(RAW_FIELD)} & set(value)
     ):
@@ -123,12 +132,14 @@ def request_of(row: InputRow, job: BatchJob) -> RowRequest:
     asked = _question(row.value, job)
     question = question_text(asked, job.instruction, _history(row.value, job.fields))
     given, unread = row.value.get(job.fields.documents), row.value.get(job.fields.context)
-    warnings = (
-        (f"{job.fields.context!r} is not read, since the row has {job.fields.documents!r}",)
-        if given is not None and unread is not None and given != unread
-        else ()
-    )
-    return RowRequest(question, _passages(row.value, job.fields), asked, warnings)
+    warnings = []
+    if given is not None and unread is not None and given != unread:
+        why = f"since the row has {job.fields.documents!r}"
+        warnings.append(f"{job.fields.context!r} is not read, {why}")
+    own = row.value.get(job.fields.question)
+    if job.question is not None and own not in (None, "", job.question):
+        warnings.append(f"{job.fields.question!r} is not read, since --question asks all rows")
+    return RowRequest(question, _passages(row.value, job.fields), asked, tuple(warnings))
 
 
 def _question(value: Mapping[str, Any], job: BatchJob) -> str:
@@ -172,6 +183,8 @@ def _passages(value: Mapping[str, Any], fields: RowFields) -> tuple[Passage, ...
                     f"{name!r} is {_shorten(given)}; give a text, or a list of documents"
                 )
             return tuple(_passage(one, i, fields.text) for i, one in enumerate(documents))
+    if empty := [repr(name) for name in (fields.documents, fields.context) if name in value]:
+        raise BadInput(f"{' and '.join(empty)} is null; give a text, or a list of documents")
     raise BadInput(
         f"there is neither {fields.documents!r} nor {fields.context!r}, but {_field_names(value)}; "
         "name the field with --documents-field or --context-field"

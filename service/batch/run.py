@@ -99,7 +99,7 @@ def prepare_batch(job: BatchJob, options: RunOptions) -> PreparedBatch:
     mine = plan.shard_parts(*options.shard)
     output.remove_partial_files(mine)
     summary, redo, done = RunSummary(), [], set()
-    for part, receipt in output.completed_parts(plan, mine):
+    for part, receipt in output.completed_parts(plan, mine, whole=True):
         done.add(part.index)
         if options.retry_errors and receipt.failed:
             redo.append(part)

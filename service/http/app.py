@@ -8,7 +8,6 @@ request ─ log entry ─ key ─ body ─ route ─ executor ─ thread ─ met
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -51,6 +50,7 @@ from tamis.service.http.middleware.request_log import (
     error_response,
 )
 from tamis.service.http.routes import about, base, compress, dialects, retrieve, tools
+from tamis.service.http.runtime.errors import first_validation_error
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
@@ -150,10 +150,6 @@ def _replace_one_of(node: Any) -> None:
             _replace_one_of(value)
 
 
-_UNION_TAGS = {"body", "pair", "pairs", *(row.name for row in DIALECTS)}
-"""Parts of an error's location that name our unions, not fields of the request."""
-_TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
-"""Parts of an error's location that name the type that was tried."""
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own, since 0.160 or so: it would record what is wrong with a request in the words of
 the request. Ours are `--traces`, `/metrics` and the log."""
@@ -333,6 +329,10 @@ def _mount_web_page(app: FastAPI) -> None:
         app.mount("/assets", StaticFiles(directory=_WEB_FOLDER / "assets"), name="assets")
 
 
+_UNION_TAGS = {"body", "pair", "pairs", *(row.name for row in DIALECTS)}
+"""Parts of an error's location that name our unions, not fields of the request."""
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     """Answers every error in the dialect of its request."""
 
@@ -341,7 +341,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def handle_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        found, param = _first_validation_error(error.errors())
+        found, param = first_validation_error(error.errors(), _UNION_TAGS)
         return error_response(request.scope, found, param)
 
     async def handle_http_error(request: Request, error: Exception) -> Response:
@@ -366,32 +366,3 @@ def _to_tamis_error(error: HTTPException, request: Request) -> Exception:
     if error.status_code == 405:
         return MethodNotAllowed(f"{path:.{MAX_NAME_CHARS}} does not take {request.method}")
     return Malformed(str(error.detail))
-
-
-def _field_path(error: Any) -> tuple[str, ...]:
-    """The path of the faulty field, without tags of unions and names of models."""
-    parts = (str(part) for part in error["loc"] if part not in _UNION_TAGS)
-    return tuple(part for part in parts if not _TYPE_NAME.fullmatch(part))
-
-
-def _most_specific_error(errors: Any) -> Any:
-    """The first error; of an object where a text is allowed too, the error inside the object."""
-    first = errors[0]
-    if isinstance(first["input"], dict) and first["type"] == "string_type":
-        inside = [e for e in errors[1:] if e["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
-        return next(iter(inside), first)
-    return first
-
-
-def _first_validation_error(errors: Any) -> tuple[Exception, str | None]:
-    """The first error of a body, and the path of its field."""
-    first = _most_specific_error(errors)
-    if first["type"] == "json_invalid":
-        return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
-    if first["loc"] == ("body",) and first["type"] == "missing":
-        return Malformed("the body is empty; send JSON"), None
-    field_path = ".".join(_field_path(first))
-    others = len({_field_path(error) for error in errors} - {_field_path(first)})
-    more = f" (and {others} more)" if others else ""
-    message = first["msg"].removeprefix("Value error, ")
-    return BadInput(f"{field_path or 'the body'}: {message}{more}"), field_path or None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from tamis.compressors.rules import BUDGETS, Budget
 from tamis.probes.errors import BadInput, TamisError
@@ -35,6 +36,7 @@ from tamis.service.http.conversation.providers import read_turns
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes.compress import SharedDocuments, compress_question
+from tamis.service.http.runtime.errors import first_validation_error
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.messages import MessagesConfig
@@ -227,7 +229,9 @@ class DryRun:
         budget, more = self.choices.budget, {"tokenizer": self.choices.tokenizer}
         try:
             call = CompressRequest.model_validate(body)
-        except ValueError:
+        except ValidationError as error:
+            if any(fault["loc"][0] in BUDGETS for fault in error.errors()):
+                raise first_validation_error(error.errors())[0] from None  # so would the service
             documents = body.get("documents") or body.get("contexts") or body.get("context")
             row = request_of(InputRow(1, value={**body, "documents": documents}), BatchJob(budget))
             texts = [{"text": one.text, "title": one.title} for one in row.passages]

@@ -56,6 +56,7 @@ from tamis.service.http.schemas.compress import (
     Compression,
     CompressionBuilder,
     CompressRequest,
+    InvalidInput,
 )
 from tamis.service.http.schemas.dialects.base import CompressCall
 from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expand_spans
@@ -131,17 +132,14 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
 )
 async def compress_batch(body: CompressBatch, request: Request) -> Response:
     """Each input gets a compression or an error of its own; one failure leaves the others alone."""
-    state, entry = service_state(request), log_entry(request)
+    state, entry, inputs = service_state(request), log_entry(request), body.requests()
+    valid = [given for given in inputs if isinstance(given, CompressRequest)]
     check_limits(
-        state.settings,
-        [""] * len(body.inputs),
-        max((len(i.documents) for i in body.inputs), default=0),
+        state.settings, [""] * len(inputs), max((len(i.documents) for i in valid), default=0)
     )
     limits = state.executor.limits()
-    request_bytes.set(request_bytes.get() // max(1, len(body.inputs)))
-    work = [
-        _compress_batch_item(state, i, given, entry, limits) for i, given in enumerate(body.inputs)
-    ]
+    request_bytes.set(request_bytes.get() // max(1, len(inputs)))
+    work = [_compress_batch_item(state, i, given, entry, limits) for i, given in enumerate(inputs)]
     found = await run_while_connected(request.receive, _gather_in_order(work))
     return await asyncio.to_thread(json_response, BatchResult(data=found))
 
@@ -187,7 +185,7 @@ async def _gather_in_order(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
 async def _compress_batch_item(
     state: ServiceState,
     index: int,
-    body: CompressRequest,
+    body: CompressRequest | InvalidInput,
     entry: RequestLogEntry,
     limits: TimeLimits,
 ) -> BatchItem:
@@ -196,6 +194,8 @@ async def _compress_batch_item(
     The service's time limit counts from when the batch began, `timeout_ms` from when its turn came.
     """
     try:
+        if isinstance(body, InvalidInput):
+            raise body.error
         own = state.executor.limits(body.timeout_ms)
         limits = replace(limits, deadline=own.deadline)
         if len(given := body.all_questions()) > 1:
@@ -218,7 +218,10 @@ async def _compress_batch_item(
         entry.add_fault(error)
         failure = failure_of(error)
         detail = ErrorDetail(
-            message=message_of(error), type=failure.type, param=None, code=failure.code
+            message=message_of(error),
+            type=failure.type,
+            param=body.param if isinstance(body, InvalidInput) else None,
+            code=failure.code,
         )
         return BatchItem(index=index, error=detail)
 

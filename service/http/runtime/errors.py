@@ -6,6 +6,8 @@ The OpenAPI document takes its statuses from here, so that it agrees with the se
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,6 +145,43 @@ def message_of(error: Exception) -> str:
     if failure_of(error) is INTERNAL:
         return "the service failed; its log has the request id and the place"
     return str(error)
+
+
+_TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
+"""Parts of an error's location that name the type that was tried."""
+
+
+def _field_path(error: Any, tags: Collection[str]) -> tuple[str, ...]:
+    """The path of the faulty field, without tags of unions and names of models."""
+    parts = (str(part) for part in error["loc"] if part not in tags)
+    return tuple(part for part in parts if not _TYPE_NAME.fullmatch(part))
+
+
+def _most_specific_error(errors: Any) -> Any:
+    """The first error; of an object where a text is allowed too, the error inside the object."""
+    first = errors[0]
+    if isinstance(first["input"], dict) and first["type"] == "string_type":
+        inside = [e for e in errors[1:] if e["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+        return next(iter(inside), first)
+    return first
+
+
+def first_validation_error(errors: Any, tags: Collection[str] = ()) -> tuple[Exception, str | None]:
+    """The first of pydantic's errors as one of ours, and the path of its field.
+
+    Args:
+        tags: parts of a location that name unions, not fields of the request.
+    """
+    first = _most_specific_error(errors)
+    if first["type"] == "json_invalid":
+        return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
+    if first["loc"] == ("body",) and first["type"] == "missing":
+        return Malformed("the body is empty; send JSON"), None
+    field_path = ".".join(_field_path(first, tags))
+    others = len({_field_path(error, tags) for error in errors} - {_field_path(first, tags)})
+    more = f" (and {others} more)" if others else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return BadInput(f"{field_path or 'the body'}: {message}{more}"), field_path or None
 
 
 def body_of(failure: Failure, message: str, form: ErrorFormat, param: str | None = None) -> Any:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 
 from tamis.compressors.inputs import question_text
 from tamis.compressors.options import options_of
@@ -31,7 +38,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.option_fields import option_fields
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.files.document_text import read_html
-from tamis.service.http.runtime.errors import ErrorDetail
+from tamis.service.http.runtime.errors import ErrorDetail, first_validation_error
 from tamis.service.http.schemas.base import (
     MOST_MS,
     NOT_LOGGED,
@@ -288,10 +295,32 @@ class CompressRequest(OptionFields):
         return [_passage(of, index, self.offset_unit) for index, of in enumerate(self.documents)]
 
 
+@dataclass(frozen=True, slots=True)
+class InvalidInput:
+    """An input of a batch that is no request: why, and the path of its field."""
+
+    error: Exception
+    param: str | None
+
+
+def _keep_fault(
+    given: Any, validate: ValidatorFunctionWrapHandler
+) -> CompressRequest | InvalidInput:
+    try:
+        found: CompressRequest = validate(given)
+        return found
+    except ValidationError as error:
+        return InvalidInput(*first_validation_error(error.errors()))
+
+
 class CompressBatch(StrictRequest):
     """Many requests in one; each has an answer or an error of its own."""
 
-    inputs: Annotated[list[CompressRequest], Field(fail_fast=True)]
+    inputs: list[Annotated[CompressRequest, WrapValidator(_keep_fault)]]
+
+    def requests(self) -> list[CompressRequest | InvalidInput]:
+        """The inputs, those among them that are no requests as why they are not."""
+        return list(self.inputs)
 
 
 def _with_extracted_text(given: str | Document) -> str | Document:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tamis.probes.attention.linear_kernels import can_fuse, has_tiles
+from tamis.probes.attention.linear_kernels import can_fuse
 
 LENGTHS = """
 import random, torch
@@ -34,8 +34,8 @@ print(resident_mb() - before)
 
 
 @pytest.mark.skipif(
-    not (has_tiles() and can_fuse(torch.empty(1, dtype=torch.bfloat16))),
-    reason="this processor does not multiply bf16 by tiles",
+    not can_fuse(torch.empty(1, dtype=torch.bfloat16)),
+    reason="this processor does not multiply bf16 in blocks",
 )
 def test_batches_of_ever_new_lengths_do_not_fill_the_memory():
     """Six hundred more lengths; kept, their primitives would take some 300 MB."""

@@ -195,6 +195,29 @@ def test_cells_with_bars_between_are_a_table_without_a_rule(header: str) -> None
     ]
 
 
+def test_rows_of_latex_are_below_the_first_of_them() -> None:
+    header = "Model & Alpha & Beta \\\\\n\\midrule"
+    rows = ["Trees \\& leaves & 78.5 & 70.3 \\\\", "Boosting & 80.1 & 72.4 \\\\[2pt]\n\\bottomrule"]
+    text = "\n".join(["\\begin{tabular}{lrr}", "\\toprule", header, *rows, "\\end{tabular}"])
+    assert kinds(text)[2:-1] == [
+        ("table_header", header),
+        *(("table_row", row) for row in rows),
+    ]
+    assert "table_row" not in dict(kinds("A \\& B is a shop.\\\\\nf(a & b) is a mask."))
+
+
+@pytest.mark.parametrize(
+    "header", ["name | bio | age", "created_at | net total | Price (EUR)", "Name | Bio"]
+)
+def test_names_of_columns_may_be_small_and_rows_have_sentences(header: str) -> None:
+    cells = header.count("|")
+    rows = [f"{name} | Was here. Left.{' | 3' * (cells - 1)}" for name in ("Ann", "Bo", "Cy")]
+    assert kinds("\n".join([header, *rows])) == [
+        ("table_header", header),
+        *(("table_row", row) for row in rows),
+    ]
+
+
 def test_a_rule_may_cross_the_bars() -> None:
     header = "plan | price | seats \n-----+-------+-------"
     rows = ["Free |     0 |     1", "Team |    12 |    10"]

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import uuid
 
 import pyarrow as pa
@@ -13,7 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
+from tamis.service.batch.job import BatchJob
+from tamis.service.batch.rows import parse_row, request_of
 from tamis.service.files import streams
 from tests.service.batch.kit import QUERY, assert_refused, part_bytes, read_rows, rows, write_lines
 from tests.service.cli.cli_kit import tamis
@@ -212,6 +216,35 @@ def test_a_field_whose_name_is_no_text_goes_to_raw(free, tmp_path):
     (part,) = (tmp_path / "out").glob("*.parquet")
     (got,) = pq.read_table(part).to_pylist()
     assert (got["n"], json.loads(got["raw"])) == (2, {"\ud800x": 1})
+
+
+def test_a_value_that_its_column_cannot_hold_goes_to_raw_and_the_row_says_so(free, tmp_path):
+    lines = [{"id": n, "question": "a b?", "context": "a b. c d."} for n in (1, 2, 3, 4, "a")]
+    write_lines(tmp_path / "in.jsonl", [json.dumps(line) for line in lines])
+    free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet")
+    first, last = (
+        pq.read_table(p).to_pylist() for p in sorted((tmp_path / "out").glob("*.parquet"))
+    )
+    assert ([row["id"] for row in first], last[0]["id"]) == ([1, 2, 3, 4], None)
+    assert json.loads(last[0]["raw"]) == {"id": "a"}
+    assert "no column holds 'id' of this row; see 'raw'" in last[0]["warnings"]
+    assert not any("'raw'" in one for row in first for one in row["warnings"] or ())
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "message"),
+    [
+        ('{"question": "a?"}\n'.encode("utf-16"), "utf-8", "convert the file to UTF-8"),
+        ('{"question": "a?"}\n'.encode("utf-16")[:-1], "utf-16", "convert the file to UTF-8"),
+        (b"caf\xe9", "utf-8", "name the encoding with --encoding"),
+        (b'[{"question": "a?"},', "utf-8", "a JSON array has to be one object a line"),
+        (b'{"question": "a?", "context": null}', "utf-8", "'context' is null; give a text"),
+    ],
+)
+def test_a_line_that_cannot_be_read_says_what_to_do(data, encoding, message):
+    job = BatchJob(Budget(max_tokens=5), method="lead", encoding=encoding)
+    with pytest.raises(BadInput, match=re.escape(message)):
+        request_of(parse_row(1, data, job), job)
 
 
 def test_files_whose_names_are_no_text_are_read_and_named(free, tmp_path):

@@ -23,7 +23,7 @@ from tamis.service.batch.row_compressor import (
     SharedReadError,
     row_groups,
 )
-from tamis.service.batch.rows import RowRequest, parse_row, request_of
+from tamis.service.batch.rows import InputRow, RowRequest, parse_row, request_of
 from tests.probes import tiny
 from tests.scripted import ScriptedReader
 from tests.service.batch.kit import rows
@@ -186,6 +186,17 @@ def test_a_context_beside_documents_is_not_read_and_the_row_says_so(free):
     assert one.compressed == two.compressed == "It is so."
     assert one.warnings[:1] == ("'context' is not read, since the row has 'documents'",)
     assert two.warnings == one.warnings[1:]
+
+
+def test_a_question_that_another_is_asked_in_place_of_is_not_read_and_the_row_says_so(free):
+    job = BatchJob(
+        Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]), question="b?"
+    )
+    row = InputRow(1, value={"question": "a?", "context": "It is so."})
+    why = "'question' is not read, since --question asks all rows"
+    assert request_of(row, job).warnings == (why,)
+    row.value["question"] = "b?"
+    assert request_of(row, job).warnings == ()
 
 
 def test_an_error_of_one_row_appears_in_its_outcome_alone(free):

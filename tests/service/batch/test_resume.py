@@ -47,6 +47,7 @@ def test_an_incomplete_receipt_or_part_costs_only_its_part(free, tmp_path):
     first = part_bytes(tmp_path / "out")
     (tmp_path / "out/_done/part-000002.json").write_text('{"part": 2, "ro')
     (tmp_path / "out/.part-000002.jsonl.0a1b.tmp").write_text("half")
+    (tmp_path / "out/part-000001.jsonl").write_text("half")
     free.run_to_end(source, "-o", tmp_path / "out")
     assert part_bytes(tmp_path / "out") == first
     assert not list((tmp_path / "out").glob(".*.tmp"))

@@ -462,6 +462,12 @@ class ScoreRequest(TimedRequest):
                 "give one pair of text_1 and text_2, queries and documents, queries and items, "
                 f"data_1 and data_2; {len(given)} were given"
             )
+        others = {name for pair in _NAME_PAIRS for name in pair} - set(given[0])
+        if unread := sorted(name for name in others if getattr(self, name) is not None):
+            raise BadInput(
+                f"{' and '.join(given[0])} are read, and {', '.join(unread)} would not be; "
+                "leave it out"
+            )
         left, right = (_as_list(getattr(self, name)) for name in given[0])
         if len(left) not in (1, len(right)):
             raise BadInput(

@@ -153,6 +153,22 @@ def test_an_input_of_a_batch_that_fails_harms_no_other(service):
     assert data[0]["compression"]["text"] == data[3]["compression"]["text"]
 
 
+def test_an_input_of_a_batch_that_is_no_request_harms_no_other(service):
+    good = {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
+    inputs = [good, {"question": QUESTION}, {**good, "max_tokens": 0}, 7, {**good, "keep": 1}]
+    data = service.post("/v1/compress/batch", inputs=inputs).json()["data"]
+    assert [d["error"] and (d["error"]["code"], d["error"]["param"]) for d in data] == [
+        None,
+        ("bad_input", "documents"),
+        ("bad_input", "max_tokens"),
+        ("bad_input", None),
+        ("bad_input", None),
+    ]
+    assert data[1]["error"]["message"] == "documents: Field required"
+    assert "'keep'" in data[4]["error"]["message"]
+    assert data[0]["compression"]["text"] == compressed(service, max_tokens=40)["text"]
+
+
 def test_titles_metadata_and_promises_are_kept(service):
     documents = [
         {"text": "One. Two. Three.", "id": "a", "title": "T", "keep": [[5, 9]]},

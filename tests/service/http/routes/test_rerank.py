@@ -131,6 +131,13 @@ def test_scores_by_all_four_pairs_of_names(service, names):
     assert [i["score"] for i in pairwise.json()["data"]] == pytest.approx(scores, abs=1e-5)
 
 
+@pytest.mark.parametrize("other", [{"queries": "cheese"}, {"items": ["cheese"]}])
+def test_half_a_pair_beside_another_is_refused(service, other):
+    answer = service.post("/v1/score", text_1=QUESTION, text_2=DOCUMENTS, **other)
+    assert answer.status_code == 422
+    assert f"{next(iter(other))} would not be" in answer.text
+
+
 def test_no_pair_moves_the_score_of_another(service):
     few = service.post("/score", text_1=QUESTION, text_2=DOCUMENTS).json()["data"]
     many = service.post("/score", text_1=QUESTION, text_2=[*DOCUMENTS, *DOCUMENTS, BLANK]).json()[
