@@ -94,6 +94,7 @@ class BudgetPacker:
         self.used_tokens = 0
         self.passage_tokens = [0] * len(self.renderer.passages)
         self._kept_in_order: list[int] = []
+        self._kept_headings: list[int] = []  # ascending
         self._kept_below: Counter[int] = Counter()  # of each lead the kept units that say something
         self._taken: list[tuple[tuple[int, ...], int]] = []  # and its tokens
         self._too_long: set[tuple[int, ...]] = set()
@@ -137,7 +138,34 @@ class BudgetPacker:
         fewer = (leads[:n] for n in range(len(leads) - 1, -1, -1))
         return any(self._offer_group(u, (*sorted(some), u), careful=True) for some in fewer)
 
+    def _is_misplaced(self, group: tuple[int, ...]) -> bool:
+        """Whether a unit, or the kept one after it, would be below the heading of another section
+        without its own."""
+        u, kinds = group[-1], self.groups.kinds
+        shown = [v for v in group if kinds.get(v) == "heading"]
+        at = bisect_left(self._kept_headings, u) - 1
+        last = max([*shown, self._kept_headings[at] if at >= 0 else -1])
+        after = self._kept_in_order[bisect_left(self._kept_in_order, u) :][:1] if shown else []
+        return any(self._is_misplaced_below(last, v, shown) for v in (u, *after))
+
+    def _is_misplaced_below(self, last: int, u: int, shown: Sequence[int]) -> bool:
+        """Whether the heading that would be shown last before a unit is of another section.
+
+        Args:
+            shown: headings that come with it, beside the kept ones.
+        """
+        kinds, passage = self.groups.kinds, self.renderer.units[u].passage
+        if last < 0 or kinds.get(u) == "heading" or self.renderer.units[last].passage != passage:
+            return False
+        above = [v for v in self.groups.ancestors(u) if kinds.get(v) == "heading"]
+        if not above or above[0] in shown or above[0] in self.kept_units:
+            return False
+        return last not in above
+
     def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
+        may_leave_out = self.limit < math.inf and not self.renderer.rules.fill
+        if may_leave_out and u not in self.mandatory and self._is_misplaced(group):
+            return False
         careful = careful and self._trials_left > 0
         room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         cost = self._estimate_added_tokens(group)
@@ -311,6 +339,8 @@ class BudgetPacker:
         self._too_long.clear()
         for u in group:
             insort(self._kept_in_order, u)
+            if self.groups.kinds.get(u) == "heading":
+                insort(self._kept_headings, u)
             self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
             self._count_below(u, 1)
             if self._near_duplicates:
@@ -327,6 +357,8 @@ class BudgetPacker:
         self._too_long.clear()
         for u in units:
             self._kept_in_order.remove(u)
+            if self.groups.kinds.get(u) == "heading":
+                self._kept_headings.remove(u)
             self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
             self._count_below(u, -1)
             if self._near_duplicates:

@@ -377,7 +377,11 @@ _TAIL = re.compile(
     rf"(?:[{_CLOSING}]{{1,8}}(?=\s|$|\[)|[”’」』）】》〉]{{1,8}}"
     r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}|[*_]{1,3}(?=\s|$)){1,8}"
 )
-_OPEN_END = re.compile(r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r)\.|\.\s?\.)\s*$")
+_OPEN_END = re.compile(
+    r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r|Mrs?|Ms|Mme|Mlle|MM|Sra?|Srta|Dra?|Prof)\."
+    r"|\.\s?\.)\s*$"
+)
+_MONSIEUR = re.compile(r"(?<![\w.'’-])M\.\s*$")
 # Thai and Lao put a full stop after abbreviations and nowhere else: 'พ.ศ. 2560', 'ดร. สมชาย'
 _ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
 # a name with dots is no end of a sentence: 'asyncio.Future.result', 'Makefile.PL', 'subprocess.'
@@ -540,9 +544,8 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
         return True
     if text[at : at + 1].isalnum() and _QUALIFIED.search(text, max(start, at - _NAME_CHARS), at):
         return True
-    return bool(
-        _OPEN_END.search(before) or (language in _ORDINAL_LANGUAGES and _ORDINAL.search(before))
-    )
+    own = _ORDINAL if language in _ORDINAL_LANGUAGES else _MONSIEUR if language == "fr" else None
+    return bool(_OPEN_END.search(before) or (own is not None and own.search(before)))
 
 
 def _skip_tail(text: str, at: int, stop: int) -> int:

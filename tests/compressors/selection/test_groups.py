@@ -537,6 +537,27 @@ def test_a_footnote_comes_with_what_refers_to_it_and_has_a_part_of_its_worth() -
     assert kept("Area in m².\n\n² Squares are easy.\n", {"² Squares": 0.9}, 9)[0] == "Area in m²."
 
 
+NOTES = (
+    "# Two\n\n## Changed\n\n- Alpha is gone.\n\n## Removed\n\n- Beta is late, they say.\n\n"
+    "# One\n\n## Fixed\n\n- Gamma is here.\n"
+)
+
+
+def test_nothing_is_shown_below_the_heading_of_another_section() -> None:
+    first, more = ["## Changed", "- Alpha is gone."], ["## Removed", "- Beta is late, they say."]
+    asked = {"- Alpha": 0.9, "- Beta": 0.7}
+    assert kept(NOTES, asked, 13) == first, "the item alone would fit, and read as changed"
+    assert kept(NOTES, asked, 14) == [*first, *more]
+    assert kept(NOTES, {"- Gamma": 0.9, "- Beta": 0.5}, 12)[:1] == more[1:], "nothing is above it"
+
+
+def test_a_sentence_that_asks_its_reader_at_the_end_of_a_paragraph_is_no_lead() -> None:
+    mail = "The line stops. Can you send ten?\n\nThank you for your mail.\n"
+    assert kept(mail, {"Can you": 0.9, "Thank": 0.3}, 5) == ["Can you send ten?"]
+    chat = "Ann: It stops. Can you send ten?\nBo: Five.\n"
+    assert kept(chat, {"Ann": 0.2, "Can you": 0.9, "Bo": 0.3}, 2) == ["Bo: Five."]
+
+
 def test_what_begins_right_below_a_question_comes_before_what_ends_its_answer() -> None:
     text = "How are books returned?\nLeave them at the desk by noon. Lost books cost ten euros.\n"
     asked = {"How are": 0.9, "Leave": 0.1, "Lost": 0.15}

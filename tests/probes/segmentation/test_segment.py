@@ -195,3 +195,16 @@ def test_the_qualified_name_of_a_class_is_not_cut_and_calls_are_lines() -> None:
         "See example.com.",
         *map(str.strip, text.splitlines()[1:]),
     ]
+
+
+def test_a_title_before_a_name_ends_no_sentence() -> None:
+    text = "M. Garnier demande un acompte. Le prix est celui de M. Petit. Oui."
+    assert visible_texts(text, "fr") == [
+        "M. Garnier demande un acompte.",
+        "Le prix est celui de M. Petit.",
+        "Oui.",
+    ]
+    mixed = "He met Mr. Lopez, Sra. Ruiz and Dr. Weber. They left."
+    for language in ("en", "fr", "es"):
+        assert visible_texts(mixed, language) == [mixed[:-11], "They left."]
+    assert visible_texts("He wears size M. They wear L.", "en")[1:] == ["They wear L."]
