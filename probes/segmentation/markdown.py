@@ -43,6 +43,10 @@ _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
 # '5.1.2. Key Policies' or '5.1.2 Key Policies'; one number is a list's, two are often a quantity,
 # and a 0 is in dates, versions and addresses
 _NUMBERED_TITLE = re.compile(r"\s*((?:[1-9]\d?\.){2,}|[1-9]\d?(?:\.[1-9]\d?){2,})\s+[^\W\d_a-z]")
+_CHAPTER = re.compile(
+    r"\s*第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]"
+    r"(?:\s\S[^。；，]{0,38})?"
+)
 # a title names something; what has a verb or two sentences is a clause
 _CLAUSE = re.compile(
     r"\b(?:shall|must|may|will|can|should|is|are|was|were|has|have|soll|muss|ist|wird)\b|[.;:] "
@@ -233,7 +237,8 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
     is_item = _ITEM.match(row) and not row.lstrip()[0].isdigit()
     if _is_underline(below, row) and not is_fence and not is_item:
         return [(lines.starts[at], "heading")], at + 2
-    if _is_numbered_title(lines.rows, at) or _is_section_title(lines.rows, at):
+    is_title = _is_numbered_title(lines.rows, at) or _is_section_title(lines.rows, at)
+    if is_title or _CHAPTER.fullmatch(row):
         return [(lines.starts[at], "heading")], at + 1
     return [], at
 
