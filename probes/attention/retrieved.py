@@ -306,6 +306,7 @@ class RetrievedAttention:
         if layer in self._layers:
             self.rows[layer] = self._rows(every, found.lse.view(H, R))
         if layer == self._last:
+            self._workspace = Workspace()  # the pass is over: its memory goes back
             raise StopForward
         return found.output.view(H, R, -1).transpose(0, 1)[None].to(query.dtype)
 
