@@ -128,7 +128,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         or _is_table(lines.rows, at)
         or _is_column_header(lines.rows, at)
         or _header_lines(lines.rows, at) > 0
-        or _TABULAR.match(row) is not None
+        or _is_tabular(row)
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
     )
 
@@ -500,18 +500,23 @@ def _cells(row: str) -> list[str]:
     return _BAR.split(inner)
 
 
-_TABULAR = re.compile(r".*?(?<!\\)&.*\\\\(?:\[[^\]]*\])?$")
+_TABULAR_END = re.compile(r"\\\\(?:\[[^\]]*\])?$")
+_CELL_SIGN = re.compile(r"(?<!\\)&")
 _TABULAR_RULE = re.compile(r"\s*\\(?:hline|cline|toprule|midrule|cmidrule|bottomrule)\b")
+
+
+def _is_tabular(row: str) -> bool:
+    return _TABULAR_END.search(row[-_TITLE_CHARS:]) is not None and bool(_CELL_SIGN.search(row))
 
 
 def _read_tabular(lines: Lines, at: int) -> _Blocks:
     """Rows of LaTeX, with `&` between their cells, below a first one that heads them; rules go with
     the row above."""
-    if _TABULAR.match(lines.rows[at]) is None:
+    if not _is_tabular(lines.rows[at]):
         return [], at
     after, found = at + 1, list[Mark]()
     while after < len(lines.rows):
-        if _TABULAR.match(lines.rows[after]):
+        if _is_tabular(lines.rows[after]):
             found.append((lines.starts[after], "table_row"))
         elif not _TABULAR_RULE.match(lines.rows[after]):
             break

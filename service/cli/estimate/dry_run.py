@@ -230,7 +230,7 @@ class DryRun:
         try:
             call = CompressRequest.model_validate(body)
         except ValidationError as error:
-            if any(fault["loc"][0] in BUDGETS for fault in error.errors()):
+            if any({*fault["loc"][:1]} & {*BUDGETS} for fault in error.errors()):
                 raise first_validation_error(error.errors())[0] from None  # so would the service
             documents = body.get("documents") or body.get("contexts") or body.get("context")
             row = request_of(InputRow(1, value={**body, "documents": documents}), BatchJob(budget))

@@ -16,6 +16,9 @@ import pytest
 from tests.service.http.app_kit import served
 
 schemathesis = pytest.importorskip("schemathesis")
+negative_data_rejection = pytest.importorskip(
+    "schemathesis.specs.openapi.checks"
+).negative_data_rejection
 CASES = int(os.environ.get("CASES", "5"))
 # what a schema cannot say: a budget smaller than any sentence, two budgets, a pattern, a span; a
 # time that does not suffice
@@ -88,7 +91,9 @@ def _ask(cases) -> None:
     def ask(case) -> None:
         answer = case.call()
         seen[(case.path, answer.status_code)] += 1
-        case.validate_response(answer)
+        # an input of a batch that is no request has an error of its own in an answer of 200
+        own = [negative_data_rejection] if case.path == "/v1/compress/batch" else []
+        case.validate_response(answer, excluded_checks=own)
 
     ask()
 
