@@ -132,17 +132,22 @@ class BudgetPacker:
         For the best unit, where its leads leave no room for it: such a row says more than what is
         worth less.
         """
-        if self.renderer.units[u].kind != "table_row":
+        if not self._is_row(u):
             return False
         leads = [v for v, bond in self.groups.shown_with(u) if bond == 2]
         fewer = (leads[:n] for n in range(len(leads) - 1, -1, -1))
         return any(self._offer_group(u, (*sorted(some), u), careful=True) for some in fewer)
 
+    def _is_row(self, u: int) -> bool:
+        return self.renderer.units[u].kind == "table_row"
+
+    def _is_heading(self, u: int) -> bool:
+        return self.groups.kinds.get(u) == "heading"
+
     def _is_misplaced(self, group: tuple[int, ...]) -> bool:
         """Whether a unit, or the kept one after it, would be below the heading of another section
         without its own."""
-        u, kinds = group[-1], self.groups.kinds
-        shown = [v for v in group if kinds.get(v) == "heading"]
+        u, shown = group[-1], list(filter(self._is_heading, group))
         at = bisect_left(self._kept_headings, u) - 1
         last = max([*shown, self._kept_headings[at] if at >= 0 else -1])
         after = self._kept_in_order[bisect_left(self._kept_in_order, u) :][:1] if shown else []
@@ -154,22 +159,22 @@ class BudgetPacker:
         Args:
             shown: headings that come with it, beside the kept ones.
         """
-        kinds, passage = self.groups.kinds, self.renderer.units[u].passage
-        if last < 0 or kinds.get(u) == "heading" or self.renderer.units[last].passage != passage:
+        units = self.renderer.units
+        if last < 0 or self._is_heading(u) or units[last].passage != units[u].passage:
             return False
-        above = [v for v in self.groups.ancestors(u) if kinds.get(v) == "heading"]
+        above = list(filter(self._is_heading, self.groups.ancestors(u)))
         if not above or above[0] in shown or above[0] in self.kept_units:
             return False
         return last not in above
 
     def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
-        may_leave_out = self.limit < math.inf and not self.renderer.rules.fill
-        if may_leave_out and u not in self.mandatory and self._is_misplaced(group):
-            return False
         careful = careful and self._trials_left > 0
         room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         cost = self._estimate_added_tokens(group)
         if cost > room + doubt:
+            return False
+        may_leave_out = self.limit < math.inf and not self.renderer.rules.fill
+        if may_leave_out and u not in self.mandatory and self._is_misplaced(group):
             return False
         if careful or cost > room - doubt:
             if not self._uncounted_groups:
@@ -275,8 +280,7 @@ class BudgetPacker:
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, kept alone."""
-        is_row = [unit.kind == "table_row" for unit in self.renderer.units]
-        groups = ((u,) if is_row[u] else self.unit_with_leads(u) for u in candidates)
+        groups = ((u,) if self._is_row(u) else self.unit_with_leads(u) for u in candidates)
         shortest = nsmallest(64, groups, key=lambda g: (self._estimate_added_tokens(g), g))
         return min(self.count_tokens(group) for group in shortest)
 
@@ -339,7 +343,7 @@ class BudgetPacker:
         self._too_long.clear()
         for u in group:
             insort(self._kept_in_order, u)
-            if self.groups.kinds.get(u) == "heading":
+            if self._is_heading(u):
                 insort(self._kept_headings, u)
             self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
             self._count_below(u, 1)
@@ -357,7 +361,7 @@ class BudgetPacker:
         self._too_long.clear()
         for u in units:
             self._kept_in_order.remove(u)
-            if self.groups.kinds.get(u) == "heading":
+            if self._is_heading(u):
                 self._kept_headings.remove(u)
             self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
             self._count_below(u, -1)

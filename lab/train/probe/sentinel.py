@@ -23,6 +23,7 @@ from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
+from tamis.probes.text import Unit
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import (
     RecordFile,
@@ -78,14 +79,12 @@ def train_sentinel(
     for file in files:
         before = len(held_out)
         records = _shuffled_records(file) if recipe == "published" else answerable_records(file)
-        for i, (record, is_used) in enumerate(_filtered(records, relies), 1):
+        for i, (record, units, gold, is_used) in enumerate(_choose_records(records, relies), 1):
             report(file.name, i, len(records))
             if not is_used:
                 continue
-            passages, units = passages_of(record), annotated_units(record)
-            gold = gold_labels(record, units)
             features = readings.get_or_read(
-                record["question"], passages, units, method.read
+                record["question"], passages_of(record), units, method.read
             ).features.numpy()
             picked = (
                 _draw_pair(gold, record_id(record)) if recipe == "published" else range(len(gold))
@@ -111,19 +110,22 @@ def train_sentinel(
     )
 
 
-def _filtered(
+def _choose_records(
     records: Sequence[Record], relies: Callable[[Sequence[Record]], list[bool]] | None
-) -> Iterator[tuple[Record, bool]]:
-    """Each record, and whether it is fitted on: it has gold, a sentence beside it, and `relies`."""
+) -> Iterator[tuple[Record, list[Unit], list[bool], bool]]:
+    """Each record, its units, which are gold, and whether it is fitted on.
+
+    It is where it has gold, a sentence beside it, and `relies`; so many are asked together.
+    """
     for start in range(0, len(records), _TOGETHER):
         group = records[start : start + _TOGETHER]
-        golds = [gold_labels(record, annotated_units(record)) for record in group]
-        usable = [r for r, gold in zip(group, golds, strict=True) if any(gold) and not all(gold)]
-        used = (
-            [r for r, yes in zip(usable, relies(usable), strict=True) if yes] if relies else usable
-        )
-        ids = {id(record) for record in used}
-        yield from ((record, id(record) in ids) for record in group)
+        units = [annotated_units(record) for record in group]
+        golds = [gold_labels(*pair) for pair in zip(group, units, strict=True)]
+        used = [any(gold) and not all(gold) for gold in golds]
+        if relies is not None:
+            found = iter(relies([r for r, is_used in zip(group, used, strict=True) if is_used]))
+            used = [is_used and next(found) for is_used in used]
+        yield from zip(group, units, golds, used, strict=True)
 
 
 def _fit_regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -132,7 +132,8 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
 )
 async def compress_batch(body: CompressBatch, request: Request) -> Response:
     """Each input gets a compression or an error of its own; one failure leaves the others alone."""
-    state, entry, inputs = service_state(request), log_entry(request), body.requests()
+    state, entry = service_state(request), log_entry(request)
+    inputs: Sequence[CompressRequest | InvalidInput] = body.inputs
     valid = [given for given in inputs if isinstance(given, CompressRequest)]
     check_limits(
         state.settings, [""] * len(inputs), max((len(i.documents) for i in valid), default=0)

@@ -317,10 +317,7 @@ class CompressBatch(StrictRequest):
     """Many requests in one; each has an answer or an error of its own."""
 
     inputs: list[Annotated[CompressRequest, WrapValidator(_keep_fault)]]
-
-    def requests(self) -> list[CompressRequest | InvalidInput]:
-        """The inputs, those among them that are no requests as why they are not."""
-        return list(self.inputs)
+    """Those that are no requests are `InvalidInput`, which the service's document does not have."""
 
 
 def _with_extracted_text(given: str | Document) -> str | Document:

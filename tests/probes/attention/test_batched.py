@@ -183,12 +183,15 @@ def test_a_proxy_reads_the_same_cold_filling_and_kept(
             found.append(list(proxy.read(paused[:third], deeper)))
             found.append(list(reader.read(paused[2 * third :], deeper)))
         readings.append(found)
-    # codes may round otherwise where keys differ in their last digit: one in 255 of a key
-    within = {"exact": 2e-6, "int8": 2e-4, "thin": 2e-3}[storage]
+    # codes may round otherwise where keys differ in their last digit
+    within = {"exact": 2e-6, "int8": 2e-5, "thin": 2e-3}[storage]
+    most = 2e-4 if storage == "int8" else within  # of the few rows that see such a code in int8
     for theirs, ours in zip(*readings, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert one.cached_tokens == other.cached_tokens
-            torch.testing.assert_close(one.weights, other.weights, atol=within, rtol=0)
+            torch.testing.assert_close(one.weights, other.weights, atol=most, rtol=0)
+            beyond = (one.weights - other.weights).abs() > within
+            assert beyond.sum() <= beyond.numel() / 1000
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
