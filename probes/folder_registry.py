@@ -179,12 +179,14 @@ def written_info(file: Path, info: type[Info]) -> Info | None:
 @lru_cache(maxsize=256)
 def _parse_info(file: Path, changed_ns: int, info: type[Any]) -> Any:
     """Of the file as it was changed last: parsing takes milliseconds."""
+    module = ast.parse(file.read_text(encoding="utf8"))
+    bodies = (module.body, *(top.body for top in module.body if isinstance(top, ast.ClassDef)))
     calls = [
-        node
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == info.__name__
+        call
+        for call in (getattr(statement, "value", None) for body in bodies for statement in body)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == info.__name__
     ]
     if len(calls) != 1:
         return None

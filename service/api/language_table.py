@@ -1,4 +1,4 @@
-"""The figures of `tamis lab bench languages` as a table, as Markdown, and one line per language."""
+"""The figures of `tamis lab bench languages` as a table, and one line per language."""
 
 from __future__ import annotations
 
@@ -18,16 +18,6 @@ def figures_table(report: Mapping[str, Any]) -> Table:
     for code, budget, figures in _cells(report):
         table.add_row(code, f"{float(budget):.0%}", *(_cell(figures, name) for name in methods))
     return table
-
-
-def figures_markdown(report: Mapping[str, Any]) -> str:
-    """The same figures as a Markdown table, as in docs/how-to/languages.md."""
-    methods = list(next(iter(_cells(report)))[2]["methods"])
-    rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
-    for code, budget, figures in _cells(report):
-        cells = (_cell(figures, name).plain.replace("\n", "<br>") for name in methods)
-        rows.append([code, f"{float(budget):.0%}", *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def proxy_lines(proxy: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -28,7 +29,6 @@ from starlette.staticfiles import StaticFiles
 
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput, TamisError
-from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.auth import (
@@ -53,7 +53,7 @@ from tamis.service.http.routes import about, base, compress, dialects, retrieve,
 from tamis.service.http.runtime.errors import first_validation_error
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.runtime.state import ServiceState, proxy_choice
 from tamis.service.http.runtime.telemetry import (
     Metrics,
     TraceContextMiddleware,
@@ -164,12 +164,15 @@ _PAGE_HEADERS = {
 """The page loads its own scripts and styles, and talks to its own service alone."""
 
 
-def create_app(settings: Settings | None = None, reader: Reader | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, reader: Reader | Future[Reader] | None = None
+) -> FastAPI:
     """The service as an app; its model is loaded when the app starts, not before.
 
     Args:
         settings: by default those of the environment.
-        reader: used instead of loading the settings' proxy, such as a `ScriptedReader`.
+        reader: used instead of the settings' proxy, such as a `ScriptedReader`; or that, from
+            `begin_loading`.
 
     Raises:
         BadInput: settings that cannot be followed.
@@ -263,12 +266,6 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         app.add_middleware(TraceContextMiddleware)
     app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log, idle=idle)
     return app
-
-
-def proxy_choice(settings: Settings) -> ProxyChoice:
-    """The proxy that a service reads with: the one named, or chosen by language."""
-    given = settings.proxy, settings.method, settings.language
-    return choose_proxy(*given, "", (), settings.models, quality=settings.quality)
 
 
 def create_upstream(settings: Settings) -> Upstream | None:

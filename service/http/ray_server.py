@@ -100,7 +100,8 @@ def run_on_ray(settings: Settings) -> None:
         BadInput: see `check_settings` and `CopyShare.of`; or the copies do not start.
         MissingExtra: Ray Serve is not installed.
     """
-    from tamis.service.http.app import create_upstream, load_keyring, proxy_choice
+    from tamis.service.http.app import create_upstream, load_keyring
+    from tamis.service.http.runtime.state import proxy_choice
 
     check_settings(settings)
     for check in (load_keyring, create_upstream, proxy_choice):

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.memory import collect_rarely, freeze_startup_objects
@@ -133,13 +135,16 @@ def create_server(settings: Settings, app: Any = None) -> Server:
     return Server(config, app, settings)
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, loading: Future[Reader]) -> None:
     """Serves until a signal stops the process.
+
+    Args:
+        loading: of the settings' proxy; see `begin_loading`.
 
     Raises:
         TamisError: the service cannot start.
     """
-    running = create_server(settings)
+    running = create_server(settings, create_app(settings, loading))
     try:
         running.run()
     except SystemExit:

@@ -83,11 +83,10 @@ def estimate(
     from tamis.service.cli.display.bars import counting_bar
     from tamis.service.cli.estimate import dry_run
     from tamis.service.cli.estimate.request_log import read_log
-    from tamis.service.http.app import proxy_choice
     from tamis.service.http.conversation.billing import Prices
     from tamis.service.http.conversation.tagged import RetrievalTags
     from tamis.service.http.runtime.settings import Settings
-    from tamis.service.http.runtime.state import ServiceState
+    from tamis.service.http.runtime.state import ServiceState, proxy_choice
     from tamis.service.http.runtime.telemetry import Metrics
 
     cached, write = (price if given is None else given for given in (cached, cache_write))

@@ -5,8 +5,10 @@ A key is shown once and stored as a hash.
 
 from __future__ import annotations
 
+import gc
 import socket
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,17 +46,25 @@ def serve(**flags: Any) -> None:
 
         settings = load_settings(flags)
         limit_heaps()
+        gc.disable()  # imports make little garbage; `Server.startup` ends this
         check_public(settings)
         check_free(settings.host, settings.port)
         if settings.engine == "ray":
-            from tamis.service.http.ray_server import run_on_ray as run
+            from tamis.service.http.ray_server import run_on_ray
+
+            serving = partial(run_on_ray, settings)
         else:
+            from tamis.service.http.runtime.state import begin_loading
+
+            loading = begin_loading(settings)  # while the rest is imported
             from tamis.service.http.server import run
+
+            serving = partial(run, settings, loading)
     except ImportError as error:
         raise MissingExtra(
             f"{error.name} is not installed: pip install 'tamis[service]'"
         ) from error
-    run(settings)
+    serving()
 
 
 def check_public(settings: Settings) -> None:

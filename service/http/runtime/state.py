@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from tamis.probes.hub import zoo
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
 from tamis.service.api.index import IndexPool
+from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.engine import Engine, EngineBounds, PromptCache
 from tamis.service.engine.errors import NotFound
 from tamis.service.engine.request import QueuedRequest
@@ -79,23 +81,22 @@ class ServiceState:
 
     @classmethod
     def start(
-        cls, settings: Settings, metrics: Metrics, reader: Reader | None = None
+        cls, settings: Settings, metrics: Metrics, reader: Reader | Future[Reader] | None = None
     ) -> ServiceState:
         """Loads the model and opens the indexes.
 
         Args:
-            reader: used instead of the settings' proxy.
+            reader: used instead of the settings' proxy; or that, from `begin_loading`.
 
         Raises:
             TamisError: the service cannot start; the message names the remedy.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        layers = None if reader is not None else proxy_layers(settings)
+        reader = begin_loading(settings) if reader is None else reader
+        layers = proxy_layers(settings) if isinstance(reader, Future) else None
         passages = PromptCache(_passage_cache(settings))
         warmup_speeds: list[tuple[int, float]] = []
-        load = _model_loader(settings, layers, reader, passages, warmup_speeds)
+        load = _model_loader(settings, reader, passages, warmup_speeds)
         engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
         methods = ServedMethods(settings, engine.start())
         estimate = estimate_tokens("", [_SAMPLE]) - estimate_tokens("", [""])
@@ -159,21 +160,19 @@ def _versions(methods: ServedMethods) -> tuple[str, ...]:
 
 def _model_loader(
     settings: Settings,
-    layers: int | None,
-    reader: Reader | None,
+    reader: Reader | Future[Reader],
     passages: PromptCache,
     warmup_speeds: list[tuple[int, float]],
 ) -> Callable[[], Reader]:
-    """A function that loads the model, warms it up and wraps it with the cache.
+    """A function that waits for the model, takes its time and wraps it with the cache.
 
     Args:
-        warmup_speeds: gets the tokens and seconds of each warm-up.
+        warmup_speeds: gets the tokens and seconds of a warm-up.
     """
 
     def load() -> Reader:
-        found = reader if reader is not None else _load_proxy(settings, layers)
+        found = reader.result() if isinstance(reader, Future) else reader
         if settings.warmup:
-            _warm_up(found)
             began = time.monotonic()
             warmup_speeds.append((_warm_up(found), time.monotonic() - began))
         return passages.wrap(found)
@@ -181,21 +180,42 @@ def _model_loader(
     return load
 
 
-def _load_proxy(settings: Settings, layers: int | None) -> Reader:
-    return zoo.load_proxy(
-        settings.proxy,
-        layers=layers,
-        dtype=settings.dtype,
-        device=settings.device,
-        root=settings.models,
-    )
+def begin_loading(settings: Settings) -> Future[Reader]:
+    """Loads the settings' proxy in a thread: `tamis serve` imports the app meanwhile."""
+
+    def load() -> Reader:
+        served = replace(settings, proxy=proxy_choice(settings).proxy)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        proxy = zoo.load_proxy(
+            served.proxy,
+            layers=proxy_layers(served),
+            dtype=settings.dtype,
+            device=settings.device,
+            root=settings.models,
+        )
+        if settings.warmup:
+            _warm_up(proxy, _WARMUP_TOKENS // 4)
+        return proxy
+
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with_one = ThreadPoolExecutor(1, "loading")
+    loading = with_one.submit(load)
+    with_one.shutdown(wait=False)
+    return loading
 
 
-def _warm_up(reader: Reader) -> int:
+def proxy_choice(settings: Settings) -> ProxyChoice:
+    """The proxy that a service reads with: the one named, or chosen by language."""
+    given = settings.proxy, settings.method, settings.language
+    return choose_proxy(*given, "", (), settings.models, quality=settings.quality)
+
+
+def _warm_up(reader: Reader, tokens: int = _WARMUP_TOKENS) -> int:
     """Reads one window, so that the first request does not pay for one-time initialisation; the
     number of its tokens."""
     ids = reader.layout.tokenizer.encode(_SAMPLE).ids
-    read = PassageTokens(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
+    read = PassageTokens(tuple(ids[:tokens]), 0, ((0, tokens),))
     depth = getattr(reader, "depth", reader.card.layers)
     prompt = Prompt(read, reader.layout.question_tokens("What jumps?"))
     for _ in reader.read([prompt], Want((depth - 1,))):
@@ -203,7 +223,7 @@ def _warm_up(reader: Reader) -> int:
     return len(prompt)
 
 
-def _engine_bounds(settings: Settings, reader: Reader | None) -> EngineBounds:
+def _engine_bounds(settings: Settings, reader: Reader | Future[Reader]) -> EngineBounds:
     batch = (
         settings.batch_tokens
         or getattr(reader, "batch_tokens", None)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
-from tamis.service.api.language_table import figures_markdown, figures_table, proxy_lines
+from tamis.service.api.language_table import _cell, _cells, figures_table, proxy_lines
 from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
 from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings
@@ -25,6 +27,16 @@ DOCS = Path(__file__).parents[3] / "docs/how-to/languages.md"
 GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
 CHINESE = "密钥每九十天更换一次，旧密钥保留一周。"
 ENGLISH = "The keys are rotated every ninety days, and the old ones are kept for a week."
+
+
+def figures_markdown(report: Mapping[str, Any]) -> str:
+    """`figures_table` in Markdown, as in docs/how-to/languages.md."""
+    methods = list(next(iter(_cells(report)))[2]["methods"])
+    rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
+    for code, budget, figures in _cells(report):
+        cells = (_cell(figures, name).plain.replace("\n", "<br>") for name in methods)
+        rows.append([code, f"{float(budget):.0%}", *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def cell(kept, ahead=None, free=(0.1, 0.0, 0.2)):

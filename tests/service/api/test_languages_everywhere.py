@@ -13,8 +13,8 @@ from tamis.service.api.compress import compress
 from tamis.service.api.rerank import rerank
 from tamis.service.batch.job import BatchJob
 from tamis.service.batch.run import choose_batch_proxy
-from tamis.service.http.app import proxy_choice
 from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.state import proxy_choice
 from tamis.service.integrations.backend import CompressionPlan, LocalBackend
 from tamis.service.integrations.fields import CompressionFields
 from tests.probes import tiny

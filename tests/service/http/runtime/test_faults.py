@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 
+from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache.disk import CacheFiles
 from tamis.service.engine.engine import Engine
 from tamis.service.engine.errors import Unavailable
 from tamis.service.http.runtime.executor import RequestExecutor
+from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.state import ServiceState, begin_loading
+from tamis.service.http.runtime.telemetry import Metrics
 from tests.probes.tiny import proxy as tiny_proxy
+from tests.probes.tiny import save as tiny_save
 from tests.service.http.app_kit import (
     BODY,
     DOCUMENTS,
@@ -133,13 +138,25 @@ def test_a_model_that_fails_is_500_without_a_word_of_the_text(capfd):
 
 
 def test_a_proxy_that_is_not_here_stops_the_start_with_the_way_out(tmp_path):
-    from tamis.probes.errors import ProxyMissing
-    from tamis.service.http.runtime.settings import Settings
-    from tamis.service.http.runtime.state import ServiceState
-    from tamis.service.http.runtime.telemetry import Metrics
-
     with pytest.raises(ProxyMissing, match="tamis models pull"):
         ServiceState.start(Settings(home=tmp_path), Metrics())
+    settings = Settings(home=tmp_path)
+    with pytest.raises(ProxyMissing, match="tamis models pull"):
+        ServiceState.start(settings, Metrics(), begin_loading(settings))
+
+
+def test_a_model_that_is_being_loaded_is_not_loaded_again(tmp_path):
+    folder = tiny_save("llama", tmp_path)
+    settings = Settings(proxy=str(folder), method="lexical", methods=("lexical",), warmup=False)
+    loading = begin_loading(settings)
+    loading.result()
+    (folder / "model.safetensors").unlink()
+    state = ServiceState.start(settings, Metrics(), loading)
+    try:
+        assert state.engine.ready
+        assert state.methods.reader.layout is loading.result().layout
+    finally:
+        state.close()
 
 
 def ask(service: Running) -> dict:
