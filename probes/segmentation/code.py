@@ -319,7 +319,10 @@ class Listing:
                 statements = self._statement_starts(first, last, depth, enclosed)
                 statements = [first, *statements] if depth <= outer else statements
                 starts = self._paragraph_starts(statements) or statements[1:]
-                standalone = self._standalone if depth <= outer else self._standalone - {first}
+                standalone = self._standalone
+                if depth > outer:
+                    standalone = standalone - {first}
+                    starts = [*sorted({*statements[:1]} & standalone), *starts]
                 return list(self._merge_short_parts([first, *starts], last, standalone))
         return []
 

@@ -33,13 +33,15 @@ class Lines(NamedTuple):
     """Lines of a text: the offset of each, and its content without trailing white space.
 
     `entries` are the lines that begin an entry of a chat or log, and `next_items` those with the
-    number that follows an item's, if these were determined.
+    number that follows an item's, if these were determined; `quoted` are those whose marks of a
+    quotation are left out.
     """
 
     starts: list[int]
     rows: list[str]
     entries: frozenset[int] = frozenset()
     next_items: frozenset[int] = frozenset()
+    quoted: frozenset[int] = frozenset()
 
     def count_chars(self, first: int, last: int) -> int:
         """The number of characters in lines `[first, last)`, without the last line's end."""

@@ -59,7 +59,7 @@ _STATEMENT = re.compile(
     r"|(?:if|with|while|try|else)\b.*:$|print\s*[\"'(]|.*(?:\w[(\[]|\w\s?[-+*/%|&]?=\s?[^\s=])"
 )
 _ARITHMETIC = re.compile(r"\S\s?(?:[-+*/%<>|&]|==)\s?\S")
-_SHALLOW_QUOTE = re.compile(r"\s*>{1,2}(?:\s|$)")
+_QUOTED = re.compile(r"\s*(?:>{1,2}(?:\s|$))+")
 # a sentence in any language, where a session's output goes on without a blank line
 _SENTENCE = re.compile(r"(?:[^\W\d_]+,? ){2,}[^\W\d_]+[.!?]$|.*[。！？]$")
 _EXCEPTION = re.compile(r"\s*(?:\w+\.)*\w*(?:Error|Exception|Warning|Interrupt|Exit)\b")
@@ -75,7 +75,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     numbered ones, and sessions of Python's interpreter. Lines indented by four spaces are not code:
     in retrieved text they are mostly lists and quotes.
     """
-    lines = lines_of(text, start, stop)
+    lines = _unquoted(lines_of(text, start, stop))
     lines = lines._replace(entries=entry_lines(lines.rows), next_items=_next_items(lines.rows))
     closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
@@ -88,6 +88,15 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
         found, at = _read_fence(lines, at, closings) if at in closings else _read_block(lines, at)
         marks += found
     return marks
+
+
+def _unquoted(lines: Lines) -> Lines:
+    """The lines without the marks of a quotation: what is quoted has blocks, too."""
+    quoted = frozenset(at for at, row in enumerate(lines.rows) if _QUOTED.match(row))
+    if not quoted:
+        return lines
+    rows = [_QUOTED.sub("", row) if at in quoted else row for at, row in enumerate(lines.rows)]
+    return lines._replace(rows=rows, quoted=quoted)
 
 
 def _read_block(lines: Lines, at: int) -> _Blocks:
@@ -580,8 +589,12 @@ def _read_session(lines: Lines, at: int) -> _Blocks:
         if _PROMPT.match(row):
             statements.append(after)
         after += 1
-    around = (lines.rows[at - 1] if at else "", *lines.rows[after : after + 1])
-    if any(_SHALLOW_QUOTE.match(line) or line.endswith("wrote:") for line in around):
+    around = (at - 1, after)
+    wrote = any(
+        line.endswith("wrote:")
+        for line in (lines.rows[max(at - 1, 0)], *lines.rows[after : after + 1])
+    )
+    if wrote or lines.quoted & set(around):
         return [(lines.starts[at], "sentence")], after  # mail about code
     pieces = [at]
     for first, last in pairwise([*statements, after]):

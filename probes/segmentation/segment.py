@@ -258,12 +258,13 @@ def _pieces(text: str, spans: Iterator[tuple[int, int, UnitKind]]) -> list[Piece
 def _join_permalinks(
     text: str, spans: Iterator[tuple[int, int, UnitKind]]
 ) -> Iterator[tuple[int, int, UnitKind]]:
-    """The spans, where a lone pilcrow or link to a heading belongs to the span before it."""
+    """The spans, where a lone pilcrow, a link to a heading or an empty line of a quotation belongs
+    to the span before it."""
     last: tuple[int, int, UnitKind] | None = None
     for start, stop, kind in spans:
         if (
             last
-            and PERMALINK.fullmatch(text, start, stop)
+            and (PERMALINK.fullmatch(text, start, stop) or _is_empty_quote(text[start:stop]))
             and stop - last[0] <= PIECE_CHARS
             and last[2] != "table_header"
             and not _is_in_comment(text, start, stop)
@@ -275,6 +276,10 @@ def _join_permalinks(
         last = (start, stop, kind)
     if last:
         yield last
+
+
+def _is_empty_quote(span: str) -> bool:
+    return span.startswith(">") and not span.strip("> \t\r\n")
 
 
 def _is_in_comment(text: str, start: int, stop: int) -> bool:

@@ -155,7 +155,7 @@ def test_a_title_drawn_in_a_box_of_signs_is_without_content():
             "From: Ann Poe <ann@example.org>\n\nThe lock is new. Is it dry?\n\nBest,\nAnn\n\n"
             "> On Mon, 3 Aug 2026 at 11:05, Bo Day <bo@example.org> wrote:\n>\n> Hello,\n>\n"
             "> The lock is stuck.\n>\n> Bo Day\n> Ann Poe has the key.",
-            ["Best,", "Ann", "> Hello,", ">", ">", "> Bo Day"],
+            ["Best,", "Ann", "> Hello,", "> Bo Day"],
         ),
     ],
 )

@@ -33,14 +33,14 @@ def test_a_section_or_a_key_with_what_it_holds_is_one_piece(parts: list[str], en
     assert kinds(text) == [("code", part.replace("\n", end)) for part in parts]
 
 
-def test_a_long_key_is_cut_at_the_next_level_and_keeps_its_name() -> None:
+def test_a_long_key_is_cut_at_the_next_level_and_is_a_piece_before_its_children() -> None:
     services = [
         f"{name}:\n    image: {name}\n    text: {'word ' * 30}end"
         for name in ("web", "db", "queue")
     ]
     text = "services:\n  " + "\n  ".join(services) + "\nversion: 3"
     assert len(text) > CODE_CHARS
-    assert visible_texts(text) == [f"services:\n  {services[0]}", *services[1:], "version: 3"]
+    assert visible_texts(text) == ["services:", *services, "version: 3"]
 
 
 def test_a_long_section_keeps_its_name_with_its_first_key() -> None:

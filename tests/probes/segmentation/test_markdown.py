@@ -186,6 +186,32 @@ def test_a_long_session_is_cut_before_statements() -> None:
     assert all(piece.startswith(">>> ") for _, piece in found)
 
 
+@pytest.mark.parametrize("mark", ["> ", ">> ", "> > "])
+def test_what_is_quoted_has_blocks_and_no_piece_is_empty(mark: str) -> None:
+    blocks = [
+        ("heading", "## Prices"),
+        ("table_header", "| item | price |\n|---|---|"),
+        ("table_row", "| desk | 120 |"),
+        ("table_row", "| lamp | 40 |"),
+        ("list_item", "- The desk is oak."),
+        ("list_item", "- The lamp is dimmed."),
+        (
+            "sentence",
+            "Call us before five if you want the desk to be\nbrought to you on the same day.",
+        ),
+    ]
+    quoted = [(kind, mark + text.replace("\n", f"\n{mark}")) for kind, text in blocks]
+    empty = f"\n{mark.rstrip()}\n"
+    text = "\n".join(text for _, text in quoted[:4]) + empty
+    text += "\n".join(text for _, text in quoted[4:6]) + empty + quoted[6][1]
+    found = kinds("Ann wrote:\n\n" + text + "\n\nThey are sold.")
+    assert [(kind, text.removesuffix(empty[:-1])) for kind, text in found] == [
+        ("sentence", "Ann wrote:"),
+        *quoted,
+        ("sentence", "They are sold."),
+    ]
+
+
 def test_mail_that_is_quoted_three_times_is_prose() -> None:
     text = ">>> I have not seen it on the list.\n>>> Has anybody?"
     assert {kind for kind, _ in kinds(text)} == {"sentence"}

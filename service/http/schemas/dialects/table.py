@@ -47,8 +47,10 @@ HEADROOM = Dialect(
     to_call=lambda body, _: body,
     to_answer=lambda _, found, __: found,
     key="messages",
-    # beside documents, too, which it then refuses by name
-    claims=lambda body: body.get("messages") is not None,
+    # beside documents, too, which it then refuses by name; null is no list of messages
+    claims=lambda body: (
+        body.get("messages") is not None or ("messages" in body and "documents" not in body)
+    ),
     warnings="`warnings`",
     keeps=lambda body: body.config.mode != CCR,  # whose originals have to be kept each time
 )

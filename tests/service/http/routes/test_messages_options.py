@@ -230,6 +230,9 @@ def test_documents_and_messages_are_not_taken_together(service):
     assert answer.status_code == 422
     message = answer.json()["error"]["message"]
     assert message == f"documents has no form with messages: {NOT_WITH_MESSAGES['documents']}"
+    nothing = service.post("/v1/compress", messages=None, max_tokens=9)
+    assert nothing.status_code == 422
+    assert nothing.json()["error"]["message"] == "messages: Input should be a valid list"
 
 
 @pytest.mark.parametrize("name", sorted(UNUSED))
