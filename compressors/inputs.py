@@ -16,7 +16,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 
 COMPRESSION_REASON = "compression keeps what answers a question"
-_KNOWN_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
+KNOWN_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
 _KEEP_TAG = re.compile(r"</?keep>")
 
 
@@ -86,9 +86,9 @@ def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
             f"passage {index} is {type(given).__name__} without a 'text' string; "
             "give a string, or an object with 'text' and maybe 'id', 'title', 'metadata'"
         )
-    if unknown := sorted(set(map(str, given)) - set(_KNOWN_FIELDS)):
+    if unknown := sorted(set(map(str, given)) - set(KNOWN_FIELDS)):
         raise BadInput(
-            f"passage {index} has unknown fields {unknown}; known are {list(_KNOWN_FIELDS)}"
+            f"passage {index} has unknown fields {unknown}; known are {list(KNOWN_FIELDS)}"
         )
     for name in ("id", "title"):
         if given.get(name) is not None and not isinstance(given[name], str):

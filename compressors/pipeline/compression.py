@@ -365,7 +365,9 @@ class Compressor:
                 *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
                 *scores.warnings,
                 *kept.warnings,
-                *_budget_warnings(prepared, scores, kept, status),
+                *_budget_warnings(
+                    prepared, scores, kept, status, scores.reason or f"{self.name} cannot tell"
+                ),
                 *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
             ),
             threshold=prepared.budget.threshold if status == "ok" else None,
@@ -514,7 +516,7 @@ def unlike_warning(coverage: float | None) -> str:
 def no_coverage_error(name: str) -> BadInput:
     """The error for a coverage where the method has no calibration for one."""
     return BadInput(
-        f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
+        f"{name} has no calibrated coverage here; give max_tokens or ratio, use "
         "question_rows with its probe, or calibrate your own: tamis lab probe calibrate"
     )
 
@@ -570,10 +572,14 @@ def _unanswerable_warning(prepared: Prepared, scores: Scores) -> str:
 
 
 def _budget_warnings(
-    prepared: Prepared, scores: Scores, kept: SelectedUnits, status: Status
+    prepared: Prepared, scores: Scores, kept: SelectedUnits, status: Status, reason: str
 ) -> Iterator[str]:
     """The warnings of a coverage without a limit that keeps more than half of the context, of a
-    policy for contexts without an answer that no floor can set off, and of a floor without one."""
+    policy for contexts without an answer that no floor can set off, and of a floor without one.
+
+    Args:
+        reason: why there is no answerability, where there is none.
+    """
     share, rules = kept.tokens / max(1, prepared.tokens_in), prepared.rules
     is_limited = prepared.coverage is None or prepared.budget.tokens(prepared.tokens_in) is not None
     if share > MUCH_KEPT and status == "ok" and not is_limited:
@@ -583,6 +589,8 @@ def _budget_warnings(
         )
     if rules.unanswerable == "auto" and prepared.unanswerable == "best_effort":
         yield from _floor_warnings(scores, rules.answerable_floor)
+    if rules.answerable_floor is not None and scores.answerability is None:
+        yield f"answerable_floor {rules.answerable_floor:g} does nothing: {reason}"
     has_policy = rules.unanswerable not in ("auto", "best_effort")
     if has_policy and rules.answerable_floor is None and scores.floor is None:
         yield (

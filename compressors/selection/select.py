@@ -286,6 +286,30 @@ def _meet_min_tokens(
             packer.offer(u)
 
 
+def _min_tokens_warnings(
+    packer: BudgetPacker, candidates: Sequence[int], best: Sequence[int]
+) -> Iterator[str]:
+    """The warnings of passages that have less than was asked for, and of a best unit that their
+    share leaves no room."""
+    units, passages = packer.renderer.units, packer.renderer.passages
+    left_out = {units[u].passage for u in candidates if u not in packer.kept_units}
+    asked = {p: one.min_tokens for p, one in enumerate(passages) if one.min_tokens}
+    short = [p for p, least in asked.items() if p in left_out and packer.passage_tokens[p] < least]
+    if short and packer.limit < math.inf:
+        first = short[0]
+        yield (
+            f"{len(short)} of {len(asked)} passages keep fewer tokens than their min_tokens "
+            f"(passage {first}: {packer.passage_tokens[first]} of {asked[first]}); raise the "
+            f"budget of {packer.limit:.0f}, or ask for less"
+        )
+    if asked and best and best[0] not in packer.kept_units and not short:
+        if units[best[0]].passage not in asked:
+            yield (
+                f"the best sentence, of passage {units[best[0]].passage}, was left out: min_tokens "
+                f"of other passages take its room; raise the budget of {packer.limit:.0f}"
+            )
+
+
 def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
     """Units of the same passage around `u`, the nearest first."""
     for distance in range(1, min(reach, len(units)) + 1):
@@ -321,6 +345,7 @@ def _make_selection(
             f"budget is {int(packer.limit)}; {left_out} of them were left out; raise the budget or "
             "protect less"
         )
+    warnings += _min_tokens_warnings(packer, candidates, content[:1])
     if content and content[0] not in packer.kept_units:
         needed = packer.count_tokens(packer.unit_with_leads(content[0]))
         if needed > packer.limit:

@@ -651,9 +651,10 @@ def snapshot(model: str, *, online: bool) -> Path:
         Exception
     ) as error:  # the hub's client lets its own errors, its HTTP library's and the system's through
         if not online and isinstance(error, LocalEntryNotFoundError):
-            raise ProxyMissing(
-                f"{model} is not on this machine; get it with `tamis models pull {model}`"
-            ) from error
+            way_out = f"get it with `tamis models pull {model}`"
+            if "/" not in model:  # no name of today's hub
+                way_out = f"tamis knows {', '.join(ZOO)}; or give a folder, or an id as owner/model"
+            raise ProxyMissing(f"{model} is not on this machine; {way_out}") from error
         raise DownloadFailed(
             f"{model} could not be fetched from the hub ({_first_line(error)}); "
             "check the id and the network, or give a folder that holds the model"

@@ -118,7 +118,8 @@ def _own_fields(raw: str, value: Mapping[str, Any]) -> str:
 
 
 def columns_of(rows: Iterable[InputRow]) -> Columns:
-    """The columns of some rows: a plain type where all rows agree, else JSON text.
+    """The columns of some rows: a plain type or a list of texts where all rows agree, else
+    JSON text.
 
     A name that is not valid UTF-8 cannot be a column: its field goes to `raw`.
     """
@@ -133,6 +134,8 @@ def columns_of(rows: Iterable[InputRow]) -> Columns:
 def _column_type(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return "strings"
     kinds = {str: "string", bool: "bool", float: "double", int: "int64"}
     return kinds.get(type(value), "json")
 
@@ -239,9 +242,8 @@ def _input_table(
 
 
 def _arrow_type(arrow: Any, kind: str) -> Any:
-    return {"string": arrow.string(), "int64": arrow.int64(), "double": arrow.float64()}.get(
-        kind, arrow.bool_()
-    )
+    plain = {"string": arrow.string(), "int64": arrow.int64(), "double": arrow.float64()}
+    return plain.get(kind, arrow.list_(arrow.string()) if kind == "strings" else arrow.bool_())
 
 
 def _split_fields(
@@ -265,6 +267,8 @@ def _split_fields(
 def _can_hold(kind: str, value: Any) -> bool:
     if kind == "string":
         return isinstance(value, str) and utf8_text(value) == value
+    if kind == "strings":
+        return _column_type(value) == kind and all(_can_hold("string", one) for one in value)
     if kind == "int64":
         return type(value) is int and -(1 << 63) <= value < 1 << 63
     return _column_type(value) == kind

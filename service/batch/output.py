@@ -308,8 +308,8 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
         partial: whether parts may be missing.
 
     Raises:
-        BadInput: parts are missing or damaged, or the name is one of theirs or stands for another
-            format.
+        BadInput: parts are missing or damaged, or the name is one of theirs or an input's, or
+            of another format.
     """
     plan, outputs = open_batch(outs)
     if ("parquet" in plan.suffix) != target.endswith(".parquet") or not target.endswith(
@@ -324,8 +324,8 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
         for output in outputs
         for part in plan.parts
     }
-    if _real_path(target) in own:
-        raise BadInput(f"{target} is a part of what is merged; name another file")
+    if _real_path(target) in own.union(_real_path(source.url) for source in plan.sources):
+        raise BadInput(f"{target} is a part or an input of what is merged; name another file")
     found = locate_parts(plan, outputs)
     missing = [plan.part_file(part) for part in plan.parts if part.index not in found]
     if missing and not partial:

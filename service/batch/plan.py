@@ -15,7 +15,8 @@ from tamis.service.files.row_values import open_parquet
 from tamis.service.files.streams import read_lines
 
 Columns = tuple[tuple[str, str], ...]
-"""Name and type of each input column of a Parquet output: string, int64, double, bool or json."""
+"""Name and type of each input column of a Parquet output: string, int64, double, bool, strings (a
+list) or json."""
 PROXY_TOKENS_A_SECOND, BYTES_A_TOKEN = 1_690, 4.75
 """Of the default proxy on one core, and of rows of JSON Lines: lab/docs/scale.md."""
 LOST_SECONDS = 50

@@ -21,6 +21,7 @@ from tamis.service.files.document_text import (
     DOCUMENT_SUFFIXES,
     HTML_SUFFIXES,
     STDIN,
+    TEXT_FIELDS,
     TEXT_SUFFIXES,
     DocumentText,
     InputFormat,
@@ -60,8 +61,9 @@ def record_of(
     value = _parse(plain)
     if (documents := _documents_of(value)) is not None:
         return {**value, "documents": documents}
-    if isinstance(value, list) and value and all(map(_is_document, value)):
-        return {"documents": value}
+    documents = list(map(_named_text, value)) if isinstance(value, list) else []
+    if documents and all(map(_is_document, documents)):
+        return {"documents": documents}
     if suffix != ".json" and (record := _record_of_lines(plain, name, suffix, value)):
         return record
     if isinstance(value, _BrokenJson) and suffix != ".jsonl" and _resembles_request(plain):
@@ -79,7 +81,7 @@ def _record_of_lines(text: str, name: str, suffix: str, whole: Any) -> dict[str,
             JSON; or the lines are requests.
     """
     lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
-    values = {number: _parse(line, number) for number, line in lines.items()}
+    values = {number: _named_text(_parse(line, number)) for number, line in lines.items()}
     if (requests := sum(_documents_of(value) is not None for value in values.values())) > 1:
         raise BadInput(
             f"{display_name(name)} holds {requests} requests, each with documents of its own, and "
@@ -133,6 +135,17 @@ def _resembles_request(text: str) -> bool:
     """Whether invalid JSON begins as a request or a list of documents does."""
     head = text[:_BEGINNING_CHARS]
     return bool(_REQUEST.match(head) or _LIST.match(head))
+
+
+def _named_text(value: Any) -> Any:
+    """The value; a document whose text has another of an index's names has it as `text`."""
+    from tamis.compressors.inputs import KNOWN_FIELDS
+
+    if not isinstance(value, dict) or "text" in value:
+        return value
+    name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str)), None)
+    rest = {key: other for key, other in value.items() if key != name}
+    return {"text": value[name], **rest} if name and rest.keys() <= {*KNOWN_FIELDS} else value
 
 
 def _is_document(value: Any) -> bool:
@@ -217,11 +230,13 @@ class InputOptions:
         encoding: of every file and of standard input.
         max_bytes: more input than this is refused before it fills the memory.
         input_format: `auto` reads HTML, PDF and DOCX as what they show; `text` takes HTML as it is.
+        outputs: files that will be written, None for none; an input is not written over.
     """
 
     encoding: str = "utf-8"
     max_bytes: int = 1 << 30
     input_format: InputFormat = InputFormat.auto
+    outputs: Sequence[Path | None] = ()
 
 
 def standard_input() -> BinaryIO | None:
@@ -240,13 +255,16 @@ def gather_inputs(
     Raises:
         BadInput: a path is missing, unreadable, binary, empty of text files or not in that
             encoding; JSON is broken or its documents are; there is no text at all, or more than
-            `max_bytes`.
+            `max_bytes`; or an input is one of the `outputs`.
         MissingExtra: a PDF or DOCX was named, and the package for it is not installed.
     """
     if not paths and (stdin is None or stdin.isatty()):
         raise BadInput("there is nothing to read; name files or folders, or pipe text in")
     found, total_bytes, named = CommandInputs(), 0, {*paths, STDIN}
+    outputs = {output.resolve() for output in options.outputs if output is not None}
     for name, data in _contents(paths or (STDIN,), stdin, found, options.max_bytes + 1):
+        if outputs and name != STDIN and Path(name).resolve() in outputs:
+            raise BadInput(f"{name} is read and would be written over; name another output")
         total_bytes += len(data)
         if total_bytes > options.max_bytes:
             raise BadInput(

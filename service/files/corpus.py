@@ -18,7 +18,7 @@ from typing import IO, Any
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-from tamis.service.files.document_text import FORMAT, TEXT_SUFFIXES, read_document
+from tamis.service.files.document_text import FORMAT, TEXT_FIELDS, TEXT_SUFFIXES, read_document
 from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_parquet
 from tamis.service.files.streams import (
     CODECS,
@@ -32,7 +32,6 @@ from tamis.service.files.streams import (
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 _SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
 _ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")
-_TEXT_FIELDS = ("text", "contents", "content", "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,7 @@ def _document_of(
     row: Mapping[str, Any], place: str, name: str, fields: CorpusFields
 ) -> CorpusDocument:
     """A row as a document: every field that is not id, text or title is metadata."""
-    text_field = fields.text or _first_field(row, _TEXT_FIELDS) or "text"
+    text_field = fields.text or _first_field(row, TEXT_FIELDS) or "text"
     if not isinstance(row.get(text_field), str):
         fault = f"the text in {text_field!r} is null" if text_field in row else ""
         if row.get(text_field) is not None:
@@ -208,7 +207,7 @@ def _document_of(
     given = row.get(id_field) if id_field else None
     title = row.get(fields.title)
     titled = isinstance(title, str | int | float) and not isinstance(title, bool) and title == title
-    empty = {key for key in (*_TEXT_FIELDS, *_ID_FIELDS, fields.title) if row.get(key) is None}
+    empty = {key for key in (*TEXT_FIELDS, *_ID_FIELDS, fields.title) if row.get(key) is None}
     taken = {id_field, text_field, *empty} | ({fields.title} if titled else set())
     try:
         return CorpusDocument(

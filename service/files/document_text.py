@@ -370,6 +370,8 @@ HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 DOCUMENT_SUFFIXES = (".pdf", ".docx")
 """Formats whose packages are in the extra `documents`."""
 PLAIN_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
+TEXT_FIELDS = ("text", "contents", "content", "body")
+"""Names of the text of a document in JSON, the first that is there."""
 TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *HTML_SUFFIXES, *DOCUMENT_SUFFIXES)
 
 _START = re.compile(

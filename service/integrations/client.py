@@ -23,6 +23,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from tamis.probes.errors import BadInput, TamisError
+from tamis.service.api.arguments import check_address
 from tamis.service.api.spans import traceparent_headers
 from tamis.service.http.schemas.about import Health, Info, Models
 from tamis.service.http.schemas.compress import BatchResult, Compression, CompressionList
@@ -72,10 +73,11 @@ class _Connection:
     """The connection of a client: address, headers, time limit and retries.
 
     Raises:
-        BadInput: a key with characters that no header may have.
+        BadInput: an address that is none, or a key with characters that no header may have.
     """
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
+        check_address("base_url", base_url)
         self.retries, self.timeout_s = retries, timeout_s
         if api_key and _NOT_IN_HEADER.search(api_key):
             # httpx would show the header in its error, and the key with it

@@ -28,6 +28,7 @@ from tamis.compressors.rules import BUDGETS, Budget, budget_of, rules_from, rule
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
+from tamis.service.api.arguments import check_address
 from tamis.service.api.languages import STANDARD
 from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import (
@@ -88,6 +89,8 @@ class BackendFields(BaseModel):
                 "proxy, quality and cache are of this process and base_url is of a server, which "
                 "has its own; give one or the other"
             )
+        else:
+            check_address("base_url", self.base_url)
         return self
 
     @property

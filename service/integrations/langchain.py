@@ -157,13 +157,26 @@ class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompre
     def as_runnable(
         self, documents_key: str = "documents", query_key: str = "question"
     ) -> Runnable[dict[str, Any], list[Document]]:
-        """A step of a chain that takes `{"documents": [...], "question": "..."}`."""
+        """A step of a chain that takes `{"documents": [...], "question": "..."}`.
+
+        Raises:
+            BadInput: by the step, where one of them is not there.
+        """
+
+        def parts(given: dict[str, Any]) -> tuple[list[Document], str]:
+            if missing := [key for key in (documents_key, query_key) if key not in given]:
+                raise BadInput(
+                    f"the step has no {' and no '.join(missing)}, and was given "
+                    f"{', '.join(map(str, given)) or 'nothing':.200}; give documents and a "
+                    "question under these names, or name the keys in as_runnable"
+                )
+            return given[documents_key], given[query_key]
 
         def run(given: dict[str, Any]) -> list[Document]:
-            return self.keep(given[documents_key], given[query_key])
+            return self.keep(*parts(given))
 
         async def arun(given: dict[str, Any]) -> list[Document]:
-            return await self.akeep(given[documents_key], given[query_key])
+            return await self.akeep(*parts(given))
 
         return RunnableLambda(run, afunc=arun, name="TamisCompressor")
 

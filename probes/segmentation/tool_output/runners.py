@@ -127,6 +127,7 @@ _PYTEST_STATUS = re.compile(
     r"(?>\S+?(?:::| )).*\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS|RERUN)\b(?:\s|$)"
     r"|\S+\.py [.FEsxX]+(?:\s|$)"
 )
+_PYTEST_BARE_STATUS = re.compile(r"\S+\.py::\S.* (PASSED|FAILED|ERROR|SKIPPED)\b")
 _PYTEST_COUNTS = re.compile(
     r"(?<!\d)\d+ (?:passed|failed|error|skipped|xfailed|deselected|warning)|no tests ran"
 )
@@ -160,7 +161,12 @@ def _mark_line(lines: LineTable, i: int, section: str) -> bool:
         return _mark_summary(lines, i)
     if section.startswith("warnings summary"):
         return True
-    if section.startswith("test session") and (match := _PYTEST_STATUS.match(row)):
+    status = _PYTEST_STATUS if section.startswith("test session") else _PYTEST_BARE_STATUS
+    if not section and row.startswith("E  "):  # what a test said, cut off above
+        again = i > 0 and lines.rows[i - 1].startswith("E  ")
+        lines.mark(i, Level.DETAIL if again else Level.MESSAGE)
+        return True
+    if match := status.match(row):
         if match.group(1) in ("FAILED", "ERROR"):
             lines.mark(i, Level.CONTEXT)
         else:

@@ -117,7 +117,7 @@ def compress(
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
     output = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
-    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
+    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format, (html, out))
     found = gather_inputs(paths or (), standard_input(), reading)
     if not quiet and (passed_over := found.skipped_note()):
         print_note(passed_over)

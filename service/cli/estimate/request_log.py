@@ -108,7 +108,9 @@ def _parse_line(line: bytes) -> LoggedRequest | str:
             return LoggedRequest(kind, body, _usage_in(row))
         inner = [body[name] for name in _WRAPPERS if isinstance(body.get(name), dict)]
         if not inner:
-            return f"an object with {', '.join(list(body)[:_SHOWN_KEYS]) or 'no keys':.200}"
+            shown = f"an object with {', '.join(list(body)[:_SHOWN_KEYS]) or 'no keys':.200}"
+            blank = [name for name in (*_QUESTIONS, *_DOCUMENTS) if name in body and not body[name]]
+            return f"{shown}, of which {', '.join(blank)} is empty" if blank else shown
         body = inner[0]
     return f"JSON of type {type(body).__name__}"
 

@@ -150,6 +150,8 @@ class StrictRequest(BaseModel):
         name = "proxy" if name == "quality" else name  # what became of it
         if any(knob.name == name for knob in KNOBS):
             return f"it is a setting of the service: tamis serve {flag(name)}"
+        if name == "messages":
+            return "send messages to /v1/compress, in a request of their own"
         if meant := suggest_name(name, cls.model_fields, _SYNONYMS):
             return f"did you mean {(cls.model_fields[meant].alias or meant)!r}?"
         return "it is not known"

@@ -205,7 +205,8 @@ class UpstreamMiddleware:
         try:
             share = None if ratio is None else float(ratio)
         except ValueError:
-            raise BadInput(f"X-Tamis-Ratio is {ratio!r}; give a share such as 0.3") from None
+            shown = (ratio or b"").decode("latin-1")
+            raise BadInput(f"X-Tamis-Ratio is {shown!r:.80}; give a share such as 0.3") from None
         if share is not None and not 0 < share <= 1:
             raise BadInput(f"X-Tamis-Ratio is {share}; give a share above 0 and up to 1")
         tools = headers.get(_TOOLS, b"").decode("latin-1")

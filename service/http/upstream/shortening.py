@@ -26,6 +26,7 @@ from itertools import islice, takewhile
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
+from tamis.compressors.method import check_scores
 from tamis.compressors.registry import method_info
 from tamis.compressors.tools.steps import LEAST_TOKENS, Superseded
 from tamis.probes.errors import BadInput, TamisError
@@ -539,6 +540,7 @@ class ChatShortener:
         )
         cached = [] if options.compresses_cached else turns.cached
         method = state.methods.resolve_method(None, options.method)
+        check_scores(method_info(method), method)  # whether or not anything is to be read
         forms = dict[int, Form]()
         if options.prices is not None or {*cached, *indexes}:
             begins = await asyncio.to_thread(turns.beginnings)

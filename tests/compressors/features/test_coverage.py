@@ -107,6 +107,15 @@ def test_a_context_without_an_answer_is_treated_as_the_policy_says(
     assert bool(told) == (policy != "best_effort")
 
 
+def test_a_floor_for_a_method_that_cannot_tell_is_said_to_do_nothing(counter):
+    compressor = Compressor(FixedScorer([0.2, 0.4, 0.3]), "fixed", counter)
+    rules, budget = Rules(answerable_floor=0.5), Budget(max_tokens=20)
+    told = compressor.compress("What?", [TEXT], budget, rules).warnings
+    assert "answerable_floor 0.5 does nothing: fixed cannot tell" in told
+    told = compressor.compress("What?", [TEXT], budget).warnings
+    assert not any("floor" in one for one in told)
+
+
 @pytest.mark.parametrize(("answerability", "is_told"), [(0.29, True), (0.3, False)])
 def test_a_floor_without_a_policy_says_that_the_context_is_below_it(
     counter, answerability, is_told

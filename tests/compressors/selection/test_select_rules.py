@@ -97,6 +97,16 @@ def test_each_passage_first_gets_its_least_tokens_by_its_best_units() -> None:
     assert select_words(passages, [9, 8, 7, 1, 3, 2], 4).units == (4, 5)
 
 
+def test_least_tokens_that_are_not_met_or_take_the_best_ones_room_are_told() -> None:
+    passages = [Passage("a b. c d. e f."), Passage("g h. i j. k l.", min_tokens=5)]
+    (short,) = select_words(passages, [9, 8, 7, 1, 3, 2], 4).warnings
+    assert "1 of 1 passages keep fewer tokens than their min_tokens (passage 1: 4 of 5)" in short
+    passages = [Passage("a b."), Passage("g h. i j.", min_tokens=2)]
+    (taken,) = select_words(passages, [9, 1, 3], 3).warnings
+    assert "the best sentence, of passage 0, was left out: min_tokens" in taken
+    assert not select_words(passages, [9, 1, 3], 4).warnings
+
+
 def test_neighbours_follow_a_unit_before_those_of_lower_value() -> None:
     text = "a. b. c. d. e. f. g."
     values = [0, 0, 9, 0, 0, 5, 0]

@@ -69,12 +69,18 @@ def test_a_hub_model_is_read_from_the_local_cache_under_its_commit(tmp_path, mon
         zoo.load_proxy("owner/model")
 
 
-@pytest.mark.parametrize("model", ["owner/absent", "absent"])
+@pytest.mark.parametrize(
+    ("model", "way_out"),
+    [
+        ("owner/absent", "tamis models pull owner/absent"),
+        ("absent", "tamis knows smollm2-135m, .*; or give a folder, or an id as owner/model"),
+    ],
+)
 def test_what_is_not_here_is_not_fetched_and_the_message_names_the_command(
-    tmp_path, monkeypatch, offline, model
+    tmp_path, monkeypatch, offline, model, way_out
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ProxyMissing, match=f"tamis models pull {model}"):
+    with pytest.raises(ProxyMissing, match=way_out):
         zoo.load_proxy(model)
 
 

@@ -131,6 +131,22 @@ def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_p
     assert (got[251]["raw"], got[251]["status"]) == ("{broken", "error")
 
 
+def test_lists_of_texts_stay_lists_so_that_a_batch_can_be_batched_again(free, tmp_path):
+    rows = [
+        {"question": "a b?", "documents": ["a b.", "c d."]},
+        {"question": "c?", "documents": []},
+    ]
+    source = write_lines(tmp_path / "in.jsonl", [*rows[:1] * 3, *rows[1:]])
+    free.run_to_end(source, "-o", tmp_path / "out", "--format", "parquet")
+    (part,) = (tmp_path / "out").glob("*.parquet")
+    got = pq.read_table(part)
+    assert got["documents"].to_pylist() == [["a b.", "c d."]] * 3 + [[]]
+    again = ("--prefix", "again_", "--format", "jsonl")
+    free.run_to_end(part, "-o", tmp_path / "again", *again)
+    first = read_rows(tmp_path / "again")[0]
+    assert first["again_compressed"] == first["compressed"]
+
+
 def test_a_question_may_stand_under_its_old_name_but_not_two_of_them(free, tmp_path):
     row = {"documents": ["A b. C d."]}
     both = {**row, "question": "a?", "query": "b?"}

@@ -300,3 +300,23 @@ def test_a_file_that_is_named_as_json_and_is_none_is_read_as_text_with_a_note(tm
     [note] = found.notes()
     assert "torn.json, line 2: no JSON (" in note
     assert note.endswith("it is read as text")
+
+
+@pytest.mark.parametrize("name", ["contents", "content", "body"])
+def test_a_text_may_have_the_name_that_an_index_reads(tmp_path, name):
+    lines = "".join(json.dumps({name: text, "id": text}) + "\n" for text in ("One.", "Two."))
+    (tmp_path / "in.jsonl").write_text(lines)
+    found = read(tmp_path / "in.jsonl").passages
+    assert [(p.text, p.id) for p in found] == [("One.", "One."), ("Two.", "Two.")]
+    logged = json.dumps({name: "One.", "level": "info"}) + "\n"
+    (tmp_path / "log.jsonl").write_text(logged * 2)
+    assert [p.text for p in read(tmp_path / "log.jsonl").passages] == [logged * 2]
+
+
+def test_no_input_is_written_over(tmp_path):
+    (tmp_path / "a.md").write_text("Words.")
+    (tmp_path / "link.md").symlink_to(tmp_path / "a.md")
+    for paths in ((tmp_path / "a.md",), (tmp_path,)):
+        with pytest.raises(BadInput, match="is read and would be written over"):
+            read(*paths, outputs=(None, tmp_path / "link.md"))
+    assert read(tmp_path / "a.md", outputs=(tmp_path / "b.md",)).passages

@@ -295,3 +295,9 @@ def test_a_wait_within_the_time_limit_is_made(slept):
     transport = httpx.MockTransport(lambda _: next(answers))
     assert Client("http://there", timeout_s=30.0, transport=transport).health().status == "ok"
     assert slept == [30.0, 30.0]
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "", "ftp://localhost", "http://"])
+def test_what_is_no_address_is_refused_at_once(url):
+    with pytest.raises(BadInput, match="give an address such as http://localhost:8080"):
+        Client(url)

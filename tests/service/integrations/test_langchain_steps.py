@@ -135,6 +135,8 @@ def test_a_compressor_is_a_step_of_a_chain(free):
     chain = {"documents": retriever, "question": RunnablePassthrough()} | step
     assert [d.page_content for d in chain.invoke(ASKED)] == [PIN]
     assert asyncio.run(chain.ainvoke(ASKED)) == chain.invoke(ASKED)
+    with pytest.raises(BadInput, match="no question, and was given query, documents"):
+        step.invoke({"query": ASKED, "documents": documents()})
 
 
 @pytest.mark.model

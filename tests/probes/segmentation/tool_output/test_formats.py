@@ -167,3 +167,14 @@ def test_what_failed_in_a_notebook_is_a_message():
     parsed = parse_tool_output(NOTEBOOK)
     levels = [p.level for p in parsed.parts if "ename" in NOTEBOOK[p.start : p.stop]]
     assert levels == [Level.MESSAGE] * 4
+
+
+def test_the_end_of_a_pytest_run_has_its_error_as_message():
+    passed = "".join(f"tests/test_a.py::test_{i} PASSED\n" for i in range(40))
+    said = "E       assert 30 == 90\nE        +  where 30 = f()\n1 failed, 40 passed in 1.0s\n"
+    found = parse_tool_output(passed + said)
+    assert found.format == "pytest"
+    assert [part.level for part in found.parts[-3:]] == [
+        *(Level.MESSAGE, Level.DETAIL, Level.OUTCOME)
+    ]
+    assert {part.level for part in found.parts[:-3]} == {Level.REPEATED}
