@@ -227,7 +227,9 @@ def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]
     Args:
         most_chars: of each, where lines allow.
     """
-    lines = lines_of(text, start, stop)
+    margin = text.rfind("\n", 0, start) + 1
+    indented = not text[margin:start].strip()  # its first line is indented like the others
+    lines = lines_of(text, margin if indented else start, stop)
     listing = Listing(lines, 0, len(lines.rows), lambda row, has_body: False, most_chars)
     return [start, *(lines.starts[line] for line in list(listing.cut_lines())[1:])]
 

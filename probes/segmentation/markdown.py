@@ -537,9 +537,19 @@ def _read_item(lines: Lines, at: int) -> _Blocks:
     if not _ITEM.match(lines.rows[at]):
         return [], at
     after = at + 1
-    while not (_ends_block(lines, after, _ITEM) or _is_next_clause(lines.rows, after)):
+    while not (
+        _ends_block(lines, after, _ITEM)
+        or _is_next_clause(lines.rows, after)
+        or _leads_next_list(lines.rows, at, after)
+    ):
         after += 1
     return [(lines.starts[at], "list_item")], after
+
+
+def _leads_next_list(rows: Sequence[str], item: int, at: int) -> bool:
+    """Whether a line below an item, no deeper than it, introduces the items below itself."""
+    is_lead = rows[at].endswith((":", "：")) and _indent(rows[at]) <= _indent(rows[item])
+    return is_lead and at + 1 < len(rows) and _ITEM.match(rows[at + 1]) is not None
 
 
 def _indent(row: str) -> int:

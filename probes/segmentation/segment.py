@@ -391,9 +391,11 @@ _MONSIEUR = re.compile(r"(?<![\w.'’-])M\.\s*$")
 _ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
 # a name with dots is no end of a sentence: 'asyncio.Future.result', 'Makefile.PL', 'subprocess.'
 _DOTTED = re.compile(r"[\w.]*\w\.$")
-_NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Za-z]\w*[.(_]\S|\w*\d")
+_NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Z]+[a-z]+[A-Z]\w*|[A-Za-z]\w*[.(_]\S|\w*\d")
 # 'org.postgresql.util.PSQLException'
 _QUALIFIED = re.compile(r"\w\.\w+\.\Z")
+# what numbers an item is no sentence: "1.", "a)", "#."
+_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[^\W\d_]|#)[.)]\s*")
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 # '5.1.2. ' at the beginning of a line
 _SECTION_NUMBER = re.compile(r"(?:^|\n)\s*(?:\d{1,3}\.){2,}\s*$")
@@ -478,7 +480,11 @@ def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int
     if _ASCII_STOP.search(text, start, stop) is None and text[start:stop].isascii():
         return set()  # avoids a call that is expensive for short lines
     found = set(_windowed_starts(text, start, stop, language))
-    found = {at for at in found if not _is_unfinished(text, start, at, language)}
+    found = {
+        at
+        for at in found
+        if not (_is_unfinished(text, start, at, language) or _NUMBER.fullmatch(text, start, at))
+    }
     if is_southeast_asian(text[start:stop]):
         found = {at for at in found if _ABBREVIATED.search(text, max(start, at - 12), at) is None}
     found.update(_missed_starts(text, start, stop))
