@@ -388,7 +388,9 @@ class Groups:
         if unit.kind in ("code", "entry", "json"):
             if after.kind != unit.kind:
                 return None
-            return "code" if unit.kind == "code" else "turn" if self._asks(u) else None
+            nested = unit.kind == "json" and 0 < self._indent(u) < self._indent(u + 1)
+            is_code = unit.kind == "code" or nested
+            return "code" if is_code else "turn" if self._asks(u) else None
         siblings = unit.kind == after.kind == "list_item"
         if siblings and self._indent(u + 1) <= self._indent(u):
             return None
@@ -436,7 +438,8 @@ class Groups:
         if kind == "code":
             if _SECTION.match(self._texts[lead]):
                 return unit.kind != "code" or _SECTION.match(self._texts[u]) is not None
-            return unit.kind != "code" or self._indent(u) <= self._indent(lead)
+            same = unit.kind == self._units[lead].kind
+            return not same or self._indent(u) <= self._indent(lead)
         if kind == "term":
             return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if kind == "turn":

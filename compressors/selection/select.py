@@ -46,7 +46,7 @@ from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
 """Of the best unit's worth: what is worth less is not kept merely because there is room."""
-CLEAR, CLEAR_FLOOR = 0.35, 0.4
+CLEAR, CLEAR_FLOOR = 0.35, 0.3
 """In a single passage whose best unit is worth so much, what is worth less than that share of it
 is no part of the answer. Several passages may each have some of the evidence."""
 TRASH_SHARE = 0.05

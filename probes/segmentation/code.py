@@ -184,7 +184,8 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
 def split_long_code(
     passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
 ) -> list[Unit]:
-    """Splits each unit of code that has more tokens than the limit, at its statements and keys, and
+    """Splits each unit of code, and of JSON of several lines, that has more tokens than the limit, at its
+    statements and keys, and
     each entry of a log, at its lines.
 
     The parts have at most half as many, where lines allow, so that one fits beside another. Keys
@@ -195,7 +196,10 @@ def split_long_code(
         text, (first, last) = passages[unit.passage].text, unit.visible
         # no tokenizer makes more tokens than bytes, of which a character has four at most
         tokens = 0
-        if unit.kind in ("code", "entry") and 4 * (last - first) > limit:
+        parted = unit.kind in ("code", "entry") or (
+            unit.kind == "json" and "\n" in text[first:last]
+        )
+        if parted and 4 * (last - first) > limit:
             tokens = counter.count(text[first:last])
         most = limit if tokens > limit or not _has_keys_alone(text[first:last]) else limit // 2
         if tokens <= most:

@@ -400,7 +400,7 @@ def test_headings_of_html_have_levels_and_its_items_are_shown_with_theirs() -> N
 
 def test_what_is_far_below_a_clear_best_does_not_pad_a_single_passage() -> None:
     text = "The dog barks. Cats purr all night. Birds sing at dawn."
-    values = {"The dog": 0.9, "Cats": 0.4, "Birds": 0.3}
+    values = {"The dog": 0.9, "Cats": 0.4, "Birds": 0.25}
     assert kept(text, values, 100) == ["The dog barks.", "Cats purr all night."]
     flat = {begin: value / 3 for begin, value in values.items()}  # no unit stands out
     assert len(kept(text, flat, 100)) == 3
@@ -446,6 +446,33 @@ def test_keys_are_shown_with_the_section_that_they_are_in() -> None:
     values = [0.1, 0.1, 0.9]
     got = select(passages, units, values, [0.0], Budget(50), Rules(), words(), calibrated=True)
     assert got.units == (1, 2)
+
+
+NESTED = """{
+  "id": 17,
+  "payment": {
+    "method": "transfer to the account of the shop in Ghent",
+    "mandate": "FNW",
+    "last": {"date": "2025-03-01", "status": "failed since there was no money in the account"}
+  },
+  "limits": {
+    "calls": "two hundred on each day of the week",
+    "size": 250
+  }
+}
+"""
+
+
+def test_json_that_has_no_room_is_parted_and_a_value_comes_with_its_key() -> None:
+    passages = [Passage(NESTED)]
+    whole = units_of(passages)
+    longest = max(words().count(NESTED[slice(*unit.visible)]) for unit in whole)
+    units = split_long_units(passages, whole, words(), longest - 1)
+    assert "".join(NESTED[u.start : u.stop] for u in units) == NESTED
+    values = [0.9 if '"last"' in NESTED[slice(*u.visible)] else 0.05 for u in units]
+    got = select(passages, units, values, [0.0], Budget(40), Rules(), words(), calibrated=True)
+    assert got.text.index('"payment": {') < got.text.index('"last": {')
+    assert "limits" not in got.text
 
 
 EXPORT = """[
