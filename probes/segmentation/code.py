@@ -184,9 +184,8 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
 def split_long_code(
     passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
 ) -> list[Unit]:
-    """Splits each unit of code, and of JSON of several lines, that has more tokens than the limit, at its
-    statements and keys, and
-    each entry of a log, at its lines.
+    """Splits each unit of code, and of JSON of several lines, that has more tokens than the limit,
+    at its statements and keys, and each entry of a log, at its lines.
 
     The parts have at most half as many, where lines allow, so that one fits beside another. Keys
     with values are split from half the limit on.

@@ -108,12 +108,12 @@ def split_long_units(
 
     Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
     read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
-    parted where they have more tokens than the limit. So is a row of a table, not of HTML, that has
-    no room beside the header, or alone in Markdown: behind the cell that names it, before its
-    longest cell, if that says something, and at the sentences of that. No sentence is cut.
+    parted where they have more tokens than the limit. So is a row of a table, not of HTML: behind
+    the cell that names it, before its longest cell, if that says something, and at the sentences of
+    that. No sentence is cut.
     """
     found: list[Unit] = []
-    lead = header = 0  # tokens of what introduces the list, and of the table's header
+    lead = 0  # tokens of what introduces the list
     above: Unit | None = None
     for unit in split_long_code(passages, units, counter, limit):
         text, (first, last) = passages[unit.passage].text, unit.visible
@@ -121,13 +121,7 @@ def split_long_units(
         if unit.kind == "list_item" and (above is None or above.kind != "list_item"):
             before = text[slice(*above.visible)] if above and above.passage == unit.passage else ""
             lead = counter.count(before) if before.endswith((":", "：")) else 0
-        if unit.kind == "table_header":
-            header = counter.count(text[first:last])
-        elif unit.kind != "table_row":
-            header = 0
-        if text[first] == "|":
-            header = 0  # a row of Markdown stays whole where it fits alone
-        most = limit - {"list_item": lead, "table_row": header}.get(unit.kind, 0)
+        most = limit - (lead if unit.kind == "list_item" else 0)
         above = unit
         # no tokenizer makes more tokens than bytes, of which a character has four at most
         parted = unit.kind in ("sentence", "list_item")
