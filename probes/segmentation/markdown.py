@@ -663,12 +663,15 @@ _SPEAKER = re.compile(
 )
 _MONTHS = rf"{_MONTH}[a-z]*\.?"
 _DAY = rf"(?:{_DATE}|{_MONTHS} \d{{1,2}}(?:,? \d{{4}})?|\d{{1,2}}\.? {_MONTHS}(?: \d{{4}})?)"
+_AT = rf"(?:{_DAY},? +(?:at )?{_TIME}|{_TIME})"
 SAID = re.compile(
     rf"\s*\**({_NAME})\**(?: \([^()\n]{{1,30}}\))?"
-    r"(?:,|\s*[-–—|·•]|\s+(?:commented|wrote|said|replied))?\s+(?:on |at )?"
-    rf"(?:{_DAY}(?:,? +(?:at )?{_TIME})?|{_TIME})$"
+    rf"(?:\s+(?:on |at )?{_AT}"
+    r"|(?:,|\s*[-–—|·•]|\s+(?:commented|wrote|said|replied))\s+(?:on |at )?"
+    rf"(?:{_AT}|{_DAY}))$"
 )
-"""A line with a name and a time alone, as trackers and messengers print it above what was said."""
+"""A line with a name and a time alone, as trackers and messengers print it above what was said. A
+day has a sign before it: the subject of a letter may end in one."""
 _MAX_GAP_LINES = 8  # the most non-blank lines from one entry to the next
 
 
