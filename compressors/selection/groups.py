@@ -730,7 +730,10 @@ class Groups:
         return self._is_first(u) or "\n" in self._gap(u)
 
     def _begins_block(self, u: int) -> bool:
-        return self._is_first(u) or self._gap(u).count("\n") > 1
+        if self._is_first(u) or self._gap(u).count("\n") > 1:
+            return True
+        above = self._raw[u - 1]  # an empty line of a quotation belongs to the unit above
+        return above.endswith(">") and not above.rpartition("\n")[2].strip("> \t")
 
     def _line_indent(self, u: int) -> int:
         """The indentation of the line that a unit begins in."""

@@ -332,12 +332,14 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     three columns in each of the first rows and figures in them alone. Three rows with figures need
     no header.
 
-    A further rule is a row, and the table goes on behind it.
+    A further rule is a row, and the table goes on behind it. One of reStructuredText has a rule
+    above its header, too, which belongs to that.
     """
     rows = lines.rows
-    if len(_GAP.findall(rows[at])) < 2 or at + 2 >= len(rows):
+    ruled = at + 2 < len(rows) and _is_ruled(rows[at], rows[at + 2])
+    if (len(_GAP.findall(rows[at])) < 2 and not ruled) or at + 2 >= len(rows):
         return [], at
-    body = at + 1 + (_COLUMN_RULE.match(rows[at + 1]) is not None)
+    body = at + 3 if ruled else at + 1 + (_COLUMN_RULE.match(rows[at + 1]) is not None)
     headed = True
     if body == at + 1:
         if not all(map(_has_figures, rows[at + 1 : at + 3])):
@@ -350,6 +352,11 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
         return [], at
     head: Mark = (lines.starts[at], "table_header" if headed else "table_row")
     return [head, *((start, "table_row") for start in lines.starts[body:after])], after
+
+
+def _is_ruled(above: str, below: str) -> bool:
+    """Whether rules of at least two columns stand above and below a header."""
+    return above == below and " " in above and _COLUMN_RULE.match(above) is not None
 
 
 def _is_column_header(rows: Sequence[str], at: int) -> bool:

@@ -817,3 +817,17 @@ def test_a_frame_of_a_stack_is_shown_with_its_exception_which_has_its_worth() ->
     worths = groups.worths([0.1, 0.1, 0.1, 0.1, 0.6, 0.4], calibrated=True)
     assert (worths[1], worths[5]) == (0.6, 0.4)
     assert worths[4] < worths[5]
+
+
+def test_a_question_in_a_quotation_has_no_answer_behind_an_empty_line_of_it() -> None:
+    text = (
+        "Mei counts six, not four.\n\nDana\n\n"
+        "> How many of the panels are damaged? I counted four.\n>\n"
+        ">> The fitters wait since Monday, and we pay them for it.\n"
+    )
+    shown = {"> How many": 0.9, "Mei": 0.3, "I counted": 0.28, ">> The": 0.01}
+    assert kept(text, shown, 30) == [
+        "Mei counts six, not four.",
+        "> How many of the panels are damaged?",
+        "I counted four.\n>",
+    ]

@@ -299,3 +299,22 @@ def test_each_amount_of_a_bill_is_a_line_of_its_own() -> None:
         "The fee is 20 dollars for each of the first\nten days and 30 for all others, up to 90\n"
     )
     assert len(visible_texts(wrapped)) == 1
+
+
+def test_a_simple_table_of_restructured_text_has_its_rules_in_its_header() -> None:
+    rule = "=========  ====  ======"
+    head = f"{rule}\nRole       list  delete\n{rule}"
+    rows = ["developer  yes   no", "dba        yes   yes", rule]
+    text = "Roles are these.\n\n" + "\n".join([head, *rows]) + "\n\nEnd of the page.\n"
+    assert kinds(text) == [
+        ("sentence", "Roles are these."),
+        ("table_header", head),
+        *(("table_row", row) for row in rows),
+        ("sentence", "End of the page."),
+    ]
+
+
+@pytest.mark.parametrize("subject", ["Your tariff from 1 April 2025", "Tarif zum 1. April 2025"])
+def test_the_place_and_subject_of_a_letter_are_no_entries(subject: str) -> None:
+    text = f"Lindental, 18 February 2025\n\n{subject}\n\nDear Mrs Sommer,\n\nWe raise it.\n"
+    assert {kind for kind, _ in kinds(text)} == {"sentence"}

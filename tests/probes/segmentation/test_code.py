@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tamis.probes.segmentation.code import CODE_CHARS, code_marks
+from tamis.probes.segmentation.code import CODE_CHARS, code_marks, piece_starts
 from tamis.probes.segmentation.segment import segment
 from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
@@ -142,3 +142,16 @@ def test_an_excerpt_of_prose_with_indented_code_is_no_source_file() -> None:
     assert code_marks(text) == []
     margin = text.replace("    import socket", "import socket")
     assert code_marks(margin) != []
+
+
+def test_parts_of_nested_code_are_those_of_the_same_code_at_the_margin() -> None:
+    flat = (
+        'if (response.ok) {\n  emit("progress", index);\n  return;\n}\n'
+        'if (response.status === 403) {\n  setState("failed");\n  throw new Error(`part`);\n}\n'
+        "return sendPart(index);\n"
+    )
+    nested = "".join(f"    {line}" for line in flat.splitlines(keepends=True))
+    parts = piece_starts(flat, 0, len(flat), 90)
+    deeper = piece_starts(nested, 4, len(nested), 90 + 4 * 4)  # four lines have the blanks, too
+    assert [flat[:at].count("\n") for at in parts] == [nested[:at].count("\n") for at in deeper]
+    assert flat[parts[1] :].startswith("if (response.status === 403)")

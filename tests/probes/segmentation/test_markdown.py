@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tamis.probes.segmentation.segment import sentence_starts
 from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 
@@ -363,3 +364,23 @@ def test_a_numbered_title_above_a_blank_line_heads_its_clauses() -> None:
     )
     headings = [shown for kind, shown in kinds(text) if kind == "heading"]
     assert headings == ["3   Cancellation", "4   Safety"]
+
+
+def test_a_line_that_introduces_the_next_list_ends_the_one_above() -> None:
+    text = "Common:\n- cold hands\n- nausea\n  and more:\n  - at night\nRare:\n- nightmares\n"
+    assert visible_texts(text) == [
+        *("Common:", "- cold hands", "- nausea\n  and more:", "- at night"),
+        *("Rare:", "- nightmares"),
+    ]
+
+
+@pytest.mark.parametrize("number", ["1.", "2)", "b.", "#."])
+def test_the_number_of_a_long_item_is_no_sentence(number: str) -> None:
+    first = f"{number} Set the size in reportly.conf and restart the service, but not the main one."
+    item = f"{first} It needs more memory per export and a lot more time than before."
+    assert list(sentence_starts(item, 0, len(item), "en")) == [0, len(first) + 1]
+
+
+def test_a_name_with_a_dot_before_capitals_is_whole() -> None:
+    line = "The call ended with httpx.HTTPStatusError and was not made again by anybody."
+    assert list(sentence_starts(line, 0, len(line), "en")) == [0]
