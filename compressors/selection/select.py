@@ -46,9 +46,10 @@ from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
 """Of the best unit's worth: what is worth less is not kept merely because there is room."""
-CLEAR, CLEAR_FLOOR = 0.35, 0.3
+CLEAR, CLEAR_FLOOR, FEW_UNITS = 0.35, 0.3, 48
 """In a single passage whose best unit is worth so much, what is worth less than that share of it
-is no part of the answer. Several passages may each have some of the evidence."""
+is no part of the answer. Several passages may each have some of the evidence, and so may the parts
+of a long one: of more units than that the share is smaller in proportion."""
 TRASH_SHARE = 0.05
 """Of the worth of a unit that did not fit: what is worth less does not take its place."""
 HALF_AS_GOOD = 0.5
@@ -198,7 +199,8 @@ class Selector:
     def _floor(self) -> float:
         """The share of the best unit's worth that others need."""
         is_clear = len(self.ranking) == 1 and max(self._worths, default=0.0) >= CLEAR
-        return CLEAR_FLOOR if is_clear else RELATIVE_FLOOR
+        few = min(1.0, FEW_UNITS / max(1, len(self._worths)))
+        return max(RELATIVE_FLOOR, CLEAR_FLOOR * few) if is_clear else RELATIVE_FLOOR
 
 
 def _fill(
