@@ -157,11 +157,7 @@ class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompre
     def as_runnable(
         self, documents_key: str = "documents", query_key: str = "question"
     ) -> Runnable[dict[str, Any], list[Document]]:
-        """A step of a chain that takes `{"documents": [...], "question": "..."}`.
-
-        Raises:
-            BadInput: by the step, where one of them is not there.
-        """
+        """A step of a chain that takes `{"documents": [...], "question": "..."}`."""
 
         def parts(given: dict[str, Any]) -> tuple[list[Document], str]:
             if missing := [key for key in (documents_key, query_key) if key not in given]:
