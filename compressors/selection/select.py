@@ -304,12 +304,13 @@ def _min_tokens_warnings(
             f"(passage {first}: {packer.passage_tokens[first]} of {asked[first]}); raise the "
             f"budget of {packer.limit:.0f}, or ask for less"
         )
-    if asked and best and best[0] not in packer.kept_units and not short:
-        if units[best[0]].passage not in asked:
-            yield (
-                f"the best sentence, of passage {units[best[0]].passage}, was left out: min_tokens "
-                f"of other passages take its room; raise the budget of {packer.limit:.0f}"
-            )
+        return
+    owner = units[best[0]].passage if best and best[0] not in packer.kept_units else None
+    if asked and owner is not None and owner not in asked:
+        yield (
+            f"the best sentence, of passage {owner}, was left out: min_tokens of other passages "
+            f"take its room; raise the budget of {packer.limit:.0f}"
+        )
 
 
 def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:

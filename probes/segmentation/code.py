@@ -37,6 +37,7 @@ whole; thrice as much is a piece that no budget of a hundred tokens can hold.
 """
 LINE_CHARS = 1_200  # a line is a statement, and is kept whole up to this length
 _LEVELS = 12  # code nested deeper is cut at lines: nobody reads it, and it costs time
+_DEEPEST_CHARS = 200
 
 # tildes with carets or more tildes behind them point at something in the line above
 FENCE = re.compile(
@@ -230,9 +231,10 @@ def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]
     Args:
         most_chars: of each, where lines allow.
     """
-    margin = text.rfind("\n", 0, start) + 1
-    indented = not text[margin:start].strip()  # its first line is indented like the others
-    lines = lines_of(text, margin if indented else start, stop)
+    before = text[max(0, start - _DEEPEST_CHARS) : start]
+    margin = start - (len(before) - len(before.rstrip(" \t")))
+    is_indented = margin == 0 or text[margin - 1] == "\n"  # like the lines below it
+    lines = lines_of(text, margin if is_indented else start, stop)
     listing = Listing(lines, 0, len(lines.rows), lambda row, has_body: False, most_chars)
     return [start, *(lines.starts[line] for line in list(listing.cut_lines())[1:])]
 

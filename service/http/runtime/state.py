@@ -199,9 +199,9 @@ def begin_loading(settings: Settings) -> Future[Reader]:
         return proxy
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with_one = ThreadPoolExecutor(1, "loading")
-    loading = with_one.submit(load)
-    with_one.shutdown(wait=False)
+    pool = ThreadPoolExecutor(1, "loading")
+    loading = pool.submit(load)
+    pool.shutdown(wait=False)
     return loading
 
 

@@ -36,7 +36,9 @@ def taker(path: str, body: dict[str, Any]) -> str:
     if path == "/v1/compress":
         if body.get("messages") is not None:
             return "Headroom"
-        return "The" if "input" in body and "documents" not in body else "tamis"
+        if "documents" in body:
+            return "tamis"
+        return "The" if "input" in body else "Headroom" if "messages" in body else "tamis"
     if path == "/rerank" and "texts" in body:
         return "TEI"
     if "candidates" in body and "documents" not in body:

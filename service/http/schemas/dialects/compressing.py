@@ -95,7 +95,7 @@ TOKEN_COMPANY = Dialect(
     to_call=lambda body, _: CompressCall([body.compress_request()]),
     to_answer=input_answer,
     key="input",
-    claims=lambda body: "documents" not in body and "messages" not in body,
+    claims=lambda body: "documents" not in body and body.get("messages") is None,
     keeps=lambda _: True,
 )
 

@@ -49,7 +49,7 @@ HEADROOM = Dialect(
     key="messages",
     # beside documents, too, which it then refuses by name; null is no list of messages
     claims=lambda body: (
-        body.get("messages") is not None or ("messages" in body and "documents" not in body)
+        body.get("messages") is not None or not {"documents", "input"} & body.keys()
     ),
     warnings="`warnings`",
     keeps=lambda body: body.config.mode != CCR,  # whose originals have to be kept each time
