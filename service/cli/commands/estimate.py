@@ -171,8 +171,8 @@ def _notes(found: Estimate, method: str) -> Iterator[str]:
 def _passed_over(unknown: dict[str, list[str]]) -> Iterator[str]:
     for what, places in list(unknown.items())[:_SHOWN]:
         yield f"{len(places):,} × passed over: {what} (first {places[0]})"
-    if rest := sum(map(len, list(unknown.values())[_SHOWN:])):
-        yield f"{rest:,} × passed over: something else"
+    if rest := [place for places in list(unknown.values())[_SHOWN:] for place in places]:
+        yield f"{len(rest):,} × passed over: something else (first {rest[0]})"
 
 
 def _sentence(found: Estimate, price: float, machine: float) -> str:

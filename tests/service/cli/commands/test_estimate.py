@@ -308,7 +308,9 @@ def test_other_lines_are_named_and_passed_over(tmp_path):
     path = tmp_path / "log.jsonl"
     good = json.dumps(openai_run("gcc")[0])
     rank = json.dumps({"query": "a", "documents": ["b"], "top_n": 1})
-    path.write_text(f'{good}\n\nno json\n{rank}\n[1]\n{{"input": "a", "model": "m"}}\n{rank}\n')
+    other = '{"input": "a", "model": "m"}\n' + rank
+    blank = '{"question": " ", "documents": []}'
+    path.write_text(f"{good}\n\nno json\n{rank}\n[1]\n{other}\n{blank}\n")
     log = read_log([str(path)])
     assert len(log.requests) == 1
     assert log.unknown == {
@@ -316,6 +318,7 @@ def test_other_lines_are_named_and_passed_over(tmp_path):
         "an object with query, documents, top_n": [f"{path}, line 4", f"{path}, line 7"],
         "JSON of type list": [f"{path}, line 5"],
         "an object with input, model": [f"{path}, line 6"],
+        "an object with question, documents, of which documents is empty": [f"{path}, line 8"],
     }
 
 
