@@ -365,9 +365,7 @@ class Compressor:
                 *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
                 *scores.warnings,
                 *kept.warnings,
-                *_budget_warnings(
-                    prepared, scores, kept, status, scores.reason or f"{self.name} cannot tell"
-                ),
+                *_budget_warnings(prepared, scores, kept, status, self._reason(scores)),
                 *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
             ),
             threshold=prepared.budget.threshold if status == "ok" else None,
@@ -378,8 +376,12 @@ class Compressor:
         """What a result has of its scores as they are; None where nothing was read."""
         if scores is None:
             return {"reason": "nothing was read, for the whole context fits"}
-        reason = scores.reason or f"{self.name} cannot tell"
-        return {name: getattr(scores, name) for name in _SAME} | {"reason": reason}
+        same = {name: getattr(scores, name) for name in _SAME}
+        return same | {"reason": self._reason(scores)}
+
+    def _reason(self, scores: Scores) -> str:
+        """Why the verdict is as it is, or why there is none."""
+        return scores.reason or f"{self.name} cannot tell"
 
     def _whole_result(
         self, prepared: Prepared, kept: SelectedUnits, scores: Scores | None

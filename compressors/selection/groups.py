@@ -33,6 +33,7 @@ from tamis.probes.segmentation.lines import (
     ends_open,
     has_function_word,
     has_stop,
+    is_empty_quote,
 )
 from tamis.probes.segmentation.markdown import SAID, begins_entry
 from tamis.probes.text import KINDS, Passage, Unit
@@ -732,8 +733,8 @@ class Groups:
     def _begins_block(self, u: int) -> bool:
         if self._is_first(u) or self._gap(u).count("\n") > 1:
             return True
-        above = self._raw[u - 1]  # an empty line of a quotation belongs to the unit above
-        return above.endswith(">") and not above.rpartition("\n")[2].strip("> \t")
+        # an empty line of a quotation belongs to the unit above
+        return is_empty_quote(self._raw[u - 1].rpartition("\n")[2])
 
     def _line_indent(self, u: int) -> int:
         """The indentation of the line that a unit begins in."""

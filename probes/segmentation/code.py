@@ -329,7 +329,7 @@ class Listing:
                 standalone = self._standalone
                 if depth > outer:
                     standalone = standalone - {first}
-                    starts = [*sorted({*statements[:1]} & standalone), *starts]
+                    starts = [s for s in statements[:1] if s in standalone] + starts
                 return list(self._merge_short_parts([first, *starts], last, standalone))
         return []
 

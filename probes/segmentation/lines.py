@@ -61,6 +61,11 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
     return Lines(starts[: len(cut)], rows)
 
 
+def is_empty_quote(line: str) -> bool:
+    """Whether a line has marks of a quotation alone."""
+    return line.lstrip().startswith(">") and not line.strip("> \t\r\n")
+
+
 def split_at_line_feeds(text: str) -> list[str]:
     """The lines with their ends, as markers count them: a line ends with a line feed alone."""
     *lines, last = text.split("\n")

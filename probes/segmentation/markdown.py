@@ -75,7 +75,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     numbered ones, and sessions of Python's interpreter. Lines indented by four spaces are not code:
     in retrieved text they are mostly lists and quotes.
     """
-    lines = _unquoted(lines_of(text, start, stop))
+    lines = _strip_quote_marks(lines_of(text, start, stop))
     lines = lines._replace(entries=entry_lines(lines.rows), next_items=_next_items(lines.rows))
     closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
@@ -90,7 +90,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     return marks
 
 
-def _unquoted(lines: Lines) -> Lines:
+def _strip_quote_marks(lines: Lines) -> Lines:
     """The lines without the marks of a quotation: what is quoted has blocks, too."""
     quoted = frozenset(at for at, row in enumerate(lines.rows) if _QUOTED.match(row))
     if not quoted:

@@ -44,6 +44,7 @@ from tamis.probes.segmentation.lines import (
     continued_lines,
     count_words,
     has_function_word,
+    is_empty_quote,
     is_prose,
     lines_of,
     markup_spans,
@@ -258,7 +259,7 @@ def _join_permalinks(
     for start, stop, kind in spans:
         if (
             last
-            and (PERMALINK.fullmatch(text, start, stop) or _is_empty_quote(text[start:stop]))
+            and (PERMALINK.fullmatch(text, start, stop) or is_empty_quote(text[start:stop]))
             and stop - last[0] <= PIECE_CHARS
             and last[2] != "table_header"
             and not _is_in_comment(text, start, stop)
@@ -270,10 +271,6 @@ def _join_permalinks(
         last = (start, stop, kind)
     if last:
         yield last
-
-
-def _is_empty_quote(span: str) -> bool:
-    return span.startswith(">") and not span.strip("> \t\r\n")
 
 
 def _is_in_comment(text: str, start: int, stop: int) -> bool:

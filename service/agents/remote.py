@@ -17,6 +17,20 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, TamisError
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def check_address(name: str, url: str) -> str:
+    """The host of the address of a service.
+
+    Raises:
+        BadInput: it has another scheme than http or https, or no host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInput(f"{name} is {url!r}; give an address such as http://localhost:8080")
+    return parts.hostname
+
+
 _EXCERPT_BYTES = 200
 
 
@@ -63,15 +77,13 @@ class RemoteService:
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         url = self.url.rstrip("/")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadInput(f"url is {url!r}; give an address such as http://localhost:8080")
+        host = check_address("url", url)
         headers = {"content-type": "application/json"}
         if self.api_key:
             headers["authorization"] = f"Bearer {self.api_key}"
         request = Request(url + path, json.dumps(body).encode("ascii"), headers)
         # a proxy that the environment names is for the network, not for this machine
-        opener = build_opener(*[ProxyHandler({})] * (parts.hostname in _LOCAL))
+        opener = build_opener(*[ProxyHandler({})] * (host in _LOCAL))
         try:
             with opener.open(request, timeout=self.timeout_s) as response:
                 answer = json.loads(response.read())

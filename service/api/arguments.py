@@ -6,7 +6,6 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
-from urllib.parse import urlsplit
 
 from tamis.compressors.options import option_names
 from tamis.compressors.registry import method_class, method_info, method_name
@@ -111,14 +110,3 @@ def suggest_name(
     names = list(known)
     same = [one for one in names if name.lower() in synonyms.get(one, ())]
     return next(iter(same or difflib.get_close_matches(name, names, 1)), None)
-
-
-def check_address(name: str, url: str) -> None:
-    """Refuses what is not the address of a service.
-
-    Raises:
-        BadInput: it has another scheme than http or https, or no host.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput(f"{name} is {url!r}; give an address such as http://localhost:8080")

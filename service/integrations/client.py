@@ -23,7 +23,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from tamis.probes.errors import BadInput, TamisError
-from tamis.service.api.arguments import check_address
+from tamis.service.agents.remote import check_address
 from tamis.service.api.spans import traceparent_headers
 from tamis.service.http.schemas.about import Health, Info, Models
 from tamis.service.http.schemas.compress import BatchResult, Compression, CompressionList

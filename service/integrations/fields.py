@@ -28,7 +28,7 @@ from tamis.compressors.rules import BUDGETS, Budget, budget_of, rules_from, rule
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.api.arguments import check_address
+from tamis.service.agents.remote import check_address
 from tamis.service.api.languages import STANDARD
 from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import (
