@@ -12,6 +12,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.api.languages import SHARP as SHARP  # benches measure the default of users
 
 if TYPE_CHECKING:
+    from tamis.compressors.methods.question_rows import QuestionRows
     from tamis.compressors.rules import Budget
     from tamis.probes.probing.linear import LinearProbe
     from tamis_lab.datasets.record_files import RecordFile
@@ -79,6 +80,15 @@ ProbeFile = Annotated[
     Path | None,
     typer.Argument(
         help="A probe's .safetensors; by default the one that ships.", show_default=False
+    ),
+]
+
+OwnProbe = Annotated[
+    Path | None,
+    typer.Option(
+        "--probe",
+        help="Of the proxy, by tamis lab probe train; by default the one that ships.",
+        show_default=False,
     ),
 ]
 
@@ -241,6 +251,20 @@ def named_or_shipped_probe(path: Path | None, method: str, proxy: str) -> Linear
             "lab probe train"
         )
     return found
+
+
+def default_method(probe: Path | None, proxy: str) -> QuestionRows:
+    """The default method of a probe, in a file or the one that ships, which reads every window.
+
+    Raises:
+        BadInput: there is neither. ProbeMismatch: the probe is for another proxy.
+    """
+    from tamis.compressors.methods.question_rows import QuestionRows
+    from tamis.compressors.registry import load_proxy
+    from tamis_lab.datasets.reading_store import cached_reader
+
+    found = named_or_shipped_probe(probe, "question_rows", proxy)
+    return QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found, gate=False)
 
 
 def readings_folder(cache: Path | None) -> Path:

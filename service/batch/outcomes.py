@@ -275,8 +275,12 @@ def _can_hold(kind: str, value: Any) -> bool:
 
 
 def read_table(data: bytes, columns: Sequence[str] | None = None) -> Any:
-    """A part that was written as Parquet, all of it or some columns."""
-    return row_values.import_pyarrow().parquet.ParquetFile(io.BytesIO(data)).read(columns)
+    """A part that was written as Parquet, all of it or some columns.
+
+    By this thread alone: one that Arrow is just starting when the process ends aborts it.
+    """
+    file = row_values.import_pyarrow().parquet.ParquetFile(io.BytesIO(data))
+    return file.read(columns, use_threads=False)
 
 
 def read_outcomes(data: bytes, name: str, job: BatchJob) -> list[RowOutcome]:

@@ -245,7 +245,7 @@ def _parquet_rows(path: str) -> Iterator[tuple[int, Any]]:
     arrow, number = import_pyarrow(), 0
     file = open_parquet(path)
     try:
-        for batch in file.iter_batches(batch_size=256):
+        for batch in file.iter_batches(batch_size=256, use_threads=False):
             for row in iterate_rows(batch):
                 number += 1
                 yield number, _plain_value(row)

@@ -20,6 +20,7 @@ from tamis_lab.options.shared import (
     ProbeFile,
     ProxyName,
     ReadingsFolder,
+    default_method,
     named_or_shipped_probe,
     parse_record_file,
     readings_folder,
@@ -106,16 +107,12 @@ def _read_cases(
     Raises:
         BadInput: no question has both gold and other sentences.
     """
-    from tamis.compressors.methods.question_rows import QuestionRows
-    from tamis.compressors.registry import load_proxy
     from tamis.probes.errors import BadInput
-    from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import name_distinctly
     from tamis_lab.datasets.score_sources import installed_encoder_source
     from tamis_lab.train.probe.labelled_readings import RecordReader
 
-    found = named_or_shipped_probe(probe, "question_rows", proxy)
-    method = QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found, gate=False)
+    method = default_method(probe, proxy)
     with file_bars() as report:
         files = name_distinctly([parse_record_file(name) for name in data])
         folder = readings_folder(cache)
@@ -126,4 +123,5 @@ def _read_cases(
             f"no question of {', '.join(data)} has both gold and other sentences; "
             "nothing can be judged"
         )
-    return found, cases
+    assert method.probe is not None
+    return method.probe, cases

@@ -18,8 +18,10 @@ from tamis_lab.options.output_files import check_probe_target
 from tamis_lab.options.shared import (
     SHARP,
     Data,
+    OwnProbe,
     ProxyName,
     ReadingsFolder,
+    default_method,
     parse_record_file,
     parse_sizes,
     readings_folder,
@@ -56,13 +58,12 @@ def gate(
     documents: Annotated[
         str, typer.Option(help="Passages of a request, others of its set included; with commas.")
     ] = "10,30",
+    probe: OwnProbe = None,
     proxy: ProxyName = SHARP,
     cache: ReadingsFolder = None,
 ) -> None:
     """Fit a gate, and show what its stages lose and save on domains that the fit has not seen."""
-    from tamis.compressors import registry
     from tamis.probes.probing.linear import ProbeCard
-    from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import describe_file, name_distinctly
     from tamis_lab.datasets.score_sources import installed_encoder_source
     from tamis_lab.train.probe.gate import fit_gate, gate_figures
@@ -72,12 +73,8 @@ def gate(
     check_probe_target(out)
     sizes = parse_sizes(documents, "documents")
     files = name_distinctly([parse_record_file(name) for name in data])
-    reader = cached_reader(
-        registry.load_proxy(proxy, registry.layers_needed(registry.DEFAULT, proxy))
-    )
-    method = registry.method_class(registry.DEFAULT)(reader, gate=False)
-    if method.probe is None:
-        raise BadInput(f"no probe ships for {proxy}, and a gate is judged by one")
+    method = default_method(probe, proxy)
+    assert method.probe is not None
     if deep := [s for each in stages.values() for s in each if s.depth > method.layers]:
         raise BadInput(
             f"--stage has DEPTH {deep[0].depth}, and {method.layers} layers are read; give at most "

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tamis.service.cli.display.output import report_errors
 from tamis_lab.options.output_files import check_probe_target
-from tamis_lab.options.shared import SHARP
+from tamis_lab.options.shared import SHARP, OwnProbe
 
 EPILOG = """
 **Examples**
@@ -56,6 +56,7 @@ def rank(
         typer.Option("--weight", metavar="FILE=N", help="Count a file's queries N times."),
     ] = None,
     l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
+    probe: OwnProbe = None,
     proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = SHARP,
     cache: Annotated[
         Path | None,
@@ -63,12 +64,10 @@ def rank(
     ] = None,
 ) -> None:
     """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
-    from tamis.compressors import registry
     from tamis_lab.datasets.qrels import load_corpus, load_queries
-    from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.record_files import describe_file, name_distinctly
     from tamis_lab.options.bars import file_bars
-    from tamis_lab.options.shared import parse_record_file, readings_folder
+    from tamis_lab.options.shared import default_method, parse_record_file, readings_folder
     from tamis_lab.train.fit import check_l2
     from tamis_lab.train.probe.ranking import QueryLists, RankCaseReader, fit_rank_probe
 
@@ -81,10 +80,7 @@ def rank(
     documents = load_corpus(
         corpus, [d for query in query_list for d, _ in query.candidates[:depth]]
     )
-    reader = cached_reader(
-        registry.load_proxy(proxy, registry.layers_needed("question_rows", proxy))
-    )
-    method = registry.method_class("question_rows")(reader, gate=False)
+    method = default_method(probe, proxy)
     lists = QueryLists(own.name, query_list, documents, depth)
     with file_bars() as report:
         reading = RankCaseReader(method, readings_folder(cache), report)
@@ -94,10 +90,10 @@ def rank(
             mine = list(reading.read_records(source))
             used.append(describe_file(source, len(mine)))
             found += mine
-    probe = fit_rank_probe(found, method, counted, used, l2)
-    written = probe.save(out)
+    fitted = fit_rank_probe(found, method, counted, used, l2)
+    written = fitted.save(out)
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(_held_out_table(probe.card.figures["held_out"]))
+    console.print(_held_out_table(fitted.card.figures["held_out"]))
     Console(stderr=True).print(f"wrote {written}")
 
 

@@ -311,3 +311,34 @@ def test_fit_needs_no_label_and_goes_on_with_those_it_made(place, tmp_path):
     )
     assert few.exit_code == 2
     assert "a probe needs 10" in " ".join(few.stderr.split())
+
+
+def test_rank_and_gate_are_fitted_for_a_proxy_of_ones_own(place):
+    rows = example_records()
+    texts = list(dict.fromkeys(d["text"] for row in rows for d in row["docs"]))
+    corpus = [{"docid": str(i), "title": "", "text": text} for i, text in enumerate(texts)]
+    queries = [
+        {
+            "qid": row["id"],
+            "query": row["question"],
+            "qrels": {str(texts.index(row["docs"][0]["text"])): 1},
+            "candidates": {"bm25": [[str(texts.index(d["text"])), 1.0] for d in row["docs"]]},
+        }
+        for row in rows
+    ]
+    write(place / "corpus.jsonl", corpus)
+    write(place / "queries.jsonl", queries)
+    of_proxy = ("--proxy", place / "llama", "--cache", place / "readings")
+    own = (*of_proxy, "--probe", place / "mine.safetensors")
+    lists = ("lab", "probe", "rank", place / "queries.jsonl", "--corpus", place / "corpus.jsonl")
+    stages = ("lab", "probe", "gate", "--stage", "units:1:3:2:.5", "--documents", "4")
+    stages = (*stages, "--data", place / "records.jsonl")
+    for command, name in ((lists, "rank"), (stages, "gate")):
+        out = ("--out", place / f"{name}.safetensors")
+        refused = tamis(*command, *out, *of_proxy)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "no probe for question_rows" in " ".join(refused.stderr.split())
+        done = tamis(*command, *out, *own)
+        assert done.exit_code == 0, done.output
+        card = LinearProbe.load(place / f"{name}.safetensors").card
+        assert (card.method, card.model, card.layers) == (name, "llama", 2)
