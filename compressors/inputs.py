@@ -179,7 +179,10 @@ def _parse_keep(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, 
     """
     try:
         spans = tuple((index_of(a), index_of(b)) for a, b in given.get("keep") or ())
-        return spans, index_of(given.get("min_tokens") or 0)
+        least = index_of(given.get("min_tokens") or 0)
+        if least < 0:
+            raise ValueError(f"min_tokens is {least}, below 0")
+        return spans, least
     except (TypeError, ValueError) as error:
         raise BadInput(
             f"passage {index}: 'keep' or 'min_tokens' cannot be read ({error}); "

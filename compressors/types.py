@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
+T = TypeVar("T")
 Status = Literal["ok", "passthrough", "unanswerable"]
 Verdict = Literal["answerable", "partly", "unanswerable"]
 
@@ -196,8 +197,11 @@ class Compressed:
         A kept sentence with its surroundings is then `passages[passage].text[start:stop]`.
 
         Raises:
-            BadInput: no such passage, or a span that touches none of its units.
+            BadInput: no such passage, a span that touches none of its units, or less than no
+                neighbours.
         """
+        if neighbours < 0:
+            raise BadInput(f"neighbours is {neighbours}; give 0 or more")
         own = [unit for unit in self.units if unit.passage == passage]
         overlapping = [i for i, unit in enumerate(own) if unit.start < stop and start < unit.stop]
         if not overlapping:
@@ -276,3 +280,39 @@ def to_probability(score: float, calibrated: bool = True) -> float:
     if calibrated:
         return min(1.0, max(0.0, score))
     return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+
+
+def check_values(values: Sequence[float], expected: int, what: str, of: str) -> None:
+    """Checks that there is a finite number for each of so many.
+
+    Raises:
+        BadInput: there is not; the message has the counts, and the first that is wrong.
+    """
+    if len(values) != expected:
+        raise BadInput(f"got {len(values)} {what} for {expected} {of}; give one each")
+    wrong = [i for i, value in enumerate(values) if not _is_finite(value)]
+    if wrong:
+        raise BadInput(
+            f"{len(wrong)} of {expected} {what} are not finite, the first is "
+            f"{values[wrong[0]]!r:.80} at {wrong[0]}; give finite numbers"
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
+
+
+def check_returned(found: Any, kind: type[T], method: str) -> T:
+    """What a method returned, if it is of the kind that it must return.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if not isinstance(found, kind):
+        raise BadInput(
+            f"the method {method} returned {type(found).__name__}; it must return {kind.__name__}"
+        )
+    return found

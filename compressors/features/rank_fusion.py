@@ -56,13 +56,19 @@ def first_scores(given: Any, documents: int, fuse: Any) -> tuple[float, ...] | N
     return tuple(scores)
 
 
+_LARGEST_SCORE = 1e100  # its square is finite, too
+
+
 def _finite_number(value: Any, index: int) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"first_stage score {index} is {value!r:.80}; give a number") from error
-    if not math.isfinite(number):
-        raise BadInput(f"first_stage score {index} is {value!r}; give a finite number")
+    if not math.isfinite(number) or abs(number) > _LARGEST_SCORE:
+        raise BadInput(
+            f"first_stage score {index} is {value!r}; give a finite number of at most "
+            f"{_LARGEST_SCORE:g}"
+        )
     return number
 
 

@@ -25,7 +25,7 @@ from tamis.compressors.inputs import (
     with_headers,
 )
 from tamis.compressors.method import Ranker
-from tamis.compressors.types import Ranked, Ranks, Reranked
+from tamis.compressors.types import Ranked, Ranks, Reranked, check_returned, check_values
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
@@ -135,13 +135,19 @@ class Reranker:
         if not with_text:
             return Ranks((-math.inf,) * len(distinct.passages))
         if len(with_text) == len(distinct.passages):
-            return self.ranker.rank(question, distinct.passages, units)
+            return self._ranks(question, distinct.passages, units)
         moved = units_among(units, with_text)
-        found = self.ranker.rank(question, [distinct.passages[p] for p in with_text], moved)
+        found = self._ranks(question, [distinct.passages[p] for p in with_text], moved)
         values = [-math.inf] * len(distinct.passages)
         for passage, value in zip(with_text, found.values, strict=True):
             values[passage] = value
         return replace(found, values=tuple(values))
+
+    def _ranks(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        found = check_returned(self.ranker.rank(question, passages, units), Ranks, self.name)
+        known = [0.0 if value == -math.inf else value for value in found.values]  # not read
+        check_values(known, len(passages), "scores", "passages")
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,18 +24,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
+    LINKED_TITLE,
     count_words,
     ends_open,
     has_function_word,
     has_stop,
     is_empty_quote,
 )
-from tamis.probes.segmentation.markdown import SAID, begins_entry
+from tamis.probes.segmentation.markdown import CUE, SAID, begins_entry
 from tamis.probes.text import KINDS, Passage, Unit
 
 Lead = Literal[
@@ -55,6 +57,17 @@ Lead = Literal[
 _END = r"[*_\"'”’»)\]`\s]*$"
 _ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：]{_END}")
 _ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s[^?]{0,60})?$")
+_QUESTION_WORD = re.compile(
+    r"\s*(?:(?:and|but|so|ok|also)\s+)?(?:how|what|when|where|who|whose|why|which|do|does|did|can|could"
+    r"|is|are|was|were|will|would|should|shall|has|have)\b",
+    re.IGNORECASE,
+)
+_CAPTION = re.compile(
+    r"\([^()]{3,120}\)|(?:Table|Tab\.|Exhibit|Tabelle|Tableau|Tabla)\s?\d{1,3}\b.{0,160}"
+    r"|(?:All )?(?:amounts|figures|values|prices)(?: are)? in .{1,60}",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What says what a table shows, or in which units, right above it."""
 _BOLD = re.compile(r"\*\*[^*]{1,80}\*\*[:.]?")
 _TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
 # what speaks of the sentence before, in its own sentence's first words
@@ -77,12 +90,16 @@ _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
 _OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
+_COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
+_COMMANDS = dict(part=1, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5)
+_BRACKETS = re.compile(r"\([^()]{1,30}\)")
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
 _TITLE_LEVEL, _TITLE_WORDS, _TERM_CHARS = 9, 6, 60
 _BELOW_TITLE = ("sentence", "table_header", "list_item", "entry")
 _SPEAKER = re.compile(
     r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
-    r"(?:<[ @+]?([^<>\n]{1,40})>|([^:>\n\d]{1,40}?)(?: ?[\[(][^\])\n]{1,30}[\])])? ?:)"
+    r"(?:<[ @+]?([^<>\n]{1,40})>"
+    r"|([^:>\n\d]{1,40}?|\+\d[\d ()\-]{6,20})(?: ?[\[(][^\])\n]{1,30}[\])])? ?:)"
 )
 _JSON_SPEAKER = re.compile(
     r"\"(?:user|username|from|author|sender|speaker|role|name)\"\s*:\s*\"([^\"]{1,60})\""
@@ -120,9 +137,15 @@ _SALUTE = (
 )
 _VAIN = re.compile(
     rf"\W*(?:{_BARE}\W+)*(?:(?:{_BARE}|{_SALUTE}(?:[\s,]+[^\W\d]+){{0,4}})\W*){{0,3}}"
+    r"|(?:.{0,80}\s{2,})?\[?(?:Page|Seite|Página) \d{1,4}(?: (?:of|von|de|/) \d{1,4})?\]?"
     r"|(?:Date|Sent|Datum|Gesendet): .{0,60}\d\d:\d\d.{0,20}|.{0,24}-!- .*",
     re.IGNORECASE,
 )
+_LATEX = re.compile(
+    r"(?:\\(?:begin|end|label|centering|maketitle|(?:top|mid|bottom)rule|usepackage|documentclass"
+    r"|bibliography(?:style)?)\b.*\s*)+"
+)
+"""Commands of LaTeX that say nothing to a reader."""
 _SALUTATION = re.compile(
     rf"\W*(?:(?:{_SALUTE}(?:[\s,]+[^\W\d]+){{0,4}}|best|regards|sincerely|cheers)\W*)?",
     re.IGNORECASE,
@@ -174,6 +197,8 @@ _SPOKEN_OF = 0.5
 """What a sentence has of the worth of the next one, which speaks of it."""
 _SPEAKS = 0.45
 """What a sentence has of the worth of the one that it speaks of, or of the best right before it."""
+_WHOLE = 0.9
+"""What a part of a sentence of subtitles has of the worth of the part in the cue beside it."""
 _SET = 0.7
 """What a setting has of the worth of the best sentence of the comment above it."""
 _FIRST_ANSWER = 0.97
@@ -203,6 +228,8 @@ class Groups:
         self.stops: dict[int, int] = {}
         self.vain: set[int] = set()
         self._levels: dict[int, int] = {}  # of headings
+        headings = Counter(self._texts[u] for u, unit in enumerate(units) if unit.kind == "heading")
+        self._repeated = {text for text, times in headings.items() if times > 1}  # speakers
         self._speakers: dict[int, str] = {}  # of entries
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
@@ -351,7 +378,12 @@ class Groups:
         """Raises sentences that speak of the one before, that one, and the one after the best."""
         own = self.values
         for u in range(len(worths) - 1, 0, -1):
+            if CUE.fullmatch(self._texts[u - 1]) and u > 1 and not has_stop(self._texts[u - 2]):
+                worths[u] = max(worths[u], _WHOLE * own[u - 2])
+                worths[u - 2] = max(worths[u - 2], _WHOLE * own[u])
             if not self._follows_in_block(u):
+                if own[u - 1] == best and self._goes_on_in_chat(u):
+                    worths[u] = max(worths[u], _SPEAKS * own[u - 1])
                 continue
             speaks = _BACK.match(self._texts[u]) is not None
             if speaks:
@@ -364,6 +396,11 @@ class Groups:
         of several, each may have evidence that is worth more."""
         both = self._units[u - 1].kind == self._units[u].kind == "sentence"
         return both and len(self._passages) == 1 and not self._begins_block(u)
+
+    def _goes_on_in_chat(self, u: int) -> bool:
+        """Whether a turn is the next after another, with a speaker each, in a single passage."""
+        speakers = (self._speakers.get(u - 1), self._speakers.get(u))
+        return all(speakers) and len(self._passages) == 1 and u not in self.vain
 
     def _relation(self, u: int) -> Lead:
         """What the lead of a unit is to it."""
@@ -403,7 +440,11 @@ class Groups:
         text = self._texts[u]
         if self._units[u].kind == "json":
             return self._speakers[u] != "" and _JSON_ASKS.search(text) is not None
-        ask = _ASKS_INSIDE if len(text) <= _SHORT_TURN else _ASKS
+        is_short = len(text) <= _SHORT_TURN
+        if is_short and self._speakers[u] and (name := _SPEAKER.match(text)):
+            if _QUESTION_WORD.match(text, name.end()) and not has_stop(text):
+                return True  # in a chat few put a question mark
+        ask = _ASKS_INSIDE if is_short else _ASKS
         return ask.search(text[-_SHORT_TURN:]) is not None
 
     def _introduction(self, u: int, after: Unit) -> Lead | None:
@@ -421,6 +462,8 @@ class Groups:
         if _INTRODUCES.search(end) or (after.kind == "html" and _LABEL.fullmatch(self._raw[u])):
             return "lead_in"
         if is_prose and not self._begins_block(u + 1) and _BOLD.fullmatch(text):
+            return "lead_in"
+        if is_prose and after.kind == "table_header" and _CAPTION.fullmatch(text):
             return "lead_in"
         listed = KINDS[after.kind].is_listed or after.kind == "table_header"
         opens = ends_open(text) or text.endswith("following")
@@ -548,16 +591,19 @@ class Groups:
         kind = self.kinds[lead]
         if kind == "heading":
             is_title = self._levels[lead] == 1 and self.parents[lead] < 0
-            is_title |= self._levels[lead] == _TITLE_LEVEL and self._is_first(lead)
+            is_title |= self._levels[lead] > 2 and self._is_first(lead)
             asks = _ASKS.search(self._texts[lead][-_END_CHARS:]) is not None
             if u in self._levels and _ASKS.search(text[-_END_CHARS:]):
                 return 0
             short = self.kinds.get(u) == "lead_in" and len(text.split()) < 4
             listed = unit.kind in ("list_item", "table_header", "heading")
             listed |= unit.kind == "html" and "<li" in self._raw[u]
-            return int(asks or (not is_title and (listed or short)))
+            again = self._texts[lead] in self._repeated
+            return int(asks or again or (not is_title and (listed or short)))
         if kind == "turn":
             return int(u not in self.kinds and len(self._texts[lead]) <= _LONGEST_TURN)
+        if kind == "lead_in" and _CAPTION.fullmatch(self._texts[lead]):
+            return 1
         if kind == "lead_in":
             first = self._units[lead + 1].kind
             listed = KINDS[first].is_listed or first == "table_header"
@@ -586,7 +632,9 @@ class Groups:
             text = text[speaker.end() :] if speaker else text
             if _ASSENT.fullmatch(text):
                 return False  # says something to the turn before
-        if _VAIN.fullmatch(text) is not None or self._is_known_subject(u):
+        if any(
+            form.fullmatch(text) for form in (_VAIN, _LATEX, CUE, SAID)
+        ) or self._is_known_subject(u):
             return True
         if self._is_signature(u):
             return True
@@ -763,10 +811,15 @@ def _title_of(text: str) -> str:
 
 
 def _level(heading: str) -> int:
-    """The level of a heading, 1 the outermost: by its signs, the rule below it, or its number."""
-    if signs := len(heading) - len(heading.lstrip("#")):
-        return signs
+    """The level of a heading, 1 the outermost: by its signs, the rule below it, its number, or its
+    capitals."""
+    for sign in "#=":
+        if signs := len(heading) - len(heading.lstrip(sign)):
+            return signs
+    if command := _COMMAND.match(heading):
+        return _COMMANDS[command[1]]
     if "\n" in heading:
         return _RULES.get(heading[-1], 3)
-    number = _SECTION_NUMBER.match(heading)
-    return 1 + number[0].count(".") if number else 3
+    if number := _SECTION_NUMBER.match(heading):
+        return 1 + number[0].count(".")
+    return 3 if _BRACKETS.sub("", heading).isupper() or LINKED_TITLE.match(heading) else 4

@@ -39,7 +39,7 @@ from tamis.compressors.rules import (
 )
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
-from tamis.compressors.types import Scores, SelectedUnits
+from tamis.compressors.types import Scores, SelectedUnits, check_values
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
@@ -122,8 +122,8 @@ class Selector:
         arrangement: Sequence[int] | None = None,
         calibrated: bool = False,
     ) -> None:
-        _check_values(values, len(units), "values", "units")
-        _check_values(passage_scores, len(passages), "passage scores", "passages")
+        check_values(values, len(units), "values", "units")
+        check_values(passage_scores, len(passages), "passage scores", "passages")
         if rules.order not in PLAIN_ORDERS and arrangement is None:
             raise BadInput(
                 f"order is {rules.order!r}; give original, score or edges, or arrangement"
@@ -416,16 +416,6 @@ def _units_of_best_passages(renderer: Renderer, ranking: Sequence[int]) -> set[i
 
 def _protect_patterns(rules: Rules) -> list[Pattern]:
     return [compile_protect(pattern) for pattern in rules.protect]
-
-
-def _check_values(values: Sequence[float], expected: int, what: str, of: str) -> None:
-    if len(values) != expected:
-        raise BadInput(f"got {len(values)} {what} for {expected} {of}; give one each")
-    if wrong := [i for i, value in enumerate(values) if not math.isfinite(value)]:
-        raise BadInput(
-            f"{len(wrong)} of {expected} {what} are not finite, the first is "
-            f"{values[wrong[0]]} at {wrong[0]}; give finite numbers"
-        )
 
 
 Span = tuple[int, int]

@@ -1,6 +1,6 @@
-"""Blocks of JSON and HTML.
+"""Blocks of JSON, XML and HTML.
 
-Both functions read the text once from left to right, and return no marks for any other format.
+Each function reads the text once from left to right, and returns no marks for any other format.
 """
 
 from __future__ import annotations
@@ -67,6 +67,40 @@ def _member_starts(text: str) -> list[int]:
             if not (open_brackets[-1][2] and _NUMBER_OR_WORD.match(text, after)):
                 starts.append(after)
     return starts
+
+
+_PROLOG = re.compile(r"\s*(?:<\?xml[^<>]{0,200}\?>\s*)?(?:<!--(?:[^-]|-(?!->)){0,2000}-->\s*)?")
+_ROOT = re.compile(r"<([A-Za-z][\w:.-]{0,80})[\s/>]")
+_XML_SIGN = re.compile(r"<!--|-->|<(/?)[A-Za-z][\w:.-]*(?:\s[^<>]*?)?(/?)>")
+
+
+def xml_marks(text: str) -> list[Mark]:
+    """A block for each element that spans lines and has others of one line in it, and for the lines
+    of its own that stand between two of these. No marks if the text is not XML.
+
+    Opening tags belong to what is below them, closing ones to what is above, comments likewise.
+    """
+    prolog = _PROLOG.match(text)
+    root = _ROOT.match(text, prolog.end()) if prolog else None
+    if (
+        root is None
+        or _TAG.match(text, root.start())
+        or not text.rstrip().endswith(f"</{root[1]}>")
+    ):
+        return []
+    lines, marks, below = lines_of(text), list[Mark](), "open"
+    for at, row in zip(lines.starts, lines.rows, strict=True):
+        depth = comments = 0
+        for sign in _XML_SIGN.finditer(row):
+            if sign[0] in ("<!--", "-->"):
+                comments += 1
+            elif not sign[2]:
+                depth += -1 if sign[1] else 1
+        kind = "open" if depth > 0 or comments else "close" if depth < 0 else "text"
+        if not marks or (row and kind != "close" and below != "open" and kind != below):
+            marks.append((at, "code"))
+        below = kind if row else below
+    return marks
 
 
 _TAG = re.compile(

@@ -34,7 +34,7 @@ class Lines(NamedTuple):
 
     `entries` are the lines that begin an entry of a chat or log, and `next_items` those with the
     number that follows an item's, if these were determined; `quoted` are those whose marks of a
-    quotation are left out.
+    quotation are left out, and `titles` those with the name of a speaker or a part.
     """
 
     starts: list[int]
@@ -42,6 +42,7 @@ class Lines(NamedTuple):
     entries: frozenset[int] = frozenset()
     next_items: frozenset[int] = frozenset()
     quoted: frozenset[int] = frozenset()
+    titles: frozenset[int] = frozenset()
 
     def count_chars(self, first: int, last: int) -> int:
         """The number of characters in lines `[first, last)`, without the last line's end."""

@@ -34,7 +34,7 @@ _OWN_COMMENT = re.compile(
     r"[\w.\-]+ ?=|[^\W\d_][\w.\-]{0,30}: \S|(?:[-*+]|\(?\d{1,2}[.)]|\(?[a-z]\)) "
 )
 _RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$|--- (?:Log|Day) ")  # the latter in logs of chats
-_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+\S")
+_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–.]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+\S")
 # a number inside a paragraph is most often a number: only '1.' interrupts it (CommonMark 5.2)
 _INTERRUPTING_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·]|1[.)])\s+\S")
 # '12.3 The Supplier …' after a line that ends as a clause does is the next clause
@@ -43,6 +43,11 @@ _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
 # '5.1.2. Key Policies' or '5.1.2 Key Policies'; one number is a list's, two are often a quantity,
 # and a 0 is in dates, versions and addresses
 _NUMBERED_TITLE = re.compile(r"\s*((?:[1-9]\d?\.){2,}|[1-9]\d?(?:\.[1-9]\d?){2,})\s+[^\W\d_a-z]")
+# a title of LaTeX, of MediaWiki and of AsciiDoc, or a commit of Git's log
+_MARKED_TITLE = re.compile(
+    r"\\(?:part|chapter|(?:sub){0,2}section|paragraph)\*?\{[^{}]*\}(?:\s*\\label\{[^{}]*\})?"
+    r"|(={2,6})[^=\n]+\1|={2,5} [^\s=][^=]*|commit [\da-f]{7,40}(?: \([^()]*\))?"
+)
 _CHAPTER = re.compile(
     r"\s*第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]"
     r"(?:\s\S[^。；，]{0,38})?"
@@ -76,7 +81,11 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     in retrieved text they are mostly lists and quotes.
     """
     lines = _strip_quote_marks(lines_of(text, start, stop))
-    lines = lines._replace(entries=entry_lines(lines.rows), next_items=_next_items(lines.rows))
+    lines = lines._replace(
+        entries=entry_lines(lines.rows),
+        next_items=_next_items(lines.rows),
+        titles=_plain_titles(lines.rows),
+    )
     closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
     at = 0
@@ -103,11 +112,13 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
     """The marks of the block that begins on a line, and the line after the block."""
     for read in (
         _read_session,
+        _read_cue,
         _read_entry,
         _read_columns,
         _read_comments,
         _read_heading,
         _read_table,
+        _read_grid,
         _read_cells,
         _read_tabular,
         _read_item,
@@ -134,11 +145,22 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         opens
         or _is_prompt(row)
         or _is_linked_title(row)
+        or _is_marked_title(lines.rows, at)
         or _is_table(lines.rows, at)
+        or _GRID_RULE.match(row) is not None
         or _is_column_header(lines.rows, at)
         or _header_lines(lines.rows, at) > 0
         or _is_tabular(row)
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
+    )
+
+
+def _is_marked_title(rows: Sequence[str], at: int) -> bool:
+    """Whether a line is a title by its signs; without closing ones, below a blank line or an
+    anchor."""
+    found = _MARKED_TITLE.fullmatch(rows[at])
+    return found is not None and (
+        rows[at][0] != "=" or found[1] is not None or at == 0 or rows[at - 1][:1] in ("", "[")
     )
 
 
@@ -243,11 +265,12 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
     if _is_linked_title(row):
         return [(lines.starts[at], "heading")], at + 1
     is_fence = below == "~~~" and not _is_rule_of_tildes(lines.rows, at + 1)
-    is_item = _ITEM.match(row) and not row.lstrip()[0].isdigit()
+    is_item = (_ITEM.match(row) and not row.lstrip()[0].isdigit()) or row[0] == "["
     if _is_underline(below, row) and not is_fence and not is_item:
         return [(lines.starts[at], "heading")], at + 2
     is_title = _is_numbered_title(lines.rows, at) or _is_section_title(lines.rows, at)
-    if is_title or _CHAPTER.fullmatch(row):
+    is_title |= at in lines.titles or _heads_text(lines.rows, at)
+    if is_title or _CHAPTER.fullmatch(row) or _is_marked_title(lines.rows, at):
         return [(lines.starts[at], "heading")], at + 1
     return [], at
 
@@ -305,6 +328,86 @@ def _is_text_of_section(row: str) -> bool:
     )
 
 
+_NAME_CHARS, _TITLE_WORDS = 48, 5
+_ADMONITION = re.compile(r"Note|Warning|Tip|Hint|Caution|Important|Danger", re.IGNORECASE)
+_BULLET = re.compile(r"\s*[-*+•‣▪◦·]\s+\S")
+_NUMBERED_NAME = re.compile(r"\d{1,2}\.\s+[^\W\d_a-z][^.;:!?]*")
+
+
+def _could_be_title(rows: Sequence[str], at: int) -> bool:
+    """Whether a line below a blank one, or below capitals, is short, begins as a name does and has
+    no stop."""
+    row = rows[at]
+    return (
+        0 < len(row) <= _NAME_CHARS
+        and (at == 0 or not rows[at - 1] or _is_in_capitals(rows[at - 1]))
+        and row[0].isupper()
+        and row[-1] not in ",-—|"
+        and ")." not in row
+        and not has_stop(row)
+        and not _ADMONITION.fullmatch(row)
+    )
+
+
+def _is_in_capitals(row: str) -> bool:
+    """Whether a line is a name in capitals, but for what is in brackets."""
+    words = _BRACKETS.sub("", row)
+    letters = sum(map(str.isalpha, words))
+    return (
+        len(row) <= _SECTION_CHARS
+        and row[:1].isupper()
+        and letters > 3
+        and 2 * letters > len(words)
+        and words.isupper()
+        and not has_stop(row)
+    )
+
+
+def _heads_text(rows: Sequence[str], at: int) -> bool:
+    """Whether a line stands right above two points of a list and could be their title; is a name in
+    capitals that has text below it; or a number and a name, with text set in below a blank line."""
+    below, under = [*rows[at + 1 : at + 3], "", ""][:2]
+    if below:
+        points = _BULLET.match(below) and _BULLET.match(under)
+        capitals = (at == 0 or not rows[at - 1]) and _is_in_capitals(rows[at])
+        if capitals and not (_is_in_capitals(below) or _ADMONITION.fullmatch(rows[at])):
+            return not any(map(_GAP.search, (rows[at], below)))
+        return points is not None and _could_be_title(rows, at)
+    is_name = len(rows[at]) <= _SECTION_CHARS and _NUMBERED_NAME.fullmatch(rows[at])
+    return bool(is_name) and (at == 0 or not rows[at - 1]) and _indent(under) > 2
+
+
+_BRACKETS = re.compile(r"\([^()]{1,30}\)")
+
+
+_LONG_WORD = 8
+
+
+def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
+    """The lines without signs that are titles, with prose or a point below each.
+
+    One that stands so more than once is: of a speaker in what was taken down, for example. Where
+    there are several of these, other names in such places are, too; and three that name parts are.
+    """
+    places: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        if not _could_be_title(rows, at) or len(row.split()) > _TITLE_WORDS:
+            continue
+        below = next((line for line in rows[at + 1 : at + 3] if line), "")
+        if not any(map(str.isdigit, row)) and (has_stop(below) or _ITEM.match(below)):
+            places.setdefault(row, []).append(at)
+    titles = {row for row, lines in places.items() if len(lines) > 1}
+    names = {row for row in places if all(word[0].isupper() for word in row.split())}
+    if len(titles & names) > 1:
+        titles |= names
+    # one that is no name of a person, who may have signed
+    words = {row for row in names if len(row) > _LONG_WORD and " " not in row}
+    parts = words | (places.keys() - names)
+    if len(parts) > 2:
+        titles |= parts
+    return frozenset(at for row in titles for at in places[row])
+
+
 _NUMBERED_ITEM = re.compile(r"(\s*)(\d{1,3})[.)]\s+\S")
 _ITEM_REACH = 30
 
@@ -333,25 +436,93 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     no header.
 
     A further rule is a row, and the table goes on behind it. One of reStructuredText has a rule
-    above its header, too, which belongs to that.
+    above its header, too, which belongs to that. A name of some rows, and rows below a blank line
+    whose cells stand in the same columns, are of the table.
     """
     rows = lines.rows
     ruled = at + 2 < len(rows) and _is_ruled(rows[at], rows[at + 2])
-    if (len(_GAP.findall(rows[at])) < 2 and not ruled) or at + 2 >= len(rows):
+    aligned = _columns_below(rows, at)
+    if (len(_GAP.findall(rows[at])) < 2 and not ruled and not aligned) or at + 2 >= len(rows):
         return [], at
     body = at + 3 if ruled else at + 1 + (_COLUMN_RULE.match(rows[at + 1]) is not None)
     headed = True
-    if body == at + 1:
+    if body == at + 1 and not aligned:
         if not all(map(_has_figures, rows[at + 1 : at + 3])):
             return [], at
         headed = not any(map(str.isdigit, rows[at]))
-    after = body
-    while after < len(rows) and (_GAP.search(rows[after]) or _COLUMN_RULE.match(rows[after])):
-        after += 1
+    found, after = list[Mark](), body
+    while (line := _next_row(rows, after, aligned)) is not None:
+        found.append((lines.starts[line], "table_row"))
+        after = line + 1
     if after == body:
         return [], at
-    head: Mark = (lines.starts[at], "table_header" if headed else "table_row")
-    return [head, *((start, "table_row") for start in lines.starts[body:after])], after
+    return [(lines.starts[at], "table_header" if headed else "table_row"), *found], after
+
+
+_SAMPLE_ROWS, _LABEL_CHARS = 4, 40
+
+
+def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
+    """What is blank in a line without figures and in the rows that it heads: `[start, stop)`.
+
+    Empty unless two rows or more have figures, and three columns stand below each other.
+    """
+    head = rows[at]
+    if not _GAP.search(head) or any(map(str.isdigit, head)) or ": " in head or is_prose(head):
+        return []
+    body = [row for row in rows[at + 1 : at + 2 + _SAMPLE_ROWS] if not _names_rows(row)]
+    sample = [head]
+    for row in body[:_SAMPLE_ROWS]:
+        if not _GAP.search(row) or not any(map(str.isdigit, row)):
+            break
+        sample.append(row)
+    gaps = _common_gaps(sample)
+    is_wide = any(stop - start > 1 for start, stop in gaps)
+    return gaps if len(sample) > 2 and len(gaps) > 1 and is_wide else []
+
+
+def _names_rows(row: str) -> bool:
+    """Whether a line could name the rows below it: short, one cell, and no sentence."""
+    return 0 < len(row) <= _LABEL_CHARS and not _GAP.search(row.strip()) and not has_stop(row)
+
+
+def _common_gaps(rows: Sequence[str]) -> list[tuple[int, int]]:
+    """The columns of characters that are blank in all rows, between others that are not."""
+    width = min(max(map(len, rows)), _COLUMN_CHARS)
+    inked = [any(row[i : i + 1].strip() for row in rows) for i in range(width)]
+    edges = [i for i in range(1, width) if inked[i] != inked[i - 1]]
+    first = 0 if inked[:1] == [True] else 1
+    return list(zip(edges[first::2], edges[first + 1 :: 2], strict=False))
+
+
+_COLUMN_CHARS = 300
+
+
+def _next_row(rows: Sequence[str], at: int, gaps: Sequence[tuple[int, int]]) -> int | None:
+    """The line of a table's next row from a line on, or of a name of rows; None behind its end.
+
+    Args:
+        gaps: of the columns, if they are known: only then may a name or a blank line be between.
+    """
+    if at >= len(rows):
+        return None
+    if _GAP.search(rows[at]) or _COLUMN_RULE.match(rows[at]):
+        return at
+    if not gaps:
+        return None
+    after_blank = at + (not rows[at])
+    below = after_blank
+    if after_blank < len(rows) and _names_rows(rows[after_blank]):
+        below += 1
+    is_row = below > at and below < len(rows) and any(map(str.isdigit, rows[below]))
+    return after_blank if is_row and _stands_in(rows[below], gaps) else None
+
+
+def _stands_in(row: str, gaps: Sequence[tuple[int, int]]) -> bool:
+    """Whether a row has cells on both sides of two gaps or more, and nothing at the end of any."""
+    if any(row[max(start, stop - 2) : stop].strip() for start, stop in gaps):
+        return False
+    return sum(bool(row[:start].strip() and row[stop:].strip()) for start, stop in gaps) > 1
 
 
 def _is_ruled(above: str, below: str) -> bool:
@@ -360,12 +531,17 @@ def _is_ruled(above: str, below: str) -> bool:
 
 
 def _is_column_header(rows: Sequence[str], at: int) -> bool:
-    """Whether a line without figures heads at least two rows of as many columns with some."""
-    names = len(_GAP.findall(rows[at])) if at + 2 < len(rows) and "   " in rows[at] else 0
-    if names < 2 or any(map(str.isdigit, rows[at])):
+    """Whether a line without figures heads at least two rows with as many columns, or with columns
+    that stand below each other."""
+    names = len(_GAP.findall(rows[at])) if at + 2 < len(rows) else 0
+    if not names or any(map(str.isdigit, rows[at])):
         return False
     below = rows[at + 1 : at + 3]
-    return all(_has_figures(row) and len(_GAP.findall(row)) == names for row in below)
+    counted = names > 1 and "   " in rows[at]
+    counted = counted and all(
+        _has_figures(row) and len(_GAP.findall(row)) == names for row in below
+    )
+    return counted or bool(_columns_below(rows, at))
 
 
 def _has_figures(row: str) -> bool:
@@ -444,6 +620,38 @@ def _read_table(lines: Lines, at: int) -> _Blocks:
         after += 1
     body: list[Mark] = [(start, "table_row") for start in lines.starts[at + 2 : after]]
     return [(lines.starts[at], "table_header"), *body], after
+
+
+_GRID_RULE = re.compile(r"\s*\+(?:[-=]{2,}\+){2,}$")
+
+
+def _read_grid(lines: Lines, at: int) -> _Blocks:
+    """A table in a frame of `+---+`, as MySQL and reStructuredText draw it.
+
+    The lines between two rules are a row, or each of them is where only the header has one below.
+    A rule belongs to what stands above it, the first to what is below.
+    """
+    rows = lines.rows
+    if not _GRID_RULE.match(rows[at]):
+        return [], at
+    rules, after = [at], at + 1
+    while after < len(rows) and (rows[after].lstrip()[:1] == "|" or _GRID_RULE.match(rows[after])):
+        if _GRID_RULE.match(rows[after]):
+            rules.append(after)
+        after += 1
+    if len(rules) < 2 or rules[1] == at + 1:
+        return [], at
+    if len(rules) < 3:  # no header
+        return [(lines.starts[line], "table_row") for line in (at, *range(at + 2, rules[1]))], after
+    bodies = list(pairwise(rules[1:]))
+    if len(bodies) == 1:
+        starts = list(range(rules[1] + 1, rules[2]))
+    else:
+        starts = [above + 1 for above, below in bodies if below > above + 1]
+    return [
+        (lines.starts[at], "table_header"),
+        *((lines.starts[line], "table_row") for line in starts),
+    ], after
 
 
 _BAR = re.compile(r"(?<!\S)\|(?!\S)")
@@ -581,6 +789,23 @@ def _read_entry(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[at], "entry")], after
 
 
+CUE = re.compile(r"(?:\d{1,6}\s+)?(?:\d{1,2}:)?\d\d:\d\d[.,]\d{3} --> .*")
+"""The number and the times of a cue of subtitles."""
+
+
+def _read_cue(lines: Lines, at: int) -> _Blocks:
+    """A cue of subtitles: its number and times, and what is said."""
+    rows = lines.rows
+    said = at + 1 + (rows[at].isdecimal() and at + 1 < len(rows))
+    if not CUE.fullmatch("\n".join(rows[at:said])):
+        return [], at
+    after = said
+    while after < len(rows) and rows[after]:
+        after += 1
+    text: list[Mark] = [(lines.starts[said], "sentence")] if after > said else []
+    return [(lines.starts[at], "entry"), *text], after
+
+
 def _read_directive(lines: Lines, at: int) -> _Blocks:
     """A code directive of reStructuredText and the lines that are indented deeper."""
     row = lines.rows[at]
@@ -653,6 +878,7 @@ _TIMED = re.compile(
     # '09:06 - Anna: …', but neither '1:12 And God: …' nor '25:27 And the boys grew: …'
     rf"|(?=(?:[01]\d|2[0-3]):|\d:\d\d:\d|\d+[-/.]){_STAMP}\s*(?:[-–—|]\s*)?"
     rf"(?:{_CAPITALS}\s?:|<[ @+]?[^<>\s]{{1,30}}>|-!-)\s"
+    rf"|{_DATE},? {_TIME} [-–—] \S"  # '05/01/2024, 09:06 - +44 7700 900123: …'
     rf"|{_NAME},? ?[\[(]{_STAMP}[\])]\s?:\s"  # 'Anna (09:06): …'
     rf"|{_DATE}[T ]\d\d:\d\d:\d\d\S*\s+\S"  # '2024-01-05 09:06:00,123 INFO …'
     rf"|{_MONTH} [ \d]\d \d\d:\d\d:\d\d \S"  # 'Jan  5 09:06:00 host cron[1]: …'
@@ -668,14 +894,15 @@ _ROLE = re.compile(
 _SPEAKER = re.compile(
     rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME})(?: \([^\W\d_a-z][^()\n]{{1,60}}\))?:\s\S"
 )
+_EDITED = " · edited"
 _MONTHS = rf"{_MONTH}[a-z]*\.?"
 _DAY = rf"(?:{_DATE}|{_MONTHS} \d{{1,2}}(?:,? \d{{4}})?|\d{{1,2}}\.? {_MONTHS}(?: \d{{4}})?)"
 _AT = rf"(?:{_DAY},? +(?:at )?{_TIME}|{_TIME})"
 SAID = re.compile(
-    rf"\s*\**({_NAME})\**(?: \([^()\n]{{1,30}}\))?"
+    rf"\s*\**@?({_NAME})\**(?: \([^()\n]{{1,30}}\))?"
     rf"(?:\s+(?:on |at )?{_AT}"
     r"|(?:,|\s*[-–—|·•]|\s+(?:commented|wrote|said|replied))\s+(?:on |at )?"
-    rf"(?:{_AT}|{_DAY}))$"
+    rf"(?:{_AT}|{_DAY}))(?:{_EDITED})?$"
 )
 """A line with a name and a time alone, as trackers and messengers print it above what was said. A
 day has a sign before it: the subject of a letter may end in one."""
@@ -697,7 +924,10 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
     candidates = [
         i
         for i, line in enumerate(nonblank)
-        if ":" in rows[line] or rows[line].lstrip()[0] in "[<" or rows[line][-1].isdigit()
+        if ":" in rows[line]
+        or rows[line].lstrip()[0] in "[<"
+        or rows[line][-1].isdigit()
+        or rows[line].endswith(_EDITED)
     ]
     found: set[int] = set()
     for form in (_TIMED, _NICK, SAID, _ROLE, _SPEAKER):

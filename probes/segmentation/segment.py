@@ -35,7 +35,7 @@ from tamis.probes.segmentation.code import (
     cut_unit,
     split_long_code,
 )
-from tamis.probes.segmentation.json_html import html_marks, json_marks
+from tamis.probes.segmentation.json_html import html_marks, json_marks, xml_marks
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
     PERMALINK,
@@ -62,10 +62,19 @@ _PIECES_CACHE: LruCache[tuple[Piece, ...]] = LruCache(8_000_000)
 _PIECE_BYTES = 200
 
 _VISIBLE = re.compile(r"\S")
+_STOPS = re.compile(r"[.!?…,;:)\]”»]{1,3}")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
 _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
-_READERS = (json_marks, table_marks, config_marks, code_marks, html_marks, commented_marks)
+_READERS = (
+    json_marks,
+    table_marks,
+    config_marks,
+    code_marks,
+    xml_marks,
+    html_marks,
+    commented_marks,
+)
 
 
 def segment(text: str, language: str = "en", structure: bool = True) -> list[Piece]:
@@ -98,6 +107,10 @@ def units_of(
     ]
 
 
+ROOM_SHARE = 0.75
+"""Of a budget, what one unit may take: what it is shown with takes room, too."""
+
+
 def split_long_units(
     passages: Sequence[Passage],
     units: Sequence[Unit],
@@ -105,17 +118,19 @@ def split_long_units(
     limit: int,
     language: str = "en",
 ) -> list[Unit]:
-    """Splits what no budget of so many tokens has room for, at its own joints.
+    """Splits what has more tokens than `ROOM_SHARE` of a budget, at its own joints.
 
     Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
     read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
-    parted where they have more tokens than the limit. So is a row of a table, not of HTML: behind
+    parted where they have more tokens than that. So is a row of a table, not of HTML: behind
     the cell that names it, before its longest cell, if that says something, and at the sentences of
     that. No sentence is cut.
     """
     found: list[Unit] = []
     lead = 0  # tokens of what introduces the list
     above: Unit | None = None
+    safe, safe_of = "", -1
+    limit = max(1, int(ROOM_SHARE * limit))
     for unit in split_long_code(passages, units, counter, limit):
         text, (first, last) = passages[unit.passage].text, unit.visible
         tokens = 0
@@ -132,7 +147,8 @@ def split_long_units(
         if tokens <= max(most, 0):
             found.append(unit)
             continue
-        safe = replace_surrogates(text)
+        if unit.passage != safe_of:
+            safe, safe_of = replace_surrogates(text), unit.passage
         if unit.kind == "table_row":
             cuts = list(_row_cuts(safe, first, last, language))
             found += cut_unit(text, unit, cuts) if len(cuts) > 1 else [unit]
@@ -253,13 +269,17 @@ def _pieces(text: str, spans: Iterator[tuple[int, int, UnitKind]]) -> list[Piece
 def _join_permalinks(
     text: str, spans: Iterator[tuple[int, int, UnitKind]]
 ) -> Iterator[tuple[int, int, UnitKind]]:
-    """The spans, where a lone pilcrow, a link to a heading or an empty line of a quotation belongs
-    to the span before it."""
+    """The spans, where a lone pilcrow, a link to a heading, an empty line of a quotation or a stop
+    belongs to the span before it."""
     last: tuple[int, int, UnitKind] | None = None
     for start, stop, kind in spans:
         if (
             last
-            and (PERMALINK.fullmatch(text, start, stop) or is_empty_quote(text[start:stop]))
+            and (
+                PERMALINK.fullmatch(text, start, stop)
+                or is_empty_quote(text[start:stop])
+                or (last[2] == kind == "sentence" and _STOPS.fullmatch(text, start, stop))
+            )
             and stop - last[0] <= PIECE_CHARS
             and last[2] != "table_header"
             and not _is_in_comment(text, start, stop)
@@ -374,7 +394,7 @@ _TAIL = re.compile(
     r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}|[*_]{1,3}(?=\s|$)){1,8}"
 )
 _OPEN_END = re.compile(
-    r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r|Mrs?|Ms|Mme|Mlle|MM|Sra?|Srta|Dra?|Prof)\."
+    r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r|Mrs?|Ms|Mme|Mlle|MM|Sra?|Srta|Dra?|Prof|[VU]ds?)\."
     r"|\.\s?\.)\s*$"
 )
 _MONSIEUR = re.compile(r"(?<![\w.'’-])M\.\s*$")
@@ -385,9 +405,15 @@ _DOTTED = re.compile(r"[\w.]*\w\.$")
 _NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Z]+[a-z]+[A-Z]\w*|[A-Za-z]\w*[.(_]\S|\w*\d")
 # 'org.postgresql.util.PSQLException'
 _QUALIFIED = re.compile(r"\w\.\w+\.\Z")
-# what numbers an item is no sentence: "1.", "a)", "#."
-_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[^\W\d_]|#)[.)]\s*")
+# what numbers an item, a table or a section is no sentence: "1.", "a)", "#.", "Table 2.", "§ 11."
+_LABEL = re.compile(
+    r"\s*(?:\(?(?:\d{1,3}|[^\W\d_]|#)[.)]|(?:Table|Tab\.|Figure|Fig\.|Exhibit|Box|Chapter|Section"
+    r"|Article|Tabelle|Abbildung|Tableau|Tabla|§)\s?\d{1,3}[a-z]?(?:\.\d{1,3})*\.)\s*"
+)
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
+# '.PHONY', '.idle.py'; but 'in Table 2 .The'
+_OPENING_DOT, _DOTTED_NAME = re.compile(r"(?:^|\s)\.$"), re.compile(r"[a-z\d]|[A-Z]{2}|\w+\.\w")
+_SMALL_LETTERS = re.compile(r"(?:^|[\s(])[а-я]{1,2}\.\s*$")  # 'т. е. на улице'
 # '5.1.2. ' at the beginning of a line
 _SECTION_NUMBER = re.compile(r"(?:^|\n)\s*(?:\d{1,3}\.){2,}\s*$")
 _NAME_CHARS = 40
@@ -474,7 +500,7 @@ def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int
     found = {
         at
         for at in found
-        if not (_is_unfinished(text, start, at, language) or _NUMBER.fullmatch(text, start, at))
+        if not (_is_unfinished(text, start, at, language) or _LABEL.fullmatch(text, start, at))
     }
     if is_southeast_asian(text[start:stop]):
         found = {at for at in found if _ABBREVIATED.search(text, max(start, at - 12), at) is None}
@@ -541,6 +567,10 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
     """Whether the sentence that seems to end before `at` continues."""
     before = text[max(start, at - 12) : at]
     if _DOTTED.search(before) and _NAME_PART.match(text, at):
+        return True
+    if _OPENING_DOT.search(before) and _DOTTED_NAME.match(text, at):
+        return True
+    if _SMALL_LETTERS.search(before) and text[at : at + 1].islower():
         return True
     if _SECTION_NUMBER.search(before):
         return True

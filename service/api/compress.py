@@ -106,9 +106,9 @@ def compress(
         ProxyMissing: the model is not on this machine.
         BadModelFile: its files, or the probe's, are not whole.
     """
-    budget = Budget(max_tokens, ratio, threshold, coverage)
     check_parts(method, proxy, cache)
     check_keywords(options, method, compress)
+    budget = Budget(max_tokens, ratio, threshold, coverage)
     rules, passages = rules_of(rules), read_documents(documents)
     probe = options.get("probe", AUTO)
     name = method_name(method)

@@ -210,12 +210,20 @@ def _proxy_revision(proxy: str, root: Any) -> str:
 
 
 def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The differences between two runs' settings, one line each."""
+    """The differences between two runs' settings, one line each, by their flags."""
     return [
-        f"{name} was {before.get(name, 'unknown')!r} and is {now.get(name, 'unknown')!r}"
+        f"{_flag(name)} was {before.get(name, 'unknown')!r} and is {now.get(name, 'unknown')!r}"
         for name in dict.fromkeys((*before, *now))
         if before.get(name) != now.get(name)
     ]
+
+
+def _flag(setting: str) -> str:
+    """The flag of a setting, for messages; the setting itself where its flag is named otherwise."""
+    group, _, name = setting.partition(".")
+    if group == "cut":
+        return f"--part-{'mb' if name == 'bytes' else name}"
+    return f"--{name.replace('_', '-')}" if group in ("budget", "rules", "options") else setting
 
 
 BatchEngine = Literal["local", "ray"]
@@ -248,6 +256,11 @@ class RunOptions:
         if not 1 <= index <= count:
             raise BadInput(
                 f"shard {index}/{count} does not exist; give 1/{count} to {count}/{count}"
+            )
+        if self.gpus and self.engine != "ray":
+            raise BadInput(
+                f"gpus of {self.gpus:g} are of each worker of Ray, and the engine is "
+                f"{self.engine}; give --engine ray, or leave --gpus-per-worker out"
             )
         if self.workers < 1:
             raise BadInput(f"{self.workers} workers do nothing; give at least 1")

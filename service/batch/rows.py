@@ -127,7 +127,7 @@ def request_of(row: InputRow, job: BatchJob) -> RowRequest:
     Raises:
         BadInput: the row could not be read, or a field is missing or has the wrong type.
     """
-    if row.value is None:
+    if row.fault or row.value is None:
         raise BadInput(row.fault or "the row cannot be read")
     asked = _question(row.value, job)
     question = question_text(asked, job.instruction, _history(row.value, job.fields))
@@ -166,6 +166,11 @@ def _question(value: Mapping[str, Any], job: BatchJob) -> str:
 
 def _history(value: Mapping[str, Any], fields: RowFields) -> Sequence[str]:
     """A row's earlier turns; Parquet has None where a row has no list."""
+    if fields.history and fields.history not in value:
+        raise BadInput(
+            f"there is no field {fields.history!r} of earlier turns, but {_field_names(value)}; "
+            "name it with --history-field, and give null where a question depends on none"
+        )
     turns = value.get(fields.history) if fields.history else None
     if turns is None:
         return ()
@@ -197,7 +202,9 @@ def _passage(given: Any, index: int, text: str) -> Passage:
         if isinstance(given, str):
             return Passage(given)
         raise BadInput(f"document {index} is {_shorten(given)}; give a text, or an object with one")
-    if not isinstance(given.get(text), str):
+    if text in given and not isinstance(given[text], str):
+        raise BadInput(f"document {index}: {text!r} is {_shorten(given[text])}; give a text")
+    if text not in given:
         raise BadInput(
             f"document {index} has no text in {text!r}, but {_field_names(given)}; "
             "name the field with --text-field"
@@ -407,7 +414,7 @@ def _text_rows(source: InputFile, part: BatchPart, job: BatchJob) -> Iterator[In
         try:
             document = read_document(data, name, job.encoding, InputFormat(job.input_format))
         except (BadInput, MissingExtra) as error:
-            yield InputRow(number, to_json({job.fields.id: name}), fault=str(error))
+            yield InputRow(number, value={job.fields.id: name}, fault=str(error))
             continue
         pages = {PAGE_STARTS: list(document.page_starts)} if document.page_starts else {}
         value = {job.fields.id: name, job.fields.context: document.text, **pages}

@@ -234,7 +234,8 @@ class UnderDeadline:
                 except OutOfTime:  # it reads twice and did not get to its second reading
                     read = None
         if read is None:
-            return replace(by_words, units_read=0, is_late=True)
+            reason = "nothing was read in time"
+            return replace(by_words, units_read=0, is_late=True, reason=reason)
         values = (*read.values, *values_by_rank(by_words.values, known, read.values))
         best = best_unit_scores(values, units, len(passages))
         late = replace(read, verdict=None, reason="not all was read in time", is_late=True)

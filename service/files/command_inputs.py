@@ -18,8 +18,6 @@ from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
 from tamis.service.files import document_text
 from tamis.service.files.document_text import (
-    DOCUMENT_SUFFIXES,
-    HTML_SUFFIXES,
     STDIN,
     TEXT_FIELDS,
     TEXT_SUFFIXES,
@@ -362,7 +360,7 @@ def _add_input(
     try:
         document = read_document(data, name, options.encoding, options.input_format)
     except (BadInput, MissingExtra) as error:
-        if not in_folder or _suffix(name) not in (*DOCUMENT_SUFFIXES, *HTML_SUFFIXES):
+        if not in_folder:
             raise
         found.skipped[Path(name)] = str(error)
         return

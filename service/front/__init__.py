@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tamis.compressors.types import Ranked as Ranked
     from tamis.compressors.types import Reranked as Reranked
     from tamis.probes.errors import BadInput as BadInput
+    from tamis.probes.errors import BudgetTooSmall as BudgetTooSmall
     from tamis.probes.errors import ProxyMissing as ProxyMissing
     from tamis.probes.errors import TamisError as TamisError
     from tamis.probes.kv_cache.cache import PassageCache as PassageCache
@@ -70,6 +71,7 @@ _HOMES = {
     "Passage": "tamis.probes.text",
     "TamisError": "tamis.probes.errors",
     "BadInput": "tamis.probes.errors",
+    "BudgetTooSmall": "tamis.probes.errors",
     "ProxyMissing": "tamis.probes.errors",
 }
 __all__ = sorted((*_HOMES, "__version__"))

@@ -18,10 +18,11 @@ from tamis.compressors.inputs import parse_keep_tags
 from tamis.compressors.rules import parse_citation
 from tamis.probes.errors import TamisError
 from tamis.probes.segmentation.language import resolve_language
-from tamis.probes.segmentation.segment import segment
+from tamis.probes.segmentation.segment import segment, split_long_units, units_of
 from tamis.probes.segmentation.terms import words
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.text import Passage
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.schemas.dialects.compressing import InputRequest
 from tamis.service.http.schemas.json import Decoder, PatientDecoder, loads
@@ -48,7 +49,27 @@ def safe_tags(text: str) -> None:
 
 
 VALUES = ["[],", "1,", "{},", '"a",', "1e5,"]
+
+
+def split_for_little_room(text: str) -> object:
+    """Units of a text, split for a budget that holds none of them."""
+    passages = [Passage(text)]
+    return split_long_units(passages, units_of(passages), ByteCounter(), 1)
+
+
+class ByteCounter(TextTokenizer):
+    """A token a byte."""
+
+    def __init__(self) -> None:
+        pass
+
+    def count(self, text: str) -> int:
+        """The number of bytes."""
+        return len(text.encode())
+
+
 PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
+    "units split": (split_for_little_room, ["It rains. ", "- It rains. It snows.\n", "a,b,c\n"]),
     "keep tags": (keep_tags, ["<keep>", "</keep>", "<keep>a</keep>", "<keep", "<"]),
     "safe tags": (safe_tags, ["<ttc_safe>", "</ttc_safe>", "<ttc_safe>a</ttc_safe>", "<ttc_", "<"]),
     "retrieval tags": (

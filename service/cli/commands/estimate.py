@@ -42,16 +42,20 @@ prompts as much as they still share. Answers, images and files are not counted.
 `zcat requests-*.gz | tamis estimate - --price 2.5 --cached 1.25 --method lexical --json`
 """
 
+_MOST = 1_000_000  # dollars
+
 
 @report_errors()
 @takes_options(
     SHARED,
     files=Option("JSON Lines, also packed; `-`: standard input.", metavar="FILE", is_argument=True),
-    price=Option("Of a million tokens of input.", flag="--price"),
-    cached=Option("Of a million that the provider reads from its cache. Default: --price."),
-    cache_write=Option("Of a million that it writes there. Default: --price."),
+    price=Option("Of a million tokens of input.", flag="--price", le=_MOST),
+    cached=Option(
+        "Of a million that the provider reads from its cache. Default: --price.", le=_MOST
+    ),
+    cache_write=Option("Of a million that it writes there. Default: --price.", le=_MOST),
     cache_least=Option("Tokens of the shortest beginning that it keeps.", ge=0),
-    machine_hour=Option("Of an hour of a machine like this; reading is subtracted."),
+    machine_hour=Option("Of an hour of a machine like this; reading is subtracted.", le=_MOST),
     time_limit=Option("Seconds of reading; a longer log is sampled, or read by words.", ge=1),
     upstream_cached=Option("As in `serve`: also what stands before the last cache_control."),
     upstream_steps=Option("As in `serve`."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # ruff: noqa: RUF009  option() is dataclasses.field with a shorter name
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.api.languages import STANDARD
 
 PREFIX = "TAMIS_"
+_ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://[^/?#\s]+")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Storage = Literal["exact", "int8", "thin"]
@@ -291,6 +293,12 @@ class Settings:
                 "so that none are; give cache_bytes, such as 2000000000, or leave them out"
             )
 
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise BadInput(
+                    f"cors_origins has {origin!r}, which is no origin; give one such as "
+                    "https://app.example.com, without a path, or *"
+                )
         if self.upstream and (self.api_keys or self.keys_file) and not self.upstream_api_key:
             raise BadInput(
                 "with keys of its own this service would send them to the upstream; give "

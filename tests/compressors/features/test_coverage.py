@@ -241,6 +241,8 @@ def test_a_span_grows_to_whole_units_and_their_neighbours(counter):
     (only,) = result.kept
     start, stop = result.expand(only.passage, only.start, only.stop)
     assert TEXT[start:stop] == TEXT
+    with pytest.raises(BadInput, match="neighbours is -1; give 0 or more"):
+        result.expand(0, only.start + 2, only.start + 3, neighbours=-1)
     start, stop = result.expand(0, only.start + 2, only.start + 3, neighbours=0)
     assert TEXT[start:stop] == "The grass is green."
     with pytest.raises(BadInput, match="touches no sentence of passage 4"):

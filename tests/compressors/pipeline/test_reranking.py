@@ -55,6 +55,27 @@ def test_a_document_that_occurs_twice_is_read_once_and_both_have_its_scores():
     assert len(ranker.calls[-1]) == len(titled.results) == 2
 
 
+@pytest.mark.parametrize(
+    ("ranks", "says"),
+    [
+        (None, "the method counted returned NoneType; it must return Ranks"),
+        ((0.0, 1.0), "returned tuple"),
+        (Ranks((0.0, math.nan)), "1 of 2 scores are not finite, the first is nan at 1"),
+        (Ranks(("a", 1.0)), "1 of 2 scores are not finite, the first is 'a' at 0"),
+        (Ranks((1.0,)), "got 1 scores for 2 passages"),
+        (Ranks((1.0, 2.0, 3.0)), "got 3 scores for 2 passages"),
+    ],
+)
+def test_what_a_method_returns_must_be_a_finite_score_a_document(ranks, says):
+    class Faulty:
+        def rank(self, question, passages, units):
+            return ranks
+
+    for documents in (["One.", "Two."], ["One.", "", "Two."]):
+        with pytest.raises(BadInput, match=says):
+            rerank(documents, Faulty())
+
+
 class SureRanker(CountingRanker):
     """Gives probabilities: nine tenths to a harbour, one tenth to anything else."""
 
@@ -108,6 +129,7 @@ def test_without_text_no_model_runs(documents):
         ({"first_stage": [1, 2, math.nan, 0, 0, 0]}, "score 2 is nan; give a finite"),
         ({"first_stage": [1, 2, "x", 0, 0, 0]}, "score 2 is 'x'"),
         ({"first_stage": [1, 2, 10**400, 0, 0, 0]}, "score 2 is 1000"),
+        ({"first_stage": [1e308, -1e308, 0, 0, 0, 0]}, "score 0 is 1e.308"),
         ({"first_stage": "best"}, "'best'; give a score"),
         ({"first_stage": dict.fromkeys("123456", 1.0)}, "type dict; give a list of scores in"),
         ({"first_stage": {1, 2, 3, 4, 5, 6}}, "type set; give a list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from itertools import pairwise
@@ -15,7 +16,7 @@ from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.select import Selector, select
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.segmentation.code import split_long_code
-from tamis.probes.segmentation.segment import split_long_units, units_of
+from tamis.probes.segmentation.segment import ROOM_SHARE, split_long_units, units_of
 from tamis.probes.text import Passage, Unit
 from tests.compressors.selection.select_kit import words
 
@@ -189,10 +190,15 @@ create cast (omega as text) without function as implicit;
 """
 
 
+def budget_of(room: int) -> int:
+    """The least budget of which one unit may take so many tokens."""
+    return math.ceil(room / ROOM_SHARE)
+
+
 def test_an_item_is_cut_at_its_sentences_statements_at_their_lines_and_no_sentence_is() -> None:
-    def parts(text: str, limit: int) -> list[str]:
+    def parts(text: str, room: int) -> list[str]:
         passages = [Passage(text)]
-        units = split_long_units(passages, units_of(passages), words(), limit)
+        units = split_long_units(passages, units_of(passages), words(), budget_of(room))
         assert "".join(text[unit.start : unit.stop] for unit in units) == text
         return [text[slice(*unit.visible)].split("\n")[0] for unit in units]
 
@@ -203,8 +209,8 @@ def test_an_item_is_cut_at_its_sentences_statements_at_their_lines_and_no_senten
     assert parts(LONG, 28) == ["Fixes:", *sentences]  # there is no room beside the lead-in
     assert parts(LONG, 12)[1:] == sentences
     passages, one = [Passage(CASTS)], [Unit(0, 0, len(CASTS), (0, len(CASTS) - 1), "sentence")]
-    assert split_long_units(passages, one, words(), 30) == one
-    lines = split_long_units(passages, one, words(), 20)
+    assert split_long_units(passages, one, words(), budget_of(30)) == one
+    lines = split_long_units(passages, one, words(), budget_of(20))
     assert [CASTS[slice(*unit.visible)] for unit in lines] == CASTS.splitlines()
 
 
@@ -708,7 +714,7 @@ def test_a_row_with_no_room_alone_is_cut_behind_what_names_it() -> None:
     passages = [Passage(text)]
     units, row = units_of(passages), text.splitlines()[2]
     room = words().count(row)
-    assert split_long_units(passages, units, words(), room) == units
+    assert split_long_units(passages, units, words(), budget_of(room)) == units
     cut = split_long_units(passages, units, words(), room - 1)
     shown = [text[slice(*unit.visible)] for unit in cut]
     says = "Use the blue coolant only, for the other one foams"
@@ -719,7 +725,7 @@ def test_a_row_with_no_room_alone_is_cut_behind_what_names_it() -> None:
             "| part | remarks |\n|---|---|\n| Lathe | Use the blue coolant, never the other |\n"
         )
     ]
-    assert split_long_units(drawn, units_of(drawn), words(), 11) == units_of(drawn)
+    assert split_long_units(drawn, units_of(drawn), words(), budget_of(11)) == units_of(drawn)
     budget = Budget(words().count(shown[2] + says))
     got = select(passages, cut, scores, [0.0], budget, Rules(), words(), calibrated=True)
     assert [shown[u] for u in got.units] == [shown[2], says]
@@ -833,3 +839,39 @@ def test_a_question_in_a_quotation_has_no_answer_behind_an_empty_line_of_it() ->
         "> How many of the panels are damaged?",
         "I counted four.\n>",
     ]
+
+
+def test_a_speaker_who_has_a_line_alone_is_named_above_what_is_kept_of_the_turn() -> None:
+    call = (
+        "Ann Lee\n\nAny news?\n\nBo Ray\n\nHiring is paused.\n\nAnn Lee\n\nOh.\n\nBo Ray\n\nYes.\n"
+    )
+    assert kept(call, {"Hiring": 0.9}, 5) == ["Bo Ray", "Hiring is paused."]
+
+
+def test_the_next_turn_of_a_chat_is_kept_with_a_question_without_a_mark_and_with_the_best() -> None:
+    lines = [
+        "12/05/2024, 09:12 - Fede: how much is the jeep",
+        "12/05/2024, 09:20 - Marta: 7.50 I think",
+        "12/05/2024, 09:26 - Marta: correction: 6",
+        "12/05/2024, 12:05 - Jonas: nice weather",
+    ]
+    text = "\n".join(lines)
+    assert kept(text, {lines[0]: 0.9}, words().count("\n".join(lines[:2]))) == lines[:2]
+    two = words().count("\n".join(lines[1:3]))
+    assert kept(text, {lines[1]: 0.9, lines[3]: 0.1}, two) == lines[1:3]
+
+
+def test_a_line_that_says_in_which_units_is_kept_with_rows_where_it_fits() -> None:
+    table = "| Item | 2022 |\n|---|---|\n| Profit | 20,964 |\n| Loss | 3 |\n"
+    text = f"The year was good.\n\n(all amounts in thousands)\n\n{table}"
+    with_row = kept(text, {"| Profit": 0.9}, 100)
+    assert "(all amounts in thousands)" in with_row
+    bare = words().count("| Item | 2022 |\n|---|---|\n| Profit | 20,964 |")
+    assert kept(text, {"| Profit": 0.9}, bare)[-1] == "| Profit | 20,964 |"
+
+
+def test_parts_of_a_sentence_in_two_cues_are_kept_together_without_numbers_and_times() -> None:
+    cue = "{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{text}\n\n"
+    said = ("Welcome.", "For rust I use acid,", "fifty grams to a litre.", "Bye.")
+    text = "".join(cue.format(n=n, text=one) for n, one in enumerate(said))
+    assert kept(text, {"For": 0.9}, 100) == list(said[1:3])

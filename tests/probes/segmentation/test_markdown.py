@@ -384,3 +384,128 @@ def test_the_number_of_a_long_item_is_no_sentence(number: str) -> None:
 def test_a_name_with_a_dot_before_capitals_is_whole() -> None:
     line = "The call ended with httpx.HTTPStatusError and was not made again by anybody."
     assert list(sentence_starts(line, 0, len(line), "en")) == [0]
+
+
+LABS = """\
+TEST                     RESULT   FLAG   UNITS
+CBC W/ DIFF
+  WBC                    5.9             10^3/uL
+  HGB                    10.9     L      g/dL
+
+IRON STUDIES
+  IRON, TOTAL            28       L      ug/dL
+
+VITAMIN D, 25-OH         19       L      ng/mL
+
+NOTE 1: Specimen hemolyzed.
+"""
+DISKS = """\
+ops@web03:~$ df -h
+Filesystem                         Size  Used Avail Use% Mounted on
+udev                               7.8G     0  7.8G   0% /dev
+/dev/mapper/ubuntu--vg-ubuntu--lv   98G   89G  4.1G  96% /
+ops@web03:~$ free -m
+               total        used        free
+Mem:           15884       11032         611
+Swap:           2047        2047           0
+"""
+
+
+def test_columns_below_each_other_are_a_table_with_names_of_rows_and_blank_lines_in_it() -> None:
+    found = kinds(LABS)
+    assert found[0] == ("table_header", LABS.splitlines()[0])
+    rows = [line.strip() for line in LABS.splitlines()[1:-2] if line]
+    assert [piece for kind, piece in found[1:-1]] == rows
+    assert {kind for kind, _ in found[1:-1]} == {"table_row"}
+    assert found[-1] == ("sentence", "NOTE 1: Specimen hemolyzed.")
+
+
+def test_a_table_begins_below_the_command_that_printed_it() -> None:
+    assert [kind for kind, _ in kinds(DISKS)] == [
+        *("sentence", "table_header", "table_row", "table_row"),
+        *("sentence", "table_header", "table_row", "table_row"),
+    ]
+    prose = (
+        "B  Lay a tile next to one that is there. Pay what it costs.\nC  Build up to 3 sticks.\n"
+    )
+    assert "table_header" not in dict(kinds(prose + "D  Draw 2 cards from the stack.\n"))
+    keys = "Bank:     Willamette Union\nRouting:  323075880\nAccount:  0040 118 227\n"
+    assert "table_header" not in dict(kinds(keys))
+
+
+def test_a_table_in_a_frame_has_a_header_and_rows_one_or_many_lines_high() -> None:
+    drawn = (
+        "+----+------+\n| T  | Wait |\n+----+------+\n| T1 | 1 s  |\n| T2 | 2 s  |\n+----+------+\n"
+    )
+    lines = drawn.splitlines()
+    assert kinds(drawn) == [
+        ("table_header", "\n".join(lines[:3])),
+        ("table_row", lines[3]),
+        ("table_row", "\n".join(lines[4:])),
+    ]
+    rule, double = "+----+-----+\n", "+====+=====+\n"
+    rows = f"| 1  | two |\n|    | lines |\n{rule}| 3  | 4   |\n{rule}"
+    high = f"{rule}| a  | b   |\n{double}{rows}"
+    starts = [piece[:6] for kind, piece in kinds(high) if kind == "table_row"]
+    assert starts == ["| 1  |", "| 3  |"]
+    packet = "+-+-+-+-+\n|Ver|Type|\n+-+-+-+-+\n"
+    assert {kind for kind, _ in kinds(packet)} == {"sentence"}
+
+
+def test_titles_without_signs_have_text_below_and_are_no_names_below_a_letter() -> None:
+    def titles(text: str) -> list[str]:
+        return [piece for kind, piece in kinds(text) if kind == "heading"]
+
+    said = (("Ann Lee", "Welcome."), ("Bo Ray", "Thanks."), ("Ann Lee", "Bo?"), ("Bo Ray", "Yes."))
+    call = "".join(f"{name}\n\n{text}\n\n" for name, text in (*said, ("Cy Fox", "Never.")))
+    assert titles(call) == ["Ann Lee", "Bo Ray", "Ann Lee", "Bo Ray", "Cy Fox"]
+    covers = "What is covered\n- Treatment.\n- Food.\n"
+    policy = f"SECTION A - FEES (dogs only)\n{covers}\nWhat is not covered\n- Birth.\n- Age.\n"
+    assert titles(policy) == [
+        "SECTION A - FEES (dogs only)",
+        "What is covered",
+        "What is not covered",
+    ]
+    ruling = "The facts\n\n1. It broke.\n\nThe issues\n\n2. Two.\n\nDiscussion\n\n3. I agree.\n"
+    assert titles(ruling) == ["The facts", "The issues", "Discussion"]
+    assert titles("Hello.\n\nSee you.\n\nTom\n\nOn Monday Ann wrote:\n\nHello.\n") == []
+    rfc = "3.  Timers\n\n   It waits 400 ms.\n\n4.  Security\n\n   Data is not protected.\n"
+    assert titles(rfc) == ["3.  Timers", "4.  Security"]
+    assert titles("Note\n\nMind the gap.\n\nNote\n\nAnd the step.\n") == []
+
+
+def test_titles_of_latex_mediawiki_asciidoc_and_commits_are_headings() -> None:
+    for title in (
+        "\\section{Results}\\label{sec:results}",
+        "\\subsubsection*{Drift}",
+        "== History ==",
+        "=== Closure ===",
+        "== Restoring files",
+        "commit 7be20f4d1c8a (HEAD -> main)",
+    ):
+        assert kinds(f"{title}\nIt was closed in 2003.\n")[0] == ("heading", title)
+    assert kinds("[[restore]]\n== Restoring\n. Sign in.\n. Open it.\n")[1:] == [
+        ("heading", "== Restoring"),
+        ("list_item", ". Sign in."),
+        ("list_item", ". Open it."),
+    ]
+    assert "heading" not in dict(kinds("x == y\n== y\n"))
+
+
+def test_numbers_and_times_of_subtitles_are_apart_from_what_is_said() -> None:
+    cues = ("1\n00:00:01,200 --> 00:00:04,000", "2\n00:00:04,100 --> 00:00:07,900")
+    text = f"{cues[0]}\nFor rust I use acid,\n\n{cues[1]}\nfifty grams.\n"
+    parts = [cues[0], "For rust I use acid,", cues[1], "fifty grams."]
+    assert [piece for _, piece in kinds(text)] == parts
+
+
+def test_messages_of_an_exported_chat_are_entries_whoever_sent_them() -> None:
+    lines = [
+        "12/05/2024, 18:02 - Messages are encrypted.",
+        "12/05/2024, 18:09 - +44 7700 900123: Do we need sheets?",
+        "12/05/2024, 18:10 - Marta: Blankets are there",
+    ]
+    assert kinds("\n".join(lines)) == [("entry", line) for line in lines]
+    said = "**@annika-b** commented on Jan 19 · edited\n\nIt works.\n\n"
+    said += "**@tk** commented on Jan 21\n\nNo.\n"
+    assert [kind for kind, _ in kinds(said)] == ["entry", "entry"]

@@ -218,3 +218,32 @@ def test_a_numbered_chapter_of_chinese_is_a_heading() -> None:
         ("sentence", "婚假为三天。"),
         ("sentence", "第三条 员工应当遵守。"),
     ]
+
+
+def test_numbers_of_tables_and_sections_dots_of_names_and_short_words_end_no_sentence() -> None:
+    for text in (
+        "Table 2. Outcomes at 24 weeks were the same.",
+        "§ 11. Entitlement to leave.",
+        "The file .Xauthority.old is read.",
+        "Жил там, т. е. на улице.",
+        "Se prorroga salvo que Vd. lo comunique.",
+    ):
+        assert len(segment(text)) == 1, text
+    assert len(segment("It is in Table 2 .The next one is in Table 3.")) == 2
+    assert len(segment("It is as Bohannon said [17]\n.")) == 1
+
+
+def test_elements_of_xml_are_blocks_with_what_opens_and_closes_them() -> None:
+    text = (
+        '<?xml version="1.0"?>\n<project>\n  <version>1</version>\n  <parent>\n    <id>boot</id>\n'
+        "  </parent>\n  <!-- pinned -->\n  <dependency>\n    <id>pg</id>\n  </dependency>\n"
+        "</project>\n"
+    )
+    pieces = segment(text)
+    assert "".join(text[piece.start : piece.stop] for piece in pieces) == text
+    shown = [text[slice(*piece.visible)] for piece in pieces]
+    assert {piece.kind for piece in pieces} == {"code"}
+    assert shown[-2] == "<parent>\n    <id>boot</id>\n  </parent>"
+    assert (shown[-1][:15], shown[-1][-10:]) == ("<!-- pinned -->", "</project>")
+    page = "<html>\n<body>\n<p>One.</p>\n<p>Two.</p>\n</body>\n</html>\n"
+    assert {piece.kind for piece in segment(page)} == {"html"}

@@ -82,6 +82,13 @@ def test_a_mistyped_keyword_is_named_with_what_was_meant(call, given, says):
         call(**given)
 
 
+def test_a_mistyped_budget_is_named_where_no_other_is_given():
+    with pytest.raises(tamis.BadInput, match="did you mean 'max_tokens'"):
+        tamis.compress("Who?", ["Ann."], max_token=9)
+    with pytest.raises(tamis.BudgetTooSmall):
+        tamis.compress("Who?", ["Ann sold the mill to Bo."], max_tokens=1, method="lexical")
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -96,3 +96,9 @@ def test_a_table_whose_columns_share_a_name_is_refused(free, tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
     out = tmp_path / "out"
     assert_refused(free.run(tmp_path / "in.parquet", "-o", out), "columns 'context'; write", out)
+
+
+def test_gpus_of_workers_are_for_ray_alone(free, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", rows(1))
+    done = free.run(source, "-o", tmp_path / "out", "--gpus-per-worker", 1)
+    assert_refused(done, "give --engine ray, or leave --gpus-per-worker out", tmp_path / "out")

@@ -56,8 +56,8 @@ def test_an_incomplete_receipt_or_part_costs_only_its_part(free, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("--context-window", 1), "rules.context_window was 0 and is 1"),
-        (("--part-rows", 5), "cut.rows was 4 and is 5"),
+        (("--context-window", 1), "--context-window was 0 and is 1"),
+        (("--part-rows", 5), "--part-rows was 4 and is 5"),
         (("--language", "de"), "language was 'auto' and is 'de'"),
         (("--method", "lead"), "method was 'lexical' and is 'lead'"),
     ],

@@ -207,6 +207,8 @@ def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_p
     assert kept[:2] == [malo, brest]
     free.run_to_end(source, "-o", tmp_path / "two", "--instruction", "Bread, bread")
     assert [row["compressed"] for row in read_rows(tmp_path / "two")] == [bread] * 3
+    other = free.run(source, "-o", tmp_path / "four", "--history-field", "turn")
+    assert "there is no field 'turn' of earlier turns" in other.stderr
     wrong = write_lines(tmp_path / "wrong.jsonl", [{**given[0], "turns": "Malo"}])
     result = free.run(wrong, "-o", tmp_path / "three", "--history-field", "turns")
     assert result.exit_code == 2
@@ -329,3 +331,20 @@ def test_rows_come_out_without_their_documents_on_request(free, tmp_path, suffix
     lost = {"documents", "context"}
     assert after == [{k: v for k, v in row.items() if k not in lost} for row in before]
     assert all(row["compressed"] and row["question"] for row in after)
+
+
+def test_an_error_row_of_a_file_has_its_name_and_a_text_that_is_an_object_is_said_to_be_one(
+    free, tmp_path
+):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text("Malo was closed. " * 20)
+    (tmp_path / "in/b.txt").write_bytes(bytes(range(32)) * 40)
+    free.run_to_end(tmp_path / "in", "-o", tmp_path / "out", "-q", QUERY)
+    assert [(row["id"], row["status"]) for row in read_rows(tmp_path / "out")] == [
+        ("a.txt", "ok"),
+        ("b.txt", "error"),
+    ]
+    row = {"question": QUERY, "documents": [{"text": {"x": 1}}]}
+    free.run(write_lines(tmp_path / "in.jsonl", [row]), "-o", tmp_path / "two")
+    (got,) = read_rows(tmp_path / "two")
+    assert "document 0: 'text' is {'x': 1}; give a text" in got["error"]

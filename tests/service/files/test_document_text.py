@@ -185,6 +185,7 @@ def test_a_folder_reads_all_formats_and_names_what_it_passed_over(tmp_path, monk
         (tmp_path / name).write_bytes(data)
     (tmp_path / "e.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     (tmp_path / "f.html").write_text("<div>" * 3_000 + "too deep")
+    (tmp_path / "g.txt").write_bytes(bytes(range(32)) * 40)
     found = gather_inputs([str(tmp_path)], None, InputOptions())
     assert [(Path(p.id or "").name, p.metadata["format"]) for p in found.passages] == [
         ("a.html", "html"),
@@ -193,10 +194,11 @@ def test_a_folder_reads_all_formats_and_names_what_it_passed_over(tmp_path, monk
     ]
     note = found.skipped_note()
     assert note is not None
-    assert note.startswith("passed over 3 files: ")
+    assert note.startswith("passed over 4 files: ")
     assert "f.html: the page" in note
     assert "d.pdf cannot be read as PDF" in note
     assert "e.png (not text)" in note
+    assert "g.txt holds binary data" in note
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     fewer = gather_inputs([str(tmp_path)], None, InputOptions())
     assert len(fewer.passages) == 2

@@ -6,9 +6,9 @@ Cohere's, and fields that are not set are left out, as in Cohere's.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.errors import BadInput
@@ -38,6 +38,12 @@ class RelevantSpans(LenientRequest):
     mode: Literal["enabled", "disabled"] = "disabled"
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     max_spans: Annotated[int, Field(ge=1, le=2**31)] | None = None
+
+    @model_validator(mode="after")
+    def _is_enabled(self) -> Self:
+        if self.mode == "disabled" and (self.threshold, self.max_spans) != (None, None):
+            raise ValueError("threshold and max_spans say which spans are returned; give mode, too")
+        return self
 
 
 class CohereRequest(RankRequest):

@@ -39,6 +39,10 @@ def test_cohere(service, here):
         relevant_spans={"mode": "enabled", "threshold": 0.2, "max_spans": 1},
     )  # fmt: skip
     assert set(found) == {"id", "results", "meta"}
+    silent = {"query": QUESTION, "documents": DOCUMENTS, "relevant_spans": {"max_spans": 1}}
+    refused = service.post("/v2/rerank", model="rerank-v4.0", **silent)
+    assert refused.status_code == 422
+    assert "give mode, too" in refused.text
     assert set(found["meta"]) == {
         "api_version", "billed_units", "tokens", "cached_tokens", "warnings",
     }  # fmt: skip

@@ -77,3 +77,10 @@ def test_a_public_address_needs_a_key_or_the_word():
     check_public(Settings(host="0.0.0.0", allow_public=True))
     check_public(Settings(host="0.0.0.0", api_keys=("a:b",)))
     check_public(Settings())
+
+
+@pytest.mark.parametrize("origin", ["nonsense", "https://app.example.com/path", "app.example.com"])
+def test_an_origin_of_pages_is_one(origin):
+    with pytest.raises(BadInput, match="which is no origin; give one such as"):
+        Settings(cors_origins=(origin,))
+    Settings(cors_origins=("*", "https://app.example.com:8443", "chrome-extension://abc"))
