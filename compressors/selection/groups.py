@@ -55,7 +55,7 @@ Lead = Literal[
 ]
 
 _END = r"[*_\"'”’»)\]`\s]*$"
-_ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：]{_END}")
+_ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：—]{_END}")
 _ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s[^?]{0,60})?$")
 _QUESTION_WORD = re.compile(
     r"\s*(?:(?:and|but|so|ok|also)\s+)?(?:how|what|when|where|who|whose|why|which|do|does|did|can|could"

@@ -371,7 +371,8 @@ def _heads_text(rows: Sequence[str], at: int) -> bool:
         points = _BULLET.match(below) and _BULLET.match(under)
         capitals = (at == 0 or not rows[at - 1]) and _is_in_capitals(rows[at])
         if capitals and not (_is_in_capitals(below) or _ADMONITION.fullmatch(rows[at])):
-            return not any(map(_GAP.search, (rows[at], below)))
+            is_set = any(map(_GAP.search, (rows[at], below)))
+            return not is_set or bool(_columns_below(rows, at + 1))
         return points is not None and _could_be_title(rows, at)
     is_name = len(rows[at]) <= _SECTION_CHARS and _NUMBERED_NAME.fullmatch(rows[at])
     return bool(is_name) and (at == 0 or not rows[at - 1]) and _indent(under) > 2
@@ -763,7 +764,7 @@ def _read_item(lines: Lines, at: int) -> _Blocks:
 
 def _leads_next_list(rows: Sequence[str], item: int, at: int) -> bool:
     """Whether a line below an item, no deeper than it, introduces the items below itself."""
-    is_lead = rows[at].endswith((":", "：")) and _indent(rows[at]) <= _indent(rows[item])
+    is_lead = rows[at].endswith((":", "：", "—")) and _indent(rows[at]) <= _indent(rows[item])
     return is_lead and at + 1 < len(rows) and _ITEM.match(rows[at + 1]) is not None
 
 
