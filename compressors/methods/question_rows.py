@@ -222,11 +222,6 @@ class QuestionRows(TwoStepMethod):
     )
     isolated: bool = option(False, "Score each window on its own, without words and second step.")
     window_tokens: int = option(WINDOW_TOKENS, "Tokens of the longest window.", ge=1)
-    exit_layer: int | None = option(
-        None,
-        "Stop reading after so many layers, for a little time and some of the evidence (tamis lab "
-        "bench depth). None is as deep as the probe was fitted.",
-    )
     rank_probe: LinearProbe | Literal["auto"] | None = option(
         "auto",
         "What ranks whole documents: a probe of tamis lab probe rank, or its file; auto is the one "
@@ -266,10 +261,9 @@ class QuestionRows(TwoStepMethod):
         Raises:
             ProbeMismatch: a probe or profile is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
-            BadInput: no probe ships that stops there, or the rank probe or the gate cannot be used
-                with the other options.
+            BadInput: the rank probe or the gate cannot be used with the other options.
         """
-        self.probe = choose_probe("question_rows", self.reader, self.probe, self.exit_layer)
+        self.probe = choose_probe("question_rows", self.reader, self.probe)
         if self.probe and self.profile != "auto":
             raise BadInput("profile is of heads that are averaged without a probe; give probe=None")
         self._unfitted: UnfittedHeads | None = None
@@ -431,7 +425,7 @@ class QuestionRows(TwoStepMethod):
 
     def _has_shipped_probe(self) -> bool:
         """Whether margins of the gate that ships mean what they were chosen for."""
-        ships = shipped_probe("question_rows", self.reader.card.name, self.exit_layer)
+        ships = shipped_probe("question_rows", self.reader.card.name)
         if self.probe is None or ships is None:
             return False
         return self.probe is ships or self.probe.digest() == ships.digest()
@@ -554,7 +548,7 @@ class QuestionRows(TwoStepMethod):
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:
     """The probe that a method of these options has for a model."""
     if (given := options.get("probe", QuestionRows.probe)) == "auto":
-        return shipped_probe("question_rows", model, options.get("exit_layer"))
+        return shipped_probe("question_rows", model)
     return load_probe(given)
 
 

@@ -75,7 +75,7 @@ def test_values_of_the_right_kind_pass():
     reader = ScriptedReader.from_needles("pin")
     check_options("ehpc", {"profile": head_profile(reader), "heads": 2})
     check_options("ehpc", {"profile": "auto", "calibrate": False})
-    check_options("question_rows", {"probe": question_probe(reader), "exit_layer": None})
+    check_options("question_rows", {"probe": question_probe(reader), "cascade": False})
     check_options("fusion", {"weights": {"lexical": 1}})
 
 

@@ -244,7 +244,6 @@ _library("rule granularity token", method="ehpc", form="token", rules={"granular
 _library("isolated", isolated=True)
 _library("without the encoder", use_encoder=False)
 _library("without a probe", probe=None)
-_library("exit layer", exit_layer=12)
 for name, options in {
     "gate": {},
     "no gate": {"gate": False},
@@ -809,13 +808,11 @@ _cli(
 )
 _cli("compress, explained", "compress", "request.json", "--max-tokens", "60", "--explain-all")
 _cli(
-    "compress, gate and layer",
+    "compress, gate off",
     "compress",
     "request.json",
     "--gate",
     "off",
-    "--exit-layer",
-    "12",
     "--no-cascade",
     "--isolated",
     "--coverage",

@@ -19,7 +19,7 @@ from tamis_lab.options.shared import (
     ProbeFile,
     ProxyName,
     ReadingsFolder,
-    named_or_shipped_probe,
+    default_method,
     parse_record_file,
     readings_folder,
 )
@@ -55,9 +55,6 @@ def floors(
     ] = None,
     probe: ProbeFile = None,
     proxy: ProxyName = SHARP,
-    exit_layer: Annotated[
-        int | None, typer.Option("--exit-layer", help="Of a shipped probe that reads less.")
-    ] = None,
     cache: ReadingsFolder = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the probe here, its floors in the card.")
@@ -65,11 +62,7 @@ def floors(
 ) -> None:
     """Choose below which answerability a context is unanswerable, and from which answerable."""
     from tamis.compressors.features.second_step import FLOORS
-    from tamis.compressors.features.shipped_probes import shipped_probe
-    from tamis.compressors.methods.question_rows import QuestionRows
-    from tamis.compressors.registry import load_proxy
     from tamis_lab.datasets.domains import domain_of
-    from tamis_lab.datasets.reading_store import cached_reader
     from tamis_lab.datasets.records import request_units
     from tamis_lab.datasets.taken_out import everyday_contexts
     from tamis_lab.train.probe.answerability import (
@@ -80,13 +73,10 @@ def floors(
     )
     from tamis_lab.train.probe.labelled_readings import RecordReader
 
-    found = deepest = named_or_shipped_probe(probe, "question_rows", proxy)
-    if exit_layer is not None:
-        found = shipped_probe("question_rows", proxy, exit_layer) or found
-    method = QuestionRows(
-        cached_reader(load_proxy(proxy, deepest.card.layers)), deepest, gate=False
-    )
-    reader = RecordReader(method, readings_folder(cache), exit_layer)
+    method = default_method(probe, proxy)
+    found = method.probe
+    assert found is not None
+    reader = RecordReader(method, readings_folder(cache))
 
     def judge(name: str, domain: str, record: Record, contexts: list[Context]) -> list[Any]:
         gold = torch.zeros(len(request_units(record)), dtype=torch.bool)

@@ -96,7 +96,6 @@ def compress(
     quality: str = "standard",
     option: list[str] | None = None,
     probe: Path | None = None,
-    exit_layer: int | None = None,
     gate: str = "auto",
     cascade: bool = True,
     cache: Path | None = None,
@@ -133,7 +132,7 @@ def compress(
 
     models = models_folder(home)
     flags: dict[str, Any] = {"probe": probe, "isolated": isolated or None}
-    flags |= {"exit_layer": exit_layer, **gate_options(gate, cascade)}
+    flags |= gate_options(gate, cascade)
     options = parse_options(option, **flags)
     choice = choose_proxy(
         proxy, method, language, query, found.passages, models, probe_option(options), quality

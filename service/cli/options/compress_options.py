@@ -49,12 +49,6 @@ SHARED = {
         "Keep what is read of the documents there; the next question then costs a fraction.",
         metavar="DIR",
     ),
-    "exit_layer": Option(
-        "Stop reading after so many layers: sooner, and some evidence is lost, see `tamis lab "
-        "bench depth`. Default: as deep as the probe was fitted.",
-        SELECTION,
-        ge=1,
-    ),
     "isolated": Option(
         "No document moves the score of another: for documents by people who gain by being "
         "chosen. Keeps less where facts are chained.",

@@ -188,11 +188,7 @@ def _can_serve(name: str, settings: Settings) -> bool:
 def proxy_layers(settings: Settings) -> int | None:
     """How many layers of the proxy its methods read; None for all."""
     proxied = [n for n in served_method_names(settings) if method_info(n).needs_proxy]
-    early: dict[str, Any] = {"exit_layer": settings.exit_layer}
-    depths = [
-        layers_needed(name, settings.proxy, **(early if _has_option(name, "exit_layer") else {}))
-        for name in proxied
-    ]
+    depths = [layers_needed(name, settings.proxy) for name in proxied]
     return None if None in depths else max((d for d in depths if d is not None), default=1)
 
 
@@ -293,8 +289,6 @@ class ServedMethods:
         """
         alone = isolated or self.settings.isolated
         options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
-        if self.settings.exit_layer and _has_option(method, "exit_layer"):
-            options["exit_layer"] = self.settings.exit_layer
         if _has_option(method, "gate"):
             gate: str | bool = "auto" if self.settings.gate else False
             options |= {"gate": gate, "cascade": self.settings.cascade}

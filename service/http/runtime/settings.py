@@ -76,13 +76,6 @@ class Settings:
     methods: tuple[str, ...] = option(
         (), "The methods that are served; all of them if none is named.", "Model"
     )
-    exit_layer: int | None = option(
-        None,
-        "Stop reading after so many layers: sooner, and some evidence is lost. Default: as deep as "
-        "the probe was fitted.",
-        "Model",
-        ge=1,
-    )
     gate: bool = option(
         True,
         "Of ten windows or more, stop reading after the first layers what cannot matter; only for "

@@ -10,7 +10,6 @@ from tamis.compressors.features.gate import PURPOSES, Gate
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.registry import load_proxy
-from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
@@ -78,8 +77,6 @@ def test_with_the_gate_the_answer_is_kept_and_its_document_is_first(proxy_folder
     ranked = tamis.rerank(QUESTION, texts, proxy=SHARP, gate=True)
     assert ranked.results[0].index == 4
     assert tamis.compress(QUESTION, texts, coverage=0.9, proxy=SHARP, gate=True).units_read is None
-    with pytest.raises(BadInput, match="there is none for smollm2-135m-sharp at 16 layers"):
-        tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP, gate=True, exit_layer=16)
 
 
 HOPS = {

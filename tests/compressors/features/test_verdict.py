@@ -136,8 +136,7 @@ def test_a_model_of_many_or_of_unknown_languages_is_not_warned_about():
     assert languages_apart("somebody's own", *asked) is None
 
 
-@pytest.mark.parametrize("exit_layer", [None, 18, 16, 14, 12])
-def test_the_default_ships_its_floors_at_every_depth(exit_layer):
-    floors = shipped_probe("question_rows", SHARP, exit_layer).card.figures[FLOORS]
+def test_the_default_ships_its_floors():
+    floors = shipped_probe("question_rows", SHARP).card.figures[FLOORS]
     assert 0 < floors["partly"] < floors["answerable"] < 1
     assert floors["false_refusals"] <= 0.03

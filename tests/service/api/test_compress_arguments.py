@@ -49,12 +49,6 @@ def test_it_is_named_with_what_to_give_instead(call, given, says):
 
 
 @pytest.mark.model
-def test_no_layer_to_stop_after_is_no_default(call, proxy_folder):
-    with pytest.raises(tamis.TamisError, match=r"exit_layer is 0, and probes .* ship for"):
-        call(exit_layer=0)
-
-
-@pytest.mark.model
 def test_the_models_folder_may_be_given_as_text(call, proxy_folder):
     from tamis.probes.hub.zoo import models_root
 
