@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
     LINKED_TITLE,
@@ -37,7 +38,7 @@ from tamis.probes.segmentation.lines import (
     has_stop,
     is_empty_quote,
 )
-from tamis.probes.segmentation.markdown import CUE, SAID, begins_entry
+from tamis.probes.segmentation.markdown import CUE, SAID, begins_entry, is_in_capitals
 from tamis.probes.text import KINDS, Passage, Unit
 
 Lead = Literal[
@@ -92,7 +93,6 @@ _OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
 _COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
 _COMMANDS = dict(part=1, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5)
-_BRACKETS = re.compile(r"\([^()]{1,30}\)")
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
 _TITLE_LEVEL, _TITLE_WORDS, _TERM_CHARS = 9, 6, 60
 _BELOW_TITLE = ("sentence", "table_header", "list_item", "entry")
@@ -239,6 +239,7 @@ class Groups:
         self._references, self._comments = self._find_references(), self._find_comments()
         open_leads: list[int] = []
         for u, unit in enumerate(units):
+            check_interruption()
             elsewhere = u > 0 and units[u - 1].passage != unit.passage
             if (level := self._heading_level(u)) is not None:
                 self._levels[u] = level
@@ -822,4 +823,4 @@ def _level(heading: str) -> int:
         return _RULES.get(heading[-1], 3)
     if number := _SECTION_NUMBER.match(heading):
         return 1 + number[0].count(".")
-    return 3 if _BRACKETS.sub("", heading).isupper() or LINKED_TITLE.match(heading) else 4
+    return 3 if is_in_capitals(heading) or LINKED_TITLE.match(heading) else 4

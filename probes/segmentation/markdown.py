@@ -328,7 +328,8 @@ def _is_text_of_section(row: str) -> bool:
     )
 
 
-_NAME_CHARS, _TITLE_WORDS = 48, 5
+_NAME_CHARS, _TITLE_WORDS, _LONG_WORD_CHARS = 48, 5, 8
+_BRACKETS = re.compile(r"\([^()]{1,30}\)")
 _ADMONITION = re.compile(r"Note|Warning|Tip|Hint|Caution|Important|Danger", re.IGNORECASE)
 _BULLET = re.compile(r"\s*[-*+•‣▪◦·]\s+\S")
 _NUMBERED_NAME = re.compile(r"\d{1,2}\.\s+[^\W\d_a-z][^.;:!?]*")
@@ -340,7 +341,7 @@ def _could_be_title(rows: Sequence[str], at: int) -> bool:
     row = rows[at]
     return (
         0 < len(row) <= _NAME_CHARS
-        and (at == 0 or not rows[at - 1] or _is_in_capitals(rows[at - 1]))
+        and (at == 0 or not rows[at - 1] or is_in_capitals(rows[at - 1]))
         and row[0].isupper()
         and row[-1] not in ",-—|"
         and ")." not in row
@@ -349,7 +350,7 @@ def _could_be_title(rows: Sequence[str], at: int) -> bool:
     )
 
 
-def _is_in_capitals(row: str) -> bool:
+def is_in_capitals(row: str) -> bool:
     """Whether a line is a name in capitals, but for what is in brackets."""
     words = _BRACKETS.sub("", row)
     letters = sum(map(str.isalpha, words))
@@ -369,19 +370,13 @@ def _heads_text(rows: Sequence[str], at: int) -> bool:
     below, under = [*rows[at + 1 : at + 3], "", ""][:2]
     if below:
         points = _BULLET.match(below) and _BULLET.match(under)
-        capitals = (at == 0 or not rows[at - 1]) and _is_in_capitals(rows[at])
-        if capitals and not (_is_in_capitals(below) or _ADMONITION.fullmatch(rows[at])):
+        capitals = (at == 0 or not rows[at - 1]) and is_in_capitals(rows[at])
+        if capitals and not (is_in_capitals(below) or _ADMONITION.fullmatch(rows[at])):
             is_set = any(map(_GAP.search, (rows[at], below)))
             return not is_set or bool(_columns_below(rows, at + 1))
         return points is not None and _could_be_title(rows, at)
     is_name = len(rows[at]) <= _SECTION_CHARS and _NUMBERED_NAME.fullmatch(rows[at])
     return bool(is_name) and (at == 0 or not rows[at - 1]) and _indent(under) > 2
-
-
-_BRACKETS = re.compile(r"\([^()]{1,30}\)")
-
-
-_LONG_WORD = 8
 
 
 def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
@@ -402,7 +397,7 @@ def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
     if len(titles & names) > 1:
         titles |= names
     # one that is no name of a person, who may have signed
-    words = {row for row in names if len(row) > _LONG_WORD and " " not in row}
+    words = {row for row in names if len(row) > _LONG_WORD_CHARS and " " not in row}
     parts = words | (places.keys() - names)
     if len(parts) > 2:
         titles |= parts
@@ -460,7 +455,7 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[at], "table_header" if headed else "table_row"), *found], after
 
 
-_SAMPLE_ROWS, _LABEL_CHARS = 4, 40
+_SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300
 
 
 def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
@@ -471,9 +466,9 @@ def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
     head = rows[at]
     if not _GAP.search(head) or any(map(str.isdigit, head)) or ": " in head or is_prose(head):
         return []
-    body = [row for row in rows[at + 1 : at + 2 + _SAMPLE_ROWS] if not _names_rows(row)]
+    below = [row for row in rows[at + 1 : at + 2 + _SAMPLE_ROWS] if not _names_rows(row)]
     sample = [head]
-    for row in body[:_SAMPLE_ROWS]:
+    for row in below[:_SAMPLE_ROWS]:
         if not _GAP.search(row) or not any(map(str.isdigit, row)):
             break
         sample.append(row)
@@ -494,9 +489,6 @@ def _common_gaps(rows: Sequence[str]) -> list[tuple[int, int]]:
     edges = [i for i in range(1, width) if inked[i] != inked[i - 1]]
     first = 0 if inked[:1] == [True] else 1
     return list(zip(edges[first::2], edges[first + 1 :: 2], strict=False))
-
-
-_COLUMN_CHARS = 300
 
 
 def _next_row(rows: Sequence[str], at: int, gaps: Sequence[tuple[int, int]]) -> int | None:
