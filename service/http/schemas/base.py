@@ -177,7 +177,7 @@ class NoEffect:
 
 READ_WHOLE = "documents are read in windows, however long; nothing is cut off"
 NOTHING_TRUNCATED = NoEffect("documents are read whole, so there is nothing to truncate", False)
-SAME_ANSWER = NoEffect("the same request always has the same answer", False)
+NOTHING_RANDOM = NoEffect("nothing is drawn at random", False)
 NOT_LOGGED = NoEffect("it is neither used nor logged", False)
 UNDECLARED = {
     "max_tokens_per_doc": READ_WHOLE,

@@ -42,7 +42,7 @@ from tamis.service.http.runtime.errors import ErrorDetail, first_validation_erro
 from tamis.service.http.schemas.base import (
     MOST_MS,
     NOT_LOGGED,
-    SAME_ANSWER,
+    NOTHING_RANDOM,
     Language,
     OffsetConverter,
     OffsetUnit,
@@ -176,7 +176,7 @@ class CompressRequest(OptionFields):
     seed: Annotated[
         int | None,
         Field(description="Not used: the same request has the same answer."),
-        SAME_ANSWER,
+        NOTHING_RANDOM,
     ] = None
     user: Annotated[Text | None, Field(description="Not used, and not logged."), NOT_LOGGED] = None
 

@@ -18,8 +18,8 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
     MOST_MS,
     NOT_LOGGED,
+    NOTHING_RANDOM,
     OLD_NAMES,
-    SAME_ANSWER,
     Language,
     LenientRequest,
     OffsetUnit,
@@ -170,7 +170,7 @@ class MessagesRequest(LenientRequest):
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
     shadow: bool = False
-    seed: Annotated[int | None, SAME_ANSWER] = None
+    seed: Annotated[int | None, NOTHING_RANDOM] = None
     user: Annotated[Text | None, NOT_LOGGED] = None
     config: MessagesConfig = MessagesConfig()
 
