@@ -339,12 +339,12 @@ def test_an_error_row_of_a_file_has_its_name_and_a_text_that_is_an_object_is_sai
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.txt").write_text("Malo was closed. " * 20)
     (tmp_path / "in/b.txt").write_bytes(bytes(range(32)) * 40)
-    free.run_to_end(tmp_path / "in", "-o", tmp_path / "out", "-q", QUERY)
+    free.run(tmp_path / "in", "-o", tmp_path / "out", "-q", QUERY)
     assert [(row["id"], row["status"]) for row in read_rows(tmp_path / "out")] == [
         ("a.txt", "ok"),
         ("b.txt", "error"),
     ]
-    row = {"question": QUERY, "documents": [{"text": {"x": 1}}]}
-    free.run(write_lines(tmp_path / "in.jsonl", [row]), "-o", tmp_path / "two")
-    (got,) = read_rows(tmp_path / "two")
+    given = [*rows(1), {"question": QUERY, "documents": [{"text": {"x": 1}}]}]
+    free.run(write_lines(tmp_path / "in.jsonl", given), "-o", tmp_path / "two")
+    _, got = read_rows(tmp_path / "two")
     assert "document 0: 'text' is {'x': 1}; give a text" in got["error"]
