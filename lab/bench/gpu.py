@@ -113,7 +113,7 @@ def random_proxy(shape: str, device: torch.device, dtype: torch.dtype) -> Proxy:
     is read, and as many layers as the probe reads.
     """
     sizes = dict(SHAPES[shape])
-    kind, probe = sizes.pop("kind"), shipped_probe(DEFAULT, shape, None)
+    kind, probe = sizes.pop("kind"), shipped_probe(DEFAULT, shape)
     layers, heads = sizes["num_hidden_layers"], sizes["num_attention_heads"]
     revision = probe.card.revision if probe else "random"
     sizes["num_hidden_layers"] = probe.card.layers if probe else layers
@@ -127,7 +127,7 @@ def load_proxy(
     shape: str, device: torch.device, dtype: torch.dtype, is_random: bool
 ) -> tuple[Proxy, str]:
     """The trained model, or random weights where it is not here or `is_random`; and which it is."""
-    probe = shipped_probe(DEFAULT, shape, None)
+    probe = shipped_probe(DEFAULT, shape)
     if not is_random and probe is not None:
         try:
             layers, place = probe.card.layers, str(device)
@@ -173,7 +173,7 @@ class _Load:
         bounds = EngineBounds(room, 2 * at_once + 8, room, proxy.batch_tokens)
         self.engine = Engine(lambda: kept.wrap(proxy), bounds, None, kept.tokens_to_read)
         reader: EngineReader = self.engine.start()
-        ships = shipped_probe(DEFAULT, proxy.card.name, None)
+        ships = shipped_probe(DEFAULT, proxy.card.name)
         method = QuestionRows(reader) if ships else QuestionRows(reader, probe=None)
         self.compressor = Compressor(method, DEFAULT, proxy.layout.tokenizer)
 

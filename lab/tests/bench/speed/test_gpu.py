@@ -49,7 +49,7 @@ def test_the_same_runs_on_a_card_and_agrees_with_the_processor():
 
 @pytest.mark.parametrize("shape", [name for name in gpu.SHAPES if name != "tiny"])
 def test_random_weights_have_the_shape_that_the_probe_was_fitted_for(shape):
-    card = shipped_probe(DEFAULT, shape, None).card
+    card = shipped_probe(DEFAULT, shape).card
     sizes = gpu.SHAPES[shape]
     assert sizes["num_attention_heads"] == card.heads
     assert sizes["num_hidden_layers"] >= card.layers
