@@ -305,7 +305,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def check_returned(found: Any, kind: type[T], method: str) -> T:
+def check_result_type(found: Any, kind: type[T], method: str) -> T:
     """What a method returned, if it is of the kind that it must return.
 
     Raises:

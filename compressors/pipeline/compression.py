@@ -37,7 +37,7 @@ from tamis.compressors.types import (
     Scores,
     SelectedUnits,
     Status,
-    check_returned,
+    check_result_type,
     to_probability,
 )
 from tamis.probes.errors import BadInput
@@ -255,7 +255,7 @@ class Compressor:
         everything = by_probability or request.always_score
         scorer = reading_everything(self.scorer) if everything else self.scorer
         found = scorer.scores(request.question, prepared.passages, prepared.units)
-        return check_returned(found, Scores, self.name)
+        return check_result_type(found, Scores, self.name)
 
     def select(self, prepared: Prepared, scores: Scores | None) -> Compressed:
         """The units that stay under the budget, by their scores; no model of scoring runs.

@@ -25,7 +25,7 @@ from tamis.compressors.inputs import (
     with_headers,
 )
 from tamis.compressors.method import Ranker
-from tamis.compressors.types import Ranked, Ranks, Reranked, check_returned, check_values
+from tamis.compressors.types import Ranked, Ranks, Reranked, check_result_type, check_values
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
@@ -144,7 +144,7 @@ class Reranker:
         return replace(found, values=tuple(values))
 
     def _ranks(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
-        found = check_returned(self.ranker.rank(question, passages, units), Ranks, self.name)
+        found = check_result_type(self.ranker.rank(question, passages, units), Ranks, self.name)
         known = [0.0 if value == -math.inf else value for value in found.values]  # not read
         check_values(known, len(passages), "scores", "passages")
         return found

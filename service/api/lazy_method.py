@@ -28,7 +28,7 @@ from tamis.compressors.registry import (
     method_names,
 )
 from tamis.compressors.selection.order import OrdererFactory
-from tamis.compressors.types import Ranks, Scores, check_returned
+from tamis.compressors.types import Ranks, Scores, check_result_type
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.service.api.model_pool import shared_proxy
@@ -98,13 +98,13 @@ class LazyMethod:
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The method's scores; the timings also say how long it took to load."""
         method, load_ms = self._timed_load()
-        scores = check_returned(method.scores(question, passages, units), Scores, self.name)
+        scores = check_result_type(method.scores(question, passages, units), Scores, self.name)
         return replace(scores, timings_ms={"load": load_ms, **scores.timings_ms})
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The method's ranking; the timings also say how long it took to load."""
         method, load_ms = self._timed_load()
-        ranks = check_returned(method.rank(question, passages, units), Ranks, self.name)
+        ranks = check_result_type(method.rank(question, passages, units), Ranks, self.name)
         return replace(ranks, timings_ms={"load": load_ms, **ranks.timings_ms})
 
     def order(
