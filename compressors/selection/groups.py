@@ -31,6 +31,7 @@ from typing import Literal
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
+    INTRODUCES,
     LINKED_TITLE,
     count_words,
     ends_open,
@@ -56,7 +57,7 @@ Lead = Literal[
 ]
 
 _END = r"[*_\"'”’»)\]`\s]*$"
-_ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[:：—]{_END}")
+_ASKS, _INTRODUCES = re.compile(rf"[?？؟]{_END}"), re.compile(rf"[{''.join(INTRODUCES)}]{_END}")
 _ASKS_INSIDE = re.compile(r"[?？؟][*_\"'”’»)\]]*(?:\s[^?]{0,60})?$")
 _QUESTION_WORD = re.compile(
     r"\s*(?:(?:and|but|so|ok|also)\s+)?(?:how|what|when|where|who|whose|why|which|do|does|did|can|could"
@@ -146,6 +147,7 @@ _LATEX = re.compile(
     r"|bibliography(?:style)?)\b.*\s*)+"
 )
 """Commands of LaTeX that say nothing to a reader."""
+_WITHOUT_CONTENT = (_VAIN, _LATEX, CUE, SAID)
 _SALUTATION = re.compile(
     rf"\W*(?:(?:{_SALUTE}(?:[\s,]+[^\W\d]+){{0,4}}|best|regards|sincerely|cheers)\W*)?",
     re.IGNORECASE,
@@ -603,9 +605,9 @@ class Groups:
             return int(asks or again or (not is_title and (listed or short)))
         if kind == "turn":
             return int(u not in self.kinds and len(self._texts[lead]) <= _LONGEST_TURN)
-        if kind == "lead_in" and _CAPTION.fullmatch(self._texts[lead]):
-            return 1
         if kind == "lead_in":
+            if _CAPTION.fullmatch(self._texts[lead]):
+                return 1
             first = self._units[lead + 1].kind
             listed = KINDS[first].is_listed or first == "table_header"
             return 2 if listed or self._is_marked(lead + 1) else 1
@@ -633,9 +635,7 @@ class Groups:
             text = text[speaker.end() :] if speaker else text
             if _ASSENT.fullmatch(text):
                 return False  # says something to the turn before
-        if any(
-            form.fullmatch(text) for form in (_VAIN, _LATEX, CUE, SAID)
-        ) or self._is_known_subject(u):
+        if any(form.fullmatch(text) for form in _WITHOUT_CONTENT) or self._is_known_subject(u):
             return True
         if self._is_signature(u):
             return True

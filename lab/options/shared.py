@@ -253,8 +253,8 @@ def named_or_shipped_probe(path: Path | None, method: str, proxy: str) -> Linear
     return found
 
 
-def default_method(probe: Path | None, proxy: str) -> QuestionRows:
-    """The default method of a probe, in a file or the one that ships, which reads every window.
+def default_method(probe: Path | None, proxy: str) -> tuple[QuestionRows, LinearProbe]:
+    """A probe, in a file or the one that ships, and the default method, which reads every window.
 
     Raises:
         BadInput: there is neither. ProbeMismatch: the probe is for another proxy.
@@ -264,7 +264,8 @@ def default_method(probe: Path | None, proxy: str) -> QuestionRows:
     from tamis_lab.datasets.reading_store import cached_reader
 
     found = named_or_shipped_probe(probe, "question_rows", proxy)
-    return QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found, gate=False)
+    reader = cached_reader(load_proxy(proxy, found.card.layers))
+    return QuestionRows(reader, found, gate=False), found
 
 
 def readings_folder(cache: Path | None) -> Path:

@@ -88,7 +88,7 @@ def xml_marks(text: str) -> list[Mark]:
         or not text.rstrip().endswith(f"</{root[1]}>")
     ):
         return []
-    lines, marks, below = lines_of(text), list[Mark](), "open"
+    lines, marks, above = lines_of(text), list[Mark](), "open"
     for at, row in zip(lines.starts, lines.rows, strict=True):
         depth = comments = 0
         for sign in _XML_SIGN.finditer(row):
@@ -97,9 +97,9 @@ def xml_marks(text: str) -> list[Mark]:
             elif not sign[2]:
                 depth += -1 if sign[1] else 1
         kind = "open" if depth > 0 or comments else "close" if depth < 0 else "text"
-        if not marks or (row and kind != "close" and below != "open" and kind != below):
+        if not marks or (row and kind != "close" and above != "open" and kind != above):
             marks.append((at, "code"))
-        below = kind if row else below
+        above = kind if row else above
     return marks
 
 

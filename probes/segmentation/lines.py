@@ -62,6 +62,10 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
     return Lines(starts[: len(cut)], rows)
 
 
+INTRODUCES = (":", "：", "—")
+"""How a line ends that introduces what is below it."""
+
+
 def is_empty_quote(line: str) -> bool:
     """Whether a line has marks of a quotation alone."""
     return line.lstrip().startswith(">") and not line.strip("> \t\r\n")

@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts
 from tamis.probes.segmentation.lines import (
+    INTRODUCES,
     LINKED_TITLE,
     Lines,
     Mark,
@@ -335,13 +336,17 @@ _BULLET = re.compile(r"\s*[-*+•‣▪◦·]\s+\S")
 _NUMBERED_NAME = re.compile(r"\d{1,2}\.\s+[^\W\d_a-z][^.;:!?]*")
 
 
+def _is_below_blank(rows: Sequence[str], at: int) -> bool:
+    return at == 0 or not rows[at - 1]
+
+
 def _could_be_title(rows: Sequence[str], at: int) -> bool:
     """Whether a line below a blank one, or below capitals, is short, begins as a name does and has
     no stop."""
     row = rows[at]
     return (
         0 < len(row) <= _NAME_CHARS
-        and (at == 0 or not rows[at - 1] or is_in_capitals(rows[at - 1]))
+        and (_is_below_blank(rows, at) or is_in_capitals(rows[at - 1]))
         and row[0].isupper()
         and row[-1] not in ",-—|"
         and ")." not in row
@@ -370,13 +375,13 @@ def _heads_text(rows: Sequence[str], at: int) -> bool:
     below, under = [*rows[at + 1 : at + 3], "", ""][:2]
     if below:
         points = _BULLET.match(below) and _BULLET.match(under)
-        capitals = (at == 0 or not rows[at - 1]) and is_in_capitals(rows[at])
+        capitals = _is_below_blank(rows, at) and is_in_capitals(rows[at])
         if capitals and not (is_in_capitals(below) or _ADMONITION.fullmatch(rows[at])):
             is_set = any(map(_GAP.search, (rows[at], below)))
             return not is_set or bool(_columns_below(rows, at + 1))
         return points is not None and _could_be_title(rows, at)
     is_name = len(rows[at]) <= _SECTION_CHARS and _NUMBERED_NAME.fullmatch(rows[at])
-    return bool(is_name) and (at == 0 or not rows[at - 1]) and _indent(under) > 2
+    return bool(is_name) and _is_below_blank(rows, at) and _indent(under) > 2
 
 
 def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
@@ -756,7 +761,7 @@ def _read_item(lines: Lines, at: int) -> _Blocks:
 
 def _leads_next_list(rows: Sequence[str], item: int, at: int) -> bool:
     """Whether a line below an item, no deeper than it, introduces the items below itself."""
-    is_lead = rows[at].endswith((":", "：", "—")) and _indent(rows[at]) <= _indent(rows[item])
+    is_lead = rows[at].endswith(INTRODUCES) and _indent(rows[at]) <= _indent(rows[item])
     return is_lead and at + 1 < len(rows) and _ITEM.match(rows[at + 1]) is not None
 
 

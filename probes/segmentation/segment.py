@@ -38,6 +38,7 @@ from tamis.probes.segmentation.code import (
 from tamis.probes.segmentation.json_html import html_marks, json_marks, xml_marks
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
+    INTRODUCES,
     PERMALINK,
     Lines,
     Mark,
@@ -136,7 +137,7 @@ def split_long_units(
         tokens = 0
         if unit.kind == "list_item" and (above is None or above.kind != "list_item"):
             before = text[slice(*above.visible)] if above and above.passage == unit.passage else ""
-            lead = counter.count(before) if before.endswith((":", "：", "—")) else 0
+            lead = counter.count(before) if before.endswith(INTRODUCES) else 0
         most = limit - (lead if unit.kind == "list_item" else 0)
         above = unit
         # no tokenizer makes more tokens than bytes, of which a character has four at most

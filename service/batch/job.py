@@ -219,11 +219,18 @@ def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
 
 
 def _flag(setting: str) -> str:
-    """The flag of a setting, for messages; the setting itself where its flag is named otherwise."""
+    """How the command line gives a setting, for messages; the setting itself if it has no flag."""
     group, _, name = setting.partition(".")
-    if group == "cut":
-        return f"--part-{'mb' if name == 'bytes' else name}"
-    return f"--{name.replace('_', '-')}" if group in ("budget", "rules", "options") else setting
+    if group == "options":
+        return f"--option {name}"
+    known = options_of(_FLAGGED[group]) if group in _FLAGGED else ()
+    return next(
+        (one.flags[0] for one in known if one.name == name), _PART_FLAGS.get(setting, setting)
+    )
+
+
+_FLAGGED: dict[str, type] = {"budget": Budget, "rules": Rules, "fields": RowFields}
+_PART_FLAGS = {"cut.rows": "--part-rows", "cut.bytes": "--part-mb, in bytes,"}
 
 
 BatchEngine = Literal["local", "ray"]

@@ -42,7 +42,8 @@ class InputRow:
     Attributes:
         number: in its input file, from 1.
         raw: the text of the row; None where there is none, as in Parquet.
-        value: its fields; None if the row could not be read.
+        value: its fields; None if the row could not be read, or the name alone of a text file that
+            could not.
         fault: why it could not be read.
     """
 
@@ -202,13 +203,13 @@ def _passage(given: Any, index: int, text: str) -> Passage:
         if isinstance(given, str):
             return Passage(given)
         raise BadInput(f"document {index} is {_shorten(given)}; give a text, or an object with one")
-    if text in given and not isinstance(given[text], str):
-        raise BadInput(f"document {index}: {text!r} is {_shorten(given[text])}; give a text")
     if text not in given:
         raise BadInput(
             f"document {index} has no text in {text!r}, but {_field_names(given)}; "
             "name the field with --text-field"
         )
+    if not isinstance(given[text], str):
+        raise BadInput(f"document {index}: {text!r} is {_shorten(given[text])}; give a text")
     if given.get("format") == "html":
         raise BadInput(
             f"document {index} has the format 'html', and rows are read as they are, so that spans "

@@ -243,7 +243,7 @@ def test_a_batch_with_other_options_is_another_batch(model, tmp_path):
     assert run("--option", "heads=0").exit_code == 0
     other = run("--option", "heads=0", "--option", "top_k=5")
     assert other.exit_code == 2
-    assert "--top-k was 300 and is 5" in " ".join(other.output.split())
+    assert "--option top_k was 300 and is 5" in " ".join(other.output.split())
 
 
 def test_a_secret_stays_out_of_the_settings_of_a_batch():

@@ -112,7 +112,7 @@ def _read_cases(
     from tamis_lab.datasets.score_sources import installed_encoder_source
     from tamis_lab.train.probe.labelled_readings import RecordReader
 
-    method = default_method(probe, proxy)
+    method, found = default_method(probe, proxy)
     with file_bars() as report:
         files = name_distinctly([parse_record_file(name) for name in data])
         folder = readings_folder(cache)
@@ -123,5 +123,4 @@ def _read_cases(
             f"no question of {', '.join(data)} has both gold and other sentences; "
             "nothing can be judged"
         )
-    assert method.probe is not None
-    return method.probe, cases
+    return found, cases

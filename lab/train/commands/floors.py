@@ -73,9 +73,7 @@ def floors(
     )
     from tamis_lab.train.probe.labelled_readings import RecordReader
 
-    method = default_method(probe, proxy)
-    found = method.probe
-    assert found is not None
+    method, found = default_method(probe, proxy)
     reader = RecordReader(method, readings_folder(cache))
 
     def judge(name: str, domain: str, record: Record, contexts: list[Context]) -> list[Any]:

@@ -73,8 +73,7 @@ def gate(
     check_probe_target(out)
     sizes = parse_sizes(documents, "documents")
     files = name_distinctly([parse_record_file(name) for name in data])
-    method = default_method(probe, proxy)
-    assert method.probe is not None
+    method, found = default_method(probe, proxy)
     if deep := [s for each in stages.values() for s in each if s.depth > method.layers]:
         raise BadInput(
             f"--stage has DEPTH {deep[0].depth}, and {method.layers} layers are read; give at most "
@@ -86,7 +85,7 @@ def gate(
     with file_bars() as report:
         for size in sizes:
             by_size[size] = list(records.read_among(files, size, report))
-    card = method.probe.card
+    card = found.card
     card = ProbeCard(
         *("gate", card.model, card.revision, card.template, card.layers, card.heads, card.rows),
         trained_on=tuple(describe_file(file, file.limit) for file in files),

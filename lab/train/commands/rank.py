@@ -80,7 +80,7 @@ def rank(
     documents = load_corpus(
         corpus, [d for query in query_list for d, _ in query.candidates[:depth]]
     )
-    method = default_method(probe, proxy)
+    method, _ = default_method(probe, proxy)
     lists = QueryLists(own.name, query_list, documents, depth)
     with file_bars() as report:
         reading = RankCaseReader(method, readings_folder(cache), report)

@@ -58,6 +58,7 @@ def test_an_incomplete_receipt_or_part_costs_only_its_part(free, tmp_path):
     [
         (("--context-window", 1), "--context-window was 0 and is 1"),
         (("--part-rows", 5), "--part-rows was 4 and is 5"),
+        (("--id-field", "name"), "--id-field was 'id' and is 'name'"),
         (("--language", "de"), "language was 'auto' and is 'de'"),
         (("--method", "lead"), "method was 'lexical' and is 'lead'"),
     ],

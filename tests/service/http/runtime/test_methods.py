@@ -6,7 +6,7 @@ import pytest
 
 from tamis.compressors.registry import method_names, ships_for
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.service.http.runtime.methods import parse_named_paths, served_method_names
+from tamis.service.http.runtime.methods import parse_named_paths, proxy_layers, served_method_names
 from tamis.service.http.runtime.settings import Settings
 from tests.compressors.methods.decision_kit import decision_server
 from tests.service.http.app_kit import BODY, NEEDLE, served
@@ -22,6 +22,11 @@ def test_a_method_is_offered_only_where_its_probe_ships():
     assert "ehpc" in served_method_names(Settings(proxy="smollm2-135m-sharp"))
     names = set(method_names("compression")) - {"systemone"}
     assert all(ships_for(name, "smollm2-135m") for name in names)
+
+
+def test_a_service_loads_no_deeper_than_it_reads():
+    methods = ("question_rows", "lexical")
+    assert proxy_layers(Settings(proxy="smollm2-135m-sharp", methods=methods)) == 20
 
 
 def test_a_decision_model_is_served_where_its_address_is_set():
