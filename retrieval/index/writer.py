@@ -15,9 +15,9 @@ graph: lab/log/retrieval-and-selectors.md#2026-11-26-approximate-search-of-an-in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,7 @@ class PutCounts:
     Attributes:
         repeated: documents whose id came before in the same call; the later one counts.
         twins: new ids with one that stays beside each, by which a folder names the same file.
+        passed_over: files in folders that were not read, and why.
     """
 
     added: int = 0
@@ -129,6 +130,7 @@ class PutCounts:
     chunks: int = 0
     repeated: int = 0
     twins: tuple[tuple[str, str], ...] = ()
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
 class IndexWriter:

@@ -39,6 +39,7 @@ from tamis.service.files.corpus import (
     CorpusFields,
     CorpusFile,
     corpus_fingerprint,
+    files_of_unknown_kind,
     find_corpus_files,
     read_documents,
 )
@@ -222,6 +223,8 @@ def build_index(
 ) -> PutCounts:
     """Builds an index of a corpus; an interrupted build is resumed.
 
+    In a folder, a text file that cannot be read is passed over, and counted with its reason.
+
     Args:
         search: the structure that large segments get: `auto`, `graph`, `ivf`, or `exact` for none.
         questions: a text file with questions that the graph follows, one a line.
@@ -240,10 +243,11 @@ def build_index(
     asked = load_questions(questions) if questions else ()
     readers = replace(load_readers(settings, proxy, root), questions=asked)
     sources = corpus_fingerprint(paths)
+    passed_over = files_of_unknown_kind(paths)
     with create_index(home, settings, readers, overwrite, sources, search) as writer:
-        counted = writer.put(read_documents(found, fields, encoding), report)
+        counted = writer.put(read_documents(found, fields, encoding, passed_over), report)
         writer.finish(exact=True)
-    return counted
+    return replace(counted, passed_over=passed_over)
 
 
 def add_documents(
@@ -263,9 +267,11 @@ def add_documents(
     """
     found = find_corpus_files(paths)
     readers = load_readers(Manifest.read(home).settings, proxy, root)
+    passed_over = files_of_unknown_kind(paths)
     with open_writer(home, readers) as writer:
         twins = tuple(_twins(found, writer))
-        return replace(writer.put(read_documents(found, fields, encoding), report), twins=twins)
+        counted = writer.put(read_documents(found, fields, encoding, passed_over), report)
+    return replace(counted, twins=twins, passed_over=passed_over)
 
 
 def _twins(found: Sequence[CorpusFile], known: IndexWriter) -> Iterator[tuple[str, str]]:

@@ -15,10 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-from tamis.service.files.document_text import FORMAT, TEXT_FIELDS, TEXT_SUFFIXES, read_document
+from tamis.service.files.document_text import (
+    FORMAT,
+    TEXT_FIELDS,
+    TEXT_SUFFIXES,
+    files_passed_over,
+    read_document,
+)
 from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_parquet
 from tamis.service.files.streams import (
     CODECS,
@@ -45,10 +51,11 @@ class CorpusFields:
 
 @dataclass(frozen=True, slots=True)
 class CorpusFile:
-    """One file: its path, and the name that its documents are identified by."""
+    """One file: its path, the name that its documents are identified by, and how it was found."""
 
     path: str
     name: str
+    in_folder: bool = False
 
     @property
     def kind(self) -> str:
@@ -87,7 +94,7 @@ def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
     return _distinct_files(found)
 
 
-def files_not_read(paths: Sequence[str]) -> dict[str, str]:
+def files_of_unknown_kind(paths: Sequence[str]) -> dict[str, str]:
     """The files in the folders of a corpus that are passed over, and why; hidden ones aside."""
     folders = [Path(path) for path in paths if Path(path).is_dir()]
     files = [file for folder in folders for file in _files_below(folder)]
@@ -121,7 +128,7 @@ def _files_below(folder: Path) -> Iterator[CorpusFile]:
         files += [here / name for name in names if not name.startswith(".")]
     for file in sorted(files):
         if file.is_file():
-            yield CorpusFile(str(file), file.relative_to(folder).as_posix())
+            yield CorpusFile(str(file), file.relative_to(folder).as_posix(), in_folder=True)
 
 
 def _is_index(folder: Path) -> bool:
@@ -149,25 +156,44 @@ def count_documents(found: Sequence[CorpusFile]) -> int:
 
 
 def read_documents(
-    found: Sequence[CorpusFile], fields: CorpusFields, encoding: str
+    found: Sequence[CorpusFile],
+    fields: CorpusFields,
+    encoding: str,
+    passed_over: dict[str, str] | None = None,
 ) -> Iterator[CorpusDocument]:
     """The documents of a corpus, in order.
 
+    Args:
+        passed_over: takes the path of each text file in a folder that cannot be read, and why;
+            without it, such a file raises as one that was named does.
+
     Raises:
-        BadInput: a row or a file is not a document, with its location. MissingExtra: a PDF or DOCX,
-            without the package for it.
+        BadInput: a row or a file is not a document, with its location; or no file could be read.
+            MissingExtra: a PDF or DOCX, without the package for it.
     """
+    unread: dict[str, str] = {}
     for source in found:
         if source.kind == ".parquet":
             yield from _row_documents(source, _parquet_rows(source.path), fields)
         elif source.kind in ROW_SUFFIXES:
             yield from _row_documents(source, read_json_lines(source.path), fields)
         else:
-            with open_unpacked(source.path) as stream:
-                document = read_document(_read_whole(stream, source.path), source.path, encoding)
+            try:
+                with open_unpacked(source.path) as stream:
+                    data = _read_whole(stream, source.path)
+                document = read_document(data, source.path, encoding)
+            except (BadInput, MissingExtra) as error:
+                if passed_over is None or not source.in_folder:
+                    raise
+                unread[source.path] = str(error)
+                continue
             metadata = {} if document.format == "text" else {FORMAT: document.format}
             text = document.text.removeprefix("\ufeff")
             yield CorpusDocument(source.name, text, document.title, metadata)
+    if found and len(unread) == len(found):
+        raise BadInput(f"nothing could be read; {files_passed_over(unread)}")
+    if passed_over is not None:
+        passed_over |= unread
 
 
 def _read_whole(stream: IO[bytes], path: str) -> bytes:

@@ -43,20 +43,21 @@ def indexing_progress(
     corpus: Sequence[str], quiet: bool
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
-    from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
-    from tamis.service.files.document_text import files_passed_over
+    from tamis.service.files.corpus import count_documents, find_corpus_files
 
     total = count_documents(find_corpus_files(corpus))
     with counting_bar("indexing", total, quiet) as advance:
         yield (lambda *_: advance()), time.perf_counter()
-    if not quiet and (note := files_passed_over(files_not_read(corpus))):
-        print_note(note)
 
 
 def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:
     """Prints what a build did and how long it took, unless `quiet`."""
+    from tamis.service.files.document_text import files_passed_over
+
     if quiet:
         return
+    if note := files_passed_over(counts.passed_over):
+        print_note(note)
     print_note(
         f"{index}: {counts.added:,} documents added, {counts.replaced:,} replaced, "
         f"{counts.unchanged:,} unchanged; {counts.chunks:,} chunks read in "

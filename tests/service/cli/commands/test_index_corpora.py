@@ -61,6 +61,22 @@ def test_a_packed_text_that_unpacks_beyond_a_bound_is_refused_before_it_is_unpac
     assert "1 documents added" in build(tmp_path / "other", text)
 
 
+def test_a_file_that_cannot_be_read_stops_no_build_of_its_folder(twins, home, tmp_path):
+    folder = twins[0]
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 cut short")
+    (folder / "latin.txt").write_bytes("Größe".encode("latin-1"))
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    stderr = build(home, folder)
+    assert "passed over 3 files: " in stderr
+    for name in ("broken.pdf", "latin.txt", "picture.png"):
+        assert f"{folder / name} (" in stderr
+    assert "1 documents added" in stderr
+    assert "broken.pdf" in refusal_message("index", "add", home, folder / "broken.pdf")
+    (folder / "readme.md").unlink()
+    message = refusal_message("index", "build", folder, "-o", tmp_path / "other", "--no-model")
+    assert "nothing could be read; passed over 2 files" in message
+
+
 def test_a_repeated_id_is_reported(tmp_path, home):
     message = build(
         home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": "x"} for i in range(5)))
