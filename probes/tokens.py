@@ -21,6 +21,7 @@ from typing import cast
 from tokenizers import Encoding, Regex, Tokenizer, models, pre_tokenizers
 
 from tamis.probes.errors import UnknownTokenizer
+from tamis.probes.interruption import check_interruption
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PART_CHARS = 1 << 16
@@ -164,6 +165,7 @@ class TextTokenizer:
         """
         counts, others = dict.fromkeys(texts, 0), list[tuple[str, str]]()
         for text in counts:
+            check_interruption()
             if len(text) <= _ASCII_CHARS and text.isascii():
                 counts[text] = self._count_pieces(pattern.findall(text))
                 continue

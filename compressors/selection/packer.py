@@ -66,6 +66,7 @@ class BudgetPacker:
         self.unit_tokens = counter.count_many([renderer.text_with_space(u) for u in everything])
         self._prefix_tokens_cache: dict[str, int] = {}
         for u in everything:
+            check_interruption()
             if blank := renderer.space_before(u):
                 self.unit_tokens[u] -= self._prefix_tokens(blank)
         rules = renderer.rules

@@ -60,6 +60,7 @@ def words(text: str) -> list[str]:
 
 def cached_words(text: str) -> tuple[str, ...]:
     """`words` of a text that is asked for several times in a request, and comes again in others."""
+    check_interruption()
     return _cached.get(
         text,
         lambda: tuple(map(sys.intern, words(text))),

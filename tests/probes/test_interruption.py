@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tamis import compress
 from tamis.compressors.features.bm25 import Collection
 from tamis.probes.interruption import check_interruption, interruptible
 from tamis.probes.segmentation.segment import segment, units_of
@@ -51,6 +52,12 @@ def pauses_s(work) -> list[float]:
 def test_no_pause_is_long(name, work):
     text = LONG[name]
     assert max(pauses_s(lambda: work(text))) < MOST_PAUSE_S
+
+
+def test_no_pause_is_long_while_sentences_are_chosen():
+    sentences = " ".join(f"Room {n} has {n % 97} chairs." for n in range(20_000))
+    pauses = pauses_s(lambda: compress("room 7", [sentences], max_tokens=50, method="lexical"))
+    assert sum(pauses) > MOST_PAUSE_S > max(pauses)
 
 
 def test_work_ends_where_its_check_raises():
