@@ -25,6 +25,7 @@ from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, DecisionFailed
+from tamis.probes.http_client import opener_without_redirects
 from tamis.probes.interruption import check_interruption
 from tamis.probes.text import Passage, Unit
 
@@ -37,13 +38,6 @@ class Decisions:
 
     probabilities: dict[str, float]
     tokens_read: int
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would carry the API key and the texts to another address."""
-
-    def redirect_request(self, *args: Any) -> None:
-        return None
 
 
 class DecisionClient:
@@ -67,7 +61,7 @@ class DecisionClient:
         self._headers = {"content-type": "application/json"}
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
-        self._opener = urllib.request.build_opener(_NoRedirects())
+        self._opener = opener_without_redirects()
 
     def decide(self, state: str, instructions: Mapping[str, str]) -> Decisions:
         """The probability of yes for each of the instructions, by their ids.

@@ -18,6 +18,7 @@ BENCHES = {
     "evidence": "Compare methods by the share of gold sentences they keep at each budget.",
     "answers": "Exact match and F1 of a reader with the whole context, a compressed one, and none.",
     "break-even": "What compression costs and saves a request, and from which price on it pays.",
+    "cores": "Requests a second and their latency on more cores, by simulation of the queue.",
     "depth": "Gold sentences lost by reading fewer layers, or fewer heads.",
     "documents": "Count the answers kept from real manuals, and the units cut in mid-sentence.",
     "domains": "Leave one domain out: fit a probe on all others, and judge it on the one left out.",

@@ -36,7 +36,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return {**card, "files": {str(name): dict(facts) for name, facts in card["files"].items()}}
+        files = {
+            str(name): {**facts, "bytes": int(facts["bytes"]), "sha256": str(facts["sha256"])}
+            for name, facts in card["files"].items()
+        }
+        return {**card, "files": files}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadModelFile(
             f"{folder} has no readable {CARD} ({type(error).__name__}: {error})"

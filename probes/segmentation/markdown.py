@@ -630,14 +630,14 @@ def _read_grid(lines: Lines, at: int) -> _Blocks:
     A rule belongs to what stands above it, the first to what is below.
     """
     rows = lines.rows
-    if not _GRID_RULE.match(rows[at]):
+    if not _GRID_RULE.match(rows[at]) or any(map(_GRID_RULE.match, rows[at + 1 : at + 2])):
         return [], at
     rules, after = [at], at + 1
     while after < len(rows) and (rows[after].lstrip()[:1] == "|" or _GRID_RULE.match(rows[after])):
         if _GRID_RULE.match(rows[after]):
             rules.append(after)
         after += 1
-    if len(rules) < 2 or rules[1] == at + 1:
+    if len(rules) < 2:
         return [], at
     if len(rules) < 3:  # no header
         return [(lines.starts[line], "table_row") for line in (at, *range(at + 2, rules[1]))], after
@@ -955,7 +955,7 @@ def begins_entry(text: str, above: str) -> bool:
 
 
 _DELIMITERS = (("\t", 2), (",", 3), (";", 3), ("|", 3))  # and the fewest columns of a table
-_TITLE_CHARS = 60
+_HEADER_CHARS = 60
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+%?\s*$")
 
 
@@ -1005,6 +1005,6 @@ def _is_prose(records: Sequence[Sequence[str]], sign: str) -> bool:
 
 def _is_header(values: Sequence[str]) -> bool:
     return len({*values}) == len(values) and all(
-        value.strip() and len(value) <= _TITLE_CHARS and not _NUMBER.match(value)
+        value.strip() and len(value) <= _HEADER_CHARS and not _NUMBER.match(value)
         for value in values
     )

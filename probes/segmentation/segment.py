@@ -36,6 +36,7 @@ from tamis.probes.segmentation.code import (
     split_long_code,
 )
 from tamis.probes.segmentation.json_html import html_marks, json_marks, xml_marks
+from tamis.probes.segmentation.language import primary_subtag
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
     INTRODUCES,
@@ -430,7 +431,7 @@ def sentence_starts(text: str, start: int, stop: int, language: str) -> Iterator
         text: without lone surrogates, see `replace_surrogates`; `[start, stop)` has no blank line.
         language: a code; its primary subtag selects the abbreviations.
     """
-    subtag = language.partition("-")[0].lower()
+    subtag = primary_subtag(language)
     statements = _outside_markup(text, start, stop, list(_statements(text, start, stop)))
     for first, last in pairwise([*statements, stop]):
         sentences = [first, *sorted(_repaired_starts(text, first, last, subtag))]

@@ -255,7 +255,7 @@ class QdrantStore:
                 point.id - 1,
                 point.payload,
                 np.concatenate(
-                    [np.rint(point.vector[head]) for head in sorted(point.vector)], axis=1
+                    [np.rint(point.vector[f"head{h}"]) for h in range(len(point.vector))], axis=1
                 ).astype(np.int8),
             )
             for point in points

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import ProxyHandler, Request
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.http_client import opener_without_redirects
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -63,7 +64,8 @@ class RemoteService:
             ServiceRefused: with the service's message. OSError: it cannot be reached.
         """
         answer = self._post("/v1/compress", request_body(outputs, question, **fields))
-        contents = [m.get("content") for m in answer.get("messages", ()) if m["role"] == "tool"]
+        messages = [m for m in answer.get("messages") or () if isinstance(m, dict)]
+        contents: list[Any] = [m.get("content") for m in messages if m.get("role") == "tool"]
         if len(contents) != len(outputs) or not all(isinstance(text, str) for text in contents):
             raise ServiceRefused(f"{self.url} returned other texts than it was sent")
         for warning in map(str, answer.get("warnings") or ()):
@@ -83,7 +85,7 @@ class RemoteService:
             headers["authorization"] = f"Bearer {self.api_key}"
         request = Request(url + path, json.dumps(body).encode("ascii"), headers)
         # a proxy that the environment names is for the network, not for this machine
-        opener = build_opener(*[ProxyHandler({})] * (host in _LOCAL))
+        opener = opener_without_redirects(*[ProxyHandler({})] * (host in _LOCAL))
         try:
             with opener.open(request, timeout=self.timeout_s) as response:
                 answer = json.loads(response.read())

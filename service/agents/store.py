@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 
@@ -60,11 +61,10 @@ class OutputStore:
             return None
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            written = folder / f".{key}.{os.getpid()}"  # seen by others once it is complete
-            with open(os.open(written, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(data)
-            os.utime(written, (self.clock(), self.clock()))
-            os.replace(written, folder / key)
+            with atomic_path(folder / key) as written:
+                with open(os.open(written, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+                    file.write(data)
+                os.utime(written, (self.clock(), self.clock()))
             self._prune(key)
         except OSError:
             return None

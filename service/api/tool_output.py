@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +103,7 @@ def compress_tool_output(
 
 async def acompress_tool_output(text: str, **arguments: Any) -> CompressedToolOutput:
     """`compress_tool_output` in a worker thread: the event loop stays free."""
-    return await asyncio.get_running_loop().run_in_executor(
-        None, partial(compress_tool_output, text, **arguments)
-    )
+    return await asyncio.to_thread(compress_tool_output, text, **arguments)
 
 
 def tool_output(text: Any, call: Any = None) -> ToolOutput:

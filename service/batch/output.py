@@ -334,6 +334,8 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
             "run their shards, or merge what there is with --partial"
         )
     parts = [(part, *found[part.index][0]) for part in plan.parts if part.index in found]
+    if missing and not parts:
+        raise BadInput("no part is there yet; merge when some are done")
     with _atomic_stream(target) as stream:
         pieces = (_read_intact(output, plan, part, receipt) for part, output, receipt in parts)
         if plan.suffix == "parquet":
@@ -373,20 +375,19 @@ def _write_lines(stream: Any, pieces: Iterator[bytes], plan: BatchPlan, target: 
 
 
 def _write_parquet(stream: Any, pieces: Iterator[bytes]) -> None:
-    arrow = row_values.import_pyarrow()
-    writer = None
-    for data in pieces:
-        table = read_table(data)
-        if writer is None:
-            writer = arrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
-        if not table.schema.equals(writer.schema):
-            raise BadInput(
-                "the inputs have different columns, so their parts make no one Parquet file; "
-                "read the folder with a tool that joins schemas, or run with --format jsonl"
-            )
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
+    arrow, writer = row_values.import_pyarrow(), None
+    with contextlib.ExitStack() as stack:
+        for data in pieces:
+            table = read_table(data)
+            if writer is None:
+                made = arrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
+                writer = stack.enter_context(made)
+            if not table.schema.equals(writer.schema):
+                raise BadInput(
+                    "the inputs have different columns, so their parts make no one Parquet file; "
+                    "read the folder with a tool that joins schemas, or run with --format jsonl"
+                )
+            writer.write_table(table)
 
 
 @contextlib.contextmanager

@@ -146,7 +146,8 @@ def count_documents(found: Sequence[CorpusFile]) -> int:
     total = 0
     for source in found:
         if source.kind == ".parquet":
-            total += open_parquet(source.path).metadata.num_rows
+            with open_parquet(source.path) as file:
+                total += file.metadata.num_rows
         elif source.kind in ROW_SUFFIXES:
             with open_unpacked(source.path) as stream:
                 total += sum(1 for _, line in read_lines(stream) if line is None or line.strip())
@@ -269,12 +270,12 @@ def _metadata(rest: dict[str, Any]) -> dict[str, Any]:
 
 def _parquet_rows(path: str) -> Iterator[tuple[int, Any]]:
     arrow, number = import_pyarrow(), 0
-    file = open_parquet(path)
     try:
-        for batch in file.iter_batches(batch_size=256, use_threads=False):
-            for row in iterate_rows(batch):
-                number += 1
-                yield number, _plain_value(row)
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(batch_size=256, use_threads=False):
+                for row in iterate_rows(batch):
+                    number += 1
+                    yield number, _plain_value(row)
     except BadInput as error:
         raise BadInput(f"{path}, row {number}: {error}") from error
     except (arrow.ArrowException, OSError) as error:

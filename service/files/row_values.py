@@ -79,12 +79,12 @@ def open_parquet(url: str) -> Any:
     arrow = import_pyarrow()
     fs, path = filesystem(url)
     try:
-        file = arrow.parquet.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
+        file = arrow.parquet.ParquetFile(path, pre_buffer=False, filesystem=fs)
         names = file.schema_arrow.names
     except (arrow.ArrowException, OSError) as error:
         raise BadInput(f"{url} cannot be read as Parquet ({error}); bring a whole copy") from error
     if shared := sorted({name for name in names if names.count(name) > 1}):
-        file.close(force=True)
+        file.close()
         raise BadInput(f"{url} has several columns {shared[0]!r:.80}; write it with one of each")
     return file
 

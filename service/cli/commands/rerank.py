@@ -214,8 +214,9 @@ def ranking_json(result: Reranked) -> dict[str, Any]:
     `relevance_score` is in [0, 1] for every method, `own_score` the method's own number; beside a
     first stage it is what both were joined to.
     """
+    best = best_units(result)
     return {
-        "results": [_document_json(ranked, result) for ranked in result.results],
+        "results": [_document_json(one, result, best.get(one.index)) for one in result.results],
         "counts": {
             "windows": result.windows,
             "tokens_scored": result.tokens_read,
@@ -228,8 +229,7 @@ def ranking_json(result: Reranked) -> dict[str, Any]:
     }
 
 
-def _document_json(ranked: Ranked, result: Reranked) -> dict[str, Any]:
-    best = best_unit(ranked.index, result)
+def _document_json(ranked: Ranked, result: Reranked, best: int | None) -> dict[str, Any]:
     alone = to_probability(ranked.own, result.calibrated)
     row: dict[str, Any] = {
         "index": ranked.index,
@@ -250,10 +250,13 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def best_unit(index: int, result: Reranked) -> int | None:
-    """The best sentence of a document; None where sentences were not scored."""
-    mine = [u for u, unit in enumerate(result.units) if unit.passage == index]
-    return max(mine, key=lambda u: (result.scores[u], -u), default=None)
+def best_units(result: Reranked) -> dict[int, int]:
+    """The best sentence of each document, the first of equals; none where they were not scored."""
+    found: dict[int, int] = {}
+    for u, unit in enumerate(result.units):
+        if result.scores[u] > result.scores[found.setdefault(unit.passage, u)]:
+            found[unit.passage] = u
+    return found
 
 
 def ranking_table(result: Reranked, width: int) -> Table:
@@ -270,12 +273,11 @@ def ranking_table(result: Reranked, width: int) -> Table:
     chars = max(1, min(_LABEL_CHARS, width // _LABEL_SHARE))
     table.add_column("document", overflow="fold", max_width=chars)
     table.add_column("best sentence" if result.units else "text")
-    labels = _labels(result, chars)
+    labels, best = _labels(result, chars), best_units(result)
     for place, (ranked, label) in enumerate(zip(result.results, labels, strict=True), 1):
         numbers = [ranked.score, ranked.own, ranked.first] if fused else [ranked.score]
-        table.add_row(
-            str(place), *map(_number, numbers), Text(printable(label)), _snippet(ranked, result)
-        )
+        snippet = _snippet(ranked, result, best.get(ranked.index))
+        table.add_row(str(place), *map(_number, numbers), Text(printable(label)), snippet)
     return table
 
 
@@ -291,9 +293,8 @@ def _labels(result: Reranked, chars: int) -> list[str]:
     return cut if len(set(cut)) == len(set(names)) else names
 
 
-def _snippet(ranked: Ranked, result: Reranked) -> Text:
+def _snippet(ranked: Ranked, result: Reranked, best: int | None) -> Text:
     text = result.passages[ranked.index].text
-    best = best_unit(ranked.index, result)
     excerpt = text if best is None else text[slice(*result.units[best].visible)]
     line = " ".join(excerpt[:_SNIPPET_CHARS].split())
     return Text(printable(line), no_wrap=True, overflow="ellipsis")

@@ -109,7 +109,8 @@ def _run_command(shortening: Shortening) -> str:
         words = ["--ratio", str(RATIO)]
     for option in SHORTENING:
         value = getattr(shortening, option.name)
-        if value in (option.default, RATIO) or option.name == "api_key":
+        is_written = (option.name, value) == ("ratio", RATIO)
+        if value == option.default or is_written or option.name == "api_key":
             continue
         words += [option.flags[0]] if value is True else [option.flags[0], str(value)]
     return _shell_command(["run", *words, "--"])

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +118,9 @@ class Keyring:
 
     def __init__(self, keys: Iterable[Key] = (), limit: str | None = None) -> None:
         self.keys = list(keys)
-        if repeated := {k.name for k in self.keys if sum(k.name == o.name for o in self.keys) > 1}:
-            raise BadInput(
-                f"more than one key is called {sorted(repeated)}; give each a name of its own"
-            )
+        names = Counter(key.name for key in self.keys)
+        if repeated := sorted(name for name, times in names.items() if times > 1):
+            raise BadInput(f"more than one key is called {repeated}; give each a name of its own")
         self._default = _parse_limit(limit) if limit else None
         self._limits = {key.name: _parse_limit(key.limit) for key in self.keys if key.limit}
         self._window = MovingWindowRateLimiter(MemoryStorage())

@@ -533,7 +533,7 @@ class ChatShortener:
         text, chat = await asyncio.to_thread(_read_chat, body)
         until = time.monotonic() + options.limit_s
         short = ShortChat(body)
-        turns = await asyncio.to_thread(ChatTurns, read_turns(chat), self.tags)
+        turns = await asyncio.to_thread(_chat_turns, chat, self.tags)
         tools = await _chosen_tools(state, chat, turns, options.tools, until, short)
         indexes = await asyncio.to_thread(
             turns.changeable, options.compresses_cached, short.warnings
@@ -554,7 +554,7 @@ class ChatShortener:
             for index, form in forms.items():
                 short.add(form, before.form(index) == form)
             before.note(forms, tokens)
-            _keep_originals(work, forms)
+            await asyncio.to_thread(_keep_originals, work, forms)
         new = {turns.pointer(i, at): one.text for i, f in forms.items() for at, one in f.items()}
         if new or tools is not None:
             short.body = await asyncio.to_thread(_changed_body, text, new, tools)
@@ -766,6 +766,10 @@ def _read_chat(body: bytes) -> tuple[str, JsonObject]:
     except ValueError as error:
         raise BadInput(f"the body is no JSON in UTF-8 ({error})") from error
     return text, chat
+
+
+def _chat_turns(chat: JsonObject, tags: RetrievalTags) -> ChatTurns:
+    return ChatTurns(read_turns(chat), tags)
 
 
 def _changed_body(text: str, new: Texts, tools: Collection[int] | None) -> bytes:

@@ -166,6 +166,17 @@ def test_a_damaged_model_is_refused_by_name_and_pull_mends_it(fake, tmp_path, na
     assert visible(tmp_path / "m") == ["fake"]
 
 
+@pytest.mark.parametrize("facts", [{}, {"bytes": 1}, {"bytes": "x", "sha256": "y"}, None])
+def test_a_card_that_lacks_facts_of_a_file_is_a_damaged_model(fake, tmp_path, facts):
+    folder = zoo.pull("fake", tmp_path / "m", fake)
+    card = json.loads((folder / "tamis.json").read_text())
+    card["files"]["tokenizer.json"] = facts
+    (folder / "tamis.json").write_text(json.dumps(card))
+    with pytest.raises(BadModelFile, match="tamis models pull fake"):
+        zoo.locate("fake", tmp_path / "m")
+    assert zoo.installed_models(tmp_path / "m")[0].fault is not None
+
+
 def test_verify_finds_a_changed_byte_that_sizes_do_not_show(fake, tmp_path):
     folder = zoo.pull("fake", tmp_path / "m", fake)
     file = folder / "model.safetensors"

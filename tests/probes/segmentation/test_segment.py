@@ -119,6 +119,13 @@ def test_sentences_end_where_a_reader_ends_them(language: str, sentences: list[s
     assert visible_texts(("" if language == "zh" else " ").join(sentences), language) == sentences
 
 
+@pytest.mark.parametrize("language", ["de", "de-AT", "de_AT", "DE_at"])
+def test_a_region_does_not_change_the_abbreviations(language: str) -> None:
+    text = "Er kam am 3. Mai 2020 nach Wien. Dann ging er am 4. Juni wieder."
+    assert visible_texts(text, language) == visible_texts(text, "de")
+    assert len(visible_texts(text, language)) == 2
+
+
 def test_sentences_of_a_long_quotation_are_separate() -> None:
     said = "It is about the long and winding road that leads to the door of the house on the hill."
     text = f"He wrote that “{said} {said} {said}” Then he stopped."

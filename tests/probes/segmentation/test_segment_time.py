@@ -37,6 +37,8 @@ SLOW = {
     "comments": "# a\n",
     "definitions": "def f(x):\n    return (x\n",
     "braces": "}\n",
+    "frames": "+--+--+\n",
+    "rows of frames": "+--+--+\n| a | b |\n",
 }
 
 FENCED = {SLOW["fenced statements"], SLOW["long key"]}

@@ -225,10 +225,11 @@ def test_programs_that_the_users_rules_name_are_left_alone(tmp_path, agent, file
 def test_the_hook_as_a_process_and_its_settings(agent):
     given = json.dumps(event(agent, "ls -R")).encode()
     allow = ("--allow",) * (agent == "cursor")
-    done = process("hook", agent, "--ratio", 0.3, *allow, input=given)
+    options = ("--ratio", 0.3, "--timeout", 0.4)
+    done = process("hook", agent, *options, *allow, input=given)
     assert (done.returncode, done.stderr) == (0, b"")
     line = next(word for word in done.stdout.decode().split('"') if "-c" in word)
-    assert " run --ratio 0.3 -- " in line
+    assert " run --ratio 0.3 --timeout 0.4 -- " in line
     assert shlex.split(line)[-1] == "ls -R"
     left = process("hook", agent, *allow, input=json.dumps(event(agent, "vim x")).encode())
     assert left.stdout == (b"{}\n" if agent == "cursor" else b"")

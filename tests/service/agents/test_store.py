@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tamis.compressors.tools.types import ToolOutput
@@ -18,6 +20,15 @@ def test_an_output_is_kept_by_its_content(tmp_path):
     assert store.put(b"one\xff") == key
     assert store.get(f" {key}\n") == b"one\xff"
     assert [file.name for file in (tmp_path / "outputs").iterdir()] == [key]
+
+
+def test_threads_that_keep_the_same_output_all_keep_it(tmp_path):
+    store, data = OutputStore(tmp_path), bytes(1 << 20)
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(store.put, [data] * 64))
+    assert set(keys) == {output_id(data)}
+    assert [file.name for file in tmp_path.iterdir()] == [keys[0]]
+    assert (tmp_path / keys[0]).stat().st_mode & 0o777 == 0o600
 
 
 def test_the_oldest_give_way_in_bytes_and_age(tmp_path):

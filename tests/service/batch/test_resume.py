@@ -181,6 +181,13 @@ def test_shards_make_one_output_together_or_apart(free, tmp_path):
     missing = tamis("batch", "merge", *apart[:2], "-o", tmp_path / "all.jsonl")
     assert (missing.exit_code, (tmp_path / "all.jsonl").exists()) == (2, False)
     assert "1 of 4 parts are not there, part-000002.jsonl first" in missing.stderr
+    for part in (tmp_path / "2").glob("part-*.jsonl"):
+        part.rename(part.with_suffix(".away"))
+    none = tamis("batch", "merge", apart[1], "-o", tmp_path / "none.jsonl", "--partial")
+    assert (none.exit_code, (tmp_path / "none.jsonl").exists()) == (2, False)
+    assert "no part is there yet" in none.stderr
+    for part in (tmp_path / "2").glob("part-*.away"):
+        part.rename(part.with_suffix(".jsonl"))
     assert tamis("batch", "merge", *apart, "-o", tmp_path / "all.jsonl").exit_code == 0
     whole = b"".join(part_bytes(tmp_path / "one").values())
     assert (tmp_path / "all.jsonl").read_bytes() == whole

@@ -36,6 +36,21 @@ def test_what_is_no_regular_expression_is_refused_by_name(pattern):
         compile_pattern(pattern)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("a{" + "9" * 900 + "}", "states"),
+        ("a{" + "9" * 5000 + "}", "5,003 characters"),
+        ("a" + "{9}" * 300_000, "900,001 characters"),
+    ],
+)
+def test_what_is_too_large_is_refused_without_being_counted_out(pattern, fault):
+    began = time.process_time()
+    with pytest.raises(BadInput, match=fault):
+        compile_pattern(pattern)
+    assert time.process_time() - began < 1
+
+
 def test_ordinary_patterns_are_taken():
     around = "[^.]{0,200}"
     for pattern in (r"\b\d{4}-\d{2}-\d{2}\b", r"(?:ISO|DIN)[ -]?\d{3,5}", f"{around}x{around}"):
