@@ -6,9 +6,26 @@ normalised.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+ID_DIGITS = 24
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8, also of halves of characters, which JSON and names of files can hold."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def content_id(data: bytes) -> str:
+    """What a text is asked for by: `ID_DIGITS` hex digits of its SHA-256.
+
+    The same text always has the same one, so a prompt that repeats it stays in a provider's cache.
+    """
+    return hashlib.sha256(data).hexdigest()[:ID_DIGITS]
+
 
 UnitKind = Literal[
     "sentence",

@@ -12,7 +12,8 @@ from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
 from tamis.compressors.tools.types import RETRIEVE, CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.store import OutputStore, to_bytes
+from tamis.probes.text import to_bytes
+from tamis.service.agents.store import OutputStore
 
 if TYPE_CHECKING:
     from tamis.compressors.tools.prepare import PreparedToolOutputs

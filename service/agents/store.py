@@ -6,7 +6,6 @@ Only its owner may read it; old files go when new ones come.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -18,22 +17,12 @@ from pathlib import Path
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
+from tamis.probes.text import ID_DIGITS, content_id
 
-DIGITS = 24
 MAX_BYTES = 1 << 28
 MAX_AGE_S = 7 * 24 * 3600.0
-_ID = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
+_ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _LINES = re.compile(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*")
-
-
-def to_bytes(text: str) -> bytes:
-    """A text as it is kept: UTF-8, also of halves of characters, which JSON can hold."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def output_id(data: bytes) -> str:
-    """The id of an output: 24 hex digits of its SHA-256, so the same text has the same one."""
-    return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +45,7 @@ class OutputStore:
 
         One that is there already is kept longer; the oldest give way.
         """
-        key, folder = output_id(data), self._folder
+        key, folder = content_id(data), self._folder
         if len(data) > self.max_bytes:
             return None
         try:
@@ -78,7 +67,7 @@ class OutputStore:
         """
         key = key.strip()
         if not _ID.fullmatch(key):
-            raise BadInput(f"the id is {key!r:.80}; give the {DIGITS} hex digits of a marker")
+            raise BadInput(f"the id is {key!r:.80}; give the {ID_DIGITS} hex digits of a marker")
         try:
             data = (self._folder / key).read_bytes()
         except OSError as error:

@@ -17,8 +17,9 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra, TamisError
 from tamis.probes.lru import LruCache
+from tamis.probes.text import content_id, to_bytes
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import OutputStore, output_id, some_lines, to_bytes
+from tamis.service.agents.store import OutputStore, some_lines
 from tamis.service.api.arguments import suggest_name
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class AgentTools:
         return source
 
     def keep(self, text: str) -> str:
-        key = output_id(to_bytes(text))
+        key = content_id(to_bytes(text))
         self._originals.put(key, len(text), text)
         return key
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tamis.probes.errors import BadInput
+from tamis.probes.text import to_bytes
 from tamis.service.batch.job import PartLimits
 from tamis.service.files import streams
 from tamis.service.files.input_files import InputFile
@@ -116,13 +117,8 @@ def file_stamp(source: InputFile) -> str:
     for one in paths:
         facts = fs.info(one)
         when = next((facts[name] for name in _TIMESTAMP_KEYS if facts.get(name)), None)
-        digest.update(_name_bytes(f"{one}\0{facts.get('size')}\0{when}\n"))
+        digest.update(to_bytes(f"{one}\0{facts.get('size')}\0{when}\n"))
     return digest.hexdigest()[:16]
-
-
-def _name_bytes(text: str) -> bytes:
-    """UTF-8; for a file name that is not valid UTF-8, distinct bytes all the same."""
-    return text.encode("utf-8", "surrogatepass")
 
 
 # the keys under which fsspec file systems report when a file changed, or its version
@@ -168,7 +164,7 @@ def _text_bounds(source: InputFile, limits: PartLimits, digest: Any) -> Iterator
             while block := stream.read(1 << 20):
                 content.update(block)
                 size += len(block)
-        digest.update(_name_bytes(f"{name}\0{content.hexdigest()}\n"))
+        digest.update(to_bytes(f"{name}\0{content.hexdigest()}\n"))
         if rows and (rows >= limits.rows or held_bytes + size > limits.bytes):
             yield first, rows, 0, 0
             first, rows, held_bytes = number, 0, 0

@@ -32,10 +32,11 @@ from tamis.compressors.tools.steps import KEEP_LAST, LEAST_TOKENS, superseded_st
 from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.lru import LruCache
+from tamis.probes.text import content_id, to_bytes
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.hook import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import OutputStore, output_id, to_bytes
+from tamis.service.agents.store import OutputStore
 from tamis.service.api.option_fields import option_fields
 from tamis.service.api.rank_tools import TOP_N, choose_tools, rank_tools, read_tools
 from tamis.service.http.conversation.billing import (
@@ -173,7 +174,7 @@ class ToolShortening(OptionFields):
             tokens = counter.count(output.text)
             if tokens < max(LEAST_TOKENS, how.min_tokens * is_whole):
                 continue
-            handle = "" if how.no_store else f"{RETRIEVE} {output_id(to_bytes(output.text))}"
+            handle = "" if how.no_store else f"{RETRIEVE} {content_id(to_bytes(output.text))}"
             text = why.shown(tokens, handle)
             if counter.count(text) < counter.count(_text(shown) or ""):
                 found[place] = _with_text(messages[place], text)

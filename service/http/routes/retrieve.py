@@ -20,6 +20,7 @@ from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_ou
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.lines import split_at_line_feeds
+from tamis.probes.text import ID_DIGITS
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.ask_context import check_reading
 from tamis.service.engine.request import QueuedRequest
@@ -32,7 +33,7 @@ from tamis.service.http.routes.base import (
     run_connected,
     service_state,
 )
-from tamis.service.http.runtime.originals import HASH_DIGITS, Original
+from tamis.service.http.runtime.originals import Original
 from tamis.service.http.schemas.base import MOST_MS, TWO_NAMES
 from tamis.service.http.schemas.messages import RetrievedOriginal
 from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
@@ -40,7 +41,7 @@ from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, searc
 routes = create_router()
 
 
-_Hash = Annotated[str, Path(pattern=f"^[a-f0-9]{{{HASH_DIGITS}}}$")]
+_Hash = Annotated[str, Path(pattern=f"^[a-f0-9]{{{ID_DIGITS}}}$")]
 _Asked = Annotated[str | None, Query(description="Only the lines that have words of it.")]
 _OldName = Annotated[str | None, Query(include_in_schema=False)]
 _Lines = Annotated[

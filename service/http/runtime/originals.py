@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from tamis.probes.text import content_id, to_bytes
 from tamis.service.engine.errors import NotFound
 
-HASH_DIGITS = 24
 ENTRY_BYTES = 512
 """What an entry takes beside its text, about."""
 
@@ -60,23 +59,12 @@ class OriginalStats:
 
 
 def text_hash(text: str) -> str:
-    """The hash that a text is asked for by: 24 hex digits of its SHA-256.
-
-    The same text always has the same one, so a prompt that repeats it stays in a provider's cache.
-    """
-    return _data_hash(_to_bytes(text))
-
-
-def _data_hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:HASH_DIGITS]
+    """The hash that a text is asked for by."""
+    return content_id(to_bytes(text))
 
 
 def _count_lines(text: str) -> int:
     return text.count("\n") + (text[-1:] not in ("", "\n"))
-
-
-def _to_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 @dataclass(slots=True)
@@ -97,7 +85,7 @@ class OriginalStore:
 
     def room_for(self, text: str) -> int | None:
         """The bytes that a text would take; None if it is larger than the store."""
-        needed = len(_to_bytes(text)) + ENTRY_BYTES
+        needed = len(to_bytes(text)) + ENTRY_BYTES
         return needed if needed <= self.max_bytes else None
 
     def put(
@@ -111,11 +99,11 @@ class OriginalStore:
             tool_name: of the call that the text answers. tokens: of the text.
             shown: what took its place.
         """
-        data, lines = _to_bytes(text), (_count_lines(text), _count_lines(shown))
+        data, lines = to_bytes(text), (_count_lines(text), _count_lines(shown))
         entry = Original(data, tool_name, tokens, *lines, self.clock() + self.seconds)
         if entry.bytes > self.max_bytes:
             return None
-        key = (owner, _data_hash(data))
+        key = (owner, content_id(data))
         with self._lock:
             self._drop_expired()
             if (known := self._entries.pop(key, None)) is not None:

@@ -8,15 +8,16 @@ import pytest
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
+from tamis.probes.text import content_id
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.store import OutputStore, output_id
+from tamis.service.agents.store import OutputStore
 
 
 def test_an_output_is_kept_by_its_content(tmp_path):
     store = OutputStore(tmp_path / "outputs")
     key = store.put(b"one\xff")
-    assert key == output_id(b"one\xff")
+    assert key == content_id(b"one\xff")
     assert store.put(b"one\xff") == key
     assert store.get(f" {key}\n") == b"one\xff"
     assert [file.name for file in (tmp_path / "outputs").iterdir()] == [key]
@@ -26,7 +27,7 @@ def test_threads_that_keep_the_same_output_all_keep_it(tmp_path):
     store, data = OutputStore(tmp_path), bytes(1 << 20)
     with ThreadPoolExecutor(8) as pool:
         keys = list(pool.map(store.put, [data] * 64))
-    assert set(keys) == {output_id(data)}
+    assert set(keys) == {content_id(data)}
     assert [file.name for file in tmp_path.iterdir()] == [keys[0]]
     assert (tmp_path / keys[0]).stat().st_mode & 0o777 == 0o600
 
