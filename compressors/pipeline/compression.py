@@ -344,33 +344,52 @@ class Compressor:
         timings: dict[str, float],
         status: Status,
     ) -> Compressed:
-        units = prepared.units
-        timings = {**prepared.timings_ms, **scores.timings_ms, **timings}
+        found = self._made_of(prepared, scores, kept, timings, status)
+        warnings = (
+            *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
+            *scores.warnings,
+            *kept.warnings,
+            *_budget_warnings(prepared, scores, kept, status, found.reason),
+            *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
+        )
+        threshold = prepared.budget.threshold if status == "ok" else None
+        return replace(found, warnings=warnings, threshold=threshold)
+
+    def _whole_result(
+        self, prepared: Prepared, whole: SelectedUnits, scores: Scores | None
+    ) -> Compressed:
+        """The context as it came: nothing is left out, and `scores` are shown if there are any."""
+        kept = replace(whole, units=tuple(range(len(prepared.units))))
+        return self._made_of(prepared, scores, kept, {}, "passthrough")
+
+    def _made_of(
+        self,
+        prepared: Prepared,
+        scores: Scores | None,
+        kept: SelectedUnits,
+        timings: dict[str, float],
+        status: Status,
+    ) -> Compressed:
+        """A result without warnings and threshold; a unit that was not scored counts as 1."""
+        units, values = prepared.units, scores.values if scores else ()
+        timings = {**prepared.timings_ms, **(scores.timings_ms if scores else {}), **timings}
         timings["total"] = (time.perf_counter() - prepared.started) * 1e3
         return Compressed(
             text=kept.text,
             kept=tuple(
-                KeptUnit(units[u].passage, *units[u].visible, scores.values[u], u)
+                KeptUnit(units[u].passage, *units[u].visible, values[u] if values else 1.0, u)
                 for u in kept.units
             ),
             passages=prepared.passages,
             units=units,
-            scores=scores.values,
-            passage_scores=scores.passages,
+            scores=values,
+            passage_scores=scores.passages if scores else (),
             tokens_in=prepared.tokens_in,
             tokens_out=kept.tokens,
             tokenizer=prepared.counter.name,
             method=self.name,
             status=status,
             timings_ms=timings,
-            warnings=(
-                *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
-                *scores.warnings,
-                *kept.warnings,
-                *_budget_warnings(prepared, scores, kept, status, self._reason(scores)),
-                *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
-            ),
-            threshold=prepared.budget.threshold if status == "ok" else None,
             **self._of_reading(scores),
         )
 
@@ -379,38 +398,7 @@ class Compressor:
         if scores is None:
             return {"reason": "nothing was read, for the whole context fits"}
         same = {name: getattr(scores, name) for name in _SAME}
-        return same | {"reason": self._reason(scores)}
-
-    def _reason(self, scores: Scores) -> str:
-        """Why the verdict is as it is, or why there is none."""
-        return scores.reason or f"{self.name} cannot tell"
-
-    def _whole_result(
-        self, prepared: Prepared, kept: SelectedUnits, scores: Scores | None
-    ) -> Compressed:
-        """The context as it came: nothing is left out, and `scores` are shown if there are any."""
-        return Compressed(
-            text=kept.text,
-            kept=tuple(
-                KeptUnit(u.passage, *u.visible, scores.values[i] if scores else 1.0, i)
-                for i, u in enumerate(prepared.units)
-            ),
-            passages=prepared.passages,
-            units=prepared.units,
-            scores=scores.values if scores else (),
-            passage_scores=scores.passages if scores else (),
-            tokens_in=prepared.tokens_in,
-            tokens_out=kept.tokens,
-            tokenizer=prepared.counter.name,
-            method=self.name,
-            status="passthrough",
-            timings_ms={
-                **prepared.timings_ms,
-                **(scores.timings_ms if scores else {}),
-                "total": (time.perf_counter() - prepared.started) * 1e3,
-            },
-            **self._of_reading(scores),
-        )
+        return same | {"reason": scores.reason or f"{self.name} cannot tell"}
 
 
 def count_whole_context(
