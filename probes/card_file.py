@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors.torch import load
@@ -15,16 +16,18 @@ from torch import Tensor
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadModelFile
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 FieldTypes = Mapping[str, type | tuple[type, ...]]
+Card = TypeVar("Card", bound="DataclassInstance")
 
 
-def read_card_fields(
-    path: Path, names: Collection[str], types: FieldTypes, version: int, what: str
-) -> dict[str, Any]:
-    """Reads a card and checks that it has exactly the expected fields.
+def read_card(path: Path, card: type[Card], types: FieldTypes, version: int, what: str) -> Card:
+    """Reads a card and checks that it has exactly the expected fields; lists become tuples.
 
     Args:
-        names: all field names of the card.
+        card: its class, a dataclass.
         types: for some of the fields, the exact types allowed.
         version: the format number expected.
         what: what errors call the file, such as `a probe's card`.
@@ -37,14 +40,15 @@ def read_card_fields(
         facts = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadModelFile(f"{path} cannot be read as {what}: {error}") from error
-    if not isinstance(facts, dict) or set(facts) != set(names):
-        odd = sorted({*names} ^ set(facts)) if isinstance(facts, dict) else type(facts).__name__
+    names = {each.name for each in fields(card)}
+    if not isinstance(facts, dict) or set(facts) != names:
+        odd = sorted(names ^ set(facts)) if isinstance(facts, dict) else type(facts).__name__
         raise BadModelFile(f"{path} is not {what}; missing or unknown: {odd}")
     if facts["format"] != version:
         raise BadModelFile(f"{path} has format {facts['format']}; this version reads {version}")
     if odd := [name for name, kind in types.items() if not _has_exact_type(facts[name], kind)]:
         raise BadModelFile(f"{path} is not {what}; of the wrong kind: {odd}")
-    return facts
+    return card(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
 
 def read_weights(path: Path, sha256: str, what: str = "") -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tamis.probes.attention.linear_kernels import unpack
-from tamis.probes.card_file import read_card_fields, read_weights, write_weights_and_card
+from tamis.probes.card_file import read_card, read_weights, write_weights_and_card
 from tamis.probes.errors import BadModelFile, ProbeMismatch
 from tamis.probes.hub.sharpened import CARD, WEIGHTS, sharpened_revision
 from tamis.probes.model.proxy import Proxy
@@ -93,7 +93,7 @@ class Adapters:
         Raises:
             BadModelFile: a file is missing, damaged, foreign, of another format, or has NaN values.
         """
-        card = _read_card(folder / CARD)
+        card = read_card(folder / CARD, AdapterCard, _KINDS, FORMAT, "the card of adapters")
         path = folder / WEIGHTS
         tensors = read_weights(path, card.weights_sha256, " as adapters")
         names = sorted({name.rpartition(".")[0] for name in tensors})
@@ -149,10 +149,3 @@ def _layer_number(name: str) -> int:
     """The layer of a projection, or -1 if its name has no number."""
     numbers = [part for part in name.split(".") if part.isdecimal()]
     return int(numbers[0]) if numbers else -1
-
-
-def _read_card(path: Path) -> AdapterCard:
-    names = {f.name for f in fields(AdapterCard)}
-    facts = read_card_fields(path, names, _KINDS, FORMAT, "the card of adapters")
-    tuples = {name: tuple(facts[name]) for name in ("layers", "trained_on")}
-    return AdapterCard(**facts | tuples)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from tamis.probes.attention.coded_layer import (
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.attention.recorder import KVBatch, KVLayer
 from tamis.probes.card import ModelCard
-from tamis.probes.card_file import read_card_fields, read_weights, write_weights_and_card
+from tamis.probes.card_file import read_card, read_weights, write_weights_and_card
 from tamis.probes.errors import BadModelFile, ProbeMismatch
 
 FORMAT = 1
@@ -153,10 +153,8 @@ class KVCodec:
         Raises:
             BadModelFile: a file is missing, damaged, foreign, or of another format.
         """
-        names = {each.name for each in fields(CodecCard)}
         weights, card_path = _files(path)
-        facts = read_card_fields(card_path, names, _KINDS, FORMAT, "a codec's card")
-        card = CodecCard(**facts | {"trained_on": tuple(facts["trained_on"])})
+        card = read_card(card_path, CodecCard, _KINDS, FORMAT, "a codec's card")
         tensors = read_weights(weights, card.weights_sha256, " as a codec")
         try:
             return codec_of(tensors, card)

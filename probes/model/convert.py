@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import shutil
 import struct
 import tarfile
@@ -30,10 +29,10 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
-from transformers.utils import logging as hf_logging
 
 from tamis.probes.errors import BadModelFile
 from tamis.probes.model.gemma_encoder import PROJECTION
+from tamis.probes.model.hf_backend import quiet_loading
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -113,17 +112,8 @@ def _without_gguf_progress_bar() -> Iterator[None]:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silences transformers' progress bars, reports and warnings inside the block."""
-    before, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.ERROR)
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        hf_logging.set_verbosity(before)
-        if bars:
-            hf_logging.enable_progress_bar()
+    with quiet_loading(), warnings.catch_warnings(action="ignore"):
+        yield
 
 
 _PROMPTS = {"query": "query: ", "passage": "passage: "}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -229,42 +228,27 @@ def read_decoder(
             stored = _stored_tensors(folder, files)
             if any(name.startswith("layers.0.") and name not in wanted for name in stored):
                 return None
-            weights = {
-                name: _check_tensor(stored[name].get_tensor(), like).to(dtype)
-                for name, like in wanted.items()
-            }
+            weights = {}
+            for name, like in wanted.items():
+                file, stored_name = stored[name]
+                weights[name] = _check_tensor(file.get_tensor(stored_name), like).to(dtype)
     except Exception:  # impossible sizes, torn files: transformers reports them
         return None
     model.load_state_dict(weights, assign=True)
     return model
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredTensor:
-    """A tensor in an open safetensors file."""
-
-    file: Any
-    name: str
-
-    def get_tensor(self) -> Tensor:
-        found: Tensor = self.file.get_tensor(self.name)
-        return found
-
-
-def _stored_tensors(folder: Path, files: ExitStack) -> dict[str, _StoredTensor]:
-    """The tensors in a folder, by their names in a model without head."""
+def _stored_tensors(folder: Path, files: ExitStack) -> dict[str, tuple[Any, str]]:
+    """The tensors in a folder by their names in a model without head: open file, and name there."""
     paths = {folder / "model.safetensors"}
     if not min(paths).is_file():
         index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
         paths = {folder / name for name in index["weight_map"].values()}
-    found: dict[str, _StoredTensor] = {}
+    found: dict[str, tuple[Any, str]] = {}
     for path in sorted(paths):
         file = files.enter_context(safe_open(path, "pt"))
         for name in file.keys():
-            if (
-                found.setdefault(name.removeprefix("model."), _StoredTensor(file, name)).name
-                != name
-            ):
+            if found.setdefault(name.removeprefix("model."), (file, name))[1] != name:
                 raise ValueError(f"{name} is there twice")
     return found
 

@@ -52,7 +52,7 @@ def load_model(folder: Path, layers: int, dtype: torch.dtype) -> Any:
     Raises:
         BadModelFile: it cannot be read, or tensors are missing.
     """
-    with wrap_load_errors(folder), _quiet_loading():
+    with wrap_load_errors(folder), quiet_loading():
         model, found = AutoModel.from_pretrained(
             folder,
             dtype=dtype,
@@ -203,8 +203,8 @@ def _make_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Silences transformers' report of the layers that were not loaded, inside the block."""
+def quiet_loading() -> Iterator[None]:
+    """Silences transformers' progress bars and reports, as of layers left out, inside the block."""
     before = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     bars = hf_logging.is_progress_bar_enabled()

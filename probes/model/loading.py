@@ -146,6 +146,5 @@ def folder_revision(folder: Path) -> str:
         raise BadModelFile(f"{folder} holds no *.safetensors; pickled weights are not loaded")
     for file in files:
         with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tamis.probes.card import ModelCard
-from tamis.probes.card_file import read_card_fields, read_weights, write_weights_and_card
+from tamis.probes.card_file import read_card, read_weights, write_weights_and_card
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 
 FORMAT = 1
@@ -135,13 +135,10 @@ def probe_files(path: Path) -> tuple[Path, Path]:
 
 
 def _read_card(path: Path) -> ProbeCard:
-    names = {f.name for f in fields(ProbeCard)}
-    facts = read_card_fields(path, names, _KINDS, FORMAT, "a probe's card")
-    if odd := [name for name in ("layers", "heads") if facts[name] < 1]:
+    card = read_card(path, ProbeCard, _KINDS, FORMAT, "a probe's card")
+    if odd := [name for name in ("layers", "heads") if getattr(card, name) < 1]:
         raise BadModelFile(f"{path} is not a probe's card; less than 1: {odd}")
-    return ProbeCard(
-        **facts | {"rows": tuple(facts["rows"]), "trained_on": tuple(facts["trained_on"])}
-    )
+    return card
 
 
 @dataclass(frozen=True, slots=True)
