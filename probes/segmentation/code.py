@@ -428,10 +428,57 @@ def config_marks(text: str) -> list[Mark]:
     rows = [row for row in lines.rows if row]
     if len(rows) < 3 or not _is_config(rows):
         return []
-    listing = Listing(lines, 0, len(lines.rows), _has_children)
-    return [
-        (lines.starts[line], "code") for line in listing.cut_lines_from(_outermost_starts(listing))
-    ]
+    return key_marks(lines, 0, len(lines.rows))
+
+
+def key_marks(lines: Lines, first: int, last: int) -> list[Mark]:
+    """Marks of each section or key of `[first, last)`, with its content."""
+    listing = Listing(lines, first, last, _has_children)
+    cuts = listing.cut_lines_from(_outermost_starts(listing))
+    return [(lines.starts[line], "code") for line in cuts]
+
+
+_TREE_KEY = re.compile(r"\s*[A-Za-z][\w ./()-]{0,40}:(?:\s+(\S.*))?$")
+_LEAST_TREE = 6
+"""Lines of a listing of nested keys."""
+
+
+def key_trees(rows: Sequence[str]) -> dict[int, int]:
+    """The first line of each listing of nested keys among other lines, and the line after it.
+
+    As `kubectl describe` prints them: names may have several words, and every line at the margin is
+    a key. A last key whose content has none, such as a table, is left to other readers.
+    """
+    found: dict[int, int] = {}
+    after = 0
+    for first, row in enumerate(rows):
+        if first < after or row[:1].isspace() or not _TREE_KEY.match(row):
+            continue
+        after, last_key = first + 1, first
+        while after < len(rows) and (rows[after][:1].isspace() or _TREE_KEY.match(rows[after])):
+            last_key = last_key if rows[after][0].isspace() else after
+            after += 1
+        has_keys = any(map(_TREE_KEY.match, rows[last_key + 1 : after]))
+        end = after if has_keys or after < last_key + 3 else last_key
+        if _is_tree(rows[first:end]):
+            found[first] = end
+    return found
+
+
+def _is_tree(rows: Sequence[str]) -> bool:
+    """Whether most lines are keys, some of which are nested in others, and few values prose."""
+    keys = list(map(_TREE_KEY.match, rows))
+    nested = sum(
+        bool(key and key[1] is None and inner and _indent(below) > _indent(row))
+        for (key, inner), (row, below) in zip(pairwise(keys), pairwise(rows), strict=True)
+    )
+    told = sum(row.endswith((".", "!", "?")) for row in rows)
+    return (
+        len(rows) >= _LEAST_TREE
+        and nested > 1
+        and 5 * sum(key is not None for key in keys) >= 3 * len(rows)
+        and 10 * told <= len(rows)
+    )
 
 
 def _has_children(row: str, has_body: bool) -> bool:

@@ -18,8 +18,9 @@ verse and entries of lists are lines of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tamis.probes.text import UnitKind
@@ -34,7 +35,8 @@ class Lines(NamedTuple):
 
     `entries` are the lines that begin an entry of a chat or log, and `next_items` those with the
     number that follows an item's, if these were determined; `quoted` are those whose marks of a
-    quotation are left out, and `titles` those with the name of a speaker or a part.
+    quotation are left out, and `titles` those with the name of a speaker or a part. `documents`
+    gives for the first line of JSON, and `trees` for that of nested keys, the line after it.
     """
 
     starts: list[int]
@@ -43,6 +45,8 @@ class Lines(NamedTuple):
     next_items: frozenset[int] = frozenset()
     quoted: frozenset[int] = frozenset()
     titles: frozenset[int] = frozenset()
+    documents: Mapping[int, int] = MappingProxyType({})
+    trees: Mapping[int, int] = MappingProxyType({})
 
     def count_chars(self, first: int, last: int) -> int:
         """The number of characters in lines `[first, last)`, without the last line's end."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import csv
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts
+from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts, key_marks, key_trees
+from tamis.probes.segmentation.json_blocks import json_spans, member_starts
 from tamis.probes.segmentation.lines import (
     INTRODUCES,
     LINKED_TITLE,
@@ -86,6 +88,8 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
         entries=entry_lines(lines.rows),
         next_items=_next_items(lines.rows),
         titles=_plain_titles(lines.rows),
+        documents=json_spans(lines.rows),
+        trees=key_trees(lines.rows),
     )
     closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
@@ -100,6 +104,15 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     return marks
 
 
+_BRACKET_ALONE = re.compile(r"^[{\[]\s*$", re.MULTILINE)
+
+
+def document_marks(text: str) -> list[Mark]:
+    """As `markdown_marks`, of a text with JSON among other lines; none of any other."""
+    has_json = _BRACKET_ALONE.search(text) and json_spans(lines_of(text).rows)
+    return markdown_marks(text) if has_json else []
+
+
 def _strip_quote_marks(lines: Lines) -> Lines:
     """The lines without the marks of a quotation: what is quoted has blocks, too."""
     quoted = frozenset(at for at, row in enumerate(lines.rows) if _QUOTED.match(row))
@@ -112,6 +125,8 @@ def _strip_quote_marks(lines: Lines) -> Lines:
 def _read_block(lines: Lines, at: int) -> _Blocks:
     """The marks of the block that begins on a line, and the line after the block."""
     for read in (
+        _read_document,
+        _read_tree,
         _read_session,
         _read_cue,
         _read_entry,
@@ -138,7 +153,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
     """Whether a paragraph, list item or entry ends before a line."""
     if at >= len(lines.rows) or not lines.rows[at]:
         return True
-    if at in lines.entries or at in lines.next_items:
+    if at in lines.entries or at in lines.next_items or at in lines.documents or at in lines.trees:
         return True
     row = lines.rows[at]
     opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
@@ -196,6 +211,25 @@ def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
 def _read_fence(lines: Lines, at: int, closings: dict[int, int]) -> _Blocks:
     after = closings[at]
     return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
+
+
+def _read_document(lines: Lines, at: int) -> _Blocks:
+    """JSON among other lines: a block for each member, as where it stands alone."""
+    if (after := lines.documents.get(at)) is None:
+        return [], at
+    first = lines.starts[at]
+    ends = [*accumulate((len(row) + 1 for row in lines.rows[at:after]), initial=0)]
+    marks: list[Mark] = [(first, "json")]
+    for cut in member_starts("\n".join(lines.rows[at:after])):
+        line = bisect_right(ends, cut) - 1
+        marks.append((lines.starts[at + line] + cut - ends[line], "json"))
+    return marks, after
+
+
+def _read_tree(lines: Lines, at: int) -> _Blocks:
+    """Nested keys among other lines: each with its content, long ones cut at the next level."""
+    after = lines.trees.get(at)
+    return ([], at) if after is None else (key_marks(lines, at, after), after)
 
 
 def _read_comments(lines: Lines, at: int) -> _Blocks:
@@ -453,6 +487,8 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
         headed = not any(map(str.isdigit, rows[at]))
     found, after = list[Mark](), body
     while (line := _next_row(rows, after, aligned)) is not None:
+        if rows[line].isupper() and _is_column_header(rows, line):
+            break  # of another table
         found.append((lines.starts[line], "table_row"))
         after = line + 1
     if after == body:
@@ -535,6 +571,8 @@ def _is_column_header(rows: Sequence[str], at: int) -> bool:
     if not names or any(map(str.isdigit, rows[at])):
         return False
     below = rows[at + 1 : at + 3]
+    if " " in below[0].strip() and _COLUMN_RULE.match(below[0]):
+        return True
     counted = names > 1 and "   " in rows[at]
     counted = counted and all(
         _has_figures(row) and len(_GAP.findall(row)) == names for row in below

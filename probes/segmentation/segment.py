@@ -1,7 +1,7 @@
 """Splitting text into units: blocks (code, tables, lists, chats, JSON), then sentences.
 
 text      one string                                    nothing is stripped, normalised or dropped
-marks     where a block begins, and its kind            markdown.py, code.py, json_html.py
+marks     where a block begins, and its kind            markdown, code, json_blocks, xml_html
 sentences where a sentence begins inside a block        lines, then sentencex, then clauses
 pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
 
@@ -35,7 +35,7 @@ from tamis.probes.segmentation.code import (
     cut_unit,
     split_long_code,
 )
-from tamis.probes.segmentation.json_html import html_marks, json_marks, xml_marks
+from tamis.probes.segmentation.json_blocks import json_marks
 from tamis.probes.segmentation.language import primary_subtag
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
@@ -52,7 +52,8 @@ from tamis.probes.segmentation.lines import (
     markup_spans,
     paragraph_marks,
 )
-from tamis.probes.segmentation.markdown import markdown_marks, table_marks
+from tamis.probes.segmentation.markdown import document_marks, markdown_marks, table_marks
+from tamis.probes.segmentation.xml_html import html_marks, xml_marks
 from tamis.probes.text import KINDS, Passage, Piece, Unit, UnitKind
 from tamis.probes.tokens import TextTokenizer, replace_surrogates
 
@@ -70,6 +71,7 @@ _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
 _READERS = (
     json_marks,
+    document_marks,
     table_marks,
     config_marks,
     code_marks,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from tamis.probes.segmentation.json_html import html_marks
 from tamis.probes.segmentation.tool_output import git, json_parts, listings, table
 from tamis.probes.segmentation.tool_output.blocks import parse_lines
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput, Part
+from tamis.probes.segmentation.xml_html import html_marks
 
 LINE_CHARS = 500
 """Longer lines are cut between elements."""

@@ -122,3 +122,67 @@ def test_a_statement_with_the_comment_above_it_is_one_piece(text: str, parts: li
 )
 def test_headings_above_notes_are_no_comments(notes: str) -> None:
     assert "heading" in dict(kinds(notes))
+
+
+DESCRIBED = """Name:         web-1
+Labels:       app=web
+              tier=front
+Init Containers:
+  migrate:
+    Last State:  Terminated
+      Reason:    Completed
+    Limits:
+      memory:  64Mi
+QoS Class:    Burstable
+"""
+EVENTS = """Events:
+  Type     Reason   Age   Message
+  ----     ------   ----  -------
+  Warning  Failed   54m   no image
+NAME    TARGETS   REPLICAS   AGE
+web     84%/70%   12         211d
+promo   22%/60%   2          97d
+"""
+
+
+def test_nested_keys_among_other_lines_are_cut_as_configuration_is() -> None:
+    found = kinds(f"$ kubectl describe pod web-1\n{DESCRIBED}{EVENTS}")
+    assert found[0] == ("sentence", "$ kubectl describe pod web-1")
+    keys = [text for kind, text in found if kind == "code"]
+    assert keys[1] == "Labels:       app=web\n              tier=front"
+    assert keys[2].startswith("Init Containers:\n  migrate:")
+    assert keys[-1] == "QoS Class:    Burstable"
+    tables = [(kind, text.split()[0]) for kind, text in found if kind.startswith("table")]
+    assert tables == [
+        ("table_header", "Type"),
+        ("table_row", "Warning"),
+        ("table_header", "NAME"),
+        ("table_row", "web"),
+        ("table_row", "promo"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Args:\n  name: Of the user.\n  age: In years.\nReturns:\n  row: As found.\n  n: It.\n",
+        "Anna: How are you?\n  I am.\nBen: Fine.\n  Really.\nAnna: Good.\n  Bye.\nBen: Bye.\n",
+        "To: Ben\nFrom: Anna\nDate: Monday\n\nWe meet at nine.\n",
+    ],
+)
+def test_what_people_write_below_names_is_no_configuration(text: str) -> None:
+    assert "code" not in dict(kinds(f"It is so.\n\n{text}"))
+
+
+def test_json_among_other_lines_has_the_blocks_of_json() -> None:
+    document = '{\n  "id": 1,\n  "contact": {\n    "name": "A. B."\n  },\n  "tags": [1, 2]\n}'
+    found = kinds(f"The service answered this.\n{document}\n* Connection left intact\n")
+    members = [text for kind, text in found if kind == "json"]
+    assert members == visible_texts(document)
+    assert found[-1][1].endswith("left intact")
+    spaced = document.replace("\n", "  \r\n")
+    assert [text for kind, text in kinds(f"See.\r\n\r\n{spaced}\r\n") if kind == "json"] == [
+        member.replace("\n", "  \r\n") for member in members
+    ]
+    assert "json" not in dict(kinds(f"See.\n\n{document[:-2]}\n\nBye.\n"))
+    assert {kind for kind, _ in kinds(f"See.\n\n```\n{document}\n```\n")} == {"sentence", "code"}

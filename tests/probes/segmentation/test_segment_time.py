@@ -37,6 +37,10 @@ SLOW = {
     "comments": "# a\n",
     "definitions": "def f(x):\n    return (x\n",
     "braces": "}\n",
+    "open documents": "x\n{\n",
+    "documents": "x\n{\n}\n",
+    "trees": "It is.\n\na b:\n  c: 1\n",
+    "one tree": "a b:\n  c: 1\n",
     "frames": "+--+--+\n",
     "rows of frames": "+--+--+\n| a | b |\n",
 }
