@@ -199,6 +199,8 @@ _SPOKEN_OF = 0.5
 """What a sentence has of the worth of the next one, which speaks of it."""
 _SPEAKS = 0.45
 """What a sentence has of the worth of the one that it speaks of, or of the best right before it."""
+_SHORT_LINE = 120
+"""Characters of a paragraph whose question is that of a FAQ, and not one to the reader."""
 _WHOLE = 0.9
 """What a part of a sentence of subtitles has of the worth of the part in the cue beside it."""
 _SET = 0.7
@@ -236,6 +238,7 @@ class Groups:
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
         self._subjects: set[tuple[int, str]] = set()  # of mails, by passage
+        self._asked: Counter[int] = Counter()  # questions so far, by passage
         self.values: list[float] = []
         self._text_before = -1  # the last unit so far that heads nothing
         self._references, self._comments = self._find_references(), self._find_comments()
@@ -251,6 +254,7 @@ class Groups:
                 self._close(open_leads.pop(), u)
             if (kind := self._lead_kind(u)) is not None:
                 self.kinds[u] = kind
+                self._asked[unit.passage] += kind == "question"
             self.parents[u] = open_leads[-1] if open_leads else -1
             if kind != "heading":
                 self._text_before = u
@@ -461,7 +465,7 @@ class Groups:
         if _ASKS.search(end) or (unit.kind != "html" and _ASKED.match(text)):
             # one that ends a paragraph asks its reader, and nothing below answers
             ends = is_prose and not self._starts_line(u) and self._begins_block(u + 1)
-            return None if ends else "question"
+            return None if ends and not self._is_line_of_faq(u) else "question"
         if _INTRODUCES.search(end) or (after.kind == "html" and _LABEL.fullmatch(self._raw[u])):
             return "lead_in"
         if is_prose and not self._begins_block(u + 1) and _BOLD.fullmatch(text):
@@ -784,6 +788,14 @@ class Groups:
             return True
         # an empty line of a quotation belongs to the unit above
         return is_empty_quote(self._raw[u - 1].rpartition("\n")[2])
+
+    def _is_line_of_faq(self, u: int) -> bool:
+        """Whether a unit ends a paragraph of one short line, below others that ask."""
+        unit = self._units[u]
+        text, stop = self._passages[unit.passage].text, unit.visible[1]
+        start = text.rfind("\n", 0, unit.visible[0]) + 1
+        alone = not start or text[:start].endswith("\n\n")
+        return alone and stop - start <= _SHORT_LINE and self._asked[unit.passage] > 1
 
     def _line_indent(self, u: int) -> int:
         """The indentation of the line that a unit begins in."""

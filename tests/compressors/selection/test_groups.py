@@ -593,6 +593,16 @@ def test_a_sentence_that_asks_its_reader_at_the_end_of_a_paragraph_is_no_lead() 
     assert kept(chat, {"Ann": 0.2, "Can you": 0.9, "Bo": 0.3}, 2) == ["Bo: Five."]
 
 
+def test_a_line_of_a_faq_that_says_something_before_it_asks_is_not_kept_without_its_answer() -> (
+    None
+):
+    faq = (
+        "Who pays?\n\nYou do.\n\nWho reads?\n\nWe do.\n\nMy bill has doubled. What now?\n\nWrite.\n"
+    )
+    assert kept(faq, {"What now": 0.9, "You": 0.3}, 2) == ["Write."]
+    assert kept(faq, {"What now": 0.9, "You": 0.3}, 3) == ["What now?", "Write."]
+
+
 def test_what_begins_right_below_a_question_comes_before_what_ends_its_answer() -> None:
     text = "How are books returned?\nLeave them at the desk by noon. Lost books cost ten euros.\n"
     asked = {"How are": 0.9, "Leave": 0.1, "Lost": 0.15}
