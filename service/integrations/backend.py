@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tamis.compressors.pipeline.compression import per_passage
 from tamis.compressors.registry import DEFAULT
@@ -29,6 +31,7 @@ from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.rerank import rerank
 
 T = TypeVar("T")
+logger = logging.getLogger("tamis")
 
 
 class _CallThreads:
@@ -126,31 +129,6 @@ def to_shadow(context: CompressedContext, passages: Sequence[Passage]) -> Compre
     return replace(context, parts=parts, status="shadow")
 
 
-class Backend(Protocol):
-    """Compresses and ranks. All four methods raise `TamisError` and its subclasses."""
-
-    def compress(
-        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
-    ) -> CompressedContext:
-        """What is kept of each passage."""
-
-    async def acompress(
-        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
-    ) -> CompressedContext:
-        """`compress` without blocking the event loop."""
-
-    def rank(self, question: str, texts: Sequence[str], plan: RankingPlan) -> tuple[float, ...]:
-        """One score for each text, from 0 to 1, in the order of the texts.
-
-        A probability where the method is calibrated, else its score through a sigmoid.
-        """
-
-    async def arank(
-        self, question: str, texts: Sequence[str], plan: RankingPlan
-    ) -> tuple[float, ...]:
-        """`rank` without blocking the event loop."""
-
-
 class LocalBackend:
     """tamis in this process: the model is loaded at the first question, shared by all adapters.
 
@@ -213,7 +191,10 @@ class LocalBackend:
         return await run_in_thread(partial(self.compress, question, passages, plan))
 
     def rank(self, question: str, texts: Sequence[str], plan: RankingPlan) -> tuple[float, ...]:
-        """One score for each text, in the order of the texts."""
+        """One score for each text, from 0 to 1, in the order of the texts.
+
+        A probability where the method is calibrated, else its score through a sigmoid.
+        """
         ranked = rerank(
             question,
             texts,
@@ -278,6 +259,21 @@ def pass_through(passages: Sequence[Passage], method: str, why: str) -> Compress
 def is_backend_failure(error: Exception) -> bool:
     """Whether the model or the server failed, rather than the request or the set-up being wrong."""
     return not isinstance(error, TamisError) or getattr(error, "is_backend_failure", False)
+
+
+@contextmanager
+def passing_on(on_error: str, message: str, *of: object) -> Iterator[None]:
+    """Logs an error of the block in place of raising it, unless `on_error` is `fail`.
+
+    Args:
+        message: says what is passed on as it is, of what, and why.
+    """
+    try:
+        yield
+    except Exception as error:
+        if on_error == "fail":
+            raise
+        logger.warning(message, *of, error)
 
 
 async def run_in_thread(call: Callable[[], T]) -> T:

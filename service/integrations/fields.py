@@ -6,10 +6,10 @@ Every framework that has an adapter brings pydantic along; tamis alone does not 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -32,7 +32,6 @@ from tamis.service.agents.remote import check_address
 from tamis.service.api.languages import STANDARD
 from tamis.service.api.option_fields import option_fields
 from tamis.service.integrations.backend import (
-    Backend,
     CompressedContext,
     CompressionPlan,
     Excerpt,
@@ -42,6 +41,10 @@ from tamis.service.integrations.backend import (
     to_shadow,
 )
 
+if TYPE_CHECKING:
+    from tamis.service.integrations.remote import RemoteBackend
+
+T = TypeVar("T")
 logger = logging.getLogger("tamis")
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 """A misspelt field is an error, not a default; errors never show the input, which may be a key."""
@@ -94,7 +97,7 @@ class BackendFields(BaseModel):
         return self
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> LocalBackend | RemoteBackend:
         """The backend for one request; constructing it loads no model and opens no connection."""
         if self.base_url is None:
             return LocalBackend(self.proxy, self.cache, quality=self.quality, root=self.root)
@@ -153,9 +156,14 @@ class CompressionFields(OptionFields):
             check_scores(method_info(self.method), self.method)
         return self
 
-    def metadata_read(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """What is read of a document's metadata: the fields that `read_metadata` names."""
-        return {name: metadata[name] for name in self.read_metadata if name in metadata}
+    def passage(self, text: str, id: str | None, metadata: Mapping[str, Any]) -> Passage:
+        """What is read of a document: text, title, and of the metadata what `read_metadata` names.
+
+        Nothing else of it is sent to a server.
+        """
+        title = metadata.get(self.title_key) if self.title_key else None
+        read = {name: metadata[name] for name in self.read_metadata if name in metadata}
+        return Passage(text, id, title if isinstance(title, str) else None, read)
 
     def plan(self, documents: int) -> CompressionPlan:
         """The plan for this number of documents."""
@@ -233,6 +241,26 @@ class CompressionFields(OptionFields):
             raise
         logger.warning("%d documents are passed through uncompressed: %s", len(passages), error)
         return pass_through(passages, self.method, f"{type(error).__name__}: {error}")
+
+    def join_parts(
+        self,
+        given: Sequence[T],
+        texts: Mapping[int, T],
+        context: CompressedContext,
+        shortened: Callable[[T, Excerpt, CompressedContext], T],
+    ) -> list[T]:
+        """Shortened documents and those without text: in input order, or those without text last.
+
+        Args:
+            texts: the documents with text, by their indices.
+        """
+        indices = list(texts)
+        kept = {
+            (index := indices[part.passage]): shortened(texts[index], part, context)
+            for part in context.parts
+        }
+        both = kept | {index: one for index, one in enumerate(given) if index not in texts}
+        return [both[index] for index in (sorted(both) if self.order == "original" else both)]
 
     def added_metadata(
         self,

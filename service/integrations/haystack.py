@@ -40,8 +40,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 _returns_documents: Callable[[F], F] = component.output_types(documents=list[Document])
 
 
+class _WithKey:
+    """A part of a pipeline that may have the key of a server."""
+
+    _secret: Secret | None
+
+    @property
+    def _key(self) -> Any:
+        return self._secret.resolve_value() if self._secret else None
+
+    def _saved(self, **given: Any) -> dict[str, Any]:
+        secret = {} if self._secret is None else {"api_key": self._secret.to_dict()}
+        saved: dict[str, Any] = default_to_dict(self, **given, **secret)
+        return saved
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """What `to_dict` wrote; a key is read from its environment variable."""
+        parameters = dict(data.get("init_parameters", {}))
+        if isinstance(parameters.get("api_key"), dict):
+            parameters["api_key"] = Secret.from_dict(parameters["api_key"])
+        read: Self = default_from_dict(cls, {**data, "init_parameters": parameters})
+        return read
+
+
 @component
-class TamisRanker:
+class TamisRanker(_WithKey):
     """Ranks documents by how well they answer, and keeps the sentences that do, within a budget.
 
     Returns one document for each that keeps something, best first (`order="original"`: as they
@@ -71,8 +95,8 @@ class TamisRanker:
     ) -> None:
         if top_k is not None and "top_n" in fields:
             raise BadInput("top_k and top_n mean the same; give one of them")
-        self._given = fields if top_k is None else {**fields, "top_n": top_k}
         self._secret = Secret.from_token(api_key) if isinstance(api_key, str) else api_key
+        self._given = fields if top_k is None else {**fields, "top_n": top_k}
         self._fields_for(None)  # says now what is wrong with them
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,18 +115,7 @@ class TamisRanker:
                     f"{name} is a {type(plain[name]).__name__}, which cannot be saved with a "
                     "pipeline; give its name or its folder"
                 )
-        secret = {} if self._secret is None else {"api_key": self._secret.to_dict()}
-        saved: dict[str, Any] = default_to_dict(self, **plain, **secret)
-        return saved
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The component that `to_dict` wrote; a key is read from its environment variable."""
-        parameters = dict(data.get("init_parameters", {}))
-        if isinstance(parameters.get("api_key"), dict):
-            parameters["api_key"] = Secret.from_dict(parameters["api_key"])
-        read: Self = default_from_dict(cls, {**data, "init_parameters": parameters})
-        return read
+        return self._saved(**plain)
 
     @_returns_documents
     def run(
@@ -119,7 +132,8 @@ class TamisRanker:
         """
         fields, texts = self._fields_for(top_k), _text_documents(documents)
         context = fields.compress_passages(query, _passages(texts, fields))
-        return {"documents": _merge_documents(documents, texts, context, fields)}
+        shortened = partial(_compressed_document, fields=fields)
+        return {"documents": fields.join_parts(documents, texts, context, shortened)}
 
     @_returns_documents
     async def run_async(
@@ -128,7 +142,8 @@ class TamisRanker:
         """`run` without blocking the event loop."""
         fields, texts = self._fields_for(top_k), _text_documents(documents)
         context = await fields.acompress_passages(query, _passages(texts, fields))
-        return {"documents": _merge_documents(documents, texts, context, fields)}
+        shortened = partial(_compressed_document, fields=fields)
+        return {"documents": fields.join_parts(documents, texts, context, shortened)}
 
     def _fields_for(self, top_k: int | None) -> CompressionFields:
         """The fields of a run; a `top_k` of the run narrows the budget, and does not replace it."""
@@ -137,8 +152,7 @@ class TamisRanker:
             given["max_tokens"] = MAX_TOKENS
         if top_k is not None:
             given["top_n"] = top_k
-        key = self._secret.resolve_value() if self._secret else None
-        return CompressionFields(**given, api_key=key)
+        return CompressionFields(**given, api_key=self._key)
 
 
 def _text_documents(documents: Sequence[Document]) -> dict[int, Document]:
@@ -152,31 +166,7 @@ def _text_documents(documents: Sequence[Document]) -> dict[int, Document]:
 
 
 def _passages(documents: Mapping[int, Document], fields: CompressionFields) -> list[Passage]:
-    return [
-        Passage(d.content, d.id, _title(d, fields.title_key), fields.metadata_read(d.meta))
-        for d in documents.values()
-    ]
-
-
-def _title(document: Document, key: str | None) -> str | None:
-    title = document.meta.get(key) if key else None
-    return title if isinstance(title, str) else None
-
-
-def _merge_documents(
-    documents: Sequence[Document],
-    texts: Mapping[int, Document],
-    context: CompressedContext,
-    fields: CompressionFields,
-) -> list[Document]:
-    """Compressed documents and those without text: in input order, or those without text last."""
-    indices = list(texts)
-    kept = {
-        (index := indices[part.passage]): _compressed_document(texts[index], part, context, fields)
-        for part in context.parts
-    }
-    both = kept | {i: document for i, document in enumerate(documents) if i not in texts}
-    return [both[index] for index in (sorted(both) if fields.order == "original" else both)]
+    return [fields.passage(d.content, d.id, d.meta) for d in documents.values()]
 
 
 def _compressed_document(
@@ -191,7 +181,7 @@ def _compressed_document(
     )
 
 
-class TamisCompactor:
+class TamisCompactor(_WithKey):
     """A `Compactor` of Haystack 3 that compacts the results of tools; every call keeps its result.
 
     Results that a later step made needless go first, then the older ones that have least to do with
@@ -227,25 +217,13 @@ class TamisCompactor:
             "base_url": base_url,
             **fields,
         }
-        key = self._secret.resolve_value() if self._secret else None
-        shortening = Shortening(**fields, url=base_url, api_key=key)
+        shortening = Shortening(**fields, url=base_url, api_key=self._key)
         self._compaction = StepCompaction(shortening, min_keep_steps, exclude_tools)
         self._skipped = set(skip_meta_keys)
 
     def to_dict(self) -> dict[str, Any]:
         """The compactor as a part of a saved agent."""
-        secret = {} if self._secret is None else {"api_key": self._secret.to_dict()}
-        saved: dict[str, Any] = default_to_dict(self, **self._given, **secret)
-        return saved
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The compactor that `to_dict` wrote; a key is read from its environment variable."""
-        parameters = dict(data.get("init_parameters", {}))
-        if isinstance(parameters.get("api_key"), dict):
-            parameters["api_key"] = Secret.from_dict(parameters["api_key"])
-        read: Self = default_from_dict(cls, {**data, "init_parameters": parameters})
-        return read
+        return self._saved(**self._given)
 
     def compact(
         self, messages: list[ChatMessage], target_tokens: int, token_counter: Any

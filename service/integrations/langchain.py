@@ -64,22 +64,13 @@ class _DocumentCompression(CompressionFields):
     """Compression of LangChain documents."""
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
-        """The passages to read: text, title, and of the metadata what `read_metadata` names.
-
-        Nothing else of it is sent to a server.
+        """The passages to read.
 
         Raises:
             BadInput: one is no document of LangChain.
         """
         check_kind(documents, Document, "langchain_core's Document(page_content=...)")
-        return [
-            Passage(d.page_content, d.id, self._title(d), self.metadata_read(d.metadata))
-            for d in documents
-        ]
-
-    def _title(self, document: Document) -> str | None:
-        title = document.metadata.get(self.title_key) if self.title_key else None
-        return title if isinstance(title, str) else None
+        return [self.passage(d.page_content, d.id, d.metadata) for d in documents]
 
     def compressed_documents(
         self, documents: Sequence[Document], context: CompressedContext

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
@@ -44,7 +43,7 @@ from tamis.service.http.conversation.billing import (
     MESSAGE_TOKENS,
     cheapest_change,
 )
-from tamis.service.integrations.backend import run_in_thread
+from tamis.service.integrations.backend import passing_on, run_in_thread
 from tamis.service.integrations.client import Client
 from tamis.service.integrations.fields import CONFIG, OnError
 
@@ -62,7 +61,6 @@ except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[agents]"') from error
 
 __all__ = ["TamisToolChoice", "TamisToolEdit", "TamisToolMiddleware"]
-logger = logging.getLogger("tamis")
 _MARK = "tamis"
 _RANKINGS = 64
 """Of turns and tools, that a middleware keeps."""
@@ -118,13 +116,9 @@ class ToolShortening(OptionFields):
         texts = result_texts(holder)
         arguments = json.dumps((call or {}).get("args"), ensure_ascii=False, default=str)
         outputs = [ToolOutput(text.text, name, arguments if call else None) for text in texts]
-        try:
+        shortened = [text.text for text in texts]
+        with passing_on(self.on_error, "the result of %s is passed on as it is: %s", name):
             shortened = self.shortening.apply(outputs, question)
-        except Exception as error:
-            if self.on_error == "fail":
-                raise
-            logger.warning("the result of %s is passed on as it is: %s", name, error)
-            return message
         if not replace_texts(texts, shortened):
             return message
         metadata = message.response_metadata | {_MARK: {"shortened": True}}
@@ -225,15 +219,10 @@ class TamisToolEdit(ToolShortening):
             before = messages[:i]
             call = _find_call(before, message.tool_call_id)
             messages[i] = self.shorten(message, call, _last_question(before))
-        try:
+        with passing_on(self.on_error, "needless results are passed on: %s"):
             gone = self._decide(whole, list(messages), keys, count_tokens).gone
-        except Exception as error:
-            if self.on_error == "fail":
-                raise
-            logger.warning("needless results are passed on: %s", error)
-            return
-        for i, marker in gone.items():
-            messages[i] = marker
+            for i, marker in gone.items():
+                messages[i] = marker
 
     def _decide(
         self,
@@ -304,13 +293,9 @@ class TamisToolMiddleware(AgentMiddleware):  # type: ignore[misc]
         """The results that give way to a marker from now on; None where there are none."""
         messages = _messages(state)
         cached = _count_answered(messages)
-        try:
+        gone: _Gone = {}
+        with passing_on(self.options.on_error, "needless results are passed on: %s"):
             gone = self.options.replace_needless(messages, messages, cached, {})
-        except Exception as error:
-            if self.options.on_error == "fail":
-                raise
-            logger.warning("needless results are passed on: %s", error)
-            return None
         # the state exchanges a message by its id
         new = [self._keeping(messages[i], one) for i, one in gone.items() if messages[i].id]
         return {"messages": new} if new else None
@@ -376,13 +361,9 @@ class TamisToolChoice(AgentMiddleware):  # type: ignore[misc]
         return await handler(await run_in_thread(partial(self._with_fewer, request)))
 
     def _with_fewer(self, request: Any) -> Any:
-        try:
+        left_out = set[int]()
+        with passing_on(self.on_error, "all tools are sent: %s"):
             left_out = self._left_out(request)
-        except Exception as error:
-            if self.on_error == "fail":
-                raise
-            logger.warning("all tools are sent: %s", error)
-            return request
         if not left_out:
             return request
         kept = [tool for i, tool in enumerate(request.tools) if i not in left_out]

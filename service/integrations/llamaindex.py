@@ -7,7 +7,7 @@ Works in this process, or through a tamis server with `base_url`. Only llama-ind
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
@@ -49,32 +49,18 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         texts = _text_nodes(nodes)
-        context = self.compress_passages(_query_text(query_bundle), _passages(texts.values(), self))
-        return self._merge_nodes(nodes, texts, context)
+        context = self.compress_passages(_query_text(query_bundle), self._passages(texts))
+        return self.join_parts(nodes, texts, context, self._compressed_node)
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         texts = _text_nodes(nodes)
-        context = await self.acompress_passages(
-            _query_text(query_bundle), _passages(texts.values(), self)
-        )
-        return self._merge_nodes(nodes, texts, context)
+        context = await self.acompress_passages(_query_text(query_bundle), self._passages(texts))
+        return self.join_parts(nodes, texts, context, self._compressed_node)
 
-    def _merge_nodes(
-        self,
-        nodes: Sequence[NodeWithScore],
-        texts: dict[int, NodeWithScore],
-        context: CompressedContext,
-    ) -> list[NodeWithScore]:
-        """Compressed nodes and those without text: in input order, or those without text last."""
-        indices = list(texts)
-        kept = {
-            (index := indices[part.passage]): self._compressed_node(texts[index], part, context)
-            for part in context.parts
-        }
-        both = kept | {index: node for index, node in enumerate(nodes) if index not in texts}
-        return [both[index] for index in (sorted(both) if self.order == "original" else both)]
+    def _passages(self, nodes: dict[int, NodeWithScore]) -> list[Passage]:
+        return [self.passage(_text(n), n.node.node_id, n.node.metadata) for n in nodes.values()]
 
     def _compressed_node(
         self, source: NodeWithScore, part: Excerpt, context: CompressedContext
@@ -105,22 +91,8 @@ def _text_nodes(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
     return {index: node for index, node in enumerate(nodes) if _text(node).strip()}
 
 
-def _passages(nodes: Iterable[NodeWithScore], fields: CompressionFields) -> list[Passage]:
-    return [
-        Passage(
-            _text(n), n.node.node_id, _title(n, fields.title_key), fields.metadata_read(n.metadata)
-        )
-        for n in nodes
-    ]
-
-
 def _text(node: NodeWithScore) -> str:
     return node.node.get_content(metadata_mode=MetadataMode.NONE)
-
-
-def _title(node: NodeWithScore, key: str | None) -> str | None:
-    title = node.node.metadata.get(key) if key else None
-    return title if isinstance(title, str) else None
 
 
 def _query_text(bundle: QueryBundle | None) -> str:
