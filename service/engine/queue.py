@@ -172,7 +172,7 @@ class RequestQueue:
         """
         with self._changed:
             self.rate.end()  # a worker that died has left its batch
-            while not self._jobs and not self._is_finished() and not is_given_up():
+            while not self._jobs and not self.is_finished and not is_given_up():
                 self._changed.wait()
             if is_given_up():
                 return []
@@ -214,7 +214,7 @@ class RequestQueue:
         some.
         """
         with self._changed:
-            return self._is_finished()
+            return self._closed and not self._requests
 
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Waits until every request was removed; whether that happened in time."""
@@ -229,9 +229,6 @@ class RequestQueue:
     def load(self) -> QueueLoad:
         """How full the queue is."""
         return QueueLoad(self._reserved_tokens, len(self._requests), self.max_tokens)
-
-    def _is_finished(self) -> bool:
-        return self._closed and not self._requests
 
     def _drop_jobs(self, request: QueuedRequest) -> None:
         """Drops the prompts of a request that wait, and releases all that is reserved for it."""

@@ -49,7 +49,7 @@ from tamis.service.http.middleware.request_log import (
     RequestLogMiddleware,
     error_response,
 )
-from tamis.service.http.routes import about, base, compress, dialects, retrieve, tools
+from tamis.service.http.routes import about, base, compress, dialects, retrieve
 from tamis.service.http.runtime.errors import first_validation_error
 from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
@@ -227,7 +227,7 @@ def create_app(
         separate_input_output_schemas=False,
         telemetry=_NO_TELEMETRY,
     )
-    for part in (dialects, compress, retrieve, tools, about):
+    for part in (dialects, compress, retrieve, about):
         app.include_router(part.routes)
     app.get("/docs", include_in_schema=False)(_docs_page)
     _mount_web_page(app)

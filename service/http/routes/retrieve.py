@@ -1,7 +1,7 @@
 """`/v1/retrieve/{hash}`: a text as it was before `/v1/compress` shortened it, in Headroom's shape.
 
 The text is given back whole, some of its lines, or the lines that answer. `/v1/search` finds
-passages of an index that was opened at start-up.
+passages of an index that was opened at start-up, `/v1/tools/rank` the tools that a request needs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.probes.text import ID_DIGITS
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.ask_context import check_reading
+from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import (
     check_limits,
@@ -36,7 +37,14 @@ from tamis.service.http.routes.base import (
 from tamis.service.http.runtime.originals import Original
 from tamis.service.http.schemas.base import MOST_MS, TWO_NAMES
 from tamis.service.http.schemas.messages import RetrievedOriginal
-from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
+from tamis.service.http.schemas.search import (
+    RankedToolAnswer,
+    RankedToolsAnswer,
+    RankToolsRequest,
+    SearchAnswer,
+    SearchRequest,
+    search_answer,
+)
 
 routes = create_router()
 
@@ -239,5 +247,41 @@ async def search(body: SearchRequest, request: Request) -> Response:
             read = {"selector": body.selector, "keys": body.keys, "root": state.methods.root}
             hits = index.rank_retrieved(body.question, body.k, **how, **read)
         return json_response(search_answer(name, hits))
+
+    return await run_connected(request, work, body.timeout_ms)
+
+
+@routes.post(
+    "/v1/tools/rank",
+    response_model=RankedToolsAnswer,
+    responses=error_responses(),
+    summary="Choose among many tools",
+)
+async def rank_tools(body: RankToolsRequest, request: Request) -> Response:
+    """The tools that fit what is asked, best first, and whether any of them does.
+
+    They are read by name, description and parameters. No proxy reads, and what was read of a tool
+    is kept. A request is admitted like others, and has no answer before its end.
+    """
+    state = service_state(request)
+
+    def read() -> tuple[str, list[ToolDefinition]]:
+        return body.asked, read_tools(body.tools)
+
+    asked, tools = await state.executor.run_off_loop(read)
+    check_limits(state.settings, [asked], len(tools), sum(len(tool.whole) for tool in tools))
+
+    def work(_: QueuedRequest) -> Response:
+        found = state.methods.tool_ranker().rank(
+            asked, tools, top_n=body.top_n, threshold=body.threshold, language=body.language
+        )
+        ranked = [
+            RankedToolAnswer(index=r.index, name=r.name, score=r.score) for r in found.results
+        ]
+        return json_response(
+            RankedToolsAnswer(
+                data=ranked, fits=found.fits, encoder=found.encoder, warnings=list(found.warnings)
+            )
+        )
 
     return await run_connected(request, work, body.timeout_ms)

@@ -69,11 +69,6 @@ class TimeLimits:
     expires: float
     deadline: float | None = None
 
-    @property
-    def left_s(self) -> float:
-        """Seconds until the call fails."""
-        return self.expires - time.monotonic()
-
 
 class RequestExecutor:
     """Admits requests to the engine and runs their work in threads; the model is not touched here.
@@ -213,7 +208,7 @@ class RequestExecutor:
         return self.out_of_time()
 
     def _left_s(self, limits: TimeLimits) -> float:
-        if (left_s := limits.left_s) <= 0:
+        if (left_s := limits.expires - time.monotonic()) <= 0:
             raise self.out_of_time()
         return left_s
 

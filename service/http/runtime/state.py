@@ -107,16 +107,16 @@ class ServiceState:
         metrics.add_gauge("queue_requests", lambda: engine.queue_load().requests)
         metrics.add_gauge("ready", lambda: float(engine.ready))
         if (cache := passages.cache) is not None:
-            metrics.add_cache_metrics(lambda: cache.stats(with_files=False))
+            metrics.add_store("cache", lambda: cache.stats(with_files=False))
         indexes = {
             name: _open_index(folder, methods.root, settings.device)
             for name, folder in parse_named_paths(settings.indexes, "indexes")
         }
         originals = OriginalStore(settings.retrieve_bytes, settings.retrieve_s)
-        metrics.add_original_metrics(originals.stats)
+        metrics.add_store("originals", originals.stats)
         results = ResultCache(settings.result_cache_mb * 10**6, _versions(methods))
         if results.max_bytes:
-            metrics.add_result_cache_metrics(results.stats)
+            metrics.add_store("results", results.stats)
         return cls(
             settings,
             metrics,

@@ -49,15 +49,41 @@ GAUGES = {
     "ready": "Whether the model is there.",
 }
 CONTENT_TYPE: str = CONTENT_TYPE_LATEST
-# keys of a result's timings, and the stage each belongs to
-STAGES = {
-    "queue": "queue",
-    "tokenize": "tokenize",
-    "segment": "segment",
-    "forward": "forward",
-    "score": "score",
-    "select": "select",
+STAGES = ("queue", "tokenize", "segment", "forward", "score", "select")
+"""Keys of a result's timings."""
+STORES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "cache": (
+        {
+            "hits": "Passages that were kept, in memory or on disk.",
+            "disk_hits": "Of those, the ones on disk alone.",
+            "misses": "Passages that were not kept and had to be read.",
+            "evicted": "Passages removed from memory to make room.",
+            "dropped": "Damaged or foreign files that were deleted.",
+            "unread": "Passages on disk that could not be read at that moment.",
+            "unwritten": "Passages that could not be written to disk.",
+        },
+        {"bytes": "Memory that kept passages take.", "entries": "Passages kept in memory."},
+    ),
+    "originals": (
+        {
+            "stored": "Originals that were kept.",
+            "hits": "Originals that were asked for and still kept.",
+            "misses": "Originals that were asked for and not kept.",
+            "evicted": "Originals removed to make room.",
+            "expired": "Originals removed because their time was up.",
+        },
+        {"bytes": "Memory that originals take.", "entries": "Originals kept."},
+    ),
+    "results": (
+        {
+            "hits": "Requests whose answer was kept.",
+            "misses": "Requests whose answer was not kept.",
+            "evicted": "Answers removed to make room.",
+        },
+        {"bytes": "Memory that answers take.", "entries": "Answers kept."},
+    ),
 }
+"""What stores count, and what they hold now: help texts by the count's name."""
 
 
 class _StoreMetrics(Collector):
@@ -131,44 +157,9 @@ class Metrics(EngineObserver):
         """Adds one of `GAUGES`; its value is read at every scrape."""
         Gauge(f"tamis_{name}", GAUGES[name], registry=self.registry).set_function(value)
 
-    def add_cache_metrics(self, stats: Callable[[], Any]) -> None:
-        """Adds the counts of a passage cache."""
-        counters = {
-            "hits": "Passages that were kept, in memory or on disk.",
-            "disk_hits": "Of those, the ones on disk alone.",
-            "misses": "Passages that were not kept and had to be read.",
-            "evicted": "Passages removed from memory to make room.",
-            "dropped": "Damaged or foreign files that were deleted.",
-            "unread": "Passages on disk that could not be read at that moment.",
-            "unwritten": "Passages that could not be written to disk.",
-        }
-        gauges = {
-            "bytes": "Memory that kept passages take.",
-            "entries": "Passages kept in memory.",
-        }
-        self.registry.register(_StoreMetrics(stats, "cache", counters, gauges))
-
-    def add_original_metrics(self, stats: Callable[[], Any]) -> None:
-        """Adds the counts of a store of originals."""
-        counters = {
-            "stored": "Originals that were kept.",
-            "hits": "Originals that were asked for and still kept.",
-            "misses": "Originals that were asked for and not kept.",
-            "evicted": "Originals removed to make room.",
-            "expired": "Originals removed because their time was up.",
-        }
-        gauges = {"bytes": "Memory that originals take.", "entries": "Originals kept."}
-        self.registry.register(_StoreMetrics(stats, "originals", counters, gauges))
-
-    def add_result_cache_metrics(self, stats: Callable[[], Any]) -> None:
-        """Adds the counts of the result cache."""
-        counters = {
-            "hits": "Requests whose answer was kept.",
-            "misses": "Requests whose answer was not kept.",
-            "evicted": "Answers removed to make room.",
-        }
-        gauges = {"bytes": "Memory that answers take.", "entries": "Answers kept."}
-        self.registry.register(_StoreMetrics(stats, "results", counters, gauges))
+    def add_store(self, name: str, stats: Callable[[], Any]) -> None:
+        """Adds the counts of one of `STORES`; they are read at every scrape."""
+        self.registry.register(_StoreMetrics(stats, name, *STORES[name]))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Counts a finished forward pass."""
@@ -183,9 +174,9 @@ class Metrics(EngineObserver):
 
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
         """Records the time of each stage of a request."""
-        for name, stage in STAGES.items():
-            if name in timings_ms:
-                self.stage_seconds.labels(stage).observe(timings_ms[name] / 1e3)
+        for stage in STAGES:
+            if stage in timings_ms:
+                self.stage_seconds.labels(stage).observe(timings_ms[stage] / 1e3)
 
     def count_compression(self, tokens_in: int, tokens_out: int, key: str) -> None:
         """Counts the tokens of a compression for the owner of a key."""

@@ -60,9 +60,9 @@ def metrics_table() -> list[str]:
     metrics = Metrics()
     for name in GAUGES:
         metrics.add_gauge(name, float)
-    metrics.add_cache_metrics(CacheStats)
-    metrics.add_original_metrics(OriginalStats)
-    metrics.add_result_cache_metrics(ResultCacheStats)
+    metrics.add_store("cache", CacheStats)
+    metrics.add_store("originals", OriginalStats)
+    metrics.add_store("results", ResultCacheStats)
     for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
         total = "_total" if family.type == "counter" else ""
         lines.append(f"| `{family.name}{total}` | {family.type} | {family.documentation} |")
