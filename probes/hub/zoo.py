@@ -418,9 +418,8 @@ def needs_terms(name: str, root: Path | None = None) -> bool:
     entry = ZOO.get(name)
     if entry is None or entry.terms is None:
         return False
-    return (
-        _find_fault(stored_entry(entry), models_root(root) / stored_entry(entry).name) is not None
-    )
+    stored = stored_entry(entry)
+    return _find_fault(stored, models_root(root) / stored.name) is not None
 
 
 def _check_terms(entry: ZooEntry, accepted: bool) -> None:

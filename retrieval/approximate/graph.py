@@ -323,6 +323,7 @@ def _floats(keys: NDArray[Any]) -> Tensor:
 
 DEGREE = 32
 QUERY_LINKS = 16
+"""At most this many of a list's neighbours come from training queries."""
 NEAREST = 32
 """Lists that a training query is linked to, and near lists that are considered for a list."""
 NEAR_CELLS = 6
@@ -332,13 +333,12 @@ _LENGTH = 1 << 11
 
 
 def build_list_graph(
-    clusters: KeyClusters, queries: Tensor | None, query_links: int = QUERY_LINKS
+    clusters: KeyClusters, queries: Tensor | None
 ) -> tuple[Table, NDArray[np.int32]]:
     """The graph of one head's lists: neighbours `[L, M]`, and the list in the middle of each cell.
 
     Args:
         queries: `[T, d]` training queries; without any, a plain graph of near lists.
-        query_links: at most this many of a list's neighbours come from them.
     """
     centroids = torch.from_numpy(clusters.centroids.astype(np.float32))
     cells = torch.from_numpy(clusters.cells.astype(np.float32))
@@ -347,9 +347,9 @@ def build_list_graph(
     near = _near_lists(mapped, mapped_cells, clusters.cell_starts)
     base = prune_candidates(mapped, near, DEGREE // 2)
     tables = [base, reverse_links(base, DEGREE), near]
-    if queries is not None and query_links:
+    if queries is not None:
         drawn = queries[:: -(-len(queries) // MAX_QUERIES)]
-        tables.insert(0, _query_links(centroids, mapped, drawn, query_links))
+        tables.insert(0, _query_links(centroids, mapped, drawn, QUERY_LINKS))
     entries = _entries(mapped, mapped_cells, clusters.cell_starts)
     table = join_tables(*tables, limit=DEGREE - 1)
     return connect_graph(table, int(entries[0])), entries

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,22 +111,14 @@ def open_shard(segment: Segment, heads: int, drawn: Numbers) -> KeyShard:
     return KeyShard(*stored, open_structures(segment.files, heads), heads, drawn, floor)
 
 
-class ShardPool(Protocol):
-    """Shards in the order of an index's segments."""
-
-    def map(self, task: Callable[..., Answer], *args: Sequence[Any]) -> list[Answer]:
-        """The task's answer for each shard; it is called with the shard and its own arguments."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class LocalShards:
-    """Shards of this process, asked one after the other."""
+    """Shards of this process in the order of an index's segments, asked one after the other."""
 
     shards: Sequence[KeyShard]
 
     def map(self, task: Callable[..., Answer], *args: Sequence[Any]) -> list[Answer]:
-        """The task's answer for each shard."""
+        """The task's answer for each shard; it is called with the shard and its own arguments."""
         return [task(shard, *own) for shard, *own in zip(self.shards, *args, strict=True)]
 
 

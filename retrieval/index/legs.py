@@ -30,7 +30,7 @@ from tamis.retrieval.approximate.segment_search import (
     kind_for,
     structure_kind,
 )
-from tamis.retrieval.index.key_shards import KeyShard, LocalShards, Numbers, ShardPool, open_shard
+from tamis.retrieval.index.key_shards import KeyShard, LocalShards, Numbers, RayShards, open_shard
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.keys.late_interaction import (
     Floats,
@@ -199,7 +199,7 @@ class KeyLeg:
         has_floor: Sequence[bool],
         heads: int,
         live: Mask,
-        open_pool: Callable[[list[Numbers]], ShardPool],
+        open_pool: Callable[[list[Numbers]], LocalShards | RayShards],
     ) -> None:
         self._heads, self._live = heads, live
         sizes = [np.diff(of) for of in starts]
@@ -458,10 +458,8 @@ class Legs:
 
     def _open_shards(
         self, segments: Sequence[Segment], heads: int, drawn: list[Numbers]
-    ) -> ShardPool:
+    ) -> LocalShards | RayShards:
         if self._engine == "ray":
-            from tamis.retrieval.index.key_shards import RayShards
-
             return RayShards(self._home, [segment.entry for segment in segments], heads, drawn)
         pairs = zip(segments, drawn, strict=True)
         return LocalShards([open_shard(segment, heads, chunks) for segment, chunks in pairs])

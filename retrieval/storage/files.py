@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,12 +68,17 @@ def write_durably(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def sync(stream: BinaryIO) -> None:
+    """Waits until what was written to a file is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
 def save_array(path: Path, values: NDArray[Any]) -> None:
     """Writes an array as .npy into a folder not yet in place, and waits for the disk."""
     with path.open("wb") as stream:
         np.save(stream, values)
-        stream.flush()
-        os.fsync(stream.fileno())
+        sync(stream)
 
 
 def save_state_array(home: Path, name: str, generation: int, values: NDArray[Any]) -> FileEntry:

@@ -12,15 +12,14 @@ and more, and a question needs a few windows of it. `tamis index verify` reads a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.storage.files import CheckedFile, save_array
+from tamis.retrieval.storage.files import CheckedFile, save_array, sync
 
 if TYPE_CHECKING:
     from tamis.retrieval.storage.manifest import SegmentEntry
@@ -86,7 +85,7 @@ def write_kept_windows(folder: Path, chunks: Iterable[Iterable[KeptWindow]]) -> 
                 starts.append(starts[-1] + len(data))
                 keys.append(bytes.fromhex(key))
             bounds.append(len(keys))
-        _sync(stream)
+        sync(stream)
     table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
     save_array(folder / "kv_starts.npy", np.array(starts, dtype=np.int64))
     save_array(folder / "kv_keys.npy", table)
@@ -109,8 +108,3 @@ def _first_numbers(keys: NDArray[Any]) -> NDArray[Any]:
     """The first 8 bytes of each key as a number, `[W]`."""
     numbers: NDArray[Any] = np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0]
     return numbers
-
-
-def _sync(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())

@@ -22,7 +22,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -42,6 +41,7 @@ from tamis.retrieval.storage.files import (
     file_digest,
     file_entry,
     save_array,
+    sync,
 )
 from tamis.retrieval.storage.manifest import SEGMENTS, Manifest, SegmentEntry
 from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, index_terms
@@ -73,8 +73,7 @@ class RecordWriter:
 
     def close(self) -> None:
         """Writes the places and waits until everything is on disk."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        sync(self._stream)
         self._stream.close()
         places = np.array(self._places, dtype=_PLACE_DTYPE)
         save_array(self._folder / f"{self._name}.npy", places)

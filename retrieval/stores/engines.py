@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,39 +44,6 @@ class StoredChunk:
     keys: NDArray[np.int8]
 
 
-class ChunkStore(Protocol):
-    """One collection of an engine."""
-
-    def write(self, header: Mapping[str, Any], chunks: Iterable[Sequence[StoredChunk]]) -> None:
-        """Replaces what the collection holds; the header is written last.
-
-        Args:
-            header: what `read_header` gives; its `heads` and `width` are those of the keys.
-            chunks: in batches.
-        """
-        ...
-
-    def read_header(self) -> dict[str, Any] | None:
-        """The header; None where there is no collection, or none that was written to the end."""
-        ...
-
-    def nearest(self, head: int, queries: Floats, count: int) -> list[int]:
-        """Numbers of chunks with the largest sum of best inner products, best first.
-
-        Args:
-            queries: `[R, d]`.
-        """
-        ...
-
-    def read(self, numbers: Sequence[int]) -> list[StoredChunk]:
-        """The chunks of these numbers, in any order."""
-        ...
-
-    def close(self) -> None:
-        """Gives up what the engine holds: a lock, a connection."""
-        ...
-
-
 class LanceStore:
     """A table of LanceDB; late interaction is LanceDB's, by inner product, over all rows.
 
@@ -96,7 +63,12 @@ class LanceStore:
         self._name = name
 
     def write(self, header: Mapping[str, Any], chunks: Iterable[Sequence[StoredChunk]]) -> None:
-        """Replaces the table."""
+        """Replaces the table; the header is written last.
+
+        Args:
+            header: what `read_header` gives; its `heads` and `width` are those of the keys.
+            chunks: in batches.
+        """
         import pyarrow as arrow
 
         about = f"{self._name}_header"
@@ -124,7 +96,11 @@ class LanceStore:
         return header
 
     def nearest(self, head: int, queries: Floats, count: int) -> list[int]:
-        """Numbers of chunks, best first."""
+        """Numbers of chunks with the largest sum of best inner products, best first.
+
+        Args:
+            queries: `[R, d]`.
+        """
         search = self._db.open_table(self._name).search(
             queries, vector_column_name=f"head{head}", query_type="vector"
         )
@@ -133,7 +109,7 @@ class LanceStore:
         return numbers
 
     def read(self, numbers: Sequence[int]) -> list[StoredChunk]:
-        """The chunks of these numbers."""
+        """The chunks of these numbers, in any order."""
         if not numbers:
             return []
         wanted = f"number IN ({', '.join(map(str, numbers))})"
@@ -238,7 +214,7 @@ class QdrantStore:
         return dict(found[0].payload) if found else None
 
     def nearest(self, head: int, queries: Floats, count: int) -> list[int]:
-        """Numbers of chunks, best first."""
+        """As `LanceStore` has it."""
         found = self._client.query_points(
             self._name, query=queries.tolist(), using=f"head{head}", limit=count, with_payload=False
         )
@@ -273,6 +249,8 @@ class QdrantStore:
         )
 
 
+ChunkStore = LanceStore | QdrantStore
+"""One collection of an engine."""
 ENGINES = ("lancedb", "qdrant")
 DEFAULT_NAME = "tamis"
 

@@ -62,7 +62,9 @@ def _updated_input(**decision: str) -> Callable[[dict[str, Any]], dict[str, Any]
     }
 
 
-def _nested(event: str, tool: str, timeout: int) -> Callable[[str], Any]:
+def nested_settings(event: str, tool: str, timeout: int) -> Callable[[str], Any]:
+    """The settings that call a command at an event of a tool, in the form of most agents."""
+
     def settings(command: str) -> Any:
         call = {"type": "command", "command": command, "timeout": timeout}
         return {"hooks": {event: [{"matcher": tool, "hooks": [call]}]}}
@@ -104,7 +106,7 @@ BEFORE = {
         "PreToolUse",
         ("Bash",),
         _updated_input(),
-        _nested("PreToolUse", "Bash", _TIMEOUT_S),
+        nested_settings("PreToolUse", "Bash", _TIMEOUT_S),
         (".claude/settings.json", ".claude/settings.local.json", "claude-code/managed-*.json"),
     ),
     # which refuses a new line without "allow", and then asks by its own policy all the same
@@ -112,7 +114,7 @@ BEFORE = {
         "PreToolUse",
         ("Bash",),
         _updated_input(permissionDecision="allow"),
-        _nested("PreToolUse", "Bash", _TIMEOUT_S),
+        nested_settings("PreToolUse", "Bash", _TIMEOUT_S),
         (".codex/rules/*.rules", "codex/rules/*.rules"),
     ),
     "cursor": BeforeTool(
@@ -132,7 +134,7 @@ BEFORE = {
         "BeforeTool",
         ("run_shell_command",),
         lambda given: {"hookSpecificOutput": {"hookEventName": "BeforeTool", "tool_input": given}},
-        _nested("BeforeTool", "run_shell_command", _TIMEOUT_S * 1000),
+        nested_settings("BeforeTool", "run_shell_command", _TIMEOUT_S * 1000),
         (".gemini/settings.json", ".gemini/policies/*.toml"),
         shell="bash",
     ),

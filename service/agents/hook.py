@@ -115,12 +115,13 @@ def _blocked_output(response: Any) -> dict[str, Any] | None:
     if isinstance(response, str):
         return {"decision": "block", "reason": response}
     blocks = response.get("content") if isinstance(response, dict) else response
-    if not isinstance(blocks, list) or not all(_is_text_block(block) for block in blocks):
+    if not isinstance(blocks, list) or not all(is_text_block(block) for block in blocks):
         return None
     return {"decision": "block", "reason": "\n".join(block["text"] for block in blocks)}
 
 
-def _is_text_block(block: Any) -> bool:
+def is_text_block(block: Any) -> bool:
+    """Whether this is a block of text in the content of a result."""
     return (
         isinstance(block, dict)
         and block.get("type") == "text"
@@ -181,12 +182,6 @@ def hook_answer(
         holder["tool_response"]["stdout"] += f"\n[the whole output: {persisted}]"
     answer = HOOK_AGENTS[agent].answer(holder["tool_response"])
     return None if answer is None else json.dumps(answer).encode("ascii")
-
-
-def hook_settings(command: str, timeout_s: int) -> dict[str, Any]:
-    """The settings that call a command after every tool; both agents take them in this form."""
-    call = {"type": "command", "command": command, "timeout": timeout_s}
-    return {"hooks": {"PostToolUse": [{"matcher": "*", "hooks": [call]}]}}
 
 
 def parse_event(event: bytes) -> Mapping[str, Any]:

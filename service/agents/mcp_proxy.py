@@ -33,7 +33,7 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
 from tamis.probes.errors import BadInput, MissingExtra, TamisError
 from tamis.probes.tokens import estimating_tokenizer
-from tamis.service.agents.hook import replace_texts, result_texts
+from tamis.service.agents.hook import is_text_block, replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening, token_limits
 from tamis.service.agents.tools import AgentTools
 
@@ -193,8 +193,8 @@ class Wrapped:
         """The result with shorter texts and structured content; None where it is short enough."""
         new, content = dict(result), result.get("content")
         if isinstance(content, list):
-            new["content"] = [dict(one) if _is_text(one) else one for one in content]
-            blocks = [one for one in new["content"] if _is_text(one)]
+            new["content"] = [dict(one) if is_text_block(one) else one for one in content]
+            blocks = [one for one in new["content"] if is_text_block(one)]
             short_texts = self._texts(call, [block["text"] for block in blocks])
             for block, text in zip(blocks, short_texts, strict=True):
                 block["text"] = text
@@ -262,11 +262,6 @@ class Wrapped:
         is_valid = _validator(self.listed[call.name].get("outputSchema"))
         fitting = (one for one in tried if isinstance(one, dict) and is_valid(one))
         return next((one for one in fitting if len(_line(one)) < len(_line(value))), None)
-
-
-def _is_text(block: Any) -> bool:
-    is_text = isinstance(block, dict) and block.get("type") == "text"
-    return is_text and isinstance(block.get("text"), str)
 
 
 def _parse(line: bytes) -> Any:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
 
 AnyTokenizer = str | Path | TextTokenizer | Tokenizer | Callable[[str], Any]
-_PLAIN = (str, Path, int, float, bool, type(None))
 _MAX_COUNTERS = 16
 _built = Built[Compressor]("compressors")
 
@@ -170,20 +169,13 @@ def compressor(
     Raises:
         UnknownMethod: no such method. BadInput: an option that the method does not have.
     """
-    chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
-    key = (identity_of(method), identity_of(proxy), identity_of(root), identity_of(cache), chosen)
 
     def build() -> Compressor:
         lazy = LazyMethod(method, proxy, root, cache=cache, **options)
         orders = ordering_methods(proxy, root)
         return Compressor(lazy, method_name(method), counter, orders)
 
-    return build() if isinstance(method, Method) else _built.get(proxy, cache, key, build)
-
-
-def identity_of(value: Any) -> Any:
-    """A cache key: plain values by value, objects by identity."""
-    return (type(value), value) if isinstance(value, _PLAIN) else id(value)
+    return _built.get_or_build(build, method, proxy, root, cache, options)
 
 
 def counter_of(

@@ -192,7 +192,11 @@ def index_settings(
     if chunk_chars < 1:
         raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
     encoder = _vectors_name(vectors) if vectors is not None else None
-    kv = _reading_settings(language, root) if keep_kv else None
+    kv = None
+    if keep_kv:
+        from tamis.service.api.kept_chunks import reading_settings
+
+        kv = reading_settings(language, root)
     kept_by = kv["model"] if kv and shipped_recipe(kv["model"]) else DEFAULT_PROXY
     keys = _load_recipe(proxy or kept_by, recipe).as_json() if model else None
     return IndexSettings(chunk_chars, language, _json_round_trip(keys), encoder, kv)
@@ -347,12 +351,6 @@ def _can_read(keeper: ChunkKeeper, recipe: KeyRecipe) -> bool:
     """Whether the model that keeps chunks gives the keys of a recipe, too."""
     card, wanted = keeper.proxy.card, (recipe.model, recipe.revision)
     return (card.name, card.revision) == wanted and keeper.layers > recipe.layers[-1]
-
-
-def _reading_settings(language: str, root: Path | None) -> dict[str, Any]:
-    from tamis.service.api.kept_chunks import reading_settings
-
-    return reading_settings(language, root)
 
 
 def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:

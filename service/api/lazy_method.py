@@ -147,9 +147,6 @@ def _check_use(name: str, info: MethodInfo, use: MethodKind) -> None:
             f"{name} puts passages in an order to be shown in and ranks none; "
             f"choose one of {', '.join(method_names('reranking') + method_names('compression'))}"
         )
-    elif use == "ordering" and info.kind != "ordering":
-        orders = ", ".join(sorted({*method_names("ordering"), "score"}))
-        raise BadInput(f"order is {name!r}; give {orders}{install_hint(name)}")
 
 
 def ordering_methods(proxy: Any, root: Path | None = None) -> OrdererFactory:

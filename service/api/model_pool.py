@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
+from tamis.compressors.method import Method
 from tamis.compressors.registry import load_proxy
 from tamis.probes.hub.zoo import models_root
 from tamis.probes.lru import LruCache
@@ -15,6 +16,7 @@ from tamis.probes.lru import LruCache
 T = TypeVar("T")
 MAX_BUILT = 16
 """Choices that are kept in one place; those not asked for the longest go first."""
+_PLAIN = (str, Path, int, float, bool, type(None))
 _proxies: WeakValueDictionary[tuple[str, Path, int], Any] = WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -60,15 +62,28 @@ class Built(Generic[T]):
         self._named = LruCache[T](MAX_BUILT)
         self._lock = threading.Lock()
 
-    def get(self, proxy: Any, cache: Any, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """What was built for a key, or what `make` builds.
+    def get_or_build(
+        self,
+        build: Callable[[], T],
+        method: str | Method | type[Method],
+        proxy: Any,
+        root: Path | None,
+        cache: Any,
+        options: Mapping[str, Any],
+    ) -> T:
+        """What was built for these choices, or what `build` makes of them.
+
+        What is built over a method's instance is not kept: whoever made the method keeps it.
 
         Args:
             proxy: a loaded proxy, or the name or folder of one. cache: of passages, or None.
-            key: of all choices, those two included.
         """
+        if isinstance(method, Method):
+            return build()
+        chosen = tuple((name, _identity_of(value)) for name, value in sorted(options.items()))
+        key = (*map(_identity_of, (method, proxy, root, cache)), chosen)
         with self._lock:
-            return self._place_of(proxy, cache).get(key, make, lambda _: 1)
+            return self._place_of(proxy, cache).get(key, build, lambda _: 1)
 
     def clear(self) -> None:
         """Forgets what was built for names of models."""
@@ -82,3 +97,8 @@ class Built(Generic[T]):
             return self._named
         place: LruCache[T] = attributes.setdefault(self._attribute, LruCache(MAX_BUILT))
         return place
+
+
+def _identity_of(value: Any) -> Any:
+    """A cache key: plain values by value, objects by identity."""
+    return (type(value), value) if isinstance(value, _PLAIN) else id(value)

@@ -15,7 +15,7 @@ from tamis.compressors.types import Reranked
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.arguments import check_keywords, read_documents
-from tamis.service.api.compress import check_parts, identity_of
+from tamis.service.api.compress import check_parts
 from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.model_pool import Built
@@ -117,11 +117,9 @@ def reranker(
         UnknownMethod: no such method. BadInput: an option that the method does not have, or a
             method that orders passages and ranks none.
     """
-    chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
-    key = (identity_of(method), identity_of(proxy), identity_of(root), identity_of(cache), chosen)
 
     def build() -> Reranker:
         lazy = LazyMethod(method, proxy, root, use="reranking", cache=cache, **options)
         return Reranker(lazy, method_name(method))
 
-    return build() if isinstance(method, Method) else _built.get(proxy, cache, key, build)
+    return _built.get_or_build(build, method, proxy, root, cache, options)

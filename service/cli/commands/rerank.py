@@ -12,7 +12,6 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -168,18 +167,10 @@ def proxy_progress(lazy_method: Any, options: Mapping[str, Any], quiet: bool) ->
         yield
         return
     from tamis.compressors.registry import layers_needed, load_proxy
-    from tamis.service.cli.display.bars import ProgressReader
+    from tamis.service.cli.display.bars import ProgressReader, task_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(f"loading {lazy_method.proxy}", total=None)
+    is_seen = Console(stderr=True).is_terminal
+    with task_bar(f"loading {lazy_method.proxy}", quiet=not is_seen) as (bar, task):
         layers = layers_needed(lazy_method.name, lazy_method.proxy, **options)
         reader = load_proxy(lazy_method.proxy, layers, lazy_method.root)
         bar.update(task, description="reading")

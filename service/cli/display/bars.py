@@ -12,6 +12,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 @contextmanager
 def counting_bar(what: str, total: int, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A bar on stderr for so many of something; the callback says how many more are done, or 1."""
+    with task_bar(what, total, quiet) as (bar, task):
+        yield lambda done=1: bar.advance(task, done)
+
+
+@contextmanager
+def task_bar(
+    what: str, total: int | None = None, quiet: bool = False
+) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on stderr for one task."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns,
@@ -35,8 +45,7 @@ def counting_bar(what: str, total: int, quiet: bool = False) -> Iterator[Callabl
         disable=quiet,
         transient=True,
     ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done=1: bar.advance(task, done)
+        yield bar, bar.add_task(what, total=total)
 
 
 STAGE_LABELS = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}

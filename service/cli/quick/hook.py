@@ -10,13 +10,12 @@ from inspect import Parameter
 from typing import Any, BinaryIO
 
 from tamis.compressors.options import Option
-from tamis.service.agents.before import BEFORE, before_answer, is_before
+from tamis.service.agents.before import BEFORE, before_answer, is_before, nested_settings
 from tamis.service.agents.hook import (
     AFTER,
     HOOK_AGENTS,
     SKIPPED_TOOLS,
     hook_answer,
-    hook_settings,
     parse_event,
 )
 from tamis.service.agents.shortening import RATIO, Shortening
@@ -137,7 +136,7 @@ def _print_settings(agent: str, before: bool, allow: bool, given: dict[str, Any]
     if is_first:
         settings = BEFORE[agent].settings(command)
     else:
-        settings = hook_settings(command, round(timeout_s) + _SPARE_S)
+        settings = nested_settings("PostToolUse", "*", round(timeout_s) + _SPARE_S)(command)
     text = settings if isinstance(settings, str) else json.dumps(settings, indent=2) + "\n"
     sys.stdout.write(text)
     sys.stderr.write(f"put this into {HOOK_AGENTS[agent].file}\n")
