@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tamis.compressors.options import Option
-from tamis.compressors.pipeline.compression import PassageResult, per_passage
+from tamis.compressors.pipeline.compression import Compressor, PassageResult, per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import OUTPUT, Budget, Rules
 from tamis.compressors.types import Compressed
@@ -31,8 +31,6 @@ from tamis.service.files.command_inputs import InputOptions, gather_inputs, stan
 from tamis.service.files.document_text import FORMAT, InputFormat, page_at
 
 if TYPE_CHECKING:
-    from tamis.compressors.pipeline.compression import PassageResult
-    from tamis.compressors.types import Compressed
     from tamis.probes.tokens import TextTokenizer
 
 # no language has so many bytes per token: a longer input is refused without counting
@@ -123,7 +121,6 @@ def compress(
     query = found.question(question)
 
     from tamis.compressors.inputs import question_text
-    from tamis.compressors.pipeline.compression import Compressor
     from tamis.probes.named_tokenizers import approximation_warning
     from tamis.service.api.compress import counter_of
     from tamis.service.api.languages import choose_proxy, probe_option
