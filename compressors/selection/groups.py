@@ -26,6 +26,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 from tamis.probes.interruption import check_interruption
@@ -85,6 +86,11 @@ _BACK = re.compile(
     r"|En ese caso)\b"
 )
 _SECTION = re.compile(r"(?:\s*[#;].*\n)*\s*\[{1,2}[^\[\]\n]{1,80}\]{1,2}\s*(?:\n|$)")
+_NAMED = ("code", "json")
+_NAME = re.compile(
+    r"\s*(?:- +)?[\"']?(?:(?:(?:async +)?def|function|func|fn) +)?([\w.\-/$]{1,80})[\"']?\s*[:=(]"
+)
+"""What a setting sets, a member has as its key, or a definition defines."""
 _END_CHARS = 16
 _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
 _ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
@@ -305,6 +311,42 @@ class Groups:
                 found.setdefault((self._units[u].passage, mark), u)
         return found
 
+    def leads(self, u: int) -> bool:
+        """Whether a unit is the lead of another."""
+        return u in self._are_leads
+
+    @cached_property
+    def _are_leads(self) -> frozenset[int]:
+        return frozenset(self.parents)
+
+    def is_ambiguous(self, u: int) -> bool:
+        """Whether a unit of code or settings begins with a name that others of its passage have."""
+        name = self._name(u)
+        return name is not None and self._names_given[self._units[u].passage, name] > 1
+
+    @cached_property
+    def _names_given(self) -> Counter[tuple[int, str]]:
+        found: Counter[tuple[int, str]] = Counter()
+        for u, unit in enumerate(self._units):
+            if unit.kind in _NAMED and (name := self._name(u)) is not None:
+                found[unit.passage, name] += 1
+        return found
+
+    def _name(self, u: int) -> str | None:
+        named = _NAME.match(self._texts[u]) if self._units[u].kind in _NAMED else None
+        return named and named[1]
+
+    def seems_to_hold(self, lead: int, u: int) -> bool:
+        """Whether a unit reads as part of what a lead above it names, if nothing is between: of a
+        heading's section, of a section of settings, of what it is indented below."""
+        units = self._units
+        if units[lead].passage != units[u].passage:
+            return False
+        if self.kinds[lead] == "heading" or units[u].kind != units[lead].kind:
+            return self.kinds[lead] == "heading"
+        is_section = _SECTION.match(self._texts[lead]) is not None
+        return is_section or self._indent(u) > self._indent(lead)
+
     def may_stand_without(self, u: int, lead: int) -> bool:
         """Whether a unit says something without a lead that it is always shown with: an item does,
         and a row with a sentence in it."""
@@ -417,7 +459,7 @@ class Groups:
         kind = self.kinds[lead]
         says = kind in ("item", "code")
         if kind == "code":  # the first line of a definition or a block that was cut
-            says = not _OPENS.fullmatch(self._texts[lead])
+            says = not any(form.fullmatch(self._texts[lead]) for form in (_OPENS, _SECTION))
         if kind in ("heading", "header") or (not says and stop > lead + 1):
             self.stops[lead] = stop
 

@@ -27,7 +27,7 @@ from copy import copy
 from heapq import nsmallest
 from itertools import pairwise
 
-from tamis.compressors.selection.groups import Groups
+from tamis.compressors.selection.groups import Groups, Lead
 from tamis.compressors.selection.rendering import Renderer
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.terms import cached_words
@@ -37,6 +37,8 @@ from tamis.probes.tokens import TextTokenizer
 _DOUBT_TOKENS = 3
 # kept units on either side of a window
 _REACH_UNITS = 2
+# kept leads above a unit, one of which it may seem to be in
+_NEAR_LEADS = 16
 # counts that may fail: bounds the time where thousands of units are a token too long; past that, a
 # unit in doubt is left out uncounted
 _MAX_FAILED_TRIALS = 1000
@@ -95,7 +97,7 @@ class BudgetPacker:
         self.used_tokens = 0
         self.passage_tokens = [0] * len(self.renderer.passages)
         self._kept_in_order: list[int] = []
-        self._kept_headings: list[int] = []  # ascending
+        self._kept_leads: dict[Lead, list[int]] = {"heading": [], "code": []}  # each ascending
         self._kept_below: Counter[int] = Counter()  # of each lead the kept units that say something
         self._taken: list[tuple[tuple[int, ...], int]] = []  # and its tokens
         self._too_long: set[tuple[int, ...]] = set()
@@ -142,31 +144,40 @@ class BudgetPacker:
     def _is_row(self, u: int) -> bool:
         return self.renderer.units[u].kind == "table_row"
 
-    def _is_heading(self, u: int) -> bool:
-        return self.groups.kinds.get(u) == "heading"
-
     def _is_misplaced(self, group: tuple[int, ...]) -> bool:
-        """Whether a unit, or the kept one after it, would be below the heading of another section
-        without its own."""
-        u, shown = group[-1], list(filter(self._is_heading, group))
-        at = bisect_left(self._kept_headings, u) - 1
-        last = max([*shown, self._kept_headings[at] if at >= 0 else -1])
-        after = self._kept_in_order[bisect_left(self._kept_in_order, u) :][:1] if shown else []
-        return any(self._is_misplaced_below(last, v, shown) for v in (u, *after))
+        """Whether a unit, or the kept one after it, would be below the heading of another section,
+        or in another section, key or block of code, without its own."""
+        return any(self._is_misplaced_in(group, kind) for kind in self._kept_leads)
 
-    def _is_misplaced_below(self, last: int, u: int, shown: Sequence[int]) -> bool:
-        """Whether the heading that would be shown last before a unit is of another section.
+    def _is_misplaced_in(self, group: tuple[int, ...], kind: Lead) -> bool:
+        u = group[-1]
+        shown = [v for v in group if self._names_section(v) == kind]
+        after = self._kept_in_order[bisect_left(self._kept_in_order, u) :][:1] if shown else []
+        return any(self._is_misplaced_below(v, shown, kind) for v in (u, *after))
+
+    def _is_misplaced_below(self, u: int, shown: Sequence[int], kind: Lead) -> bool:
+        """Whether what a unit would read as part of is another section than its own; of settings
+        and code, where its name does not tell.
 
         Args:
-            shown: headings that come with it, beside the kept ones.
+            shown: leads of the kind that come with it, beside the kept ones.
         """
-        units = self.renderer.units
-        if last < 0 or self._is_heading(u) or units[last].passage != units[u].passage:
+        kept, groups = self._kept_leads[kind], self.groups
+        if groups.kinds.get(u) == "heading" or (kind == "code" and not groups.is_ambiguous(u)):
             return False
-        above = list(filter(self._is_heading, self.groups.ancestors(u)))
+        above = [v for v in groups.ancestors(u) if self._names_section(v) == kind]
         if not above or above[0] in shown or above[0] in self.kept_units:
             return False
-        return last not in above
+        at = bisect_left(kept, u)
+        near = sorted([*kept[max(0, at - _NEAR_LEADS) : at], *(v for v in shown if v < u)])
+        holds = (v for v in reversed(near) if groups.seems_to_hold(v, u))
+        last = next(holds, None)
+        return last is not None and last not in above
+
+    def _names_section(self, u: int) -> Lead | None:
+        """As what kind of lead a unit says where others are, if it is one that does."""
+        kind = self.groups.kinds.get(u)
+        return kind if kind == "heading" or (kind == "code" and self.groups.leads(u)) else None
 
     def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
         careful = careful and self._trials_left > 0
@@ -344,8 +355,8 @@ class BudgetPacker:
         self._too_long.clear()
         for u in group:
             insort(self._kept_in_order, u)
-            if self._is_heading(u):
-                insort(self._kept_headings, u)
+            if (kind := self._names_section(u)) is not None:
+                insort(self._kept_leads[kind], u)
             self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
             self._count_below(u, 1)
             if self._near_duplicates:
@@ -362,8 +373,8 @@ class BudgetPacker:
         self._too_long.clear()
         for u in units:
             self._kept_in_order.remove(u)
-            if self._is_heading(u):
-                self._kept_headings.remove(u)
+            if (kind := self._names_section(u)) is not None:
+                self._kept_leads[kind].remove(u)
             self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
             self._count_below(u, -1)
             if self._near_duplicates:

@@ -123,3 +123,59 @@ def test_a_heading_without_text_fills_a_budget_only_where_that_is_asked_for() ->
 def test_under_a_threshold_headings_are_treated_like_other_units() -> None:
     values = {"# Dogs": 0.9, "They sleep": 0.8}
     assert kept(values, threshold=0.5) == ["They sleep.", "# Dogs"]
+
+
+SETTINGS = """[server]
+workers = 9
+timeout = 45
+
+[mail]
+host = relay.int
+timeout = 12
+retries = 3
+"""
+MANIFEST = """api:
+  image: shop/api
+  memory: 512Mi
+shipper:
+  image: shop/shipper
+  memory: 64Mi
+  priority: low
+"""
+
+
+def kept_lines(text: str, values: dict[str, float], max_tokens: int) -> list[str]:
+    """The kept lines where each is a unit; those with these beginnings have these values."""
+    starts = [at for at in range(len(text)) if at == 0 or text[at - 1] == "\n"]
+    ends = [*starts[1:], len(text)]
+    spans = [(start, end) for start, end in zip(starts, ends, strict=True) if text[start] != "\n"]
+    units = [
+        Unit(
+            0, start, end, (start + len(row) - len(row.lstrip()), start + len(row.rstrip())), "code"
+        )
+        for start, end in spans
+        for row in [text[start:end]]
+    ]
+    shown = [text[slice(*unit.visible)] for unit in units]
+    scores = [values.get(f"{u}", 0.001) for u in range(len(units))]
+    got = select(
+        [Passage(text)], units, scores, [0.0], Budget(max_tokens), Rules(), words(), calibrated=True
+    )
+    return [shown[u] for u in got.units]
+
+
+def test_a_setting_is_not_shown_below_the_section_of_another_of_its_name() -> None:
+    both = {"2": 0.9, "5": 0.6}  # the timeouts of the server and of mail
+    assert kept_lines(SETTINGS, both, 7) == ["[server]", "timeout = 45"]
+    assert kept_lines(SETTINGS, both, 8) == ["[server]", "timeout = 45", "[mail]", "timeout = 12"]
+
+
+def test_a_name_that_stands_once_tells_whose_it_is() -> None:
+    assert kept_lines(SETTINGS, {"2": 0.9, "6": 0.6}, 7)[-1] == "retries = 3"
+
+
+def test_a_key_is_not_shown_in_a_block_that_has_one_of_its_name() -> None:
+    both = {"2": 0.9, "5": 0.6}
+    assert kept_lines(MANIFEST, both, 5) == ["api:", "memory: 512Mi"]
+    assert kept_lines(MANIFEST, both, 6) == ["api:", "memory: 512Mi", "shipper:", "memory: 64Mi"]
+    assert kept_lines(MANIFEST, {"2": 0.9, "6": 0.6}, 5)[-1] == "priority: low"
