@@ -209,6 +209,8 @@ _SHORT_LINE = 120
 """Characters of a paragraph whose question is that of a FAQ, and not one to the reader."""
 _WHOLE = 0.9
 """What a part of a sentence of subtitles has of the worth of the part in the cue beside it."""
+_TOLD = 0.6
+"""What a setting at least keeps of its worth that has the name of one in a section worth more."""
 _SET = 0.7
 """What a setting has of the worth of the best sentence of the comment above it."""
 _FIRST_ANSWER = 0.97
@@ -406,9 +408,22 @@ class Groups:
                 if self.kinds.get(lead) == "question" and u == lead + 1:
                     part = max(part, _FIRST_ANSWER)
                 worths[u] = max(worths[u], part * worths[lead])
+        self._tell_namesakes(worths)
         self._share_with_others(worths)
         self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
         return worths
+
+    def _tell_namesakes(self, worths: list[float]) -> None:
+        """Lowers settings and definitions of one name by how little the sections and blocks that
+        they stand in are worth beside those of the best of them."""
+        namesakes: dict[tuple[int, str], list[int]] = {}
+        for u, unit in enumerate(self._units):
+            if unit.kind in _NAMED and self.is_ambiguous(u):
+                namesakes.setdefault((unit.passage, str(self._name(u))), []).append(u)
+        for units in namesakes.values():
+            told = [max((self.values[v] for v in self.ancestors(u)), default=0.0) for u in units]
+            for u, one in zip(units, told, strict=True):
+                worths[u] *= _TOLD + (1 - _TOLD) * (one / max(told) if max(told) else 1.0)
 
     def _share_with_others(self, worths: list[float]) -> None:
         """Raises exceptions by their frames, which are worth less then, and settings by what the

@@ -179,3 +179,10 @@ def test_a_key_is_not_shown_in_a_block_that_has_one_of_its_name() -> None:
     assert kept_lines(MANIFEST, both, 5) == ["api:", "memory: 512Mi"]
     assert kept_lines(MANIFEST, both, 6) == ["api:", "memory: 512Mi", "shipper:", "memory: 64Mi"]
     assert kept_lines(MANIFEST, {"2": 0.9, "6": 0.6}, 5)[-1] == "priority: low"
+
+
+def test_of_two_settings_of_one_name_the_one_whose_section_is_asked_for_comes_first() -> None:
+    near = {"2": 0.57, "5": 0.56}
+    assert kept_lines(SETTINGS, {**near, "3": 0.3}, 4) == ["[mail]", "timeout = 12"]
+    assert kept_lines(SETTINGS, {**near, "0": 0.3}, 4) == ["[server]", "timeout = 45"]
+    assert kept_lines(SETTINGS, near, 4) == ["[server]", "timeout = 45"]
