@@ -1,7 +1,6 @@
 """The contract of a method: what a file in `methods/` holds, and what the pipelines call.
 
     Scorer          a value a unit: compression, and ranking by the best unit
-    ReadingScorer   a Scorer in two halves: `read` runs the model, `score_reading` does not
     Ranker          a value a passage
     Orderer         the order in which passages are shown
 
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from tamis.compressors.options import Configured
 from tamis.compressors.types import Ranks, Scores
@@ -128,35 +127,6 @@ class Scorer(Ranker, Protocol):
         Args:
             cautious: for a request unlike those of the calibration.
         """
-        ...
-
-
-class CaseReader(Protocol):
-    """Whatever reads cases with a model, and says what its readings depend on."""
-
-    @property
-    def reading_key(self) -> str:
-        """All of its options, and its version, that `read` depends on, question aside."""
-        ...
-
-    @property
-    def reader(self) -> Any:
-        """The `Reader` that `read` runs."""
-        ...
-
-    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Any:
-        """Runs the model: a `Reading`."""
-        ...
-
-
-@runtime_checkable
-class ReadingScorer(CaseReader, Scorer, Protocol):
-    """A scorer in two halves, so that one reading serves many fits and methods of scoring."""
-
-    def score_reading(
-        self, reading: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-    ) -> Scores:
-        """Scores what was read; no model runs."""
         ...
 
 

@@ -26,15 +26,13 @@ class Collection:
         self._fill(map(cached_words, texts), k1, b)
 
     @classmethod
-    def of_terms(
-        cls, texts: Iterable[Sequence[str]], k1: float = 1.2, b: float = 0.75
-    ) -> Collection:
+    def of_terms(cls, texts: Iterable[Sequence[str]]) -> Collection:
         """A collection of texts whose terms are known."""
         collection = cls.__new__(cls)
-        collection._fill(texts, k1, b)
+        collection._fill(texts)
         return collection
 
-    def _fill(self, texts: Iterable[Sequence[str]], k1: float, b: float) -> None:
+    def _fill(self, texts: Iterable[Sequence[str]], k1: float = 1.2, b: float = 0.75) -> None:
         self._terms = list(texts)
         self._sets = list(map(frozenset, self._terms))
         self._bags: dict[int, Counter[str]] = {}

@@ -33,7 +33,7 @@ from tamis.probes.prompt import (
 )
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import SharedRows, Signal, Spans, Want
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import Passage, Unit, passage_runs
 from tamis.probes.tokens import TokenizedText
 
 EMPTY_QUERY = "N/A"
@@ -197,7 +197,7 @@ def split_windows(
         include_gaps: whether a window also holds the text between the window before it and its
             first unit.
     """
-    runs = list(_passage_runs(units))
+    runs = list(passage_runs(units))
     keys = []
     for first, stop in runs:
         passage = passages[units[first].passage]
@@ -249,15 +249,6 @@ def _cut(
         ids = (*title.ids, *text.ids[start:end])
         found.append((a, b, PassageTokens(ids, len(title), inner)))
     return found
-
-
-def _passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
-    """Half-open runs of units that share a passage."""
-    first = 0
-    for u in range(1, len(units) + 1):
-        if u == len(units) or units[u].passage != units[first].passage:
-            yield first, u
-            first = u
 
 
 def _window_starts(spans: Sequence[tuple[int, int]], include_gaps: bool) -> list[int]:

@@ -313,12 +313,9 @@ class Groups:
                 found.setdefault((self._units[u].passage, mark), u)
         return found
 
-    def leads(self, u: int) -> bool:
-        """Whether a unit is the lead of another."""
-        return u in self._are_leads
-
     @cached_property
-    def _are_leads(self) -> frozenset[int]:
+    def leads(self) -> frozenset[int]:
+        """The units that are leads of others."""
         return frozenset(self.parents)
 
     def is_ambiguous(self, u: int) -> bool:

@@ -170,14 +170,13 @@ class BudgetPacker:
             return False
         at = bisect_left(kept, u)
         near = sorted([*kept[max(0, at - _NEAR_LEADS) : at], *(v for v in shown if v < u)])
-        holds = (v for v in reversed(near) if groups.seems_to_hold(v, u))
-        last = next(holds, None)
+        last = next((v for v in reversed(near) if groups.seems_to_hold(v, u)), None)
         return last is not None and last not in above
 
     def _names_section(self, u: int) -> Lead | None:
         """As what kind of lead a unit says where others are, if it is one that does."""
         kind = self.groups.kinds.get(u)
-        return kind if kind == "heading" or (kind == "code" and self.groups.leads(u)) else None
+        return kind if kind == "heading" or (kind == "code" and u in self.groups.leads) else None
 
     def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
         careful = careful and self._trials_left > 0
@@ -256,14 +255,9 @@ class BudgetPacker:
         self._chars_left -= len(text)
         return self.counter.count(text)
 
-    def unit_with_leads(self, u: int, fewest: bool = True) -> tuple[int, ...]:
-        """A unit after the leads that it is shown with and that are not kept yet, in text order.
-
-        Args:
-            fewest: only with those that it is never shown without.
-        """
-        least = 2 if fewest else 1
-        leads = [lead for lead, bond in self.groups.shown_with(u) if bond >= least]
+    def unit_with_leads(self, u: int) -> tuple[int, ...]:
+        """A unit after those leads that it is never shown without and that are not kept yet."""
+        leads = [lead for lead, bond in self.groups.shown_with(u) if bond == 2]
         return (*sorted(lead for lead in leads if lead not in self.kept_units), u)
 
     def _groups_with(self, u: int) -> list[tuple[int, ...]]:

@@ -20,36 +20,7 @@ from itertools import pairwise
 
 from tamis.compressors.rules import Rules, parse_citation
 from tamis.compressors.selection.order import at_both_ends
-from tamis.probes.errors import BadInput
 from tamis.probes.text import KINDS, Passage, Unit
-
-
-def render(
-    passages: Sequence[Passage],
-    units: Sequence[Unit],
-    chosen: Collection[int],
-    rules: Rules,
-    order: Sequence[int] | None = None,
-) -> str:
-    """The text of the chosen units.
-
-    Args:
-        passages: the input.
-        units: all units of all passages, passage by passage, in text order.
-        chosen: indices into `units`, in any order.
-        rules: separator, elision, citations and titles are read; `rules.order` needs scores and is
-            not, give `order` instead.
-        order: indices of passages in the order of the output; None for the order of the input.
-
-    Raises:
-        BadInput: `order` lacks a passage with chosen units, or citations has an unknown field.
-    """
-    if order is not None and (lost := {units[u].passage for u in chosen} - set(order)):
-        raise BadInput(
-            f"order names {len(order)} passages and lacks {len(lost)} with chosen units, "
-            f"the first is {min(lost)}; name every passage that shall be shown"
-        )
-    return Renderer(passages, units, rules).text(chosen, order)
 
 
 def render_whole(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:
@@ -103,13 +74,13 @@ class Renderer:
                 if ends > 1:
                     self._paragraph_ends.append(u)
 
-    def text(self, chosen: Collection[int], order: Sequence[int] | None = None) -> str:
-        """The chosen units, joined."""
+    def text(self, chosen: Collection[int]) -> str:
+        """The chosen units, in any order, joined: those of a passage in text order."""
         groups: dict[int, list[int]] = {}
         for u in sorted(set(chosen)):
             groups.setdefault(self.units[u].passage, []).append(u)
-        order = self.arrangement if order is None else order
-        shown = self._order_passages(groups) if order is None else [p for p in order if p in groups]
+        order = self._order_passages(groups) if self.arrangement is None else self.arrangement
+        shown = [passage for passage in order if passage in groups]
         texts = (self._render_passage(groups[passage]) for passage in shown)
         return self.rules.separator.join(text for text in texts if text)
 

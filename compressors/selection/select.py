@@ -41,7 +41,7 @@ from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.types import Scores, SelectedUnits, check_values
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import KINDS, Passage, Unit
+from tamis.probes.text import KINDS, Passage, Unit, passage_runs
 from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
@@ -499,7 +499,7 @@ def merge_units(
     """
     whole = granularity == "document"
     merged, values = [], []
-    for start, stop in _passage_runs(units) if whole else _block_runs(passages, units):
+    for start, stop in passage_runs(units) if whole else _block_runs(passages, units):
         first, last = units[start], units[stop - 1]
         is_table = first.kind == "table_header" and stop - start > 1
         kind = "sentence" if whole or is_table else first.kind
@@ -507,12 +507,6 @@ def merge_units(
         merged.append(replace(first, stop=last.stop, visible=visible, kind=kind))
         values.append(max(scores.values[start:stop]))
     return merged, replace(scores, values=tuple(values))
-
-
-def _passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
-    """Half-open runs of units of one passage."""
-    edges = [u for u in range(1, len(units)) if units[u - 1].passage != units[u].passage]
-    return pairwise(sorted({0, *edges, len(units)}))
 
 
 def _block_runs(passages: Sequence[Passage], units: Sequence[Unit]) -> Iterator[tuple[int, int]]:

@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors import registry
-from tamis.compressors.method import ReadingScorer, check_scores
+from tamis.compressors.method import check_scores
 from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
 from tamis.service.cli.options.typer_options import parse_value
-from tamis_lab.datasets.reading_store import CaseReadings, StoreKey, cached_reader, store_key
+from tamis_lab.datasets.reading_store import (
+    CaseReadings,
+    ReadingScorer,
+    StoreKey,
+    cached_reader,
+    store_key,
+)
 from tamis_lab.datasets.score_sources import (
     ScoreSource,
     StoredSource,

@@ -23,7 +23,6 @@ from rich.text import Text
 
 from tamis.compressors import registry
 from tamis.compressors.features.rank_fusion import FusionMode, fuse_ranks
-from tamis.compressors.method import ReadingScorer
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.options import option_names
 from tamis.compressors.pipeline.reranking import Reranker
@@ -40,7 +39,7 @@ from tamis.service.files.row_values import replace_non_finite
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.qrels import JudgedQuery, load_corpus, load_queries
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
-from tamis_lab.datasets.reading_store import CaseReadings, store_key
+from tamis_lab.datasets.reading_store import CaseReadings, ReadingScorer, store_key
 from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.result_file import ResultRow
 from tamis_lab.datasets.statistics import paired_interval

@@ -23,15 +23,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tamis.compressors.method import CaseReader
+from tamis.compressors.method import Scorer
 from tamis.compressors.reading.windows import Reading, question_sentences
+from tamis.compressors.types import Scores
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -44,6 +45,35 @@ FORMAT = 1
 """Part of every key: raised whenever files are laid out in another way."""
 CACHE_BYTES = 2 << 30
 """Of passages kept in memory: data sets ask many questions about the same ones."""
+
+
+class CaseReader(Protocol):
+    """Whatever reads cases with a model, and says what its readings depend on."""
+
+    @property
+    def reading_key(self) -> str:
+        """All of its options, and its version, that `read` depends on, question aside."""
+        ...
+
+    @property
+    def reader(self) -> Any:
+        """The `Reader` that `read` runs."""
+        ...
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Any:
+        """Runs the model: a `Reading`."""
+        ...
+
+
+@runtime_checkable
+class ReadingScorer(CaseReader, Scorer, Protocol):
+    """A scorer in two halves, so that one reading serves many fits and methods of scoring."""
+
+    def score_reading(
+        self, reading: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """Scores what was read; no model runs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

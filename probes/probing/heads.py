@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -223,9 +223,3 @@ def choose_profile(given: HeadProfile | Path | str, by: HeadScoring, model: str)
     if isinstance(given, HeadProfile):
         return given
     return HeadProfile.load_shipped(by, model) if given == "auto" else HeadProfile.load(given)
-
-
-def overlap(first: Sequence[Head], second: Sequence[Head]) -> float:
-    """The Jaccard overlap of two sets of heads, from 0 to 1."""
-    a, b = set(first), set(second)
-    return len(a & b) / len(a | b) if a | b else 1.0

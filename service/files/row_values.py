@@ -9,12 +9,15 @@ import base64
 import datetime
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.extras import import_extra
 from tamis.service.files.streams import filesystem
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def replace_non_finite(value: Any) -> Any:
@@ -37,19 +40,16 @@ def to_json(value: Any) -> str:
         text = _dump(value)
     except ValueError:
         text = _dump(replace_non_finite(value))
-    return text if text.isascii() else _escape_surrogates(text)
+    return text if text.isascii() else escape_surrogates(text)
 
 
 def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_default)
 
 
-def _escape_surrogates(text: str) -> str:
-    try:
-        text.encode()
-        return text
-    except UnicodeEncodeError:
-        return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+def escape_surrogates(text: str) -> str:
+    """The text with each half of a character as its escape in JSON, so that none is lost."""
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _json_default(value: Any) -> Any:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from tamis.compressors.registry import method_class
 from tamis.compressors.rules import WORTHLESS, Budget, Rules
 from tamis.compressors.selection.groups import Groups
-from tamis.compressors.selection.rendering import render, render_without_citations
+from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.selection.select import RELATIVE_FLOOR
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BudgetTooSmall
@@ -56,7 +56,7 @@ def left_out_units(out: Compressed) -> list[tuple[int, int]]:
     found = []
     for u in set(range(len(out.units))) - kept:
         group = kept | with_header(out.units, u)
-        fuller = render(out.passages, out.units, group, rules)
+        fuller = Renderer(out.passages, out.units, rules).text(group)
         found.append((u, counter().count(fuller) - out.tokens_in // 2))
     return found
 

@@ -32,7 +32,7 @@ from tamis_lab.train.commands.head_options import (
 from tamis_lab.train.heads.finder import FINDERS
 
 if TYPE_CHECKING:
-    from tamis.probes.probing.heads import HeadProfile
+    from tamis.probes.probing.heads import Head, HeadProfile
 
 EPILOG = """
 **Examples**
@@ -165,6 +165,12 @@ def show(
     _draw_profile(found, png)
 
 
+def jaccard(first: Sequence[Head], second: Sequence[Head]) -> float:
+    """The Jaccard overlap of two sets of heads, from 0 to 1."""
+    a, b = set(first), set(second)
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
 @app.command()
 @report_errors()
 def overlap(
@@ -177,8 +183,6 @@ def overlap(
     as_json: AsJson = False,
 ) -> None:
     """Say how far several ways to find heads agree: shared heads of the best k, and Jaccard."""
-    from tamis.probes.probing.heads import overlap as jaccard
-
     found = _load_profiles(profiles, proxy)
     best = {name: profile.best(k) for name, profile in found.items()}
     pairs = {a: {b: jaccard(best[a], best[b]) for b in best} for a in best}

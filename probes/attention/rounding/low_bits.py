@@ -180,11 +180,6 @@ def is_joinable(bits: int, size: int) -> bool:
     return _PLANES[bits] == (bits,) and size * bits % 8 == 0
 
 
-def packed_bytes(components: int, bits: int) -> int:
-    """The bytes that so many components of one head take."""
-    return sum(-(-components * width // 8) for width in _PLANES[bits])
-
-
 def pack_codes(codes: Tensor, bits: int) -> Tensor:
     """Codes `[H, n]` uint8, below `2^bits`, to `[H, B]` bytes."""
     planes, shift = [], 0

@@ -7,14 +7,13 @@ as the terminal, or of a fixed width in a pipe.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tamis.probes.errors import TamisError
 from tamis.service.cli.display import EXIT_INTERRUPTED, EXIT_REFUSED
-from tamis.service.files.row_values import replace_non_finite
+from tamis.service.files.row_values import escape_surrogates, replace_non_finite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 160
 UNCUT_WIDTH = 400
 """Width for tables with paths: a program that reads a pipe needs each row on one line."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROLS = {
     **{c: 0x2400 + c for c in range(0x20) if chr(c) not in "\t\n"},
     0x7F: 0x2421,
@@ -35,7 +33,7 @@ def dump_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     which JSON lacks, become null.
     """
     text = json.dumps(replace_non_finite(value), ensure_ascii=False, allow_nan=False, indent=2)
-    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return escape_surrogates(text)
 
 
 def printable(text: str) -> str:

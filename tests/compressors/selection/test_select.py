@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection import select as select_module
 from tamis.compressors.selection.packer import BudgetPacker
-from tamis.compressors.selection.rendering import render
 from tamis.compressors.selection.select import Selector, select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
@@ -25,7 +24,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
-from tests.compressors.selection.test_rendering import NASTY, rules_for_rendering, split
+from tests.compressors.selection.test_rendering import NASTY, render, rules_for_rendering, split
 
 # a busy machine is no failure: no deadline
 some, many = settings(deadline=None), settings(deadline=None, max_examples=300)

@@ -9,7 +9,7 @@ import pytest
 
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile, choose_profile, overlap
+from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile, choose_profile
 
 CARD = ModelCard("m", "r", 2, 3)
 
@@ -75,8 +75,3 @@ def test_profiles_of_the_default_proxy_ship(by):
     found = HeadProfile.load_shipped(by, "smollm2-135m")
     assert (found.layers, found.heads, found.by) == (30, 9, by)
     assert by == "probe" or found.cases >= 60
-
-
-def test_overlap_is_jaccard():
-    assert overlap([(0, 1), (1, 1)], [(1, 1), (2, 2)]) == pytest.approx(1 / 3)
-    assert overlap([(0, 1)], [(0, 1)]) == 1.0
