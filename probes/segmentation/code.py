@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 
-from tamis.probes.segmentation.lines import Lines, Mark, has_stop, is_prose, lines_of
+from tamis.probes.segmentation.lines import Lines, Mark, has_stop, indent_of, is_prose, lines_of
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
@@ -95,8 +95,8 @@ def _is_code(rows: Sequence[str]) -> bool:
         return False
     if 3 * sum(_CALL.match(row) is not None for row in rows) > len(rows):
         return False
-    defining = [_indent(row) for row in rows if _DEFINITION.match(row)]
-    at_margin = len(defining) >= 3 and min(defining) == min(map(_indent, rows))
+    defining = [indent_of(row) for row in rows if _DEFINITION.match(row)]
+    at_margin = len(defining) >= 3 and min(defining) == min(map(indent_of, rows))
     if at_margin and _CODE_START.match(rows[0]):
         return True
     if 5 * sum(_COMMENT.match(row) is not None for row in rows) >= 3 * len(rows):
@@ -106,10 +106,6 @@ def _is_code(rows: Sequence[str]) -> bool:
     edges = sum(row.endswith(_CODE_END) or _CODE_START.match(row) is not None for row in rows)
     forms = sum(_CODE_FORM.search(row) is not None for row in rows)
     return 5 * edges >= 3 * len(rows) and 3 * forms >= len(rows)
-
-
-def _indent(row: str) -> int:
-    return len(row) - len(row.lstrip())
 
 
 def _has_blocks(rows: Sequence[str]) -> bool:
@@ -469,7 +465,7 @@ def _is_tree(rows: Sequence[str]) -> bool:
     """Whether most lines are keys, some of which are nested in others, and few values prose."""
     keys = list(map(_TREE_KEY.match, rows))
     nested = sum(
-        bool(key and key[1] is None and inner and _indent(below) > _indent(row))
+        bool(key and key[1] is None and inner and indent_of(below) > indent_of(row))
         for (key, inner), (row, below) in zip(pairwise(keys), pairwise(rows), strict=True)
     )
     told = sum(row.endswith((".", "!", "?")) for row in rows)

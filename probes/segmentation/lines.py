@@ -66,6 +66,11 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
     return Lines(starts[: len(cut)], rows)
 
 
+def indent_of(row: str) -> int:
+    """The characters of white space that a line begins with."""
+    return len(row) - len(row.lstrip())
+
+
 INTRODUCES = (":", "：", "—")
 """How a line ends that introduces what is below it."""
 

@@ -22,6 +22,7 @@ from tamis.probes.segmentation.lines import (
     Lines,
     Mark,
     has_stop,
+    indent_of,
     is_continued,
     is_prose,
     lines_of,
@@ -328,7 +329,7 @@ def _is_section_title(rows: Sequence[str], at: int) -> bool:
     if not below:
         return _heads_clauses(rows, at)
     if _CAPITAL_TITLE.fullmatch(row):
-        return _indent(below) > 1
+        return indent_of(below) > 1
     number = _SECTION_TITLE.fullmatch(row)
     if number is None or not _is_text_of_section(below) or _CLAUSE.search(number[2]):
         return False
@@ -415,7 +416,7 @@ def _heads_text(rows: Sequence[str], at: int) -> bool:
             return not is_set or bool(_columns_below(rows, at + 1))
         return points is not None and _could_be_title(rows, at)
     is_name = len(rows[at]) <= _SECTION_CHARS and _NUMBERED_NAME.fullmatch(rows[at])
-    return bool(is_name) and _is_below_blank(rows, at) and _indent(under) > 2
+    return bool(is_name) and _is_below_blank(rows, at) and indent_of(under) > 2
 
 
 def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
@@ -799,12 +800,8 @@ def _read_item(lines: Lines, at: int) -> _Blocks:
 
 def _leads_next_list(rows: Sequence[str], item: int, at: int) -> bool:
     """Whether a line below an item, no deeper than it, introduces the items below itself."""
-    is_lead = rows[at].endswith(INTRODUCES) and _indent(rows[at]) <= _indent(rows[item])
+    is_lead = rows[at].endswith(INTRODUCES) and indent_of(rows[at]) <= indent_of(rows[item])
     return is_lead and at + 1 < len(rows) and _ITEM.match(rows[at + 1]) is not None
-
-
-def _indent(row: str) -> int:
-    return len(row) - len(row.lstrip())
 
 
 def _is_next_clause(rows: Sequence[str], at: int) -> bool:
@@ -847,7 +844,7 @@ def _read_directive(lines: Lines, at: int) -> _Blocks:
     row = lines.rows[at]
     if not _DIRECTIVE.match(row):
         return [], at
-    after, edge = at + 1, _indent(row)
+    after, edge = at + 1, indent_of(row)
     while after < len(lines.rows) and not lines.rows[after][: edge + 1].strip():
         after += 1
     return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
@@ -862,7 +859,7 @@ def _read_session(lines: Lines, at: int) -> _Blocks:
     row = lines.rows[at]
     if not _is_prompt(row):
         return [], at
-    statements, after, edge = [at], at + 1, _indent(row)
+    statements, after, edge = [at], at + 1, indent_of(row)
     while after < len(lines.rows) and (row := lines.rows[after]) and not _ends_session(row, edge):
         if _PROMPT.match(row):
             statements.append(after)
@@ -896,7 +893,7 @@ def _ends_session(row: str, edge: int) -> bool:
     """Whether a line is not of a session whose prompts are indented by `edge`."""
     if _PROMPT.match(row):
         return not _is_prompt(row)
-    if _indent(row) > edge or row.lstrip().startswith((">>>", "...")) or _EXCEPTION.match(row):
+    if indent_of(row) > edge or row.lstrip().startswith((">>>", "...")) or _EXCEPTION.match(row):
         return False
     is_text = is_prose(row) or _SENTENCE.match(row) is not None
     return is_text or FENCE.match(row) is not None or _is_linked_title(row)

@@ -27,12 +27,12 @@ from tamis.service.files.document_text import (
 )
 from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_parquet
 from tamis.service.files.streams import (
-    CODECS,
     MAX_LINE_BYTES,
     codec_of,
     open_unpacked,
     read_json_lines,
     read_lines,
+    unpacked_suffix,
 )
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
@@ -60,10 +60,7 @@ class CorpusFile:
     @property
     def kind(self) -> str:
         """The suffix of the file, without that of its packing."""
-        path = self.path.lower()
-        for packing in CODECS:
-            path = path.removesuffix(packing)
-        return Path(path).suffix
+        return unpacked_suffix(self.path)
 
 
 def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:

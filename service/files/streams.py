@@ -114,6 +114,12 @@ def open_unpacked(url: str) -> IO[bytes]:
     )
 
 
+def unpacked_suffix(name: str) -> str:
+    """The suffix of a file's name in lower case, without that of its packing."""
+    name = name.lower()
+    return Path(name.removesuffix(codec_of(name) or "")).suffix
+
+
 def codec_of(name: str) -> str | None:
     """The suffix in a file's name that says how it is packed; None for a plain file."""
     return next((codec for codec in CODECS if name.lower().endswith(codec)), None)

@@ -141,11 +141,6 @@ def mark_rows(lines: LineTable, rules: Sequence[Rule]) -> int:
     return count
 
 
-def indent(row: str) -> int:
-    """The width of the white space at the front."""
-    return len(row) - len(row.lstrip())
-
-
 def _lines(text: str, split_redraws: bool) -> tuple[list[str], list[int]]:
     lines = split_at_line_feeds(text)
     numbers = list(range(1, len(lines) + 1))

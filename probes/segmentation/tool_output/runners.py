@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tamis.probes.segmentation.tool_output.line_table import LineTable, Rule, indent, mark_rows
+from tamis.probes.segmentation.lines import indent_of
+from tamis.probes.segmentation.tool_output.line_table import LineTable, Rule, mark_rows
 from tamis.probes.segmentation.tool_output.parts import Level
 
 _GO_FILE = re.compile(r"\t(\S+\.go):\d+")
@@ -77,13 +78,13 @@ class _GoParser:
             return
         self.test = i
         self.lines.mark(i, Level.MESSAGE)
-        if above >= 0 and indent(self.lines.rows[above]) < len(match.group(1)):
+        if above >= 0 and indent_of(self.lines.rows[above]) < len(match.group(1)):
             self.lines.put_under(i, above)
 
     def _is_said(self, i: int, row: str) -> bool:
         """What a test says: below `--- FAIL`, and with -v below `=== RUN`."""
         test = self.test if self.test >= 0 else self.run
-        if test < 0 or indent(row) <= indent(self.lines.rows[test]):
+        if test < 0 or indent_of(row) <= indent_of(self.lines.rows[test]):
             return False
         self.lines.put_under(i, test)
         is_first = i == test + 1 or not self.lines.rows[i - 1].startswith(" ")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tamis.probes.segmentation.tool_output.line_table import LineTable, indent
+from tamis.probes.segmentation.lines import indent_of
+from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
 
@@ -214,7 +215,7 @@ def _mark_location(lines: LineTable, frames: list[int]) -> None:
     at = (own or frames)[-1]
     lines.mark(at, Level.LOCATION)
     below = at + 1
-    if below < len(lines) and indent(lines.rows[below]) > indent(lines.rows[at]):
+    if below < len(lines) and indent_of(lines.rows[below]) > indent_of(lines.rows[at]):
         lines.mark(below, Level.DETAIL, header=at)
     for i in frames:
         if i + 1 < len(lines) and not _PYTHON_FRAME.match(lines.rows[i + 1]):
