@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal, TypeVar
@@ -316,3 +316,12 @@ def check_result_type(found: Any, kind: type[T], method: str) -> T:
             f"the method {method} returned {type(found).__name__}; it must return {kind.__name__}"
         )
     return found
+
+
+def passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+    """Half-open runs of units that share a passage."""
+    first = 0
+    for u in range(1, len(units) + 1):
+        if u == len(units) or units[u].passage != units[first].passage:
+            yield first, u
+            first = u

@@ -7,7 +7,7 @@ normalised.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -123,12 +123,3 @@ def units_among(units: Sequence[Unit], passages: Sequence[int]) -> list[Unit]:
     """The units of some passages, which are numbered by their places among these."""
     place = {passage: i for i, passage in enumerate(passages)}
     return [replace(u, passage=place[u.passage]) for u in units if u.passage in place]
-
-
-def passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
-    """Half-open runs of units that share a passage."""
-    first = 0
-    for u in range(1, len(units) + 1):
-        if u == len(units) or units[u].passage != units[first].passage:
-            yield first, u
-            first = u

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tamis.compressors.inputs import read_before
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.types import Scores
+from tamis.compressors.types import Scores, passage_runs
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -33,7 +33,7 @@ from tamis.probes.prompt import (
 )
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import SharedRows, Signal, Spans, Want
-from tamis.probes.text import Passage, Unit, passage_runs
+from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TokenizedText
 
 EMPTY_QUERY = "N/A"

@@ -39,9 +39,9 @@ from tamis.compressors.rules import (
 )
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
-from tamis.compressors.types import Scores, SelectedUnits, check_values
+from tamis.compressors.types import Scores, SelectedUnits, check_values, passage_runs
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import KINDS, Passage, Unit, passage_runs
+from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01

@@ -14,8 +14,15 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts, key_marks, key_trees
-from tamis.probes.segmentation.json_blocks import json_spans, member_starts
+from tamis.probes.segmentation.code import (
+    CODE_CHARS,
+    FENCE,
+    fence_cuts,
+    json_spans,
+    key_marks,
+    key_trees,
+    member_starts,
+)
 from tamis.probes.segmentation.lines import (
     INTRODUCES,
     LINKED_TITLE,

@@ -1,7 +1,7 @@
 """Splitting text into units: blocks (code, tables, lists, chats, JSON), then sentences.
 
 text      one string                                    nothing is stripped, normalised or dropped
-marks     where a block begins, and its kind            markdown, code, json_blocks, xml_html
+marks     where a block begins, and its kind            markdown, code, xml_html
 sentences where a sentence begins inside a block        lines, then sentencex, then clauses
 pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
 
@@ -33,9 +33,9 @@ from tamis.probes.segmentation.code import (
     commented_marks,
     config_marks,
     cut_unit,
+    json_marks,
     split_long_code,
 )
-from tamis.probes.segmentation.json_blocks import json_marks
 from tamis.probes.segmentation.language import primary_subtag
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,

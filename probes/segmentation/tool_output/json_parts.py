@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tamis.probes.segmentation.json_blocks import is_json_container
+from tamis.probes.segmentation.code import is_json_container
 from tamis.probes.segmentation.tool_output.blocks import parse_lines
 from tamis.probes.segmentation.tool_output.line_table import LineTable, parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput, Part

@@ -28,14 +28,12 @@ def compile_pattern(pattern: str) -> Any:
     Raises:
         BadInput: it is not a regular expression, too long, or unrolls into too many states.
     """
-    if len(pattern) > MAX_CHARS:
+    states = count_states(pattern) if len(pattern) <= MAX_CHARS else None
+    if states is None or states > MAX_STATES:
+        counted = "" if states is None else f" and about {states:,} states"
         raise BadInput(
-            f"protect has a pattern of {len(pattern):,} characters; at most {MAX_CHARS:,} are taken"
-        )
-    if count_states(pattern) > MAX_STATES:
-        raise BadInput(
-            f"protect has {pattern!r:.80}, which has more than the {MAX_STATES:,} states that are "
-            "taken: counts in braces multiply where they are nested"
+            f"protect has a pattern of {len(pattern):,} characters{counted}; at most {MAX_CHARS:,} "
+            f"and {MAX_STATES:,} are taken: counts in braces multiply where they are nested"
         )
     try:
         return regex.compile(pattern)
