@@ -109,7 +109,8 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
         check_interruption()
         found, at = _read_fence(lines, at, closings) if at in closings else _read_block(lines, at)
         marks += found
-    return marks
+    # a text of marks of a quotation and nothing else is one piece
+    return marks or [(lines.starts[at], "sentence") for at in sorted(lines.quoted)[:1]]
 
 
 _BRACKET_ALONE = re.compile(r"^[{\[]\s*$", re.MULTILINE)

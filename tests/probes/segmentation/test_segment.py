@@ -119,6 +119,12 @@ def test_sentences_end_where_a_reader_ends_them(language: str, sentences: list[s
     assert visible_texts(("" if language == "zh" else " ").join(sentences), language) == sentences
 
 
+@pytest.mark.parametrize("text", [">", "> ", "\n>\n>>\n", ">>"])
+def test_marks_of_a_quotation_alone_are_a_piece(text: str) -> None:
+    assert "".join(text[piece.start : piece.stop] for piece in segment(text)) == text
+    assert visible_texts(text) == [text.strip()]
+
+
 @pytest.mark.parametrize("language", ["de", "de-AT", "de_AT", "DE_at"])
 def test_a_region_does_not_change_the_abbreviations(language: str) -> None:
     text = "Er kam am 3. Mai 2020 nach Wien. Dann ging er am 4. Juni wieder."
