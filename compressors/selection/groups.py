@@ -419,8 +419,9 @@ class Groups:
                 namesakes.setdefault((unit.passage, str(self._name(u))), []).append(u)
         for units in namesakes.values():
             told = [max((self.values[v] for v in self.ancestors(u)), default=0.0) for u in units]
-            for u, one in zip(units, told, strict=True):
-                worths[u] *= _TOLD + (1 - _TOLD) * (one / max(told) if max(told) else 1.0)
+            if (best := max(told)) > 0:
+                for u, one in zip(units, told, strict=True):
+                    worths[u] *= _TOLD + (1 - _TOLD) * one / best
 
     def _share_with_others(self, worths: list[float]) -> None:
         """Raises exceptions by their frames, which are worth less then, and settings by what the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
@@ -186,3 +187,10 @@ def test_of_two_settings_of_one_name_the_one_whose_section_is_asked_for_comes_fi
     assert kept_lines(SETTINGS, {**near, "3": 0.3}, 4) == ["[mail]", "timeout = 12"]
     assert kept_lines(SETTINGS, {**near, "0": 0.3}, 4) == ["[server]", "timeout = 45"]
     assert kept_lines(SETTINGS, near, 4) == ["[server]", "timeout = 45"]
+
+
+def test_thousands_of_settings_of_one_name_take_no_time_that_grows_with_their_pairs() -> None:
+    text = "".join(f"[s{n}]\ntimeout = {n}\n" for n in range(8_000))
+    began = time.process_time()
+    assert kept_lines(text, {"3": 0.9, "2": 0.5}, 4) == ["[s1]", "timeout = 1"]
+    assert time.process_time() - began < 6
