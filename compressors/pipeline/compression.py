@@ -344,7 +344,7 @@ class Compressor:
         timings: dict[str, float],
         status: Status,
     ) -> Compressed:
-        found = self._made_of(prepared, scores, kept, timings, status)
+        found = self._build_result(prepared, scores, kept, timings, status)
         warnings = (
             *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
             *scores.warnings,
@@ -360,9 +360,9 @@ class Compressor:
     ) -> Compressed:
         """The context as it came: nothing is left out, and `scores` are shown if there are any."""
         kept = replace(whole, units=tuple(range(len(prepared.units))))
-        return self._made_of(prepared, scores, kept, {}, "passthrough")
+        return self._build_result(prepared, scores, kept, {}, "passthrough")
 
-    def _made_of(
+    def _build_result(
         self,
         prepared: Prepared,
         scores: Scores | None,

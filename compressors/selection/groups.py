@@ -27,6 +27,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 from tamis.probes.interruption import check_interruption
@@ -318,22 +319,20 @@ class Groups:
         """The units that are leads of others."""
         return frozenset(self.parents)
 
-    def is_ambiguous(self, u: int) -> bool:
-        """Whether a unit of code or settings begins with a name that others of its passage have."""
-        name = self._name(u)
-        return name is not None and self._names_given[self._units[u].passage, name] > 1
+    @cached_property
+    def _namesakes(self) -> list[list[int]]:
+        """Units of code and settings of a passage that begin with the same name."""
+        named: dict[tuple[int, str], list[int]] = {}
+        for u, unit in enumerate(self._units):
+            found = _NAME.match(self._texts[u]) if unit.kind in _NAMED else None
+            if found:
+                named.setdefault((unit.passage, found[1]), []).append(u)
+        return [units for units in named.values() if len(units) > 1]
 
     @cached_property
-    def _names_given(self) -> Counter[tuple[int, str]]:
-        found: Counter[tuple[int, str]] = Counter()
-        for u, unit in enumerate(self._units):
-            if unit.kind in _NAMED and (name := self._name(u)) is not None:
-                found[unit.passage, name] += 1
-        return found
-
-    def _name(self, u: int) -> str | None:
-        named = _NAME.match(self._texts[u]) if self._units[u].kind in _NAMED else None
-        return named and named[1]
+    def ambiguous(self) -> frozenset[int]:
+        """The units of code and settings whose name others of their passage have."""
+        return frozenset(chain.from_iterable(self._namesakes))
 
     def seems_to_hold(self, lead: int, u: int) -> bool:
         """Whether a unit reads as part of what a lead above it names, if nothing is between: of a
@@ -413,11 +412,7 @@ class Groups:
     def _tell_namesakes(self, worths: list[float]) -> None:
         """Lowers settings and definitions of one name by how little the sections and blocks that
         they stand in are worth beside those of the best of them."""
-        namesakes: dict[tuple[int, str], list[int]] = {}
-        for u, unit in enumerate(self._units):
-            if unit.kind in _NAMED and self.is_ambiguous(u):
-                namesakes.setdefault((unit.passage, str(self._name(u))), []).append(u)
-        for units in namesakes.values():
+        for units in self._namesakes:
             told = [max((self.values[v] for v in self.ancestors(u)), default=0.0) for u in units]
             if (best := max(told)) > 0:
                 for u, one in zip(units, told, strict=True):

@@ -163,7 +163,7 @@ class BudgetPacker:
             shown: leads of the kind that come with it, beside the kept ones.
         """
         kept, groups = self._kept_leads[kind], self.groups
-        if groups.kinds.get(u) == "heading" or (kind == "code" and not groups.is_ambiguous(u)):
+        if groups.kinds.get(u) == "heading" or (kind == "code" and u not in groups.ambiguous):
             return False
         above = [v for v in groups.ancestors(u) if self._names_section(v) == kind]
         if not above or above[0] in shown or above[0] in self.kept_units:

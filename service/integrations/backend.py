@@ -262,7 +262,7 @@ def is_backend_failure(error: Exception) -> bool:
 
 
 @contextmanager
-def passing_on(on_error: str, message: str, *of: object) -> Iterator[None]:
+def log_errors(on_error: str, message: str, *of: object) -> Iterator[None]:
     """Logs an error of the block in place of raising it, unless `on_error` is `fail`.
 
     Args:

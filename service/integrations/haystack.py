@@ -49,7 +49,7 @@ class _WithKey:
     def _key(self) -> Any:
         return self._secret.resolve_value() if self._secret else None
 
-    def _saved(self, **given: Any) -> dict[str, Any]:
+    def _component_dict(self, **given: Any) -> dict[str, Any]:
         secret = {} if self._secret is None else {"api_key": self._secret.to_dict()}
         saved: dict[str, Any] = default_to_dict(self, **given, **secret)
         return saved
@@ -115,7 +115,7 @@ class TamisRanker(_WithKey):
                     f"{name} is a {type(plain[name]).__name__}, which cannot be saved with a "
                     "pipeline; give its name or its folder"
                 )
-        return self._saved(**plain)
+        return self._component_dict(**plain)
 
     @_returns_documents
     def run(
@@ -223,7 +223,7 @@ class TamisCompactor(_WithKey):
 
     def to_dict(self) -> dict[str, Any]:
         """The compactor as a part of a saved agent."""
-        return self._saved(**self._given)
+        return self._component_dict(**self._given)
 
     def compact(
         self, messages: list[ChatMessage], target_tokens: int, token_counter: Any

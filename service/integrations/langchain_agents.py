@@ -43,7 +43,7 @@ from tamis.service.http.conversation.billing import (
     MESSAGE_TOKENS,
     cheapest_change,
 )
-from tamis.service.integrations.backend import passing_on, run_in_thread
+from tamis.service.integrations.backend import log_errors, run_in_thread
 from tamis.service.integrations.client import Client
 from tamis.service.integrations.fields import CONFIG, OnError
 
@@ -117,7 +117,7 @@ class ToolShortening(OptionFields):
         arguments = json.dumps((call or {}).get("args"), ensure_ascii=False, default=str)
         outputs = [ToolOutput(text.text, name, arguments if call else None) for text in texts]
         shortened = [text.text for text in texts]
-        with passing_on(self.on_error, "the result of %s is passed on as it is: %s", name):
+        with log_errors(self.on_error, "the result of %s is passed on as it is: %s", name):
             shortened = self.shortening.apply(outputs, question)
         if not replace_texts(texts, shortened):
             return message
@@ -219,7 +219,7 @@ class TamisToolEdit(ToolShortening):
             before = messages[:i]
             call = _find_call(before, message.tool_call_id)
             messages[i] = self.shorten(message, call, _last_question(before))
-        with passing_on(self.on_error, "needless results are passed on: %s"):
+        with log_errors(self.on_error, "needless results are passed on: %s"):
             gone = self._decide(whole, list(messages), keys, count_tokens).gone
             for i, marker in gone.items():
                 messages[i] = marker
@@ -294,7 +294,7 @@ class TamisToolMiddleware(AgentMiddleware):  # type: ignore[misc]
         messages = _messages(state)
         cached = _count_answered(messages)
         gone: _Gone = {}
-        with passing_on(self.options.on_error, "needless results are passed on: %s"):
+        with log_errors(self.options.on_error, "needless results are passed on: %s"):
             gone = self.options.replace_needless(messages, messages, cached, {})
         # the state exchanges a message by its id
         new = [self._keeping(messages[i], one) for i, one in gone.items() if messages[i].id]
@@ -362,7 +362,7 @@ class TamisToolChoice(AgentMiddleware):  # type: ignore[misc]
 
     def _with_fewer(self, request: Any) -> Any:
         left_out = set[int]()
-        with passing_on(self.on_error, "all tools are sent: %s"):
+        with log_errors(self.on_error, "all tools are sent: %s"):
             left_out = self._left_out(request)
         if not left_out:
             return request
