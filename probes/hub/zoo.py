@@ -163,12 +163,15 @@ class ZooEntry:
         )
 
 
+_TAUGHT = {"sharp": "where to look", "fast": "where to look by its first 14 layers"}
+
+
 def _read_entries() -> dict[str, ZooEntry]:
     """The entries of models.toml by name, and after them those that are taught by adapters."""
     read = tomllib.loads((Path(__file__).parent / "models.toml").read_text("utf8"))
     entries, taught = {}, {}
     for row in read["model"]:
-        adapters_sha256, parts = row.pop("sharp_sha256", None), row.pop("parts", None)
+        adapters, parts = row.pop("adapters", {}), row.pop("parts", None)
         if terms := row.pop("terms", None):
             texts = read["terms"][terms["name"]]
             row["terms"] = Terms(
@@ -176,14 +179,14 @@ def _read_entries() -> dict[str, ZooEntry]:
             )
         entry = ZooEntry(**row, parts=_part_wheels(**parts) if parts else ())
         entries[entry.name] = entry
-        if adapters_sha256:
-            taught[f"{entry.name}-sharp"] = replace(
+        for ending, adapters_sha256 in adapters.items():
+            name = f"{entry.name}-{ending}"
+            taught[name] = replace(
                 entry,
-                name=f"{entry.name}-sharp",
+                name=name,
                 base=entry.name,
                 adapters_sha256=adapters_sha256,
-                summary=f"{entry.name} taught where to look, by adapters of 2 MB that ship with "
-                "tamis",
+                summary=f"{entry.name} taught {_TAUGHT[ending]}, by adapters that ship with tamis",
             )
     return entries | taught
 
@@ -487,7 +490,7 @@ def remove(name: str, root: Path | None = None) -> int:
     if base := _known_entry(name).base:
         raise BadInput(
             f"{name} is {base} with adapters that ship with tamis, and has no files of its own; "
-            f"`tamis models remove {base}` removes both"
+            f"`tamis models remove {base}` removes all that share them"
         )
     place = models_root(root) / name
     if not place.parent.is_dir():

@@ -65,6 +65,7 @@ class AgentTools:
 
     Attributes:
         method: scores sentences and documents. proxy: the model that it reads with.
+        quality: `standard` or `fast`, as for `tamis.compress`.
         index: the folder of an index to search, if any.
         folder: files below it may be named instead of giving their text; None: no files.
     """
@@ -73,6 +74,7 @@ class AgentTools:
     proxy: str = "auto"
     index: Path | None = None
     folder: Path | None = None
+    quality: str = "standard"
     _originals: LruCache[str] = field(default_factory=lambda: LruCache(STORE_CHARS))
     _pool: Any = None
 
@@ -101,6 +103,7 @@ class AgentTools:
             max_tokens=max_tokens,
             method=self.method,
             proxy=self.proxy,
+            quality=self.quality,
             tokenizer=tokenizer,
         )
         parts = [
@@ -147,6 +150,7 @@ class AgentTools:
             top_n=top_n,
             method=self.method,
             proxy=self.proxy,
+            quality=self.quality,
         )
         return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
 

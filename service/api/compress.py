@@ -89,7 +89,8 @@ def compress(
             rules within a tenth and loads nothing.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
-        quality: deprecated, without effect; a proxy is named instead.
+        quality: `fast` reads English by 14 layers instead of 20: in less time, and fewer answers
+            are kept.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles; also as a
             dict.
         language: of the documents, such as `de`; `auto` looks at them and at the question.

@@ -67,7 +67,7 @@ class BackendFields(BaseModel):
     method: str = Field(DEFAULT, description="how sentences are scored: see `tamis methods`")
     language: str = Field(AUTO, description="of the documents; auto looks at them")
     proxy: Any = Field(AUTO, description="a zoo name, a folder, a loaded Proxy; auto: by language")
-    quality: str = Field(STANDARD, description="deprecated, without effect")
+    quality: str = Field(STANDARD, description="standard, or fast: less time, fewer answers kept")
     cache: Any = Field(None, description="a PassageCache: a document is read once, whoever asks")
     options: dict[str, Any] = Field({}, description="the method's own")
     root: Path | None = Field(None, description="where models are")

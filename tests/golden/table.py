@@ -252,6 +252,7 @@ for name, options in {
     _library(name, documents=[*MANY, TEXTS[1]], question=OTHER_QUESTION, **options)
 _library("the plain proxy", proxy="smollm2-135m")
 _library("quality best has no effect", quality="best")
+_library("quality fast", quality="fast")
 _library(
     "instruction and history", instruction="Only rules.", history=["What is CORS?", "An origin."]
 )

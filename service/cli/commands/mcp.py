@@ -70,12 +70,13 @@ def mcp(
     """
     if wrap is not None:
         _wrap(wrap, max_tokens, header or (), method, proxy, transport)
+    from tamis.probes.segmentation.language import AUTO
     from tamis.service.agents.tools import AgentTools, mcp_server
     from tamis.service.api.languages import quality_warning
 
     method = method or DEFAULT
     method_info(method)
-    if said := quality_warning(quality):
+    if said := quality_warning(quality, None if proxy == AUTO else proxy):
         print_note(f"tamis: {said}")
     if folder is not None and not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one that is there")
@@ -88,7 +89,7 @@ def mcp(
             f"{host} can be reached from outside, and this server asks for no key; serve it on "
             "127.0.0.1 behind something that does"
         )
-    server = mcp_server(AgentTools(method, proxy, index, folder))
+    server = mcp_server(AgentTools(method, proxy, index, folder, quality=quality))
     if transport == "stdio":
         server.run("stdio")
     else:

@@ -34,7 +34,9 @@ SHARED = {
         "that was measured best in the documents' language, see `tamis doctor`."
     ),
     "quality": Option(
-        "Deprecated, without effect: name the model that reads with `--proxy`.", SELECTION
+        "standard, or fast: English is read by 14 layers instead of 20, in less time, and fewer "
+        "answers are kept.",
+        SELECTION,
     ),
     "option": Option(
         "An option of the method, see `tamis methods NAME`; repeatable.",

@@ -14,7 +14,7 @@ from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.api.languages import SHARP
+from tamis.service.api.languages import FAST, SHARP
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.output import print_note
@@ -32,7 +32,7 @@ def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> No
         ProxyMissing: it is not installed, and `offline`. DownloadFailed: it could not be fetched.
     """
     needed = tokenizer == "proxy" or method.info.needs_proxy
-    if method.proxy not in (DEFAULT_PROXY, SHARP) or not needed:
+    if method.proxy not in (DEFAULT_PROXY, SHARP, FAST) or not needed:
         return
     try:
         zoo.locate(DEFAULT_PROXY, method.root)

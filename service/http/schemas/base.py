@@ -147,7 +147,6 @@ class StrictRequest(BaseModel):
     @classmethod
     def _hint_for(cls, name: str) -> str:
         """What was probably meant by a field that is not known, and where a setting is given."""
-        name = "proxy" if name == "quality" else name  # what became of it
         if any(knob.name == name for knob in KNOBS):
             return f"it is a setting of the service: tamis serve {flag(name)}"
         if name == "messages":

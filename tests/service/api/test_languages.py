@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tamis.compressors.features.shipped_probes import weights_file
+from tamis.compressors.features.shipped_probes import shipped_probe, weights_file
 from tamis.compressors.registry import method_info, method_names
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
@@ -245,6 +246,20 @@ def test_the_table_has_a_row_a_language_and_budget_and_a_column_a_method():
         TABLE["languages"]["en"]["budgets"]["0.2"]["methods"]
     )
     assert "| zh | 20% | 60.0<br>+10.0 [0.0, 20.0] |" in figures_markdown(TABLE)
+
+
+def test_fast_reads_english_by_fewer_layers_and_says_where_something_else_reads(table, here):
+    ask = partial(choose_proxy, AUTO, "question_rows", AUTO, "?", quality="fast")
+    english = ask([ENGLISH])
+    assert (english.proxy, english.warning) == (languages.FAST, None)
+    assert shipped_probe("question_rows", languages.FAST).card.layers == 14
+    chinese = ask([CHINESE])
+    assert chinese.proxy == choose_proxy(AUTO, "question_rows", AUTO, "?", [CHINESE]).proxy
+    assert f"{chinese.proxy} reads" in chinese.warning
+    for proxy, method in (("smollm2-135m", "question_rows"), (AUTO, "infiniretri")):
+        other = choose_proxy(proxy, method, AUTO, "?", [ENGLISH], quality="fast")
+        assert other.proxy == choose_proxy(proxy, method, AUTO, "?", [ENGLISH]).proxy
+        assert "quality='fast' has no effect" in other.warning
 
 
 if __name__ == "__main__":

@@ -170,6 +170,39 @@ def test_a_quality_is_a_warning_in_every_door(default_only, tmp_path):
 
 
 @pytest.mark.model
+def test_the_fast_quality_reads_by_fewer_layers_in_every_door(proxy_folder, tmp_path):
+    """What every door keeps is what the proxy of fourteen layers keeps when it is named."""
+    root = tmp_path / "models"
+    root.mkdir()
+    (root / DEFAULT).symlink_to(proxy_folder)
+    page, english = tmp_path / "page.md", rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
+    page.write_text(ENGLISH * 3, "utf8")
+    texts = [ENGLISH * 3, ENGLISH * 2]
+    how = {"max_tokens": 40, "root": root}
+    fast, named = (
+        compress("?", texts, **how, **one)
+        for one in ({"quality": "fast"}, {"proxy": languages.FAST})
+    )
+    assert (fast.text, fast.scores) == (named.text, named.scores)
+    assert fast.scores != compress("?", texts, **how).scores
+    ranked = rerank("?", texts, quality="fast", root=root).results
+    assert ranked == rerank("?", texts, proxy=languages.FAST, root=root).results
+    fields = CompressionFields(quality="fast", max_tokens=40, root=root)
+    plan = CompressionPlan(budget=languages_budget(), options={})
+    assert not fields.backend.compress("?", fast.passages, plan).warnings
+    for choice in (
+        choose_batch_proxy(job(root), [english], quality="fast"),
+        proxy_choice(Settings(home=tmp_path, quality="fast")),
+    ):
+        assert (choice.proxy, choice.warning) == (languages.FAST, None)
+    shown = [
+        json.loads(tamis("compress", page, "-q", "?", "--json", "--home", tmp_path, *words).stdout)
+        for words in (("--quality", "fast"), ("--proxy", languages.FAST))
+    ]
+    assert shown[0]["text"] == shown[1]["text"]
+
+
+@pytest.mark.model
 def test_the_command_line_reports_the_loss(proxy_folder, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / DEFAULT).symlink_to(proxy_folder)

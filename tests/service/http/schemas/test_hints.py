@@ -39,7 +39,7 @@ def test_what_means_the_same_goes_before_what_looks_the_same(model, name, meant)
         model.model_validate({name: "x"})
 
 
-@pytest.mark.parametrize(("name", "option"), [("quality", "--proxy"), ("proxy", "--proxy")])
+@pytest.mark.parametrize(("name", "option"), [("quality", "--quality"), ("proxy", "--proxy")])
 def test_a_setting_of_the_service_is_named_as_one(name, option):
     with pytest.raises(ValidationError, match=f"no field '{name}'; .* tamis serve {option}"):
         CompressRequest.model_validate({name: "best"})
