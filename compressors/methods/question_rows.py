@@ -34,6 +34,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -41,7 +42,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
+from tamis.compressors.features.bm25 import (
+    visible_texts,
+    visible_texts_of_each,
+    whole_texts,
+)
+from tamis.compressors.features.identifiers import headed_texts, raise_probabilities
 from tamis.compressors.features.likeness import LikenessJudges
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
@@ -485,6 +491,9 @@ class QuestionRows(TwoStepMethod):
         else:
             step = self._second_step(reading, question, passages, units)
             values, known = self._score_together(reading, step)
+            headings = step.texts.structure.heading
+            shown = partial(headed_texts, passages, units, headings)
+            values = torch.tensor(raise_probabilities(question, shown, values.tolist()))
             known |= judge(self.probe, known["answerability"], step.texts, languages)
         if languages:
             known["warnings"] = (language_warning(model, *languages),)
@@ -541,8 +550,13 @@ class QuestionRows(TwoStepMethod):
         alone.encoder, alone._has_encoder = None, False
         judges = LikenessJudges.choose(self.encoder, self.rank_encoders, question, passages)
         if units and judges is not None and choose_rank_probe(alone) is not None:
-            return rank_with_encoders(alone, judges, question, passages, units)
-        return rank_with_probe(alone, question, passages, units)
+            ranks = rank_with_encoders(alone, judges, question, passages, units)
+        else:
+            ranks = rank_with_probe(alone, question, passages, units)
+        if not ranks.calibrated:
+            return ranks
+        raised = raise_probabilities(question, partial(whole_texts, passages), ranks.values)
+        return replace(ranks, values=raised)
 
 
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:

@@ -472,6 +472,8 @@ def _next_items(rows: Sequence[str]) -> frozenset[int]:
 
 _GAP = re.compile(r"\S(?: {2,}|\t+)(?=\S)")
 _COLUMN_RULE = re.compile(r"\s*[-=─━]{2,}(?:[ +|]+[-=─━]{2,})*$")
+_FIGURE = re.compile(r"(?:^| {2}|\t)[-+(]?(?:[$€£] ?)?\d")
+"""A cell that is a number; what is called `AL 250` or `Workers at week 7` is none."""
 
 
 def _read_columns(lines: Lines, at: int) -> _Blocks:
@@ -509,12 +511,12 @@ _SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300
 
 
 def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
-    """What is blank in a line without figures and in the rows that it heads: `[start, stop)`.
+    """What is blank in a line without numbers and in the rows that it heads: `[start, stop)`.
 
     Empty unless two rows or more have figures, and three columns stand below each other.
     """
     head = rows[at]
-    if not _GAP.search(head) or any(map(str.isdigit, head)) or ": " in head or is_prose(head):
+    if not _could_head_columns(rows, at) or ": " in head or is_prose(head):
         return []
     below = [row for row in rows[at + 1 : at + 2 + _SAMPLE_ROWS] if not _names_rows(row)]
     sample = [head]
@@ -525,6 +527,21 @@ def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
     gaps = _common_gaps(sample)
     is_wide = any(stop - start > 1 for start, stop in gaps)
     return gaps if len(sample) > 2 and len(gaps) > 1 and is_wide else []
+
+
+def _could_head_columns(rows: Sequence[str], at: int) -> bool:
+    """Whether a line has columns and no numbers; a name with a digit is in a first line alone, and
+    the rows below it have numbers."""
+    if not _GAP.search(rows[at]):
+        return False
+    if not any(map(str.isdigit, rows[at])):
+        return True
+    is_first = at == 0 or not _GAP.search(rows[at - 1].strip())
+    return is_first and list(map(bool, map(_FIGURE.search, rows[at : at + 3]))) == [
+        False,
+        True,
+        True,
+    ]
 
 
 def _names_rows(row: str) -> bool:
@@ -577,7 +594,7 @@ def _is_column_header(rows: Sequence[str], at: int) -> bool:
     """Whether a line without figures heads at least two rows with as many columns, or with columns
     that stand below each other."""
     names = len(_GAP.findall(rows[at])) if at + 2 < len(rows) else 0
-    if not names or any(map(str.isdigit, rows[at])):
+    if not names or not _could_head_columns(rows, at):
         return False
     below = rows[at + 1 : at + 3]
     if " " in below[0].strip() and _COLUMN_RULE.match(below[0]):

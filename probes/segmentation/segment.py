@@ -134,7 +134,7 @@ def split_long_units(
     lead = 0  # tokens of what introduces the list
     above: Unit | None = None
     safe, safe_of = "", -1
-    limit = max(1, int(ROOM_SHARE * limit))
+    budget, limit = limit, max(1, int(ROOM_SHARE * limit))
     for unit in split_long_code(passages, units, counter, limit):
         text, (first, last) = passages[unit.passage].text, unit.visible
         tokens = 0
@@ -154,7 +154,7 @@ def split_long_units(
         if unit.passage != safe_of:
             safe, safe_of = replace_surrogates(text), unit.passage
         if unit.kind == "table_row":
-            cuts = list(_row_cuts(safe, first, last, language))
+            cuts = list(_row_cuts(safe, first, last, language, tokens <= budget))
             found += cut_unit(text, unit, cuts) if len(cuts) > 1 else [unit]
             continue
         starts = [
@@ -171,16 +171,22 @@ _NAMING_CELLS = 3
 """The first cells of a row, one of which may name it."""
 
 
-def _row_cuts(text: str, first: int, last: int, language: str) -> Iterator[int]:
+def _row_cuts(text: str, first: int, last: int, language: str, fits_alone: bool) -> Iterator[int]:
     """Where the parts of a row begin: what names it, more cells, and the sentences of the longest
-    one, with what is behind it; blanks follow the commas of what a cell says."""
+    one, with what is behind it; blanks follow the commas of what a cell says. A row that has room
+    without its header is parted only if that cell is most of it; one of a file that has none is
+    parted before that cell, whatever it holds."""
     yield first
     cells = [found.span() for found in _CELL.finditer(text, first, last)]
     start, stop = max(cells, key=lambda span: span[1] - span[0], default=(first, last))
     said = start + (text[start : start + 1] == '"')  # no sentence ends inside quotation marks
     inside = list(sentence_starts(text, said, last, language))[1:]
     says = has_function_word(text[start:stop]) and count_words(text[start:stop]) >= FEW_WORDS
+    if fits_alone and 2 * (stop - start) <= last - first:
+        return  # a note among many cells
     if not inside and not says:
+        if not fits_alone and start > first and text[first] != "|":
+            yield start
         return
     named = [at for at, end in cells[:_NAMING_CELLS] if _is_name(text[at:end])]
     after = [at for at, _ in cells if named and at > named[0]]
@@ -375,6 +381,9 @@ _STOP = re.compile(r"[.!?。！？…:：;]$")
 # what a row of a bill ends in
 _AMOUNT = re.compile(r"\S(?: {3,}|\t)\S{0,4} ?\d[\d.,'’]*(?: ?\S{1,4})?$")
 
+# three cells, with gaps that no prose has, and such a gap before a cell: '2 pers.      19,00 €'
+_ROW, _CELL_GAP = re.compile(r"\S.* {3,}\S.* {3,}\S"), re.compile(r"\S {3,}\Z")
+
 _CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
 _OPENING = "\"'“„«‘‹(\\["
 _CLOSING = "\"'”’»›)\\]}」』）】》〉"
@@ -389,7 +398,7 @@ _MISSED = re.compile(
     r"|(?<=[^\W\d_]{5})(?<!pprox)\.\s+(?=\d)"  # '… Richtung. 1950 ernannte …'
     rf"|\b(?:[Mm]ay|me|art|ill|ID|CA|DC|pH|km|bien|mar)\.\s+(?=[{_CAPITAL}])"  # words
     # 'other race groups . Former …', 'Tottenham Hotspur F.C.. The …'
-    rf"|(?:(?<=[^.\s]\s)[.!?]|(?<=[^.\s])(?:\.\.\.?|…))\s+(?=[{_CAPITAL}])"
+    rf"|(?:(?<=[^.\s]\s)[.!?]|(?<=[^.\s])(?:\.\.|…)|(?<=[^.\s\]>A-Z])\.\.\.)\s+(?=[{_CAPITAL}])"
 )
 # what follows a full stop without a space and belongs to its sentence: '.”', '.[source needed]';
 # bounded, else a line of nothing but notes would be scanned from each of them to its end
@@ -416,7 +425,12 @@ _LABEL = re.compile(
 )
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 # '.PHONY', '.idle.py'; but 'in Table 2 .The'
-_OPENING_DOT, _DOTTED_NAME = re.compile(r"(?:^|\s)\.$"), re.compile(r"[a-z\d]|[A-Z]{2}|\w+\.\w")
+_OPENING_DOT, _DOTTED_NAME = re.compile(r"(?:^|\s)\.$"), re.compile(r"[a-z\d/]|[A-Z]{2}|\w+\.\w")
+# 'max. 35 °C', 'Max. flow', 'approx. 20'; and 'FILE... TARGET' of how a command is used
+_MEASURE = re.compile(
+    r"(?:^|[\s(])(?:[Mm](?:ax|in)|[Aa]pprox|ca|[Aa]rt|[Nn]os?|[Qq]ty|s\.\s?[de])\.\s*$"
+)
+_USAGE = re.compile(r"[\]>A-Z]\.\.\.\s*$")
 _SMALL_LETTERS = re.compile(r"(?:^|[\s(])[а-я]{1,2}\.\s*$")  # 'т. е. на улице'
 # '5.1.2. ' at the beginning of a line
 _SECTION_NUMBER = re.compile(r"(?:^|\n)\s*(?:\d{1,3}\.){2,}\s*$")
@@ -480,6 +494,7 @@ def _unwrapped_line_starts(
             and _STOP.search(before[-1:]) is None
         )
         columns = _AMOUNT.search(before) and _AMOUNT.search(after)
+        columns = columns or (_ROW.match(before) and _ROW.match(after))
         if (
             _OWN_LINE.match(after)
             or columns
@@ -576,7 +591,12 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
         return True
     if _SMALL_LETTERS.search(before) and text[at : at + 1].islower():
         return True
-    if _SECTION_NUMBER.search(before):
+    if _SECTION_NUMBER.search(before) or _CELL_GAP.search(before):
+        return True
+    following = text[at : at + 1]
+    if (following.isdigit() or following.islower()) and _MEASURE.search(before):
+        return True
+    if not following.islower() and text[at : at + 2].isupper() and _USAGE.search(before):
         return True
     if text[at : at + 1].isalnum() and _QUALIFIED.search(text, max(start, at - _NAME_CHARS), at):
         return True

@@ -672,6 +672,16 @@ def test_a_row_too_long_for_the_room_is_cut_before_its_longest_cell_and_at_its_s
     assert groups.bonds[at + 3] == 1
 
 
+def test_a_row_with_one_note_among_many_cells_is_parted_only_if_it_has_no_room_at_all() -> None:
+    row = "SO-3,2025-02-10,Larsen,DK,HM-070,panel,1,389.00,EUR,shipped,GLS,sample for trade fair"
+    orders = f"id,day,customer,land,sku,what,n,price,money,status,by,note\n{2 * (row + chr(10))}"
+    passages, size = [Passage(orders)], words().count(row)
+    units = units_of(passages)
+    assert split_long_units(passages, units, words(), size) == units
+    parts = split_long_units(passages, units, words(), size - 1)
+    assert "sample for trade fair" in [orders[slice(*unit.visible)] for unit in parts]
+
+
 def test_a_statement_is_shown_with_the_comment_above_it_where_the_two_were_cut() -> None:
     text = (
         "# the drawing library needs fonts\nRUN apt-get install fonts\n"

@@ -318,3 +318,31 @@ def test_a_simple_table_of_restructured_text_has_its_rules_in_its_header() -> No
 def test_the_place_and_subject_of_a_letter_are_no_entries(subject: str) -> None:
     text = f"Lindental, 18 February 2025\n\n{subject}\n\nDear Mrs Sommer,\n\nWe raise it.\n"
     assert {kind for kind, _ in kinds(text)} == {"sentence"}
+
+
+PUMPS = (
+    "Pumps\n"
+    "                    AL 250     AL 400     AL 750 V\n"
+    "Rated power P2 (W)  250        400        750\n"
+    "Supply              230 V~     230 V~     400 V 3~\n"
+    "Max. flow (l/min)   140        210        265\n"
+)
+
+
+def test_names_of_columns_may_hold_digits_but_not_below_another_row() -> None:
+    found = kinds(PUMPS)
+    assert [kind for kind, _ in found] == ["sentence", "table_header"] + 3 * ["table_row"]
+    assert found[4][1] == "Max. flow (l/min)   140        210        265"
+    lines = "lo         UNKNOWN   127.0.0.1\nens6       DOWN\ndocker0    UP        172.17.0.1\n"
+    assert "table_header" not in [
+        kind for kind, _ in kinds(f"{lines}wg0        UP        10.0.0.2\n")
+    ]
+
+
+def test_cells_with_wide_gaps_are_not_parted_and_such_rows_are_not_joined() -> None:
+    rows = [
+        "Pitch for a van, 2 pers.     19,00 €         27,50 €",
+        "Child below 3                free            free",
+        "Dog                          2,00 €          3,00 €",
+    ]
+    assert visible_texts("Prices of a night\n" + "\n".join(rows) + "\n", "fr")[-3:] == rows

@@ -260,3 +260,24 @@ def test_elements_of_xml_are_blocks_with_what_opens_and_closes_them() -> None:
     assert (shown[-1][:15], shown[-1][-10:]) == ("<!-- pinned -->", "</project>")
     page = "<html>\n<body>\n<p>One.</p>\n<p>Two.</p>\n</body>\n</html>\n"
     assert {piece.kind for piece in segment(page)} == {"html"}
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Liquids of max. 35 °C; for three minutes max. 60 °C.",
+        "Max. head is 6.5 m, approx. 20 feet.",
+        "syncbox [OPTION]... SOURCE... TARGET",
+        "syncbox -e '*.swp' ./public web1:/var/www",
+    ],
+)
+def test_measures_and_usages_of_commands_are_not_cut(sentence: str) -> None:
+    assert visible_texts(sentence) == [sentence]
+
+
+def test_a_sentence_may_still_end_with_such_a_word() -> None:
+    assert visible_texts("It takes 5 max. The rest waits...  Then it goes on.") == [
+        "It takes 5 max.",
+        "The rest waits...",
+        "Then it goes on.",
+    ]

@@ -1,0 +1,124 @@
+"""Of records that are alike, the one whose identifier the question names comes first.
+
+To a small model order SO-10490 means what order SO-10491 means: of a list of orders it prefers one
+whose other words fit. An identifier is compared sign by sign instead. Texts that have it are never
+below the best of those that have another of its shape, such as `SO-10499`; what has neither is
+left alone, and so is the order among the texts that have it. No paper: measured in
+lab/log/kept-passages.md#2026-11-30-the-record-that-is-asked-for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.compressors.features.bm25 import visible_texts
+from tamis.compressors.features.scales import log_odds
+from tamis.compressors.inputs import read_before
+from tamis.probes.text import Passage, Unit
+
+MARGIN = 0.1
+"""The log odds by which the best text with the identifier is above the best with another."""
+MOST_IDENTIFIERS = 8
+"""A question with more of them, such as a pasted log, asks for none."""
+MOST_CHARS = 64
+"""A longer run of letters, digits and signs is no identifier."""
+Floats = NDArray[np.float64]
+_MIN_PROBABILITY = 1e-9
+_RUN = re.compile(r"[A-Za-z0-9]+(?:[-_.:/#][A-Za-z0-9]+)*")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_CODE = re.compile(r"(?=.*\d)[a-z].{3,}")
+_HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,}")
+_VERSION = re.compile(r"\d+(?:\.\d+){2,}")
+_NUMBER = re.compile(r"(?=(?:\D*\d){4})\d+(?:[-_.:/#]\d+)*")
+_DIGITS = re.compile(r"\d+")
+
+
+def identifiers(question: str) -> list[str]:
+    """The identifiers in a question, in lower case: codes, versions, hashes, numbers, dates, times.
+
+    Words with a digit (`KX-200`), versions of three parts, and four digits or more that are no
+    year; none of a question with more than `MOST_IDENTIFIERS`.
+    """
+    found = dict.fromkeys(
+        run for run in map(str.lower, _RUN.findall(question)) if _is_identifier(run)
+    )
+    return list(found) if len(found) <= MOST_IDENTIFIERS else []
+
+
+def _is_identifier(run: str) -> bool:
+    if _YEAR.fullmatch(run) or len(run) > MOST_CHARS:
+        return False
+    return any(form.fullmatch(run) for form in (_CODE, _HASH, _VERSION, _NUMBER))
+
+
+def raise_named(question: str, texts: Callable[[], Iterable[str]], scores: Floats) -> Floats:
+    """The same scores, but that those of texts with an identifier of the question are raised.
+
+    Args:
+        texts: gives the N texts; not called where the question has no identifier.
+        scores: log odds, or others that are added up, `[N]`.
+    """
+    if not (asked := [_patterns(name) for name in identifiers(question)]):
+        return scores
+    found = [[(bool(own.search(t)), bool(any_.search(t))) for own, any_ in asked] for t in texts()]
+    named, alike = np.moveaxis(np.array(found, dtype=bool).reshape(-1, len(asked), 2), 2, 0)
+    others, scores = alike & ~named.any(1, keepdims=True), scores.copy()
+    for own, other in zip(named.T, others.T, strict=True):
+        if own.any() and other.any():
+            scores[own] += max(0.0, scores[other].max() + MARGIN - scores[own].max())
+    return scores
+
+
+def raise_probabilities(
+    question: str, texts: Callable[[], Iterable[str]], values: Sequence[float]
+) -> tuple[float, ...]:
+    """`raise_named` of probabilities; the same numbers where the question has no identifier."""
+    z = log_odds(values, _MIN_PROBABILITY)
+    raised = raise_named(question, texts, z)
+    return tuple(values) if raised is z else tuple((1 / (1 + np.exp(-raised))).tolist())
+
+
+def headed_texts(
+    passages: Sequence[Passage], units: Sequence[Unit], headings: NDArray[np.int64]
+) -> list[str]:
+    """The text of each unit below its passage's title and its heading.
+
+    Args:
+        headings: the unit that is the heading above each, else -1, `[U]`.
+    """
+    shown = visible_texts(passages, units)
+    titles = [read_before(passage) for passage in passages]
+    return [
+        f"{titles[unit.passage]}{shown[h] if h >= 0 else ''}\n{text}"
+        for unit, h, text in zip(units, headings.tolist(), shown, strict=True)
+    ]
+
+
+def _patterns(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What finds an identifier, and what finds all of its shape."""
+    if _HASH.fullmatch(name):
+        shape = rf"[0-9a-f]{{{len(name)}}}"
+    else:
+        shape = "".join(_shapes(name))
+    is_number = _NUMBER.fullmatch(name)
+    after = r"(?!\d|[-./]\d)" if is_number else r"(?![A-Za-z0-9]|[-_][A-Za-z0-9]|\.\d)"
+    own, every = (
+        re.compile(rf"(?<![A-Za-z0-9]){middle}{after}", re.IGNORECASE)
+        for middle in (re.escape(name), shape)
+    )
+    return own, every
+
+
+def _shapes(name: str) -> Iterator[str]:
+    """The parts of a pattern: letters and signs as they are, of numbers how many digits."""
+    has_own_signs = bool(_CODE.fullmatch(name) or _VERSION.fullmatch(name))
+    end = 0
+    for run in _DIGITS.finditer(name):
+        yield re.escape(name[end : run.start()])
+        yield r"\d+" if has_own_signs else rf"\d{{{len(run[0])}}}"
+        end = run.end()
+    yield re.escape(name[end:])

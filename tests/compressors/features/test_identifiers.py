@@ -1,0 +1,93 @@
+"""The record that a question names comes before those that only look like it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tamis.compressors.features.identifiers import (
+    MOST_IDENTIFIERS,
+    identifiers,
+    raise_named,
+    raise_probabilities,
+)
+
+ORDERS = """\
+order_id,order_date,customer,country,sku,product,qty,status,ship_date,note
+SO-10481,2025-02-03,Bauer Elektro,DE,KX-200,Relay module,40,shipped,2025-02-05,
+SO-10482,2025-02-03,Vermeulen BV,NL,KX-210,Relay module,12,shipped,2025-02-04,
+SO-10483,2025-02-03,Larsen & Co,DK,PS-024,Power supply,25,cancelled,,"ordered twice, see SO-10479"
+SO-10484,2025-02-04,Bauer Elektro,DE,PS-048,Power supply,10,backorder,,expected in March
+SO-10485,2025-02-04,Hartley Controls,GB,KX-200,Relay module,100,shipped,2025-02-10,
+SO-10486,2025-02-05,Petrescu SRL,RO,SN-011,Proximity sensor,300,shipped,2025-02-11,two parcels
+SO-10487,2025-02-05,Vermeulen BV,NL,SN-012,Proximity sensor,60,returned,2025-02-07,wrong thread
+SO-10490,2025-02-07,Hartley Controls,GB,PS-024,Power supply,30,on hold,,export licence is pending
+"""
+ROWS = ORDERS.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("status of order SO-10490?", ["so-10490"]),
+        ("What changed in 3.2.0, and in v3.2?", ["3.2.0", "v3.2"]),
+        ("Who wrote commit 4f9c21e on 2025-02-07 at 08:40?", ["4f9c21e", "2025-02-07", "08:40"]),
+        ("Was 10490 shipped", ["10490"]),
+        ("What happened in 2019, after 24 hours, at 5 kg and on the 10th?", []),
+        ("订单SO-10490的状态", ["so-10490"]),
+        (" ".join(f"A-{n}" for n in range(1000, 1001 + MOST_IDENTIFIERS)), []),
+        ("9" * 100_000, []),
+    ],
+)
+def test_what_is_an_identifier(question, found):
+    assert identifiers(question) == found
+
+
+@pytest.mark.parametrize(
+    ("question", "named", "others"),
+    [
+        ("SO-10490", "SO-10490 is on hold", "SO-10491 was shipped"),
+        ("SO-1049", "so-1049 is on hold", "SO-10490 was shipped"),
+        ("order 10490", "SO-10490 is on hold", "SO-10491 was shipped"),
+        ("release 3.2.0", "3.2.0 drops it", "3.2.0-rc1 or 3.12.0 has it"),
+        ("on 2025-02-07", "2025-02-07T10:00 stopped", "2025-02-08T10:00 started"),
+        ("at 08:40", "leaves at 08:40:00", "leaves at 09:40"),
+        ("commit 4f9c21e", "4F9C21E pins it", "77ac0de frees it"),
+    ],
+)
+def test_a_text_with_the_identifier_is_above_those_with_another(question, named, others):
+    texts = [others, "Nothing of the kind.", named, f"{named}, too"]
+    scores = np.array([3.0, 5.0, -2.0, -3.0])
+    raised = raise_named(question, lambda: texts, scores)
+    assert raised[2] > raised[0] == 3.0
+    assert raised[1] == 5.0  # neither above what has no identifier nor below it
+    assert raised[2] - raised[3] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "texts", [["SO-10490", "none"], ["SO-10491", "none"], ["SO-10490", "SO-10490 and SO-10491"]]
+)
+def test_nothing_moves_where_there_is_no_choice(texts):
+    scores = np.array([1.0, 2.0])
+    assert raise_named("SO-10490", lambda: texts, scores).tolist() == [1.0, 2.0]
+
+
+def test_texts_are_not_looked_at_without_an_identifier():
+    def fail():
+        raise AssertionError
+
+    assert raise_probabilities("Who pays?", fail, (0.25, 0.5)) == (0.25, 0.5)
+
+
+@pytest.mark.model
+def test_every_record_of_a_file_is_found_by_its_number(proxy_folder):
+    from tamis.service.api.compress import compress
+    from tamis.service.api.rerank import rerank
+
+    for row in ROWS:
+        number = row.split(",")[0]
+        question = f"status of order {number}"
+        ranked = rerank(question, ROWS)
+        assert ROWS[ranked.results[0].index] == row
+        kept = compress(question, [ORDERS], max_tokens=80)
+        assert row.rstrip(",") in kept.text
