@@ -33,7 +33,7 @@ DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, ENGLISH_RANK_ENCODER, SMALL_RA
 
 LAB_METHODS = (
     *("attention_sorting", "attnrank", "corehead", "found_in_the_middle", "icr", "qrhead"),
-    "raw_attention",
+    *("raw_attention", "systemone"),
 )
 """Published methods that another distribution of the project has: it is named where one is asked
 for and not installed."""

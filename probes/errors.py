@@ -11,7 +11,6 @@ TamisError
 ├── ProxyUnsupported      a model whose attention cannot be read faithfully
 ├── BadModelFile          a model, probe or profile file that is damaged or not the pinned one
 ├── DownloadFailed        a model could not be fetched: network, disk or registry
-├── DecisionFailed        a decision model behind a URL gave no answer
 ├── TermsNotAccepted      a model's licence must be accepted before it is fetched
 ├── MissingExtra          an optional package is not installed (also an ImportError)
 ├── BadIndex              an index on disk that is damaged or in an unknown format
@@ -61,10 +60,6 @@ class ProxyMissing(TamisError):
 
 class ProxyUnsupported(TamisError):
     """The model's attention cannot be read faithfully."""
-
-
-class DecisionFailed(TamisError):
-    """A decision model behind a URL gave no answer, or one that is not of the protocol."""
 
 
 class BadModelFile(TamisError):

@@ -377,7 +377,7 @@ BUILDERS: dict[str, Callable[[Proxy], Any]] = {
     "infiniretri independent": lambda p: InfiniRetri(p, "independent", window_tokens=40, heads=0),
     "fusion": lambda p: Fusion({"attention": _with_probe(p), "lexical": Lexical()}),
 }
-WITHOUT_A_PROXY = set("embedding late_interaction lexical lead systemone edges original".split())
+WITHOUT_A_PROXY = set("embedding late_interaction lexical lead edges original".split())
 OURS_BY_NAME = set(registry.METHODS.names()) - set(registry.LAB_METHODS)
 METHODS = sorted({*BUILDERS, *OURS_BY_NAME} - WITHOUT_A_PROXY)
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import pytest
 
+from lab.tests.methods.decision_kit import WordDecisions
 from tamis.compressors.registry import LAB_METHODS
 from tamis_lab.methods.attnrank import AttnRank
 from tamis_lab.methods.corehead import CoReHead
 from tamis_lab.methods.position_bias import PositionProfile
 from tamis_lab.methods.qrhead import QRHead
 from tamis_lab.methods.raw_attention import RawAttention
+from tamis_lab.methods.systemone import SystemOne
 from tests.laws.methods import (
     CHUNK_TOKENS,
     HEADS,
+    BuiltMethod,
     MethodVariant,
     head_profile,
     over_scripted_reader,
@@ -28,7 +31,8 @@ VARIANTS = {
         "raw_attention",
         over_scripted_reader(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)),
         follows_script=True,
-    )
+    ),
+    "systemone": MethodVariant("systemone", lambda: BuiltMethod(SystemOne(reader=WordDecisions()))),
 }
 
 

@@ -36,7 +36,6 @@ import torch
 
 import tamis
 from tamis.probes.attention.linear_kernels import cpu_capabilities
-from tests.compressors.methods.decision_kit import decision_server
 from tests.golden.table import FILES, REQUESTS, SERVICES, Row
 from tests.service.http.upstream.chat_server import chat_server
 
@@ -108,11 +107,6 @@ class Session:
         return self._stack.enter_context(chat_server())
 
     @cached_property
-    def decisions(self) -> Any:
-        """A local decision model."""
-        return self._stack.enter_context(decision_server())
-
-    @cached_property
     def index(self) -> Path:
         """An index with keys, as the command line builds it."""
         built = self._run(["index", "build", "corpus.jsonl", "-o", "docs.index", "--quiet"])
@@ -129,9 +123,8 @@ class Session:
             return given
         if "docs.index" in given:
             assert self.index
-        for name in ("{upstream}", "{decisions}"):
-            if name in given:
-                given = given.replace(name, getattr(self, name[1:-1]).url)
+        if "{upstream}" in given:
+            given = given.replace("{upstream}", self.upstream.url)
         return given.replace("{folder}", str(self.folder))
 
     def _library(self, spec: dict[str, Any]) -> Any:
@@ -249,9 +242,8 @@ class Session:
         text = text.replace(str(self.folder), "<folder>").replace(str(Path.home()), "<home>")
         if name == "version" or text.startswith("tamis "):
             text = text.replace(version("tamis"), "<version>")
-        for server in ("upstream", "decisions"):
-            if server in self.__dict__:  # started
-                text = text.replace(getattr(self, server).url, f"<address of {server}>")
+        if "upstream" in self.__dict__:  # started
+            text = text.replace(self.upstream.url, "<address of upstream>")
         if name in ("stdout", "stderr") or name.endswith(".html"):
             for rule, pattern in PATTERNS:
                 text = pattern.sub(f"<{rule}>", text)

@@ -92,9 +92,7 @@ SERVICES: dict[str, dict[str, Any]] = {
         "upstream_retrieval_tags": ("context",),
     },
     "base": {"proxy": "smollm2-135m", "method": "sentinel", "cache_bytes": 0},
-    "broken": {"systemone_url": "http://127.0.0.1:9/v1/systemone"},
     "rated": {"method": "lexical", "api_keys": ("team:0123456789abcdef",), "rate_limit": "1/hour"},
-    "decides": {"systemone_url": "{decisions}", "cache_bytes": 0},
 }
 """The settings of each service that rows are sent to."""
 
@@ -198,8 +196,6 @@ for method in (
     _rerank(f"method {method}", method == "lexical", method=method)
 for order in ("original", "score", "edges", "attention_sorting", "attnrank", "found_in_the_middle"):
     _library(f"order {order}", order == "edges", rules={"order": order}, max_tokens=120)
-_library("method systemone", method="systemone", url="{decisions}")
-_library("method systemone without an address", method="systemone")
 
 # budgets
 _library("max_tokens that everything fits in", True, max_tokens=5000)
@@ -383,7 +379,6 @@ _compress("the plain proxy's sentinel", to="base")
 _compress("gate", documents=[*MANY, TEXTS[1]], query=OTHER_QUESTION)
 _compress("no gate, isolated", to="isolated", documents=[*MANY, TEXTS[1]], query=OTHER_QUESTION)
 _compress("isolated", to="isolated")
-_compress("systemone", to="decides", model="systemone")
 _compress("with a cache, first", to="cached")
 _compress("with a cache, the same", to="cached", after="with a cache, first")
 _compress(
@@ -733,10 +728,6 @@ _post(
     to="rated",
     headers=_KEY,
     after="http: /v2/rerank the only one of an hour",
-)
-_compress("error what decides is away", to="broken", model="systemone")
-_compress(
-    "what decides is away, passed through", to="broken", model="systemone", on_error="passthrough"
 )
 
 # chats that are sent on to a stand-in of the upstream service

@@ -34,12 +34,10 @@ from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.methods.systemone import SystemOne
 from tamis.compressors.registry import METHODS, method_class, method_info
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.segmentation.terms import words
-from tests.compressors.methods.decision_kit import WordDecisions
 from tests.laws.texts import NEEDLE
 from tests.scripted import ScriptedReader
 
@@ -274,7 +272,6 @@ OWN_VARIANTS = {
     "embedding": MethodVariant("embedding", _embedding, isolated=True),
     "lexical": MethodVariant("lexical", lambda: BuiltMethod(Lexical())),
     "lead": MethodVariant("lead", lambda: BuiltMethod(Lead()), isolated=True),
-    "systemone": MethodVariant("systemone", lambda: BuiltMethod(SystemOne(reader=WordDecisions()))),
 }
 
 

@@ -156,17 +156,13 @@ def test_what_an_option_does_not_take_is_refused_everywhere_with_the_same_words(
         ("question_rows", {"gate": "a.safetensors"}),
         ("question_rows", {"rank_probe": "a.safetensors"}),
         ("question_rows", {"profile": "heads.json"}),
-        ("systemone", {"url": "http://127.0.0.1:1/"}),
-        ("systemone", {"model": "other"}),
     ],
 )
 def test_a_request_names_no_file_and_no_address(method, options):
     from tamis.service.http.runtime.methods import ServedMethods
 
     reader = tiny.proxy()
-    knobs = Settings(
-        proxy="tiny", methods=(method,), method=method, systemone_url="http://127.0.0.1"
-    )
+    knobs = Settings(proxy="tiny", methods=(method,), method=method)
     served_methods = ServedMethods(knobs, reader)
     with pytest.raises(BadInput, match="leave it out"):
         served_methods.scorer(method, given=options)
@@ -244,17 +240,6 @@ def test_a_batch_with_other_options_is_another_batch(model, tmp_path):
     other = run("--option", "heads=0", "--option", "top_k=5")
     assert other.exit_code == 2
     assert "--option top_k was 300 and is 5" in " ".join(other.output.split())
-
-
-def test_a_secret_stays_out_of_the_settings_of_a_batch():
-    from tamis.compressors.rules import Budget
-    from tamis.service.batch.job import BatchJob, resume_settings
-
-    options = {"url": "http://127.0.0.1:1", "api_key": "hidden-key"}
-    job = BatchJob(Budget(max_tokens=9), method="systemone", options=options, tokenizer="estimate")
-    found = resume_settings(job)
-    assert found["options.url"] == options["url"]
-    assert "hidden-key" not in json.dumps(found)
 
 
 @cache

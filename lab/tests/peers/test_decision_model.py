@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from lab.tests.methods.decision_kit import decision_server
 from lab.tests.peers.kit import people_folder, study_of
 from tamis.probes.tokens import TextTokenizer
 from tamis_lab.bench.peer_process import PEERS_FOLDER, PeerRegistry
 from tamis_lab.bench.peers import PeerRunSettings, load_peer_cases, run_peers
-from tests.compressors.methods.decision_kit import decision_server
 
 
 @pytest.mark.model

@@ -125,19 +125,6 @@ def _slices(indices: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]
         yield part
 
 
-_OPTIONS = {
-    "systemone": {
-        "url": "systemone_url", "model": "systemone_model", "api_key": "systemone_api_key",
-    }
-}  # fmt: skip
-"""Options of methods that are settings; such a method is served where the first of them is set."""
-
-
-def _options_of(method: str, settings: Settings) -> dict[str, Any]:
-    options = {o: getattr(settings, name) for o, name in _OPTIONS.get(method, {}).items()}
-    return options if options and next(iter(options.values())) else {}
-
-
 def served_method_names(settings: Settings) -> list[str]:
     """The methods a service offers: those of its settings, or all that its models can serve.
 
@@ -175,8 +162,6 @@ def _has_option(method: str, option: str) -> bool:
 
 def _can_serve(name: str, settings: Settings) -> bool:
     """Whether the method's probe, heads and encoder are installed."""
-    if name in _OPTIONS:
-        return bool(_options_of(name, settings))
     if method_info(name).needs == "encoder":
         try:
             zoo.locate(DEFAULT_ENCODER, settings.models)
@@ -292,7 +277,6 @@ class ServedMethods:
         if _has_option(method, "gate"):
             gate: str | bool = "auto" if self.settings.gate else False
             options |= {"gate": gate, "cascade": self.settings.cascade}
-        options |= _options_of(method, self.settings)
         if given:
             self._check_given(method, given, options)
             options |= given

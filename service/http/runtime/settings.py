@@ -104,13 +104,6 @@ class Settings:
         None, "Threads of the model; by default one a core.", "Model", ge=1
     )
     warmup: bool = option(True, "Read one batch before saying ready.", "Model")
-    systemone_url: str | None = option(
-        None, "A decision model's address, /v1/systemone: the method systemone asks it.", "Model"
-    )
-    systemone_model: str = option("default", "Its name there.", "Model")
-    systemone_api_key: str | None = option(
-        None, "The key sent to it; better as a variable than a flag.", "Model"
-    )
     tokenizers: tuple[str, ...] = option(
         (), "Tokenizers that budgets may be counted in, as `name=tokenizer.json`.", "Model"
     )

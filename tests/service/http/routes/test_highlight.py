@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.compressors.methods.decision_kit import decision_server
-from tests.service.http.app_kit import NEEDLE, QUESTION, served
+from tests.service.http.app_kit import NEEDLE, QUESTION
+from tests.service.http.probability_kit import served_by_shares
 
 CONTEXT = f"\U0001f600 Rooms are painted in spring. {NEEDLE} Nobody knows why."
 OTHER = "Rooms are painted in spring. Nobody knows why."
@@ -16,7 +16,7 @@ THRESHOLD = 0.3
 
 @pytest.fixture(scope="module")
 def service():
-    with decision_server() as model, served(systemone_url=model.url, method="systemone") as running:
+    with served_by_shares() as running:
         yield running
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.compressors.methods.decision_kit import decision_server
 from tests.fences import blocks
 from tests.integrations.client_table import PAGE, table, table_in
 from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, Running, served
+from tests.service.http.probability_kit import served_by_shares
 
 HOW_TO = PAGE.parents[1] / "how-to"
 KEY = "0123456789abcdef"
@@ -127,7 +127,7 @@ def test_opensearch_s_connector_sends_what_the_page_says(service: Running):
 def test_opensearch_s_highlighter_gets_the_spans_of_sentences():
     context = f"Nobody knows why. {NEEDLE} Caves are cool."
     path, body = connector_request(1, question=QUESTION, context=context)
-    with decision_server() as model, served(systemone_url=model.url, method="systemone") as service:
+    with served_by_shares() as service:
         (found,) = asked(service, path, body)["highlights"]
     assert context[found["start"] : found["end"]].strip() == NEEDLE.strip()
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors.registry import method_names, ships_for
+from tamis.compressors.registry import LAB_METHODS, method_names, ships_for
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.service.http.runtime.methods import parse_named_paths, proxy_layers, served_method_names
 from tamis.service.http.runtime.settings import Settings
-from tests.compressors.methods.decision_kit import decision_server
-from tests.service.http.app_kit import BODY, NEEDLE, served
 
 
 def test_a_method_is_offered_only_where_its_probe_ships():
@@ -20,33 +18,13 @@ def test_a_method_is_offered_only_where_its_probe_ships():
     assert ships_for("sentinel", "qwen2.5-coder-0.5b")
     assert "ehpc" in served_method_names(Settings(proxy="qwen2.5-coder-0.5b"))
     assert "ehpc" in served_method_names(Settings(proxy="smollm2-135m-sharp"))
-    names = set(method_names("compression")) - {"systemone"}
+    names = set(method_names("compression")) - set(LAB_METHODS)
     assert all(ships_for(name, "smollm2-135m") for name in names)
 
 
 def test_a_service_loads_no_deeper_than_it_reads():
     methods = ("question_rows", "lexical")
     assert proxy_layers(Settings(proxy="smollm2-135m-sharp", methods=methods)) == 20
-
-
-def test_a_decision_model_is_served_where_its_address_is_set():
-    assert "systemone" not in served_method_names(Settings())
-    with decision_server() as model:
-        settings = {"systemone_url": model.url, "systemone_model": "laya", "method": "lexical"}
-        with served(systemone_api_key="secret", **settings) as service:
-            answer = service.post("/v1/compress", **BODY, method="systemone")
-    assert answer.status_code == 200, answer.text
-    assert NEEDLE in answer.json()["text"]
-    assert model.bodies[0]["model"] == "laya"
-    assert model.headers[0]["authorization"] == "Bearer secret"
-
-
-def test_a_decision_model_that_is_away_is_a_503():
-    address = "http://127.0.0.1:9/v1/systemone"
-    with served(systemone_url=address, method="lexical") as service:
-        answer = service.post("/v1/compress", **BODY, method="systemone")
-    assert answer.status_code == 503
-    assert "gave no answer" in answer.json()["error"]["message"]
 
 
 def test_the_encoder_s_method_is_offered_only_where_the_encoder_is(tmp_path):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tamis.compressors.methods.systemone import Decisions
 from tamis.probes.segmentation.terms import words
+from tamis_lab.methods.systemone import Decisions
 
 
 class WordDecisions:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tamis.compressors.methods.systemone import SystemOne
+from lab.tests.methods.decision_kit import decision_server
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.registry import build_method, ships_for
 from tamis.compressors.rules import Budget
-from tamis.probes.errors import BadInput, DecisionFailed
-from tests.compressors.methods.decision_kit import decision_server
+from tamis.probes.errors import BadInput
+from tamis.service.batch.job import BatchJob, resume_settings
+from tamis.service.http.runtime.methods import ServedMethods
+from tamis.service.http.runtime.settings import Settings
+from tamis_lab.methods.systemone import DecisionFailed, SystemOne
 from tests.compressors.selection.select_kit import words
+from tests.probes import tiny
 
 QUESTION = "When are the keys rotated?"
 NEEDLE = "The keys are rotated every 90 days."
@@ -104,6 +110,21 @@ def test_an_answer_that_is_none_is_an_error_that_says_so(server, answer, says):
 def test_nobody_at_the_address_is_an_error_that_names_it():
     with pytest.raises(DecisionFailed, match=r"127\.0\.0\.1:9/.* gave no answer"):
         SystemOne("http://127.0.0.1:9/v1/systemone").scores(QUESTION, *_segmented())
+
+
+def test_a_secret_stays_out_of_the_settings_of_a_batch():
+    options = {"url": "http://127.0.0.1:1", "api_key": "hidden-key"}
+    job = BatchJob(Budget(max_tokens=9), method="systemone", options=options, tokenizer="estimate")
+    found = resume_settings(job)
+    assert found["options.url"] == options["url"]
+    assert "hidden-key" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("given", [{"url": "http://127.0.0.1:1/"}, {"model": "other"}])
+def test_a_request_to_a_service_names_no_address(given):
+    settings = Settings(proxy="tiny", methods=("systemone",), method="systemone")
+    with pytest.raises(BadInput, match="leave it out"):
+        ServedMethods(settings, tiny.proxy()).scorer("systemone", given=given)
 
 
 def test_the_address_is_an_option(server):

@@ -24,12 +24,16 @@ from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.errors import BadInput, DecisionFailed
+from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.http_client import opener_without_redirects
 from tamis.probes.interruption import check_interruption
 from tamis.probes.text import Passage, Unit
 
 _MOST_ANSWER_BYTES = 1 << 24
+
+
+class DecisionFailed(TamisError):
+    """A decision model behind a URL gave no answer, or one that is not of the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +130,14 @@ class SystemOne(ScoringMethod):
         if self.reader is None and self.url is None:
             raise BadInput(
                 "systemone asks a decision model and has no address of one; give the option url, "
-                "such as http://localhost:8000/v1/systemone (tamis serve: --systemone-url)"
+                "such as http://localhost:8000/v1/systemone"
             )
         if self.reader is None:
             self.reader = DecisionClient(str(self.url), self.model, self.api_key, self.timeout_s)
 
     @classmethod
     def ships_for(cls, model: str) -> bool:
-        """No: a decision model is served where a service was given its address."""
+        """No: tamis has no decision model."""
         return False
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
@@ -210,6 +214,3 @@ def _number_lines(texts: Sequence[str]) -> str:
 def _state(question: str, title: str | None, text: str) -> str:
     """What the decision model reads."""
     return "\n".join([f"Question: {question}", "", *([title] if title else []), text])
-
-
-Method = SystemOne
