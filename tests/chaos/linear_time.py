@@ -45,7 +45,7 @@ def keep_tags(text: str) -> None:
 
 
 def safe_tags(text: str) -> None:
-    InputRequest(input=text, query="a?").compress_request()
+    InputRequest(input=text, query="a?").to_call(None)
 
 
 VALUES = ["[],", "1,", "{},", '"a",', "1e5,"]

@@ -123,8 +123,8 @@ class Dialect:
         name: whose it is, as the documentation says it.
         request: the model of its requests; a field that does nothing here says so by `NoEffect`.
         answer: the model of its answers, or a union of them.
-        to_call: the call for a request.
         to_answer: the answer to a request, from what its call has found.
+        to_call: the call for a request; by default what the request's own `to_call` says.
         key: a field that its requests have, and those of other dialects at its path have not.
         claims: whether a body, with the key if there is one, is of this dialect; by default it is.
         errors: the format of its errors.
@@ -138,8 +138,8 @@ class Dialect:
     name: str
     request: type[BaseModel]
     answer: Any
-    to_call: Callable[[Any, Arrival], Any]
     to_answer: Callable[[Any, Any, Arrival], BaseModel]
+    to_call: Callable[[Any, Arrival], Any] = lambda body, arrival: body.to_call(arrival)
     key: str | None = None
     claims: Callable[[Mapping[str, Any]], bool] | None = None
     errors: ErrorFormat = "openai"

@@ -186,7 +186,6 @@ COHERE = Dialect(
     name="Cohere v2",
     request=CohereRequest,
     answer=CohereAnswer,
-    to_call=CohereRequest.to_call,
     to_answer=cohere_answer,
     errors="cohere",
     warnings="`meta.warnings`",

@@ -29,7 +29,7 @@ class InputRequest(TimedRequest):
     model: Text | None = None
     compression_settings: CompressionSettings = CompressionSettings()
 
-    def compress_request(self) -> CompressRequest:
+    def to_call(self, _: Arrival) -> CompressCall:
         """The same request in our own dialect.
 
         Raises:
@@ -40,7 +40,7 @@ class InputRequest(TimedRequest):
                 "tamis keeps what answers a question, and input came without one; add query"
             )
         text, kept = _strip_safe_tags(self.input)
-        return CompressRequest(
+        request = CompressRequest(
             model=self.model,
             question=self.query,
             history=[],
@@ -48,6 +48,7 @@ class InputRequest(TimedRequest):
             ratio=1 - self.compression_settings.aggressiveness,
             timeout_ms=self.timeout_ms,
         )
+        return CompressCall([request])
 
 
 class InputAnswer(Response):
@@ -92,7 +93,6 @@ TOKEN_COMPANY = Dialect(
     name="The Token Company",
     request=InputRequest,
     answer=InputAnswer,
-    to_call=lambda body, _: CompressCall([body.compress_request()]),
     to_answer=input_answer,
     key="input",
     claims=lambda body: "documents" not in body and body.get("messages") is None,
@@ -185,6 +185,5 @@ OPENSEARCH = Dialect(
     name="OpenSearch",
     request=HighlightRequest,
     answer=Highlights,
-    to_call=HighlightRequest.to_call,
     to_answer=highlight_answer,
 )

@@ -175,7 +175,6 @@ JINA = Dialect(
     name="Jina, Cohere v1, vLLM, infinity, Contextual, Xinference, DashScope",
     request=JinaRequest,
     answer=JinaAnswer,
-    to_call=JinaRequest.to_call,
     to_answer=jina_answer,
     warnings="`meta.warnings`",
 )

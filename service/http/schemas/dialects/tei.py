@@ -126,7 +126,6 @@ TEI = Dialect(
     name="TEI",
     request=TeiRequest,
     answer=TeiAnswer,
-    to_call=TeiRequest.to_call,
     to_answer=tei_answer,
     key="texts",
     errors="tei",
@@ -193,7 +192,6 @@ TEI_PREDICT = Dialect(
     name="TEI",
     request=PredictRequest,
     answer=TeiPredictions,
-    to_call=PredictRequest.to_call,
     to_answer=predict_answer,
     errors="tei",
 )

@@ -116,7 +116,6 @@ VOYAGE = Dialect(
     name="Voyage, by `top_k`, `truncation` or its models",
     request=VoyageRequest,
     answer=VoyageAnswer,
-    to_call=VoyageRequest.to_call,
     to_answer=voyage_answer,
     claims=is_voyage,
     omits_none=True,
@@ -168,7 +167,6 @@ SGLANG = Dialect(
     name="SGLang",
     request=SglangRequest,
     answer=SglangAnswer,
-    to_call=SglangRequest.to_call,
     to_answer=sglang_answer,
     key="instruct",
 )
@@ -237,7 +235,6 @@ LIBRECHAT = Dialect(
     name="LibreChat",
     request=CandidatesRequest,
     answer=CandidatesAnswer,
-    to_call=CandidatesRequest.to_call,
     to_answer=candidates_answer,
     key="candidates",
     claims=lambda body: "documents" not in body,
@@ -307,7 +304,6 @@ DEEPINFRA = Dialect(
     name="DeepInfra",
     request=DeepinfraRequest,
     answer=DeepinfraAnswer,
-    to_call=DeepinfraRequest.to_call,
     to_answer=deepinfra_answer,
 )
 
@@ -358,7 +354,6 @@ FIREWORKS = Dialect(
     name="Fireworks",
     request=JinaRequest,
     answer=FireworksAnswer,
-    to_call=JinaRequest.to_call,
     to_answer=fireworks_answer,
 )
 
@@ -418,7 +413,6 @@ NIM = Dialect(
     name="NVIDIA NIM",
     request=NimRequest,
     answer=NimAnswer,
-    to_call=NimRequest.to_call,
     to_answer=nim_answer,
 )
 
@@ -474,15 +468,8 @@ class ScoreRequest(TimedRequest):
                 f"{given[0][0]} has {len(left)} entries and {given[0][1]} {len(right)}; "
                 "give one question, or one for each text"
             )
-        return ScoreCall(
-            left,
-            right,
-            self.model,
-            self.priority,
-            self.instruction,
-            self.timeout_ms,
-            self.language,
-        )
+        own = (self.model, self.priority, self.instruction, self.timeout_ms, self.language)
+        return ScoreCall(left, right, *own)
 
 
 class ScoreItem(Response):
@@ -523,6 +510,5 @@ VLLM_SCORE = Dialect(
     name="vLLM",
     request=ScoreRequest,
     answer=ScoreAnswer,
-    to_call=ScoreRequest.to_call,
     to_answer=score_answer,
 )

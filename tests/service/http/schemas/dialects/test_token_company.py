@@ -16,7 +16,7 @@ PIECES = st.lists(st.sampled_from(["<ttc_safe>", "</ttc_safe>", "Keys ", "é", "
 
 
 def document(text: str):
-    (made,) = InputRequest(input=text, query="Which?").compress_request().documents
+    (made,) = InputRequest(input=text, query="Which?").to_call(None).requests[0].documents
     return made
 
 
