@@ -14,7 +14,7 @@ import contextlib
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,7 @@ class OutputFolder:
     def write_plan(self, plan: BatchPlan) -> None:
         """Writes the plan, then the manifest, so that a manifest never exists without its plan."""
         parts = "".join(json.dumps(list(asdict(part).values())) + "\n" for part in plan.parts)
-        manifest = {
-            "settings": plan.settings,
-            "inputs": plan.inputs,
-            "sources": [asdict(source) for source in plan.sources],
-            "columns": plan.columns,
-            "suffix": plan.suffix,
-            "rows": plan.rows,
-            "parts": len(plan.parts),
-        }
+        manifest = {**asdict(replace(plan, parts=())), "parts": len(plan.parts)}
         self.write(PLAN_FILE, parts.encode())
         self.write(MANIFEST_FILE, (json.dumps(manifest, indent=1) + "\n").encode())
 
@@ -99,15 +91,9 @@ class OutputFolder:
             columns = tuple((str(name), str(kind)) for name, kind in manifest["columns"])
             if len(parts) != (declared := manifest["parts"]):
                 raise ValueError(f"{len(parts)} parts are planned and {declared} declared")
-            return BatchPlan(
-                manifest["settings"],
-                sources,
-                tuple(manifest["inputs"]),
-                parts,
-                manifest["suffix"],
-                columns,
-                manifest["rows"],
-            )
+            settings, inputs = manifest["settings"], tuple(manifest["inputs"])
+            suffix, rows = manifest["suffix"], manifest["rows"]
+            return BatchPlan(settings, sources, inputs, parts, suffix, columns, rows)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise BadInput(
                 f"{self.url}/{MANIFEST_FILE} or {PLAN_FILE} is damaged ({error}); "

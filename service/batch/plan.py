@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tamis.probes.errors import BadInput
@@ -71,43 +71,31 @@ class BatchPart:
         return f"part-{self.index:06d}"
 
 
-@dataclass(frozen=True, slots=True)
-class FileSurvey:
-    """The parts and the identity of one input file.
-
-    Attributes:
-        sha256: of its content; for Parquet, of the footer, which describes every column chunk.
-        stamp: of size and time in the file system; a file with the same stamp is not read again.
-    """
-
-    source: InputFile
-    rows: int
-    sha256: str
-    stamp: str
-    parts: tuple[BatchPart, ...]
-
-
-def survey_files(sources: Sequence[InputFile], limits: PartLimits) -> list[FileSurvey]:
+def survey_files(
+    sources: Sequence[InputFile], limits: PartLimits
+) -> tuple[list[BatchPart], list[dict[str, Any]]]:
     """Reads every input file once and cuts it into parts; a part never spans two files.
+
+    Returns:
+        The parts, and `BatchPlan.inputs`: the SHA-256 is of a file's content, for Parquet of the
+        footer, which describes every column chunk; the stamp is of size and time in the file
+        system: a file with the same stamp is not read again.
 
     Raises:
         BadInput: a file is damaged, or no file has a row.
     """
-    found: list[FileSurvey] = []
-    total = 0
+    parts, inputs = list[BatchPart](), list[dict[str, Any]]()
     for number, source in enumerate(sources):
         digest = hashlib.sha256()
         stamp = file_stamp(source)
-        parts = tuple(
-            BatchPart(total + i, number, *bounds)
-            for i, bounds in enumerate(_BOUNDS[source.kind](source, limits, digest))
-        )
-        total += len(parts)
-        rows = sum(part.rows for part in parts)
-        found.append(FileSurvey(source, rows, digest.hexdigest(), stamp, parts))
-    if not total:
+        bounds = _BOUNDS[source.kind](source, limits, digest)
+        own = [BatchPart(i, number, *each) for i, each in enumerate(bounds, len(parts))]
+        parts += own
+        facts = {"rows": sum(part.rows for part in own), "sha256": digest.hexdigest()}
+        inputs.append({"name": source.url, **facts, "stamp": stamp})
+    if not parts:
         raise BadInput(f"there is no row in {', '.join(s.url for s in sources)}; name other inputs")
-    return found
+    return parts, inputs
 
 
 def file_stamp(source: InputFile) -> str:
@@ -204,25 +192,7 @@ class BatchPlan:
     parts: tuple[BatchPart, ...]
     suffix: str
     columns: Columns = ()
-    rows: int = field(default=0)
-
-    @classmethod
-    def from_surveys(
-        cls,
-        settings: Mapping[str, Any],
-        surveys: Sequence[FileSurvey],
-        suffix: str,
-        columns: Columns,
-    ) -> BatchPlan:
-        """The plan for input files that were surveyed."""
-        inputs = tuple(
-            {"name": s.source.url, "rows": s.rows, "sha256": s.sha256, "stamp": s.stamp}
-            for s in surveys
-        )
-        parts = tuple(part for s in surveys for part in s.parts)
-        sources = tuple(s.source for s in surveys)
-        rows = sum(s.rows for s in surveys)
-        return cls(settings, sources, inputs, parts, suffix, columns, rows)
+    rows: int = 0
 
     def part_file(self, part: BatchPart) -> str:
         """The name of a part's file."""

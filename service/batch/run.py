@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,26 +137,17 @@ def make_plan(
     kinds = {source.kind for source in sources}
     if job.format == "parquet" and "parquet" in kinds and len(kinds) > 1:
         raise BadInput("Parquet and other inputs share no schema; give --format jsonl")
-    surveys = survey_files(sources, job.cut)
-    columns: Columns = ()
-    samples = [
-        (found.source, row)
-        for found in surveys
-        if found.parts
-        for row in _first_rows(found.source, found.parts[0], job)
-    ]
-    _check_schema(samples, job)
-    if job.format == "parquet" and "parquet" not in kinds:
-        columns = columns_of(row for _, row in samples)
-    return BatchPlan.from_surveys(settings, surveys, job.format, columns)
-
-
-def _first_rows(source: InputFile, part: BatchPart, job: BatchJob) -> list[InputRow]:
-    moved = BatchPart(0, 0, part.first, part.rows, part.start, part.stop)
-    reader = PartRows([source], job)
-    rows = list(islice(reader.read_rows(moved), SCHEMA_ROWS))
+    parts, inputs = survey_files(sources, job.cut)
+    samples, reader = list[tuple[InputFile, InputRow]](), PartRows(sources, job)
+    for number, own in groupby(parts, key=attrgetter("source")):
+        samples += [(sources[number], row) for row in reader.read_rows(next(own))[:SCHEMA_ROWS]]
     reader.close()
-    return rows
+    _check_schema(samples, job)
+    needs_columns = job.format == "parquet" and "parquet" not in kinds
+    columns: Columns = columns_of(row for _, row in samples) if needs_columns else ()
+    rows = sum(part.rows for part in parts)
+    plan = BatchPlan(settings, tuple(sources), tuple(inputs), tuple(parts), job.format)
+    return replace(plan, columns=columns, rows=rows)
 
 
 def _check_schema(samples: Sequence[tuple[InputFile, InputRow]], job: BatchJob) -> None:
@@ -178,16 +170,12 @@ def _has_same_stamps(before: BatchPlan, sources: Sequence[InputFile]) -> bool:
 
 def _describe_changed_inputs(before: BatchPlan, now: BatchPlan) -> list[str]:
     """Messages on inputs with another content; another path or time alone is not a change."""
-    then = [(one["sha256"], one) for one in before.inputs]
-    today = [(one["sha256"], one) for one in now.inputs]
-    if [digest for digest, _ in then] == [digest for digest, _ in today]:
-        return []
-    if len(then) != len(today):
-        return [f"there were {len(then)} inputs and there are {len(today)}"]
+    if len(before.inputs) != len(now.inputs):
+        return [f"there were {len(before.inputs)} inputs and there are {len(now.inputs)}"]
     return [
         f"{new['name']} changed ({old['rows']:,} rows then, {new['rows']:,} now)"
-        for (a, old), (b, new) in zip(then, today, strict=True)
-        if a != b
+        for old, new in zip(before.inputs, now.inputs, strict=True)
+        if old["sha256"] != new["sha256"]
     ]
 
 

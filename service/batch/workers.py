@@ -234,11 +234,13 @@ def _start_worker(
     """
     import signal
 
+    from tamis.compressors.registry import method_info
+
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches every process; the main one decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    if _uses_torch(job.method):
+    if method_info(job.method).needs != "nothing":  # without torch a worker starts a second sooner
         _set_threads(max(1, (os.cpu_count() or 1) // options.workers))
         with started.get_lock():
             number, started.value = started.value, started.value + 1
@@ -252,13 +254,6 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _uses_torch(method: str) -> bool:
-    """Whether a method needs torch; without its import a worker starts a second sooner."""
-    from tamis.compressors.registry import method_info
-
-    return method_info(method).needs != "nothing"
 
 
 def _set_threads(cores: int) -> None:
