@@ -251,7 +251,10 @@ class QdrantStore:
 
 ChunkStore = LanceStore | QdrantStore
 """One collection of an engine."""
-ENGINES = ("lancedb", "qdrant")
+ENGINES: dict[str, type[ChunkStore]] = {
+    "lancedb": LanceStore,
+    "qdrant": QdrantStore,
+}
 DEFAULT_NAME = "tamis"
 
 
@@ -266,8 +269,6 @@ def open_engine(engine: str, target: str | Path, name: str = DEFAULT_NAME) -> Ch
     Raises:
         BadInput: no such engine. MissingExtra: its package is not installed.
     """
-    if engine == "lancedb":
-        return LanceStore(str(target), name)
-    if engine == "qdrant":
-        return QdrantStore(str(target), name)
-    raise BadInput(f"there is no engine {engine!r}; choose from {', '.join(ENGINES)}")
+    if engine not in ENGINES:
+        raise BadInput(f"there is no engine {engine!r}; choose from {', '.join(ENGINES)}")
+    return ENGINES[engine](str(target), name)

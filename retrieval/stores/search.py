@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +77,14 @@ def export_index(
 
 
 def _batches(index: CorpusIndex, report: Callable[[int], None]) -> Iterator[list[StoredChunk]]:
-    batch: list[StoredChunk] = []
-    for number, (record, keys) in enumerate(_live_chunks(index)):
-        batch.append(StoredChunk(number, record, keys))
-        if len(batch) == BATCH_CHUNKS:
-            yield batch
-            report(len(batch))
-            batch = []
-    if batch:
+    live = chain.from_iterable(map(_live_chunks, index.segments))
+    chunks = (StoredChunk(number, *of) for number, of in enumerate(live))
+    while batch := list(islice(chunks, BATCH_CHUNKS)):
         yield batch
         report(len(batch))
 
 
-def _live_chunks(index: CorpusIndex) -> Iterator[tuple[dict[str, Any], Any]]:
-    for segment in index.segments:
-        yield from _of_segment(segment)
-
-
-def _of_segment(segment: Segment) -> Iterator[tuple[dict[str, Any], Any]]:
+def _live_chunks(segment: Segment) -> Iterator[tuple[dict[str, Any], Any]]:
     stored = segment.keys()
     assert stored is not None
     keys, starts = stored
