@@ -11,17 +11,18 @@ each of them.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from tamis.compressors import registry
 from tamis.probes.hub.zoo import ZOO
 from tamis.service.api.compress import counter_of
-from tamis.service.api.language_table import figures_table
 from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally, tally_sets
 from tamis_lab.bench.panel import Panel, build_panel
@@ -108,6 +109,40 @@ def _commit_hash() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
+
+
+def figures_table(report: Mapping[str, Any]) -> Table:
+    """Figures of `tamis lab bench languages` as a table, one row per language and budget."""
+    methods = list(next(iter(_cells(report)))[2]["methods"])
+    table = Table("language", "budget", *methods, title=_title(report), title_justify="left")
+    for code, budget, figures in _cells(report):
+        table.add_row(code, f"{float(budget):.0%}", *(_cell(figures, name) for name in methods))
+    return table
+
+
+def _cells(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for code, language in report["languages"].items():
+        for budget, figures in language["budgets"].items():
+            yield code, budget, figures
+
+
+def _cell(figures: Mapping[str, Any], name: str) -> Text:
+    own = figures["methods"][name]
+    cell = Text(f"{100 * own['gold_kept']:.1f}", "bold" if name == figures["best_free"] else "")
+    if ahead := own.get("ahead_of_free"):
+        difference, low, high = (100 * value for value in ahead)
+        style = "green" if low > 0 else "red" if high < 0 else "dim"
+        cell.append(f"\n{difference:+.1f} [{low:.1f}, {high:.1f}]", style)
+    return cell
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    records = {of["records"] for of in report["languages"].values()}
+    return (
+        f"{report['set']}, {'/'.join(map(str, sorted(records)))} questions a language: per cent of "
+        f"gold sentences kept, in tokens of {report['tokens_of']}; below, ahead of the best free "
+        "method (bold) with its 95 % interval"
+    )
 
 
 PROXY_FREE_METHODS = ("lexical", "embedding", "bm25+minilm")

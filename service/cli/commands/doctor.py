@@ -268,7 +268,6 @@ def _check_probes(models: Path) -> Iterator[Finding]:
 
 def _check_languages(models: Path) -> Iterator[Finding]:
     """The evidence that each proxy keeps by language, and where one that is missing keeps more."""
-    from tamis.service.api.language_table import proxy_lines
     from tamis.service.api.languages import load_measurements
 
     here = {one.entry.name for one in zoo.installed_models(models) if one.fault is None}
@@ -282,6 +281,22 @@ def _check_languages(models: Path) -> Iterator[Finding]:
     yield Finding(
         "languages", "ok", seen, "measure yours with tamis lab bench languages --data DIR"
     )
+
+
+def proxy_lines(proxy: str) -> list[str]:
+    """A proxy's figures, one line per language: evidence kept, lead over the best free method."""
+    from tamis.service.api.languages import BUDGET, load_measurements
+
+    lines = []
+    for code, language in load_measurements()["languages"].items():
+        figures = language["budgets"].get(BUDGET, {"methods": {}})
+        if own := figures["methods"].get(proxy):
+            ahead = [100 * value for value in own["ahead_of_free"]]
+            lines.append(
+                f"{code} {own['gold_kept']:.1%} at {float(BUDGET):.0%}, {ahead[0]:+.1f} "
+                f"[{ahead[1]:+.1f}, {ahead[2]:+.1f}] against {figures['best_free']}"
+            )
+    return lines
 
 
 def _languages_to_gain(proxy: str) -> list[str]:

@@ -1,15 +1,10 @@
-"""A proxy by language: measured, chosen in one place, and never without saying what it costs.
-
-`python -m tests.service.api.test_languages` writes the table of docs/how-to/languages.md anew.
-"""
+"""A proxy by language: measured, chosen in one place, and never without saying what it costs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,25 +14,14 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
-from tamis.service.api.language_table import _cell, _cells, figures_table, proxy_lines
 from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
+from tamis.service.cli.commands.doctor import proxy_lines
 from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings
 
-DOCS = Path(__file__).parents[3] / "docs/how-to/languages.md"
 GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
 CHINESE = "密钥每九十天更换一次，旧密钥保留一周。"
 ENGLISH = "The keys are rotated every ninety days, and the old ones are kept for a week."
-
-
-def figures_markdown(report: Mapping[str, Any]) -> str:
-    """`figures_table` in Markdown, as in docs/how-to/languages.md."""
-    methods = list(next(iter(_cells(report)))[2]["methods"])
-    rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
-    for code, budget, figures in _cells(report):
-        cells = (_cell(figures, name).plain.replace("\n", "<br>") for name in methods)
-        rows.append([code, f"{float(budget):.0%}", *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def cell(kept, ahead=None, free=(0.1, 0.0, 0.2)):
@@ -231,21 +215,11 @@ def test_the_shipped_figures_are_whole_and_of_the_pinned_models():
             assert low <= high
 
 
-def test_the_docs_and_doctor_print_the_shipped_figures():
+def test_the_doctor_prints_the_shipped_figures():
     report = json.loads(FILE.read_text("utf8"))
-    assert figures_markdown(report) in DOCS.read_text("utf8")
     for name in report["proxies"]:
         kept = report["languages"]["zh"]["budgets"]["0.2"]["methods"][name]["gold_kept"]
         assert f"zh {kept:.1%} at 20%" in "\n".join(proxy_lines(name))
-
-
-def test_the_table_has_a_row_a_language_and_budget_and_a_column_a_method():
-    found = figures_table(TABLE)
-    assert found.row_count == 4
-    assert [column.header for column in found.columns][2:] == list(
-        TABLE["languages"]["en"]["budgets"]["0.2"]["methods"]
-    )
-    assert "| zh | 20% | 60.0<br>+10.0 [0.0, 20.0] |" in figures_markdown(TABLE)
 
 
 def test_fast_reads_english_by_fewer_layers_and_says_where_something_else_reads(table, here):
@@ -260,10 +234,3 @@ def test_fast_reads_english_by_fewer_layers_and_says_where_something_else_reads(
         other = choose_proxy(proxy, method, AUTO, "?", [ENGLISH], quality="fast")
         assert other.proxy == choose_proxy(proxy, method, AUTO, "?", [ENGLISH]).proxy
         assert "quality='fast' has no effect" in other.warning
-
-
-if __name__ == "__main__":
-    head, _, rest = DOCS.read_text("utf8").partition("<!-- figures -->\n")
-    tail = rest.partition("<!-- end -->")[2]
-    table = figures_markdown(json.loads(FILE.read_text("utf8")))
-    DOCS.write_text(f"{head}<!-- figures -->\n{table}<!-- end -->{tail}", "utf8")

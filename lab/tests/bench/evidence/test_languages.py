@@ -1,19 +1,37 @@
-"""Figures of proxies by language: paired, against the best free method, in one tokenizer."""
+"""Figures of proxies by language: paired, against the best free method, in one tokenizer.
+
+`python -m lab.tests.bench.evidence.test_languages` writes the table of docs/how-to/languages.md.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from lab.tests.bench.records import people, write
-from tamis.service.api.languages import best_proxy
+from tamis.service.api.languages import FILE, best_proxy
 from tamis.service.cli.app import build_app
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally
-from tamis_lab.bench.languages import language_figures
+from tamis_lab.bench.languages import _cell, _cells, figures_table, language_figures
+from tests.service.api.test_languages import TABLE
 
+DOCS = Path(__file__).parents[4] / "docs/how-to/languages.md"
 GOLD = [1] * 40
+
+
+def figures_markdown(report: Mapping[str, Any]) -> str:
+    """`figures_table` in Markdown, as in docs/how-to/languages.md."""
+    methods = list(next(iter(_cells(report)))[2]["methods"])
+    rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
+    for code, budget, figures in _cells(report):
+        cells = (_cell(figures, name).plain.replace("\n", "<br>") for name in methods)
+        rows.append([code, f"{float(budget):.0%}", *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def outcome(missed):
@@ -89,3 +107,23 @@ def test_a_missing_set_is_named_with_the_existing_ones(tmp_path):
     assert done.exit_code == 2
     assert "faq_fr" in done.stderr
     assert "faq_en" in done.stderr
+
+
+def test_the_docs_have_the_shipped_figures():
+    assert figures_markdown(json.loads(FILE.read_text("utf8"))) in DOCS.read_text("utf8")
+
+
+def test_the_table_has_a_row_a_language_and_budget_and_a_column_a_method():
+    found = figures_table(TABLE)
+    assert found.row_count == 4
+    assert [column.header for column in found.columns][2:] == list(
+        TABLE["languages"]["en"]["budgets"]["0.2"]["methods"]
+    )
+    assert "| zh | 20% | 60.0<br>+10.0 [0.0, 20.0] |" in figures_markdown(TABLE)
+
+
+if __name__ == "__main__":
+    head, _, rest = DOCS.read_text("utf8").partition("<!-- figures -->\n")
+    tail = rest.partition("<!-- end -->")[2]
+    table = figures_markdown(json.loads(FILE.read_text("utf8")))
+    DOCS.write_text(f"{head}<!-- figures -->\n{table}<!-- end -->{tail}", "utf8")
