@@ -28,6 +28,7 @@ from tamis.compressors.features.likeness import LikenessJudges, most_alike, spre
 from tamis.compressors.features.scales import log_odds
 from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.inputs import read_before
+from tamis.compressors.method import ranks_from_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -153,16 +154,7 @@ def rank_with_probe(
         z = document_scores(probe, features, evidence)
         values = tuple(document_probabilities(probe, z).tolist())
     timings = dict(scores.timings_ms) | {"rank": (time.perf_counter() - clock) * 1e3}
-    return Ranks(
-        values,
-        scores.values,
-        scores.calibrated,
-        scores.windows,
-        scores.tokens_read,
-        timings,
-        scores.warnings,
-        scores.tokens_cached,
-    )
+    return replace(ranks_from_scores(scores), values=values, timings_ms=timings)
 
 
 READ_DOCUMENTS = 12

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from tamis.probes.attention import batched
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, entry_device, move_kv
-from tamis.probes.attention.recorder import KVBatch, KVLayer
+from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.devices import free_bytes
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.codec import CodecMissing, KVCodec, shipped_codec
@@ -546,12 +546,6 @@ class CachedReader:
             batch.add(prompt, key, entry)
         yield from self._run(batch, want)
 
-    def _store_batch(
-        self, batch: KVBatch, may_go_on: bool, codec: KVCodec | None
-    ) -> list[KVLayers]:
-        """What is kept of each passage of a batch on a device."""
-        return store_batch(batch, self.cache.storage, may_go_on, codec)
-
     def _find(self, key: str, prompt: Prompt, want: Want) -> tuple[Prompt, KVLayers | None]:
         """The prompt as it has to be read, and the cached layers of its passage."""
         paused = prompt.paused
@@ -571,7 +565,8 @@ class CachedReader:
         codec, device = self.codec if self._codes(want) else None, self.proxy.device
         together = None
         if batched.is_used(device):
-            together = partial(self._store_batch, may_go_on=want.pause, codec=codec)
+            storage = self.cache.storage
+            together = partial(store_batch, storage=storage, may_go_on=want.pause, codec=codec)
         readings = self.proxy.read_with_kv(uncached, want, together)
         signals: dict[int, Signal] = {}
         stored: list[tuple[str, KVLayers, dict[str, str]]] = []

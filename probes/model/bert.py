@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import (
     embedding,
@@ -105,8 +105,8 @@ class Bert:
             BadModelFile: it is another kind of model.
         """
         shape = read_shape(folder)
-        with safe_open(folder / "model.safetensors", framework="pt") as file:
-            weights = {name.removeprefix("bert."): file.get_tensor(name) for name in file.keys()}
+        found = load_file(folder / "model.safetensors")
+        weights = {name.removeprefix("bert."): tensor for name, tensor in found.items()}
         return cls(shape, weights, dtype, device)
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import (
     embedding,
@@ -92,9 +92,7 @@ class GemmaEncoder:
     ) -> GemmaEncoder:
         """Reads `config.json` and `model.safetensors`; raises as the constructor."""
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        with safe_open(folder / "model.safetensors", framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-        return cls(config, weights, dtype, device)
+        return cls(config, load_file(folder / "model.safetensors"), dtype, device)
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States of the last layer, `[B, L, D]`, from token ids `[B, L]`.

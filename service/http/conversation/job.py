@@ -104,12 +104,11 @@ class _Progress:
     is_late: bool = False
 
     def add(self, scores: Scores | None) -> None:
-        if scores is None:
-            return
-        self.units += len(scores.values)
-        self.read += scores.count_read
-        self.cached += scores.tokens_cached
-        self.is_late |= scores.is_late
+        if scores is not None:
+            self.units += len(scores.values)
+            self.read += scores.count_read
+            self.cached += scores.tokens_cached
+            self.is_late |= scores.is_late
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +312,9 @@ class ConversationCall:
                 )
                 continue
             yield from found
-            request, texts = prose.prepared.request, prose.passages
-            name = self.state.methods.reader.card.name
-            if prose.question and (
-                warning := served_language_warning(
-                    name, self.method, request.language, request.question, texts
-                )
-            ):
+            request, name = prose.prepared.request, self.state.methods.reader.card.name
+            about = name, self.method, request.language, request.question, prose.passages
+            if prose.question and (warning := served_language_warning(*about)):
                 prepared.warn(warning)
 
 

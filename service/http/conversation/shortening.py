@@ -7,7 +7,7 @@ something was left out stands a marker, with a hash where the text can be had ag
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -133,16 +133,13 @@ class PreparedResult:
 
     def shorten(self, scores: Scores | None, marker: OmissionMarker) -> tuple[Shortened, list[str]]:
         """The result within its limit, and warnings; whole where nothing of it would be left."""
-        values = self._raise_protected(
-            [0.0] * len(self.prepared.units) if scores is None else scores.values
-        )
+        read = [0.0] * len(self.prepared.units) if scores is None else scores.values
+        values = self._raise_protected(read)
         (found,) = self.prepared.select(values, [self.limit], marker)
         place = self.candidate.text.pointer
         if not shows_source(found, self.candidate.text.text):
-            why = (
-                f"{place} stays whole: nothing of it fits into {self.limit} tokens with its marker"
-            )
-            return Shortened.whole(self.candidate, found.format), [why]
+            why = f"nothing of it fits into {self.limit} tokens with its marker"
+            return Shortened.whole(self.candidate, found.format), [f"{place} stays whole: {why}"]
         warnings = [f"{place}: {warning}" for warning in found.warnings]
         if left_out := sum(not contains(found.kept, *span) for span in self.keep):
             warnings.append(
@@ -150,10 +147,8 @@ class PreparedResult:
                 f"{self.limit} tokens; raise the budget or protect less"
             )
         omissions = [_convert_omission(omission) for omission in found.omissions]
-        kept, tokens = list(found.kept), found.tokens_out
-        return Shortened(
-            self.candidate, found.text, kept, omissions, found.format, tokens
-        ), warnings
+        parts = found.text, list(found.kept), omissions, found.format, found.tokens_out
+        return Shortened(self.candidate, *parts), warnings
 
     def _raise_protected(self, values: Sequence[float]) -> list[float]:
         """Values in which units that a protected pattern matches go before all others."""
@@ -386,7 +381,7 @@ def _mark_omissions(
     for part, own in zip(candidate.parts, units, strict=True):
         numbered = enumerate(own, count + 1)
         count += len(own)
-        for is_kept, run in groupby(numbered, _is_in(kept)):
+        for is_kept, run in groupby(numbered, lambda item: item[1][0] in kept):
             if is_kept:
                 continue
             members = list(run)
@@ -397,19 +392,12 @@ def _mark_omissions(
             shown.append(source[part.start + tail.visible[1] : stop])
             spans.append((at, start))
             at = stop
-            omissions.append(
-                Omitted(
-                    start=start, end=stop, unit="sentences", first=first, last=last, tokens=tokens
-                )
-            )
+            span = {"start": start, "end": stop, "first": first, "last": last}
+            omissions.append(Omitted(**span, unit="sentences", tokens=tokens))
     shown.append(source[at:])
     spans.append((at, len(source)))
     text, spans = "".join(shown), [(a, b) for a, b in spans if a < b]
     return Shortened(candidate, text, spans, omissions, FORMAT, counter.count(text))
-
-
-def _is_in(kept: set[int]) -> Callable[[tuple[int, tuple[int, Unit]]], bool]:
-    return lambda item: item[1][0] in kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,9 +426,8 @@ class RequestOriginals:
             text = one.candidate.text
             if one.omissions and markers[text.pointer].hash is not None:
                 tool = text.call.name if text.call else None
-                one.hash = self.store.put(
-                    self.owner, text.text, tool, one.candidate.tokens, one.shown
-                )
+                tokens = one.candidate.tokens
+                one.hash = self.store.put(self.owner, text.text, tool, tokens, one.shown)
 
     def expected_marker(self, conversation: Conversation, text: str) -> OmissionMarker:
         """The marker that a text would have if there was room for it; no other one is longer."""

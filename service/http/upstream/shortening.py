@@ -43,7 +43,7 @@ from tamis.service.http.conversation.billing import (
     texts_in,
 )
 from tamis.service.http.conversation.candidates import is_prompt
-from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
+from tamis.service.http.conversation.job import ConversationCall
 from tamis.service.http.conversation.providers import Turn, read_turns, without_breakpoints
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.conversation.texts import (
@@ -200,6 +200,9 @@ class ChatTurns:
     Args:
         turns: of the body of a request.
         tags: between which texts of users and systems have retrieved context.
+
+    Attributes:
+        with_results: the indexes of messages with results of tools.
     """
 
     def __init__(self, turns: Sequence[Turn], tags: RetrievalTags) -> None:
@@ -207,7 +210,7 @@ class ChatTurns:
         self._places = [turn.place for turn in turns]
         self._texts, self._cached = message_texts(self.messages)
         self._prompts = [(t, tags.parse(t.text)) for t in self._texts if is_prompt(t)]
-        self._with_results = {text.message for text in self._texts if text.call is not None}
+        self.with_results = {text.message for text in self._texts if text.call is not None}
         self._with_words = self._turns_of_users()
         self._asking = sorted(self._with_words)
 
@@ -232,19 +235,14 @@ class ChatTurns:
             warnings: gets those of tags that cannot be followed.
         """
         frozen = set() if compresses_cached else self._before_breakpoint
-        found = self._with_results | set(self._with_context(frozen, warnings))
+        found = self.with_results | set(self._with_context(frozen, warnings))
         return sorted(found - frozen)
 
     @property
     def cached(self) -> list[int]:
         """The indexes of those like `changeable` that stand before the last `cache_control`."""
         with_context = {text.message for text, tagged in self._prompts if tagged.stretches}
-        return sorted((self._with_results | with_context) & self._before_breakpoint)
-
-    @property
-    def with_results(self) -> set[int]:
-        """The indexes of messages with results of tools."""
-        return self._with_results
+        return sorted((self.with_results | with_context) & self._before_breakpoint)
 
     def needless(self) -> dict[tuple[int, str], tuple[MessageText, Superseded]]:
         """The results that a later step made needless, by message and path from it."""
@@ -282,7 +280,7 @@ class ChatTurns:
             "protect_recent": len(after),
         }
         body: JsonObject = {"messages": kept, "config": config}
-        if index in self._with_results:
+        if index in self.with_results:
             body["language"] = "en"
         if self.tags.names:
             config["retrieval_tags"] = sorted(self.tags.names)
@@ -304,7 +302,7 @@ class ChatTurns:
         """The messages before and behind one that say what is asked."""
         at = bisect_left(self._asking, index)
         before = [self.messages[i] for i in self._asking[:at][-1:]]
-        if index in self._with_results:
+        if index in self.with_results:
             return [*before, *self._last_call(index)], []
         is_system = self.messages[index].get("role") != "user"
         stop = len(self.messages) if is_system else self._next_answer(index)
@@ -474,12 +472,8 @@ class _SentBefore:
         sent = [one for one in fresh if one is not None]
         chains = islice(self._chains(one.form for one in sent), len(sent))
         self.seen = len(sent)
-        self.cached = sum(
-            1
-            for _ in takewhile(
-                lambda pair: pair[0].chain == pair[1], zip(sent, chains, strict=True)
-            )
-        )
+        same = (one.chain == chain for one, chain in zip(sent, chains, strict=True))
+        self.cached = sum(takewhile(bool, same))
 
     def form(self, index: int) -> Form:
         """How a message was sent; empty where that was as it came, or never."""
@@ -533,7 +527,7 @@ class ChatShortener:
         text, chat = await asyncio.to_thread(_read_chat, body)
         until = time.monotonic() + options.limit_s
         short = ShortChat(body)
-        turns = await asyncio.to_thread(_chat_turns, chat, self.tags)
+        turns = await asyncio.to_thread(lambda: ChatTurns(read_turns(chat), self.tags))
         tools = await _chosen_tools(state, chat, turns, options.tools, until, short)
         indexes = await asyncio.to_thread(
             turns.changeable, options.compresses_cached, short.warnings
@@ -617,7 +611,13 @@ class ChatShortener:
             key: the method, and the hash of the request.
         """
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
-        answer = await _answer(ConversationCall(state, body, key[0], entry), left_s)
+        call, until = ConversationCall(state, body, key[0], entry), time.monotonic() + left_s
+        answer = await state.executor.run_prepared(
+            lambda: call.prepare(call.read()),
+            call.tokens_needed,
+            call.finish,
+            limits=TimeLimits(until + 1, until),
+        )
         found = _form_of(answer, request.place)
         if answer.status != "partial":
             cost = sum(len(shown.text) for shown in found.values()) + 256
@@ -683,9 +683,8 @@ def _keep_originals(work: _ChatWork, forms: Mapping[int, Form]) -> None:
         shown = forms.get(index, {}).get(path)
         if shown is not None and shown.is_needless:
             tool = text.call.name if text.call else None
-            work.state.originals.put(
-                work.entry.key, text.text, tool, shown.tokens_before, shown.text
-            )
+            owner, tokens = work.entry.key, shown.tokens_before
+            work.state.originals.put(owner, text.text, tool, tokens, shown.text)
 
 
 def _choose_forms(work: _ChatWork, forms: dict[int, Form]) -> list[int | None]:
@@ -768,10 +767,6 @@ def _read_chat(body: bytes) -> tuple[str, JsonObject]:
     return text, chat
 
 
-def _chat_turns(chat: JsonObject, tags: RetrievalTags) -> ChatTurns:
-    return ChatTurns(read_turns(chat), tags)
-
-
 def _changed_body(text: str, new: Texts, tools: Collection[int] | None) -> bytes:
     if new:
         text = replace_strings(text, new)
@@ -848,20 +843,6 @@ def _request_hash(request: TurnRequest) -> bytes:
     """What a result depends on; where the provider is asked to cache is no part of it."""
     body = without_breakpoints(request.body)
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
-
-
-async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:
-    now = time.monotonic()
-    return await call.state.executor.run_prepared(
-        lambda: _prepare(call),
-        call.tokens_needed,
-        call.finish,
-        limits=TimeLimits(now + left_s + 1, now + left_s),
-    )
-
-
-def _prepare(call: ConversationCall) -> PreparedConversation:
-    return call.prepare(call.read())
 
 
 def _form_of(answer: MessagesAnswer, index: int) -> Form:
