@@ -131,7 +131,7 @@ class Selector:
         self.values, self.calibrated = values, calibrated
         self.ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
         renderer = Renderer(passages, units, rules, self.ranking, arrangement)
-        mandatory = _mandatory_units(renderer, _protect_patterns(rules))
+        mandatory = _mandatory_units(renderer, [*map(compile_protect, rules.protect)])
         shown = mandatory | _units_of_best_passages(renderer, self.ranking)
         self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
         self._worths = worths = self._packer.groups.worths(values, calibrated)
@@ -412,10 +412,6 @@ def _units_of_best_passages(renderer: Renderer, ranking: Sequence[int]) -> set[i
     filled = {unit.passage for unit in renderer.units}
     best = set([p for p in ranking if p in filled][: renderer.rules.top_n])
     return {u for u, unit in enumerate(renderer.units) if unit.passage in best}
-
-
-def _protect_patterns(rules: Rules) -> list[Pattern]:
-    return [compile_protect(pattern) for pattern in rules.protect]
 
 
 Span = tuple[int, int]

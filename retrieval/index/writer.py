@@ -175,23 +175,16 @@ class IndexWriter:
         What was committed stays, whatever happens later: after an interruption, put the same
         documents again, and only the rest is indexed. Of two documents of one id the later counts.
         """
-        counts, batch, batch_chunks = (
-            PutCounts(),
-            dict[str, tuple[CorpusDocument, list[Chunk]]](),
-            0,
-        )
-        ids = set[str]()
+        counts, ids = PutCounts(), set[str]()
+        batch, batch_chunks = dict[str, tuple[CorpusDocument, list[Chunk]]](), 0
         has_models = self.models.keys or self.models.vectors or self.models.kv
         max_chunks = MODEL_BATCH_CHUNKS if has_models else BATCH_CHUNKS
         for document in documents:
             counts.repeated += document.id in ids
             ids.add(document.id)
             indexed = self._places.get(document.id)
-            if (
-                indexed
-                and indexed[1] == document_fingerprint(document)
-                and document.id not in batch
-            ):
+            is_known = indexed and indexed[1] == document_fingerprint(document)
+            if is_known and document.id not in batch:
                 counts.unchanged += 1
             else:
                 chunks = self._split(document)

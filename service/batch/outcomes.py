@@ -141,8 +141,6 @@ def _column_type(value: Any) -> str:
 
 
 def _common_type(kinds: set[str]) -> str:
-    if not kinds:
-        return "json"
     return next(iter(kinds)) if len(kinds) == 1 else "json"
 
 

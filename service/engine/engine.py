@@ -66,12 +66,8 @@ class Worker(threading.Thread):
         observer: EngineObserver,
     ) -> None:
         super().__init__(name="tamis-model", daemon=True)
-        self.queue, self.load, self.batch_tokens, self.observer = (
-            queue,
-            load,
-            batch_tokens,
-            observer,
-        )
+        self.queue, self.load = queue, load
+        self.batch_tokens, self.observer = batch_tokens, observer
         self.ready = threading.Event()
         self.load_error: Exception | None = None
         self.busy_since: float | None = None

@@ -46,9 +46,8 @@ class BatchProgress:
 
     def __init__(self, rows: int, quiet: bool) -> None:
         self.rows, self.quiet = rows, quiet
-        self.first = self.first_tokens = self.done = self.failed = self.tokens_in = (
-            self.tokens_out
-        ) = 0
+        self.first = self.first_tokens = self.done = self.failed = 0
+        self.tokens_in = self.tokens_out = 0
         self.started = self.last_line = time.monotonic()
         self.console = Console(stderr=True, highlight=False)
         self.bar: Progress | None = None

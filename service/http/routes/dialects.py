@@ -72,10 +72,15 @@ async def compress_messages(request: Request, body: MessagesRequest) -> Messages
     call = ConversationCall(state, body, method, entry)
     with request_span(state, "compress", body.model) as span:
         try:
-            answer = await run_while_connected(request.receive, _run(call))
+            limits = state.executor.limits(body.timeout_ms)
+            running = state.executor.run_prepared(
+                partial(_prepare, call), call.tokens_needed, call.finish, body.priority, limits
+            )
+            answer = await run_while_connected(request.receive, running)
         except Exception as error:
             note_passthrough(state, entry, error, body.on_error)
-            answer = await asyncio.to_thread(_whole, call, message_of(error))
+            why = message_of(error)
+            answer = await asyncio.to_thread(lambda: whole_answer(call.read(), why))
         if span is not None:
             set_attributes(span, _conversation_attributes(answer))
     before = sum(one.tokens_before for one in answer.compressions)
@@ -93,20 +98,6 @@ def _conversation_attributes(answer: MessagesAnswer) -> dict[str, Any]:
         "tamis.method": answer.method,
         "tamis.status": answer.status,
     }
-
-
-async def _run(call: ConversationCall) -> MessagesAnswer:
-    return await call.state.executor.run_prepared(
-        lambda: _prepare(call),
-        call.tokens_needed,
-        call.finish,
-        call.body.priority,
-        call.state.executor.limits(call.body.timeout_ms),
-    )
-
-
-def _whole(call: ConversationCall, why: str) -> MessagesAnswer:
-    return whole_answer(call.read(), why)
 
 
 def _prepare(call: ConversationCall) -> PreparedConversation:

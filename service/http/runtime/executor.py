@@ -250,10 +250,8 @@ async def run_while_connected(
     Raises:
         ClientDisconnected: the client disconnected; the work was cancelled.
     """
-    task, disconnect = (
-        asyncio.ensure_future(work),
-        asyncio.ensure_future(_wait_for_disconnect(receive)),
-    )
+    task = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():

@@ -9,16 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
+from tamis.retrieval.index.store import CorpusIndex
 from tamis.service.api.index import IndexPool
 from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.engine import Engine, EngineBounds, PromptCache
@@ -109,7 +108,7 @@ class ServiceState:
         if (cache := passages.cache) is not None:
             metrics.add_store("cache", lambda: cache.stats(with_files=False))
         indexes = {
-            name: _open_index(folder, methods.root, settings.device)
+            name: IndexPool(CorpusIndex.open(folder, root=methods.root, device=settings.device))
             for name, folder in parse_named_paths(settings.indexes, "indexes")
         }
         originals = OriginalStore(settings.retrieve_bytes, settings.retrieve_s)
@@ -243,16 +242,6 @@ def _default_batch_tokens(settings: Settings) -> int:
     from tamis.probes.model.loading import choose_device
 
     return 1024 if choose_device(settings.device).type == "cpu" else 16384
-
-
-def _open_index(folder: Path, root: Path, device: str) -> Any:
-    try:
-        from tamis.retrieval.index.store import CorpusIndex
-    except ImportError as error:
-        raise MissingExtra(
-            f"indexes need more packages ({error}): pip install 'tamis[retrieval]'"
-        ) from error
-    return IndexPool(CorpusIndex.open(folder, root=root, device=device))
 
 
 def _passage_cache(settings: Settings) -> PassageCache | None:
