@@ -392,8 +392,10 @@ def _mark_omissions(
             shown.append(source[part.start + tail.visible[1] : stop])
             spans.append((at, start))
             at = stop
-            span = {"start": start, "end": stop, "first": first, "last": last}
-            omissions.append(Omitted(**span, unit="sentences", tokens=tokens))
+            omitted = Omitted(
+                start=start, end=stop, unit="sentences", first=first, last=last, tokens=tokens
+            )
+            omissions.append(omitted)
     shown.append(source[at:])
     spans.append((at, len(source)))
     text, spans = "".join(shown), [(a, b) for a, b in spans if a < b]
