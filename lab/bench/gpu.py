@@ -34,7 +34,6 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModel
 
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.methods.question_rows import QuestionRows
@@ -46,7 +45,7 @@ from tamis.probes.card import ModelCard
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import PassageCache
-from tamis.probes.model.hf_backend import ATTENTION
+from tamis.probes.model.hf_backend import random_model
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
@@ -105,14 +104,6 @@ def learnt_tokenizer() -> Tokenizer:
     )
     made.train_from_iterator([example_text()[0]], trainer)
     return made
-
-
-def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
-    """A decoder of a model type known to transformers, with random weights; fetches nothing."""
-    config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
-    with torch.random.fork_rng(devices=[]):  # it draws on the CPU alone
-        torch.manual_seed(seed)
-        return AutoModel.from_config(config)
 
 
 def random_proxy(shape: str, device: torch.device, dtype: torch.dtype) -> Proxy:

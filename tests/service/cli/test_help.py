@@ -65,9 +65,9 @@ def test_a_command_of_many_options_shows_about_a_screen_and_names_the_rest(words
     )
     assert len(short.splitlines()) <= 80
     assert len(full.splitlines()) > len(short.splitlines())
-    count = len(re.findall(r"^│[ *]+--[a-z]", full, re.MULTILINE)) - len(
-        re.findall(r"^│[ *]+--[a-z]", short, re.MULTILINE)
-    )
+    # a help text that names another option may break right before it
+    named = (set(re.findall(r"^│[ *]+(--[a-z-]+)", shown, re.MULTILINE)) for shown in (full, short))
+    count = len(set.difference(*named))
     assert f"{count} more options (" in short
     assert f"tamis {' '.join(words)} {LONG_HELP}" in short.replace("root", "tamis")
 
