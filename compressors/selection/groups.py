@@ -79,12 +79,14 @@ _BACK = re.compile(
     r"[(\"'“„«¿]*(?!This (?:morning|afternoon|evening|week|month|year|time)\b)"
     r"(?:It|Its|They|Their|This|These|Those|That|Such|Both|Each|Otherwise|Else|Then"
     r"|Instead|If (?:not|so|it|they|true|false|set|unset)"
+    r"|(?:Until|By|Before|After|In|For|To|Within|Since|From) (?:then|this|that|these|those)"
     r"|The (?:main |only )?reason(?: for (?:doing )?(?:this|that))?"
     r"|(?:With|Without|Because of|Despite|To do) (?:it|this|that|these|those)"
     r"|Er|Es|Dies|Diese[rsnm]?|Sie (?:ist|hat|kann|wird|muss|darf)"
+    r"|(?:Bis|Von) da(?:hin)?|Vorher|Hier(?:für|zu|bei)|Davon|Darauf|Stattdessen|In diesem Fall"
     r"|Dann|Sonst|Andernfalls|Danach|Dabei|Dafür|Dazu|Wenn nicht|Il(?! y a| faut)|Elles?|Ils|Cela"
-    r"|Ceci|Ce(?:tte|s|lui-ci)?|Sinon|Ensuite|Dans ce cas|Est[eao]s?|Es[eao]|Si no|Entonces|Luego"
-    r"|En ese caso)\b"
+    r"|Ceci|Ce(?:tte|s|lui-ci)?|Sinon|Ensuite|Dans ce cas|Jusque-là|À défaut|Est[eao]s?|Es[eao]"
+    r"|Si no|Entonces|Luego|En ese caso|Hasta entonces)\b"
 )
 _SECTION = re.compile(r"(?:\s*[#;].*\n)*\s*\[{1,2}[^\[\]\n]{1,80}\]{1,2}\s*(?:\n|$)")
 _NAMED = ("code", "json")
@@ -97,12 +99,14 @@ _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
 _ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
 _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
+# 'Adults and adolescents over 12 years (40 kg or more)', above a sentence
+_NUMBERED_TITLE = re.compile(r"[^\W\d_][^.:;,|@<>\[\]{}=?!*/\n]{2,60}")
 _OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
 _COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
 _COMMANDS = dict(part=1, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5)
 _SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
-_TITLE_LEVEL, _TITLE_WORDS, _TERM_CHARS = 9, 6, 60
+_TITLE_LEVEL, _TITLE_WORDS, _NUMBERED_WORDS, _TERM_CHARS = 9, 6, 10, 60
 _BELOW_TITLE = ("sentence", "table_header", "list_item", "entry")
 _SPEAKER = re.compile(
     r"\s*+(?:[\[(]?\d[\d:.,/\-T ]{3,24}+(?:[AaPp]\.?[Mm]\.?)?[\])]?\s*+[-–|]?\s*+)?+"
@@ -523,8 +527,14 @@ class Groups:
         if is_prose and after.kind == "table_header" and _CAPTION.fullmatch(text):
             return "lead_in"
         listed = KINDS[after.kind].is_listed or after.kind == "table_header"
-        opens = ends_open(text) or text.endswith("following")
+        opens = ends_open(text) or text.endswith("following") or self._stands_on_list(u, after)
         return "lead_in" if is_prose and listed and opens else None
+
+    def _stands_on_list(self, u: int, after: Unit) -> bool:
+        """Whether a line without a stop stands right on the items that go on with it."""
+        text, item = self._texts[u], self._texts[u + 1].lstrip("-*+•‣▪◦·– ")
+        goes_on = after.kind == "list_item" and item[:1].islower() and self._starts_line(u)
+        return goes_on and self._gap(u + 1).count("\n") == 1 and not has_stop(text)
 
     def _ends(self, lead: int, u: int) -> bool:
         """Whether what is below a lead ends before a unit."""
@@ -726,15 +736,19 @@ class Groups:
         unit, text, after = self._units[u], self._texts[u], self._next(u)
         if unit.kind not in ("sentence", "list_item") or after is None:
             return False
-        if not _TITLE.fullmatch(text) or not len(text.split()) <= _TITLE_WORDS:
+        numbered = after.kind == unit.kind == "sentence" and has_stop(self._texts[u + 1])
+        numbered = numbered and _NUMBERED_TITLE.fullmatch(text) is not None
+        words = _NUMBERED_WORDS if numbered else _TITLE_WORDS
+        if not (numbered or _TITLE.fullmatch(text)) or len(text.split()) > words:
             return False
         # deeper than what is above it, it belongs there, such as a command below a lead-in
         inside = not self._is_first(u) and self._units[u - 1].kind != "heading"
         if inside and self._line_indent(u) > self._line_indent(u - 1) + 1:
             return False
-        if after.kind not in _BELOW_TITLE or not self._begins_block(u):
+        begins = self._begins_block(u) or (numbered and self._units[u - 1].kind == "heading")
+        if after.kind not in _BELOW_TITLE or not begins:
             return False
-        longer = len(self._texts[u + 1].split()) > len(text.split())
+        longer = numbered or len(self._texts[u + 1].split()) > len(text.split())
         return "\n" in self._gap(u + 1) and (longer or after.kind != "sentence")
 
     def _find_comments(self) -> dict[int, list[int]]:

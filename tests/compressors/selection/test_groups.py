@@ -895,3 +895,43 @@ def test_parts_of_a_sentence_in_two_cues_are_kept_together_without_numbers_and_t
     said = ("Welcome.", "For rust I use acid,", "fifty grams to a litre.", "Bye.")
     text = "".join(cue.format(n=n, text=one) for n, one in enumerate(said))
     assert kept(text, {"For": 0.9}, 100) == list(said[1:3])
+
+
+LEAFLET = """\
+# Before you take Dolprexin
+
+It is for adults.
+
+Do not take Dolprexin
+- if you are allergic to it
+- during the last three months of pregnancy
+
+# How to take it
+
+Adults and adolescents over 12 years (40 kg or more)
+The starting dose is 200 mg.
+
+Children under 6 years
+Do not give it to them at all.
+"""
+
+
+def test_a_line_without_a_stop_is_shown_with_the_points_that_go_on_with_it() -> None:
+    got = kept(LEAFLET, {"- during": 0.9}, 12)
+    assert got == ["Do not take Dolprexin", "- during the last three months of pregnancy"]
+    # alone it would say something else
+    assert "Do not take Dolprexin" not in kept(LEAFLET, {"Do not take": 0.9}, 5)
+
+
+def test_names_of_groups_of_people_may_hold_figures() -> None:
+    dose = "The starting dose is 200 mg."
+    group = "Adults and adolescents over 12 years (40 kg or more)"
+    assert kept(LEAFLET, {"Adults": 0.9}, 16, rest=0.001) == [group, dose]
+    assert group not in kept(LEAFLET, {"Adults": 0.9}, 12, rest=0.001)  # a title without its text
+
+
+@pytest.mark.parametrize("begin", ["Until then", "In that case", "Within this"])
+def test_what_speaks_of_a_time_or_case_stays_with_the_sentence_that_names_it(begin: str) -> None:
+    before, it = "The permit is still to come.", f"{begin} the charger must stay off."
+    text = f"We have told the grid. {before} {it} Others pay more.\n"
+    assert kept(text, {begin: 0.9, "We have": 0.2, "Others": 0.2}, 14) == [before, it]
