@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,31 +56,56 @@ def _is_identifier(run: str) -> bool:
     return any(form.fullmatch(run) for form in (_CODE, _HASH, _VERSION, _NUMBER))
 
 
-def raise_named(question: str, texts: Callable[[], Iterable[str]], scores: Floats) -> Floats:
-    """The same scores, but that those of texts with an identifier of the question are raised.
+@dataclass(frozen=True, slots=True)
+class NamedTexts:
+    """Which of N texts have which of the K identifiers of a question.
 
-    Args:
-        texts: gives the N texts; not called where the question has no identifier.
-        scores: log odds, or others that are added up, `[N]`.
+    Attributes:
+        names: of the question, K. has: `[N, K]`. has_another: whether a text has another identifier
+            of that shape and none of the question's, `[N, K]`.
     """
-    if not (asked := [_patterns(name) for name in identifiers(question)]):
+
+    names: Sequence[str]
+    has: NDArray[np.bool_]
+    has_another: NDArray[np.bool_]
+
+    @classmethod
+    def find(cls, question: str, texts: Callable[[], Iterable[str]]) -> NamedTexts | None:
+        """None where the question has no identifier; then the texts are not asked for."""
+        if not (names := identifiers(question)):
+            return None
+        forms = list(map(_patterns, names))
+        found = [[(bool(o.search(t)), bool(a.search(t))) for o, a in forms] for t in texts()]
+        has, alike = np.moveaxis(np.array(found, dtype=bool).reshape(-1, len(names), 2), 2, 0)
+        return cls(names, has, alike & ~has.any(1, keepdims=True))
+
+    def raise_scores(self, scores: Floats) -> Floats:
+        """The same scores, but that those of texts with an identifier are raised, `[N]`.
+
+        Args:
+            scores: log odds, or others that are added up, `[N]`.
+        """
+        scores = scores.copy()
+        for own, other in zip(self.has.T, self.has_another.T, strict=True):
+            if own.any() and other.any():
+                scores[own] += max(0.0, scores[other].max() + MARGIN - scores[own].max())
         return scores
-    found = [[(bool(own.search(t)), bool(any_.search(t))) for own, any_ in asked] for t in texts()]
-    named, alike = np.moveaxis(np.array(found, dtype=bool).reshape(-1, len(asked), 2), 2, 0)
-    others, scores = alike & ~named.any(1, keepdims=True), scores.copy()
-    for own, other in zip(named.T, others.T, strict=True):
-        if own.any() and other.any():
-            scores[own] += max(0.0, scores[other].max() + MARGIN - scores[own].max())
-    return scores
 
+    def raise_probabilities(self, values: Sequence[float]) -> tuple[float, ...]:
+        """The same for probabilities."""
+        z = self.raise_scores(log_odds(values, _MIN_PROBABILITY))
+        return tuple((1 / (1 + np.exp(-z))).tolist())
 
-def raise_probabilities(
-    question: str, texts: Callable[[], Iterable[str]], values: Sequence[float]
-) -> tuple[float, ...]:
-    """`raise_named` of probabilities; the same numbers where the question has no identifier."""
-    z = log_odds(values, _MIN_PROBABILITY)
-    raised = raise_named(question, texts, z)
-    return tuple(values) if raised is z else tuple((1 / (1 + np.exp(-raised))).tolist())
+    @property
+    def warnings(self) -> list[str]:
+        """What no text has, where several have another of its shape."""
+        missing = ~self.has.any(0) & (self.has_another.sum(0) > 1)
+        return [
+            f"nothing that was read has {name!r}, which the question names; others of its kind are "
+            "there, so what is kept may be about another one"
+            for name, is_missing in zip(self.names, missing.tolist(), strict=True)
+            if is_missing
+        ]
 
 
 def headed_texts(

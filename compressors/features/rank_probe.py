@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import Collection, whole_texts
-from tamis.compressors.features.identifiers import raise_named
+from tamis.compressors.features.identifiers import NamedTexts
 from tamis.compressors.features.likeness import LikenessJudges, most_alike, spread_values
 from tamis.compressors.features.scales import log_odds
 from tamis.compressors.features.shipped_probes import choose_probe
@@ -184,8 +184,8 @@ def rank_with_encoders(
     clock = time.perf_counter()
     likeness = judges.judge(question, passages)
     encode_ms = (time.perf_counter() - clock) * 1e3
-    named = raise_named(question, partial(whole_texts, passages), likeness)
-    read = most_alike(named, READ_DOCUMENTS)
+    named = NamedTexts.find(question, partial(whole_texts, passages))
+    read = most_alike(named.raise_scores(likeness) if named else likeness, READ_DOCUMENTS)
     moved = units_among(units, read)
     found = rank_with_probe(method, question, [passages[p] for p in read], moved)
     own = log_odds(found.values, _MIN_PROBABILITY).clip(_LEAST_LOG_ODDS)

@@ -47,7 +47,7 @@ from tamis.compressors.features.bm25 import (
     visible_texts_of_each,
     whole_texts,
 )
-from tamis.compressors.features.identifiers import headed_texts, raise_probabilities
+from tamis.compressors.features.identifiers import NamedTexts, headed_texts
 from tamis.compressors.features.likeness import LikenessJudges
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
@@ -492,11 +492,14 @@ class QuestionRows(TwoStepMethod):
             step = self._second_step(reading, question, passages, units)
             values, known = self._score_together(reading, step)
             headings = step.texts.structure.heading
-            shown = partial(headed_texts, passages, units, headings)
-            values = torch.tensor(raise_probabilities(question, shown, values.tolist()))
+            named = NamedTexts.find(question, partial(headed_texts, passages, units, headings))
+            if named:
+                values = torch.tensor(named.raise_probabilities(values.tolist()))
+                known["warnings"] = tuple(named.warnings)
             known |= judge(self.probe, known["answerability"], step.texts, languages)
         if languages:
-            known["warnings"] = (language_warning(model, *languages),)
+            warned = language_warning(model, *languages)
+            known["warnings"] = (warned, *known.get("warnings", ()))
         score_ms = (time.perf_counter() - clock) * 1e3
         known["calibrated"] = self.probe is not None
         return reading.scores(values, units, len(passages), score_ms=score_ms, **known)
@@ -553,10 +556,10 @@ class QuestionRows(TwoStepMethod):
             ranks = rank_with_encoders(alone, judges, question, passages, units)
         else:
             ranks = rank_with_probe(alone, question, passages, units)
-        if not ranks.calibrated:
+        named = NamedTexts.find(question, partial(whole_texts, passages))
+        if named is None or not ranks.calibrated:
             return ranks
-        raised = raise_probabilities(question, partial(whole_texts, passages), ranks.values)
-        return replace(ranks, values=raised)
+        return replace(ranks, values=named.raise_probabilities(ranks.values))
 
 
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:

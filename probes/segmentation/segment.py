@@ -414,7 +414,7 @@ _MONSIEUR = re.compile(r"(?<![\w.'’-])M\.\s*$")
 # Thai and Lao put a full stop after abbreviations and nowhere else: 'พ.ศ. 2560', 'ดร. สมชาย'
 _ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
 # a name with dots is no end of a sentence: 'asyncio.Future.result', 'Makefile.PL', 'subprocess.'
-_DOTTED = re.compile(r"[\w.]*\w\.$")
+_DOTTED = re.compile(r"[\w.]*\w\.\Z")
 _NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Z]+[a-z]+[A-Z]\w*|[A-Za-z]\w*[.(_]\S|\w*\d")
 # 'org.postgresql.util.PSQLException'
 _QUALIFIED = re.compile(r"\w\.\w+\.\Z")
@@ -425,7 +425,7 @@ _LABEL = re.compile(
 )
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 # '.PHONY', '.idle.py'; but 'in Table 2 .The'
-_OPENING_DOT, _DOTTED_NAME = re.compile(r"(?:^|\s)\.$"), re.compile(r"[a-z\d/]|[A-Z]{2}|\w+\.\w")
+_OPENING_DOT, _DOTTED_NAME = re.compile(r"(?:^|\s)\.\Z"), re.compile(r"[a-z\d/]|[A-Z]{2}|\w+\.\w")
 # 'max. 35 °C', 'Max. flow', 'approx. 20'; and 'FILE... TARGET' of how a command is used
 _MEASURE = re.compile(
     r"(?:^|[\s(])(?:[Mm](?:ax|in)|[Aa]pprox|ca|[Aa]rt|[Nn]os?|[Qq]ty|s\.\s?[de])\.\s*$"

@@ -7,9 +7,8 @@ import pytest
 
 from tamis.compressors.features.identifiers import (
     MOST_IDENTIFIERS,
+    NamedTexts,
     identifiers,
-    raise_named,
-    raise_probabilities,
 )
 
 ORDERS = """\
@@ -26,8 +25,12 @@ SO-10490,2025-02-07,Hartley Controls,GB,PS-024,Power supply,30,on hold,,export l
 ROWS = ORDERS.splitlines()[1:]
 
 
+def found(question, texts):
+    return NamedTexts.find(question, lambda: texts)
+
+
 @pytest.mark.parametrize(
-    ("question", "found"),
+    ("question", "names"),
     [
         ("status of order SO-10490?", ["so-10490"]),
         ("What changed in 3.2.0, and in v3.2?", ["3.2.0", "v3.2"]),
@@ -39,8 +42,8 @@ ROWS = ORDERS.splitlines()[1:]
         ("9" * 100_000, []),
     ],
 )
-def test_what_is_an_identifier(question, found):
-    assert identifiers(question) == found
+def test_what_is_an_identifier(question, names):
+    assert identifiers(question) == names
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_what_is_an_identifier(question, found):
 def test_a_text_with_the_identifier_is_above_those_with_another(question, named, others):
     texts = [others, "Nothing of the kind.", named, f"{named}, too"]
     scores = np.array([3.0, 5.0, -2.0, -3.0])
-    raised = raise_named(question, lambda: texts, scores)
+    raised = found(question, texts).raise_scores(scores)
     assert raised[2] > raised[0] == 3.0
     assert raised[1] == 5.0  # neither above what has no identifier nor below it
     assert raised[2] - raised[3] == pytest.approx(1.0)
@@ -69,14 +72,21 @@ def test_a_text_with_the_identifier_is_above_those_with_another(question, named,
 )
 def test_nothing_moves_where_there_is_no_choice(texts):
     scores = np.array([1.0, 2.0])
-    assert raise_named("SO-10490", lambda: texts, scores).tolist() == [1.0, 2.0]
+    assert found("SO-10490", texts).raise_scores(scores).tolist() == [1.0, 2.0]
 
 
 def test_texts_are_not_looked_at_without_an_identifier():
     def fail():
         raise AssertionError
 
-    assert raise_probabilities("Who pays?", fail, (0.25, 0.5)) == (0.25, 0.5)
+    assert NamedTexts.find("Who pays?", fail) is None
+
+
+def test_what_nothing_has_is_told_where_others_of_its_kind_are_there():
+    (said,) = found("status of SO-99999 or SO-10481", ROWS).warnings
+    assert "nothing that was read has 'so-99999'" in said
+    assert not found("status of SO-10481", ROWS).warnings
+    assert not found("status of ZZ-10481", ROWS).warnings  # nothing of this kind is there
 
 
 @pytest.mark.model
@@ -91,3 +101,5 @@ def test_every_record_of_a_file_is_found_by_its_number(proxy_folder):
         assert ROWS[ranked.results[0].index] == row
         kept = compress(question, [ORDERS], max_tokens=80)
         assert row.rstrip(",") in kept.text
+    missing = compress("status of order SO-99999", [ORDERS], max_tokens=80)
+    assert any("so-99999" in warning for warning in missing.warnings)

@@ -281,3 +281,9 @@ def test_a_sentence_may_still_end_with_such_a_word() -> None:
         "The rest waits...",
         "Then it goes on.",
     ]
+
+
+def test_a_line_that_begins_in_capitals_begins_a_sentence_below_a_stop() -> None:
+    lines = ["KV confirmed a delay there.", "RESOLVED: to appoint Ridley.", "NC was not there."]
+    assert visible_texts("\n".join(lines)) == lines
+    assert visible_texts("Read Makefile.PL and asyncio.Future.result first.")[1:] == []
