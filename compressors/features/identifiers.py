@@ -92,9 +92,10 @@ class NamedTexts:
         return scores
 
     def raise_probabilities(self, values: Sequence[float]) -> tuple[float, ...]:
-        """The same for probabilities."""
-        z = self.raise_scores(log_odds(values, _MIN_PROBABILITY))
-        return tuple((1 / (1 + np.exp(-z))).tolist())
+        """The same for probabilities; those that are not raised stay to the bit."""
+        z = log_odds(values, _MIN_PROBABILITY)
+        raised = self.raise_scores(z)
+        return tuple(np.where(raised > z, 1 / (1 + np.exp(-raised)), values).tolist())
 
     @property
     def warnings(self) -> list[str]:
