@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import whole_texts
+from tamis.compressors.features.identifiers import NamedTexts
 from tamis.probes.segmentation.language import guess_language, is_latin
 from tamis.probes.text import Passage
 
@@ -113,7 +114,8 @@ class LikenessJudges:
         """The weighted sum for each document `[P]`; higher is more like the question.
 
         The first encoder reads every document, a second one the `ENCODE_DOCUMENTS` that are most
-        like the question to the first; to it the others are like the least of these.
+        like the question to the first; to it the others are like the least of these. What has an
+        identifier of the question is raised (features/identifiers.py).
         """
         texts = whole_texts(passages)
         total, read = np.zeros(len(texts)), list(range(len(texts)))
@@ -123,7 +125,8 @@ class LikenessJudges:
             found = sum(weight * value.double().numpy() for weight, value in pairs)
             total += spread_values(found, read, len(texts))
             read = most_alike(total, ENCODE_DOCUMENTS)
-        return total
+        named = NamedTexts.find(question, lambda: texts)
+        return named.raise_scores(total) if named else total
 
 
 def most_alike(likeness: NDArray[np.float64], count: int) -> list[int]:

@@ -15,15 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.bm25 import Collection, whole_texts
-from tamis.compressors.features.identifiers import NamedTexts
+from tamis.compressors.features.bm25 import Collection
 from tamis.compressors.features.likeness import LikenessJudges, most_alike, spread_values
 from tamis.compressors.features.scales import log_odds
 from tamis.compressors.features.shipped_probes import choose_probe
@@ -184,8 +182,7 @@ def rank_with_encoders(
     clock = time.perf_counter()
     likeness = judges.judge(question, passages)
     encode_ms = (time.perf_counter() - clock) * 1e3
-    named = NamedTexts.find(question, partial(whole_texts, passages))
-    read = most_alike(named.raise_scores(likeness) if named else likeness, READ_DOCUMENTS)
+    read = most_alike(likeness, READ_DOCUMENTS)
     moved = units_among(units, read)
     found = rank_with_probe(method, question, [passages[p] for p in read], moved)
     own = log_odds(found.values, _MIN_PROBABILITY).clip(_LEAST_LOG_ODDS)

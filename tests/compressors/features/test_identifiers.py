@@ -90,7 +90,7 @@ def test_what_nothing_has_is_told_where_others_of_its_kind_are_there():
 
 
 @pytest.mark.model
-def test_every_record_of_a_file_is_found_by_its_number(proxy_folder):
+def test_every_record_of_a_file_is_found_by_its_number(proxy_folder, encoder_folder):
     from tamis.service.api.compress import compress
     from tamis.service.api.rerank import rerank
 
@@ -99,6 +99,8 @@ def test_every_record_of_a_file_is_found_by_its_number(proxy_folder):
         question = f"status of order {number}"
         ranked = rerank(question, ROWS)
         assert ROWS[ranked.results[0].index] == row
+        alike = rerank(question, ROWS, method="late_interaction")
+        assert ROWS[alike.results[0].index] == row
         kept = compress(question, [ORDERS], max_tokens=80)
         assert row.rstrip(",") in kept.text
     missing = compress("status of order SO-99999", [ORDERS], max_tokens=80)
