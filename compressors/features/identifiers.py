@@ -23,6 +23,8 @@ from tamis.probes.text import Passage, Unit
 
 MARGIN = 0.1
 """The log odds by which the best text with the identifier is above the best with another."""
+OTHERS = 2.0
+"""The log odds that a unit of another record loses."""
 MOST_IDENTIFIERS = 8
 """A question with more of them, such as a pasted log, asks for none."""
 MOST_CHARS = 64
@@ -79,23 +81,25 @@ class NamedTexts:
         has, alike = np.moveaxis(np.array(found, dtype=bool).reshape(-1, len(names), 2), 2, 0)
         return cls(names, has, alike & ~has.any(1, keepdims=True))
 
-    def raise_scores(self, scores: Floats) -> Floats:
+    def raise_scores(self, scores: Floats, lower: float = 0.0) -> Floats:
         """The same scores, but that those of texts with an identifier are raised, `[N]`.
 
         Args:
             scores: log odds, or others that are added up, `[N]`.
+            lower: what is taken from those of texts that have another one.
         """
         scores = scores.copy()
         for own, other in zip(self.has.T, self.has_another.T, strict=True):
             if own.any() and other.any():
                 scores[own] += max(0.0, scores[other].max() + MARGIN - scores[own].max())
+                scores[other] -= lower
         return scores
 
-    def raise_probabilities(self, values: Sequence[float]) -> tuple[float, ...]:
-        """The same for probabilities; those that are not raised stay to the bit."""
+    def raise_probabilities(self, values: Sequence[float], lower: float = 0.0) -> tuple[float, ...]:
+        """The same for probabilities; those that do not change stay to the bit."""
         z = log_odds(values, _MIN_PROBABILITY)
-        raised = self.raise_scores(z)
-        return tuple(np.where(raised > z, 1 / (1 + np.exp(-raised)), values).tolist())
+        moved = self.raise_scores(z, lower)
+        return tuple(np.where(moved == z, values, 1 / (1 + np.exp(-moved))).tolist())
 
     @property
     def warnings(self) -> list[str]:
@@ -109,20 +113,39 @@ class NamedTexts:
         ]
 
 
-def headed_texts(
+def record_texts(
     passages: Sequence[Passage], units: Sequence[Unit], headings: NDArray[np.int64]
 ) -> list[str]:
-    """The text of each unit below its passage's title and its heading.
+    """The text of the record that each unit is of, below its passage's title and its heading.
+
+    A record is what stands on one line of a table, a log or JSON, an object with its members, or an
+    item of configuration with what is deeper: its identifier is in the first part, and what is
+    asked for in another.
 
     Args:
         headings: the unit that is the heading above each, else -1, `[U]`.
     """
     shown = visible_texts(passages, units)
     titles = [read_before(passage) for passage in passages]
-    return [
-        f"{titles[unit.passage]}{shown[h] if h >= 0 else ''}\n{text}"
-        for unit, h, text in zip(units, headings.tolist(), shown, strict=True)
-    ]
+    records, of_unit, depth = list[list[str]](), list[int](), 0
+    for u, (unit, text) in enumerate(zip(units, shown, strict=True)):
+        whole, before = passages[unit.passage].text, units[u - 1] if u else None
+        gap = whole[before.visible[1] : unit.visible[0]] if before else ""
+        line = whole[whole.rfind("\n", 0, unit.visible[0]) + 1 : unit.visible[0]]
+        if unit.kind == "json":
+            goes_on = text[0] not in "{["
+        elif unit.kind == "code":
+            goes_on = len(line) > depth and not text.startswith("- ")
+        else:
+            goes_on = unit.kind in ("table_row", "entry") and "\n" not in gap
+        same = before is not None and before.passage == unit.passage and before.kind == unit.kind
+        if not (same and goes_on):
+            records.append([titles[unit.passage], shown[h] if (h := headings[u]) >= 0 else ""])
+            depth = len(line)
+        records[-1].append(text)
+        of_unit.append(len(records) - 1)
+    joined = list(map("\n".join, records))
+    return [joined[record] for record in of_unit]
 
 
 def _patterns(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:

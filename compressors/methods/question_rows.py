@@ -47,7 +47,7 @@ from tamis.compressors.features.bm25 import (
     visible_texts_of_each,
     whole_texts,
 )
-from tamis.compressors.features.identifiers import NamedTexts, headed_texts
+from tamis.compressors.features.identifiers import OTHERS, NamedTexts, record_texts
 from tamis.compressors.features.likeness import LikenessJudges
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
@@ -492,9 +492,9 @@ class QuestionRows(TwoStepMethod):
             step = self._second_step(reading, question, passages, units)
             values, known = self._score_together(reading, step)
             headings = step.texts.structure.heading
-            named = NamedTexts.find(question, partial(headed_texts, passages, units, headings))
+            named = NamedTexts.find(question, partial(record_texts, passages, units, headings))
             if named:
-                values = torch.tensor(named.raise_probabilities(values.tolist()))
+                values = torch.tensor(named.raise_probabilities(values.tolist(), OTHERS))
                 known["warnings"] = tuple(named.warnings)
             known |= judge(self.probe, known["answerability"], step.texts, languages)
         if languages:

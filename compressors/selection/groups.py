@@ -116,8 +116,11 @@ _SPEAKER = re.compile(
 _JSON_SPEAKER = re.compile(
     r"\"(?:user|username|from|author|sender|speaker|role|name)\"\s*:\s*\"([^\"]{1,60})\""
 )
+_MEMBER = re.compile(r"\"[^\"]{1,80}\"\s*:")
 _JSON_ASKS = re.compile(r"[?？؟][\s)]*\"\s*[,}]")
 _SPOKEN = ("entry", "json")
+_MOST_LEADS = 12
+"""The nearest leads that count: of an outline each line may lead to all that follow."""
 _LONGEST_TURN, _SHORT_TURN, _MOST_REPLIES = 240, 120, 6
 # a value is of no use without the name that stands before it
 _VALUE = re.compile(
@@ -370,7 +373,7 @@ class Groups:
     def ancestors(self, u: int) -> list[int]:
         """The lead of a unit, that one's lead, and so on."""
         found = []
-        while (u := self.parents[u]) >= 0:
+        while (u := self.parents[u]) >= 0 and len(found) < _MOST_LEADS:
             found.append(u)
         return found
 
@@ -382,6 +385,8 @@ class Groups:
         found, bond = [], 2
         while (bond := min(bond, self.bonds[u])) and (u := self.parents[u]) >= 0:
             found.append((u, bond))
+            if len(found) == _MOST_LEADS:
+                break
         return found
 
     def worths(self, values: Sequence[float], calibrated: bool) -> list[float]:
@@ -579,7 +584,8 @@ class Groups:
 
     def _tie(self, u: int) -> int | None:
         """The bond of a unit that is of no use without one before it, which becomes its lead: a
-        default value, the next lines of an entry or the next cells of a row. None for others."""
+        default value, the next lines of an entry, the next cells of a row or the next members of an
+        object. None for others."""
         unit, text = self._units[u], self._texts[u]
         before = self._units[u - 1] if u else None
         if before is None or before.passage != unit.passage:
@@ -601,6 +607,10 @@ class Groups:
             return tie
         if unit.kind == before.kind == "entry":
             return self._tie_of_entry(u)
+        if unit.kind == before.kind == "json" and not self._starts_line(u) and _MEMBER.match(text):
+            again = self._ties.get(u - 1) == "name"
+            self.parents[u], self._ties[u] = self.parents[u - 1] if again else u - 1, "name"
+            return 1
         return None
 
     def _tie_of_entry(self, u: int) -> int | None:

@@ -179,6 +179,9 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
     return list(Listing(lines, first, last, _is_definition).cut_lines())
 
 
+_OPENING = re.compile(r"[\[\s]*\{")
+
+
 def split_long_code(
     passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, limit: int
 ) -> list[Unit]:
@@ -193,11 +196,13 @@ def split_long_code(
         text, (first, last) = passages[unit.passage].text, unit.visible
         # no tokenizer makes more tokens than bytes, of which a character has four at most
         tokens = 0
-        parted = unit.kind in ("code", "entry") or (
-            unit.kind == "json" and "\n" in text[first:last]
-        )
-        if parted and 4 * (last - first) > limit:
+        on_one_line = unit.kind == "json" and "\n" not in text[first:last]
+        if unit.kind in ("code", "entry", "json") and 4 * (last - first) > limit:
             tokens = counter.count(text[first:last])
+        if on_one_line:
+            parts = -(-3 * tokens // limit) if tokens > limit else 1
+            found += cut_unit(text, unit, _member_cuts(text, first, last, (last - first) // parts))
+            continue
         most = limit if tokens > limit or not _has_keys_alone(text[first:last]) else limit // 2
         if tokens <= most:
             found.append(unit)
@@ -205,6 +210,18 @@ def split_long_code(
         starts = piece_starts(text, first, last, (last - first) * most // (2 * tokens))
         found += cut_unit(text, unit, starts)
     return found
+
+
+def _member_cuts(text: str, start: int, stop: int, most_chars: int) -> list[int]:
+    """Where the parts of an object on one line begin, whole members each, the first at its own
+    start; of what is no object, that alone."""
+    cuts, depth = [start], 0
+    opening = _OPENING.match(text, start, stop)
+    for token in _JSON_TOKEN.finditer(text, opening.end() - 1, stop) if opening else ():
+        depth += (token[0] in ("{", "[")) - (token[0] in ("}", "]"))
+        if depth == 1 and token[0] == "," and token.end() - cuts[-1] >= most_chars:
+            cuts.append(token.end())
+    return cuts
 
 
 def cut_unit(text: str, unit: Unit, starts: Sequence[int]) -> Iterator[Unit]:

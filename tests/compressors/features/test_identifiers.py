@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,11 @@ from tamis.compressors.features.identifiers import (
     MOST_IDENTIFIERS,
     NamedTexts,
     identifiers,
+    record_texts,
 )
+from tamis.probes.segmentation.segment import split_long_units, units_of
+from tamis.probes.text import Passage
+from tamis.probes.tokens import estimating_tokenizer
 
 ORDERS = """\
 order_id,order_date,customer,country,sku,product,qty,status,ship_date,note
@@ -73,6 +80,41 @@ def test_a_text_with_the_identifier_is_above_those_with_another(question, named,
 def test_nothing_moves_where_there_is_no_choice(texts):
     scores = np.array([1.0, 2.0])
     assert found("SO-10490", texts).raise_scores(scores).tolist() == [1.0, 2.0]
+
+
+def test_units_of_other_records_lose_and_those_of_none_do_not():
+    texts = ["SO-10490", "SO-10491", "none"]
+    scores = np.array([1.0, 2.0, 0.5])
+    assert found("SO-10490", texts).raise_scores(scores, 2.0).tolist() == [2.1, 0.0, 0.5]
+
+
+RECORDS = [
+    dict(zip(ORDERS.split("\n", 1)[0].split(","), row.split(","), strict=False)) for row in ROWS
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(RECORDS),
+        json.dumps(RECORDS, indent=2),
+        "\n".join(map(json.dumps, RECORDS)),
+        "\n".join("- " + "\n  ".join(f"{k}: {v}" for k, v in one.items()) for one in RECORDS),
+        ORDERS,
+    ],
+    ids=["JSON", "indented JSON", "JSON Lines", "YAML", "CSV"],
+)
+def test_every_part_of_a_record_has_its_identifier(text):
+    passages = [Passage(text)]
+    units = split_long_units(passages, units_of(passages), estimating_tokenizer(), 60)
+    headings = np.full(len(units), -1)
+    texts = record_texts(passages, units, headings)
+    for unit, whole in zip(units, texts, strict=True):
+        shown = text[slice(*unit.visible)]
+        if unit.kind != "table_header":
+            number = re.findall(r"SO-\d{5}", text[: unit.visible[1]])[-1 - ("SO-10479" in shown)]
+            assert number in whole
+            assert len({*re.findall(r"SO-104[89]\d", whole)}) == 1
 
 
 def test_texts_are_not_looked_at_without_an_identifier():

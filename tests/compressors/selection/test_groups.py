@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -935,3 +936,44 @@ def test_what_speaks_of_a_time_or_case_stays_with_the_sentence_that_names_it(beg
     before, it = "The permit is still to come.", f"{begin} the charger must stay off."
     text = f"We have told the grid. {before} {it} Others pay more.\n"
     assert kept(text, {begin: 0.9, "We have": 0.2, "Others": 0.2}, 14) == [before, it]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Item {0}:\n",
+        "Area {0}?\nYes.\n",
+        "{1}:\nI think the rooms {0} are late.\n",
+        "# A\n## P {0}\n",
+    ],
+)
+def test_an_outline_without_end_is_chosen_from_in_linear_time(line: str) -> None:
+    """Each line may lead to all that follow, and was once tried with each of these."""
+
+    def seconds(lines: int) -> float:
+        names = ("Ada", "Bob", "Eve")
+        text = "".join(line.format(i, names[i * i % 3]) for i in range(lines)) + "So be it.\n"
+        clock = time.process_time()
+        kept(text, {"So be it": 0.9}, 60, rest=0.4)
+        return time.process_time() - clock
+
+    seconds(50)
+    assert seconds(800) < 6 * max(0.05, min(seconds(200) for _ in range(2)))
+
+
+def test_an_object_on_one_line_is_parted_at_its_members_where_it_has_no_room() -> None:
+    row = {
+        "id": "SO-7",
+        "customer": "Larsen & Co",
+        "note": "two parcels, by road",
+        "status": "lost",
+    }
+    text = json.dumps([row, row | {"id": "SO-8"}, row | {"id": "SO-9"}])
+    assert kept(text, {'{"id": "SO-8"': 0.9}, 18) == [text.split("}, ")[1] + "},"]
+    passages = [Passage(text)]
+    units = split_long_units(passages, units_of(passages), words(), 12)
+    assert "".join(text[unit.start : unit.stop] for unit in units) == text
+    groups = Groups(units, passages)
+    shown = [text[slice(*unit.visible)] for unit in units]
+    at = next(u for u, one in enumerate(shown) if one.startswith('"status"'))
+    assert shown[groups.parents[at]].startswith('[{"id": "SO-7"')
