@@ -32,7 +32,7 @@ from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
-from tamis_lab.bench.panel import BLENDS, Panel, build_panel
+from tamis_lab.bench.panel import BLENDS, Panel, build_panel, code_hashes
 from tamis_lab.bench.study import Study, estimate, heading, table
 from tamis_lab.datasets.record_files import RecordFile, file_sha256
 from tamis_lab.datasets.records import (
@@ -86,7 +86,7 @@ def evidence(
     )
     most, hashes = None if full else limit, {name: file_sha256(of) for name, of in files.items()}
     made = {"methods": names, "budgets": shares, "limit": most, "seed": seed, "sha256": hashes}
-    study.keep_rows(made | {"proxies": models.proxies})
+    study.keep_rows(made | {"proxies": models.proxies, "code_sha256": code_hashes(names)})
     chosen = [RecordFile(path, most, display_name=name) for name, path in files.items()]
     with study.bars():
         tallies = tally_sets(chosen, models.panel, shares, counter, seed, study)

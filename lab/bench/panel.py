@@ -28,6 +28,7 @@ from tamis_lab.datasets.reading_store import (
     cached_reader,
     store_key,
 )
+from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.score_sources import (
     ScoreSource,
     StoredSource,
@@ -124,6 +125,14 @@ def source_names(names: Sequence[str]) -> list[str]:
         registry.check_options(name, options)
         check_scores(registry.method_info(name), name)
     return list(dict.fromkeys(parts))
+
+
+def code_hashes(names: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of the file of every method that these names need, by the method's name."""
+    blends = ["fusion"] if set(names) & set(BLENDS) else []
+    methods = [parse_method_spec(part)[0] for part in [*source_names(names), *blends]]
+    files = {name: Path(inspect.getfile(registry.method_class(name))) for name in methods}
+    return {name: file_sha256(file) for name, file in files.items()}
 
 
 def parse_method_spec(spec: str) -> tuple[str, dict[str, Any]]:

@@ -269,7 +269,8 @@ def result_row(
     ms = max(stages_ms, (time.perf_counter() - clock) * 1e3)
     own = [0.0] * len(reranked)
     for ranked in result.results:
-        own[ranked.index] = ranked.own
+        has_text = result.passages[ranked.index].text.strip()
+        own[ranked.index] = ranked.own if has_text else -math.inf
     return {
         "qid": query.qid,
         "ranking": rank_candidates(query, own, settings, result.calibrated),

@@ -22,9 +22,10 @@ from tamis_lab.bench.evidence import (
     load_gold_records,
     tally_evidence,
 )
-from tamis_lab.bench.panel import Panel
+from tamis_lab.bench.panel import Panel, code_hashes
 from tamis_lab.datasets.score_sources import TimedScores, TimedSource
 from tamis_lab.options.shared import find_set_file
+from tests.plugin_kit import forget_plugins, install_package
 from tests.probes import tiny
 
 
@@ -158,6 +159,31 @@ def test_the_command_writes_a_table_the_figures_and_a_plot(folder):
     assert report["versions"]["torch"]
     assert list(report["sets"]["people"]["methods"]["lexical"]["budgets"]) == ["0.1", "0.3", "40"]
     assert (folder / "evidence.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_of_a_method_whose_file_was_edited_are_not_continued(folder, monkeypatch):
+    code = "from tamis.compressors.methods.lead import Lead\n\n\nclass Mine(Lead):\n    pass\n"
+    entry = {"tamis.methods": {"mine": "tamis_mine:Mine"}}
+    install_package(folder, monkeypatch, "tamis-mine", code, entry)
+    words = ("--results", folder / "rows.jsonl", "--methods", "mine,lexical")
+    try:
+        first = evidence(folder, *words)
+        assert first.exit_code == 0, first.stderr
+        assert evidence(folder, *words).stdout == first.stdout
+        rows = (folder / "rows.jsonl").read_text()
+        (folder / "tamis-mine/tamis_mine.py").write_text(code + "# edited\n", "utf8")
+        done = evidence(folder, *words)
+    finally:
+        forget_plugins()
+    assert done.exit_code == 2
+    assert "rows.jsonl was made with code_sha256 {'mine': " in " ".join(done.stderr.split())
+    assert (folder / "rows.jsonl").read_text() == rows
+
+
+def test_the_code_of_a_blend_is_that_of_its_parts_and_of_fusion():
+    hashes = code_hashes(["lead", "bm25+minilm", "lexical"])
+    assert set(hashes) == {"lead", "lexical", "embedding", "fusion"}
+    assert len(set(hashes.values())) == 4
 
 
 def test_the_same_command_gives_the_same_figures(folder):
