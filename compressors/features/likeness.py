@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import whole_texts
-from tamis.compressors.features.identifiers import NamedTexts
+from tamis.compressors.features.words import NamedTexts
 from tamis.probes.segmentation.language import guess_language, is_latin
 from tamis.probes.text import Passage
 
@@ -115,7 +115,7 @@ class LikenessJudges:
 
         The first encoder reads every document, a second one the `ENCODE_DOCUMENTS` that are most
         like the question to the first; to it the others are like the least of these. What has an
-        identifier of the question is raised (features/identifiers.py).
+        identifier of the question is raised (features/words.py).
         """
         texts = whole_texts(passages)
         total, read = np.zeros(len(texts)), list(range(len(texts)))

@@ -47,7 +47,6 @@ from tamis.compressors.features.bm25 import (
     visible_texts_of_each,
     whole_texts,
 )
-from tamis.compressors.features.identifiers import OTHERS, NamedTexts, record_texts
 from tamis.compressors.features.likeness import LikenessJudges
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
@@ -71,7 +70,7 @@ from tamis.compressors.features.second_step import (
     unit_probabilities,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.words import Lexicon
+from tamis.compressors.features.words import OTHERS, Lexicon, NamedTexts, record_texts
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, read_windows

@@ -372,7 +372,7 @@ class Groups:
 
     def ancestors(self, u: int) -> list[int]:
         """The lead of a unit, that one's lead, and so on."""
-        found = []
+        found = list[int]()
         while (u := self.parents[u]) >= 0 and len(found) < _MOST_LEADS:
             found.append(u)
         return found

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from tamis.compressors.features.identifiers import (
+from tamis.compressors.features.words import (
     MOST_IDENTIFIERS,
     NamedTexts,
     identifiers,
