@@ -6,8 +6,9 @@
     status ─► … ─► status                   the first: the same call again
 
 A result goes only where what it said can be read further down, in the state that holds then: an
-edit alone replaces no read. What is not sure stays. Plans, the last steps and what was asked back
-are the floor: they stay in any case, and the rest may be ranked (`rank_steps`).
+edit alone replaces no read, and a command in another folder, on another host or by another user is
+another one. What is not sure stays. Plans, the last steps and what was asked back are the floor:
+they stay in any case, and the rest may be ranked (`rank_steps`).
 """
 
 from __future__ import annotations
@@ -43,17 +44,22 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _WRITE_VERBS = frozenset(
     "add append apply archive assign cancel close commit copy create delete deploy disable drop "
     "edit enable insert install kill make merge mkdir move patch post publish push put remove "
-    "rename replace reset restart rm save send set start stop submit touch uninstall update upload "
-    "upsert write".split()
+    "overwrite rename replace reset restart rm save send set start stop submit touch uninstall "
+    "update upload upsert write".split()
 )
 _READ_VERBS = frozenset(
     "browse cat check count describe diff download fetch find get glob grep head inspect list load "
     "look lookup ls open query read recall retrieve scan search select show stat tail view".split()
 )
+_ACCESS: dict[str, Access] = dict.fromkeys(_READ_VERBS, "read")
+_ACCESS |= dict.fromkeys(_WRITE_VERBS, "write")
 _PLANS = frozenset("plan plans todo todos memory task tasks".split())
 _NEXT = frozenset("continue more next page poll scroll stream wait".split())
 """In the name of a tool: the same call shows something else each time."""
-_PARTIAL = frozenset("append edit insert patch replace".split())
+_WHOLE = frozenset("create file files fs new overwrite put save text to tool write".split())
+"""A tool that writes whole files has no other words in its name."""
+_PARTIAL = frozenset("a ab append insert offset position prepend range start".split())
+"""In the name of an argument, or its value: a part of a file is written."""
 _TARGETS = (
     *("file_path", "filepath", "path", "filename", "file", "target_file", "relative_path"),
     *("absolute_path", "notebook_path", "uri", "url"),
@@ -64,8 +70,25 @@ _RANGES = frozenset(
     "begin end first from head last length limit line lines offset page range start tail to until "
     "view".split()
 )
-_CHANGE_OF_FOLDER = re.compile(r"\s*cd\s+[^\s;&|]+\s*&&")
-_SET = re.compile(r"\w+=\S*")
+_ENDS = re.compile(r"(?:(?<!>)&(?!>)|[;|\n`]|[$<>]\(|\s-(?:exec|ok)(?:dir)?\s)+")
+_RUNNERS = re.compile(
+    r"\s*(?:(?:\w+=\S*|sudo|time|timeout\s+\S+|do|then|if|!|\{|npx|(?:npm|yarn|pnpm)(?:\s+run)?|uv\s+run|"
+    r"\S*python3?\s+-m|(?:cargo|docker|git|go|kubectl|systemctl)(?:\s+-[Cn]\s+\S+|\s+--\S+)*)\s+)*(?:\S*bin/)?"
+)
+"""What may stand before the word that says what a command does."""
+_MOVES = re.compile(
+    r"(?:\.|attach|cd|checkout|chroot|conda|config|context|deactivate|eval|exec|exit|export|nvm|popd|"
+    r"pushd|pyenv|run|source|ssh|su|switch|unset)(?!\S)|-\w*[isu]\b|\w+=|(?:ba|z)?sh(?:\s+-\w*)?$"
+)
+"""What changes the folder, the host, the user or the environment of later commands."""
+_AGAIN = re.compile(r"(?:cd|\.|source|export|conda|nvm)\s+(?!-|\S*\.\.)")
+"""Of these: made again, it changes nothing."""
+_SHOWS = _READ_VERBS - {"fetch"} | frozenset(
+    "# blame branch build date df du echo env eslint file git id images jest jq lint log make mypy "
+    "ps pwd pytest rg ruff sed sort status test tree tsc unittest uptime wc which whoami".split()
+)
+"""What these print holds then; of other programs nobody knows."""
+_CHANGE_OF_FOLDER = re.compile(r"(?:\s*cd\s+[^\s;&|]+\s*&&)?\s*(?:\w+=\S*\s+)*")
 _WHOLE_FILE = re.compile(r"\s*cat\s+([^\s;&|<>$`*?'\"-][^\s;&|<>$`*?'\"]*)\s*")
 _HERE = re.compile(r"\s*cat\s*>\s*([^\s;&|<>$`*?'\"]+)\s*<<")
 _FAULT = re.compile(
@@ -120,8 +143,8 @@ def superseded_steps(
             answer the same call has no `name`, and stays.
         keep_last: so many at the end stay.
     """
-    calls = [_Call.of(step) for step in steps]
-    later, found = dict[Any, int](), dict[int, Superseded]()
+    later, found, moved = dict[Any, int](), dict[int, Superseded](), list[list[str]]()
+    calls = [_Call.of(step, moved) for step in steps]
     for i in range(len(steps) - 1, -1, -1):
         call = calls[i]
         if call is None:
@@ -153,12 +176,8 @@ def rank_steps(steps: Sequence[ToolOutput], question: str) -> list[float]:
 
 def name_access(name: str) -> Access | None:
     """Whether a tool reads or writes, by the first verb of its name; None where there is none."""
-    for word in _WORD.findall(name.rpartition("__")[2]):
-        if (verb := word.lower()) in _WRITE_VERBS:
-            return "write"
-        if verb in _READ_VERBS:
-            return "read"
-    return None
+    words = _words_of(name.rpartition("__")[2])
+    return next((_ACCESS[word] for word in words if word in _ACCESS), None)
 
 
 def has_failed(step: ToolOutput) -> bool:
@@ -183,13 +202,32 @@ def has_failed(step: ToolOutput) -> bool:
     return bool(_FAULT.match(first)) or any(_LAST.match(line) for line in last)
 
 
+def _run(command: str, result: str, moved: list[list[str]]) -> tuple[str, bool]:
+    """The place where a command of a shell runs, and whether it shows what holds there.
+
+    Args:
+        moved: by which commands each place was reached; gets those of this one.
+
+    Returns:
+        A prefix for what stands in that place; empty where the conversation began.
+    """
+    parts = [one for part in _ENDS.split(command) if (one := _RUNNERS.sub("", part, 1).strip())]
+    moves = list(filter(_MOVES.match, parts))
+    first, rest = parts[: len(moves)], parts[len(moves) :]
+    if moves and not (rest and moved[-1:] == [first] and all(map(_AGAIN.match, first))):
+        moved.append(moves)
+    place = f"{len(moved)} " if moved else ""
+    moved += [[]] * ("cd: " in result)  # as shells say that there is no such folder
+    return place, bool(rest) and all(part.split()[0] in _SHOWS for part in rest)
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """A call as the rules see it.
 
     Attributes:
-        same: what is equal in the same call. target: what it is about; None where that is not
-            known. whole: it reads or writes all of its target.
+        same: what is equal in the same call, and for a shell's command at the same place.
+        target: what it is about; None where that is not known. whole: it reads or writes all of it.
         shows_state: the same call again shows what holds then, and no further part.
     """
 
@@ -201,40 +239,34 @@ class _Call:
     shows_state: bool
 
     @classmethod
-    def of(cls, step: ToolOutput) -> _Call | None:
-        if not step.name:
-            return None
+    def of(cls, step: ToolOutput, moved: list[list[str]]) -> _Call | None:
         given = _read_arguments(step.arguments)
+        if not step.name or given.get("restart"):
+            moved.append([])  # nobody knows where to
+            return None
         same = json.dumps(given, sort_keys=True, ensure_ascii=False)
-        words = [word.lower() for word in _WORD.findall(step.name)]
+        words = _words_of(step.name.rpartition("__")[2])
         access = name_access(step.name)
         shell = next((given[k] for k in _SHELLS if isinstance(given.get(k), str)), None)
         target = next((given[k] for k in _TARGETS if isinstance(given.get(k), str)), None)
-        if target is not None:
-            if shell is not None and shell.isalpha():  # `view`, `create` of an editor's tool
-                access = name_access(shell) or access
-                words = [shell.lower()]
-            whole = _is_whole(given, access, words)
-            state = access == "read" and not _NEXT & set(words)
-            return cls(step.name, same, _path(target), access, whole, state)
-        if shell is not None:
-            return cls._of_shell(step.name, same, shell)
+        if target is None and shell is not None:
+            return cls._of_shell(step.name, same, shell, *_run(shell, step.text, moved))
+        if shell is not None and shell.isalpha():  # `view`, `create` of an editor's tool
+            access, words = name_access(shell) or access, [shell.lower()]
         state = access == "read" and bool(given) and not _NEXT & set(words)
-        return cls(step.name, same, None, access, False, state)
+        whole = target is not None and _is_whole(given, access, words)
+        return cls(step.name, same, target and _path(target), access, whole, state)
 
     @classmethod
-    def _of_shell(cls, tool: str, same: str, command: str) -> _Call:
+    def _of_shell(cls, tool: str, same: str, command: str, at: str, shows: bool) -> _Call:
         if read := _WHOLE_FILE.fullmatch(command):
-            return cls(tool, same, _path(read[1]), "read", True, True)
+            return cls(tool, at + same, at + _path(read[1]), "read", True, True)
         if written := _HERE.match(command):
-            return cls(tool, same, _path(written[1]), "write", True, False)
-        moved = _CHANGE_OF_FOLDER.match(command)
-        words = command[moved.end() if moved else 0 :].split()
-        while words and _SET.fullmatch(words[0]):
-            words = words[1:]
+            return cls(tool, at + same, at + _path(written[1]), "write", True, False)
+        words = _CHANGE_OF_FOLDER.sub("", command, count=1).split()
         operand = next((w for w in words[1:] if not w.startswith("-")), "")
-        target = f"$ {' '.join([*words[:1], operand])}" if words else None
-        return cls(tool, same, target, None, False, True)
+        target = f"{at}$ {' '.join([*words[:1], operand])}" if words else None
+        return cls(tool, at + same, target, None, False, shows)
 
     def keys(self) -> list[Any]:
         """What later steps are looked for by."""
@@ -319,8 +351,8 @@ def _is_whole(given: dict[str, Any], access: Access | None, words: Some[str]) ->
     """Whether a call reads all of its target, or writes all of it."""
     if access == "write":
         has_content = any(isinstance(given.get(name), str) for name in _CONTENTS)
-        mode = str(given.get("mode", "w"))
-        return has_content and not _PARTIAL & set(words) and not mode.startswith("a")
+        is_part = any(v and _PARTIAL & {*_words_of(k), str(v)} for k, v in given.items())
+        return has_content and set(words) <= _WHOLE and not is_part
     others = [name for name in given if name not in (*_TARGETS, *_SHELLS)]
     if any(given.get(name) is not None for name in others if _RANGES & set(_words_of(name))):
         return False

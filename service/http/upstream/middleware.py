@@ -168,7 +168,24 @@ class UpstreamMiddleware:
             added.append((_LEFT_OUT, warnings_header(short.left_out).encode()))
         if short.warnings:
             added.append((_WARNINGS, warnings_header(short.warnings).encode()))
-        await self.upstream.forward(scope, raw_path, short.body, send, added if may_shorten else [])
+
+        async def note(message: Message) -> None:
+            if message.get("status", 400) < 400 and status in ("shortened", "unchanged"):
+                self._count(scope, short)
+            await send(message)
+
+        await self.upstream.forward(scope, raw_path, short.body, note, added if may_shorten else [])
+
+    def _count(self, scope: Scope, short: ShortChat) -> None:
+        """Counts what was saved of a chat that the upstream took, and keeps how it was sent."""
+        entry, metrics = log_entry_of(scope), scope["app"].state.service_state.metrics
+        short.note_sent()
+        entry.tokens_in, entry.tokens_out = short.tokens_before, short.tokens_after
+        metrics.count_compression(short.tokens_before, short.tokens_after, entry.key)
+        metrics.saved_again.labels(entry.key).inc(max(0, short.saved_again))
+        if short.cost_before is not None and short.cost_after is not None:
+            metrics.cost_before.labels(entry.key).inc(short.cost_before)
+            metrics.cost_after.labels(entry.key).inc(short.cost_after)
 
     async def _shorten(
         self, scope: Scope, headers: dict[bytes, bytes], body: bytes
@@ -184,12 +201,6 @@ class UpstreamMiddleware:
             entry.add_fault(error)
             why = f"{message_of(error)}; the chat is sent on as it came"
             return "failed", ShortChat(body, warnings=[why])
-        entry.tokens_in, entry.tokens_out = short.tokens_before, short.tokens_after
-        state.metrics.count_compression(short.tokens_before, short.tokens_after, entry.key)
-        state.metrics.saved_again.labels(entry.key).inc(max(0, short.saved_again))
-        if short.cost_before is not None and short.cost_after is not None:
-            state.metrics.cost_before.labels(entry.key).inc(short.cost_before)
-            state.metrics.cost_after.labels(entry.key).inc(short.cost_after)
         return ("unchanged" if short.body is body else "shortened"), short
 
     def _options(self, headers: dict[bytes, bytes]) -> ChatOptions:

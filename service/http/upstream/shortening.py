@@ -20,7 +20,7 @@ import json
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from json.decoder import scanstring  # type: ignore[attr-defined]
@@ -409,6 +409,8 @@ class ShortChat:
             so, and as they are sent; None without prices.
         warnings: of texts whose tags cannot be followed, and of tools that could not be chosen.
         tools: how many the client gave. left_out: the names of those that are not sent.
+        note_sent: keeps how the messages were sent, for later requests; to be called once the
+            upstream took them, and its cache may have them.
     """
 
     body: bytes
@@ -421,6 +423,7 @@ class ShortChat:
     warnings: list[str] = field(default_factory=list)
     tools: int = 0
     left_out: list[str] = field(default_factory=list)
+    note_sent: Callable[[], None] = lambda: None
 
     def add(self, form: Form, is_again: bool) -> None:
         """Counts the texts of a message as it is sent."""
@@ -547,7 +550,7 @@ class ChatShortener:
             tokens = await asyncio.to_thread(_choose_forms, work, forms)
             for index, form in forms.items():
                 short.add(form, before.form(index) == form)
-            before.note(forms, tokens)
+            short.note_sent = lambda: before.note(forms, tokens)
             await asyncio.to_thread(_keep_originals, work, forms)
         new = {turns.pointer(i, at): one.text for i, f in forms.items() for at, one in f.items()}
         if new or tools is not None:

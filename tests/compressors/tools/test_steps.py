@@ -23,7 +23,7 @@ TRACE = "Traceback (most recent call last):\n  File \"a.py\", line 3, in run\nKe
 LAST = [ToolOutput("ok", "bash", '{"command": "true"}'), ToolOutput("ok", "date", "{}")]
 
 
-def step(text: str, name: str = "read_file", **arguments: Any) -> ToolOutput:
+def step(text: str, name: str | None = "read_file", /, **arguments: Any) -> ToolOutput:
     return ToolOutput(text, name, json.dumps(arguments))
 
 
@@ -76,6 +76,14 @@ WRITE = step("ok", "write_file", path="./src/a.py", content="new = 1\n")
             ],
             "written anew",
         ),
+        ([bash(FILE, "cd /srv && git status"), bash("clean", "cd /srv && git status")], "repeated"),
+        ([bash(FILE, "cd web && npm test"), EDIT, bash("ok", "cd web && npm test")], "repeated"),
+        ([bash(FILE, "./jobs pop"), bash(FILE, "./jobs pop")], "repeated"),  # the same output
+        (
+            [bash(text, "X=1 .venv/bin/python -m pytest 2>&1 | tail") for text in (FILE, "ok")],
+            "repeated",
+        ),
+        ([READ, step("ok", "mcp__fs__create_file", path="src/a.py", text="x")], "written anew"),
     ],
 )
 def test_what_a_later_step_made_needless_goes(steps, reason):
@@ -102,6 +110,103 @@ def test_what_a_later_step_made_needless_goes(steps, reason):
 )
 def test_what_is_not_sure_stays(steps):
     assert reasons(*steps) == {}
+
+
+OTHER = "".join(f"option {i}: {i * 3}\n" for i in range(60))
+
+
+@pytest.mark.parametrize(
+    "command", ["cat settings.toml", "ls -la", "systemctl status app", "git status", "pytest -q"]
+)
+@pytest.mark.parametrize(
+    ("before", "between"),
+    [
+        ("cd /srv/alpha", "cd /srv/beta"),
+        ("ssh a", "ssh b"),
+        ("ls", "cd /srv/beta && ls"),
+        ("ls", "pushd /srv/beta; ls"),
+        ("cd /srv/alpha", "cd .."),
+        ("ls", "sudo -i"),
+        ("su ada", "exit"),
+        ("ls", "docker exec -it db bash"),
+        ("ls", "kubectl config use-context b"),
+        ("ls", "export STAGE=b"),
+        ("ls", ". venv/bin/activate"),
+        ("ls", "source b.env"),
+        ("ls", "conda activate b"),
+        ("ls", "nvm use 20"),
+        ("ls", "git checkout b"),
+        ("ls", "git -C . switch b"),
+        ("ls", "if true; then cd /srv/beta; fi"),
+    ],
+)
+def test_a_command_at_another_place_is_another_command(before, between, command):
+    steps = [bash("", before), bash(FILE, command), bash("", between), bash(OTHER, command)]
+    assert reasons(*steps) == {}
+    failed = replace(bash(FILE, command), is_error=True)
+    assert reasons(bash("", before), failed, bash("", between), bash(OTHER, command)) == {}
+    there = [bash("", before), bash(FILE, command), bash(OTHER, command)]
+    assert reasons(*there) == {1: "repeated"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("./jobs pop", "cd .. && ls", "cat a.txt && ./jobs pop", "echo $(./jobs pop)"),
+        *("echo `./jobs pop`", "find . -exec ./jobs pop {} +", "python pop.py", "git fetch"),
+        *("ls; cd /srv", "ssh a uptime", "./jobs pop | tail -3", "diff a <(./jobs pop)"),
+    ],
+)
+def test_a_command_that_may_show_something_else_each_time_stays(command):
+    assert reasons(bash(FILE, command), bash(OTHER, command)) == {}
+
+
+def test_a_file_in_one_folder_is_not_written_or_read_in_another():
+    read, away = bash(FILE, "cat a.toml"), bash("", "cd /srv/beta")
+    for later in (bash("", "cat > a.toml <<EOF\nx\nEOF"), bash(FILE + "x", "cat a.toml")):
+        assert reasons(read, away, later) == {}
+        assert list(reasons(read, later)) == [0]
+    lost = bash("sh: cd: web: no such folder", "cd web && ls")
+    made = [lost, bash(FILE, "ls"), bash("", "cd web && ls"), bash(OTHER, "ls")]
+    assert reasons(*made) == {}
+
+
+def test_of_a_shell_that_was_started_anew_nobody_knows_where_it_is():
+    anew = step("restarted", "bash", restart=True)
+    assert reasons(bash(FILE, "ls"), anew, bash(OTHER, "ls")) == {}
+    assert reasons(bash(FILE, "ls"), step("?", None), bash(OTHER, "ls")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("add_comment", {"text": "nit: rename"}),
+        ("create_comment", {"text": "nit: rename"}),
+        ("add_lines", {"content": "x = 1"}),
+        ("write_lines", {"content": "x = 1"}),
+        ("upload_file", {"text": "caption"}),
+        ("apply_diff", {"content": "@@ -1 +1 @@\n-x\n+y"}),
+        ("append_to_file", {"content": "x"}),
+        ("insert_text", {"text": "x"}),
+        ("patch_file", {"content": "x"}),
+        ("update_file", {"content": "x"}),
+        ("write_file", {"content": "x", "mode": "append"}),
+        ("write_file", {"content": "x", "append": True}),
+        ("write_file", {"content": "x", "start_line": 3}),
+        ("editor", {"command": "insert", "text": "x"}),
+    ],
+)
+def test_a_write_that_is_no_whole_write_replaces_no_read(name, arguments):
+    assert reasons(READ, step("ok", name, path="src/a.py", **arguments)) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["write_file", "Write", "create_file", "save_file", "overwrite_file", "put_file"]
+)
+def test_a_whole_write_replaces_a_read(name):
+    assert reasons(READ, step("ok", name, path="src/a.py", content="x")) == {0: "written anew"}
+    whole = {"content": "x", "append": False, "mode": "w"}
+    assert reasons(READ, step("ok", name, path="src/a.py", **whole)) == {0: "written anew"}
 
 
 def test_plans_what_was_asked_back_and_the_last_steps_stay():

@@ -268,6 +268,10 @@ class DeepinfraRequest(TimedRequest):
             timeout_ms=self.timeout_ms,
         )
 
+    def field_warnings(self) -> list[str]:
+        """Warnings for ignored request fields and ignored document fields."""
+        return [*super().field_warnings(), *document_warnings(self.documents)]
+
 
 class DeepinfraStatus(Response):
     """What the request took; there is no cost."""

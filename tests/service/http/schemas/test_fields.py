@@ -17,6 +17,8 @@ from tamis.service.http.schemas.base import (
     warnings_header,
 )
 from tamis.service.http.schemas.dialects.jina import JinaRequest
+from tamis.service.http.schemas.dialects.tei import TeiRequest
+from tamis.service.http.schemas.dialects.vendors import DeepinfraRequest, NimRequest
 from tests.service.http.test_docs_pages import rows
 
 BASES = ("RankRequest", "OptionFields", "TimedRequest")
@@ -55,6 +57,24 @@ def test_a_field_that_asks_for_nothing_is_not_named(value):
 @pytest.mark.parametrize("value", [0, 1, True, "true", ["a"], {"a": 1}], ids=repr)
 def test_a_field_that_asks_for_something_is_named(value):
     assert warnings_of(anything=value) == ["anything has no effect: it is not known here"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "field", "asked"),
+    [
+        (DeepinfraRequest, "documents", {"queries": ["port?"]}),
+        (NimRequest, "passages", {"query": {"text": "port?"}}),
+        (JinaRequest, "documents", {"query": "port?"}),
+        (TeiRequest, "texts", {"query": "port?"}),
+    ],
+)
+def test_fields_of_documents_that_are_not_read_are_named(schema, field, asked):
+    document = {"text": "The port is 80.", "title": "T", "zzz": 1}
+    given = schema.model_validate({**asked, field: [document]})
+    assert given.field_warnings() == [
+        "documents have fields that are not ranked (title, zzz); only their text is read"
+    ]
+    assert schema.model_validate({**asked, field: ["The port is 80."]}).field_warnings() == []
 
 
 def test_many_and_long_names_are_cut():

@@ -164,6 +164,46 @@ def test_costs_are_those_of_an_independent_bill(upstream):
     assert counted[0] - counted[1] == pytest.approx(saved, abs=1e-4)
 
 
+def meters(service) -> dict[str, float]:
+    """What the service has counted of chats."""
+    names = "tokens_(?:in|out|saved)|upstream_tokens_saved_again|upstream_cost_(?:before|after)"
+    lines = re.findall(
+        rf"^(tamis_(?:{names})_total)\S* (\S+)", service.http.get("/metrics").text, re.M
+    )
+    return {name: float(value) for name, value in lines}
+
+
+def test_a_chat_that_the_upstream_refused_saved_nothing(upstream):
+    """The provider's cache does not have it, either: the next one is sent for the first time."""
+    chat = chat_of("openai", LONG * 3, [read(text=FILE * 4), edit(), read(text=FILE * 4), *DONE])
+    with served(upstream=upstream.url, **FLAGS) as service:
+        for _ in range(2):
+            refused = service.raw(SHAPES["openai"], chat.data[:-1] + b', "fail_with": 1}')
+            assert (refused.status_code, set(meters(service).values())) == (429, {0.0})
+            assert refused.headers["x-tamis-tokens-saved-again"] == "0"
+        _, taken = send(service, upstream, chat, "openai", x_tamis_ratio="0.4")
+        first = meters(service)
+        assert taken.headers["x-tamis-tokens-saved-again"] == "0"
+        saved = int(taken.headers["x-tamis-tokens-saved"])
+        assert first["tamis_tokens_saved_total"] == saved > 0
+        cost = first["tamis_upstream_cost_before_total"] - first["tamis_upstream_cost_after_total"]
+        assert cost == pytest.approx(float(taken.headers["x-tamis-cost-saved"]), abs=1e-6)
+        refused = service.raw(SHAPES["openai"], chat.data[:-1] + b', "fail_with": 1}')
+        assert (refused.status_code, meters(service)) == (429, first)
+        _, again = send(service, upstream, chat, "openai", x_tamis_ratio="0.4")
+        assert int(again.headers["x-tamis-tokens-saved-again"]) == saved
+        assert meters(service)["tamis_upstream_tokens_saved_again_total"] == saved
+
+
+def test_a_chat_that_never_reached_the_upstream_saved_nothing():
+    chat = chat_of("openai", "Away.", [read(text=FILE * 4), edit(), read(text=FILE * 4), *DONE])
+    with served(upstream="http://127.0.0.1:9", **FLAGS) as service:
+        for _ in range(2):
+            assert service.raw(SHAPES["openai"], chat.data).status_code == 502
+            assert set(meters(service).values()) <= {0.0}
+        assert meters(service)["tamis_tokens_in_total"] == 0
+
+
 def test_without_prices_no_costs_are_said(upstream):
     flags = {name: value for name, value in FLAGS.items() if name != "upstream_price"}
     with served(upstream=upstream.url, **flags) as service:
