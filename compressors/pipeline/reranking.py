@@ -53,7 +53,8 @@ class Reranker:
         """Ranks documents by how well they answer the question.
 
         A document that occurs twice is read once. A document without text is not read: its own
-        score is minus infinity, behind all others. Documents that tie keep the order they came in.
+        score is minus infinity, 0.0 where scores are probabilities, and it is behind all others.
+        Documents that tie keep the order they came in.
 
         Args:
             question: what is asked.
@@ -108,6 +109,9 @@ class Reranker:
             score = fuse_ranks(own, first, prepared.fuse, self.name, ranks.calibrated)
         ranked = [i for i in range(len(given)) if least is None or own[i] >= least]
         order = sorted(ranked, key=lambda i: (-score[i], i))
+        if ranks.calibrated:
+            own = [0.0 if value == -math.inf else value for value in own]
+        score = own if first is None else score
         shown, scores = distinct.spread_units(given, units, ranks.units, prepared.language)
         timings = {"segment": prepared.segment_ms} | dict(ranks.timings_ms)
         timings["total"] = (time.perf_counter() - prepared.started) * 1e3

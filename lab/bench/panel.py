@@ -130,9 +130,8 @@ def source_names(names: Sequence[str]) -> list[str]:
 def code_hashes(names: Sequence[str]) -> dict[str, str]:
     """The SHA-256 of the file of every method that these names need, by the method's name."""
     blends = ["fusion"] if set(names) & set(BLENDS) else []
-    methods = [parse_method_spec(part)[0] for part in [*source_names(names), *blends]]
-    files = {name: Path(inspect.getfile(registry.method_class(name))) for name in methods}
-    return {name: file_sha256(file) for name, file in files.items()}
+    used = sorted({parse_method_spec(part)[0] for part in [*source_names(names), *blends]})
+    return {one: file_sha256(Path(inspect.getfile(registry.method_class(one)))) for one in used}
 
 
 def parse_method_spec(spec: str) -> tuple[str, dict[str, Any]]:

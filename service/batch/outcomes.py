@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -88,7 +89,8 @@ OutcomeCallback = Callable[[RowOutcome], None]
 def encode_jsonl(rows: Sequence[InputRow], outcomes: Sequence[RowOutcome], job: BatchJob) -> bytes:
     """One line per row: its fields, character by character as in the input, then the added ones.
 
-    A row that loses fields by `only_kept` is written anew.
+    NaN and infinity, which JSON lacks, become null. A row that loses fields by `only_kept` is
+    written anew.
     """
     written = (_json_line(row, outcome, job) for row, outcome in zip(rows, outcomes, strict=True))
     return "".join(written).encode()
@@ -109,12 +111,20 @@ def _json_line(row: InputRow, outcome: RowOutcome, job: BatchJob) -> str:
 
 
 def _own_fields(raw: str, value: Mapping[str, Any]) -> str:
-    """The object as in the input; lone surrogates that a decoder let through become escapes."""
+    """The object as in the input, with null for NaN and infinity.
+
+    Lone surrogates that a decoder let through become escapes.
+    """
     try:
         raw.encode()
-        return raw
     except UnicodeEncodeError:
         return to_json(value)
+    if "NaN" in raw or "Infinity" in raw:
+        return _TEXT_OR_CONSTANT.sub(lambda found: found["text"] or "null", raw)
+    return raw
+
+
+_TEXT_OR_CONSTANT = re.compile(r'(?P<text>"(?:[^"\\]++|\\.)*+")|NaN|-?Infinity')
 
 
 def columns_of(rows: Iterable[InputRow]) -> Columns:
@@ -161,7 +171,7 @@ def encode_parquet(
     if own is None:
         table, misfits = _input_table(rows, job, columns)
         outcomes = [
-            replace(one, warnings=(*misfit, *one.warnings))
+            replace(one, warnings=tuple(dict.fromkeys((*misfit, *one.warnings))))
             for one, misfit in zip(outcomes, misfits, strict=True)
         ]
     else:

@@ -21,6 +21,7 @@ from typing import Any
 
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
+from tamis.probes.hub.model_store import lock_model
 from tamis.service.batch.job import describe_differences
 from tamis.service.batch.outcomes import count_rows, read_table
 from tamis.service.batch.plan import BatchPart, BatchPlan
@@ -71,6 +72,22 @@ class OutputFolder:
         manifest = {**asdict(replace(plan, parts=())), "parts": len(plan.parts)}
         self.write(PLAN_FILE, parts.encode())
         self.write(MANIFEST_FILE, (json.dumps(manifest, indent=1) + "\n").encode())
+
+    def keep_plan(self, plan: BatchPlan) -> BatchPlan:
+        """The plan in the folder; in a new folder this one, which is written.
+
+        Of runs on this machine that do so at once one writes, where the file system has locks.
+
+        Raises:
+            BadInput: as `read_plan`, or it cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            if streams.is_local(self.fs):
+                with contextlib.suppress(OSError):
+                    stack.enter_context(lock_model(Path(self.path, RECEIPTS_FOLDER, PLAN_FILE)))
+            if self.read_plan() is None:
+                self.write_plan(plan)
+            return self.read_plan() or plan
 
     def read_plan(self) -> BatchPlan | None:
         """The plan in the folder; None in a new folder.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import check_scores
 from tamis.compressors.pipeline.compression import (
@@ -89,14 +90,16 @@ def prepare_batch(job: BatchJob, options: RunOptions) -> PreparedBatch:
 
     Raises:
         BadInput: there is no input, its fields have other names, or the output folder holds
-            another batch; then the message names the differences.
+            another batch, maybe of a run that was started at the same time; then the message names
+            the differences.
     """
     output = OutputFolder(options.out)
     if options.overwrite:
         output.clear()
-    plan = plan_batch(job, options, output.read_plan())
-    if output.read_plan() is None:
-        output.write_plan(plan)
+    before = output.read_plan()
+    plan = plan_batch(job, options, before)
+    if (found := output.keep_plan(plan)) != before:  # written just now, maybe by another run
+        plan = plan_batch(job, options, found)
     mine = plan.shard_parts(*options.shard)
     output.remove_partial_files(mine)
     summary, redo, done = RunSummary(), [], set()
@@ -294,16 +297,13 @@ def _first_requests(job: BatchJob, inputs: Sequence[str], out: str | None) -> It
     try:
         for number in range(min(SAMPLED_FILES, len(sources))):
             for row in reader.first_rows(number, SAMPLED_ROWS):
-                try:
-                    yield request_of(row, job)
-                except BadInput:
-                    continue  # it becomes an error row, later
+                if request := _usable_request(row, job):
+                    yield request
     finally:
         reader.close()
 
 
-SAMPLED_PARTS = 8
-ROWS_A_PART = 8
+SAMPLED_PARTS, ROWS_A_PART, ROWS_AT_ONCE = 16, 4, 8
 TIMED_SECONDS = 10.0
 
 
@@ -314,7 +314,7 @@ class BatchEstimate:
     Attributes:
         rows, parts: of the whole input, counted. tokens: of its documents, estimated.
         sampled: rows of the sample; unusable: those of them that would fail.
-        seconds: for all rows and one worker; measured on `timed` rows.
+        seconds: for all rows and one worker; from the tokens and time of `timed` rows.
     """
 
     rows: int
@@ -330,37 +330,54 @@ def estimate_batch(job: BatchJob, plan: BatchPlan) -> BatchEstimate:
     """Counts the tokens of rows from all over the input, and compresses some for ten seconds."""
     from tamis.service.batch.row_compressor import RowCompressor
 
-    requests, unusable = _sample_requests(job, plan)
-    sampled = len(requests) + unusable
+    requests, weights, unusable = _sample_requests(job, plan)
     compressor = RowCompressor(job)
-    texts = [passage.text for request in requests for passage in request.passages]
-    tokens = sum(compressor.counter.count_many(texts))
-    scale = plan.rows / max(1, sampled)
+    count = compressor.counter.count_many
+    tokens = [sum(count([one.text for one in request.passages])) for request in requests]
+    total = sum(map(operator.mul, tokens, weights))
     timed, seconds = _time_rows(compressor, requests)
-    return BatchEstimate(
-        plan.rows,
-        len(plan.parts),
-        round(tokens * scale),
-        sampled,
-        unusable,
-        timed,
-        seconds / max(1, timed) * plan.rows,
+    seconds *= total / max(1, sum(tokens[:timed]))
+    size = plan.rows, len(plan.parts), round(total)
+    return BatchEstimate(*size, len(requests) + unusable, unusable, timed, seconds)
+
+
+def _sample_requests(job: BatchJob, plan: BatchPlan) -> tuple[list[RowRequest], list[float], int]:
+    """Rows from all over the input, what each is multiplied with, and how many are unusable.
+
+    Rows stand for their part by their characters, and parts for all by their bytes; where a file
+    has no lines, by their rows.
+    """
+    requests, weights, unusable = list[RowRequest](), list[float](), 0
+    chosen, has_bytes = _spread(plan.parts, SAMPLED_PARTS), all(part.stop for part in plan.parts)
+    whole, part_sizes = (
+        sum(part.stop - part.start if has_bytes else part.rows for part in parts)
+        for parts in (plan.parts, chosen)
     )
-
-
-def _sample_requests(job: BatchJob, plan: BatchPlan) -> tuple[list[RowRequest], int]:
-    every = max(1, len(plan.parts) // SAMPLED_PARTS)
-    requests, unusable = [], 0
     reader = PartRows(plan.sources, job)
-    for part in plan.parts[::every][:SAMPLED_PARTS]:
-        rows = reader.read_rows(part)
-        for row in rows[:: max(1, len(rows) // ROWS_A_PART)][:ROWS_A_PART]:
-            try:
-                requests.append(request_of(row, job))
-            except BadInput:
-                unusable += 1
+    for part in chosen:
+        every = [_usable_request(row, job) for row in reader.read_rows(part)]
+        sample = _spread(every, ROWS_A_PART)
+        own = [request for request in sample if request]
+        chars = [sum(one.chars for one in some if one) for some in (every, sample)]
+        requests += own
+        weights += [chars[0] / max(1, chars[1]) * whole / part_sizes] * len(own)
+        unusable += len(sample) - len(own)
     reader.close()
-    return requests, unusable
+    return requests, weights, unusable
+
+
+def _usable_request(row: InputRow, job: BatchJob) -> RowRequest | None:
+    """The request of a row; None for one that becomes an error row."""
+    try:
+        return request_of(row, job)
+    except BadInput:
+        return None
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """So many of the items, the first, the last and others at even distances; all if few."""
+    count = min(most, len(items))
+    return [items[i * (len(items) - 1) // max(1, count - 1)] for i in range(count)]
 
 
 def _time_rows(compressor: RowCompressor, requests: list[RowRequest]) -> tuple[int, float]:
@@ -368,5 +385,5 @@ def _time_rows(compressor: RowCompressor, requests: list[RowRequest]) -> tuple[i
     compressor.compress_rows(requests[:1])
     clock, done = time.perf_counter(), 0
     while done < len(requests) and time.perf_counter() - clock < TIMED_SECONDS:
-        done += len(compressor.compress_rows(requests[done : done + ROWS_A_PART]))
+        done += len(compressor.compress_rows(requests[done : done + ROWS_AT_ONCE]))
     return done, time.perf_counter() - clock

@@ -97,6 +97,21 @@ def test_min_score_leaves_out_what_the_method_itself_doubts(least, kept, first):
     assert indexes(best) == indexes(found)[:2]
 
 
+@pytest.mark.parametrize("first", [None, [9, 1, 9, 1, 9, 1]])
+def test_the_probability_of_a_document_without_text_is_zero_and_it_is_last(first):
+    """A fused score is no probability, so it stays behind those below zero."""
+    (*_, last) = rerank(TEXTS, SureRanker(), first_stage=first).results
+    assert (last.index, last.own) == (2, 0.0)
+    assert last.score == (0.0 if first is None else -math.inf)
+    zeros = Ranks((0.0, 0.0), (), calibrated=True)
+
+    class Doubter:
+        def rank(self, question, passages, units):
+            return zeros
+
+    assert indexes(rerank(["", "bread", "harbour"], Doubter())) == [1, 2, 0]
+
+
 def test_min_score_is_refused_where_there_are_no_probabilities():
     with pytest.raises(BadInput, match=r"counted gives none .* give a method that does"):
         rerank(TEXTS, min_score=0.5)

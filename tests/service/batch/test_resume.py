@@ -9,12 +9,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tamis.compressors.rules import Budget
+from tamis.service.batch import run as batch_run
+from tamis.service.batch.job import BatchJob, PartLimits
+from tamis.service.batch.output import OutputFolder
+from tamis.service.files.input_files import find_input_files
 from tests.chaos.batch import kill_repeatedly
 from tests.service.batch.kit import part_bytes, read_rows, rows, write_lines
-from tests.service.cli.cli_kit import SCRIPT, tamis
+from tests.service.cli.cli_kit import SCRIPT, tamis, word_tokenizer
 
 
 def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(tmp_path):
@@ -74,6 +83,49 @@ def test_another_batch_is_refused_with_what_differs(free, tmp_path, change, mess
     assert "--overwrite" in refused.stderr
     assert part_bytes(tmp_path / "out") == first
     free.run_to_end(source, "-o", tmp_path / "out", "--overwrite")
+
+
+def test_another_batch_that_is_written_during_the_survey_is_refused_too(
+    free, tmp_path, monkeypatch
+):
+    """Two runs are started at once; the other one is faster."""
+    source, out = write_lines(tmp_path / "in.jsonl", rows(5)), tmp_path / "out"
+    survey, other = batch_run.survey_files, ["--context-window", 1]
+
+    def survey_while_another_runs(*given):
+        found = survey(*given)
+        if other:
+            words = [*free.options, *free.models, *other]
+            other.clear()
+            done = tamis("batch", "run", source, "-o", out, *words)
+            assert done.exit_code == 0, done.stderr
+        return found
+
+    monkeypatch.setattr(batch_run, "survey_files", survey_while_another_runs)
+    refused = free.run(source, "-o", out)
+    assert refused.exit_code == 2
+    assert "out holds another batch: --context-window was 1 and is 0" in refused.stderr
+    free.run_to_end(source, "-o", out, "--context-window", 1)
+
+
+def test_of_runs_that_write_their_plans_at_once_all_have_the_same(tmp_path):
+    job = BatchJob(Budget(max_tokens=20), method="lexical")
+    source = write_lines(tmp_path / "in.jsonl", rows(5))
+    first = batch_run.make_plan(job, find_input_files([str(source)]), {})
+    start, found = threading.Barrier(8), []
+
+    def keep(number):
+        output, plan = OutputFolder(str(tmp_path / "out")), replace(first, settings={"n": number})
+        start.wait()
+        found.append(output.keep_plan(plan).settings["n"])
+
+    threads = [threading.Thread(target=keep, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
 
 
 def test_changed_input_is_refused_and_a_copy_of_it_is_not(free, tmp_path):
@@ -221,6 +273,29 @@ def test_a_dry_run_reports_rows_tokens_and_time_and_writes_nothing(free, tmp_pat
     assert f"rows    10 in 3 parts\ntokens  about {words:,} (from 10 rows)" in message
     assert "failing 1 of 10" in message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("small", "big"), [(2560, 20), (9 * 256, 1), (300, 30)])
+def test_a_dry_run_tells_the_tokens_of_rows_of_very_different_lengths(
+    tmp_path, small, big, reverse, suffix
+):
+    """Parts are cut by bytes, too, so some have very few rows; whichever rows come first."""
+    row = {"question": "Where?", "context": "Ships came in the spring. " * 3}
+    given = [row] * small + [row | {"context": "Ships came in spring. " * 1500}] * big
+    source = write_lines(tmp_path / "in.jsonl", given[:: -1 if reverse else 1])
+    if suffix == "parquet":
+        source = tmp_path / "in.parquet"
+        pq.write_table(pa.Table.from_pylist(given[:: -1 if reverse else 1]), source)
+    tokenizer = word_tokenizer(tmp_path)
+    budget, cut = Budget(max_tokens=20), PartLimits(bytes=40_000)
+    job = BatchJob(budget, method="lexical", tokenizer=str(tokenizer), cut=cut)
+    plan = batch_run.make_plan(job, find_input_files([str(source)]), {})
+    found = batch_run.estimate_batch(job, plan)
+    truth = small * 15 + big * 6000
+    assert truth / 1.5 < found.tokens < truth * 1.5
+    assert found.sampled <= batch_run.SAMPLED_PARTS * batch_run.ROWS_A_PART
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,20 @@ def test_a_line_is_kept_character_by_character(free, tmp_path):
     assert part.read_text("utf-8").startswith(line[:-1].rstrip() + ', "compressed": "a b. c d."')
 
 
+def test_nan_and_infinity_become_null_and_the_rest_of_their_line_is_kept(free, tmp_path):
+    line = r'{"x":[NaN, -Infinity,1.0e2],"x" : Infinity, "s":"NaN \\\"Infinity\u00e9\\", "%s":"%s"'
+    given = line % ("question", "a?") + ', "context":"a b."}'
+    write_lines(tmp_path / "in.jsonl", [given])
+    free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out")
+    (part,) = (tmp_path / "out").glob("part-*")
+    expected = (
+        r'{"x":[null, null,1.0e2],"x" : null, "s":"NaN \\\"Infinity\u00e9\\", "question":"a?"'
+    )
+    assert part.read_text("utf-8").startswith(expected)
+    got = json.loads(part.read_text("utf-8"), parse_constant=pytest.fail)
+    assert got["s"] == json.loads(given)["s"]
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
 def test_every_format_in_and_out_holds_the_same(free, tmp_path, suffix):
     given = rows(9)
@@ -129,6 +143,18 @@ def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_p
     assert got[250]["id"] is None
     assert json.loads(got[250]["raw"]) == {"id": "two", "n": 1 << 70, "late": [1]}
     assert (got[251]["raw"], got[251]["status"]) == ("{broken", "error")
+
+
+def test_a_retry_does_not_repeat_the_warning_of_what_no_column_holds(free, tmp_path):
+    plain = {"id": 1, "question": "a b?", "context": "a b. c d."}
+    source = write_lines(tmp_path / "in.jsonl", [plain] * 201 + [plain | {"late": 1}, "{broken"])
+    free.options = (*free.options[:-1], 300)
+    words = (source, "-o", tmp_path / "out", "--format", "parquet")
+    for more in ((), ("--retry-errors",), ("--retry-errors",)):
+        free.run_to_end(*words, *more, status=1)
+        (part,) = (tmp_path / "out").glob("*.parquet")
+        (warning,) = pq.read_table(part).to_pylist()[201]["warnings"]
+        assert "no column holds 'late'" in warning
 
 
 def test_lists_of_texts_stay_lists_so_that_a_batch_can_be_batched_again(free, tmp_path):

@@ -176,7 +176,7 @@ def test_rows_of_a_method_whose_file_was_edited_are_not_continued(folder, monkey
     finally:
         forget_plugins()
     assert done.exit_code == 2
-    assert "rows.jsonl was made with code_sha256 {'mine': " in " ".join(done.stderr.split())
+    assert "rows.jsonl was made with code_sha256 {'lexical': " in " ".join(done.stderr.split())
     assert (folder / "rows.jsonl").read_text() == rows
 
 
