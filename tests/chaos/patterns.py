@@ -30,6 +30,7 @@ from typing import Any, TypeGuard
 import regex
 from rich.console import Console
 
+from tamis.compressors.features.words import _patterns
 from tamis.probes.segmentation.terms import _marked_word_pattern
 from tamis.probes.segmentation.tool_output.blocks import BLOCKS
 from tamis.service.http.conversation.tagged import RetrievalTags
@@ -408,6 +409,9 @@ LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "retrieval/storage/chunks.py close": lambda: (
         re.compile(r"</script\s*>", re.IGNORECASE),
         re.compile(r"-->", re.IGNORECASE),
+    ),
+    "compressors/features/words.py _patterns": lambda: tuple(
+        form for name in ("so-10490", "3.2.0", "2025-02-07", "4f9c21e") for form in _patterns(name)
     ),
     "service/http/conversation/tagged.py __init__": lambda: (RetrievalTags(["context"])._tag,),
 }

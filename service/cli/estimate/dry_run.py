@@ -209,6 +209,7 @@ class DryRun:
         )
         sent, entry = json.dumps(body).encode(), RequestLogEntry("estimate", "openai")
         short = await self._shortener.shorten(self.state, sent, options, entry)
+        short.note_sent()
         return prompt if short.body is sent else self.counter.prompt(json.loads(short.body))
 
     async def _rag(self, body: JsonObject, prompt: Prompt, method: str) -> Prompt:
