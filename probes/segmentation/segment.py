@@ -427,9 +427,8 @@ _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 # '.PHONY', '.idle.py'; but 'in Table 2 .The'
 _OPENING_DOT, _DOTTED_NAME = re.compile(r"(?:^|\s)\.\Z"), re.compile(r"[a-z\d/]|[A-Z]{2}|\w+\.\w")
 # 'max. 35 °C', 'Max. flow', 'approx. 20'; and 'FILE... TARGET' of how a command is used
-_MEASURE = re.compile(
-    r"(?:^|[\s(])(?:[Mm](?:ax|in)|[Aa]pprox|ca|[Aa]rt|[Nn]os?|[Qq]ty|s\.\s?[de])\.\s*$"
-)
+_MEASURE = re.compile(r"(?:^|[\s(])(?:[Mm](?:ax|in)|[Aa]pprox|s\.\s?[de])\.\s*$")
+_NUMBERED = re.compile(r"(?:^|[\s(])(?:ca|[Aa]rt|[Nn]os?|[Qq]ty)\.\s*$")
 _USAGE = re.compile(r"[\]>A-Z]\.\.\.\s*$")
 _SMALL_LETTERS = re.compile(r"(?:^|[\s(])[а-я]{1,2}\.\s*$")  # 'т. е. на улице'
 # '5.1.2. ' at the beginning of a line
@@ -595,6 +594,8 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
         return True
     following = text[at : at + 1]
     if (following.isdigit() or following.islower()) and _MEASURE.search(before):
+        return True
+    if following.isdigit() and _NUMBERED.search(before):
         return True
     if not following.islower() and text[at : at + 2].isupper() and _USAGE.search(before):
         return True

@@ -276,6 +276,7 @@ def test_measures_and_usages_of_commands_are_not_cut(sentence: str) -> None:
 
 
 def test_a_sentence_may_still_end_with_such_a_word() -> None:
+    assert visible_texts("See art. 5 and no. 7 of it.") == ["See art. 5 and no. 7 of it."]
     assert visible_texts("It takes 5 max. The rest waits...  Then it goes on.") == [
         "It takes 5 max.",
         "The rest waits...",
