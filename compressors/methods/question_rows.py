@@ -42,11 +42,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.bm25 import (
-    visible_texts,
-    visible_texts_of_each,
-    whole_texts,
-)
+from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each, whole_texts
 from tamis.compressors.features.likeness import LikenessJudges
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,

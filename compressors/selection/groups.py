@@ -383,10 +383,11 @@ class Groups:
         What is beyond one that is shown where it fits has no stronger bond.
         """
         found, bond = [], 2
-        while (bond := min(bond, self.bonds[u])) and (u := self.parents[u]) >= 0:
-            found.append((u, bond))
-            if len(found) == _MOST_LEADS:
+        for lead in self.ancestors(u):
+            if not (bond := min(bond, self.bonds[u])):
                 break
+            found.append((lead, bond))
+            u = lead
         return found
 
     def worths(self, values: Sequence[float], calibrated: bool) -> list[float]:

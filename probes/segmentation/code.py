@@ -219,8 +219,8 @@ def _member_cuts(text: str, start: int, stop: int, most_chars: int) -> list[int]
     opening = _OPENING.match(text, start, stop)
     for token in _JSON_TOKEN.finditer(text, opening.end() - 1, stop) if opening else ():
         depth += (token[0] in ("{", "[")) - (token[0] in ("}", "]"))
-        is_long = depth == 1 and token[0] == "," and token.end() - cuts[-1] >= most_chars
-        if is_long and not text[token.end() : stop].isspace() and token.end() < stop:
+        ends_member = depth == 1 and token[0] == "," and token.end() < stop
+        if ends_member and token.end() - cuts[-1] >= most_chars:
             cuts.append(token.end())
     return cuts
 

@@ -537,11 +537,8 @@ def _could_head_columns(rows: Sequence[str], at: int) -> bool:
     if not any(map(str.isdigit, rows[at])):
         return True
     is_first = at == 0 or not _GAP.search(rows[at - 1].strip())
-    return is_first and list(map(bool, map(_FIGURE.search, rows[at : at + 3]))) == [
-        False,
-        True,
-        True,
-    ]
+    have_numbers = [_FIGURE.search(row) is not None for row in rows[at : at + 3]]
+    return is_first and have_numbers == [False, True, True]
 
 
 def _names_rows(row: str) -> bool:

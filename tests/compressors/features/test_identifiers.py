@@ -32,7 +32,7 @@ SO-10490,2025-02-07,Hartley Controls,GB,PS-024,Power supply,30,on hold,,export l
 ROWS = ORDERS.splitlines()[1:]
 
 
-def found(question, texts):
+def named_texts(question, texts):
     return NamedTexts.find(question, lambda: texts)
 
 
@@ -68,7 +68,7 @@ def test_what_is_an_identifier(question, names):
 def test_a_text_with_the_identifier_is_above_those_with_another(question, named, others):
     texts = [others, "Nothing of the kind.", named, f"{named}, too"]
     scores = np.array([3.0, 5.0, -2.0, -3.0])
-    raised = found(question, texts).raise_scores(scores)
+    raised = named_texts(question, texts).raise_scores(scores)
     assert raised[2] > raised[0] == 3.0
     assert raised[1] == 5.0  # neither above what has no identifier nor below it
     assert raised[2] - raised[3] == pytest.approx(1.0)
@@ -79,13 +79,13 @@ def test_a_text_with_the_identifier_is_above_those_with_another(question, named,
 )
 def test_nothing_moves_where_there_is_no_choice(texts):
     scores = np.array([1.0, 2.0])
-    assert found("SO-10490", texts).raise_scores(scores).tolist() == [1.0, 2.0]
+    assert named_texts("SO-10490", texts).raise_scores(scores).tolist() == [1.0, 2.0]
 
 
 def test_units_of_other_records_lose_and_those_of_none_do_not():
     texts = ["SO-10490", "SO-10491", "none"]
     scores = np.array([1.0, 2.0, 0.5])
-    assert found("SO-10490", texts).raise_scores(scores, 2.0).tolist() == [2.1, 0.0, 0.5]
+    assert named_texts("SO-10490", texts).raise_scores(scores, 2.0).tolist() == [2.1, 0.0, 0.5]
 
 
 RECORDS = [
@@ -125,10 +125,10 @@ def test_texts_are_not_looked_at_without_an_identifier():
 
 
 def test_what_nothing_has_is_told_where_others_of_its_kind_are_there():
-    (said,) = found("status of SO-99999 or SO-10481", ROWS).warnings
+    (said,) = named_texts("status of SO-99999 or SO-10481", ROWS).warnings
     assert "nothing that was read has 'so-99999'" in said
-    assert not found("status of SO-10481", ROWS).warnings
-    assert not found("status of ZZ-10481", ROWS).warnings  # nothing of this kind is there
+    assert not named_texts("status of SO-10481", ROWS).warnings
+    assert not named_texts("status of ZZ-10481", ROWS).warnings  # nothing of this kind is there
 
 
 @pytest.mark.model
