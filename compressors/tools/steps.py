@@ -264,8 +264,8 @@ class _Call:
         if written := _HERE.match(command):
             return cls(tool, at + same, at + _path(written[1]), "write", True, False)
         words = _CHANGE_OF_FOLDER.sub("", command, count=1).split()
-        operand = next((w for w in words[1:] if not w.startswith("-")), "")
-        target = f"{at}$ {' '.join([*words[:1], operand])}" if words else None
+        named = [word for word in words if not word.startswith("-") and word != "2>&1"]
+        target = f"{at}$ {' '.join(named)}" if named else None
         return cls(tool, at + same, target, None, False, shows)
 
     def keys(self) -> list[Any]:

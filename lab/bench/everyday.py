@@ -264,9 +264,9 @@ def load_questions(folder: Path, half: str | None = None, pool: int = 1) -> list
 
 
 def _of_half(rows: Sequence[dict[str, Any]], half: str | None) -> list[dict[str, Any]]:
-    chosen = [row for row in rows if half in (None, row["half"])]
+    chosen = [row for row in rows if half in (None, row.get("half"))]
     if not chosen:
-        halves = ", ".join(sorted({row["half"] for row in rows}))
+        halves = ", ".join(sorted({row.get("half", "none") for row in rows}))
         raise BadInput(f"half is {half!r}, and {len(rows)} questions are of {halves}; give one")
     return chosen
 

@@ -26,9 +26,9 @@ from tamis_lab.datasets.reading_store import (
     ReadingScorer,
     StoreKey,
     cached_reader,
+    code_sha256,
     store_key,
 )
-from tamis_lab.datasets.record_files import file_sha256
 from tamis_lab.datasets.score_sources import (
     ScoreSource,
     StoredSource,
@@ -131,7 +131,7 @@ def code_hashes(names: Sequence[str]) -> dict[str, str]:
     """The SHA-256 of the file of every method that these names need, by the method's name."""
     blends = ["fusion"] if set(names) & set(BLENDS) else []
     used = sorted({parse_method_spec(part)[0] for part in [*source_names(names), *blends]})
-    return {one: file_sha256(Path(inspect.getfile(registry.method_class(one)))) for one in used}
+    return {one: code_sha256(registry.method_class(one)) for one in used}
 
 
 def parse_method_spec(spec: str) -> tuple[str, dict[str, Any]]:
@@ -190,7 +190,8 @@ def build_panel(names: Sequence[str], proxy: str, folder: Path) -> BuiltPanel:
             sources[name] = _proxy_source(built, cached, options, folder)
             proxies[id(cached)] = proxy_facts(cached)
         elif info.needs_encoder:
-            sources[name] = encoder_source(folder, name, method, **options)
+            kept_as = f"{name} {code_sha256(registry.method_class(method))}"
+            sources[name] = encoder_source(folder, kept_as, method, **options)
         else:
             sources[name] = TimedSource(registry.build_method(method, **options))
     return BuiltPanel(tuple(proxies.values()), Panel(names, sources))
@@ -212,10 +213,10 @@ def _proxy_source(
 
 
 def _describe_options(method: type, options: Mapping[str, Any]) -> str:
-    """A method's name and the values of all its options, defaults included."""
+    """A method's name, its code, and the values of all its options, defaults included."""
     parameters = inspect.signature(method).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return f"{method.__name__} {defaults | dict(options)}"
+    return f"{method.__name__} {code_sha256(method)} {defaults | dict(options)}"
 
 
 def proxy_facts(reader: CachedReader) -> dict[str, Any]:

@@ -18,6 +18,7 @@ counts as absent.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
+from tamis_lab.datasets.record_files import file_sha256
 
 FORMAT = 1
 """Part of every key: raised whenever files are laid out in another way."""
@@ -200,11 +202,23 @@ def _refuse_unwritable(folder: Path) -> Iterator[None]:
 def store_key(method: CaseReader, kind: str = "features") -> StoreKey:
     """Everything that a method's readings depend on, apart from the case itself.
 
+    Of a method that does not ship with tamis also its code, which its author may be editing.
+
     Args:
         kind: what is kept; readings of different kinds are kept apart.
     """
-    options = f"{type(method).__name__} {method.reading_key}"
+    made = type(method)
+    code = "" if made.__module__.startswith("tamis.compressors.") else f" {code_sha256(made)}"
+    options = f"{made.__name__} {method.reading_key}{code}"
     return StoreKey.of_reader(kind, method.reader, options)
+
+
+def code_sha256(method: type) -> str:
+    """The SHA-256 of the file of a method's class; empty for one that was typed in."""
+    try:
+        return file_sha256(Path(inspect.getfile(method)))
+    except (TypeError, OSError):
+        return ""
 
 
 def case_identity(question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> list[Any]:

@@ -58,6 +58,7 @@ WRITE = step("ok", "write_file", path="./src/a.py", content="new = 1\n")
         ([bash("1 failed", "pytest -q"), EDIT, bash("3 passed", "pytest -q")], "repeated"),
         ([bash(TRACE, "python a.py"), EDIT, bash("42", "python a.py")], "recovered"),
         ([bash(TRACE, "cd src && X=1 python -u a.py"), bash("42", "python a.py")], "recovered"),
+        ([bash(TRACE, "npm run build 2>&1"), EDIT, bash("ok", "npm run build")], "recovered"),
         (
             [step('{"error": "no such day"}', "search", day="x"), step("[]", "search", day="1")],
             "recovered",
@@ -105,6 +106,10 @@ def test_what_a_later_step_made_needless_goes(steps, reason):
         [step("a", "roll"), step("b", "roll")],
         [bash(TRACE, "python a.py"), bash("ok", "python b.py")],  # another program
         [bash(TRACE, "python a.py"), bash(TRACE.replace("pump", "tap"), "python c.py")],
+        [bash(TRACE, "npm run build"), bash("ok", "npm run test")],
+        [bash(TRACE, "python -m pytest tests/a.py -x"), bash("ok", "python -m pytest tests/b.py")],
+        [bash(TRACE, "make test && make lint"), bash("ok", "make test")],
+        [bash(TRACE, "docker compose up -d"), bash("ok", "docker compose logs")],
         [step(FILE, None), step(FILE, None)],  # nobody knows which calls made them
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tamis.compressors import methods, registry
@@ -155,3 +157,36 @@ def test_a_method_that_needs_both_models_reads_with_the_given_proxy(tmp_path, mo
     assert method.reader.card.name == "llama"
     assert method.encoder is encoder
     assert built.panel.score_case(*CASE)["two_models_of_a_test"].scores == Lead().scores(*CASE)
+
+
+EDITED = """
+from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
+from tamis.compressors.types import Scores
+
+
+class Edited(ScoringMethod):
+    info = MethodInfo("reads", "a test", "proxy")
+    reader: object
+
+    def scores(self, question, passages, units):
+        values = (WORTH,) * len(units)
+        return Scores(values, best_unit_scores(values, units, len(passages)))
+
+
+Method = Edited
+"""
+
+
+def test_an_edited_method_is_scored_anew(tmp_path, monkeypatch):
+    file = tmp_path / "edited_by_a_test.py"
+    monkeypatch.setattr(registry.METHODS, "folder", tmp_path)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    proxy, scored = tiny.save("llama", tmp_path / "llama"), []
+    for worth in ("1.0", "1.0", "2.0"):
+        file.write_text(EDITED.replace("WORTH", worth))
+        monkeypatch.delitem(sys.modules, f"{methods.__name__}.{file.stem}", raising=False)
+        panel = build_panel([file.stem], str(proxy), tmp_path / "kept").panel
+        scored.append(panel.score_case(*CASE)[file.stem])
+    assert [one.cached for one in scored] == [False, True, False]
+    assert scored[2].scores.values[0] == 2.0
