@@ -6,9 +6,11 @@
     status ─► … ─► status                   the first: the same call again
 
 A result goes only where what it said can be read further down, in the state that holds then: an
-edit alone replaces no read, and a command in another folder, on another host or by another user is
-another one. What is not sure stays. Plans, the last steps and what was asked back are the floor:
-they stay in any case, and the rest may be ranked (`rank_steps`).
+edit alone replaces no read, and a command in another folder, on another host, by another user or in
+another state of the repository is another one. A notice about the call itself (timed out, rejected,
+unchanged, cut) is no result, and a search or a query has to show most of it again. What is not sure
+stays. Plans, the last steps and what was asked back are the floor: they stay in any case, and the
+rest may be ranked (`rank_steps`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import json
 import re
 from collections.abc import Collection as Some
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tamis.compressors.features.bm25 import Collection
@@ -54,8 +56,19 @@ _READ_VERBS = frozenset(
 _ACCESS: dict[str, Access] = dict.fromkeys(_READ_VERBS, "read")
 _ACCESS |= dict.fromkeys(_WRITE_VERBS, "write")
 _PLANS = frozenset("plan plans todo todos memory task tasks".split())
-_NEXT = frozenset("continue more next page poll scroll stream wait".split())
-"""In the name of a tool: the same call shows something else each time."""
+_NEXT = frozenset(
+    "consume continue dequeue event events more next page poll pop queue random receive scroll "
+    "stream wait".split()
+)
+"""In the name of a tool or an argument: the same call shows something else each time."""
+_GOES = frozenset(
+    "activate cd change chdir checkout connect cwd enter goto login navigate set switch use".split()
+)
+"""Where the name of a tool begins: later calls may be about another place."""
+_STATES = frozenset(
+    "am checkout cherry clean commit merge pull rebase reset restore revert stash switch".split()
+)
+"""What puts a repository into another state."""
 _WHOLE = frozenset("create file files fs new overwrite put save text to tool write".split())
 """A tool that writes whole files has no other words in its name."""
 _PARTIAL = frozenset("a ab append insert offset position prepend range start".split())
@@ -66,6 +79,7 @@ _TARGETS = (
 )
 _CONTENTS = ("content", "contents", "file_text", "new_content", "text")
 _SHELLS = ("command", "cmd", "script")
+_ABSOLUTE = re.compile(r"\s*(?:[/~]|\w+:)")
 _RANGES = frozenset(
     "begin end first from head last length limit line lines offset page range start tail to until "
     "view".split()
@@ -104,8 +118,24 @@ _LAST = re.compile(
 )
 _CAUSE = re.compile(r"error|exception|fatal|fail|denied|not found|no such", re.I)
 _CAUSE_CHARS = 300
+_NOTICE = re.compile(
+    r"\btimed? ?-?out\b|\bin (?:the )?background\b|\b(?:unchanged|identical|rejected|declined"
+    r"|denied|refused|interrupted|cancell?ed|aborted|killed|blocked|unavailable)\b|\brate.limit"
+    r"|\b(?:still current|see above|not found|no such)\b|\bn[o']t (?:been )?(?:changed|modified)\b"
+    r"|\balready (?:been )?(?:read|shown|seen|in)\b",
+    re.I,
+)
+"""In a short result or the last line of a long one: it speaks of the call, and shows nothing."""
+_NOT_MADE = re.compile(
+    r"\b(?:not|no|never|unable|dry|would|fail|wait|pending|approv|permi)|n't\b", re.I
+)
+_CUT = re.compile(r"\b(?:truncated|omitted|elided|too (?:large|long|big)|more lines)\b", re.I)
+_NOTICE_CHARS = 300
 _NUMBER = re.compile(r"^\s*\d+\s*[\t→:|]")
+_PIECES = re.compile(r"[,{}]")
 _SHARE_READ_AGAIN = 0.5
+_LEAST_OF_A_FILE = 0.3
+"""Of its characters and of its lines: a file that got shorter than that may have been cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +173,8 @@ def superseded_steps(
             answer the same call has no `name`, and stays.
         keep_last: so many at the end stay.
     """
-    later, found, moved = dict[Any, int](), dict[int, Superseded](), list[list[str]]()
-    calls = [_Call.of(step, moved) for step in steps]
+    later, found, place = dict[Any, int](), dict[int, Superseded](), _Place()
+    calls = [_Call.of(step, place) for step in steps]
     for i in range(len(steps) - 1, -1, -1):
         call = calls[i]
         if call is None:
@@ -153,8 +183,8 @@ def superseded_steps(
             reason = _reason(steps, calls, i, later)
             if reason is not None:
                 found[i] = reason
-        for key in call.keys():
-            later[key] = i
+        if not _is_notice(steps[i].text, call.access):
+            later |= dict.fromkeys(call.keys(), i)
     return found
 
 
@@ -202,23 +232,35 @@ def has_failed(step: ToolOutput) -> bool:
     return bool(_FAULT.match(first)) or any(_LAST.match(line) for line in last)
 
 
-def _run(command: str, result: str, moved: list[list[str]]) -> tuple[str, bool]:
-    """The place where a command of a shell runs, and whether it shows what holds there.
+@dataclass(slots=True)
+class _Place:
+    """Where the steps so far have led.
 
-    Args:
-        moved: by which commands each place was reached; gets those of this one.
-
-    Returns:
-        A prefix for what stands in that place; empty where the conversation began.
+    Attributes:
+        moved: by which commands each place was reached. states: how often a repository was put
+            into another state.
     """
+
+    moved: list[list[str]] = field(default_factory=list)
+    states: int = 0
+
+    def prefix(self) -> str:
+        """For what stands in this place; empty where the conversation began."""
+        return f"{len(self.moved)} " if self.moved else ""
+
+
+def _run(command: str, result: str, place: _Place) -> tuple[str, bool]:
+    """The place where a command of a shell runs, and whether it shows what holds there."""
     parts = [one for part in _ENDS.split(command) if (one := _RUNNERS.sub("", part, 1).strip())]
     moves = list(filter(_MOVES.match, parts))
     first, rest = parts[: len(moves)], parts[len(moves) :]
-    if moves and not (rest and moved[-1:] == [first] and all(map(_AGAIN.match, first))):
-        moved.append(moves)
-    place = f"{len(moved)} " if moved else ""
-    moved += [[]] * ("cd: " in result)  # as shells say that there is no such folder
-    return place, bool(rest) and all(part.split()[0] in _SHOWS for part in rest)
+    if moves and not (rest and place.moved[-1:] == [first] and all(map(_AGAIN.match, first))):
+        place.moved.append(moves)
+    place.states += any(re.split(r"[\s-]", part)[0] in _STATES for part in parts)
+    at = place.prefix()
+    place.moved += [[]] * ("cd: " in result)  # as shells say that there is no such folder
+    shows = bool(rest) and all(part.split()[0] in _SHOWS for part in rest)
+    return at, shows and not rest[0].startswith("tail ")  # a log has gone on
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +281,10 @@ class _Call:
     shows_state: bool
 
     @classmethod
-    def of(cls, step: ToolOutput, moved: list[list[str]]) -> _Call | None:
+    def of(cls, step: ToolOutput, place: _Place) -> _Call | None:
         given = _read_arguments(step.arguments)
         if not step.name or given.get("restart"):
-            moved.append([])  # nobody knows where to
+            place.moved.append([])  # nobody knows where to
             return None
         same = json.dumps(given, sort_keys=True, ensure_ascii=False)
         words = _words_of(step.name.rpartition("__")[2])
@@ -250,23 +292,27 @@ class _Call:
         shell = next((given[k] for k in _SHELLS if isinstance(given.get(k), str)), None)
         target = next((given[k] for k in _TARGETS if isinstance(given.get(k), str)), None)
         if target is None and shell is not None:
-            return cls._of_shell(step.name, same, shell, *_run(shell, step.text, moved))
+            at, shows = _run(shell, step.text, place)
+            return cls._of_shell(step.name, f"{place.states} {at}{same}", shell, at, shows)
         if shell is not None and shell.isalpha():  # `view`, `create` of an editor's tool
             access, words = name_access(shell) or access, [shell.lower()]
-        state = access == "read" and bool(given) and not _NEXT & set(words)
+        place.moved += [[]] * bool(_GOES & set(words[:2]))
+        place.states += bool(_STATES & set(words))
+        at = "" if target is not None and _ABSOLUTE.match(target) else place.prefix()
+        state = access == "read" and bool(given) and not _NEXT & {*words, *map(str, given.values())}
         whole = target is not None and _is_whole(given, access, words)
-        return cls(step.name, same, target and _path(target), access, whole, state)
+        return cls(step.name, at + same, target and at + _path(target), access, whole, state)
 
     @classmethod
     def _of_shell(cls, tool: str, same: str, command: str, at: str, shows: bool) -> _Call:
         if read := _WHOLE_FILE.fullmatch(command):
-            return cls(tool, at + same, at + _path(read[1]), "read", True, True)
+            return cls(tool, same, at + _path(read[1]), "read", True, True)
         if written := _HERE.match(command):
-            return cls(tool, at + same, at + _path(written[1]), "write", True, False)
+            return cls(tool, same, at + _path(written[1]), "write", True, False)
         words = _CHANGE_OF_FOLDER.sub("", command, count=1).split()
         named = [word for word in words if not word.startswith("-") and word != "2>&1"]
         target = f"{at}$ {' '.join(named)}" if named else None
-        return cls(tool, at + same, target, None, False, shows)
+        return cls(tool, same, target, None, False, shows)
 
     def keys(self) -> list[Any]:
         """What later steps are looked for by."""
@@ -301,7 +347,8 @@ def _reason(
         if steps[same].text == step.text:
             return Superseded("repeated")
         if call.shows_state and (fails or not has_failed(steps[same])):
-            return Superseded("repeated")
+            if _is_in_its_stead(steps[same].text, step.text, call):
+                return Superseded("repeated")
     if call.access != "read" or call.target is None or fails or not _is_of_a_file(step):
         return None
     written = later.get(("write", call.target))
@@ -318,15 +365,42 @@ def _is_of_a_file(step: ToolOutput) -> bool:
     return not set(_read_arguments(step.arguments)) & {"pattern", "query", "regex", "search"}
 
 
+def _is_in_its_stead(later: str, earlier: str, call: _Call) -> bool:
+    """Whether the same call shows what holds now of what it showed before."""
+    if call.access is None or call.whole:  # a command, a file as it is now
+        counts = (len, lambda text: text.count("\n")) if call.whole else ()
+        is_short = any(count(later) < _LEAST_OF_A_FILE * count(earlier) for count in counts)
+        return _has_all(later, earlier) and not is_short
+    return _shows_again(later, earlier)
+
+
 def _shows_again(later: str, earlier: str) -> bool:
-    """Whether most lines of an earlier text are in a later one, whatever numbers they have."""
-    lines = _lines(earlier)
-    return bool(lines) and len(lines & _lines(later)) >= _SHARE_READ_AGAIN * len(lines)
+    """Whether most of an earlier text is in a later one, whatever numbers its lines have."""
+    pieces = _pieces(earlier) if _has_all(later, earlier) else set()
+    return bool(pieces) and len(pieces & _pieces(later)) >= _SHARE_READ_AGAIN * len(pieces)
 
 
-def _lines(text: str) -> set[str]:
-    stripped = (_NUMBER.sub("", line, count=1).strip() for line in text.splitlines())
-    return {line for line in stripped if len(line) > 2}
+def _has_all(later: str, earlier: str) -> bool:
+    """Whether a later text says anything, and was not cut unless the earlier one was."""
+    return bool(later.strip()) and not (_CUT.search(later) and not _CUT.search(earlier))
+
+
+def _is_notice(text: str, access: Access | None) -> bool:
+    """Whether a result speaks of its call, so that nobody knows what was shown or written."""
+    text = text.strip()
+    said = text if len(text) <= _NOTICE_CHARS else text[-_NOTICE_CHARS:].rpartition("\n")[2]
+    if access == "write" and _NOT_MADE.search(said):
+        return True
+    return bool(
+        _NOTICE.search(said) or (said is text and (_CUT.search(said) or _FAULT.match(said)))
+    )
+
+
+def _pieces(text: str) -> set[str]:
+    """Lines without their numbers, and what stands between commas: the members of JSON."""
+    lines = (_NUMBER.sub("", line, count=1) for line in text.splitlines())
+    pieces = (piece.strip() for line in lines for piece in _PIECES.split(line))
+    return {piece for piece in pieces if len(piece) > 2}
 
 
 def _cause(step: ToolOutput) -> str:

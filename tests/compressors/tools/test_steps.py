@@ -118,6 +118,133 @@ def test_what_is_not_sure_stays(steps):
 
 
 OTHER = "".join(f"option {i}: {i * 3}\n" for i in range(60))
+UNCHANGED = (
+    "File unchanged since last read. The content from the earlier Read tool_result in this "
+    "conversation is still current — refer to that instead of re-reading."
+)
+REJECTED = (
+    "The user doesn't want to proceed with this tool use. The tool use was rejected (eg. if it was "
+    "a file edit, the new_string was NOT written to the file)."
+)
+NOTICES = (
+    *(UNCHANGED, REJECTED, "The user rejected this tool use.", "Request timed out after 30 s"),
+    *("Command timed out after 2m 0.0s", "[Request interrupted by user for tool use]", ""),
+    *("Command running in background with ID: bash_1", "<file too large; showing summary>"),
+    *("[content identical to previous read, see above]", "bash: command not found"),
+    *(FILE[:150] + "[output truncated]", "Error: 429 rate limited", "[… 812 tokens omitted: x]"),
+)
+
+
+@pytest.mark.parametrize("notice", NOTICES)
+@pytest.mark.parametrize("is_error", [None, False])
+def test_a_notice_about_the_call_itself_replaces_no_result(notice, is_error):
+    for made in (
+        step(FILE, "Read", file_path="/src/a.py"),
+        step(FILE, "web_search", query="pumps"),
+        step(FILE, "list_files", path="/src"),
+        bash(FILE, "git diff"),
+        bash(FILE, "pytest -q"),
+        bash(FILE, "cat a.py"),
+    ):
+        later = replace(made, text=notice, is_error=is_error)
+        assert reasons(made, later) == {}
+        if notice:  # what comes behind it counts; an empty text may be what holds then
+            assert reasons(made, later, made)[0] == "repeated"
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        *(REJECTED, "Operation cancelled", "Write was not permitted", "Could not write the file"),
+        *("Blocked by a hook", "Dry run: 3 lines", "Error: disk full", "Waiting for approval"),
+    ],
+)
+def test_a_write_that_was_not_made_replaces_no_read(notice):
+    for read in (READ, step(FILE, "Read", path="src/a.py")):
+        assert reasons(read, replace(WRITE, text=notice)) == {}
+    assert reasons(bash(FILE, "cat a.py"), bash(notice, "cat > a.py <<EOF\nx\nEOF")) == {}
+
+
+def test_a_long_result_that_ends_by_a_timeout_replaces_none():
+    late = bash(OTHER + "Command timed out after 2m 0.0s", "pytest")
+    assert reasons(bash(FILE, "pytest"), late) == {}
+    cut = bash(OTHER + "[… 99 lines truncated …]\n" + OTHER, "pytest")
+    assert reasons(bash(FILE, "pytest"), cut) == {}
+    assert reasons(cut, replace(cut, text=cut.text + "x")) == {0: "repeated"}  # both were cut
+
+
+def items(first: int) -> str:
+    rows = [
+        {"id": i, "body": f"text{i * 7}", "from": f"user{i * 3}"} for i in range(first, first + 9)
+    ]
+    return json.dumps(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("fetch_results", {"cursor": "next"}), ("read_queue", {"n": 10})),
+        *(("get_items", {"n": 9}), ("web_search", {"query": "pumps"})),
+    ],
+)
+def test_a_tool_that_shows_something_else_replaces_nothing(name, arguments):
+    for earlier, later in ((FILE, OTHER), (items(1), items(10))):
+        assert reasons(step(earlier, name, **arguments), step(later, name, **arguments)) == {}
+
+
+def test_a_tool_that_shows_most_of_it_again_replaces_it():
+    for text, later in (
+        ('{"id": 7, "state": "pending", "total": 3}', '{"id": 7, "state": "sent", "total": 3}'),
+        (items(1), items(2)),
+        (FILE, FILE + OTHER),
+    ):
+        made = step(text, "get_order", id=7)
+        assert reasons(made, replace(made, text=later)) == {0: "repeated"}
+    queue = step(FILE, "read_queue", n=10)
+    assert reasons(queue, replace(queue, text=FILE + OTHER)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("change_directory", {"path": "/x"}), ("set_dir", {"path": "/x"}), ("cd", {"to": "/x"})),
+        *(
+            ("switch_account", {"id": 2}),
+            ("git_checkout", {"branch": "b"}),
+            ("use_project", {"id": 3}),
+        ),
+        *(("browser_navigate", {"url": "b"}), ("bash", {"command": "cd sub"})),
+    ],
+)
+def test_a_tool_that_changes_the_place_makes_the_same_call_another(name, arguments):
+    there = step("ok", name, **arguments)
+    for made in (step(FILE, "list_directory", path="."), bash(FILE, "ls -la")):
+        assert reasons(made, there, replace(made, text=FILE + "x")) == {}
+        assert reasons(there, made, replace(made, text=FILE + "x")) == {1: "repeated"}
+    assert (
+        reasons(
+            step(FILE, "Read", path="a.py"), there, step("ok", "Write", path="a.py", content="x")
+        )
+        == {}
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["stash", "commit -am x", "reset --hard", "pull", "merge b", "rebase b", "clean -fd"]
+)
+@pytest.mark.parametrize("seen", ["git diff", "pytest -q", "git status"])
+def test_a_command_on_another_state_of_the_repository_is_another_command(command, seen):
+    steps = [bash(FILE, seen), bash("ok", f"git {command}"), bash(OTHER, seen)]
+    assert reasons(*steps) == {}
+    assert reasons(bash(FILE, seen), bash("ok", "git add a.py"), bash(OTHER, seen)) == {
+        0: "repeated"
+    }
+    chained = [bash(FILE, seen), bash(OTHER, f"git {command} && {seen}"), bash(OTHER + "x", seen)]
+    assert reasons(*chained) == {}
+
+
+def test_the_end_of_a_log_that_goes_on_is_not_shown_again():
+    assert reasons(bash(FILE, "tail -60 app.log"), bash(OTHER, "tail -60 app.log")) == {}
 
 
 @pytest.mark.parametrize(
