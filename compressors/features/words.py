@@ -213,18 +213,20 @@ MOST_CHARS = 64
 _MIN_PROBABILITY = 1e-9
 _RUN = re.compile(r"[A-Za-z0-9]+(?:[-_.:/#][A-Za-z0-9]+)*")
 _YEAR = re.compile(r"(?:19|20)\d\d")
-_CODE = re.compile(r"(?=.*\d)[a-z].{3,}")
+_CODE = re.compile(r"(?=.*\d)[a-z].{3,}|[a-z]\d\d")
 _HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,}")
 _VERSION = re.compile(r"\d+(?:\.\d+){2,}")
 _NUMBER = re.compile(r"(?=(?:\D*\d){4})\d+(?:[-_.:/#]\d+)*")
 _DIGITS = re.compile(r"\d+")
+_MARKS = " \t*-#[(\"'`|"
+"""What may stand before an identifier at the begin of a line."""
 
 
 def identifiers(question: str) -> list[str]:
     """The identifiers in a question, in lower case: codes, versions, hashes, numbers, dates, times.
 
-    Words with a digit (`KX-200`), versions of three parts, and four digits or more that are no
-    year; none of a question with more than `MOST_IDENTIFIERS`.
+    Words with a digit (`KX-200`, `E04`), versions of three parts, and four digits or more that are
+    no year; none of a question with more than `MOST_IDENTIFIERS`.
     """
     found = dict.fromkeys(
         run for run in map(str.lower, _RUN.findall(question)) if _is_identifier(run)
@@ -298,9 +300,9 @@ def record_texts(
 ) -> list[str]:
     """The text of the record that each unit is of, below its passage's title and its heading.
 
-    A record is what stands on one line of a table, a log or JSON, an object with its members, or an
-    item of configuration with what is deeper: its identifier is in the first part, and what is
-    asked for in another.
+    A record is what stands on one line of a table, a log or JSON, an object with its members, an
+    item of configuration with what is deeper, or a line of sentences that begins with an
+    identifier, which is in the first part, and what is asked for in another.
 
     Args:
         headings: the unit that is the heading above each, else -1, `[U]`.
@@ -317,7 +319,9 @@ def record_texts(
         elif unit.kind == "code":
             goes_on = len(line) > depth and not text.startswith("- ")
         else:
-            goes_on = unit.kind in ("table_row", "entry") and "\n" not in gap
+            lead = _RUN.match(line.lstrip(_MARKS))
+            kinds = ("table_row", "entry", "sentence" if lead and identifiers(lead[0]) else "")
+            goes_on = unit.kind in kinds and "\n" not in gap
         same = before is not None and before.passage == unit.passage and before.kind == unit.kind
         if not (same and goes_on):
             records.append([titles[unit.passage], shown[h] if (h := headings[u]) >= 0 else ""])

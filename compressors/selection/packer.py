@@ -101,6 +101,8 @@ class BudgetPacker:
         self._kept_below: Counter[int] = Counter()  # of each lead the kept units that say something
         self._taken: list[tuple[tuple[int, ...], int]] = []  # and its tokens
         self._too_long: set[tuple[int, ...]] = set()
+        self._misplaced: dict[int, list[int]] = {}  # by each lead of their sections
+        self._has_place: list[int] = []
         self._uncounted_groups = 0  # groups taken by estimate since the last count
         self._trials_left = _MAX_FAILED_TRIALS
         self._chars_left = _COUNTED_CHARS * self._input_chars + _COUNTED_CHARS_AT_LEAST
@@ -186,6 +188,8 @@ class BudgetPacker:
             return False
         may_leave_out = self.limit < math.inf and not self.renderer.rules.fill
         if may_leave_out and u not in self.mandatory and self._is_misplaced(group):
+            for lead in self.groups.ancestors(u):
+                self._misplaced.setdefault(lead, []).append(u)
             return False
         if careful or cost > room - doubt:
             if not self._uncounted_groups:
@@ -195,6 +199,11 @@ class BudgetPacker:
         self._take(group, cost)
         self._uncounted_groups += 1
         return True
+
+    def take_placed(self) -> list[int]:
+        """The units that were misplaced until a lead of their section was kept, each once."""
+        placed, self._has_place = self._has_place, []
+        return placed
 
     def offer_waiting(self, candidates: Iterable[int]) -> None:
         """Offers the leads that waited, for those of the units that are kept."""
@@ -351,6 +360,7 @@ class BudgetPacker:
             insort(self._kept_in_order, u)
             if (kind := self._names_section(u)) is not None:
                 insort(self._kept_leads[kind], u)
+                self._has_place += self._misplaced.pop(u, [])
             self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
             self._count_below(u, 1)
             if self._near_duplicates:

@@ -397,6 +397,7 @@ _MISSED = re.compile(
     rf"|[.!?][{_CLOSING}]+\s+(?=[{_OPENING}]?[{_CAPITAL}])"  # '…(see there.) Then …'
     r"|(?<=[^\W\d_]{5})(?<!pprox)\.\s+(?=\d)"  # '… Richtung. 1950 ernannte …'
     rf"|\b(?:[Mm]ay|me|art|ill|ID|CA|DC|pH|km|bien|mar)\.\s+(?=[{_CAPITAL}])"  # words
+    rf"|(?<=\d)\s?(?:[ckm]?m/[hs]|l/(?:min|[hs])|[cdghlmst])\.\s+(?=[{_CAPITAL}])"  # '50 km/h.'
     # 'other race groups . Former …', 'Tottenham Hotspur F.C.. The …'
     rf"|(?:(?<=[^.\s]\s)[.!?]|(?<=[^.\s])(?:\.\.|…)|(?<=[^.\s\]>A-Z])\.\.\.)\s+(?=[{_CAPITAL}])"
 )

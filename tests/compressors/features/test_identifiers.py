@@ -43,6 +43,8 @@ def named_texts(question, texts):
         ("What changed in 3.2.0, and in v3.2?", ["3.2.0", "v3.2"]),
         ("Who wrote commit 4f9c21e on 2025-02-07 at 08:40?", ["4f9c21e", "2025-02-07", "08:40"]),
         ("Was 10490 shipped", ["10490"]),
+        ("E04 on the display, in Q3 or mp3", ["e04"]),
+        ("U14というエラー", ["u14"]),
         ("What happened in 2019, after 24 hours, at 5 kg and on the 10th?", []),
         ("订单SO-10490的状态", ["so-10490"]),
         (" ".join(f"A-{n}" for n in range(1000, 1001 + MOST_IDENTIFIERS)), []),
@@ -115,6 +117,26 @@ def test_every_part_of_a_record_has_its_identifier(text):
             number = re.findall(r"SO-\d{5}", text[: unit.visible[1]])[-1 - ("SO-10479" in shown)]
             assert number in whole
             assert len({*re.findall(r"SO-104[89]\d", whole)}) == 1
+
+
+CODES = """\
+E04 No water. Check that the tap is open.
+  The hose may be kinked.
+E07: Heater fault. Call service.
+
+On 2 May E12 came up. The pump was blocked.
+"""
+
+
+def test_the_sentences_of_a_line_that_begins_with_a_code_are_its_record():
+    passages = [Passage(CODES)]
+    units = units_of(passages)
+    records = record_texts(passages, units, np.full(len(units), -1))
+    shown = [CODES[slice(*unit.visible)] for unit in units]
+    of = dict(zip(shown, records, strict=True))
+    assert "E04" in of["Check that the tap is open."]
+    assert "E07" in of["Call service."]
+    assert "E12" not in of["The pump was blocked."]  # the line does not begin with it
 
 
 def test_texts_are_not_looked_at_without_an_identifier():

@@ -509,3 +509,71 @@ def test_messages_of_an_exported_chat_are_entries_whoever_sent_them() -> None:
     said = "**@annika-b** commented on Jan 19 · edited\n\nIt works.\n\n"
     said += "**@tk** commented on Jan 21\n\nNo.\n"
     assert [kind for kind, _ in kinds(said)] == ["entry", "entry"]
+
+
+MANUAL = """\
+全自動洗濯機 かんたんガイド
+
+■ 仕様
+項目　　　　　　　NW-D120　　　　NW-D100
+洗濯容量　　　　　12kg　　　　　　10kg
+乾燥容量　　　　　6kg　　　　　　　5kg
+
+■ コース
+・標準：ふだんの衣類。約35分。
+・毛布：4.2kgまで。
+
+一、安全须知
+1. 本产品仅限室内使用。
+2. 儿童不得单独操作。
+
+5.2 更换故障盘
+（1）定位：查看指示灯。红色表示故障。
+（2）下线：等待重建完成。
+
+【注意】
+熱湯をかけないでください。
+
+特別損益
+石巻工場の閉鎖を決定したため、減損損失を計上しました。
+"""
+
+
+def test_titles_points_and_tables_of_east_asian_texts() -> None:
+    found = kinds(MANUAL)
+    titles = ["■ 仕様", "■ コース", "一、安全须知", "5.2 更换故障盘", "【注意】", "特別損益"]
+    assert [text for kind, text in found if kind == "heading"] == titles
+    assert [text for kind, text in found if kind == "list_item"] == [
+        "・標準：ふだんの衣類。約35分。",
+        "・毛布：4.2kgまで。",
+        "1. 本产品仅限室内使用。",
+        "2. 儿童不得单独操作。",
+        "（1）定位：查看指示灯。红色表示故障。",
+        "（2）下线：等待重建完成。",
+    ]
+    rows = MANUAL.splitlines()[3:6]
+    assert found[2:5] == list(zip(("table_header", "table_row", "table_row"), rows, strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "■ 排水できません\n■ 給水できません\n■ ドアが開いています",  # points, and no titles
+        "1、苹果\n2、香蕉\n3、橘子",
+        "① 電源を切る\n② 水を抜く",
+        "● Relay module\n● Power supply",
+    ],
+)
+def test_lines_with_signs_or_numbers_alike_are_points(text: str) -> None:
+    assert kinds(text) == [("list_item", line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "本社は移転します。\n詳細は後日お知らせします。",
+        "2025年6月2日\n本社は七月に移転します。",
+    ],
+)
+def test_a_line_of_prose_is_no_east_asian_title(text: str) -> None:
+    assert "heading" not in [kind for kind, _ in kinds(text)]

@@ -288,3 +288,11 @@ def test_a_line_that_begins_in_capitals_begins_a_sentence_below_a_stop() -> None
     lines = ["KV confirmed a delay there.", "RESOLVED: to appoint Ridley.", "NC was not there."]
     assert visible_texts("\n".join(lines)) == lines
     assert visible_texts("Read Makefile.PL and asyncio.Future.result first.")[1:] == []
+
+
+@pytest.mark.parametrize("unit", ["km/h", "m/s", "l/min", "m", "g", "t"])
+def test_a_sentence_may_end_in_a_unit(unit: str) -> None:
+    assert visible_texts(f"The limit is 50 {unit}. The committee met.") == [
+        f"The limit is 50 {unit}.",
+        "The committee met.",
+    ]
