@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 import torch
 from safetensors.torch import load
@@ -19,16 +19,14 @@ from tamis.probes.errors import BadModelFile
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FieldTypes = Mapping[str, type | tuple[type, ...]]
 Card = TypeVar("Card", bound="DataclassInstance")
 
 
-def read_card(path: Path, card: type[Card], types: FieldTypes, version: int, what: str) -> Card:
+def read_card(path: Path, card: type[Card], version: int, what: str) -> Card:
     """Reads a card and checks that it has exactly the expected fields; lists become tuples.
 
     Args:
-        card: its class, a dataclass.
-        types: for some of the fields, the exact types allowed.
+        card: its class, a dataclass; the types of its fields say what JSON may have there.
         version: the format number expected.
         what: what errors call the file, such as `a probe's card`.
 
@@ -46,7 +44,8 @@ def read_card(path: Path, card: type[Card], types: FieldTypes, version: int, wha
         raise BadModelFile(f"{path} is not {what}; missing or unknown: {odd}")
     if facts["format"] != version:
         raise BadModelFile(f"{path} has format {facts['format']}; this version reads {version}")
-    if odd := [name for name, kind in types.items() if not _has_exact_type(facts[name], kind)]:
+    kinds = {name: kind for name, kind in get_type_hints(card).items() if name != "format"}
+    if odd := [name for name, kind in kinds.items() if not _has_type(facts[name], kind)]:
         raise BadModelFile(f"{path} is not {what}; of the wrong kind: {odd}")
     return card(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
@@ -88,6 +87,8 @@ def write_weights_and_card(
         temporary.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf8")
 
 
-def _has_exact_type(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """Whether a value is of exactly that type, so that a bool does not pass as an int."""
-    return type(value) in (kind if isinstance(kind, tuple) else (kind,))
+def _has_type(value: Any, annotation: Any) -> bool:
+    """Whether a value of JSON is of exactly the type of a field: a bool is no int."""
+    kind = get_origin(annotation) or annotation
+    allowed = {tuple: (list,), Mapping: (dict,), float: (int, float)}
+    return type(value) in allowed.get(kind, (kind,))

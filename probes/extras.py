@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from tamis.probes.errors import MissingExtra
+
+
+@contextmanager
+def needing(way_out: str) -> Iterator[None]:
+    """Around the imports of packages that only some installations have.
+
+    Args:
+        way_out: the message where one is missing; `{name}` in it is its name.
+
+    Raises:
+        MissingExtra: it is.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(way_out.format(name=error.name)) from error
 
 
 def import_extra(module: str, what: str, extra: str) -> Any:
@@ -19,10 +37,8 @@ def import_extra(module: str, what: str, extra: str) -> Any:
     Raises:
         MissingExtra: it is not installed, with the command that installs it.
     """
-    try:
+    with needing(f'{what} needs a package: pip install "tamis[{extra}]"'):
         import_module(module)
-    except ImportError as error:
-        raise MissingExtra(f'{what} needs a package: pip install "tamis[{extra}]"') from error
     return sys.modules[module.partition(".")[0]]
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from tamis.probes.errors import MissingExtra, UnknownTokenizer
+from tamis.probes.errors import UnknownTokenizer
+from tamis.probes.extras import needing
 from tamis.probes.tokens import TextTokenizer, TokenizedText, replace_surrogates
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -262,12 +263,8 @@ def _read(vocabulary: Vocabulary, file: Path, name: str) -> TextTokenizer:
 
 
 def _encoding(name: str, pattern: str, data: bytes) -> Any:
-    try:
+    with needing(f"tokenizer {name} needs tiktoken, which is not installed; {_EXTRA}"):
         from tiktoken import Encoding
-    except ImportError as error:
-        raise MissingExtra(
-            f"tokenizer {name} needs tiktoken, which is not installed; {_EXTRA}"
-        ) from error
     lines = (line.split() for line in data.splitlines() if line)
     ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
     return Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})

@@ -256,6 +256,7 @@ def token_batches(
     """Consecutive prompts in batches of at most `batch_tokens`; a longer one is its own batch.
 
     Args:
+        prompts: or texts, or what else has a length.
         length: the number of tokens of a prompt.
     """
     batch: list[T] = []

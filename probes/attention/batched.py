@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention import varlen
-from tamis.probes.attention.recorder import KVBatch, KVLayer, Recorder, StopForward
+from tamis.probes.attention.recorder import AttentionInput, KVBatch, KVLayer, Recorder, StopForward
 from tamis.probes.attention.rounding.low_bits import TokenPlaces
 from tamis.probes.devices import Ints, copy_to
 from tamis.probes.signal import SharedRows
@@ -309,20 +309,13 @@ class BatchedAttention:
 
     # ------------------------------------------------------------------ once a layer
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, given: AttentionInput) -> Tensor:
         """Attention of `query [1, H, N, d]` to past and new keys: `[1, N, H, d]`.
 
         Raises:
             StopForward: this is the last layer that the recorder needs.
         """
+        layer, query, key, value, scale, window = given
         recorder, last = self.recorder, layer == self.recorder.stop_after
         query, key, value = query[0], key[0], value[0]
         if recorder.keep_kv:

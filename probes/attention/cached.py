@@ -32,6 +32,7 @@ from tamis.probes.attention.kv_layers import (
 )
 from tamis.probes.attention.linear_kernels import can_fuse
 from tamis.probes.attention.recorder import (
+    AttentionInput,
     KVLayer,
     StopForward,
     group_rows,
@@ -275,16 +276,9 @@ class CachedAttention:
         self._masks = TileMasks(self._opening_tokens, device)
         self._tiles = list(self._make_tiles(prompts))
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, given: AttentionInput) -> Tensor:
         """Attention of `query [1, H, Nq, d]` to cached and new keys: `[1, Nq, H, d]`."""
+        layer, query, key, value, scale, window = given
         outs = []
         for tile in self._tiles:
             q, k, v = (_tile_states(part[0], tile) for part in (query, key, value))

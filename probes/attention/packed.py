@@ -32,6 +32,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention.linear_kernels import can_fuse, has_tiles
 from tamis.probes.attention.recorder import (
+    AttentionInput,
     Recorder,
     StopForward,
     group_rows_fp32,
@@ -42,27 +43,20 @@ KERNEL_BLOCK_KEYS = 512
 """Keys that torch's kernel processes at once: up to this many, a mask costs nothing."""
 
 
-def attention_function(recorder: Recorder) -> Callable[..., Tensor]:
+def attention_function(recorder: Recorder) -> Callable[[AttentionInput], Tensor]:
     """The attention to run under a recorder; called as `CustomAttention.attend`."""
     return (
         recorder.custom_attention.attend if recorder.custom_attention else partial(attend, recorder)
     )
 
 
-def attend(
-    recorder: Recorder,
-    layer: int,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    window: int | None,
-) -> Tensor:
+def attend(recorder: Recorder, given: AttentionInput) -> Tensor:
     """Attention of `query [1, H, N, d]` to `key` and `value [1, Hkv, N, d]`: `[1, N, H, d]`.
 
     Raises:
         StopForward: this is the last layer that the recorder needs.
     """
+    layer, query, key, value, scale, window = given
     last = layer == recorder.stop_after
     lengths = recorder.lengths or ()
     blocks = blocks_are_faster(query)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -181,18 +181,26 @@ class StopForward(Exception):  # control flow, not an error
     """The deepest requested layer has been read; the rest of the forward pass is not needed."""
 
 
+class AttentionInput(NamedTuple):
+    """What the attention of one layer is computed from.
+
+    Attributes:
+        query: `[1, H, Nq, d]`. key, value: `[1, Hkv, Nq, d]`, of the same tokens.
+        scale: of the products of queries and keys. window: how far back a token sees; None: to all.
+    """
+
+    layer: int
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+    window: int | None
+
+
 class CustomAttention(Protocol):
     """Attention computed otherwise than by `packed`, such as `cached.CachedAttention`."""
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, given: AttentionInput) -> Tensor:
         """`query [1, H, Nq, d]`; returns `[1, Nq, H, d]`, or raises `StopForward`."""
         ...
 

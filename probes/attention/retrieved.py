@@ -25,7 +25,7 @@ from torch import Tensor
 
 from tamis.probes.attention.cached import join_passages
 from tamis.probes.attention.kv_layers import StoredKVLayer
-from tamis.probes.attention.recorder import KVLayer, StopForward, causal_mask
+from tamis.probes.attention.recorder import AttentionInput, KVLayer, StopForward, causal_mask
 from tamis.probes.errors import BadInput, ProxyUnsupported
 
 _SAMPLE_STEP = 32
@@ -269,21 +269,14 @@ class RetrievedAttention:
         ((keys, *_), _) = join_passages([passage], queries, with_values=False)
         return self._rows([Exponentials.of(key_logits(queries, keys))], lse)
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, given: AttentionInput) -> Tensor:
         """`query [1, H, R, d]` to `[1, R, H, d]`.
 
         Raises:
             StopForward: this is the last layer.
             ProxyUnsupported: a layer with a window of positions, which kept passages share.
         """
+        layer, query, key, value, scale, window = given
         if window is not None:
             raise ProxyUnsupported(
                 f"layer {layer} sees {window} tokens back, and passages side by side have the same "

@@ -24,13 +24,6 @@ from tamis.probes.hub.sharpened import CARD, WEIGHTS, sharpened_revision
 from tamis.probes.model.proxy import Proxy
 
 FORMAT = 1
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "base", "revision", "template", "weights_sha256"), str),
-    **dict.fromkeys(("rank", "depth"), int),
-    "scale": (int, float),
-    **dict.fromkeys(("layers", "trained_on"), list),
-    **dict.fromkeys(("recipe", "figures"), dict),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +86,7 @@ class Adapters:
         Raises:
             BadModelFile: a file is missing, damaged, foreign, of another format, or has NaN values.
         """
-        card = read_card(folder / CARD, AdapterCard, _KINDS, FORMAT, "the card of adapters")
+        card = read_card(folder / CARD, AdapterCard, FORMAT, "the card of adapters")
         path = folder / WEIGHTS
         tensors = read_weights(path, card.weights_sha256, " as adapters")
         names = sorted({name.rpartition(".")[0] for name in tensors})

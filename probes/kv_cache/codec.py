@@ -38,13 +38,6 @@ from tamis.probes.errors import BadModelFile, ProbeMismatch
 
 FORMAT = 1
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "revision", "weights_sha256"), str),
-    **dict.fromkeys(("opening", "layers", "heads", "size", "tokens"), int),
-    "bits": (int, float),
-    "trained_on": list,
-    "figures": dict,
-}
 _codecs: WeakValueDictionary[str, KVCodec] = WeakValueDictionary()
 
 
@@ -154,7 +147,7 @@ class KVCodec:
             BadModelFile: a file is missing, damaged, foreign, or of another format.
         """
         weights, card_path = _files(path)
-        card = read_card(card_path, CodecCard, _KINDS, FORMAT, "a codec's card")
+        card = read_card(card_path, CodecCard, FORMAT, "a codec's card")
         tensors = read_weights(weights, card.weights_sha256, " as a codec")
         try:
             return codec_of(tensors, card)

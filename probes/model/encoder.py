@@ -22,13 +22,14 @@ from tamis.probes.model.gemma_encoder import MODEL_TYPE as GEMMA
 from tamis.probes.model.gemma_encoder import GemmaEncoder
 from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
+from tamis.probes.prompt import token_batches
 from tamis.probes.tokens import TextTokenizer
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
 
 VECTOR_BYTES = 64 << 20
-_PORTION_CHARS = 1 << 16
+_PORTION_CHARS = 1 << 16  # so that token states of the texts take some ten megabytes
 
 WindowStates = tuple[Tensor, Tensor]
 """The vector of a window `[D]`, and its token states `[n, D]`, in fp16 if they are a document's;
@@ -415,7 +416,7 @@ class CachedEncoder:
             return torch.zeros(0), torch.zeros(0)
         vector, asked = self.encoder.question_states(question)
         scores = dict[str, Tensor]()
-        for portion in _portions(sorted(dict.fromkeys(texts), key=len)):
+        for portion in token_batches(sorted(dict.fromkeys(texts), key=len), _PORTION_CHARS):
             windows = self._document_states(portion)
             owners = [i for i, own in enumerate(windows) for _ in own]
             vectors, tokens = zip(*(window for own in windows for window in own), strict=True)
@@ -449,19 +450,6 @@ class CachedEncoder:
 
     def _store_vector(self, text: str, vector: Tensor) -> None:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
-
-
-def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts, so many together that their token states take some ten megabytes."""
-    portion, size = list[str](), 0
-    for text in texts:
-        if portion and size + len(text) > _PORTION_CHARS:
-            yield portion
-            portion, size = [], 0
-        portion.append(text)
-        size += len(text)
-    if portion:
-        yield portion
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:

@@ -44,6 +44,7 @@ from tamis.probes.attention.linear_kernels import (
     pack,
     raise_malloc_threshold,
 )
+from tamis.probes.attention.recorder import AttentionInput
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
@@ -211,8 +212,8 @@ class Int8FeedForward:
             some.add_(multiply(gated, self.down))
 
 
-AttentionFunction = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
-"""From layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`."""
+AttentionFunction = Callable[[AttentionInput], Tensor]
+"""The attention of one layer: `[1, N, H, d]`."""
 
 SUPPORTED_CLASSES = frozenset({"LlamaModel", "Qwen2Model", "Qwen3Model"})
 """The classes of transformers that this pass supports."""
@@ -397,7 +398,8 @@ class Forward:
         for number in range(first, last + 1):
             layer = self.layers[number]
             query, key, value = self._split(heads)
-            attended = attend(number, query, key, value, layer.scale, layer.window)
+            given = AttentionInput(number, query, key, value, layer.scale, layer.window)
+            attended = attend(given)
             if number == last and pause is None:
                 break
             attended = attended.reshape(len(start), -1)

@@ -22,6 +22,7 @@ from transformers.utils import logging as hf_logging
 
 from tamis.probes.attention.packed import attention_function
 from tamis.probes.attention.recorder import (
+    AttentionInput,
     Recorder,
     StopForward,
     causal_mask,
@@ -153,8 +154,8 @@ def attend(
         if recorder is not None:
             _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
         return out, None
-    run = attention_function(recorder)
-    return run(module.layer_idx, query, key, value, scale, sliding_window), None
+    given = AttentionInput(module.layer_idx, query, key, value, scale, sliding_window)
+    return attention_function(recorder)(given), None
 
 
 def _refuse_unsupported(module: Any, kwargs: dict[str, Any]) -> None:

@@ -213,13 +213,14 @@ class Proxy:
         Raises:
             BadInput: a layer that this proxy was not loaded with, or a prompt beyond its context.
         """
-        yield from (signal for signal, _ in self._read(prompts, want, keep_kv=False))
+        yield from (signal for signal, _ in self.read_with_kv(prompts, want, keep_kv=False))
 
     def read_with_kv(
         self,
         prompts: Sequence[Prompt],
         want: Want,
         store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
+        keep_kv: bool = True,
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         """Like `read`, with each signal the keys and values of its passage, for `read_cached`.
 
@@ -228,16 +229,8 @@ class Proxy:
 
         Args:
             store_batch: on a device, makes what is yielded out of a whole batch's, in its place.
+            keep_kv: whether they are kept; else each signal has none.
         """
-        return self._read(prompts, want, keep_kv=True, store_batch=store_batch)
-
-    def _read(
-        self,
-        prompts: Sequence[Prompt],
-        want: Want,
-        keep_kv: bool,
-        store_batch: Callable[[KVBatch], Sequence[KVLayers]] | None = None,
-    ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         opening_tokens = len(self.layout.opening)
         for batch in _batches(prompts, self.batch_tokens, len):
             recorder, paused = self._run(

@@ -18,12 +18,6 @@ from tamis.probes.card_file import read_card, read_weights, write_weights_and_ca
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 
 FORMAT = 1
-_KINDS: dict[str, type] = {
-    **dict.fromkeys(("method", "model", "revision", "template", "weights_sha256"), str),
-    **dict.fromkeys(("layers", "heads"), int),
-    **dict.fromkeys(("rows", "trained_on"), list),
-    "figures": dict,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +129,7 @@ def probe_files(path: Path) -> tuple[Path, Path]:
 
 
 def _read_card(path: Path) -> ProbeCard:
-    card = read_card(path, ProbeCard, _KINDS, FORMAT, "a probe's card")
+    card = read_card(path, ProbeCard, FORMAT, "a probe's card")
     if odd := [name for name in ("layers", "heads") if getattr(card, name) < 1]:
         raise BadModelFile(f"{path} is not a probe's card; less than 1: {odd}")
     return card

@@ -21,7 +21,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import needing
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
 from tamis.retrieval.keys.late_interaction import FittedFloor, fit_floor
 from tamis.retrieval.storage.files import CheckedFile, save_array
@@ -43,13 +44,11 @@ def faiss() -> Any:
     Raises:
         MissingExtra: it is not installed; the searches `exact` and `graph` do not need it.
     """
-    try:
+    with needing(
+        "approximate search needs FAISS: pip install 'tamis[retrieval]' (tamis[gpu] on a CUDA "
+        "machine, never both); the searches exact and graph need neither"
+    ):
         import faiss as module
-    except ImportError as error:
-        raise MissingExtra(
-            "approximate search needs FAISS: pip install 'tamis[retrieval]' (tamis[gpu] on a CUDA "
-            "machine, never both); the searches exact and graph need neither"
-        ) from error
     return module
 
 

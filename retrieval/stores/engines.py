@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import needing
 
 Floats = NDArray[np.float32]
 
@@ -55,10 +56,8 @@ class LanceStore:
     """
 
     def __init__(self, target: str, name: str) -> None:
-        try:
+        with needing("this store needs LanceDB: pip install 'tamis[lancedb]'"):
             import lancedb
-        except ImportError as error:
-            raise MissingExtra("this store needs LanceDB: pip install 'tamis[lancedb]'") from error
         self._db = lancedb.connect(target)
         self._name = name
 
@@ -168,10 +167,8 @@ class QdrantStore:
     """
 
     def __init__(self, target: str, name: str) -> None:
-        try:
+        with needing("this store needs Qdrant: pip install 'tamis[qdrant]'"):
             import qdrant_client
-        except ImportError as error:
-            raise MissingExtra("this store needs Qdrant: pip install 'tamis[qdrant]'") from error
         self._models = qdrant_client.models
         self._name = name
         if target.startswith(("http://", "https://")):

@@ -75,29 +75,8 @@ def nested_settings(event: str, tool: str, timeout: int) -> Callable[[str], Any]
 def _plugin(command: str) -> str:
     """A plugin for OpenCode, which has no hooks of commands."""
     words = json.dumps(shlex.split(command))
-    return f"""import {{ spawnSync }} from "node:child_process"
-
-const [program, ...words] = {words}
-
-export const Tamis = async ({{ directory }}) => ({{
-  "tool.execute.before": async (input, output) => {{
-    if (input.tool !== "bash") return
-    const event = {{
-      hook_event_name: "tool.execute.before",
-      tool_name: input.tool,
-      tool_input: output.args,
-      cwd: directory,
-    }}
-    const done = spawnSync(program, words, {{
-      input: JSON.stringify(event),
-      encoding: "utf8",
-      timeout: {_TIMEOUT_S * 1000},
-    }})
-    if (done.status !== 0 || !done.stdout) return
-    output.args.command = JSON.parse(done.stdout).command
-  }},
-}})
-"""
+    written = Path(__file__).with_name("opencode.js").read_text("utf8")
+    return written.replace("TIMEOUT_MS", str(_TIMEOUT_S * 1000)).replace("WORDS", words)
 
 
 BEFORE = {

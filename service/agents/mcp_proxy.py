@@ -31,11 +31,12 @@ from typing import Any
 
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
-from tamis.probes.errors import BadInput, MissingExtra, TamisError
+from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.extras import needing
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.hook import is_text_block, replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening, token_limits
-from tamis.service.agents.tools import AgentTools
+from tamis.service.agents.tools import NEEDS_MCP, AgentTools
 
 logger = logging.getLogger("tamis")
 Message = dict[str, Any]
@@ -406,10 +407,8 @@ def wrap_url(url: str, headers: Mapping[str, str], wrapped: Wrapped) -> None:
         MissingExtra: the SDK of the protocol is not installed.
         TamisError: the connection breaks off in the middle of an answer.
     """
-    try:
+    with needing(NEEDS_MCP):
         import mcp.client.streamable_http  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(f"{error.name} is not installed: pip install 'tamis[mcp]'") from error
     remote = _RemoteServer(url, wrapped, _Output(wrapped))
     try:
         asyncio.run(remote.serve(headers))

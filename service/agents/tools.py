@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import ToolOutput
-from tamis.probes.errors import BadInput, MissingExtra, TamisError
+from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.extras import needing
 from tamis.probes.lru import LruCache
 from tamis.probes.text import content_id, to_bytes
 from tamis.service.agents.shortening import Shortening
@@ -31,6 +32,7 @@ _INSTRUCTIONS = (
     "tamis shortens long texts to what answers a question, verbatim. Markers say what was left "
     "out; retrieve gives it back by the id that they name."
 )
+NEEDS_MCP = "{name} is not installed: pip install 'tamis[mcp]'"
 STORE_CHARS = 1 << 26
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
@@ -258,12 +260,10 @@ def mcp_server(tools: AgentTools) -> MCPServer[Any]:
     Raises:
         MissingExtra: the SDK is not installed.
     """
-    try:
+    with needing(NEEDS_MCP):
         from mcp.server.mcpserver import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
         from mcp.types import ToolAnnotations
-    except ImportError as error:
-        raise MissingExtra(f"{error.name} is not installed: pip install 'tamis[mcp]'") from error
     read_only = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     known: dict[str, tuple[str, ...]] = {}
 

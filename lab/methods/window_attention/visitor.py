@@ -23,7 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import StopForward, causal_mask, softmax_rows
+from tamis.probes.attention.recorder import AttentionInput, StopForward, causal_mask, softmax_rows
 
 BLOCK_ROWS = 128
 
@@ -104,20 +104,13 @@ class VisitedAttention:
         self.layers, self.visitors = frozenset(layers), tuple(visitors)
         self.edit, self.stop_after = edit, stop_after
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, given: AttentionInput) -> Tensor:
         """`query [1, H, N, d]`, `key` and `value [1, Hkv, N, d]` to `[1, N, H, d]`.
 
         Raises:
             StopForward: this is the last layer that is visited.
         """
+        layer, query, key, value, scale, window = given
         sizes = [self.trunk, *self.branches]
         queries, keys, values = (
             [piece.float() for piece in torch.split(part[0], sizes, 1)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.recorder import (
+    AttentionInput,
     Recorder,
     StopForward,
     causal_mask,
@@ -42,20 +43,13 @@ class _TrainingAttention:
         self.weights: list[list[Tensor]] = [[] for _ in lengths]
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, given: AttentionInput) -> Tensor:
         """From `query [1, H, N, d]` to `[1, N, H, d]`.
 
         Raises:
             StopForward: this is the deepest requested layer.
         """
+        layer, query, key, value, scale, window = given
         parts = (torch.split(states[0], self.lengths, 1) for states in (query, key, value))
         outs = []
         for s, (q, k, v) in enumerate(zip(*parts, strict=True)):

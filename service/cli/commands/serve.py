@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from tamis.compressors.options import Option
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import needing
 from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.options.typer_options import typer_parameter, with_parameters
 from tamis.service.http.runtime.memory import limit_heaps
@@ -36,12 +37,13 @@ rotated?", "documents": ["..."], "max_tokens": 500}'`
 `TAMIS_PORT=9000 TAMIS_CACHE_BYTES=2000000000 tamis serve`: each flag is a variable, too
 """
 _LOCAL = ("127.0.0.1", "::1", "localhost")
+_NEEDS_SERVICE = "{name} is not installed: pip install 'tamis[service]'"
 
 
 @report_errors()
 def serve(**flags: Any) -> None:
     """Serve compression and reranking over HTTP, to the clients of Cohere, Jina, Voyage and TEI."""
-    try:
+    with needing(_NEEDS_SERVICE):
         from tamis.service.http.runtime.environment import load_settings
 
         settings = load_settings(flags)
@@ -60,10 +62,6 @@ def serve(**flags: Any) -> None:
             from tamis.service.http.server import run
 
             serving = partial(run, settings, loading)
-    except ImportError as error:
-        raise MissingExtra(
-            f"{error.name} is not installed: pip install 'tamis[service]'"
-        ) from error
     serving()
 
 
@@ -150,12 +148,8 @@ def new(
     ] = None,
 ) -> None:
     """Make a key: it is printed once, and only its hash is kept."""
-    try:
+    with needing(_NEEDS_SERVICE):
         from tamis.service.http.middleware.auth import new_key, read_keys
-    except ImportError as error:
-        raise MissingExtra(
-            f"{error.name} is not installed: pip install 'tamis[service]'"
-        ) from error
     if file is not None and file.exists() and name in {key.name for key in read_keys(file)}:
         raise BadInput(f"{file} has a key called {name!r}; choose another name, or remove its line")
     secret, key = new_key(name, limit)

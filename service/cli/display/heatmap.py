@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -170,42 +171,8 @@ def _mix(cold: Colour, hot: Colour, heat: float) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-# scripts are forbidden: text of a document could not run even if escaping failed
-_HEAD = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>tamis: {question}</title>
-<style>
-:root {{ color-scheme: light dark; --ink: #1c1b19; --paper: #fdfcfa; --line: #e4dfd6;
-  --soft: #6f6a61; --hot: 245 140 20; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #ece8e1; --paper: #171614; --line: #35322d; --soft: #9b958a; --hot: 225 120 20; }}
-}}
-body {{ font: 16px/1.6 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 54rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; line-height: 1.35; margin: 0 0 .4rem; }}
-h2 {{ font-size: 1rem; margin: 2.4rem 0 .6rem; padding-bottom: .3rem;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }}
-h2 small, .facts, label {{ font-weight: 400; color: var(--soft); font-size: .85rem; }}
-table {{ border-collapse: collapse; width: 100%; font-size: .9rem; margin: 1rem 0; }}
-th, td {{ text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line);
-  font-variant-numeric: tabular-nums; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; white-space: normal;
-  overflow-wrap: anywhere; }}
-a {{ color: inherit; }}
-.text {{ white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4; }}
-.text span {{ color: color-mix(in srgb, var(--ink) 55%, var(--paper));
-  background: rgb(var(--hot) / calc(var(--h) * .2)); }}
-.text mark {{ color: var(--ink); background: rgb(var(--hot) / calc(.16 + var(--h) * .5));
-  border-radius: 3px; box-shadow: 0 0 0 2px rgb(var(--hot) / calc(.16 + var(--h) * .5)); }}
-#only:checked ~ article .text span {{ display: none; }}
-</style>
-</head>
-<body>
-"""
+_HEAD = Path(__file__).with_name("heatmap.html")
+"""It forbids scripts: text of a document could not run even if escaping failed."""
 
 
 def html_page(question: str, result: Compressed, found: Sequence[PassageResult]) -> str:
@@ -217,7 +184,7 @@ def html_page(question: str, result: Compressed, found: Sequence[PassageResult])
 
 
 def _html_parts(question: str, result: Compressed, found: Sequence[PassageResult]) -> Iterator[str]:
-    yield _HEAD.format(question=_escape(question))
+    yield _HEAD.read_text("utf8").replace("{question}", _escape(question))
     yield f"<h1>{_escape(question)}</h1>\n"
     yield (
         f'<p class="facts">{result.counts}; {_escape(result.method)}; {timings_text(result)}</p>\n'

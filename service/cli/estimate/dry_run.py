@@ -195,17 +195,12 @@ class DryRun:
         await self._rag(body, Prompt((), ()), self.choices.method)
 
     async def _chat(self, body: JsonObject, prompt: Prompt, method: str) -> Prompt:
-        settings, ratio = self.state.settings, self.choices.budget.ratio
         options = ChatOptions(
-            ratio,
+            self.choices.budget.ratio,
             method,
             self.choices.compresses_cached,
-            settings.upstream_compress_s,
-            settings.upstream_read_s,
-            steps=settings.upstream_steps,
             prices=self.prices,
             cache_s=math.inf,  # the log has no times
-            more_requests=settings.upstream_more_requests,
         )
         sent, entry = json.dumps(body).encode(), RequestLogEntry("estimate", "openai")
         short = await self._shortener.shorten(self.state, sent, options, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTo
 from tamis.probes.hub import zoo
 from tamis.probes.lru import LruCache
 from tamis.probes.named_tokenizers import NAMES, available_names, named_tokenizer, tokenizer_of_file
+from tamis.probes.prompt import token_batches
 from tamis.probes.tokens import ESTIMATE, TextTokenizer, estimating_tokenizer
 from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.api.rank_tools import ToolRanker
@@ -88,9 +89,12 @@ class SingleThreadEncoder:
 
     def _in_slices(self, texts: Sequence[str], run: Callable[[Sequence[str]], Any]) -> list[Any]:
         """What `run` gives for each text, in their order."""
-        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+
+        def length(index: int) -> int:
+            return len(texts[index])
+
         found: list[Any] = [None] * len(texts)
-        for part in _slices(by_length, texts):
+        for part in token_batches(sorted(range(len(texts)), key=length), _SLICE_CHARS, length):
             of_part = self._run_slice([texts[index] for index in part], run)
             for index, one in zip(part, of_part, strict=True):
                 found[index] = one
@@ -109,20 +113,6 @@ class SingleThreadEncoder:
         except TimeoutError:
             future.cancel()
             raise OutOfTime("the deadline came before everything was read") from None
-
-
-def _slices(indices: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
-    """Splits indices of texts so that a slice has few characters; a long text is one of its own."""
-    part: list[int] = []
-    size = 0
-    for index in indices:
-        if part and size + len(texts[index]) > _SLICE_CHARS:
-            yield part
-            part, size = [], 0
-        part.append(index)
-        size += len(texts[index])
-    if part:
-        yield part
 
 
 def served_method_names(settings: Settings) -> list[str]:

@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tamis.probes.errors import MissingExtra
+from tamis.probes.extras import needing
 from tamis.service.engine.engine import EngineObserver
 from tamis.service.http.runtime.settings import LogFormat, LogLevel, Traces
 
@@ -202,16 +202,12 @@ def start_traces(traces: Traces) -> Callable[[], object]:
     """
     if traces == "off":
         return lambda: None
-    try:
+    with needing('traces need {name}, which is not installed; pip install "tamis[otel]"'):
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise MissingExtra(
-            f'traces need {error.name}, which is not installed; pip install "tamis[otel]"'
-        ) from error
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return lambda: None
     resource = Resource.create({} if os.environ.get(_SERVICE_NAME) else {SERVICE_NAME: "tamis"})

@@ -227,13 +227,9 @@ class UpstreamMiddleware:
             share,
             None if method is None else method.decode("latin-1"),
             self.settings.upstream_cached,
-            self.settings.upstream_compress_s,
-            self.settings.upstream_read_s,
             int(tools) if tools else None,
-            self.settings.upstream_steps,
             self.prices,
             self.settings.upstream_cache_s,
-            self.settings.upstream_more_requests,
         )
 
 

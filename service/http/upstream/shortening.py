@@ -350,25 +350,17 @@ class ChatOptions:
         ratio: the share of tokens of each result that is kept; None: the service's default.
         method: scores; None: the service's default.
         compresses_cached: also what stands before the last `cache_control`.
-        limit_s: the time for all texts; those that are not done by then stay whole.
-        read_s: the time for reading them; where it would take longer, words decide.
         tools: how many tools are sent; None for all.
-        steps: whether results that a later step made needless go.
         prices: of the provider; None: `LIST_PRICES`, and no costs are counted.
         cache_s: for which the provider keeps the beginning of a prompt.
-        more_requests: that are expected to follow in the conversation.
     """
 
     ratio: float | None
     method: str | None
     compresses_cached: bool
-    limit_s: float
-    read_s: float
     tools: int | None = None
-    steps: bool = True
     prices: Prices | None = None
     cache_s: float = 300.0
-    more_requests: float = 0.0
 
 
 class ShownText(NamedTuple):
@@ -528,7 +520,7 @@ class ChatShortener:
             BadInput: the body is no chat request in UTF-8. TamisError: what cannot be followed.
         """
         text, chat = await asyncio.to_thread(_read_chat, body)
-        until = time.monotonic() + options.limit_s
+        until = time.monotonic() + state.settings.upstream_compress_s
         short = ShortChat(body)
         turns = await asyncio.to_thread(lambda: ChatTurns(read_turns(chat), self.tags))
         tools = await _chosen_tools(state, chat, turns, options.tools, until, short)
@@ -580,7 +572,7 @@ class ChatShortener:
         digests = {i: await asyncio.to_thread(_request_hash, one) for i, one in unread.items()}
         found = {index: self._recall(method, digests[index]) for index in unread}
         late = [unread[index] for index, form in found.items() if form is None]
-        method = _method_in_time(state, method, late, options.read_s, work.short)
+        method = _method_in_time(state, method, late, work.short)
         until = work.until
         for index, request in unread.items():
             form, left_s = found[index], until - time.monotonic()
@@ -648,7 +640,7 @@ class _ChatWork:
 
 def _needless_forms(work: _ChatWork, indexes: Collection[int], tool: str | None) -> dict[int, Form]:
     """Markers for results that a later step made needless; one that was sent stays to the byte."""
-    if not work.options.steps:
+    if not work.state.settings.upstream_steps:
         return {}
     wanted, counter, found = set(indexes), work.counter, dict[int, dict[str, ShownText]]()
     for (index, path), (text, why) in work.turns.needless().items():
@@ -715,7 +707,8 @@ def _choose_forms(work: _ChatWork, forms: dict[int, Form]) -> list[int | None]:
     sent = [found - _saved(before.form(i)) for i, found in enumerate(tokens)]
     new = [found - _saved(forms.get(i, {})) for i, found in enumerate(tokens)]
     prices = options.prices or LIST_PRICES
-    start = cheapest_change(sent, new, cached, prices, options.more_requests)
+    more = work.state.settings.upstream_more_requests
+    start = cheapest_change(sent, new, cached, prices, more)
     for i in changed:
         if i < start:
             forms[i] = before.form(i)
@@ -733,13 +726,9 @@ def _head_hash(chat: JsonObject, tools: Collection[int] | None) -> bytes:
 
 
 def _method_in_time(
-    state: ServiceState,
-    method: str,
-    unread: Sequence[TurnRequest],
-    limit_s: float,
-    short: ShortChat,
+    state: ServiceState, method: str, unread: Sequence[TurnRequest], short: ShortChat
 ) -> str:
-    """The method, or BM25 where reading by it would take longer than `limit_s`, with a warning.
+    """The method, or BM25 where reading by it would take too long, with a warning.
 
     As many tokens are read as the messages have, at the speed of the latest readings.
     """
@@ -747,7 +736,7 @@ def _method_in_time(
         return method
     written = [json.dumps(one.body["messages"][one.place]["content"]) for one in unread]
     tokens = estimate_tokens("", written)
-    seconds = tokens / state.engine.queue.rate.current
+    seconds, limit_s = tokens / state.engine.queue.rate.current, state.settings.upstream_read_s
     if seconds <= limit_s:
         return method
     short.warnings.append(

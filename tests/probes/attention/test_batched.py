@@ -18,7 +18,7 @@ from tamis.compressors.methods.sentinel import pool_context_batch, pool_context_
 from tamis.compressors.reading.windows import pool_signals, tokenize_question
 from tamis.probes.attention import batched, packed
 from tamis.probes.attention.batched import BatchedAttention, recorded_weights
-from tamis.probes.attention.recorder import KVLayer, Recorder, StopForward
+from tamis.probes.attention.recorder import AttentionInput, KVLayer, Recorder, StopForward
 from tamis.probes.attention.rounding import low_bits
 from tamis.probes.attention.rounding.low_bits import LowBitVectors, TokenPlaces, unpack_codes
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -76,7 +76,7 @@ def run(recorder: Recorder, attend: Any, seed: int, windows: list[int | None]) -
         parts = torch.randn(1, tokens, H + 2 * HKV, D, generator=draw).transpose(1, 2)
         query, key, value = torch.split(parts, [H, HKV, HKV], 1)
         try:
-            outs.append(attend(layer, query, key, value, 0.4, window))
+            outs.append(attend(AttentionInput(layer, query, key, value, 0.4, window)))
         except StopForward:
             break
     return outs

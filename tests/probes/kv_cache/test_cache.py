@@ -10,7 +10,7 @@ import torch
 from tamis.compressors.reading.windows import tokenize_question
 from tamis.probes.attention import cached
 from tamis.probes.attention.cached import CachedAttention, CachedPrompt
-from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.recorder import AttentionInput, KVLayer
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -100,7 +100,7 @@ def test_a_layer_that_has_fewer_keys_than_the_one_before_is_laid_out_by_itself()
     given = [(states(2, 8)[None], states(1, 8)[None], states(1, 8)[None]) for _ in range(3)]
 
     def attend(attention: CachedAttention, layer: int) -> torch.Tensor:
-        return attention.attend(layer, *given[layer], 0.3, None)
+        return attention.attend(AttentionInput(layer, *given[layer], 0.3, None))
 
     def fresh() -> CachedAttention:
         return CachedAttention(opening, prompts, (2,), MEAN.rows, torch.device("cpu"), go_on=True)
