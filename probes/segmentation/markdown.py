@@ -1072,18 +1072,20 @@ def begins_entry(text: str, above: str) -> bool:
 
 
 _DELIMITERS = (("\t", 2), (",", 3), (";", 3), ("|", 3))  # and the fewest columns of a table
-_HEADER_CHARS = 60
+_HEADER_CHARS, _HEAD_CHARS, _MOST_TITLE_LINES = 60, 4096, 6
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+%?\s*$")
 
 
 def table_marks(text: str) -> list[Mark]:
     """Marks of the header and of each record of a CSV or TSV file; none if the text is not one.
 
-    Every record must have as many values as the first; only the last one may be truncated.
+    Every record must have as many values as the first; only the last one may be truncated. Above
+    the header there may be lines of one value each, such as a title and a date.
     """
-    head = text[: text.find("\n") + 1]
+    head = text[:_HEAD_CHARS].splitlines()[: _MOST_TITLE_LINES + 1]
     for sign, columns in _DELIMITERS:
-        if head.count(sign) >= columns - 1 and (marks := _table(text, sign, columns)):
+        has_sign = any(line.count(sign) >= columns - 1 for line in head)
+        if has_sign and (marks := _table(text, sign, columns)):
             return marks
     return []
 
@@ -1093,13 +1095,27 @@ def _table(text: str, sign: str, columns: int) -> list[Mark]:
         records = list(_records(text, sign))
     except csv.Error:
         return []
+    titles = 0
+    while titles < min(_MOST_TITLE_LINES, len(records)) and _is_title_line(records[titles][1]):
+        titles += 1
+    above, records = records[:titles], records[titles:]
     sizes = [len(values) for _, values in records]
     if len(records) < 3 or sizes[0] < columns or {*sizes[:-1]} != {sizes[0]}:
         return []
     if sizes[-1] > sizes[0] or _is_prose([values for _, values in records], sign):
         return []
     first: UnitKind = "table_header" if _is_header(records[0][1]) else "table_row"
-    return [(records[0][0], first), *((at, "table_row") for at, _ in records[1:])]
+    if above and first == "table_row":
+        return []
+    return [
+        *((at, "sentence") for at, _ in above),
+        (records[0][0], first),
+        *((at, "table_row") for at, _ in records[1:]),
+    ]
+
+
+def _is_title_line(values: Sequence[str]) -> bool:
+    return sum(bool(value.strip()) for value in values) == 1
 
 
 def _records(text: str, sign: str) -> Iterator[tuple[int, list[str]]]:

@@ -346,3 +346,16 @@ def test_cells_with_wide_gaps_are_not_parted_and_such_rows_are_not_joined() -> N
         "Dog                          2,00 €          3,00 €",
     ]
     assert visible_texts("Prices of a night\n" + "\n".join(rows) + "\n", "fr")[-3:] == rows
+
+
+@pytest.mark.parametrize("fill", ["", ";;;"])
+def test_lines_of_one_value_may_stand_above_the_header_of_a_file_of_values(fill: str) -> None:
+    title, made = f"Festival Budget 2025{fill}", f'"Exported 02.05.2025 by f.grill"{fill}'
+    table = ["Pos;Item;Plan 2025;Remark", "1;Stage;70.000,00;open", "2;Tent;18.000,00;"]
+    assert kinds("\n".join([title, made, "", *table])) == [
+        ("sentence", title),
+        ("sentence", made),
+        ("table_header", table[0]),
+        ("table_row", table[1]),
+        ("table_row", table[2]),
+    ]
