@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tamis.probes.segmentation.tool_output import builds, logs, runners, traces
+from tamis.probes.segmentation.tool_output import builds, logs, runners, table, traces
 from tamis.probes.segmentation.tool_output.line_table import LineTable, parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
 
@@ -71,6 +71,7 @@ BLOCKS = (
         _any_of(r"^[ \t]*(?:✓|✔|✕|✖|×|●|not ok|Tests:|# fail|\d+ passing)"),
         runners.mark_jest,
     ),
+    Block("junit", _any_of(r"^[ \t]*<testcase\b"), runners.mark_junit),
     Block(
         "linters",
         _any_of(
@@ -129,6 +130,7 @@ BLOCKS = (
         "log",
         _any_of(
             r"^(?:\W?\d{4}-\d\d-\d\d[T ]|\d\d:\d\d:\d\d)",
+            r"\[\d{1,2}/[A-Z][a-z]{2}/\d{4}:",
             r"\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE|error|err|warn|info|crit)\b",
         ),
         logs.mark_log,
@@ -140,7 +142,10 @@ BLOCKS = (
 
 def parse_lines(lines: LineTable) -> ParsedOutput:
     """The parts of lines, by what the tools of `BLOCKS` print."""
-    return parts_of_lines(lines, _mark_blocks(lines))
+    name = _mark_blocks(lines)
+    if name in ("text", "log"):
+        table.mark_odd_lines(lines)
+    return parts_of_lines(lines, name)
 
 
 def _mark_blocks(lines: LineTable) -> str:

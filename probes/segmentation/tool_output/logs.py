@@ -13,6 +13,7 @@ _TIME = (
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\d{1,2}/[A-Z][a-z]{2}/\d{4}:\d\d|[IWEF]\d{4} \d\d:\d\d|\[ *\d+\.\d{6}\]"
 )
+TIMES = re.compile(_TIME)
 _RECORD = re.compile(
     rf"\W{{0,2}}(?:{_TIME})|\[?(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
     rf"|(?:\S+ ){{1,4}}\W?(?:{_TIME})|[\w.@-]+ *\| *(?:{_TIME})"
@@ -31,6 +32,7 @@ _LEVELLED = re.compile(
 _MORE = re.compile(r"\b(?:DETAIL|HINT|CONTEXT|STATEMENT):  ")
 """What PostgreSQL says further of the record before."""
 _HTTP = re.compile(r"\" (\d)\d\d (?:\d+|-)")
+_CODE = re.compile(r"\b(?:status|code|HTTP(?:/\d(?:\.\d)?)?)[ =:]{1,3}[45]\d\d\b")
 _JOINED_LINES = 3
 
 
@@ -58,7 +60,7 @@ def _mark_record(lines: LineTable, i: int) -> None:
     severe = _SEVERE.search(front)
     if severe and not (milder and milder.start() < severe.start()):
         lines.mark(i, Level.MESSAGE)
-    elif severe or _WARNING.search(front):
+    elif severe or _WARNING.search(front) or _CODE.search(lines.rows[i]):
         lines.mark(i, Level.WARNING)
     elif match := _HTTP.search(lines.rows[i]):
         if match.group(1) == "5":
@@ -109,6 +111,7 @@ _FEW_ERRORS = re.compile(
 )
 
 
+_ILL = re.compile(r"\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?down)\b", re.I)
 _ERRORS_BELOW = re.compile(r"\W*(?:ERRORS?|[Ee]rrors?|FAILURES?|[Ff]ailures?)\W*:\s*")
 _MOST_BELOW = 10
 
@@ -116,7 +119,10 @@ _MOST_BELOW = 10
 def mark_shell(lines: LineTable) -> int:
     """Marks what looks like an error or the exit status; recognises no format."""
     _mark_below(lines)
+    may_be_ill = bool(_ILL.search(lines.text))
     for i, row in enumerate(lines.rows):
+        if may_be_ill and _ILL.search(row):
+            lines.mark(i, Level.WARNING)
         if ":" in row and (_ERROR.match(row) or _SAID.search(row[-120:])):
             lines.mark(i, Level.MESSAGE)
         elif "xit" in row or "eturn" in row or "rc=" in row:

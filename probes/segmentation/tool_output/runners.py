@@ -238,6 +238,21 @@ def _mark_places(lines: LineTable, places: list[int], is_message: bool) -> None:
             lines.mark(i, Level.MESSAGE, 1)
 
 
+_JUNIT = (
+    Rule(re.compile(r"\s*<testsuites?\b"), Level.OUTCOME, "ends"),
+    Rule(re.compile(r"\s*<testcase\b[^>]*/>"), Level.REPEATED, "ends"),
+    Rule(re.compile(r"\s*<testcase\b"), Level.CONTEXT, "begins"),
+    Rule(re.compile(r"\s*<(?:failure|error)\b"), Level.MESSAGE, "under"),
+    Rule(re.compile(r"\s*</testcase>"), None, "ends"),
+    Rule(re.compile(""), None, "under", counts=False),
+)
+
+
+def mark_junit(lines: LineTable) -> int:
+    """Marks the failures of JUnit's XML, each under its test."""
+    return mark_rows(lines, _JUNIT)
+
+
 _UNITTEST_SKIPPED = re.compile(r".* \.\.\. (?:skipped.*|expected failure|unexpected success)$")
 _UNITTEST = (
     Rule(re.compile(r"(?:FAIL|ERROR|UNEXPECTED SUCCESS): \w"), Level.MESSAGE, "begins"),

@@ -119,18 +119,18 @@ def test_features_say_what_is_new_known_and_empty():
     ],
 )
 def test_what_stands_under_errors_is_protected(text, lost):
-    text += "\n".join(f"{n}: x = {n}" for n in range(40))
+    text += "\n".join(f"{n}: x = {n}" for n in range(14))  # too few for an odd one
     found = [p for p in parse_tool_output(text).parts if p.level <= LAST_PROTECTED]
     assert len(found) == lost
 
 
 def test_what_postgresql_says_further_of_an_error_is_protected_and_of_another_record_is_not():
     at = "2026-11-26 10:00:{:02}.100 UTC [7] "
-    lines = [at.format(n) + "LOG:  checkpoint complete" for n in range(40)]
-    lines[20] = at.format(20) + "ERROR:  deadlock detected"
-    lines[21] = at.format(21) + "DETAIL:  Process 71 waits for 72"
-    lines[30] = at.format(30) + "DETAIL:  of a record that is none"
+    lines = [at.format(n) + "LOG:  checkpoint complete" for n in range(18)]
+    lines[6] = at.format(6) + "ERROR:  deadlock detected"
+    lines[7] = at.format(7) + "DETAIL:  Process 71 waits for 72"
+    lines[12] = at.format(12) + "DETAIL:  of a record that is none"
     text = "\n".join(lines)
     parts = parse_tool_output(text).parts
     found = [text[p.start : p.stop].strip() for p in parts if p.level <= LAST_PROTECTED]
-    assert found == lines[20:22]
+    assert found == lines[6:8]
