@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
+from tamis.service.engine.errors import Overloaded, Refused, TooLong, Unavailable
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
 SLACK = 4.0
@@ -125,7 +125,7 @@ class RequestQueue:
             request = QueuedRequest(
                 priority, due if deadline is None else min(due, deadline), tokens, deadline
             )
-            request.limit_s, request.key = limit_s, key
+            request.limit_s, request.key, request.estimated_tokens = limit_s, key, tokens
             request.expires = None if limit_s is None else now + limit_s
             self._check_time(request, now, 1.0 if is_due else _USABLE)
             if key is not None:
@@ -134,8 +134,11 @@ class RequestQueue:
             self._reserved_tokens += tokens
             return request
 
-    def put(self, request: QueuedRequest, jobs: list[PromptJob]) -> None:
+    def put(self, request: QueuedRequest, jobs: list[PromptJob], least: float = 0.0) -> None:
         """Queues prompts of an admitted request; their true size replaces its reservation.
+
+        Args:
+            least: tokens that these prompts cost at the least until they are read to the end.
 
         Raises:
             Overloaded: it is so much larger than the estimate that there is no room for it, or
@@ -145,7 +148,9 @@ class RequestQueue:
         with self._changed:
             if request.fault is not None:
                 raise request.fault
-            estimate, predicted = request.reserved_tokens, self._predicted_tokens(request)
+            predicted = self._predicted_tokens(request)
+            request.least_tokens = request.given_tokens + max(tokens, least)
+            request.given_tokens += tokens
             self._reserved_tokens -= request.reserved_tokens
             others, request.reserved_tokens = self._reserved_tokens, 0
             if tokens and others and others + tokens > _OVERFLOW * self.max_tokens:
@@ -153,10 +158,8 @@ class RequestQueue:
             request.reserved_tokens = tokens
             self._reserved_tokens += tokens
             now = time.monotonic()
-            if (is_first := request.submitted_at is None) and estimate:
-                self._learn_size(tokens / estimate)
-            request.submitted_at = now
-            self._check_length(request, now)
+            is_first, request.submitted_at = request.submitted_at is None, now
+            self._check_length(request, now, max(tokens, least))
             if is_first and tokens > predicted:
                 self._check_time(request, now, _USABLE)
             self._jobs.setdefault(request, deque()).extend(jobs)
@@ -197,6 +200,10 @@ class RequestQueue:
         """Removes a request that has its answer or was abandoned, with its remaining prompts."""
         with self._changed:
             self._requests.discard(request)
+            is_read = request.fault is None and not request.reserved_tokens
+            if is_read and request.given_tokens and request.estimated_tokens:
+                # not before: one that is read in stages gives a part of its prompts at first
+                self._learn_size(request.given_tokens / request.estimated_tokens)
             self._drop_jobs(request)
             self._changed.notify_all()
 
@@ -294,7 +301,7 @@ class RequestQueue:
             self._promise(newcomer.key, self._predicted_tokens(newcomer), newcomer.limit_s, late_s),
         )
 
-    def _check_length(self, request: QueuedRequest, now: float) -> None:
+    def _check_length(self, request: QueuedRequest, now: float, tokens: float) -> None:
         """Refuses a request that would not be read in time with the model to itself.
 
         At the deadline it is answered with what was read, so that one with a deadline is not
@@ -302,27 +309,31 @@ class RequestQueue:
         """
         if request.expires is None or request.deadline is not None or not self.rate.is_known:
             return
-        tokens = request.reserved_tokens
-        if tokens > self.rate.best * self.longest_s:
-            raise TooLong(
-                f"the request has {tokens:,} tokens to read, which takes "
-                f"{tokens / self.rate.best:,.0f} s at {self.rate.best:,.0f} tokens a second, and "
-                f"{self.longest_s:g} s is the most; send fewer or shorter documents or timeout_ms, "
-                "or start the service with a longer --timeout-s"
-            )
-        if tokens > self.rate.current * (request.expires - now):
+        is_long = tokens > self.rate.best * self.longest_s
+        if is_long or tokens > self.rate.current * (request.expires - now):
             raise self._slow_error(request)
 
-    def late_error(self, request: QueuedRequest) -> Overloaded | None:
+    def late_error(self, request: QueuedRequest) -> Refused | None:
         """The error of a request that was not read before it expired; None if it was read."""
         with self._changed:
             return self._slow_error(request) if request.reserved_tokens else None
 
-    def _slow_error(self, request: QueuedRequest) -> Overloaded:
-        tokens = self._predicted_tokens(request)
+    def _slow_error(self, request: QueuedRequest) -> Refused:
+        """The error of a request that is not read in time: it never would be, or not at present."""
+        tokens = request.least_tokens
+        if self.rate.is_known and tokens > self.rate.best * self.longest_s:
+            return TooLong(
+                f"the request has {tokens:,.0f} tokens to read, which takes "
+                f"{tokens / self.rate.best:,.0f} s at {self.rate.best:,.0f} tokens a second, and "
+                f"{self.longest_s:g} s is the most; send a shorter question (it is read behind "
+                "every document), fewer or shorter documents or timeout_ms, or start the service "
+                "with a longer --timeout-s"
+            )
+        unread = tokens - (request.given_tokens - request.reserved_tokens)
+        tokens = max(self._predicted_tokens(request), unread)
         return Overloaded(
             f"only {self.rate.current:,.0f} tokens a second are read at present, too few for "
-            f"the {request.reserved_tokens:,} of this request; come back after Retry-After",
+            f"the {tokens:,.0f} of this request; come back after Retry-After",
             self._promise(request.key, tokens, request.limit_s, tokens / self.rate.best),
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from tamis.service.engine.engine import Engine
+from tamis.service.engine.engine import Engine, question_weight
 from tamis.service.engine.errors import (
     ClientDisconnected,
     LimitPassed,
@@ -46,11 +46,13 @@ request_fingerprint: ContextVar[int | None] = ContextVar("request_fingerprint", 
 
 def estimate_tokens(question: str, texts: list[str]) -> int:
     """About how many tokens a request will make the model read, before anything is tokenised."""
-    question_tokens = _estimate_text_tokens(question) + _TEMPLATE_TOKENS
-    return sum(
-        _estimate_text_tokens(text) + question_tokens * (1 + _estimate_text_tokens(text) // 480)
+    asked = _estimate_text_tokens(question)
+    tokens = sum(
+        _estimate_text_tokens(text)
+        + (asked + _TEMPLATE_TOKENS) * (1 + _estimate_text_tokens(text) // 480)
         for text in texts
     )
+    return round(tokens * question_weight(asked))
 
 
 def _estimate_text_tokens(text: str) -> int:
@@ -201,11 +203,9 @@ class RequestExecutor:
 
     def _late_error(self, request: QueuedRequest) -> Refused:
         """The error of a request whose time is over: other work stood in its way, or none did."""
-        if (unread := self.engine.queue.late_error(request)) is not None:
-            return unread
-        if self._computing.pieces > 1 or self.engine.queue_load().requests > 1:
-            return self._computing.overload_error()
-        return self.out_of_time()
+        if self._computing.pieces <= 1 and self.engine.queue_load().requests <= 1:
+            return self.out_of_time()
+        return self.engine.queue.late_error(request) or self._computing.overload_error()
 
     def _left_s(self, limits: TimeLimits) -> float:
         if (left_s := limits.expires - time.monotonic()) <= 0:
@@ -216,7 +216,7 @@ class RequestExecutor:
         """The error of a call that takes longer than the service's time limit."""
         return LimitPassed(
             f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
-            "documents, or start the service with a longer --timeout-s"
+            "documents, or a shorter question, or start the service with a longer --timeout-s"
         )
 
     def close(self) -> None:

@@ -89,10 +89,13 @@ def test_a_context_that_came_back_whole_for_an_error_says_which_in_a_header():
             inputs=[{**BODY, "on_error": "passthrough"}, {**BODY, "method": "lexical"}],
         )
         gated.open()
-    assert failed.status_code == 429
+    assert failed.status_code == 504
     assert REASON not in failed.headers
     for answer in (one, many, shown, mixed):
-        assert (answer.status_code, answer.headers[REASON]) == (200, "overloaded")
+        assert answer.status_code == 200
+        # alone, or beside what the first ones left in the queue
+        assert set(answer.headers[REASON].split(", ")) <= {"overloaded", "timeout"}
+    assert one.headers[REASON] == "timeout"
     assert [d["compression"]["status"] for d in mixed.json()["data"]] == ["passthrough", "ok"]
 
 

@@ -56,6 +56,13 @@ def test_a_batch_ends_within_its_limit_and_has_what_was_done():
     assert set(errors) == {"timeout"}
 
 
+def test_one_that_was_alone_and_not_done_is_a_504_and_keeps_no_room_from_others():
+    with served(SlowReader(pointing(), 1000.0), timeout_s=1.0, warmup=False) as service:
+        late = service.post("/v1/compress", question=QUESTION, documents=[ROOMS], max_tokens=50)
+        assert not service.service_state.engine.queue._promises
+    assert late.status_code == 504, late.text
+
+
 class SlowEncoder:
     """An encoder that takes its time for each call."""
 
