@@ -49,6 +49,8 @@ from tamis.probes.tokens import TextTokenizer
 ADAPTIVE_THRESHOLD = 0.5
 MUCH_KEPT = 0.5
 """The share of the context above which a coverage says how much it keeps."""
+_MERGED_TOKENS = 3
+"""By which a text may have fewer tokens than a part of it, whose end merges with what follows."""
 _SAME = "windows tokens_read tokens_cached answerability verdict units_read calibrated".split()
 
 
@@ -200,6 +202,7 @@ class Compressor:
         """
         request = Request(question, passages, budget, rules, language, counter)
         prepared = self.prepare(request)
+        check_room(prepared)
         return self.select(prepared, self.score(prepared) if prepared.needs_scores else None)
 
     def prepare(self, request: Request) -> Prepared:
@@ -511,6 +514,27 @@ def no_coverage_error(name: str) -> BadInput:
         f"{name} has no calibrated coverage here; give max_tokens or ratio, use "
         "question_rows with its probe, or calibrate your own: tamis lab probe calibrate"
     )
+
+
+def check_room(prepared: Prepared) -> None:
+    """Refuses a budget in which no unit has room by itself, before a model reads for it.
+
+    Where scores have a part in what is refused, that is left to `Compressor.select`.
+
+    Raises:
+        BudgetTooSmall: as the selection would, whatever the scores.
+    """
+    budget, rules, request = prepared.budget, prepared.rules, prepared.request
+    limit = None if budget.threshold is not None else budget.tokens(prepared.tokens_in)
+    is_free = rules.top_n is None and rules.granularity not in ("block", "document")
+    is_free = is_free and prepared.unanswerable == "best_effort" and not request.always_score
+    if limit is None or not is_free or not prepared.needs_scores:
+        return
+    renderer = Renderer(prepared.passages, prepared.units, rules)
+    alone = (prepared.counter.count(renderer.text([u])) for u in range(len(prepared.units)))
+    if all(tokens > limit + _MERGED_TOKENS for tokens in alone):
+        unread = Scores((0.0,) * len(prepared.units), (0.0,) * len(prepared.passages))
+        _select_units(prepared, unread, replace(rules, order="original"))
 
 
 def check_threshold(budget: Budget, scores: Scores, name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request, Response
 
-from tamis.compressors.pipeline.compression import Compressor, Prepared
+from tamis.compressors.pipeline.compression import Compressor, Prepared, check_room
 from tamis.compressors.registry import method_info
 from tamis.compressors.rules import BUDGETS, rules_in
 from tamis.compressors.types import Compressed, Scores
@@ -339,7 +339,7 @@ class QuestionCall:
         """Checks and segments; no model runs.
 
         Raises:
-            OutOfTime: its turn came too late.
+            OutOfTime: its turn came too late. BudgetTooSmall: not even the shortest sentence fits.
         """
         request = current_request()
         if request is not None and request.is_late(_LATEST_TURN_S):
@@ -350,6 +350,7 @@ class QuestionCall:
             language,
             lambda: compressor.prepare(body.compression(self.question, language, self.all_units)),
         )
+        check_room(found)
         return found.with_question(self.question)
 
     def tokens_needed(self, prepared: Prepared) -> int | None:

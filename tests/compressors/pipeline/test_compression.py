@@ -6,15 +6,19 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tamis.compressors.inputs import to_passage
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.pipeline.compression import Compressor, Request
+from tamis.compressors.pipeline.compression import Compressor, Request, check_room
 from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tests.compressors.selection.test_select import all_rules, contexts, some_counter
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.scripted import ScriptedReader
@@ -294,3 +298,31 @@ def test_a_context_that_fits_is_scored_only_where_scores_are_wanted(always: bool
     assert (found.status, found.text) == ("passthrough", "\n\n".join(DOCUMENTS))
     assert found.scores == (scores.values if always else ())
     assert [kept.score for kept in found.kept] == list(found.scores or [1.0] * len(found.units))
+
+
+def test_a_budget_that_no_sentence_fits_is_refused_before_anything_is_read():
+    compressor, reader = compressor_and_reader()
+    with pytest.raises(BudgetTooSmall, match="the shortest sentence has 10 tokens as rendered"):
+        compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=3))
+    assert reader.prompts_read == 0
+
+
+@settings(max_examples=300)
+@given(contexts(), all_rules(), st.integers(1, 12), some_counter, st.booleans())
+def test_what_is_refused_before_reading_is_refused_alike_whatever_the_scores(
+    context: dict[str, Any], rules: Rules, limit: int, counter: TextTokenizer, calibrated: bool
+) -> None:
+    compressor = Compressor(Lexical(), "lexical", counter)
+    request = Request("tiger?", context["passages"], Budget(max_tokens=limit), rules)
+    prepared = compressor.prepare(request)
+    try:
+        check_room(prepared)
+        return
+    except BudgetTooSmall as early:
+        said = str(early)
+    drawn = [*context["values"], 0.5] * len(prepared.units)
+    values = tuple(drawn[: len(prepared.units)])
+    scores = Scores(values, tuple(context["passage_scores"]), calibrated=calibrated)
+    with pytest.raises(BudgetTooSmall) as late:
+        compressor.select(prepared, scores)
+    assert str(late.value) == said
