@@ -48,14 +48,20 @@ _OWN_COMMENT = re.compile(
 _RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$|--- (?:Log|Day) ")  # the latter in logs of chats
 # signs and numbers before a point of a list in Chinese, Japanese and Korean, which need no blank
 # behind them; the signs are also those that converters make of bullets
-_SIGN = r"[・･■□◆◇●○◎▼▽▲△►▶➢✓✔※\uf0a7\uf0b7]"
-_EAST_NUMBER = r"[①-⑳]|[（(](?:\d{1,2}|[一二三四五六七八九十]{1,3})[)）]|\d{1,2}[、．]"
+_POINT_SIGN = r"[・･■□◆◇●○◎▼▽▲△►▶➢✓✔※\uf0a7\uf0b7]"
+_EAST_ASIAN = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_POINT_NUMBER = (
+    r"[①-⑳]|（(?:\d{1,2}|[一二三四五六七八九十]{1,3})）|\([一二三四五六七八九十]{1,3}\)"
+    rf"|\(\d{{1,2}}\)(?=\s?{_EAST_ASIAN})|\d{{1,2}}[、．]"
+)
 _ITEM = re.compile(
     r"\s*(?:(?:[-*+•‣▪◦·–.]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+"
-    rf"|(?:{_SIGN}|{_EAST_NUMBER})\s*)\S"
+    rf"|(?:{_POINT_SIGN}|{_POINT_NUMBER})\s*)\S"
 )
 # a number inside a paragraph is most often a number: only '1.' interrupts it (CommonMark 5.2)
-_INTERRUPTING_ITEM = re.compile(rf"\s*(?:(?:[-*+•‣▪◦·]|1[.)])\s+|(?:{_SIGN}|{_EAST_NUMBER})\s*)\S")
+_INTERRUPTING_ITEM = re.compile(
+    rf"\s*(?:(?:[-*+•‣▪◦·]|1[.)])\s+|(?:{_POINT_SIGN}|{_POINT_NUMBER})\s*)\S"
+)
 # '12.3 The Supplier …' after a line that ends as a clause does is the next clause
 _NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
 _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
@@ -187,7 +193,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         or _header_lines(lines.rows, at) > 0
         or _is_tabular(row)
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
-        or _is_east_title(lines.rows, at)
+        or _is_east_asian_title(lines.rows, at)
     )
 
 
@@ -324,7 +330,9 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
     if _is_underline(below, row) and not is_fence and not is_item:
         return [(lines.starts[at], "heading")], at + 2
     is_title = _is_numbered_title(lines.rows, at) or _is_section_title(lines.rows, at)
-    is_title |= at in lines.titles or _heads_text(lines.rows, at) or _is_east_title(lines.rows, at)
+    is_title |= (
+        at in lines.titles or _heads_text(lines.rows, at) or _is_east_asian_title(lines.rows, at)
+    )
     if is_title or _CHAPTER.fullmatch(row) or _is_marked_title(lines.rows, at):
         return [(lines.starts[at], "heading")], at + 1
     return [], at
@@ -386,21 +394,22 @@ def _is_text_of_section(row: str) -> bool:
 _NAME_CHARS, _TITLE_WORDS, _LONG_WORD_CHARS = 48, 5, 8
 _BRACKETS = re.compile(r"\([^()]{1,30}\)")
 _ADMONITION = re.compile(r"Note|Warning|Tip|Hint|Caution|Important|Danger", re.IGNORECASE)
-_BULLET = re.compile(rf"\s*(?:[-*+•‣▪◦·]\s+|{_SIGN}\s*)\S")
+_BULLET = re.compile(rf"\s*(?:[-*+•‣▪◦·]\s+|{_POINT_SIGN}\s*)\S")
 _NUMBERED_NAME = re.compile(r"\d{1,2}\.\s+[^\W\d_a-z][^.;:!?]*")
 
-
-_EAST = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-_EAST_TITLE = re.compile(
-    rf"\s*(?:(?P<sign>{_SIGN})\s*|(?P<number>[一二三四五六七八九十]{{1,3}}、|{_EAST_NUMBER}"
-    rf"|\d{{1,2}}(?:[.．]\d{{1,2}}){{0,3}}[.．]?)\s*)?(?P<name>[^。，！？：:|\t]*{_EAST}[^。，！？：:|\t]*)"
+_EAST_ASIAN_TITLE = re.compile(
+    rf"\s*(?:(?P<sign>{_POINT_SIGN})\s*|(?P<number>[一二三四五六七八九十]{{1,3}}、|{_POINT_NUMBER}"
+    rf"|\d{{1,2}}(?:[.．]\d{{1,2}}){{0,3}}[.．]?)\s*)?(?P<name>[^。，！？：:|\t]*{_EAST_ASIAN}[^。，！？：:|\t]*)"
 )
-_IN_BRACKETS = re.compile(rf"\s*[【〈《［〔][^【】〈〉《》]*{_EAST}[^【】〈〉《》]*[】〉》］〕]")
-_EAST_DATE = re.compile(r"\d\s?[月월]\s?\d{1,2}\s?[日일]")
-_EAST_CHARS = 30
+_IN_BRACKETS = re.compile(
+    rf"\s*[【〈《［〔][^【】〈〉《》]*{_EAST_ASIAN}[^【】〈〉《》]*[】〉》］〕]"
+)
+_EAST_ASIAN_DATE = re.compile(r"\d\s?[月월]\s?\d{1,2}\s?[日일]")
+_EAST_ASIAN_CHARS = 30
+_COUNT = re.compile(r"\d+|[一二三四五六七八九十①-⑳]+")
 
 
-def _is_east_title(rows: Sequence[str], at: int) -> bool:
+def _is_east_asian_title(rows: Sequence[str], at: int) -> bool:
     """Whether a line in Chinese, Japanese or Korean is a title: in brackets, or short and without a
     stop, with a sign or number of its own before it, or below a blank line and right above text.
 
@@ -408,18 +417,18 @@ def _is_east_title(rows: Sequence[str], at: int) -> bool:
     """
     row = rows[at]
     below = next((line for line in rows[at + 1 : at + 3] if line), "")
-    if not below or len(row) > _EAST_CHARS or row.isascii():
+    if not below or len(row) > _EAST_ASIAN_CHARS or row.isascii():
         return False
     if _IN_BRACKETS.fullmatch(row):
         return True
-    found = _EAST_TITLE.fullmatch(row)
-    if found is None or has_stop(row) or _EAST_DATE.search(row):
+    found = _EAST_ASIAN_TITLE.fullmatch(row)
+    if found is None or has_stop(row) or _EAST_ASIAN_DATE.search(row):
         return False
     above = rows[at - 1] if at else ""
     if found["sign"]:
         return not any(line.lstrip().startswith(found["sign"]) for line in (above, below))
     if found["number"]:
-        others = (_EAST_TITLE.match(line[:_EAST_CHARS]) for line in (above, below))
+        others = (_EAST_ASIAN_TITLE.match(line[:_EAST_ASIAN_CHARS]) for line in (above, below))
         forms = [_number_form(other["number"] or "") for other in others if other]
         return _number_form(found["number"]) not in forms
     return not above and bool(rows[at + 1]) and "。" in below and len(below) > len(row)
@@ -427,7 +436,7 @@ def _is_east_title(rows: Sequence[str], at: int) -> bool:
 
 def _number_form(number: str) -> str:
     """A number before a line without its value: of the next one it is the same."""
-    return re.sub(r"\d+|[一二三四五六七八九十①-⑳]+", "0", number).strip()
+    return _COUNT.sub("0", number).strip()
 
 
 def _is_below_blank(rows: Sequence[str], at: int) -> bool:

@@ -573,6 +573,7 @@ def test_lines_with_signs_or_numbers_alike_are_points(text: str) -> None:
     [
         "本社は移転します。\n詳細は後日お知らせします。",
         "2025年6月2日\n本社は七月に移転します。",
+        "as the court held in its decision under paragraph\n(2) of the same section, and so on.",
     ],
 )
 def test_a_line_of_prose_is_no_east_asian_title(text: str) -> None:
