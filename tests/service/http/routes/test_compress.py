@@ -252,11 +252,12 @@ def test_the_services_own_limit_is_504_and_passthrough_gives_the_documents_back(
     gated = Gated(pointing())
     with served(gated, warmup=False, timeout_s=1.5 * busy_ratio()) as service:
         late = service.post("/v1/compress", question=QUESTION, documents=DOCUMENTS, max_tokens=40)
+        promised = dict(service.service_state.engine.queue._promises)
         whole = compressed(service, max_tokens=40, on_error="passthrough")
         gated.open()
     assert late.status_code == 504  # it was alone: to come back would not help it
     assert late.json()["error"]["code"] == "timeout"
-    assert "retry-after" not in late.headers
+    assert "retry-after" not in late.headers and not promised
     assert whole["status"] == "passthrough"
     assert whole["text"] == "\n\n".join(DOCUMENTS)
     assert "nothing was left out" in whole["warnings"][-1]

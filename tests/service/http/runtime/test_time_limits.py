@@ -56,13 +56,6 @@ def test_a_batch_ends_within_its_limit_and_has_what_was_done():
     assert set(errors) == {"timeout"}
 
 
-def test_one_that_was_alone_and_not_done_is_a_504_and_keeps_no_room_from_others():
-    with served(SlowReader(pointing(), 1000.0), timeout_s=1.0, warmup=False) as service:
-        late = service.post("/v1/compress", question=QUESTION, documents=[ROOMS], max_tokens=50)
-        assert not service.service_state.engine.queue._promises
-    assert late.status_code == 504, late.text
-
-
 class SlowEncoder:
     """An encoder that takes its time for each call."""
 
@@ -291,7 +284,7 @@ def test_sigterm_ends_the_process_although_threads_compute():
         wait_until(lambda: _is_live(url) or process.poll() is not None)
         for path, body in (
             ("/v1/expand", {"documents": ["A b."], "spans": [{"index": 0, "start": 0, "end": 1}]}),
-            ("/v1/compress", {"question": "a?", "documents": ["A b. C d. E."], "max_tokens": 2}),
+            ("/v1/compress", {"question": "a?", "documents": ["It is. It was so."], "max_tokens": 9}),
         ):
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{url}{path}", json=body, timeout=httpx.Timeout(60, read=1))
