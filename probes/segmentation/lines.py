@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from types import MappingProxyType
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 from tamis.probes.text import UnitKind
 
@@ -69,6 +70,13 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
 def indent_of(row: str) -> int:
     """The characters of white space that a line begins with."""
     return len(row) - len(row.lstrip())
+
+
+def in_columns(row: str) -> str:
+    """A line with every wide character twice, as it stands in columns on a screen."""
+    if row.isascii():
+        return row
+    return "".join(char * (1 + (east_asian_width(char) in "FW")) for char in row)
 
 
 INTRODUCES = (":", "：", "—")
@@ -271,8 +279,11 @@ def continued_lines(lines: Sequence[str]) -> list[bool]:
     ends, heads = [_last_cell(line) for line in bare], [_first_cell(line) for line in bare]
     votes = _wrapping_votes(ends, heads)
     found = [False] * len(lines)
+    width = 0 if "".join(bare).isascii() else max(len(in_columns(line)) for line in bare)
     for i in range(1, len(lines)):
-        if _may_go_on(ends[i - 1], heads[i], found[i - 1]):
+        if width >= _LEAST_COLUMNS and _fills(bare[i - 1], bare[i].lstrip(), width):
+            found[i] = True
+        elif _may_go_on(ends[i - 1], heads[i], found[i - 1]):
             near = [*votes[max(0, i - _REACH) : i], *votes[i + 1 : i + 1 + _REACH]]
             if "|" in lines[i]:
                 found[i] = has_function_word(heads[i]) and _is_inside(ends[i - 1], heads[i])
@@ -281,6 +292,19 @@ def continued_lines(lines: Sequence[str]) -> list[bool]:
             else:
                 found[i] = _is_inside(ends[i - 1], heads[i]) or _is_wrapped(bare, i, near)
     return found
+
+
+_LEAST_COLUMNS, _OPEN_COLUMNS = 40, 3
+_WIDE_LETTER = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+
+
+def _fills(before: str, after: str, width: int) -> bool:
+    """Whether a line of Chinese or Japanese was broken at the margin, where all lines are: these
+    have no blanks to be broken at."""
+    is_open = before.endswith(("、", "，")) or _WIDE_LETTER.match(before[-1:])
+    if not (is_open and _WIDE_LETTER.match(after)):
+        return False
+    return len(in_columns(before)) >= width - _OPEN_COLUMNS and _ITEM.match(after) is None
 
 
 def is_continued(line: str, below: str) -> bool:

@@ -12,7 +12,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from unicodedata import east_asian_width
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.code import (
@@ -30,6 +29,7 @@ from tamis.probes.segmentation.lines import (
     Lines,
     Mark,
     has_stop,
+    in_columns,
     indent_of,
     is_continued,
     is_prose,
@@ -74,8 +74,8 @@ _MARKED_TITLE = re.compile(
     r"|(={2,6})[^=\n]+\1|={2,5} [^\s=][^=]*|commit [\da-f]{7,40}(?: \([^()]*\))?"
 )
 _CHAPTER = re.compile(
-    r"\s*第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]"
-    r"(?:\s\S[^。；，]{0,38})?"
+    r"\s*(?:第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]|제\s?\d{1,3}\s?[편장절관])"
+    r"(?:\s{1,2}\S[^。；，]{0,38})?"
 )
 # a title names something; what has a verb or two sentences is a clause
 _CLAUSE = re.compile(
@@ -397,41 +397,49 @@ _ADMONITION = re.compile(r"Note|Warning|Tip|Hint|Caution|Important|Danger", re.I
 _BULLET = re.compile(rf"\s*(?:[-*+•‣▪◦·]\s+|{_POINT_SIGN}\s*)\S")
 _NUMBERED_NAME = re.compile(r"\d{1,2}\.\s+[^\W\d_a-z][^.;:!?]*")
 
+_TITLE_SIGN = r"[■□◆◇●○◎▼▽▲△►▶]"
 _EAST_ASIAN_TITLE = re.compile(
-    rf"\s*(?:(?P<sign>{_POINT_SIGN})\s*|(?P<number>[一二三四五六七八九十]{{1,3}}、|{_POINT_NUMBER}"
-    rf"|\d{{1,2}}(?:[.．]\d{{1,2}}){{0,3}}[.．]?)\s*)?(?P<name>[^。，！？：:|\t]*{_EAST_ASIAN}[^。，！？：:|\t]*)"
+    rf"\s*(?:(?P<sign>{_TITLE_SIGN})\s*"
+    r"|(?P<number>[一二三四五六七八九十]{1,3}、|\d{1,2}(?:[.．]\d{1,2})*[.．]|\d{1,2}(?:[.．]\d{1,2})+)\s*)?"
+    rf"(?P<name>[^。，！？：:|\t]*{_EAST_ASIAN}[^。，！？：:|\t]*)"
 )
 _IN_BRACKETS = re.compile(
     rf"\s*[【〈《［〔][^【】〈〉《》]*{_EAST_ASIAN}[^【】〈〉《》]*[】〉》］〕]"
 )
+_OF_ARTICLE = re.compile(r"[（(][^（）()]{1,20}[)）]")
 _EAST_ASIAN_DATE = re.compile(r"\d\s?[月월]\s?\d{1,2}\s?[日일]")
-_EAST_ASIAN_CHARS = 30
-_COUNT = re.compile(r"\d+|[一二三四五六七八九十①-⑳]+")
+_EAST_ASIAN_CHARS, _LISTING_CHARS = 30, 15
+_COUNT = re.compile(r"\d+|[一二三四五六七八九十]+")
 
 
 def _is_east_asian_title(rows: Sequence[str], at: int) -> bool:
     """Whether a line in Chinese, Japanese or Korean is a title: in brackets, or short and without a
     stop, with a sign or number of its own before it, or below a blank line and right above text.
 
-    Lines with the same sign, or with numbers, next to each other are points of a list.
+    Lines with the same sign, or with numbers, next to each other are points of a list, and so is
+    one right below another at the end of a block.
     """
     row = rows[at]
     below = next((line for line in rows[at + 1 : at + 3] if line), "")
     if not below or len(row) > _EAST_ASIAN_CHARS or row.isascii():
         return False
-    if _IN_BRACKETS.fullmatch(row):
+    if _IN_BRACKETS.fullmatch(row) or (_OF_ARTICLE.fullmatch(row) and below[0] in "第제"):
         return True
     found = _EAST_ASIAN_TITLE.fullmatch(row)
     if found is None or has_stop(row) or _EAST_ASIAN_DATE.search(row):
         return False
-    above = rows[at - 1] if at else ""
+    if "、" in found["name"] and len(found["name"]) > _LISTING_CHARS:
+        return False  # a clause, which goes on
+    above, is_last = rows[at - 1] if at else "", not rows[at + 1]
+    if is_last and above and _ITEM.match(above):
+        return False
     if found["sign"]:
         return not any(line.lstrip().startswith(found["sign"]) for line in (above, below))
     if found["number"]:
         others = (_EAST_ASIAN_TITLE.match(line[:_EAST_ASIAN_CHARS]) for line in (above, below))
         forms = [_number_form(other["number"] or "") for other in others if other]
         return _number_form(found["number"]) not in forms
-    return not above and bool(rows[at + 1]) and "。" in below and len(below) > len(row)
+    return not above and not is_last and "。" in below and len(below) > len(row)
 
 
 def _number_form(number: str) -> str:
@@ -606,16 +614,9 @@ def _names_rows(row: str) -> bool:
     return 0 < len(row) <= _LABEL_CHARS and not _GAP.search(row.strip()) and not has_stop(row)
 
 
-def _in_columns(row: str) -> str:
-    """A line with every wide character twice, as it stands in columns on a screen."""
-    if row.isascii():
-        return row
-    return "".join(char * (1 + (east_asian_width(char) in "FW")) for char in row)
-
-
 def _common_gaps(rows: Sequence[str]) -> list[tuple[int, int]]:
     """The columns of characters that are blank in all rows, between others that are not."""
-    rows = list(map(_in_columns, rows))
+    rows = list(map(in_columns, rows))
     width = min(max(map(len, rows)), _COLUMN_CHARS)
     inked = [any(row[i : i + 1].strip() for row in rows) for i in range(width)]
     edges = [i for i in range(1, width) if inked[i] != inked[i - 1]]
@@ -645,7 +646,7 @@ def _next_row(rows: Sequence[str], at: int, gaps: Sequence[tuple[int, int]]) -> 
 
 def _stands_in(row: str, gaps: Sequence[tuple[int, int]]) -> bool:
     """Whether a row has cells on both sides of two gaps or more, and nothing at the end of any."""
-    row = _in_columns(row)
+    row = in_columns(row)
     if any(row[max(start, stop - 2) : stop].strip() for start, stop in gaps):
         return False
     return sum(bool(row[:start].strip() and row[stop:].strip()) for start, stop in gaps) > 1
@@ -1002,6 +1003,8 @@ _TIMED = re.compile(
     # '09:06 - Anna: …', but neither '1:12 And God: …' nor '25:27 And the boys grew: …'
     rf"|(?=(?:[01]\d|2[0-3]):|\d:\d\d:\d|\d+[-/.]){_STAMP}\s*(?:[-–—|]\s*)?"
     rf"(?:{_CAPITALS}\s?:|<[ @+]?[^<>\s]{{1,30}}>|-!-)\s"
+    rf"|{_TIME}\t[^\t\n]{{1,30}}\t(?![\d:.,]+(?:\t|$))\S"  # '10:12<tab>まゆみ<tab>…'
+    rf"|\[[^\[\]\n]{{1,30}}\] \[(?:오전|오후) {_TIME}\] \S"  # '[최미란] [오전 9:12] …'
     rf"|{_DATE},? {_TIME} [-–—] \S"  # '05/01/2024, 09:06 - +44 7700 900123: …'
     rf"|{_NAME},? ?[\[(]{_STAMP}[\])]\s?:\s"  # 'Anna (09:06): …'
     rf"|{_DATE}[T ]\d\d:\d\d:\d\d\S*\s+\S"  # '2024-01-05 09:06:00,123 INFO …'
@@ -1082,7 +1085,7 @@ def begins_entry(text: str, above: str) -> bool:
 
 _DELIMITERS = (("\t", 2), (",", 3), (";", 3), ("|", 3))  # and the fewest columns of a table
 _HEADER_CHARS, _HEAD_CHARS, _MOST_TITLE_LINES = 60, 4096, 6
-_NUMBER = re.compile(r"\s*[-+]?[\d.,]+%?\s*$")
+_NUMBER = re.compile(r"\s*[-+]?[\d.,:]+%?\s*$")
 
 
 def table_marks(text: str) -> list[Mark]:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
-from tamis.compressors.rules import check_together
 from tamis.compressors.tools.steps import Reason
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -203,7 +202,6 @@ class MessagesRequest(LenientRequest):
                 "return.units has no form with messages: compressions has the spans that were "
                 "kept; for every sentence, send the text to /v1/explain as a document"
             )
-        check_together([n for n in ("max_tokens", "ratio") if getattr(self, n) is not None])
         if None not in (self.ratio, self.config.target_ratio):
             raise BadInput("ratio and config.target_ratio mean the same; give one of them")
         if self.lossless:

@@ -578,3 +578,43 @@ def test_lines_with_signs_or_numbers_alike_are_points(text: str) -> None:
 )
 def test_a_line_of_prose_is_no_east_asian_title(text: str) -> None:
     assert "heading" not in [kind for kind, _ in kinds(text)]
+
+
+RULES = """\
+（手当）
+第9条 在宅勤務者が負担する自宅の水道光熱費及び通信費の
+補助として、在宅勤務手当を1日につき250円支給する。ただ
+し、月額4,000円を上限とする。
+2 前項の手当は、翌月の給与で支払う。
+
+제1장 총칙
+
+□ 지원제외
+○ 국세 체납 중인 자
+○ 프랜차이즈 직영점
+
+3. 지원내용
+"""
+
+
+def test_lines_of_east_asian_text_that_were_broken_at_the_margin_go_on() -> None:
+    found = kinds(RULES)
+    titles = ["（手当）", "제1장 총칙", "□ 지원제외"]
+    assert [text for kind, text in found if kind == "heading"] == titles
+    assert [text.replace("\n", "") for kind, text in found if kind == "sentence"][:3] == [
+        "第9条 在宅勤務者が負担する自宅の水道光熱費及び通信費の"
+        "補助として、在宅勤務手当を1日につき250円支給する。",
+        "ただし、月額4,000円を上限とする。",
+        "2 前項の手当は、翌月の給与で支払う。",
+    ]
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        ["10:12\tまゆみ\t日程は？", "10:14\tけんた\t16日で決まり", "10:17\tまゆみ\tはい"],
+        ["[최미란] [오전 9:12] 얼마예요?", "[총무 박선영] [오전 9:15] 9만원이에요"],
+    ],
+)
+def test_messages_of_east_asian_chats_are_entries(chat: list[str]) -> None:
+    assert kinds("トーク\n\n" + "\n".join(chat))[1:] == [("entry", line) for line in chat]
