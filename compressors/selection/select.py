@@ -236,13 +236,18 @@ def _fill(
             for lead in packer.groups.ancestors(u):
                 if (worths[lead], -lead) >= (worths[u], -u) and lead in offered:
                     packer.offer(lead)
-        for better in packer.take_placed():
-            _offer_around(packer, better)
+        _offer_placed(packer)
     packer.offer_waiting(candidates)
     packer.enforce_limit()
     if packer.limit < math.inf:
         fitting = [u for u in eligible if worths[u] >= least]
         packer.top_up([u for u in fitting if plain or not packer.is_empty_lead(u)])
+
+
+def _offer_placed(packer: BudgetPacker) -> None:
+    """Offers what stood in no section that is kept, and does now."""
+    for u in packer.take_placed():
+        _offer_around(packer, u)
 
 
 def _fill_mandatory(

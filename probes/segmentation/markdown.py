@@ -410,6 +410,7 @@ _OF_ARTICLE = re.compile(r"[（(][^（）()]{1,20}[)）]")
 _EAST_ASIAN_DATE = re.compile(r"\d\s?[月월]\s?\d{1,2}\s?[日일]")
 _EAST_ASIAN_CHARS, _LISTING_CHARS = 30, 15
 _COUNT = re.compile(r"\d+|[一二三四五六七八九十]+")
+"""Put aside, a number says of what form it is: that of the next point is the same."""
 
 
 def _is_east_asian_title(rows: Sequence[str], at: int) -> bool:
@@ -437,14 +438,9 @@ def _is_east_asian_title(rows: Sequence[str], at: int) -> bool:
         return not any(line.lstrip().startswith(found["sign"]) for line in (above, below))
     if found["number"]:
         others = (_EAST_ASIAN_TITLE.match(line[:_EAST_ASIAN_CHARS]) for line in (above, below))
-        forms = [_number_form(other["number"] or "") for other in others if other]
-        return _number_form(found["number"]) not in forms
+        forms = [_COUNT.sub("0", other["number"] or "") for other in others if other]
+        return _COUNT.sub("0", found["number"]) not in forms
     return not above and not is_last and "。" in below and len(below) > len(row)
-
-
-def _number_form(number: str) -> str:
-    """A number before a line without its value: of the next one it is the same."""
-    return _COUNT.sub("0", number).strip()
 
 
 def _is_below_blank(rows: Sequence[str], at: int) -> bool:
