@@ -56,7 +56,8 @@ def plain(service) -> Any:
 def lower_limit(service) -> None:
     found = answer_of(service, max_tokens=500).json()
     assert 0 < sum(one["tokens_after"] for one in found["compressions"]) <= 500
-    assert answer_of(service, max_tokens=500, ratio=0.9).status_code == 422
+    both = answer_of(service, max_tokens=500, ratio=0.9).json()  # the smallest holds
+    assert both["messages"] == found["messages"]
 
 
 def smaller_share(service) -> None:
