@@ -46,7 +46,7 @@ from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
 """Of the best unit's worth: what is worth less is not kept merely because there is room."""
-CLEAR, CLEAR_FLOOR, FEW_UNITS = 0.35, 0.1, 32
+CLEAR, CLEAR_FLOOR, FEW_UNITS = 0.35, 0.1, 96
 """In a single passage whose best unit is worth so much, what is worth less than that share of it
 is no part of the answer. Several passages may each have some of the evidence, and so may the parts
 of a long one: of more units than that the share is smaller in proportion."""
