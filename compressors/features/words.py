@@ -219,7 +219,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+){2,}")
 _NUMBER = re.compile(r"(?=(?:\D*\d){4})\d+(?:[-_.:/#]\d+)*")
 _DIGITS = re.compile(r"\d+")
 _MARKS = " \t*-#[(\"'`|"
-"""What may stand before an identifier at the begin of a line."""
+"""What may stand before an identifier at the beginning of a line."""
 
 
 def identifiers(question: str) -> list[str]:

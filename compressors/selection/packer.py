@@ -201,7 +201,7 @@ class BudgetPacker:
         return True
 
     def take_placed(self) -> list[int]:
-        """The units that were misplaced until a lead of their section was kept, each once."""
+        """Those units that were misplaced, and have since got a lead of their section kept."""
         placed, self._has_place = self._has_place, []
         return placed
 

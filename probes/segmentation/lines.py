@@ -279,7 +279,7 @@ def continued_lines(lines: Sequence[str]) -> list[bool]:
     ends, heads = [_last_cell(line) for line in bare], [_first_cell(line) for line in bare]
     votes = _wrapping_votes(ends, heads)
     found = [False] * len(lines)
-    width = 0 if "".join(bare).isascii() else max(len(in_columns(line)) for line in bare)
+    width = max(map(len, map(in_columns, bare))) if any(map(HAN_OR_KANA.search, bare)) else 0
     for i in range(1, len(lines)):
         if width >= _LEAST_COLUMNS and _fills(bare[i - 1], bare[i].lstrip(), width):
             found[i] = True
@@ -295,14 +295,14 @@ def continued_lines(lines: Sequence[str]) -> list[bool]:
 
 
 _LEAST_COLUMNS, _OPEN_COLUMNS = 40, 3
-_WIDE_LETTER = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+HAN_OR_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 
 
 def _fills(before: str, after: str, width: int) -> bool:
     """Whether a line of Chinese or Japanese was broken at the margin, where all lines are: these
     have no blanks to be broken at."""
-    is_open = before.endswith(("、", "，")) or _WIDE_LETTER.match(before[-1:])
-    if not (is_open and _WIDE_LETTER.match(after)):
+    is_open = before.endswith(("、", "，")) or HAN_OR_KANA.match(before[-1:])
+    if not (is_open and HAN_OR_KANA.match(after)):
         return False
     return len(in_columns(before)) >= width - _OPEN_COLUMNS and _ITEM.match(after) is None
 

@@ -1098,22 +1098,26 @@ def table_marks(text: str) -> list[Mark]:
     return []
 
 
+_Record = tuple[int, list[str]]
+
+
 def _table(text: str, sign: str, columns: int) -> list[Mark]:
+    above, records, sizes = list[_Record](), list[_Record](), list[int]()
     try:
-        records = list(_records(text, sign))
+        for at, values in _records(text, sign):
+            if not records and len(above) < _MOST_TITLE_LINES and _is_title_line(values):
+                above.append((at, values))
+                continue
+            if sizes and (sizes[0] < columns or sizes[-1] != sizes[0]):
+                return []  # no table, whatever follows
+            records.append((at, values))
+            sizes.append(len(values))
     except csv.Error:
         return []
-    titles = 0
-    while titles < min(_MOST_TITLE_LINES, len(records)) and _is_title_line(records[titles][1]):
-        titles += 1
-    above, records = records[:titles], records[titles:]
-    sizes = [len(values) for _, values in records]
-    if len(records) < 3 or sizes[0] < columns or {*sizes[:-1]} != {sizes[0]}:
-        return []
-    if sizes[-1] > sizes[0] or _is_prose([values for _, values in records], sign):
+    if len(records) < 3 or sizes[-1] > sizes[0]:
         return []
     first: UnitKind = "table_header" if _is_header(records[0][1]) else "table_row"
-    if above and first == "table_row":
+    if (above and first == "table_row") or _is_prose([values for _, values in records], sign):
         return []
     return [
         *((at, "sentence") for at, _ in above),
@@ -1126,7 +1130,7 @@ def _is_title_line(values: Sequence[str]) -> bool:
     return sum(bool(value.strip()) for value in values) == 1
 
 
-def _records(text: str, sign: str) -> Iterator[tuple[int, list[str]]]:
+def _records(text: str, sign: str) -> Iterator[_Record]:
     """The non-empty records, each with the offset of its first line."""
     rows = text.splitlines(keepends=True)
     reader = csv.reader(rows, delimiter=sign)

@@ -39,6 +39,7 @@ from tamis.probes.segmentation.code import (
 from tamis.probes.segmentation.language import primary_subtag
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
+    HAN_OR_KANA,
     INTRODUCES,
     PERMALINK,
     Lines,
@@ -620,7 +621,6 @@ _CJK_CLAUSE_CHARS = 80
 
 _LETTER = re.compile(r"[^\W\d_]")
 _SOUTHEAST = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
-_HAN_OR_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _SPACES = re.compile(r"\s+")
 # what follows the space belongs to what stands before it: a number, a bracket, a sign of repetition
 _GOES_ON = re.compile("[\\d๐-๙໐-໙()\\[\\]%.,:/–-]|\u0e46|\u0ec6|ฯ")
@@ -646,7 +646,7 @@ def clause_starts(text: str, start: int, stop: int) -> Iterator[int]:
 
 
 def _is_cjk(text: str) -> bool:
-    return 2 * len(_HAN_OR_KANA.findall(text)) > len(text)
+    return 2 * len(HAN_OR_KANA.findall(text)) > len(text)
 
 
 def _cut_at_spaces(text: str, start: int, stop: int) -> Iterator[int]:

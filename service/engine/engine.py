@@ -433,10 +433,10 @@ class EngineReader:
             PromptJob(request, p, want, template, self._job_tokens(p, want), answers)
             for p in prompts
         ]
-        request.tokens_to_read += (tokens := sum(job.tokens for job in jobs))
         request.send_faults_to(answers)
         least = 0.0
         if want.pause and not any(prompt.paused for prompt in prompts):
+            tokens = sum(job.tokens for job in jobs)
             share = _LEAST_READ * len(jobs) ** (FLOOR_POWER - 1)
             least = tokens + share * tokens * (self.depth / want.depth - 1)
         self.queue.put(request, jobs, least)

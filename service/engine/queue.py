@@ -149,8 +149,8 @@ class RequestQueue:
             if request.fault is not None:
                 raise request.fault
             predicted = self._predicted_tokens(request)
-            request.least_tokens = request.given_tokens + max(tokens, least)
-            request.given_tokens += tokens
+            request.least_tokens = request.tokens_to_read + max(tokens, least)
+            request.tokens_to_read += tokens
             self._reserved_tokens -= request.reserved_tokens
             others, request.reserved_tokens = self._reserved_tokens, 0
             if tokens and others and others + tokens > _OVERFLOW * self.max_tokens:
@@ -201,9 +201,9 @@ class RequestQueue:
         with self._changed:
             self._requests.discard(request)
             is_read = request.fault is None and not request.reserved_tokens
-            if is_read and request.given_tokens and request.estimated_tokens:
+            if is_read and request.tokens_to_read and request.estimated_tokens:
                 # not before: one that is read in stages gives a part of its prompts at first
-                self._learn_size(request.given_tokens / request.estimated_tokens)
+                self._learn_size(request.tokens_to_read / request.estimated_tokens)
             self._drop_jobs(request)
             self._changed.notify_all()
 
@@ -329,7 +329,7 @@ class RequestQueue:
                 "every document), fewer or shorter documents or timeout_ms, or start the service "
                 "with a longer --timeout-s"
             )
-        unread = tokens - (request.given_tokens - request.reserved_tokens)
+        unread = tokens - (request.tokens_to_read - request.reserved_tokens)
         tokens = max(self._predicted_tokens(request), unread)
         return Overloaded(
             f"only {self.rate.current:,.0f} tokens a second are read at present, too few for "

@@ -54,7 +54,7 @@ class QueuedRequest:
         queue_ms, forward_ms: time spent so far waiting and in forward passes.
         tokens_to_read: tokens of the prompts that it gave to the model so far. tokens_read: of
             those, the ones that were read.
-        estimated_tokens: before any were known. given_tokens: of all its prompts so far.
+        estimated_tokens: before any prompts were known.
         least_tokens: that it has at the least, those to come included.
         submitted_at: when it began to wait for the model. fault: why it was ended early.
         limit_s: the service's time limit for it. expires: when that ends it; None for never.
@@ -73,7 +73,6 @@ class QueuedRequest:
     tokens_to_read: int = 0
     tokens_read: int = 0
     estimated_tokens: int = 0
-    given_tokens: int = 0
     least_tokens: float = 0.0
     submitted_at: float | None = None
     fault: Refused | None = None

@@ -114,7 +114,7 @@ def test_what_failed_goes_before_what_is_odd():
     )
 
 
-def passed(i: int) -> str:
+def case_of(i: int) -> str:
     return f'  <testcase classname="a.B" name="t{i}" time="0.1"/>'
 
 
@@ -124,7 +124,7 @@ FAILED = """  <testcase classname="a.B" name="t{0}" time="0.1">
 
 
 def test_a_failure_in_junit_brings_its_test():
-    body = "\n".join(FAILED.format(i) if i % 40 == 10 else passed(i) for i in range(200))
+    body = "\n".join(FAILED.format(i) if i % 40 == 10 else case_of(i) for i in range(200))
     text = f'<testsuite tests="200" failures="5">\n{body}\n</testsuite>\n'
     assert parse_tool_output(text).format == "junit"
     for ratio in (0.1, 0.2, 0.4):
