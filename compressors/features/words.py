@@ -203,7 +203,9 @@ def _shared_fraction(part: frozenset[str], whole: frozenset[str]) -> float:
 # order among those that have it. No paper; measured in
 # lab/log/kept-passages.md#2026-11-30-the-record-that-is-asked-for.
 MARGIN = 0.1
-"""The log odds by which the best text with the identifier is above the best with another."""
+"""The log odds by which texts with the identifier are above the best with another."""
+_SQUEEZE = 1e-3
+"""Of the distances between texts that are raised to that, which keep their order."""
 OTHERS = 2.0
 """The log odds that a unit of another record loses."""
 MOST_IDENTIFIERS = 8
@@ -246,7 +248,7 @@ class NamedTexts:
 
     Attributes:
         names: of the question, K. has: `[N, K]`. has_another: whether a text has another identifier
-            of that shape and none of the question's, `[N, K]`.
+            of that shape and none of the question's of that shape, `[N, K]`.
     """
 
     names: Sequence[str]
@@ -261,19 +263,28 @@ class NamedTexts:
         forms = list(map(_patterns, names))
         found = [[(bool(o.search(t)), bool(a.search(t))) for o, a in forms] for t in texts()]
         has, alike = np.moveaxis(np.array(found, dtype=bool).reshape(-1, len(names), 2), 2, 0)
-        return cls(names, has, alike & ~has.any(1, keepdims=True))
+        shapes = np.array([every.pattern for _, every in forms])
+        has_one_alike = has @ (shapes[:, None] == shapes)
+        return cls(names, has, alike & ~has_one_alike)
 
     def raise_scores(self, scores: Floats, lower: float = 0.0) -> Floats:
         """The same scores, but that those of texts with an identifier are raised, `[N]`.
+
+        Of two identifiers a text counts as one with either only if it has no other in place of the
+        second: the release of that number, of another product.
 
         Args:
             scores: log odds, or others that are added up, `[N]`.
             lower: what is taken from those of texts that have another one.
         """
         scores = scores.copy()
-        for own, other in zip(self.has.T, self.has_another.T, strict=True):
+        has_no_other = ~self.has_another.any(1)
+        for one, other in zip(self.has.T, self.has_another.T, strict=True):
+            own = one & has_no_other
             if own.any() and other.any():
-                scores[own] += max(0.0, scores[other].max() + MARGIN - scores[own].max())
+                least = scores[other].max() + MARGIN
+                below = scores[own] - min(least, scores[own].max())
+                scores[own] = np.maximum(scores[own], least + _SQUEEZE * below)
                 scores[other] -= lower
         return scores
 

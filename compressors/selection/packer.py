@@ -28,6 +28,7 @@ from heapq import nsmallest
 from itertools import pairwise
 
 from tamis.compressors.selection.groups import Groups, Lead
+from tamis.compressors.selection.overlaps import find_repeats
 from tamis.compressors.selection.rendering import Renderer
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.terms import cached_words
@@ -81,6 +82,8 @@ class BudgetPacker:
         # words are too small to be read for what they introduce
         read = () if rules.granularity == "token" else renderer.passages
         self.groups = Groups(renderer.units, read)
+        leads = {u for u in everything if u in self.groups}
+        self.repeats = find_repeats(read, renderer.units, leads) if rules.dedup else {}
         self._start_empty(limit)
 
     def with_limit(self, limit: float) -> BudgetPacker:
@@ -235,10 +238,12 @@ class BudgetPacker:
         self.enforce_limit()
 
     def is_near_duplicate(self, u: int) -> bool:
-        """Whether `rules.dedup` leaves a unit out because a kept one has nearly the same words."""
+        """Whether `rules.dedup` leaves a unit out because a kept one has its text, or nearly the
+        same words."""
         if self._near_duplicates is None or u in self.mandatory:
             return False
-        return self._near_duplicates.is_near_duplicate(u)
+        repeated = self.repeats.get(u) in self.kept_units
+        return repeated or self._near_duplicates.is_near_duplicate(u)
 
     def release(self, units: Collection[int]) -> None:
         """Gives these units back, whatever was taken after them."""

@@ -135,7 +135,11 @@ class Selector:
         shown = mandatory | _units_of_best_passages(renderer, self.ranking)
         self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
         self._worths = worths = self._packer.groups.worths(values, calibrated)
-        ordered = sorted(range(len(units)), key=lambda u: (-worths[u], -values[u], u))
+        repeats = self._packer.repeats
+        for u, whole in repeats.items():
+            if units[whole].kind != "code":  # a listing is long, and its line may be all there is
+                worths[whole] = max(worths[whole], worths[u])
+        ordered = sorted(range(len(units)), key=lambda u: (-worths[u], u in repeats, -values[u], u))
         self.candidates = [u for u in ordered if u in shown]
 
     def select(self, budget: Budget) -> SelectedUnits:

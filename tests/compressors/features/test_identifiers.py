@@ -73,7 +73,7 @@ def test_a_text_with_the_identifier_is_above_those_with_another(question, named,
     raised = named_texts(question, texts).raise_scores(scores)
     assert raised[2] > raised[0] == 3.0
     assert raised[1] == 5.0  # neither above what has no identifier nor below it
-    assert raised[2] - raised[3] == pytest.approx(1.0)
+    assert raised[2] > raised[3] > raised[0]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,21 @@ def test_a_text_with_the_identifier_is_above_those_with_another(question, named,
 def test_nothing_moves_where_there_is_no_choice(texts):
     scores = np.array([1.0, 2.0])
     assert named_texts("SO-10490", texts).raise_scores(scores).tolist() == [1.0, 2.0]
+
+
+def test_every_text_with_the_identifier_is_above_those_with_another_in_the_same_order():
+    texts = ["SO-10490 a", "SO-10491", "SO-10490 b", "SO-10490 c", "none"]
+    raised = named_texts("status of SO-10490", texts).raise_scores(np.array([3.0, 2, -5, -4, 1]))
+    assert np.argsort(-raised).tolist() == [0, 3, 2, 1, 4]
+    assert raised[[0, 1, 4]].tolist() == [3, 2, 1]
+
+
+def test_of_two_identifiers_a_text_needs_both_where_others_have_another_one():
+    texts = ["R500 2.4.0", "R300 2.4.1", "Notes of the R500: 2.4.1", "R500, R300", "2.4.1"]
+    raised = named_texts("R500 2.4.1", texts).raise_scores(np.array([5.0, 4, 1, 3, 2]))
+    assert np.argsort(-raised)[0] == 2
+    compared = named_texts("SO-10490 or SO-10492?", ["SO-10490", "SO-10492", "SO-10491"])
+    assert compared.raise_scores(np.array([1.0, 0, 2])).argmin() == 2
 
 
 def test_units_of_other_records_lose_and_those_of_none_do_not():

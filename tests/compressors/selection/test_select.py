@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection import select as select_module
+from tamis.compressors.selection.overlaps import find_overlaps
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.select import Selector, select
 from tamis.compressors.types import SelectedUnits
@@ -77,10 +78,20 @@ def has_near_duplicate(
     context: dict[str, Any], u: int, taken: set[int], share: float | None
 ) -> bool:
     """The slow way: compare a unit with all that were taken."""
+    if share is None or any(is_shared(context, u, v) for v in taken):
+        return share is not None
     text = [context["passages"][x.passage].text[slice(*x.visible)] for x in context["units"]]
-    if share is None or len(set(re.findall(r"\w+", text[u].casefold()))) < 4:
+    if len(set(re.findall(r"\w+", text[u].casefold()))) < 4:
         return False
     return any(jaccard(text[u], text[v]) >= share for v in taken)
+
+
+def is_shared(context: dict[str, Any], u: int, v: int) -> bool:
+    """Whether a unit is all in another passage's, where one passage goes on in the other."""
+    part, whole = (context["units"][x] for x in (u, v))
+    one, other = (context["passages"][x.passage].text for x in (part, whole))
+    go_on = any(find_overlaps([one, other])) and part.passage != whole.passage
+    return go_on and one[slice(*part.visible)] in other[slice(*whole.visible)]
 
 
 def passage_order(context: dict[str, Any], taken: set[int], order: str) -> list[int]:
