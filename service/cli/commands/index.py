@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.filesize import decimal
@@ -72,22 +72,6 @@ def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) ->
             f"{index}: {printable(new)} was added and {printable(old)} stays; if they are one "
             "file, delete the one, and add the folder to replace the other"
         )
-
-
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """A chunk that was found, as JSON."""
-    return {
-        "id": hit.id,
-        "document": hit.doc,
-        "title": hit.title,
-        "heading": hit.heading,
-        "start": hit.start,
-        "end": hit.stop,
-        "score": hit.score,
-        "scores": dict(hit.scores or {}),
-        "metadata": dict(hit.metadata),
-        "text": hit.text,
-    }
 
 
 def hits_table(hits: Sequence[Hit]) -> Table:
@@ -389,7 +373,7 @@ def search(
     hits = found.search(question, k, where, by=parse_legs(by), search=how)
     ms = (time.perf_counter() - started) * 1e3
     if json:
-        rows = [hit_json(hit) for hit in hits]
+        rows = [hit.as_json() for hit in hits]
         counts = {"keys_read": hits.keys_read, "search_ms": round(ms, 1)}
         typer.echo(dump_json({"question": question, "hits": rows, **counts}))
         return
