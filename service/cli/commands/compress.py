@@ -135,7 +135,8 @@ def compress(
         proxy, method, language, query, found.passages, models, probe_option(options), quality
     )
     scorer = LazyMethod(method, choice.proxy, models, cache=open_cache(cache), **options)
-    fetch_default_proxy(scorer, tokenizer, offline)
+    if tokenizer == "proxy" or scorer.info.needs_proxy:
+        fetch_default_proxy(choice.proxy, models, offline)
     counter = counter_of(tokenizer, choice.proxy, models)
     _check_size(found.passages, counter, max_input)
     result = Compressor(scorer, method, counter, ordering_methods(choice.proxy, models)).compress(
