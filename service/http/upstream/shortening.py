@@ -158,7 +158,12 @@ class ChatTurns:
         self._texts, self._cached = message_texts(self.messages)
         self._prompts = [(t, tags.parse(t.text)) for t in self._texts if is_prompt(t)]
         self.with_results = {text.message for text in self._texts if text.call is not None}
-        self._with_words = self._turns_of_users()
+        # of users that ask, and are not results of tools that are sent as theirs
+        self._with_words = {
+            text.message
+            for text, tagged in self._prompts
+            if text.role == "user" and tagged.outside.strip()
+        }
         self._asking = sorted(self._with_words)
 
     @property
@@ -239,8 +244,7 @@ class ChatTurns:
             if text.message in frozen:
                 continue
             if tagged.fault is not None:
-                path = text.pointer.removeprefix(f"/messages/{text.message}")
-                place = self.pointer(text.message, path)
+                place = self.pointer(text.message, _path_of(text))
                 warnings.append(f"{place} stays whole: {tagged.fault}")
             elif tagged.stretches:
                 yield text.message
@@ -266,14 +270,6 @@ class ChatTurns:
         """The index of the model's next answer: what comes later does not touch a turn."""
         later = range(index + 1, len(self.messages))
         return next((i for i in later if _is_answer(self.messages[i])), len(self.messages))
-
-    def _turns_of_users(self) -> set[int]:
-        """The messages of users that ask, and are not results of tools that are sent as theirs."""
-        return {
-            text.message
-            for text, tagged in self._prompts
-            if text.role == "user" and tagged.outside.strip()
-        }
 
 
 def _path_of(text: MessageText) -> str:
