@@ -318,6 +318,18 @@ def check_result_type(found: Any, kind: type[T], method: str) -> T:
     return found
 
 
+def token_usage(result: Compressed) -> dict[str, Any]:
+    """Tokens read, returned and saved, as commands and the service give them."""
+    return {
+        "input_tokens": result.tokens_in,
+        "output_tokens": result.tokens_out,
+        "saved_tokens": result.tokens_in - result.tokens_out,
+        "ratio": round(result.ratio, 4),
+        "cached_tokens": result.tokens_cached,
+        "tokenizer": result.tokenizer,
+    }
+
+
 def passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
     """Half-open runs of units that share a passage."""
     first = 0

@@ -118,18 +118,16 @@ SMALL_TOKENS = 200
 """Outputs up to this size are shown whole if all fit, and no larger one gets less."""
 
 
-def share_budget(
-    tokens: Sequence[int], max_tokens: int, small_tokens: int = SMALL_TOKENS
-) -> list[int]:
+def share_budget(tokens: Sequence[int], max_tokens: int) -> list[int]:
     """A limit for each output; the limits' sum is at most `max_tokens`.
 
-    Every output first gets its tokens up to `small_tokens`, or an equal share of the budget where
+    Every output first gets its tokens up to `SMALL_TOKENS`, or an equal share of the budget where
     that is too much; what remains is divided in proportion to what is left of each.
 
     Args:
         tokens: of each output. max_tokens: of all together, at least 0.
     """
-    limits = _equal_shares([min(count, small_tokens) for count in tokens], max_tokens)
+    limits = _equal_shares([min(count, SMALL_TOKENS) for count in tokens], max_tokens)
     rest = max_tokens - sum(limits)
     missing = [count - limit for count, limit in zip(tokens, limits, strict=True)]
     total = sum(missing)

@@ -19,11 +19,10 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,14 +39,14 @@ from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.bench.tools import (
-    TOOL_PEERS_FOLDER,
     LabelledOutput,
     OutputCompressor,
     Shortened,
     ToolCompressor,
     build_scorer,
-    installed_packages,
-    package_compressor,
+    compressor_makers,
+    ends_first,
+    fill_lines,
 )
 from tamis_lab.datasets.statistics import paired_interval
 from tamis_lab.options import shared
@@ -114,7 +113,12 @@ def later_use(
             f"tamis {name}": ToolCompressor(build_scorer(name, proxy), counter)
             for name in shared.parse_list(methods, "method")
         }
-        compressors |= _others(against, counter, proxy, stack)
+        wanted = None if against is None else shared.parse_list(against, "against")
+        plain = {name: partial(_plain, name, counter, proxy) for name in _PLAIN}
+        makers = compressor_makers(plain, wanted, proxy, stack)
+        compressors |= {
+            name: make() for name, make in makers.items() if wanted is None or name in wanted
+        }
         study.keep_rows({"proxy": proxy, "half": half, "limit": limit})
         with study.bars():
             rows = tally_runs(runs, compressors, ratios, counter, study)
@@ -126,35 +130,12 @@ def later_use(
     )
 
 
-def _others(
-    against: str | None, counter: TextTokenizer, proxy: str, stack: ExitStack
-) -> dict[str, OutputCompressor]:
-    wanted = None if against is None else shared.parse_list(against, "against")
-    found: dict[str, OutputCompressor] = {}
-    for name in _PLAIN:
-        if wanted is None or name in wanted:
-            found[name] = _plain(name, counter, proxy)
-    if TOOL_PEERS_FOLDER.is_dir() and (wanted is None or set(wanted) - set(found)):
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        registry, ready, lacks = installed_packages(TOOL_PEERS_FOLDER)
-        for peer in ready:
-            if wanted is None or peer.name in wanted:
-                package = package_compressor(registry, peer, logs / f"{peer.name}.log", proxy)
-                stack.enter_context(package.process)
-                found[peer.name] = package
-        for lack in lacks:
-            typer.echo(f"left out: {lack}", err=True)
-    if unknown := [name for name in wanted or () if name not in found]:
-        raise BadInput(f"there is no compressor {unknown[0]!r} here; there are: {', '.join(found)}")
-    return found
-
-
 def _plain(name: str, counter: TextTokenizer, proxy: str) -> OutputCompressor:
     if name == "truncated":
         return MiddleCut(counter)
     orders: dict[str, Callable[[LabelledOutput, Sequence[Line]], list[int]]] = {
         "best": gold_first,
-        "head_tail": lambda labelled, lines: _ends_first(len(lines)),
+        "head_tail": ends_first,
     }
     if name not in orders:
         scorer = build_scorer("lexical" if name == "bm25_lines" else "embedding", proxy)
@@ -579,19 +560,8 @@ class LinesFirst:
         lines = lines_of_result(labelled.text)
         texts = [labelled.text[a:b].rstrip("\r\n") + "\n" for a, b in lines]
         costs, order = self.counter.count_many(texts), self.order(labelled, lines)
-        return [
-            Shortened("".join(texts[i] for i in self._fill(order, costs, n)), 0.0) for n in limits
-        ]
-
-    def _fill(self, order: Sequence[int], costs: Sequence[int], limit: int) -> list[int]:
-        used, kept = 0, []
-        for i in order:
-            if used + costs[i] <= limit:
-                used += costs[i]
-                kept.append(i)
-            elif not self.skips:
-                break
-        return sorted(kept)
+        kept = [fill_lines(order, costs, limit, self.skips) for limit in limits]
+        return [Shortened("".join(texts[i] for i in of), 0.0) for of in kept]
 
 
 def gold_first(labelled: LabelledOutput, lines: Sequence[Line]) -> list[int]:
@@ -600,11 +570,6 @@ def gold_first(labelled: LabelledOutput, lines: Sequence[Line]) -> list[int]:
     return sorted(
         range(len(lines)), key=lambda i: (lines[i] not in gold, lines[i][1] - lines[i][0])
     )
-
-
-def _ends_first(count: int) -> list[int]:
-    pairs = zip(range(count), reversed(range(count)), strict=True)
-    return list(dict.fromkeys(i for pair in pairs for i in pair))
 
 
 class MiddleCut:
@@ -645,15 +610,14 @@ def tally_runs(
     Args:
         ratios: shares of a result's tokens by `counter`, above 0 and at most 1.
     """
-    found: dict[int, list[Result]] = {}
 
+    @cache
     def results(at: int) -> list[Result]:
-        if at not in found:
-            found[at] = results_of(runs[at], counter)
-        return found[at]
+        return results_of(runs[at], counter)
 
-    @_last_only
+    @lru_cache(maxsize=1)
     def shorten(at: int, name: str) -> list[tuple[int, list[Shortened]]]:
+        """A run is shortened once for all ratios."""
         done = []
         for one in results(at):
             tokens = counter.count(one.labelled.text)
@@ -684,19 +648,6 @@ def tally_runs(
         for place, ratio in enumerate(ratios)
     }
     return (study or Study()).rows("runs", cases, measure)
-
-
-def _last_only(call: Callable[[int, str], Any]) -> Callable[[int, str], Any]:
-    """Remembers the last answer: a run is shortened once for all ratios."""
-    kept: dict[tuple[int, str], Any] = {}
-
-    def remembered(at: int, name: str) -> Any:
-        if (at, name) not in kept:
-            kept.clear()
-            kept[at, name] = call(at, name)
-        return kept[at, name]
-
-    return remembered
 
 
 def tally_run(

@@ -50,7 +50,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -147,7 +147,10 @@ def tools(
             f"tamis {name}": ToolCompressor(build_scorer(name, proxy), counter)
             for name in shared.parse_list(methods, "method")
         }
-        compressors |= _others(against, counter, proxy, stack)
+        wanted = shared.parse_list(against, "against") if against is not None else None
+        plain = {name: partial(make, counter) for name, make in PLAIN.items()}
+        makers = compressor_makers(plain, wanted, proxy, stack)
+        compressors |= {name: makers[name]() for name in wanted or makers}
         study.keep_rows(
             {"proxy": proxy, "sha256": {kind: file_sha256(path) for kind, path in files.items()}}
         )
@@ -171,27 +174,38 @@ def _find_files(folder: Path, kinds: str | None) -> dict[str, Path]:
     return {kind: files[kind] for kind in wanted}
 
 
-def _others(
-    against: str | None, counter: TextTokenizer, proxy: str, stack: ExitStack
-) -> dict[str, OutputCompressor]:
-    """The compressors named, or all that can run here; says on stderr which ones cannot."""
-    found: dict[str, OutputCompressor] = {name: make(counter) for name, make in PLAIN.items()}
-    wanted = shared.parse_list(against, "against") if against is not None else None
+def compressor_makers(
+    plain: Mapping[str, Callable[[], OutputCompressor]],
+    wanted: Sequence[str] | None,
+    proxy: str,
+    stack: ExitStack,
+) -> dict[str, Callable[[], OutputCompressor]]:
+    """What makes each compressor that can run here; says on stderr which ones cannot.
+
+    Args:
+        wanted: names; None for all. Packages are looked for if any is wanted.
+        stack: ends the processes of packages.
+
+    Raises:
+        BadInput: a name that there is not.
+    """
+    found = dict(plain)
     # only the sources of tamis have adapters of packages
     if TOOL_PEERS_FOLDER.is_dir() and (wanted is None or set(wanted) - set(found)):
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         registry, ready, lacks = installed_packages(TOOL_PEERS_FOLDER)
-        for peer in ready:
+
+        def start(peer: Peer) -> OutputCompressor:
             package = package_compressor(registry, peer, logs / f"{peer.name}.log", proxy)
             stack.enter_context(package.process)
-            found[peer.name] = package
+            return package
+
+        found |= {peer.name: partial(start, peer) for peer in ready}
         for lack in lacks:
             typer.echo(f"left out: {lack}", err=True)
-    if wanted is None:
-        return found
-    if unknown := [name for name in wanted if name not in found]:
+    if unknown := [name for name in wanted or () if name not in found]:
         raise BadInput(f"there is no compressor {unknown[0]!r} here; there are: {', '.join(found)}")
-    return {name: found[name] for name in wanted}
+    return found
 
 
 def tool_tables(ratio: str, figures: Mapping[str, Any]) -> Iterator[Any]:
@@ -578,20 +592,10 @@ class LineCompressor:
         found = []
         for limit in limits:
             clock = time.perf_counter()
-            kept = self._fill(order, costs, limit)
+            kept = fill_lines(order, costs, limit, self.skips)
             text = "".join(lines[i] for i in kept) or self._first_tokens(labelled.text, limit)
             found.append(Shortened(text, ordered_ms + (time.perf_counter() - clock) * 1e3))
         return found
-
-    def _fill(self, order: Sequence[int], costs: Sequence[int], limit: int) -> list[int]:
-        used, kept = 0, []
-        for i in order:
-            if used + costs[i] <= limit:
-                used += costs[i]
-                kept.append(i)
-            elif not self.skips:
-                break
-        return sorted(kept)
 
     def _first_tokens(self, text: str, limit: int) -> str:
         stop = len(text)
@@ -600,7 +604,19 @@ class LineCompressor:
         return text[:stop]
 
 
-def ends_first(labelled: LabelledOutput, lines: Sequence[str]) -> list[int]:
+def fill_lines(order: Sequence[int], costs: Sequence[int], limit: int, skips: bool) -> list[int]:
+    """The first lines by an order that fit; `skips`: also those behind one that does not."""
+    used, kept = 0, []
+    for i in order:
+        if used + costs[i] <= limit:
+            used += costs[i]
+            kept.append(i)
+        elif not skips:
+            break
+    return sorted(kept)
+
+
+def ends_first(labelled: LabelledOutput, lines: Sequence[Any]) -> list[int]:
     """The first line, the last, the second, the last but one: head and tail of the same size."""
     pairs = zip(range(len(lines)), reversed(range(len(lines))), strict=True)
     return list(dict.fromkeys(i for pair in pairs for i in pair))

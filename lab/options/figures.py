@@ -68,6 +68,15 @@ def figure_class() -> Any:
     return Figure
 
 
+def make_figure(width: float, height: float) -> Any:
+    """A figure of that size in inches.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    return figure_class()(figsize=(width, height), dpi=150, layout="constrained")
+
+
 def save_figure(figure: Any, path: Path) -> None:
     """Writes a figure to an image.
 
@@ -89,8 +98,7 @@ def draw_charts(charts: Sequence[Chart], path: Path) -> None:
     columns = min(3, len(charts))
     lines = math.ceil(len(charts) / columns)
     height = max(_HEIGHT, 1.2 + _ROW_HEIGHT * max(len(chart.rows) for chart in charts))
-    size = (_WIDTH * columns, height * lines + 0.6)
-    figure = figure_class()(figsize=size, dpi=150, layout="constrained")
+    figure = make_figure(_WIDTH * columns, height * lines + 0.6)
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     handles: dict[str, Any] = {}
     labels = list(dict.fromkeys(label for chart in charts for label in chart.series))

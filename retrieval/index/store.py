@@ -65,6 +65,21 @@ class Hit:
         """The line that the chunk was indexed under: title, then heading."""
         return title_line(self.title, self.heading)
 
+    def as_json(self) -> dict[str, Any]:
+        """The hit as JSON, as commands and the service give it."""
+        return {
+            "id": self.id,
+            "document": self.doc,
+            "title": self.title,
+            "heading": self.heading,
+            "start": self.start,
+            "end": self.stop,
+            "score": self.score,
+            "scores": dict(self.scores or {}),
+            "metadata": dict(self.metadata),
+            "text": self.text,
+        }
+
 
 class Hits(list[Hit]):
     """The hits of one search, best first.

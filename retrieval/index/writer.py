@@ -126,7 +126,6 @@ class PutCounts:
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
-    deleted: int = 0
     chunks: int = 0
     repeated: int = 0
     twins: tuple[tuple[str, str], ...] = ()

@@ -115,12 +115,6 @@ class Wrapped:
             logger.warning("a result passes as it is: %s", error)
             return line
 
-    def _is_ours(self, message: Message) -> bool:
-        params = message.get("params")
-        if message.get("method") != "tools/call" or not isinstance(params, dict):
-            return False
-        return self.retrieve is not None and params.get("name") == self.retrieve
-
     def _answer(self, message: Message) -> Message | None:
         """The answer to a call of the added tool; notes other requests, whose answers will come."""
         method, params = message.get("method"), message.get("params")
@@ -139,7 +133,7 @@ class Wrapped:
         elif method == "tools/call":
             name, given = str(params.get("name")), params.get("arguments")
             arguments = given if isinstance(given, dict) else {}
-            if self._is_ours(message):
+            if name == self.retrieve:
                 found = self._retrieved(arguments)
                 if _MODERN in (params.get("_meta") or {}):
                     found["resultType"] = "complete"
@@ -341,15 +335,8 @@ class _Output:
 
 def _lines(file: int) -> Iterator[bytes]:
     """The lines of a file descriptor, with their ends; the last one may have none."""
-    held = list[bytes]()
-    while chunk := os.read(file, _CHUNK):
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            yield b"".join([*held, end, b"\n"])
-            held = []
-        held.append(rest)
-    if last := b"".join(held):
-        yield last
+    with open(file, "rb", _CHUNK, closefd=False) as stream:
+        yield from stream
 
 
 def wrap_command(command: str, wrapped: Wrapped) -> int:

@@ -211,8 +211,8 @@ def _is_ahead(found: Mapping[str, Any], proxy: str) -> bool:
     return all(at["methods"][proxy]["ahead_of_first"][0] > 0 for at in found["budgets"].values())
 
 
-def _gold_kept(found: Mapping[str, Any], method: str, budget: str = BUDGET) -> float:
-    kept: float = found["budgets"][budget]["methods"][method]["gold_kept"]
+def _gold_kept(found: Mapping[str, Any], method: str) -> float:
+    kept: float = found["budgets"][BUDGET]["methods"][method]["gold_kept"]
     return kept
 
 

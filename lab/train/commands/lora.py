@@ -151,7 +151,7 @@ def _curve_table(curve: Sequence[dict[str, Any]]) -> Table:
 
 def draw_curve(curve: Sequence[dict[str, Any]], path: Path) -> None:
     """Draws loss on the left and gold kept by file on the right, over the questions trained on."""
-    from tamis_lab.train.commands.probe_plots import make_figure, save_figure
+    from tamis_lab.options.figures import make_figure, save_figure
 
     figure = make_figure(10, 4.5)
     left, right = figure.subplots(1, 2)

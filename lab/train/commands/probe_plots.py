@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tamis_lab.options.figures import make_figure, save_figure
+
 if TYPE_CHECKING:
     from tamis.probes.probing.linear import LinearProbe
 
@@ -84,35 +86,6 @@ def draw_coverage(
     right.set(xlabel="share of tokens kept", ylabel="all evidence kept")
     right.legend(fontsize="small")
     save_figure(figure, path)
-
-
-def make_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of that size in inches.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
-    from tamis.probes.errors import MissingExtra
-
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("plots need matplotlib: pip install matplotlib") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure to an image.
-
-    Raises:
-        BadInput: the file cannot be written.
-    """
-    from tamis.probes.errors import BadInput
-
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:  # ValueError: the suffix of no image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
 def print_figures(figures: Any) -> None:

@@ -89,8 +89,8 @@ def draw_position_bias(profile: PositionProfile, path: Path) -> None:
 
 
 def _draw_figure(path: Path, size: tuple[float, float], paint: Callable[[Any, Any], None]) -> None:
-    from tamis_lab.options.figures import figure_class, save_figure
+    from tamis_lab.options.figures import make_figure, save_figure
 
-    figure = figure_class()(figsize=size, dpi=150, layout="constrained")
+    figure = make_figure(*size)
     paint(figure.add_subplot(), figure)
     save_figure(figure, path)

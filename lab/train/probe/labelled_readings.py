@@ -86,50 +86,51 @@ class RecordReader:
     ) -> Iterator[LabelledReading]:
         """Every answerable record that has both gold and other units."""
         for file in files:
-            domain, records = domain_of(file), answerable_records(file)
-            for i, record in enumerate(records, 1):
-                gold = torch.tensor(gold_labels(record, request_units(record)))
-                if gold.any() and not gold.all():
-                    yield self.read(file.name, domain, record, gold)
-                report(file.name, i, len(records))
+            yield from self._read_each(file, answerable_records(file), file.name, report, True)
 
     def read_among(
         self, files: Sequence[RecordFile], documents: int, report: ReportProgress
     ) -> Iterator[LabelledReading]:
         """Every answerable record among other passages of its file, `documents` in all."""
         for file in files:
-            domain, records = domain_of(file), records_among(file, documents)
-            for i, record in enumerate(records, 1):
-                gold = torch.tensor(gold_labels(record, request_units(record)))
-                if gold.any() and not gold.all():
-                    yield self.read(file.name, domain, record, gold)
-                report(f"{file.name}, {documents} documents", i, len(records))
+            name = f"{file.name}, {documents} documents"
+            yield from self._read_each(file, records_among(file, documents), name, report, True)
 
     def read_unanswerable(
         self, files: Sequence[RecordFile], report: ReportProgress
     ) -> Iterator[LabelledReading]:
         """Likewise every record that holds no answer; none of its units is gold."""
         for file in files:
-            domain, records = domain_of(file), unanswerable_records(file)
-            for i, record in enumerate(records, 1):
-                if units := request_units(record):
-                    gold = torch.zeros(len(units), dtype=torch.bool)
-                    yield self.read(file.name, domain, record, gold, with_cosines=False)
-                report(f"{file.name}, no answer", i, len(records))
+            name = f"{file.name}, no answer"
+            yield from self._read_each(file, unanswerable_records(file), name, report, False)
 
     def read_excerpts(
         self, files: Sequence[RecordFile], report: ReportProgress
     ) -> Iterator[LabelledReading]:
         """A few sentences of some answerable records each, with their evidence or without any."""
         for file in files:
-            if file.articles:
-                continue
-            domain, records = domain_of(file), excerpt_records(answerable_records(file))
-            for i, record in enumerate(records, 1):
-                if units := request_units(record):
-                    gold = torch.tensor(gold_labels(record, units))
-                    yield self.read(file.name, domain, record, gold, with_cosines=False)
-                report(f"{file.name}, excerpts", i, len(records))
+            if not file.articles:
+                records = excerpt_records(answerable_records(file))
+                name = f"{file.name}, excerpts"
+                yield from self._read_each(file, records, name, report, False)
+
+    def _read_each(
+        self,
+        file: RecordFile,
+        records: Sequence[Record],
+        name: str,
+        report: ReportProgress,
+        mixed: bool,
+    ) -> Iterator[LabelledReading]:
+        """Records with units; if `mixed`, those that have both gold and others, with cosines."""
+        domain = domain_of(file)
+        for i, record in enumerate(records, 1):
+            answers = record.get("answerable", True)
+            labels = [answers and gold for gold in gold_labels(record, request_units(record))]
+            if {*labels} == {True, False} if mixed else labels:
+                gold = torch.tensor(labels)
+                yield self.read(file.name, domain, record, gold, with_cosines=mixed)
+            report(name, i, len(records))
 
     def read(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from tamis.compressors.options import Option
-from tamis.compressors.registry import DEFAULT
+from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.output import dump_json, nothing_found, print_note, report_errors
 from tamis.service.cli.options.compress_options import SHARED
@@ -78,12 +78,12 @@ def ask_context(
     home: HomeFolder = None,
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
+    from tamis.compressors.method import check_scores
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.ask_context import ask_context as build_context
     from tamis.service.api.ask_context import language_of
     from tamis.service.api.kept_chunks import keeps_for
     from tamis.service.api.languages import choose_proxy
-    from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
 
     models = models_folder(home)
@@ -91,7 +91,8 @@ def ask_context(
     found = CorpusIndex.open(index, root=models)
     language = language_of(found)
     choice = choose_proxy(proxy, method, language, question, (), models, quality=quality)
-    fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
+    check_scores(method_info(method), method)
+    fetch_default_proxy(choice.proxy, models, offline)
     kept = None
     if cache is not None or no_cache or not keeps_for(found, choice.proxy):
         kept = open_default_cache(cache, no_cache, home)  # else what the index keeps

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import typer
 
 from tamis.compressors.options import Option
-from tamis.compressors.registry import DEFAULT
+from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
@@ -153,10 +153,11 @@ def run(
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.run import check_job
-    from tamis.service.cli.options.default_proxy import job_with_proxy
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy, job_with_proxy
     from tamis.service.files.input_files import find_input_files
 
     sources = find_input_files(inputs, out)
+    models = models_folder(home)
     job = BatchJob(
         budget=budget,
         rules=rules,
@@ -175,7 +176,7 @@ def run(
         prefix=prefix,
         format=_choose_format(format, sources),
         cut=PartLimits(part_rows, _part_bytes(part_mb, method, sources)),
-        root=str(models_folder(home)),
+        root=str(models),
         share=share,
         only_kept=only_kept,
     )
@@ -192,22 +193,12 @@ def run(
         retry_errors,
         overwrite,
     )
-    _fetch_proxy(job, offline)
+    if tokenizer == "proxy" or method_info(method).needs_proxy:
+        fetch_default_proxy(job.proxy, models, offline)
     if dry_run:
         _print_forecast(job, options)
     else:
         _run_job(job, options, quiet)
-
-
-def _fetch_proxy(job: BatchJob, offline: bool) -> None:
-    """Fetches the default proxy if it is needed and missing, unless `offline`."""
-    from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.cli.options.default_proxy import fetch_default_proxy
-
-    root = Path(job.root) if job.root else None
-    fetch_default_proxy(
-        LazyMethod(job.method, job.proxy, root, **job.options), job.tokenizer, offline
-    )
 
 
 def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
@@ -280,7 +271,6 @@ def _choose_format(given: str | None, sources: Sequence[InputFile]) -> Format:
 
 def _part_bytes(part_mb: int | None, method: str, sources: Sequence[InputFile]) -> int:
     """The most bytes of a part: those that were given, else what is read in under a minute."""
-    from tamis.compressors.registry import method_info
     from tamis.service.batch.plan import default_part_bytes, input_bytes
 
     if part_mb is not None:

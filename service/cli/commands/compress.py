@@ -13,7 +13,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.pipeline.compression import Compressor, PassageResult, per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import OUTPUT, Budget, Rules
-from tamis.compressors.types import Compressed
+from tamis.compressors.types import Compressed, token_usage
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
@@ -135,7 +135,8 @@ def compress(
         proxy, method, language, query, found.passages, models, probe_option(options), quality
     )
     scorer = LazyMethod(method, choice.proxy, models, cache=open_cache(cache), **options)
-    fetch_default_proxy(scorer, tokenizer, offline)
+    if tokenizer == "proxy" or scorer.info.needs_proxy:
+        fetch_default_proxy(choice.proxy, models, offline)
     counter = counter_of(tokenizer, choice.proxy, models)
     _check_size(found.passages, counter, max_input)
     result = Compressor(scorer, method, counter, ordering_methods(choice.proxy, models)).compress(
@@ -256,15 +257,7 @@ def compression_json(
             "units_scored": result.count_read,
             "truncated": False,
         },
-        "usage": {
-            "input_tokens": result.tokens_in,
-            "output_tokens": result.tokens_out,
-            "saved_tokens": result.tokens_in - result.tokens_out,
-            "ratio": round(result.ratio, 4),
-            "cached_tokens": result.tokens_cached,
-            "tokenizer": result.tokenizer,
-            "estimated": estimated,
-        },
+        "usage": {**token_usage(result), "estimated": estimated},
         "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
         "status": result.status,
         "method": result.method,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.filesize import decimal
@@ -72,22 +72,6 @@ def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) ->
             f"{index}: {printable(new)} was added and {printable(old)} stays; if they are one "
             "file, delete the one, and add the folder to replace the other"
         )
-
-
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """A chunk that was found, as JSON."""
-    return {
-        "id": hit.id,
-        "document": hit.doc,
-        "title": hit.title,
-        "heading": hit.heading,
-        "start": hit.start,
-        "end": hit.stop,
-        "score": hit.score,
-        "scores": dict(hit.scores or {}),
-        "metadata": dict(hit.metadata),
-        "text": hit.text,
-    }
 
 
 def hits_table(hits: Sequence[Hit]) -> Table:
@@ -261,8 +245,10 @@ def build(
 ) -> None:
     """Index a corpus. Cut short, the same command goes on where it was."""
     from tamis.service.api import index as indexing
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy
     from tamis.service.files.corpus import CorpusFields
 
+    models = models_folder(home)
     settings = indexing.index_settings(
         model=not no_model,
         vectors=vectors,
@@ -271,9 +257,10 @@ def build(
         language=language,
         chunk_chars=chunk_chars,
         keep_kv=keep_kv,
-        root=models_folder(home),
+        root=models,
     )
-    _fetch_proxy(settings.keys is not None, proxy, offline, home)
+    if settings.keys is not None and proxy in (None, DEFAULT_PROXY):
+        fetch_default_proxy(DEFAULT_PROXY, models, offline)
     with indexing_progress(corpus, quiet) as (report, clock):
         counted = indexing.build_index(
             out,
@@ -282,7 +269,7 @@ def build(
             fields=CorpusFields(id_field, text_field, title_field),
             encoding=encoding,
             proxy=proxy,
-            root=models_folder(home),
+            root=models,
             overwrite=overwrite,
             search=search,
             questions=questions,
@@ -389,7 +376,7 @@ def search(
     hits = found.search(question, k, where, by=parse_legs(by), search=how)
     ms = (time.perf_counter() - started) * 1e3
     if json:
-        rows = [hit_json(hit) for hit in hits]
+        rows = [hit.as_json() for hit in hits]
         counts = {"keys_read": hits.keys_read, "search_ms": round(ms, 1)}
         typer.echo(dump_json({"question": question, "hits": rows, **counts}))
         return
@@ -445,14 +432,3 @@ def verify(index: Path) -> None:
         )
     size = CorpusIndex.open(index).stats()["bytes"]
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
-
-
-def _fetch_proxy(needed: bool, proxy: str | None, offline: bool, home: Path | None) -> None:
-    """Fetches the default proxy if it is needed and missing, unless `offline`."""
-    if needed and proxy in (None, DEFAULT_PROXY):
-        from tamis.compressors.registry import DEFAULT
-        from tamis.service.api.lazy_method import LazyMethod
-        from tamis.service.cli.options.default_proxy import fetch_default_proxy
-
-        method = LazyMethod(DEFAULT, DEFAULT_PROXY, models_folder(home))
-        fetch_default_proxy(method, "proxy", offline)

@@ -124,7 +124,7 @@ def rerank(
     )
     lazy_method = LazyMethod(method, choice.proxy, models, use="reranking", **options)
     if lazy_method.info.needs_proxy:
-        fetch_default_proxy(lazy_method, "", offline)
+        fetch_default_proxy(choice.proxy, models, offline)
     with proxy_progress(lazy_method, options, quiet):
         result = Reranker(lazy_method, method).rerank(
             query,

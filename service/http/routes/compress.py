@@ -397,19 +397,21 @@ class QuestionCall:
         if scores is not None and scores.is_late:
             self.entry.count_partial(metrics)
         card = (methods.reader.card.name, methods.reader.card.revision)
-        counter, pages = prepared.counter, body.html_documents()
-        builder = CompressionBuilder(
-            result, scores, prepared.rules, counter, body.offset_unit, card, pages
-        )
-        returned = body.return_
-        found = builder.build(
-            queued,
-            returned.spans,
-            "all" if self.all_units else returned.units,
-            returned.documents or self.all_units,
-            returned.text,
+        counter = prepared.counter
+        parts = body.return_
+        if self.all_units:
+            parts = parts.model_copy(update={"units": "all", "documents": True})
+        found = CompressionBuilder(
+            result,
+            scores,
+            prepared.rules,
+            counter,
+            body.offset_unit,
+            card,
+            body.html_documents(),
+            parts,
             body.shadow,
-        )
+        ).build(queued)
         texts, language = body.texts(), prepared.request.language
         warning = served_language_warning(card[0], self.method, language, self.asked, texts)
         if warning and result.status != "passthrough":

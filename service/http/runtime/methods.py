@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -66,26 +65,24 @@ class SingleThreadEncoder:
         """As of `Encoder`."""
         return str(self._encoder.name)
 
-    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+    def encode(self, texts: Sequence[str]) -> Tensor:
         """As `Encoder.encode`: `[N, D]`.
 
         Raises:
             OutOfTime: the deadline of the current request passed. Refused: it was ended.
         """
-        run = partial(self._encoder.encode, batch_tokens=batch_tokens)
         if sum(map(len, texts)) > _SLICE_CHARS:
-            return torch.stack(self._in_slices(texts, run))
-        found: Tensor = self._run_slice(texts, run)
+            return torch.stack(self._in_slices(texts, self._encoder.encode))
+        found: Tensor = self._run_slice(texts, self._encoder.encode)
         return found
 
     def question_states(self, question: str) -> Any:
         """As `Encoder.question_states`; raises as `encode`."""
         return self._run_slice([question], lambda part: self._encoder.question_states(part[0]))
 
-    def document_states(self, texts: Sequence[str], batch_tokens: int = 4096) -> list[Any]:
+    def document_states(self, texts: Sequence[str]) -> list[Any]:
         """As `Encoder.document_states`; raises as `encode`."""
-        run = partial(self._encoder.document_states, batch_tokens=batch_tokens)
-        return self._in_slices(texts, run)
+        return self._in_slices(texts, self._encoder.document_states)
 
     def _in_slices(self, texts: Sequence[str], run: Callable[[Sequence[str]], Any]) -> list[Any]:
         """What `run` gives for each text, in their order."""

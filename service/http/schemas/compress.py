@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -30,7 +31,7 @@ from tamis.compressors.rules import (
     rules_in,
 )
 from tamis.compressors.selection.rendering import render_whole
-from tamis.compressors.types import Compressed, Scores, Verdict
+from tamis.compressors.types import Compressed, Scores, Verdict, token_usage
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -472,43 +473,31 @@ class BatchResult(Response):
     data: list[BatchItem]
 
 
+@dataclass(frozen=True)
 class CompressionBuilder:
     """Builds one answer.
 
-    Args:
+    Attributes:
         scores: that the result was made with; None where nothing was scored.
         unit: of the offsets.
         card: the name and the revision of the model.
         extracted: the places of the documents that are pages.
+        parts: of the answer that are wanted.
+        shadow: whether its text is the input unchanged.
     """
 
-    def __init__(
-        self,
-        result: Compressed,
-        scores: Scores | None,
-        rules: Rules,
-        counter: TextTokenizer,
-        unit: OffsetUnit,
-        card: tuple[str, str],
-        extracted: Collection[int] = (),
-    ) -> None:
-        self.result, self.scores, self.card, self.counter = result, scores, card, counter
-        self.rules, self.extracted = rules, extracted
-        self.calibrated = scores is not None and scores.calibrated
-        self.passage_results = per_passage(self.result, rules, counter)
-        passages = () if unit == "codepoint" else self.result.passages
-        self.converters = [OffsetConverter(passage.text, unit) for passage in passages]
+    result: Compressed
+    scores: Scores | None
+    rules: Rules
+    counter: TextTokenizer
+    unit: OffsetUnit
+    card: tuple[str, str]
+    extracted: Collection[int]
+    parts: Return
+    shadow: bool
 
-    def build(
-        self,
-        queued: QueuedRequest,
-        spans: bool,
-        units: str,
-        documents: bool,
-        text: bool,
-        shadow: bool = False,
-    ) -> Compression:
-        """The answer with the requested parts; with `shadow`, its text is the input unchanged."""
+    def build(self, queued: QueuedRequest) -> Compression:
+        """The answer with the wanted parts."""
         result, scores = self.result, self.scores
         units_in = len(result.units) if scores is None else len(scores.values)
         read = units_in if scores is None else scores.count_read
@@ -525,9 +514,9 @@ class CompressionBuilder:
             model=self.card[0],
             model_revision=self.card[1],
             method=result.method,
-            calibrated=self.calibrated,
-            text=self._text(shadow) if text else None,
-            results=self._documents(spans, units, text, shadow) if documents else None,
+            calibrated=self._calibrated,
+            text=self._text() if self.parts.text else None,
+            results=self._documents() if self.parts.documents else None,
             answerability=result.answerability,
             verdict=result.verdict,
             reason=result.reason,
@@ -537,40 +526,53 @@ class CompressionBuilder:
                 units=units_in,
                 units_scored=read if result.scores else 0,
             ),
-            usage=usage_of(result),
+            usage=Usage(**token_usage(result)),
             timings=_timings(result, queued),
-            status="shadow" if shadow else "partial" if late else result.status,
+            status="shadow" if self.shadow else "partial" if late else result.status,
             warnings=warnings,
         )
 
-    def _text(self, shadow: bool) -> str:
+    @property
+    def _calibrated(self) -> bool:
+        return self.scores is not None and self.scores.calibrated
+
+    @cached_property
+    def _converters(self) -> list[OffsetConverter]:
+        """Of each document; none where offsets are code points, as they are."""
+        passages = () if self.unit == "codepoint" else self.result.passages
+        return [OffsetConverter(passage.text, self.unit) for passage in passages]
+
+    def _text(self) -> str:
         """The kept text; with `shadow`, the whole input."""
-        if not shadow:
+        if not self.shadow:
             return self.result.text
         return render_whole(self.result.passages, self.result.units, self.rules)
 
-    def _documents(self, spans: bool, units: str, text: bool, shadow: bool) -> list[DocumentResult]:
-        tokens = self._count_unit_tokens() if units == "all" else None
+    def _documents(self) -> list[DocumentResult]:
+        tokens = self._count_unit_tokens() if self.parts.units == "all" else None
         return [
             DocumentResult(
                 index=source.index,
                 id=source.passage.id,
-                relevance_score=source.relevance(self.calibrated),
+                relevance_score=source.relevance(self._calibrated),
                 raw_score=source.raw_score,
                 kept=bool(source.kept),
-                text=(source.passage.text if shadow else source.text) if text else None,
+                text=(source.passage.text if self.shadow else source.text)
+                if self.parts.text
+                else None,
                 extracted_text=source.passage.text if source.index in self.extracted else None,
-                relevant_spans=[self._span(u) for u in source.kept] if spans else None,
+                relevant_spans=[self._span(u) for u in source.kept] if self.parts.spans else None,
                 units=None
-                if units == "none"
+                if self.parts.units == "none"
                 else [
                     self._unit(u, kept, tokens)
-                    for u in (source.kept if units == "kept" else source.units)
+                    for u in (source.kept if self.parts.units == "kept" else source.units)
                 ],
                 tokens_before=source.tokens_before,
                 tokens_after=source.tokens_after,
             )
-            for source, kept in ((source, set(source.kept)) for source in self.passage_results)
+            for source in per_passage(self.result, self.rules, self.counter)
+            for kept in (set(source.kept),)
         ]
 
     def _visible_span(self, u: int) -> tuple[int, int]:
@@ -579,9 +581,9 @@ class CompressionBuilder:
 
     def _position(self, u: int, codepoint: int) -> int:
         """A place in the text of a unit's document, in the unit of offsets that was asked for."""
-        if not self.converters:  # code points, as they are
+        if not self._converters:
             return codepoint
-        return self.converters[self.result.units[u].passage].from_codepoints(codepoint)
+        return self._converters[self.result.units[u].passage].from_codepoints(codepoint)
 
     def _span(self, u: int) -> SpanScore:
         start, end = self._visible_span(u)
@@ -609,18 +611,6 @@ class CompressionBuilder:
             for unit in self.result.units
         ]
         return self.counter.count_many(texts)
-
-
-def usage_of(result: Compressed) -> Usage:
-    """Tokens read, returned and saved."""
-    return Usage(
-        input_tokens=result.tokens_in,
-        output_tokens=result.tokens_out,
-        saved_tokens=result.tokens_in - result.tokens_out,
-        ratio=round(result.ratio, 4),
-        cached_tokens=result.tokens_cached,
-        tokenizer=result.tokenizer,
-    )
 
 
 def _timings(result: Compressed, queued: QueuedRequest) -> Timings:

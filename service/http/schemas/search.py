@@ -71,21 +71,7 @@ class SearchAnswer(Response):
 
 def search_answer(index: str, hits: Hits) -> SearchAnswer:
     """The answer for the hits of a `CorpusIndex`."""
-    data = [
-        SearchHit(
-            id=str(hit.id),
-            document=str(hit.doc),
-            text=hit.text,
-            start=hit.start,
-            end=hit.stop,
-            score=float(hit.score),
-            scores=dict(hit.scores or {}),
-            title=hit.title,
-            heading=hit.heading,
-            metadata=dict(hit.metadata),
-        )
-        for hit in hits
-    ]
+    data = [SearchHit(**hit.as_json()) for hit in hits]
     return SearchAnswer(index=index, data=data, keys_read=hits.keys_read)
 
 

@@ -17,13 +17,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from tamis.compressors.method import check_scores
@@ -31,6 +29,7 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.tools.steps import LEAST_TOKENS, Superseded
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
+from tamis.probes.segmentation.tool_output.json_parts import JsonNode, json_tree
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.errors import OutOfTime, Overloaded
@@ -62,9 +61,6 @@ from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 
-_SPACE = re.compile(r"[ \t\n\r]*")
-_ATOM = re.compile(r"[^ \t\n\r,\]}]+")
-
 
 def replace_strings(text: str, new: Mapping[str, str]) -> str:
     """The JSON text with other strings at some places.
@@ -73,7 +69,7 @@ def replace_strings(text: str, new: Mapping[str, str]) -> str:
         new: by JSON pointer (RFC 6901).
 
     Raises:
-        ValueError: the text is no JSON, or has no string at one of the places.
+        ValueError: there is no string at one of the places.
     """
     spans = string_spans(text, new)
     if missing := sorted(set(new) - set(spans)):
@@ -93,26 +89,15 @@ def keep_elements(text: str, name: str, kept: Collection[int]) -> str:
         kept: the indexes of the elements that stay.
 
     Raises:
-        ValueError: the text is no JSON object with such an array.
+        ValueError: the object has no such array.
     """
-    decoder, spans = json.JSONDecoder(), list[tuple[int, int]]()
-    opened: list[tuple[str, int | None]] = [("", None)]
-    at, start, stop = _skip(text, 0), -1, -1
-    while text[at : at + 1] in ("{", ","):
-        at, path = _enter(text, _skip(text, at + 1), opened)
-        _, end = decoder.raw_decode(text, at)
-        if path == f"/{name}":
-            start, stop = at, end
-        at = _skip(text, end)
-    if text[start : start + 1] != "[":
+    members = [one for one in _json_tree(text).children if _name(one) == name]
+    if not members or members[-1].kind != "[":
         raise ValueError(f"there is no array {name}")
-    at = _skip(text, start + 1)
-    while at < stop - 1:
-        _, end = decoder.raw_decode(text, at)
-        spans.append((at, end))
-        at = _skip(text, _skip(text, end) + 1)
-    parts = ",".join(text[slice(*span)] for i, span in enumerate(spans) if i in kept)
-    return f"{text[:start]}[{parts}]{text[stop:]}"
+    array = members[-1]
+    stay = (one for i, one in enumerate(array.children) if i in kept)
+    parts = ",".join(text[one.start : one.stop] for one in stay)
+    return f"{text[: array.start]}[{parts}]{text[array.stop :]}"
 
 
 def string_spans(text: str, wanted: Collection[str]) -> dict[str, tuple[int, int]]:
@@ -120,63 +105,25 @@ def string_spans(text: str, wanted: Collection[str]) -> dict[str, tuple[int, int
 
     Of members with the same name the last counts, as for JSON parsers.
     """
-    return {p: span for p, span in _walk(text) if p in wanted}
+    found, ahead = dict[str, tuple[int, int]](), [("", _json_tree(text))]
+    while ahead:
+        path, node = ahead.pop()
+        if node.kind == '"' and path in wanted:
+            found[path] = node.start, node.stop
+        for i, inner in reversed(list(enumerate(node.children))):
+            step = _name(inner).replace("~", "~0").replace("/", "~1") if node.kind == "{" else i
+            ahead.append((f"{path}/{step}", inner))
+    return found
 
 
-def _walk(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Every string that is a value, by pointer. A stack of (path, next index or None) is open."""
-    at, path, opened = _skip(text, 0), "", list[tuple[str, int | None]]()
-    while True:
-        char = text[at : at + 1]
-        if char == "{" or char == "[":
-            opened.append((path, 0 if char == "[" else None))
-            at = _skip(text, at + 1)
-            if text[at : at + 1] not in ("}", "]"):
-                at, path = _enter(text, at, opened)
-                continue
-        elif char == '"':
-            _, stop = scanstring(text, at + 1, False)
-            yield path, (at, stop)
-            at = stop
-        else:
-            found = _ATOM.match(text, at)
-            if found is None:
-                raise ValueError(f"no value at {at}")
-            at = found.end()
-        while True:  # what closes here, or the next member
-            at = _skip(text, at)
-            if not opened:
-                return
-            char = text[at : at + 1]
-            if char in ("}", "]") and char:
-                opened.pop()
-                at += 1
-            elif char == ",":
-                at, path = _enter(text, _skip(text, at + 1), opened)
-                break
-            else:
-                raise ValueError(f"neither a comma nor an end at {at}")
+def _json_tree(text: str) -> JsonNode:
+    if not text.strip():
+        raise ValueError("there is no value")
+    return json_tree(text, 0, len(text))
 
 
-def _enter(text: str, at: int, opened: list[tuple[str, int | None]]) -> tuple[int, str]:
-    """The place and the pointer of the next member of what is open."""
-    parent, index = opened[-1]
-    if index is not None:
-        opened[-1] = (parent, index + 1)
-        return at, f"{parent}/{index}"
-    if text[at : at + 1] != '"':
-        raise ValueError(f"no name at {at}")
-    name, at = scanstring(text, at + 1, False)
-    at = _skip(text, at)
-    if text[at : at + 1] != ":":
-        raise ValueError(f"no colon at {at}")
-    escaped = name.replace("~", "~0").replace("/", "~1")
-    return _skip(text, at + 1), f"{parent}/{escaped}"
-
-
-def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+def _name(member: JsonNode) -> str:
+    return str(json.loads(f'"{member.key}"'))
 
 
 JsonObject = dict[str, Any]
@@ -211,7 +158,12 @@ class ChatTurns:
         self._texts, self._cached = message_texts(self.messages)
         self._prompts = [(t, tags.parse(t.text)) for t in self._texts if is_prompt(t)]
         self.with_results = {text.message for text in self._texts if text.call is not None}
-        self._with_words = self._turns_of_users()
+        # of users that ask, and are not results of tools that are sent as theirs
+        self._with_words = {
+            text.message
+            for text, tagged in self._prompts
+            if text.role == "user" and tagged.outside.strip()
+        }
         self._asking = sorted(self._with_words)
 
     @property
@@ -292,8 +244,7 @@ class ChatTurns:
             if text.message in frozen:
                 continue
             if tagged.fault is not None:
-                path = text.pointer.removeprefix(f"/messages/{text.message}")
-                place = self.pointer(text.message, path)
+                place = self.pointer(text.message, _path_of(text))
                 warnings.append(f"{place} stays whole: {tagged.fault}")
             elif tagged.stretches:
                 yield text.message
@@ -319,14 +270,6 @@ class ChatTurns:
         """The index of the model's next answer: what comes later does not touch a turn."""
         later = range(index + 1, len(self.messages))
         return next((i for i in later if _is_answer(self.messages[i])), len(self.messages))
-
-    def _turns_of_users(self) -> set[int]:
-        """The messages of users that ask, and are not results of tools that are sent as theirs."""
-        return {
-            text.message
-            for text, tagged in self._prompts
-            if text.role == "user" and tagged.outside.strip()
-        }
 
 
 def _path_of(text: MessageText) -> str:

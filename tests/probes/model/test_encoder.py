@@ -86,10 +86,11 @@ def test_vectors_have_unit_length_in_fp32_and_keep_the_order_of_the_texts(encode
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 13, 40, 100_000])
-def test_what_a_text_is_batched_with_does_not_change_its_vector(encoder, batch_tokens):
+def test_what_a_text_is_batched_with_does_not_change_its_vector(encoder, batch_tokens, monkeypatch):
     alone = torch.cat([encoder.encode([text]) for text in TEXTS])
+    monkeypatch.setattr("tamis.probes.model.encoder.BATCH_TOKENS", batch_tokens)
     # fp32 sums in another order: the last bits differ
-    torch.testing.assert_close(encoder.encode(TEXTS, batch_tokens), alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.encode(TEXTS), alone, atol=1e-5, rtol=0)
 
 
 def test_no_forward_pass_exceeds_the_batch_limit(encoder, monkeypatch):
@@ -105,7 +106,8 @@ def test_no_forward_pass_exceeds_the_batch_limit(encoder, monkeypatch):
             return model(ids, mask)
 
     monkeypatch.setattr(encoder, "model", Counted())
-    encoder.encode(TEXTS * 5, batch_tokens=40)
+    monkeypatch.setattr("tamis.probes.model.encoder.BATCH_TOKENS", 40)
+    encoder.encode(TEXTS * 5)
     assert max(sizes) <= 40
     assert len(sizes) < 30
 
@@ -159,14 +161,15 @@ def pooled_by_hand(folder, text: str, name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", POOLINGS.names())
-def test_every_pooling_is_its_weighted_mean_computed_by_hand(encoder, folder, name):
+def test_every_pooling_is_its_weighted_mean_computed_by_hand(encoder, folder, name, monkeypatch):
     texts = ["the sieve", "what does not matter", "holds"]
     expected = torch.stack([pooled_by_hand(folder, text, name) for text in texts])
     ours = encoder.with_pooling(name)
     torch.testing.assert_close(ours.encode(texts), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.encode(TEXTS).norm(dim=-1), torch.ones(len(TEXTS)))
     alone = torch.cat([ours.encode([text]) for text in TEXTS])
-    torch.testing.assert_close(ours.encode(TEXTS, 40), alone, atol=1e-5, rtol=0)
+    monkeypatch.setattr("tamis.probes.model.encoder.BATCH_TOKENS", 40)
+    torch.testing.assert_close(ours.encode(TEXTS), alone, atol=1e-5, rtol=0)
 
 
 def test_the_mean_is_what_an_encoder_pools_by_to_the_bit(encoder):
@@ -294,10 +297,11 @@ def test_an_interaction_is_the_mean_of_each_question_tokens_best_cosine(encoder,
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 30])
-def test_the_states_of_documents_are_the_same_in_any_batch(encoder, batch_tokens):
+def test_the_states_of_documents_are_the_same_in_any_batch(encoder, batch_tokens, monkeypatch):
     whole = encoder.document_states(TEXTS)
     assert max(map(len, whole)) > 1
-    for few, due in zip(encoder.document_states(TEXTS, batch_tokens), whole, strict=True):
+    monkeypatch.setattr("tamis.probes.model.encoder.BATCH_TOKENS", batch_tokens)
+    for few, due in zip(encoder.document_states(TEXTS), whole, strict=True):
         for one, other in zip(few, due, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
     assert [len(part) for part in encoder.interact("the", [])] == [0, 0]

@@ -64,7 +64,7 @@ class SlowEncoder:
     def __init__(self, pause_s: float = 0.1) -> None:
         self.calls, self.pause_s = 0, pause_s
 
-    def encode(self, texts, batch_tokens=4096):
+    def encode(self, texts):
         self.calls += 1
         time.sleep(self.pause_s)
         return torch.tensor([[float(len(text))] for text in texts])
