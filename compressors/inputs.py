@@ -13,7 +13,7 @@ from operator import index as index_of
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 
 COMPRESSION_REASON = "compression keeps what answers a question"
 KNOWN_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
@@ -216,6 +216,24 @@ def parse_keep_tags(passage: Passage, index: int) -> Passage:
             f"passage {index}: <keep> at character {open_at} is never closed; add </keep>"
         )
     return replace(passage, keep=(*passage.keep, *spans)) if spans else passage
+
+
+def attach_closing_tags(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit]:
+    """The units with every `</keep>` at the end of the one before it: at the start of the next one
+    that one would have to be kept, too."""
+    attached = list[Unit]()
+    for unit in units:
+        text, (start, stop) = passages[unit.passage].text, unit.visible
+        before = attached[-1] if attached else None
+        if before and before.passage == unit.passage and text.startswith("</keep>", start):
+            end = start + len("</keep>")
+            body = text[end:stop].lstrip()
+            rest = stop - len(body) if body else unit.stop
+            attached[-1] = replace(before, stop=rest, visible=(before.visible[0], end))
+            unit = replace(unit, start=rest, visible=(rest, stop))
+        if unit.visible[0] < unit.visible[1]:
+            attached.append(unit)
+    return attached
 
 
 def is_number(given: Any) -> bool:

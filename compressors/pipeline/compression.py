@@ -17,6 +17,7 @@ from typing import Any
 
 from tamis.compressors.inputs import (
     COMPRESSION_REASON,
+    attach_closing_tags,
     check_keep,
     check_list,
     check_question,
@@ -228,6 +229,8 @@ class Compressor:
             context = tuple(parse_keep_tags(p, i) for i, p in enumerate(context))
         language = resolve_language(request.language, question, [p.text for p in context])
         units = units_of(context, language)
+        if rules.keep_tags:
+            units = attach_closing_tags(context, units)
         if rules.granularity == "token":
             units = split_words(context, units)
         whole, tokens_in = count_whole_context(context, units, rules, counter)

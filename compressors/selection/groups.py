@@ -207,6 +207,9 @@ _SIGNS = re.compile(
 _SIGNED = 0.5
 """What is left of the worth of a signature: attention rests on the last line of an entry or of a
 letter, whatever is asked."""
+_ASKING, _ASKS_TOO = ("sentence", "list_item", "entry"), 0.3
+"""Kinds of units that may ask, and what is left of the worth of one that nothing answers: attention
+rests on who asks the same, and not on what answers."""
 _FRAMED = 0.6
 """What is left of the worth of a frame of a stack, once the exception above has all of it."""
 _SPOKEN_OF = 0.5
@@ -405,8 +408,10 @@ class Groups:
             if u not in self.stops:
                 for lead in self.ancestors(u):
                     best[lead] = max(best.get(lead, 0.0), worth)
+        asking = {u for u, unit in enumerate(self._units) if unit.kind in _ASKING and self._asks(u)}
         for u, lead in enumerate(self.parents):
-            if lead >= 0:
+            is_asked_back = u in asking and self.kinds.get(lead) in ("question", "turn")
+            if lead >= 0 and not is_asked_back:
                 share, least = _SHARES[self._relation(u)]
                 mine = best.get(u, own[u]) if u in self.stops else own[u]
                 of_best = math.sqrt(mine / best[lead]) if best.get(lead) else 1.0
@@ -417,6 +422,8 @@ class Groups:
         self._tell_namesakes(worths)
         self._share_with_others(worths)
         self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
+        for u in asking - self.kinds.keys():
+            worths[u] *= _ASKS_TOO
         return worths
 
     def _tell_namesakes(self, worths: list[float]) -> None:
@@ -503,12 +510,12 @@ class Groups:
         return self._introduction(u, after) or ("item" if siblings or has_text else None)
 
     def _asks(self, u: int) -> bool:
-        """Whether a turn of a chat asks."""
+        """Whether a unit asks, such as a turn of a chat."""
         text = self._texts[u]
         if self._units[u].kind == "json":
             return self._speakers[u] != "" and _JSON_ASKS.search(text) is not None
         is_short = len(text) <= _SHORT_TURN
-        if is_short and self._speakers[u] and (name := _SPEAKER.match(text)):
+        if is_short and self._speakers.get(u) and (name := _SPEAKER.match(text)):
             if _QUESTION_WORD.match(text, name.end()) and not has_stop(text):
                 return True  # in a chat few put a question mark
         ask = _ASKS_INSIDE if is_short else _ASKS

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tamis.compressors.types import passage_runs
@@ -66,17 +66,30 @@ def find_overlaps(texts: Sequence[str]) -> Iterator[Overlap]:
                     yield Overlap(first, second, begin, start, start + end - begin)
 
 
-def find_repeats(
-    passages: Sequence[Passage], units: Sequence[Unit], leads: Container[int]
-) -> dict[int, int]:
-    """The units of overlaps that another unit has whole, by the places of both.
+@dataclass(frozen=True, slots=True)
+class SharedText:
+    """What overlaps make of units, by their places.
 
-    Where both are whole the first passage's stays, since what introduces it stands above it; from
-    the first lead in an overlap on the second's, which has what the lead introduces. No unit that
-    another repeats is a repeat itself.
+    Attributes:
+        repeats: units that another one has whole, by that one, which is no repeat.
+        halves: the two units that a sentence was cut into which neither passage has whole.
+    """
+
+    repeats: Mapping[int, int]
+    halves: Sequence[tuple[int, int]]
+
+
+def find_shared(
+    passages: Sequence[Passage], units: Sequence[Unit], leads: Container[int]
+) -> SharedText:
+    """Which units are shared by passages that overlap.
+
+    Where both have one whole the first passage's stays, since what introduces it stands above it;
+    from the first lead in an overlap on the second's, which has what the lead introduces.
     """
     members = {units[first].passage: range(first, stop) for first, stop in passage_runs(units)}
     repeats: dict[int, int] = {}
+    halves = []
 
     def source(u: int) -> int:
         while u in repeats:
@@ -97,7 +110,11 @@ def find_repeats(
         for u, whole in pairs:
             if u not in repeats and source(whole) != u:
                 repeats[u] = whole
-    return {u: source(u) for u in repeats}
+        for u in second:
+            start, stop = units[u].visible
+            if start < overlap.stop < stop and first and first[-1] not in repeats:
+                halves.append((first[-1], u))
+    return SharedText({u: source(u) for u in repeats}, halves)
 
 
 def _pair_with_whole(

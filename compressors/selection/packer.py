@@ -28,7 +28,7 @@ from heapq import nsmallest
 from itertools import pairwise
 
 from tamis.compressors.selection.groups import Groups, Lead
-from tamis.compressors.selection.overlaps import find_repeats
+from tamis.compressors.selection.overlaps import find_shared
 from tamis.compressors.selection.rendering import Renderer
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.terms import cached_words
@@ -83,7 +83,8 @@ class BudgetPacker:
         read = () if rules.granularity == "token" else renderer.passages
         self.groups = Groups(renderer.units, read)
         leads = {u for u in everything if u in self.groups}
-        self.repeats = find_repeats(read, renderer.units, leads) if rules.dedup else {}
+        shared = find_shared(read if rules.dedup else (), renderer.units, leads)
+        self.repeats, self.halves = shared.repeats, shared.halves
         self._start_empty(limit)
 
     def with_limit(self, limit: float) -> BudgetPacker:

@@ -128,12 +128,15 @@ class Selector:
             raise BadInput(
                 f"order is {rules.order!r}; give original, score or edges, or arrangement"
             )
-        self.values, self.calibrated = values, calibrated
+        self.values, self.calibrated = list(values), calibrated
         self.ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
         renderer = Renderer(passages, units, rules, self.ranking, arrangement)
         mandatory = _mandatory_units(renderer, [*map(compile_protect, rules.protect)])
         shown = mandatory | _units_of_best_passages(renderer, self.ranking)
         self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
+        for one, other in self._packer.halves:
+            self.values[one] = self.values[other] = max(self.values[one], self.values[other])
+        values = self.values
         self._worths = worths = self._packer.groups.worths(values, calibrated)
         repeats = self._packer.repeats
         for u, whole in repeats.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from tamis.compressors.inputs import parse_keep_tags, question_text
 from tamis.compressors.method import MethodInfo
-from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.pipeline.compression import Compressor, Request
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
@@ -215,6 +217,23 @@ def test_text_between_keep_tags_is_kept_and_stays_as_it_was(counter):
     result = compressor.compress("What?", [text], Budget(max_tokens=60), Rules(keep_tags=True))
     assert "The grass is green." in result.text
     assert all(text[k.start : k.stop] in text for k in result.kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Blue. <keep>Green.</keep> Shut.", ["Blue.", "<keep>Green.</keep>", "Shut."]),
+        ("<keep>Green.</keep>", ["<keep>Green.</keep>"]),
+        ("<keep>Green. Blue.</keep>\n\n# Red", ["<keep>Green.", "Blue.</keep>", "# Red"]),
+        ("The <keep>grass</keep> is green. Shut.", ["The <keep>grass</keep> is green.", "Shut."]),
+    ],
+)
+def test_only_what_stands_between_the_tags_is_mandatory(text, parts, counter):
+    compressor = Compressor(FixedScorer([0.1] * len(parts)), "fixed", counter)
+    request = Request("What?", [text], Budget(max_tokens=99), Rules(keep_tags=True))
+    found = compressor.prepare(request).units
+    assert [text[slice(*unit.visible)] for unit in found] == parts
+    assert all(one.stop == other.start for one, other in pairwise(found))
 
 
 def units(text):

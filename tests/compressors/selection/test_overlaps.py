@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
-from tamis.compressors.selection.overlaps import LEAST_CHARS, find_overlaps, find_repeats
+from tamis.compressors.selection.overlaps import LEAST_CHARS, find_overlaps, find_shared
 from tamis.compressors.selection.select import select
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
@@ -75,6 +75,18 @@ def test_a_fragment_is_kept_where_the_whole_has_no_room():
     assert shown(texts, values, 40) == [(0, texts[0])]
 
 
+def test_the_half_of_a_sentence_that_neither_has_whole_brings_the_other():
+    texts = [
+        "Cats sleep. Good cause exists where the party is in arrears, or where it is insolvent, or",
+        "or where it is insolvent, or where secrets are told to others. Dogs bark.",
+    ]
+    halves = ["Good cause exists where the party is in arrears, or where it is insolvent, or"]
+    halves.append("or where it is insolvent, or where secrets are told to others.")
+    for word in ("arrears", "secrets"):
+        kept = shown(texts, {word: 0.9, "Cats": 0.5, "Dogs": 0.5}, 28)
+        assert [text for _, text in kept] == halves
+
+
 def test_what_a_heading_in_the_overlap_introduces_stays_below_it():
     texts = [
         "# Opening\n\nIt is shut on Monday.\n\n# Prices of tickets\n\nAdults pay nine euros.",
@@ -120,7 +132,8 @@ def test_a_repeat_lies_in_its_whole_and_no_whole_is_a_repeat(size, overlap, chan
     chance.shuffle(texts)
     passages = [Passage(text) for text in texts]
     units = units_of(passages, "en")
-    repeats = find_repeats(passages, units, Groups(units, passages))
+    groups = Groups(units, passages)
+    repeats = find_shared(passages, units, {u for u in range(len(units)) if u in groups}).repeats
     assert not set(repeats) & set(repeats.values())
     for u, whole in repeats.items():
         part, all_of_it = (texts[units[v].passage][slice(*units[v].visible)] for v in (u, whole))
@@ -136,7 +149,7 @@ def test_the_same_text_many_times_has_one_source_each():
     texts = [MINUTES] * 6
     passages = [Passage(text) for text in texts]
     units = units_of(passages, "en")
-    repeats = find_repeats(passages, units, ())
+    repeats = find_shared(passages, units, ()).repeats
     assert len(set(repeats.values())) >= 4
     assert not set(repeats) & set(repeats.values())
     assert len(shown(texts, {"": 0.9}, 500)) == 4
