@@ -983,3 +983,13 @@ def test_an_object_on_one_line_is_parted_at_its_members_where_it_has_no_room() -
     shown = [text[slice(*unit.visible)] for unit in units]
     at = next(u for u, one in enumerate(shown) if one.startswith('"status"'))
     assert shown[groups.parents[at]].startswith('[{"id": "SO-7"')
+
+
+def test_who_asks_the_same_takes_no_place_of_the_answer() -> None:
+    asked = "> Which snapshot do we use for it?"
+    text = f"Hello,\n\nthe rollback takes snap-0f31. Cheers, Priya\n\n{asked}\n"
+    answer = "the rollback takes snap-0f31."
+    assert kept(text, {asked: 0.8, answer: 0.4}, 8) == [answer]
+    ticket = "Why does it drop?\nWhich client version?\nThe lease is an hour long."
+    scores = {"Why": 0.8, "Which": 0.1, "The lease": 0.3}
+    assert kept(ticket, scores, 10) == ["Why does it drop?", "The lease is an hour long."]
