@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
-from tamis.compressors.selection.overlaps import LEAST_CHARS, find_overlaps, find_shared
+from tamis.compressors.selection.packer import LEAST_CHARS, find_overlaps, find_shared
 from tamis.compressors.selection.select import select
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage

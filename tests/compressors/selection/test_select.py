@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection import select as select_module
-from tamis.compressors.selection.overlaps import find_overlaps
-from tamis.compressors.selection.packer import BudgetPacker
+from tamis.compressors.selection.packer import BudgetPacker, find_overlaps
 from tamis.compressors.selection.select import Selector, select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
