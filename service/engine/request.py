@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,6 @@ from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis.service.engine.errors import OutOfTime, Refused
 
-T = TypeVar("T")
 _current: ContextVar[QueuedRequest | None] = ContextVar("queued_request", default=None)
 
 
@@ -103,13 +101,12 @@ class QueuedRequest:
         finally:
             self.stops_at_deadline = before
 
-    def answer_from_completed(self, read: Callable[[], T]) -> T | None:
-        """What is made of the prompts that were read so far; None where it needs others, too."""
+    @contextmanager
+    def answering_from_completed(self) -> Iterator[None]:
+        """Has reads answered by what was read so far."""
         self.replaying = True
         try:
-            return read()
-        except OutOfTime:
-            return None
+            yield
         finally:
             self.replaying = False
 
@@ -203,9 +200,12 @@ class UnderDeadline:
         Raises:
             OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        given = question, passages, units
-        read: Callable[[], Scores] = partial(self.method.scores, *given)
-        return _until_deadline(read, lambda late: self._partial_scores(late, *given))
+        read: Scores | None = None
+        with _until_deadline() as request:
+            read = self.method.scores(question, passages, units)
+        if read is None and request is not None:
+            return self._partial_scores(request, question, passages, units)
+        return read
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The method's values; passages that were not read in time get theirs by their lexical
@@ -214,9 +214,12 @@ class UnderDeadline:
         Raises:
             OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        given = question, passages, units
-        read: Callable[[], Ranks] = partial(self.method.rank, *given)
-        return _until_deadline(read, lambda late: self._partial_ranks(late, *given))
+        read: Ranks | None = None
+        with _until_deadline() as request:
+            read = self.method.rank(question, passages, units)
+        if read is None and request is not None:
+            return self._partial_ranks(request, question, passages, units)
+        return read
 
     def _partial_scores(
         self,
@@ -228,9 +231,12 @@ class UnderDeadline:
         by_words = Lexical().scores(question, passages, units)
         known = request.units_read(len(units))
         read: Scores | None = None
-        if known:  # one that reads twice may not have got to its second reading
-            own = partial(self.method.scores, question, passages, units[:known])
-            read = request.answer_from_completed(own)
+        if known:
+            with request.answering_from_completed():
+                try:
+                    read = self.method.scores(question, passages, units[:known])
+                except OutOfTime:  # it reads twice and did not get to its second reading
+                    read = None
         if read is None:
             reason = "nothing was read in time"
             return replace(by_words, units_read=0, is_late=True, reason=reason)
@@ -250,10 +256,13 @@ class UnderDeadline:
         known = request.units_read(len(units))
         whole = len(passages) if known == len(units) else units[known].passage
         read: Ranks | None = None
-        if whole:  # it may read the passages together, or twice
+        if whole:
             own = [unit for unit in units if unit.passage < whole]
-            rank = partial(self.method.rank, question, passages[:whole], own)
-            read = request.answer_from_completed(rank)
+            with request.answering_from_completed():
+                try:
+                    read = self.method.rank(question, passages[:whole], own)
+                except OutOfTime:  # it reads the passages together, or twice
+                    read = None
         warning = (
             f"{whole if read else 0} of {len(passages)} documents were read in time; "
             "the others were placed by their words"
@@ -271,20 +280,16 @@ class UnderDeadline:
         )
 
 
-def _until_deadline(read: Callable[[], T], finish: Callable[[QueuedRequest], T]) -> T:
-    """What is read or, where the deadline of the thread's request comes, what is made instead.
-
-    Raises:
-        OutOfTime: the request has ended.
-    """
+@contextmanager
+def _until_deadline() -> Iterator[QueuedRequest | None]:
+    """The thread's request; the block ends without an error where the request's deadline came."""
     request = current_request()
     try:
         with nullcontext() if request is None else request.stopping_at_deadline():
-            return read()
+            yield request
     except OutOfTime:
         if request is None or request.fault is not None:
             raise
-    return finish(request)
 
 
 def values_by_rank(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:
