@@ -63,7 +63,7 @@ from tamis.service.http.runtime.telemetry import (
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 from tamis.service.http.schemas.dialects.table import DIALECTS
 from tamis.service.http.upstream.forwarding import ForwardedPaths, Upstream
-from tamis.service.http.upstream.middleware import UpstreamMiddleware
+from tamis.service.http.upstream.middleware import ANSWER_HEADERS, UpstreamMiddleware
 
 _SCHEME = "ApiKey"
 _SCHEMA_REF = "#/components/schemas/"
@@ -256,9 +256,9 @@ def create_app(
                 REQUEST_ID_HEADER.decode(),
                 "Retry-After",
                 *base.PASSTHROUGH_HEADERS,
-                *base.WARNINGS_HEADERS,
                 dialects.CACHE_HEADER,
                 *(name for row in DIALECTS for name in row.headers),
+                *ANSWER_HEADERS,
             ],
         )
     app.add_middleware(FramingMiddleware)

@@ -1,5 +1,5 @@
 """ASGI middleware, outermost first: request log, API keys, body limits.
 
-Imports `engine.errors`, `http.schemas` and `http.runtime`; only the app imports it, and the routes
-for the log entry.
+Imports `engine.errors`, `http.schemas` and `http.runtime`; the app and `upstream` import it, and
+the routes for the log entry.
 """

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
@@ -125,9 +126,6 @@ class Keyring:
         self._limits = {key.name: _parse_limit(key.limit) for key in self.keys if key.limit}
         self._window = MovingWindowRateLimiter(MemoryStorage())
 
-    def __bool__(self) -> bool:
-        return bool(self.keys)
-
     def owner(self, authorization: str | None) -> str:
         """The name of the key's owner; compares with every key in constant time.
 
@@ -189,9 +187,11 @@ class AuthMiddleware:
             await self.app(scope, receive, send)
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not given and self.keyring.keys:
+            given = [b"Bearer " + key for key in _vendor_keys(scope)]
         try:
             if len(given) > 1:  # a gateway in front may have checked the other one
-                raise Unauthorized("two Authorization headers were sent; send one")
+                raise Unauthorized("the request has two API keys; send one")
             entry = log_entry_of(scope)
             entry.key = self.keyring.owner(b"".join(given).decode("latin-1"))
             self.keyring.charge(entry.key)
@@ -199,6 +199,28 @@ class AuthMiddleware:
             await error_response(scope, error)(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+def key_header_of(scope: Scope) -> bytes:
+    """The header in which the API that a request is for takes its key.
+
+    Paths such as `/v1/files` are of several; Anthropic's clients name a version of theirs.
+    """
+    path, names = f"{scope['path']}/", {name for name, _ in scope["headers"]}
+    if path.startswith("/v1beta/models/"):
+        return b"x-goog-api-key"
+    is_anthropic = path.startswith("/v1/messages/") or b"anthropic-version" in names
+    return b"x-api-key" if is_anthropic else b"authorization"
+
+
+def _vendor_keys(scope: Scope) -> list[bytes]:
+    """The keys where Anthropic's and Gemini's clients send theirs, in place of `Authorization`."""
+    own = key_header_of(scope)
+    given = [value for name, value in scope["headers"] if name == own]
+    if given or own != b"x-goog-api-key":
+        return given
+    query = parse_qsl(scope.get("query_string", b"").decode("latin-1"))
+    return [value.encode() for name, value in query if name == "key"]
 
 
 def _is_open(scope: Scope) -> bool:

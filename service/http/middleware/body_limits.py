@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.message
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,14 +47,10 @@ class FramingMiddleware:
         if scope["type"] == "http":
             names = [name for name, _ in scope["headers"]]
             if b"transfer-encoding" in names and b"content-length" in names:
-                answer = error_response(
-                    scope,
-                    AmbiguousLength(
-                        "the request has both Content-Length and Transfer-Encoding; send one"
-                    ),
+                error = AmbiguousLength(
+                    "the request has both Content-Length and Transfer-Encoding; send one"
                 )
-                answer.headers["Connection"] = "close"
-                await answer(scope, receive, send)
+                await refuse_body(error, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -127,7 +123,7 @@ class BodyLimitMiddleware:
 
     async def _serve(self, held: HeldBytes, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            headers = _header_map(scope)
+            headers = dict(scope["headers"])
             _check_content_type(headers.get(b"content-type", b""))
             body = await self._read_body(headers, held.counting(receive))
             held.add(max(0, len(body) - held.size))  # what it grew by where it was packed
@@ -147,11 +143,9 @@ class BodyLimitMiddleware:
         packed = await receive_all(
             length, receive, self.max_bytes, self.timeout_s, self._too_large_error
         )
-        return (
-            packed
-            if coding in _IDENTITY_CODINGS
-            else await asyncio.to_thread(self._decompress, packed)
-        )
+        if coding in _IDENTITY_CODINGS:
+            return packed
+        return await asyncio.to_thread(self._decompress, packed)
 
     def _decompress(self, packed: bytes) -> bytes:
         """Decompresses gzip; never produces more than one byte over the limit.
@@ -230,11 +224,6 @@ async def refuse_body(error: Refused, scope: Scope, receive: Receive, send: Send
     if isinstance(error, TooLarge | WrongMediaType) and not _awaits_continue(scope):
         send = _drain_before_close(receive, send)
     await answer(scope, receive, send)
-
-
-def _header_map(scope: Scope) -> dict[bytes, bytes]:
-    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return dict(headers)
 
 
 def _check_content_type(given: bytes) -> None:

@@ -15,6 +15,7 @@ from starlette.types import Scope, Send
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import MethodNotAllowed, NotFound, UpstreamBusy
+from tamis.service.http.middleware.auth import key_header_of
 from tamis.service.http.runtime.settings import flag, variable
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 
@@ -35,7 +36,6 @@ reads, lists or deletes (files, batches, stored chats) reaches all that belongs 
 ROOTS = ("/v1/", "/v1beta/models/")
 _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-_ROOT = "/v1/"
 _MORE = (
     f"{flag('upstream_paths')} ({variable('upstream_paths')}) of the service names more that are"
 )
@@ -95,7 +95,7 @@ def _parse_prefix(given: str) -> str:
             f"upstream_paths has {given!r:.{MAX_NAME_CHARS}}; give paths below /v1/ in letters, "
             "digits and ._-, such as files,batches"
         )
-    return _ROOT + path
+    return f"/v1/{path}"
 
 
 def _path_fault(raw_path: str) -> str:
@@ -140,8 +140,9 @@ _OF_AN_ACCOUNT = {
 """Not sent beside a key of ours: they are of the client's own key, or say who pays for ours."""
 _NOT_RETURNED = {
     *(b"set-cookie", b"strict-transport-security", b"alt-svc", b"clear-site-data"),
+    *(b"date", b"server"),
 }
-"""Of the upstream's own host; browsers would take them to be of this one."""
+"""Of the upstream's own host; browsers would take them to be of this one. A date is added here."""
 _NOT_RETURNED_PREFIX = b"access-control-"
 """Which pages may read answers says `cors_origins`."""
 POOL_WAIT_S = 5.0
@@ -190,9 +191,7 @@ class Upstream:
         self._timeout = httpx.Timeout(
             timeout_s, connect=min(timeout_s, _CONNECT_S), pool=min(timeout_s, POOL_WAIT_S)
         )
-        limits = httpx.Limits(
-            max_connections=max_connections, max_keepalive_connections=max_connections
-        )
+        limits = httpx.Limits(max_connections=max_connections)
         self._client = httpx.AsyncClient(timeout=self._timeout, limits=limits)
 
     async def close(self) -> None:
@@ -212,10 +211,9 @@ class Upstream:
             UpstreamBusy: all connections are in use.
             httpx.HTTPError: there is no answer, or it breaks off.
         """
-        query = quote(scope.get("query_string", b""), safe=_IN_QUERY)
         request = httpx.Request(
             scope["method"],
-            f"{self.url}{raw_path}" + (f"?{query}" if query else ""),
+            f"{self.url}{raw_path}{self._query(scope)}",
             headers=self._request_headers(scope, body),
             content=body,
             extensions={"timeout": self._timeout.as_dict()},
@@ -250,6 +248,14 @@ class Upstream:
         key = self.api_key
         return None if key is None or len(key) < _LEAST_SECRET else key.encode()
 
+    def _query(self, scope: Scope) -> str:
+        """What follows the path; beside a key of ours without Gemini's `key`."""
+        parts = scope.get("query_string", b"").split(b"&")
+        if self.api_key is not None:
+            parts = [p for p in parts if unquote_to_bytes(p.partition(b"=")[0]) != b"key"]
+        query = quote(b"&".join(parts), safe=_IN_QUERY)
+        return f"?{query}" if query else ""
+
     def _request_headers(self, scope: Scope, body: bytes) -> Headers:
         gone = _NOT_SENT if self.api_key is None else _NOT_SENT | _OF_AN_ACCOUNT
         headers = [
@@ -258,7 +264,9 @@ class Upstream:
             if name not in gone and not name.startswith(_NOT_SENT_PREFIXES)
         ]
         if self.api_key is not None:
-            headers.append(_key_header(scope, self.api_key))
+            name = key_header_of(scope)
+            key = f"Bearer {self.api_key}" if name == b"authorization" else self.api_key
+            headers.append((name, key.encode()))
         if self._secret is not None:
             headers = [(n, _codings(v) if n == b"accept-encoding" else v) for n, v in headers]
         if body or scope["method"] in ("POST", "PUT", "PATCH"):
@@ -289,16 +297,6 @@ class Upstream:
             held = found[len(found) - begun :]
             yield found[: len(found) - begun]
         yield held
-
-
-def _key_header(scope: Scope, key: str) -> tuple[bytes, bytes]:
-    """The key in the header that the client has for its own, or that the path's API takes."""
-    sent = {name for name, _ in scope["headers"]}
-    if b"x-api-key" in sent:
-        return b"x-api-key", key.encode()
-    if b"x-goog-api-key" in sent or _gemini_call(scope["path"]):
-        return b"x-goog-api-key", key.encode()
-    return b"authorization", f"Bearer {key}".encode()
 
 
 def _codings(accepted: bytes) -> bytes:

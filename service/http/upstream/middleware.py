@@ -32,18 +32,14 @@ from tamis.service.http.runtime.executor import (
 from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
-from tamis.service.http.upstream.forwarding import CHAT_PATHS, ROOTS, Headers, Upstream, is_chat
+from tamis.service.http.upstream.forwarding import CHAT_PATHS, ROOTS, Upstream, is_chat
 from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
-_STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
-_SAVED_AGAIN = b"x-tamis-tokens-saved-again"
-_SUPERSEDED, _COST_SAVED = b"x-tamis-superseded", b"x-tamis-cost-saved"
-_TOOLS, _LEFT_OUT = b"x-tamis-tools", b"x-tamis-tools-left-out"
-_WARNINGS = WARNINGS_HEADER.lower().encode()
-_SWITCH, _RATIO, _METHOD = b"x-tamis", b"x-tamis-ratio", b"x-tamis-method"
+_SWITCH, _RATIO, _METHOD = "x-tamis", "x-tamis-ratio", "x-tamis-method"
+_TOOLS = "x-tamis-tools"
 _READ = (_SWITCH, _RATIO, _METHOD, _TOOLS)
 """The headers of a request that are for this service."""
 
@@ -88,12 +84,6 @@ class UpstreamMiddleware:
             return
         raw_path = _raw_path(scope)
         scope["route"] = _ForwardedRoute(_shown_route(raw_path))
-        try:
-            self.upstream.paths.check(scope["method"], raw_path)
-            self._check_origin(scope)
-        except Refused as error:
-            await refuse_body(error, scope, receive, send)
-            return
         has_begun, held = False, self.room.of_request()
 
         async def note_begin(message: Message) -> None:
@@ -102,6 +92,8 @@ class UpstreamMiddleware:
             await send(message)
 
         try:
+            self.upstream.paths.check(scope["method"], raw_path)
+            self._check_origin(scope)
             body = await self._receive_body(scope, held.counting(receive))
             work = self._forward(scope, raw_path, body, note_begin)
             await run_while_connected(receive, work)
@@ -137,44 +129,32 @@ class UpstreamMiddleware:
         """
         if self.upstream.api_key is None or log_entry_of(scope).key != ANONYMOUS:
             return
-        headers = dict(scope["headers"])
-        origin, host = headers.get(b"origin"), headers.get(b"host", b"")
-        if origin is None or origin.partition(b"://")[2] == host:
+        headers = _header_texts(scope)
+        origin, allowed = headers.get("origin"), self.settings.cors_origins
+        if origin is None or origin.partition("://")[2] == headers.get("host", ""):
             return
-        allowed = self.settings.cors_origins
-        if "*" not in allowed and origin.decode("latin-1") not in allowed:
+        if "*" not in allowed and origin not in allowed:
             raise ForeignOrigin(
-                f"a page of {origin.decode('latin-1')!r:.{MAX_NAME_CHARS}} asks for what the "
-                f"service's own key pays for; {flag('cors_origins')} names pages that may"
+                f"a page of {origin!r:.{MAX_NAME_CHARS}} asks for what the service's own key pays "
+                f"for; {flag('cors_origins')} names pages that may"
             )
 
     async def _forward(self, scope: Scope, raw_path: str, body: bytes, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = _header_texts(scope)
         status, short = "off", ShortChat(body)
         may_shorten = is_chat(raw_path)
-        if may_shorten and headers.get(_SWITCH, b"").lower() != b"off":
+        if may_shorten and headers.get(_SWITCH, "").lower() != "off":
             status, short = await self._shorten(scope, headers, body)
             short.warnings[:0] = _unknown_header_warnings(headers)
-        saved = short.tokens_before - short.tokens_after
-        added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
-        added.append((_SAVED_AGAIN, str(short.saved_again).encode()))
-        if short.needless:
-            added.append((_SUPERSEDED, str(short.needless).encode()))
-        if short.cost_before is not None and short.cost_after is not None:
-            saved_cost = short.cost_before - short.cost_after
-            added.append((_COST_SAVED, f"{saved_cost:.6f}".encode()))
-        if gone := len(short.left_out):
-            added.append((_TOOLS, f"{short.tools - gone}/{short.tools}".encode()))
-            added.append((_LEFT_OUT, warnings_header(short.left_out).encode()))
-        if short.warnings:
-            added.append((_WARNINGS, warnings_header(short.warnings).encode()))
+        told = _answer_headers(status, short) if may_shorten else {}
+        added = [(n.lower().encode(), value.encode()) for n, value in told.items() if value]
 
         async def note(message: Message) -> None:
             if message.get("status", 400) < 400 and status in ("shortened", "unchanged"):
                 self._count(scope, short)
             await send(message)
 
-        await self.upstream.forward(scope, raw_path, short.body, note, added if may_shorten else [])
+        await self.upstream.forward(scope, raw_path, short.body, note, added)
 
     def _count(self, scope: Scope, short: ShortChat) -> None:
         """Counts what was saved of a chat that the upstream took, and keeps how it was sent."""
@@ -183,12 +163,12 @@ class UpstreamMiddleware:
         entry.tokens_in, entry.tokens_out = short.tokens_before, short.tokens_after
         metrics.count_compression(short.tokens_before, short.tokens_after, entry.key)
         metrics.saved_again.labels(entry.key).inc(max(0, short.saved_again))
-        if short.cost_before is not None and short.cost_after is not None:
-            metrics.cost_before.labels(entry.key).inc(short.cost_before)
-            metrics.cost_after.labels(entry.key).inc(short.cost_after)
+        if short.costs is not None:
+            metrics.cost_before.labels(entry.key).inc(short.costs[0])
+            metrics.cost_after.labels(entry.key).inc(short.costs[1])
 
     async def _shorten(
-        self, scope: Scope, headers: dict[bytes, bytes], body: bytes
+        self, scope: Scope, headers: dict[str, str], body: bytes
     ) -> tuple[str, ShortChat]:
         """The body with shorter results, or as it came; and which of the two."""
         entry, state = log_entry_of(scope), scope["app"].state.service_state
@@ -203,29 +183,27 @@ class UpstreamMiddleware:
             return "failed", ShortChat(body, warnings=[why])
         return ("unchanged" if short.body is body else "shortened"), short
 
-    def _options(self, headers: dict[bytes, bytes]) -> ChatOptions:
+    def _options(self, headers: dict[str, str]) -> ChatOptions:
         """The options of a request.
 
         Raises:
             BadInput: a header that cannot be followed.
         """
-        if coding := headers.get(b"content-encoding"):
-            raise BadInput(f"the body is packed ({coding!r}); it is forwarded as it came")
+        if coding := headers.get("content-encoding"):
+            raise BadInput(f"the body is packed ({coding:.80}); it is forwarded as it came")
         ratio = headers.get(_RATIO)
-        method = headers.get(_METHOD)
         try:
             share = None if ratio is None else float(ratio)
         except ValueError:
-            shown = (ratio or b"").decode("latin-1")
-            raise BadInput(f"X-Tamis-Ratio is {shown!r:.80}; give a share such as 0.3") from None
+            raise BadInput(f"X-Tamis-Ratio is {ratio!r:.80}; give a share such as 0.3") from None
         if share is not None and not 0 < share <= 1:
             raise BadInput(f"X-Tamis-Ratio is {share}; give a share above 0 and up to 1")
-        tools = headers.get(_TOOLS, b"").decode("latin-1")
-        if tools and not (_COUNT.fullmatch(tools)):
+        tools = headers.get(_TOOLS, "")
+        if tools and not _COUNT.fullmatch(tools):
             raise BadInput(f"X-Tamis-Tools is {tools!r:.80}; give a number from 1 on, such as 12")
         return ChatOptions(
             share,
-            None if method is None else method.decode("latin-1"),
+            headers.get(_METHOD),
             self.settings.upstream_cached,
             int(tools) if tools else None,
             self.prices,
@@ -233,15 +211,37 @@ class UpstreamMiddleware:
         )
 
 
-def _unknown_header_warnings(headers: dict[bytes, bytes]) -> Iterator[str]:
+def _header_texts(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _answer_headers(status: str, short: ShortChat) -> dict[str, str]:
+    """What an answer says of its chat; those that are empty are not sent."""
+    gone, costs = len(short.left_out), short.costs
+    return {
+        "X-Tamis-Status": status,
+        "X-Tamis-Tokens-Saved": str(short.tokens_before - short.tokens_after),
+        "X-Tamis-Tokens-Saved-Again": str(short.saved_again),
+        "X-Tamis-Superseded": str(short.needless or ""),
+        "X-Tamis-Cost-Saved": "" if costs is None else f"{costs[0] - costs[1]:.6f}",
+        "X-Tamis-Tools": f"{short.tools - gone}/{short.tools}" if gone else "",
+        "X-Tamis-Tools-Left-Out": warnings_header(short.left_out) if gone else "",
+        WARNINGS_HEADER: warnings_header(short.warnings) if short.warnings else "",
+    }
+
+
+ANSWER_HEADERS = tuple(_answer_headers("", ShortChat(b"")))
+"""The names of all headers that answers may have from here."""
+
+
+def _unknown_header_warnings(headers: dict[str, str]) -> Iterator[str]:
     """The warnings of headers that are meant for this service and change nothing."""
     for name, value in headers.items():
-        if name == _SWITCH and value.lower() not in (b"", b"on", b"off"):
-            yield f"X-Tamis is {value.decode('latin-1')!r:.80} and has no effect; off is known"
+        if name == _SWITCH and value.lower() not in ("", "on", "off"):
+            yield f"X-Tamis is {value!r:.80} and has no effect; off is known"
         elif name.startswith(_SWITCH) and name not in _READ:
-            known = ", ".join(one.decode() for one in _READ)
-            shown = name.decode("latin-1")
-            yield f"the header {shown:.80} has no effect: it is not known here; {known} are"
+            known = ", ".join(_READ)
+            yield f"the header {name:.80} has no effect: it is not known here; {known} are"
 
 
 def _prices(settings: Settings) -> Prices | None:

@@ -311,12 +311,14 @@ class ShownText(NamedTuple):
 
     Attributes:
         is_needless: a later step made the text needless, and a marker stands for it.
+        is_by_words: its words decided what is shown.
     """
 
     text: str
     tokens_before: int
     tokens_after: int
     is_needless: bool = False
+    is_by_words: bool = False
 
     @property
     def saved(self) -> int:
@@ -340,8 +342,8 @@ class ShortChat:
         saved_again: tokens left out of texts that were sent short before in this conversation,
             which the provider's cache would bill.
         needless: how many results are left out because a later step made them needless.
-        cost_before, cost_after: of the messages as the client sent them, had all requests gone on
-            so, and as they are sent; None without prices.
+        costs: of the messages as the client sent them, had all requests gone on so, and as they are
+            sent; None without prices.
         warnings: of texts whose tags cannot be followed, and of tools that could not be chosen.
         tools: how many the client gave. left_out: the names of those that are not sent.
         note_sent: keeps how the messages were sent, for later requests; to be called once the
@@ -353,8 +355,7 @@ class ShortChat:
     tokens_after: int = 0
     saved_again: int = 0
     needless: int = 0
-    cost_before: float | None = None
-    cost_after: float | None = None
+    costs: tuple[float, float] | None = None
     warnings: list[str] = field(default_factory=list)
     tools: int = 0
     left_out: list[str] = field(default_factory=list)
@@ -485,6 +486,10 @@ class ChatShortener:
             tokens = await asyncio.to_thread(_choose_forms, work, forms)
             for index, form in forms.items():
                 short.add(form, before.form(index) == form)
+            shown = [one for form in forms.values() for one in form.values()]
+            if method != _BY_WORDS and (count := sum(one.is_by_words for one in shown)):
+                of_all = f"{count} of {len(shown)} texts"
+                short.warnings.append(f"{of_all} are shortened by their words, not by {method}")
             short.note_sent = lambda: before.note(forms, tokens)
             await asyncio.to_thread(_keep_originals, work, forms)
         new = {turns.pointer(i, at): one.text for i, f in forms.items() for at, one in f.items()}
@@ -556,7 +561,7 @@ class ChatShortener:
             call.finish,
             limits=TimeLimits(until + 1, until),
         )
-        found = _form_of(answer, request.place)
+        found = _form_of(answer, request.place, key[0] == _BY_WORDS)
         if answer.status != "partial":
             cost = sum(len(shown.text) for shown in found.values()) + 256
             self._remembered.put(key, cost, found)
@@ -656,8 +661,8 @@ def _choose_forms(work: _ChatWork, forms: dict[int, Form]) -> list[int | None]:
         if i < start:
             forms[i] = before.form(i)
     if options.prices:
-        work.short.cost_before = prices.bill(sum(tokens[: before.seen]), sum(tokens[before.seen :]))
-        work.short.cost_after = prices.bill(sum(sent[:start]), sum(new[start:]))
+        unchanged = prices.bill(sum(tokens[: before.seen]), sum(tokens[before.seen :]))
+        work.short.costs = unchanged, prices.bill(sum(sent[:start]), sum(new[start:]))
     return list(tokens)
 
 
@@ -683,8 +688,8 @@ def _method_in_time(
     if seconds <= limit_s:
         return method
     short.warnings.append(
-        f"shortened by its words: {method} would read {tokens:,} tokens in some {seconds:,.1f} s, "
-        f"and {limit_s:g} s is the most ({flag('upstream_read_s')})"
+        f"{method} would read {tokens:,} tokens in some {seconds:,.1f} s, and {limit_s:g} s is the "
+        f"most ({flag('upstream_read_s')})"
     )
     return _BY_WORDS
 
@@ -780,12 +785,12 @@ def _request_hash(request: TurnRequest) -> bytes:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
 
 
-def _form_of(answer: MessagesAnswer, index: int) -> Form:
-    prefix = f"/messages/{index}"
+def _form_of(answer: MessagesAnswer, index: int, is_by_words: bool) -> Form:
     form = dict[str, ShownText]()
     for one in answer.compressions:
         value: Any = answer.messages[index]
-        for step in one.path.removeprefix(prefix).split("/")[1:]:
+        path = one.path.removeprefix(f"/messages/{index}")
+        for step in path.split("/")[1:]:
             value = value[int(step) if isinstance(value, list) else step]
-        form[one.path.removeprefix(prefix)] = ShownText(value, one.tokens_before, one.tokens_after)
+        form[path] = ShownText(value, one.tokens_before, one.tokens_after, False, is_by_words)
     return form

@@ -81,4 +81,4 @@ def test_two_authorization_headers_are_refused(path):
         )  # fmt: skip
         found = b"".join(iter(lambda: wire.recv(65536), b""))
     assert found.startswith(b"HTTP/1.1 401")
-    assert b"two Authorization headers" in found
+    assert b"two API keys" in found

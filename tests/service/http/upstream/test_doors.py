@@ -136,7 +136,9 @@ def test_a_call_of_a_model_arrives_below_the_upstream_s_own_path(guarded, upstre
     before = len(upstream.exchanges)
     assert ask(guarded, "POST", f"{path}?a=b%20c&d=%2E%2E")[0] == 200
     assert arrivals(upstream, before) == [("POST", f"/openai{path}?a=b%20c&d=%2E%2E")]
-    assert upstream.exchanges[-1].header("authorization") == f"Bearer {SECRET}"
+    is_anthropic = path.startswith("/v1/messages")
+    name, sent = ("x-api-key", SECRET) if is_anthropic else ("authorization", f"Bearer {SECRET}")
+    assert upstream.exchanges[-1].header(name) == sent
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/files/a%20b", "/v1/files/x/content"])
@@ -233,8 +235,8 @@ def test_headers_that_name_another_path_method_or_payer_stay_here(guarded, upstr
     assert ask(guarded, "POST", CHAT, *(f"{n}: {v}" for n, v in hostile.items()))[0] == 200
     asked = upstream.exchanges[-1]
     sent = {name.lower() for name, _ in asked.headers}
-    assert not sent & {name.lower() for name in hostile} - {"x-api-key"}
-    assert asked.header("x-api-key") == SECRET
+    assert not sent & {name.lower() for name in hostile}
+    assert asked.header("authorization") == f"Bearer {SECRET}"
     assert asked.header("host") == upstream.url.removeprefix("http://")
     assert KEY not in str(asked.headers)
 
@@ -284,8 +286,94 @@ def test_two_keys_are_refused(guarded, upstream):
     before = len(upstream.exchanges)
     status, answer = ask(guarded, "POST", CHAT, "Authorization: Bearer sk-first-0123456789")
     assert status == 401
-    assert b"two Authorization headers" in answer
+    assert b"two API keys" in answer
     assert arrivals(upstream, before) == []
+
+
+MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
+GEMINI = "/v1beta/models/gemini-3-pro:generateContent"
+EMBED = "/v1beta/models/gemini-embedding:embedContent"
+VERSION = "anthropic-version: 2023-06-01"
+PLACES = [
+    (MESSAGES, "x-api-key: {}", "x-api-key"),
+    (COUNT, "X-API-Key: {}", "x-api-key"),
+    ("/v1/files", f"x-api-key: {{}}\n{VERSION}", "x-api-key"),
+    (GEMINI, "x-goog-api-key: {}", "x-goog-api-key"),
+    (EMBED, "x-goog-api-key: {}", "x-goog-api-key"),
+    (f"{GEMINI}?alt=sse&key={{}}&x=%20%2b+", "x-a: b", "x-goog-api-key"),
+    (f"{GEMINI}?%6b%65y={{}}", "x-a: b", "x-goog-api-key"),
+    *((path, "authorization: bearer {}", "x-api-key") for path in (MESSAGES, COUNT)),
+    (f"{GEMINI}?key={{}}", "authorization: Bearer {}", "x-goog-api-key"),
+    (f"{CHAT}?key={{}}", "authorization: Bearer {}\nx-api-key: {}", "authorization"),
+    ("/v1/embeddings", "authorization: Bearer {}\nx-goog-api-key: {}", "authorization"),
+]
+
+
+@pytest.mark.parametrize(("target", "header", "taken"), PLACES)
+def test_a_key_is_taken_where_a_vendor_s_client_puts_it_and_the_upstream_s_goes_on(
+    guarded, upstream, target, header, taken
+):
+    """Whatever header has it; no other byte of the query changes."""
+    before = len(upstream.exchanges)
+    lines = header.replace("{}", KEY).split("\n")
+    assert ask(guarded, "POST", target.replace("{}", KEY), *lines, key="")[0] == 200
+    (asked,) = upstream.exchanges[before:]
+    assert KEY not in f"{asked.path} {asked.headers}"
+    keys = {n: asked.header(n) for n in ("authorization", "x-api-key", "x-goog-api-key")}
+    sent = f"Bearer {SECRET}" if taken == "authorization" else SECRET
+    assert {name: value for name, value in keys.items() if value} == {taken: sent}
+    query = "?alt=sse&x=%20%2b+" if "alt" in target else ""
+    assert asked.path == f"/openai{target.partition('?')[0]}{query}"
+
+
+@pytest.mark.parametrize(
+    ("target", "header"),
+    [
+        (MESSAGES, "x-goog-api-key: {}"),
+        (f"{MESSAGES}?key={{}}", "x-a: b"),
+        (GEMINI, "x-api-key: {}"),
+        (CHAT, "x-api-key: {}"),
+        (f"{CHAT}?key={{}}", "x-goog-api-key: {}"),
+        ("/v1/compress", "x-api-key: {}"),
+        (f"{GEMINI}?Key={{}}", "x-a: b"),
+        (f"{GEMINI}?key=", "x-a: b"),
+        (MESSAGES, "x-api-key: {}0"),
+        (MESSAGES, "x-api-key: {}\nx-api-key: {}"),
+        (GEMINI, "x-goog-api-key: {}\nx-goog-api-key: sk-other-0123456789"),
+        (f"{GEMINI}?key={{}}&key=sk-other-0123456789", "x-a: b"),
+        (MESSAGES, "x-api-key: {}\nauthorization: Bearer sk-wrong-0123456789"),
+    ],
+)
+def test_no_key_is_taken_where_the_api_of_a_path_has_none_or_of_two(
+    guarded, upstream, target, header
+):
+    before = len(upstream.exchanges)
+    lines = header.replace("{}", KEY).split("\n")
+    assert ask(guarded, "POST", target.replace("{}", KEY), *lines, key="")[0] == 401
+    assert arrivals(upstream, before) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "header", "_"), [one for one in PLACES if "files" not in one[0]]
+)
+def test_without_a_key_of_the_upstream_s_the_client_s_own_goes_through(
+    service, upstream, target, header, _
+):
+    """Two of them, too: what they mean is for the upstream to say."""
+    target, header = target.replace("{}", "sk-mine&key=2"), header.replace("{}", "sk-mine")
+    lines = header.split("\n")
+    assert ask(service, "POST", target, *lines, key="")[0] == 200
+    asked = upstream.exchanges[-1]
+    assert asked.path == target
+    for name, _, value in (line.partition(": ") for line in lines):
+        assert asked.header(name.lower()) == value
+
+
+def test_one_date_comes_back_and_no_server(guarded):
+    _, answer = ask(guarded, "POST", CHAT)
+    names = [line.partition(b":")[0].lower() for line in answer.splitlines()]
+    assert names.count(b"date") == 1
+    assert b"server" not in names
 
 
 def test_a_page_of_others_does_not_spend_the_service_s_key(plain, guarded, upstream):

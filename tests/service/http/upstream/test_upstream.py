@@ -11,8 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.upstream.middleware import ANSWER_HEADERS
 from tamis.service.http.upstream.shortening import replace_strings
 from tests.service.agents.recorded import ERROR, LOG, QUESTION
 from tests.service.http.app_kit import (
@@ -160,6 +162,7 @@ def test_on_any_error_of_ours_the_body_goes_on_as_it_came(service, upstream, bod
         ({"x_tamis_max_tokens": "9"}, "shortened", "the header x-tamis-max-tokens has no effect"),
         ({"x_tamis": "no"}, "shortened", "X-Tamis is 'no' and has no effect; off is known"),
         ({"x_tamis": "on"}, "shortened", None),
+        ({"content_encoding": "gzip"}, "failed", "the body is packed (gzip); it is forwarded"),
     ],
 )
 def test_a_header_that_is_not_followed_is_named(service, upstream, headers, status, warning):
@@ -293,10 +296,14 @@ def test_what_would_take_too_long_to_read_is_shortened_by_its_words(upstream, mo
         first, answer = sent(reading, upstream, body_of(turns(LOG)))
         more = [*turns(LOG), {"role": "user", "content": "And then?"}]
         again, later = sent(reading, upstream, body_of(more))
+        repeated = reading.raw(PATH, body_of(more))
     assert len(first.json["messages"][3]["content"]) < len(LOG) * 0.6
     assert again.json["messages"][3] == first.json["messages"][3]
-    assert ("by its words" in answer.headers.get("x-tamis-warnings", "")) == (most_s < 1)
-    assert "x-tamis-warnings" not in later.headers  # nothing is left to be read
+    told = [json.loads(a.headers.get("x-tamis-warnings", "[]")) for a in (answer, later, repeated)]
+    words = [f"1 of 1 texts are shortened by their words, not by {DEFAULT}"] * (most_s < 1)
+    assert [warnings[-1:] for warnings in told] == [words] * 3
+    assert any("the most (--upstream-read-s)" in one for one in told[0]) == (most_s < 1)
+    assert told[1:] == [words] * 2  # nothing is left to be read
 
 
 def test_what_this_service_does_not_know_goes_on_and_what_it_knows_is_answered_here(
@@ -346,6 +353,22 @@ def test_a_key_of_this_service_never_leaves_it(upstream):
 def test_a_wrong_address_stops_the_start():
     with pytest.raises(BadInput, match=r"api\.openai\.com"), served(upstream="ftp://x"):
         pass
+
+
+def test_a_page_may_read_every_header_that_says_what_became_of_its_chat(upstream):
+    origin = "https://chat.example"
+    knobs = {"method": "lexical", "cors_origins": (origin,), "upstream_price": 3.0}
+    with served(upstream=upstream.url, **knobs) as running:
+        answer = running.raw(PATH, body_of(turns(LOG)), origin=origin, x_tamis_max="9")
+        failed = running.raw(PATH, b"", origin=origin)
+    for one in (answer, failed):
+        shown = {n.strip().lower() for n in one.headers["access-control-expose-headers"].split(",")}
+        ours = {name for name in one.headers if name.startswith("x-tamis-")}
+        assert {"x-tamis-status", "x-tamis-tokens-saved", "x-tamis-warnings"} <= ours <= shown
+        assert {name.lower() for name in ANSWER_HEADERS} <= shown
+        assert {"x-request-id", "retry-after", "x-tamis-result-cache"} <= shown
+    assert "x-tamis-cost-saved" in answer.headers
+    assert "x-tamis-passthrough-reason" in failed.headers
 
 
 def test_without_an_upstream_nothing_is_forwarded():
