@@ -13,7 +13,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
 from tamis.service.agents.mcp_proxy import MAX_TOKENS
-from tamis.service.cli.display.output import print_note, report_errors
+from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
 
@@ -34,7 +34,6 @@ before another server and shortens its long results
 """
 
 
-@report_errors()
 @takes_options(
     SHARED,
     method=Option("As in `tamis methods`; question_rows, and with --wrap lexical, if not given."),

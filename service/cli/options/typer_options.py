@@ -17,6 +17,7 @@ import typer
 from tamis.compressors.options import Option, options_of
 from tamis.compressors.rules import Budget, budget_of
 from tamis.probes.errors import BadInput
+from tamis.service.cli.display.output import report_errors
 
 Command = Callable[..., Any]
 
@@ -28,7 +29,7 @@ class _Choice(enum.StrEnum):
 def takes_options(
     shared: Mapping[str, Option] = MappingProxyType({}), **own: Option
 ) -> Callable[[Command], Command]:
-    """Makes options of a command's parameters.
+    """Makes options of a command's parameters, and reports its errors as `report_errors` does.
 
     A parameter whose type is a dataclass of options, such as `rules: Rules`, is replaced by an
     option for each of them; one that is named here has its flag, type and default from the command.
@@ -37,9 +38,6 @@ def takes_options(
     Args:
         shared: options by the names of parameters, which the command may have.
         own: those of this command, which go before.
-
-    Raises:
-        BadInput: when the command runs, options that cannot be followed.
     """
 
     known = {**shared, **own}
@@ -61,6 +59,7 @@ def takes_options(
                 shown.append(given)
 
         @wraps(command)
+        @report_errors()
         def with_options(**given: Any) -> Any:
             values = {
                 name: value.value if isinstance(value, _Choice) else value
