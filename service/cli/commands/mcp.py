@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
@@ -39,6 +39,7 @@ before another server and shortens its long results
     method=Option("As in `tamis methods`; question_rows, and with --wrap lexical, if not given."),
     wrap=Option("Another server to stand before: its command, or its URL.", metavar="SERVER"),
     max_tokens=Option("Of a result of that server; a longer one is shortened to it.", ge=1),
+    header=Option("For a wrapped URL: `NAME: VALUE`, with $VARIABLES; repeatable."),
     index=Option("An index to search."),
     folder=Option("Text files below it may be named; without it none.", metavar="DIR"),
     transport=Option("http is streamable HTTP, on this machine."),
@@ -50,10 +51,7 @@ def mcp(
     folder: Path | None = None,
     wrap: str | None = None,
     max_tokens: int = MAX_TOKENS,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(help="For a wrapped URL: `NAME: VALUE`, with $VARIABLES; repeatable."),
-    ] = None,
+    header: list[str] | None = None,
     method: str | None = None,
     proxy: str = "auto",
     quality: str = "standard",
