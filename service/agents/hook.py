@@ -263,30 +263,24 @@ def result_texts(holder: Any) -> list[ResultText]:
     Left out are pictures and other data, as far as their types or their lack of white space
     show it.
     """
-    return list(_walk(holder))
+    found, stack = list[ResultText](), [iter(_entries(holder))]
+    while stack:  # a deep result must not end the process by its depth
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif not isinstance(entry.holder[entry.key], str):
+            stack.append(iter(_entries(entry.holder[entry.key])))
+        elif _is_text(entry.text):
+            found.append(entry)
+    return found
 
 
 def replace_texts(texts: Sequence[ResultText], shortened: Sequence[str]) -> bool:
     """Puts the shortened texts in their places. Whether there was any."""
-    changed = False
-    for text, short in zip(texts, shortened, strict=True):
-        if short != text.text:
-            text.replace(short)
-            changed = True
-    return changed
-
-
-def _walk(holder: Any) -> Iterator[ResultText]:
-    stack = [iter(_entries(holder))]
-    while stack:  # a deep result must not end the process by its depth
-        found = next(stack[-1], None)
-        if found is None:
-            stack.pop()
-        elif isinstance(found.holder[found.key], str):
-            if _is_text(found.text):
-                yield found
-        else:
-            stack.append(iter(_entries(found.holder[found.key])))
+    changed = [pair for pair in zip(texts, shortened, strict=True) if pair[1] != pair[0].text]
+    for text, short in changed:
+        text.replace(short)
+    return bool(changed)
 
 
 def _entries(value: Any) -> Iterator[ResultText]:

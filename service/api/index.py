@@ -199,7 +199,8 @@ def index_settings(
         kv = reading_settings(language, root)
     kept_by = kv["model"] if kv and shipped_recipe(kv["model"]) else DEFAULT_PROXY
     keys = _load_recipe(proxy or kept_by, recipe).as_json() if model else None
-    return IndexSettings(chunk_chars, language, _json_round_trip(keys), encoder, kv)
+    # as it is read again, with lists for tuples, so that settings can be compared
+    return IndexSettings(chunk_chars, language, json.loads(json.dumps(keys)), encoder, kv)
 
 
 def _vectors_name(vectors: str) -> str:
@@ -365,10 +366,4 @@ def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:
             f"no recipe for keys of {proxy} ships with tamis; fit one with `tamis lab fit-recipe`, "
             "or index words alone with --no-model"
         )
-    return found
-
-
-def _json_round_trip(body: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The value as JSON returns it, with lists for tuples, so that settings can be compared."""
-    found: dict[str, Any] | None = json.loads(json.dumps(body))
     return found

@@ -109,13 +109,11 @@ def choose_proxy(
     best = best_proxy(code)
     if best != DEFAULT_PROXY and not _is_installed(best, root):
         return ProxyChoice(DEFAULT_PROXY, code, _describe_loss(code, DEFAULT_PROXY, best))
-    return ProxyChoice(
-        best,
-        code,
-        None
-        if primary_subtag(code) in load_measurements()["languages"]
-        else _describe_unmeasured(code),
-    )
+    measured = load_measurements()["languages"]
+    if primary_subtag(code) in measured:
+        return ProxyChoice(best, code)
+    warning = f"how much is kept in {code!r} was not measured; there are figures of "
+    return ProxyChoice(best, code, warning + ", ".join(measured))
 
 
 def served_language_warning(
@@ -151,9 +149,11 @@ def best_proxy(language: str) -> str:
     Another one than the default only where it was ahead of the default at every measured budget. In
     a language that was not measured, the proxy chosen in most of the others.
     """
-    code, found = primary_subtag(language), load_measurements()["languages"]
+    code, measured = primary_subtag(language), load_measurements()
+    found = measured["languages"]
     if code in found:
-        ahead = [name for name in _other_proxies() if _is_ahead(found[code], name)]
+        others = (name for name in measured["proxies"] if name != DEFAULT_PROXY)
+        ahead = [name for name in others if _is_ahead(found[code], name)]
         return max(ahead, key=lambda name: _gold_kept(found[code], name), default=DEFAULT_PROXY)
     votes = [best_proxy(other) for other in found if other != _ENGLISH]
     return statistics.mode(votes) if votes else DEFAULT_PROXY
@@ -178,17 +178,13 @@ def quality_warning(quality: Any, proxy: Any = None) -> str | None:
     if quality == QUICK:
         return (
             f"quality='fast' has no effect: it has {FAST} read English by question_rows, and here "
-            f"{_name_of(proxy)} reads"
+            f"{proxy if isinstance(proxy, str) else 'the given proxy'} reads"
         )
     return (
         f"quality={quality!r:.80} has no effect: there are standard and fast; a larger model reads "
         f"where it is named as the proxy, such as {LARGE}, which in most domains keeps less of the "
         "evidence than the default, in 3.5 times the time"
     )
-
-
-def _name_of(proxy: Any) -> str:
-    return proxy if isinstance(proxy, str) else "the given proxy"
 
 
 def _model_of_probe(probe: Any) -> str:
@@ -203,10 +199,6 @@ def _model_of_probe(probe: Any) -> str:
     return name if name in zoo.ZOO else DEFAULT_PROXY
 
 
-def _other_proxies() -> list[str]:
-    return [name for name in load_measurements()["proxies"] if name != DEFAULT_PROXY]
-
-
 def _is_ahead(found: Mapping[str, Any], proxy: str) -> bool:
     return all(at["methods"][proxy]["ahead_of_first"][0] > 0 for at in found["budgets"].values())
 
@@ -217,15 +209,12 @@ def _gold_kept(found: Mapping[str, Any], method: str) -> float:
 
 
 def _texts(passages: Any) -> Iterator[str]:
-    for given in passages if isinstance(passages, Sequence) and not _is_text(passages) else ():
+    is_list = isinstance(passages, Sequence) and not isinstance(passages, str | bytes)
+    for given in passages if is_list else ():
         text = given if isinstance(given, str) else getattr(given, "text", None)
         text = given.get("text") if isinstance(given, Mapping) else text
         if isinstance(text, str):
             yield text
-
-
-def _is_text(passages: Any) -> bool:
-    return isinstance(passages, str | bytes)
 
 
 def _is_installed(proxy: str, root: Path | None) -> bool:
@@ -240,27 +229,13 @@ def _describe_loss(code: str, used: str, best: str, way_out: str | None = None) 
     """Describes the loss of evidence with another proxy than the best, and the remedy."""
     way_out = way_out or f"`tamis models pull {best}`"
     found = load_measurements()["languages"]
-    known = (
-        {primary_subtag(code): found[primary_subtag(code)]}
-        if primary_subtag(code) in found
-        else _non_english_figures()
-    )
+    if (subtag := primary_subtag(code)) in found:
+        known, where = {subtag: found[subtag]}, f"in {code!r}"
+    else:
+        known = {name: of for name, of in found.items() if name != _ENGLISH}
+        where = f"{code!r} was not measured; in {', '.join(known)}"
     kept, more = (statistics.fmean(_gold_kept(f, n) for f in known.values()) for n in (used, best))
-    where = (
-        f"in {code!r}"
-        if primary_subtag(code) in found
-        else (f"{code!r} was not measured; in {', '.join(known)}")
-    )
     return (
         f"{where} {used} keeps {kept:.0%} of the evidence at a fifth of the tokens and {best} "
         f"{more:.0%}; {way_out}"
     )
-
-
-def _non_english_figures() -> dict[str, Any]:
-    return {code: of for code, of in load_measurements()["languages"].items() if code != _ENGLISH}
-
-
-def _describe_unmeasured(code: str) -> str:
-    measured = ", ".join(load_measurements()["languages"])
-    return f"how much is kept in {code!r} was not measured; there are figures of {measured}"

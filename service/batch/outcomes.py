@@ -187,28 +187,17 @@ def encode_parquet(
 
 
 def _output_types(arrow: Any) -> dict[str, Any]:
-    span = arrow.struct(
-        [
-            ("document", arrow.int32()),
-            ("start", arrow.int64()),
-            ("end", arrow.int64()),
-            ("score", arrow.float64()),
-        ]
-    )
-    kinds = (
-        arrow.string(),
-        arrow.list_(span),
-        arrow.list_(arrow.float64()),
-        arrow.int64(),
-        arrow.int64(),
-        arrow.string(),
-        arrow.float64(),
-        arrow.string(),
-        arrow.string(),
-        arrow.list_(arrow.string()),
-        arrow.string(),
-    )
-    return dict(zip(OUTPUT_FIELDS, kinds, strict=True))
+    """The type of each added field: text, unless it is named here."""
+    place, share = arrow.int64(), arrow.float64()
+    span = {"document": arrow.int32(), "start": place, "end": place, "score": share}
+    return dict.fromkeys(OUTPUT_FIELDS, arrow.string()) | {
+        "spans": arrow.list_(arrow.struct(span)),
+        "scores": arrow.list_(share),
+        "tokens_in": arrow.int64(),
+        "tokens_out": arrow.int64(),
+        "answerability": share,
+        "warnings": arrow.list_(arrow.string()),
+    }
 
 
 def _arrow_value(value: Any) -> Any:

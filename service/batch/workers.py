@@ -133,9 +133,10 @@ class PartWorker:
                 try:
                     requests.append((place, request_of(row, self.job)))
                 except BadInput as error:
-                    found[place] = self._locate_error(
-                        part, row, RowOutcome(error=str(error)), on_outcome
-                    )
+                    refused = self._locate_error(part, row, RowOutcome(error=str(error)))
+                    found[place] = refused
+                    if on_outcome:
+                        on_outcome(refused)
         places = [place for place, _ in requests]
         results = (
             self.compressor.compress_rows([request for _, request in requests], on_outcome)
@@ -143,16 +144,10 @@ class PartWorker:
             else []
         )
         for place, outcome in zip(places, results, strict=True):
-            found[place] = self._locate_error(part, rows[place], outcome, None)
+            found[place] = self._locate_error(part, rows[place], outcome)
         return [outcome for outcome in found if outcome is not None]
 
-    def _locate_error(
-        self,
-        part: BatchPart,
-        row: InputRow,
-        outcome: RowOutcome,
-        on_outcome: OutcomeCallback | None,
-    ) -> RowOutcome:
+    def _locate_error(self, part: BatchPart, row: InputRow, outcome: RowOutcome) -> RowOutcome:
         """The outcome; if it is an error, with file and row in its message.
 
         Raises:
@@ -163,8 +158,6 @@ class PartWorker:
             outcome = RowOutcome(error=f"{place}: {outcome.error}")
             if self.stop_on_error:
                 raise RowFailed(f"{outcome.error}; nothing is lost: run again with --on-error keep")
-        if on_outcome:
-            on_outcome(outcome)
         return outcome
 
     def _encode(
@@ -241,10 +234,13 @@ def _start_worker(
     )  # Ctrl-C reaches every process; the main one decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     if method_info(job.method).needs != "nothing":  # without torch a worker starts a second sooner
-        _set_threads(max(1, (os.cpu_count() or 1) // options.workers))
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
         with started.get_lock():
             number, started.value = started.value, started.value + 1
-        choose_card(number)
+        if count := torch.cuda.device_count():  # workers take the machine's cards in turn
+            torch.cuda.set_device(number % count)
     _process_worker["worker"] = PartWorker(job, plan, options, redo)
 
 
@@ -254,20 +250,6 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _set_threads(cores: int) -> None:
-    import torch
-
-    torch.set_num_threads(cores)
-
-
-def choose_card(number: int) -> None:
-    """Makes one of the machine's CUDA cards that of this process, in turn; nothing without any."""
-    import torch
-
-    if count := torch.cuda.device_count():
-        torch.cuda.set_device(number % count)
 
 
 def _run_part(part: BatchPart) -> PartReceipt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+import typer
 
 from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
@@ -27,7 +28,10 @@ def command(*, budget: Budget):
 
 
 def on_the_command_line(**given):
-    return command(**NONE | given)
+    try:
+        return command(**NONE | given)
+    except typer.Exit as end:
+        raise end.__cause__ from end
 
 
 def in_a_chain(**given):

@@ -10,7 +10,7 @@ import typer
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.display.output import dump_json, nothing_found, print_note, report_errors
+from tamis.service.cli.display.output import dump_json, nothing_found, print_note
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_options
@@ -34,7 +34,6 @@ reads them.
 """
 
 
-@report_errors()
 @takes_options(
     INDEX | SHARED,
     question=Option("What shall be answered.", short="-q"),

@@ -16,7 +16,7 @@ from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
-from tamis.service.cli.display.output import print_note, report_errors
+from tamis.service.cli.display.output import print_note
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
@@ -111,7 +111,6 @@ EXIT_ROWS_FAILED = 1
 
 
 @app.command("run", cls=ShortHelpCommand, epilog=EPILOG)
-@report_errors()
 @takes_options(SHARED | BATCH)
 def run(
     inputs: list[str],
@@ -286,7 +285,6 @@ def _parse_shard(given: str) -> tuple[int, int]:
 
 
 @app.command("merge", epilog="`tamis batch merge out/ -o all.jsonl.gz`")
-@report_errors()
 @takes_options(MERGE)
 def merge(
     outs: list[str],
@@ -300,7 +298,6 @@ def merge(
 
 
 @app.command("verify", epilog="`tamis batch verify out-1/ out-2/`")
-@report_errors()
 @takes_options(MERGE)
 def verify(outs: list[str]) -> None:
     """Read every part again: is each there, whole, with every row of the input once?"""

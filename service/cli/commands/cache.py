@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.filesize import decimal
 
+from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
 from tamis.service.cli.display.bars import counting_bar
-from tamis.service.cli.display.output import print_note, report_errors
+from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.model_folder import HomeFolder
+from tamis.service.cli.options.typer_options import takes_options
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
@@ -38,20 +40,15 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--folder",
-        help="Where passages are kept. Default: passages/ in the cache folder of tamis.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+OPTIONS = {
+    "folder": Option("Where passages are kept. Default: passages/ in the cache folder of tamis."),
+    "as_json": Option("Print one JSON object.", flag="--json"),
+}
 
 
 @app.command("stats")
-@report_errors()
-def stats(folder: Folder = None, as_json: AsJson = False, home: HomeFolder = None) -> None:
+@takes_options(OPTIONS)
+def stats(folder: Path | None = None, as_json: bool = False, home: HomeFolder = None) -> None:
     """Show how many passages are kept, their bytes, and the models that read them."""
     files = _cache_files(folder, home)
     entries, size = files.size()
@@ -66,12 +63,8 @@ def stats(folder: Folder = None, as_json: AsJson = False, home: HomeFolder = Non
 
 
 @app.command("clear")
-@report_errors()
-def clear(
-    folder: Folder = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    home: HomeFolder = None,
-) -> None:
+@takes_options(OPTIONS, yes=Option("Do not ask.", short="-y"))
+def clear(folder: Path | None = None, yes: bool = False, home: HomeFolder = None) -> None:
     """Delete every kept passage; other files in the folder stay."""
     files = _cache_files(folder, home)
     entries, _ = files.size()
@@ -89,11 +82,11 @@ def clear(
 
 
 @app.command("verify")
-@report_errors()
+@takes_options(OPTIONS, remove=Option("Delete the damaged ones."))
 def verify(
-    folder: Folder = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete the damaged ones.")] = False,
-    as_json: AsJson = False,
+    folder: Path | None = None,
+    remove: bool = False,
+    as_json: bool = False,
     home: HomeFolder = None,
 ) -> None:
     """Hash every file and name the damaged ones; exit code 1 if there are any."""

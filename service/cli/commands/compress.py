@@ -22,7 +22,6 @@ from tamis.service.cli.display.output import (
     dump_json,
     make_console,
     print_note,
-    report_errors,
 )
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
@@ -72,7 +71,6 @@ class OutputOptions:
             raise BadInput(f"--json and {word} both want the output; give one, or --html FILE")
 
 
-@report_errors()
 @takes_options(
     SHARED,
     json=Option("Print one JSON object: text, spans, scores, counts.", OUTPUT),

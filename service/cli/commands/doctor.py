@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
-from tamis.service.cli.display.output import dump_json, make_console, report_errors
+from tamis.service.cli.display.output import dump_json, make_console
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
+from tamis.service.cli.options.typer_options import takes_options
 from tamis.service.http.runtime.settings import unknown_variables
 
 State = Literal["ok", "warn", "fail"]
@@ -67,12 +69,10 @@ class Finding:
         return self.state != "ok" or self.name in SHOWN
 
 
-@report_errors()
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every check.")] = False,
-    home: HomeFolder = None,
-) -> None:
+@takes_options(
+    json=Option("Print a JSON object."), verbose=Option("Print every check.", short="-v")
+)
+def doctor(json: bool = False, verbose: bool = False, home: HomeFolder = None) -> None:
     """Check the installation, device, models and their probes, and measure reading speed."""
     found = list(findings(models_folder(home)))
     failed = any(finding.state == "fail" for finding in found)

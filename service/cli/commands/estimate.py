@@ -17,7 +17,7 @@ from tamis.compressors.rules import Budget
 from tamis.probes.extras import import_extra
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.batch_progress import duration_text
-from tamis.service.cli.display.output import dump_json, make_console, report_errors
+from tamis.service.cli.display.output import dump_json, make_console
 from tamis.service.cli.options.compress_options import SHARED, AsJson
 from tamis.service.cli.options.model_folder import HomeFolder
 from tamis.service.cli.options.typer_options import takes_options
@@ -45,7 +45,6 @@ prompts as much as they still share. Answers, images and files are not counted.
 _MOST = 1_000_000  # dollars
 
 
-@report_errors()
 @takes_options(
     SHARED,
     files=Option("JSON Lines, also packed; `-`: standard input.", metavar="FILE", is_argument=True),

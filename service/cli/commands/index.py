@@ -22,7 +22,6 @@ from tamis.service.cli.display.output import (
     nothing_found,
     print_note,
     printable,
-    report_errors,
 )
 from tamis.service.cli.options.compress_options import INPUT, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
@@ -96,7 +95,6 @@ Then, in Python: `tamis.open_store("lancedb", "docs.lance").search("How are keys
 """
 
 
-@report_errors()
 @takes_options(
     OPTIONS,
     target=Option(
@@ -148,7 +146,6 @@ OPTIMISE_EPILOG = """
 """
 
 
-@report_errors()
 @takes_options(OPTIONS, search=STRUCTURE)
 def optimise(
     index: Path,
@@ -208,7 +205,6 @@ app = typer.Typer(help="Index a corpus once, then search it.", epilog=EPILOG, no
 
 
 @app.command("build", epilog=EPILOG)
-@report_errors()
 @takes_options(
     OPTIONS,
     out=Option("The folder to make.", short="-o"),
@@ -279,7 +275,6 @@ def build(
 
 
 @app.command("add", epilog=EPILOG)
-@report_errors()
 @takes_options(OPTIONS)
 def add(
     index: Path,
@@ -312,7 +307,6 @@ def add(
 
 
 @app.command("delete", epilog=EPILOG)
-@report_errors()
 @takes_options(OPTIONS, ids=Option("Documents to delete.", metavar="ID...", is_argument=True))
 def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
     """Delete documents by their ids: all that are named, or none."""
@@ -326,7 +320,6 @@ def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
 
 
 @app.command("compact", epilog=EPILOG)
-@report_errors()
 @takes_options(OPTIONS)
 def compact(index: Path, quiet: bool = False) -> None:
     """Give back the room of what was deleted, and merge small segments."""
@@ -350,7 +343,6 @@ app.command("export", epilog=EXPORT_EPILOG)(export)
 
 
 @app.command("search", epilog=EPILOG)
-@report_errors()
 @takes_options(
     OPTIONS,
     question=Option("What is searched for.", short="-q"),
@@ -386,7 +378,6 @@ def search(
 
 
 @app.command("stats", epilog=EPILOG)
-@report_errors()
 @takes_options(OPTIONS)
 def stats(index: Path, json: bool = False) -> None:
     """Say what an index holds and how it was made."""
@@ -418,7 +409,6 @@ def stats(index: Path, json: bool = False) -> None:
 
 
 @app.command("verify", epilog=EPILOG)
-@report_errors()
 @takes_options(OPTIONS)
 def verify(index: Path) -> None:
     """Read every byte of an index and compare it with its checksum."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
@@ -13,7 +13,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
 from tamis.service.agents.mcp_proxy import MAX_TOKENS
-from tamis.service.cli.display.output import print_note, report_errors
+from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
 
@@ -34,12 +34,12 @@ before another server and shortens its long results
 """
 
 
-@report_errors()
 @takes_options(
     SHARED,
     method=Option("As in `tamis methods`; question_rows, and with --wrap lexical, if not given."),
     wrap=Option("Another server to stand before: its command, or its URL.", metavar="SERVER"),
     max_tokens=Option("Of a result of that server; a longer one is shortened to it.", ge=1),
+    header=Option("For a wrapped URL: `NAME: VALUE`, with $VARIABLES; repeatable."),
     index=Option("An index to search."),
     folder=Option("Text files below it may be named; without it none.", metavar="DIR"),
     transport=Option("http is streamable HTTP, on this machine."),
@@ -51,10 +51,7 @@ def mcp(
     folder: Path | None = None,
     wrap: str | None = None,
     max_tokens: int = MAX_TOKENS,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(help="For a wrapped URL: `NAME: VALUE`, with $VARIABLES; repeatable."),
-    ] = None,
+    header: list[str] | None = None,
     method: str | None = None,
     proxy: str = "auto",
     quality: str = "standard",

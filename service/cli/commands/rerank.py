@@ -24,7 +24,6 @@ from tamis.service.cli.display.output import (
     make_console,
     print_note,
     printable,
-    report_errors,
 )
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
@@ -52,7 +51,6 @@ EPILOG = """
 """
 
 
-@report_errors()
 @takes_options(
     SHARED,
     question=Option("What the documents shall answer.", short="-q"),

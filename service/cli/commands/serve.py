@@ -10,7 +10,7 @@ import socket
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -18,7 +18,7 @@ from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
 from tamis.probes.extras import needing
 from tamis.service.cli.display.output import print_note, report_errors
-from tamis.service.cli.options.typer_options import typer_parameter, with_parameters
+from tamis.service.cli.options.typer_options import takes_options, typer_parameter, with_parameters
 from tamis.service.http.runtime.memory import limit_heaps
 from tamis.service.http.runtime.settings import KNOBS, Settings, variable
 
@@ -136,17 +136,12 @@ def keys() -> None:
 
 
 @keys_app.command("new", epilog=KEYS_EPILOG)
-@report_errors()
-def new(
-    name: Annotated[str, typer.Argument(help="Whose key it is; it stands in logs and meters.")],
-    file: Annotated[
-        Path | None, typer.Option("--file", help="Add the hash to this file.", show_default=False)
-    ] = None,
-    limit: Annotated[
-        str | None,
-        typer.Option("--limit", help="The most requests, such as 60/minute.", show_default=False),
-    ] = None,
-) -> None:
+@takes_options(
+    name=Option("Whose key it is; it stands in logs and meters.", is_argument=True),
+    file=Option("Add the hash to this file."),
+    limit=Option("The most requests, such as 60/minute."),
+)
+def new(name: str, file: Path | None = None, limit: str | None = None) -> None:
     """Make a key: it is printed once, and only its hash is kept."""
     with needing(_NEEDS_SERVICE):
         from tamis.service.http.middleware.auth import new_key, read_keys

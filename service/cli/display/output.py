@@ -63,8 +63,8 @@ def nothing_found(chunks: int, where: list[str] | None) -> str:
 def report_errors() -> Iterator[None]:
     """Turns tamis's own errors into a line on stderr and exit code 2, and Ctrl-C into 130.
 
-    As a decorator, below `@app.command()`, or around a block. Any other exception is a bug and is
-    not caught.
+    As a decorator, below `@app.command()`, or around a block; `takes_options` does it by itself.
+    Any other exception is a bug and is not caught.
     """
     import typer
 

@@ -17,6 +17,7 @@ import typer
 from tamis.compressors.options import Option, options_of
 from tamis.compressors.rules import Budget, budget_of
 from tamis.probes.errors import BadInput
+from tamis.service.cli.display.output import report_errors
 
 Command = Callable[..., Any]
 
@@ -28,7 +29,7 @@ class _Choice(enum.StrEnum):
 def takes_options(
     shared: Mapping[str, Option] = MappingProxyType({}), **own: Option
 ) -> Callable[[Command], Command]:
-    """Makes options of a command's parameters.
+    """Makes options of a command's parameters, and reports its errors as `report_errors` does.
 
     A parameter whose type is a dataclass of options, such as `rules: Rules`, is replaced by an
     option for each of them; one that is named here has its flag, type and default from the command.
@@ -37,9 +38,6 @@ def takes_options(
     Args:
         shared: options by the names of parameters, which the command may have.
         own: those of this command, which go before.
-
-    Raises:
-        BadInput: when the command runs, options that cannot be followed.
     """
 
     known = {**shared, **own}
@@ -51,7 +49,7 @@ def takes_options(
         for given in signature.parameters.values():
             if given.name in known:
                 one = known[given.name].of(given.name, given.annotation, given.default)
-                shown.append(typer_parameter(one, checks_bounds=True).replace(name=given.name))
+                shown.append(typer_parameter(one, given.name))
             elif is_dataclass(given.annotation):
                 holders[given.name] = given.annotation
                 shown += [
@@ -61,6 +59,7 @@ def takes_options(
                 shown.append(given)
 
         @wraps(command)
+        @report_errors()
         def with_options(**given: Any) -> Any:
             values = {
                 name: value.value if isinstance(value, _Choice) else value
@@ -82,11 +81,12 @@ def with_parameters(command: Command, shown: list[inspect.Parameter]) -> Command
     return command
 
 
-def typer_parameter(one: Option, checks_bounds: bool = False) -> inspect.Parameter:
+def typer_parameter(one: Option, name: str | None = None) -> inspect.Parameter:
     """An option as a parameter that typer understands.
 
     Args:
-        checks_bounds: whether typer checks the bounds, and not the dataclass that they make.
+        name: of a command's own parameter, whose bounds typer checks; None for the field of a
+            dataclass, which checks them itself.
     """
     kind, default, choices = one.kind, one.default, one.all_choices()
     text = f"{one.help[:-1]}; `\\n` is a line break, `\\t` a tab." if one.escapes else one.help
@@ -104,7 +104,7 @@ def typer_parameter(one: Option, checks_bounds: bool = False) -> inspect.Paramet
     kind = kind | None if default is None else kind
     if one.is_argument:
         shown: Any = typer.Argument(help=text, metavar=one.metavar, show_default=False)
-        return _parameter(one.name, Annotated[kind, shown], default)
+        return _parameter(name or one.name, Annotated[kind, shown], default)
     shown = typer.Option(
         flag,
         *short,
@@ -112,11 +112,11 @@ def typer_parameter(one: Option, checks_bounds: bool = False) -> inspect.Paramet
         metavar=one.metavar,
         envvar=one.variable,
         rich_help_panel=one.panel,
-        min=one.ge if checks_bounds else None,
-        max=one.le if checks_bounds else None,
+        min=one.ge if name else None,
+        max=one.le if name else None,
         show_default=default is not None and default is not False and default != [],
     )
-    return _parameter(one.parameter, Annotated[kind, shown], default)
+    return _parameter(name or one.parameter, Annotated[kind, shown], default)
 
 
 def _parameters(one: Option) -> Iterator[inspect.Parameter]:

@@ -99,9 +99,8 @@ def run(
         _become(command)
     apart = json or streams == "apart" or (streams == "auto" and not _is_same_place())
     done = _Running(command, apart, None if json else live_after).wait()
-    if isinstance(done, BadInput):
-        print_warning(str(done))
-        return _NOT_FOUND if isinstance(done.__cause__, FileNotFoundError) else _NOT_EXECUTABLE
+    if isinstance(done, OSError):
+        return _report_unstarted(command, done)
     if not done.is_live:
         call = inner_line(command) or shlex.join(command)
         _print(done, shortening, call, question, json)
@@ -139,8 +138,13 @@ def _become(command: Sequence[str]) -> NoReturn:
     try:
         os.execvp(command[0], list(command))
     except OSError as error:
-        print_warning(f"{command[0]} cannot be run: {error.strerror}")
-        sys.exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+        sys.exit(_report_unstarted(command, error))
+
+
+def _report_unstarted(command: Sequence[str], error: OSError) -> int:
+    """Says why a command cannot be started; the exit code of a shell that cannot."""
+    print_warning(f"{command[0]} cannot be run: {error.strerror}")
+    return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
 
 
 class _Running:
@@ -163,7 +167,7 @@ class _Running:
         self._open: dict[int, bool] = {}
         self._in_terminal = os.isatty(0)
 
-    def wait(self) -> _Running | BadInput:
+    def wait(self) -> _Running | OSError:
         """Starts it and returns at its end; an error where it cannot be started."""
         woken, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -181,9 +185,7 @@ class _Running:
                 process_group=None if self._in_terminal else 0,
             )
         except OSError as error:
-            refused = BadInput(f"{self.command[0]} cannot be run: {error.strerror}")
-            refused.__cause__ = error
-            return refused
+            return error
         for early in self.signals:  # which came before it was there
             self._send(early)
         dismiss = None if self._in_terminal else _guard(self.child.pid)

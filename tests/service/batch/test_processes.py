@@ -18,7 +18,7 @@ def test_workers_take_the_cards_in_turn(count, cards, monkeypatch):
     """Torch puts a model that is loaded to `cuda` on the process's current card."""
     monkeypatch.setattr(workers, "PartWorker", lambda *_, **__: None)
     monkeypatch.setattr(workers, "_exit_with_parent", lambda: None)
-    monkeypatch.setattr(workers, "_set_threads", lambda cores: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda cores: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     job = BatchJob(Budget(max_tokens=1), method="icr")
     started, taken = get_context("spawn").Value("i", 0), []
