@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from tokenizers import Tokenizer
@@ -21,6 +24,7 @@ from tamis.probes.attention.packed import attention_function
 from tamis.probes.attention.recorder import KVBatch, Recorder, use_recorder
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.interruption import check_interruption
 from tamis.probes.lru import LruCache
 from tamis.probes.model.forward import ForwardRunner
 from tamis.probes.model.loading import (
@@ -32,6 +36,9 @@ from tamis.probes.model.loading import (
 )
 from tamis.probes.prompt import MAX_TWINS, Layout, Paused, Prompt, RowSpans, Template, token_batches
 from tamis.probes.signal import Signal, Want
+
+_locks = WeakSet[Any]()
+"""The locks of all proxies, which a process that is forked finds as they were at that moment."""
 
 
 class Proxy:
@@ -66,6 +73,8 @@ class Proxy:
         self.layout = Layout(tokenizer, template, card.name, owned)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
+        _locks.update((self._lock, self._runner._lock))
+        _free_locks_at_forks()
         self._openings: dict[tuple[int, ...], ExactKVLayers] = {}
         self._twins = LruCache[Proxy](MAX_TWINS)
 
@@ -423,6 +432,7 @@ class Proxy:
             recorder.custom_attention = BatchedAttention(recorder)
         states, first = None, paused[0].depth if paused else 0
         with self._lock, torch.inference_mode(), use_recorder(recorder):
+            check_interruption()
             begin, positions = self._start(sequences, starts, recorder)
             if paused:
                 begin = torch.cat([one.states for one in paused])
@@ -455,6 +465,23 @@ class Proxy:
             [torch.arange(a, a + len(own)) for a, own in zip(starts, sequences, strict=True)]
         )
         return torch.tensor(ids).to(self.device), positions.to(self.device)
+
+
+@cache
+def _free_locks_at_forks() -> None:
+    """From the first proxy on, lets forked processes read, whatever threads of this one do then."""
+    if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+        os.register_at_fork(after_in_child=_go_on_without_threads)
+
+
+def _go_on_without_threads() -> None:
+    """Frees the locks that other threads held when this process was forked without them.
+
+    The threads of OpenMP are missing as well, and torch would wait for them: loading has used them.
+    """
+    for lock in _locks:
+        lock._at_fork_reinit()
+    torch.set_num_threads(1)
 
 
 def _batches(

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     )
 
 _AGENTS = ("TamisToolChoice", "TamisToolEdit", "TamisToolMiddleware")
-__all__ = [
-    "TamisCompressor",
-    "TamisCrossEncoder",
-    "TamisDocumentTransformer",
-    "TamisRetriever",
-]
+__all__ = ["TamisCompressor", "TamisCrossEncoder", "TamisDocumentTransformer", "TamisRetriever"]
 
 
 def __getattr__(name: str) -> Any:

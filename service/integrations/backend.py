@@ -9,13 +9,13 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from tamis.compressors.pipeline.compression import per_passage
 from tamis.compressors.registry import DEFAULT
@@ -23,6 +23,7 @@ from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.compressors.types import Compressed, to_probability
 from tamis.probes.errors import TamisError
+from tamis.probes.interruption import interruptible
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
@@ -30,28 +31,19 @@ from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.rerank import rerank
 
+P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("tamis")
 
 
-class _CallThreads:
-    """The threads that calls run in; a process that was forked has its own.
+@cache
+def _threads_of_process(pid: int) -> ThreadPoolExecutor:
+    """The threads that calls run in; those of a pool that was forked are counted, and do not run.
 
     Not the event loop's default pool: calls that wait for a model here do not hold up other users
     of that pool, and a call that is cancelled while it waits is never started.
     """
-
-    def __init__(self) -> None:
-        self.renew()
-        if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-            os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        """Forgets the threads: those of a pool that was forked are counted, and do not run."""
-        self.pool = ThreadPoolExecutor(4, thread_name_prefix="tamis")
-
-
-_threads = _CallThreads()
+    return ThreadPoolExecutor(4, thread_name_prefix="tamis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +177,8 @@ class LocalBackend:
     ) -> CompressedContext:
         """`compress` in a thread.
 
-        Cancellation returns at once. A question that was not yet started is dropped; one that is
-        being read is read to its end and its result discarded.
+        Cancellation returns at once. A question that was not yet started is dropped; the reading of
+        another ends with the batch that the model has.
         """
         return await run_in_thread(partial(self.compress, question, passages, plan))
 
@@ -276,7 +268,31 @@ def log_errors(on_error: str, message: str, *of: object) -> Iterator[None]:
         logger.warning(message, *of, error)
 
 
+def ending_with_its_task(
+    function: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The function; what it has a thread compute ends at its next check once it is cancelled."""
+
+    @wraps(function)
+    async def run(*given: P.args, **named: P.kwargs) -> T:
+        is_over = False
+
+        def check() -> None:
+            if is_over:
+                raise asyncio.CancelledError
+
+        with interruptible(check):
+            try:
+                return await function(*given, **named)
+            finally:
+                is_over = True
+
+    return run
+
+
+@ending_with_its_task
 async def run_in_thread(call: Callable[[], T]) -> T:
     """Runs a call in a thread of this module's pool, with the context variables of its caller."""
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads.pool, context.run, call)
+    threads = _threads_of_process(os.getpid())
+    return await asyncio.get_running_loop().run_in_executor(threads, context.run, call)

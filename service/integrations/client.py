@@ -173,7 +173,7 @@ class _Calls(_Connection):
         self, /, question: str, documents: Documents, **fields: Any
     ) -> Request[Compression]:
         """`POST /v1/compress`; fields as there, such as `max_tokens`."""
-        body = {"question": question, "documents": _list_of(documents, "documents"), **fields}
+        body = {"question": question, **_lists(documents=documents), **fields}
         return Request("/v1/compress", Compression, body)
 
     @Call
@@ -181,24 +181,20 @@ class _Calls(_Connection):
         self, /, questions: Sequence[str], documents: Documents, **fields: Any
     ) -> Request[CompressionList]:
         """Many questions on the same documents, as `POST /v1/compress` with `questions`."""
-        body = {
-            "questions": _list_of(questions, "questions"),
-            "documents": _list_of(documents, "documents"),
-            **fields,
-        }
+        body = _lists(questions=questions, documents=documents) | fields
         return Request("/v1/compress", CompressionList, body)
 
     @Call
     def compress_batch(self, inputs: Sequence[Mapping[str, Any]]) -> Request[BatchResult]:
         """Many requests in one call; each has an answer or an error."""
-        return Request("/v1/compress/batch", BatchResult, {"inputs": _list_of(inputs, "inputs")})
+        return Request("/v1/compress/batch", BatchResult, _lists(inputs=inputs))
 
     @Call
     def explain(
         self, /, question: str, documents: Documents, **fields: Any
     ) -> Request[Explanation]:
         """`compress`, with every sentence and its score."""
-        body = {"question": question, "documents": _list_of(documents, "documents"), **fields}
+        body = {"question": question, **_lists(documents=documents), **fields}
         return Request("/v1/explain", Explanation, body)
 
     @Call
@@ -207,12 +203,7 @@ class _Calls(_Connection):
     ) -> Request[CohereAnswer]:
         """`POST /v2/rerank`; with `spans`, says which parts of each document answer."""
         span_fields = {"relevant_spans": {"mode": "enabled"}} if spans else {}
-        body = {
-            "query": question,
-            "documents": _list_of(documents, "documents"),
-            **span_fields,
-            **fields,
-        }
+        body = {"query": question, **_lists(documents=documents), **span_fields, **fields}
         return Request("/v2/rerank", CohereAnswer, body)
 
     @Call
@@ -220,7 +211,7 @@ class _Calls(_Connection):
         self, /, question: str, documents: Sequence[str], **fields: Any
     ) -> Request[ScoreAnswer]:
         """`POST /score`: one score for each document, independent of the others."""
-        body = {"queries": question, "documents": _list_of(documents, "documents"), **fields}
+        body = {"queries": question, **_lists(documents=documents), **fields}
         return Request("/score", ScoreAnswer, body)
 
     @Call
@@ -243,7 +234,7 @@ class _Calls(_Connection):
         self, /, question: str, tools: Sequence[Mapping[str, Any]], **fields: Any
     ) -> Request[RankedToolsAnswer]:
         """`POST /v1/tools/rank`; fields as there, such as `top_n`."""
-        body = {"question": question, "tools": _list_of(tools, "tools"), **fields}
+        body = {"question": question, **_lists(tools=tools), **fields}
         return Request("/v1/tools/rank", RankedToolsAnswer, body)
 
     @Call
@@ -251,11 +242,7 @@ class _Calls(_Connection):
         self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
     ) -> Request[Expansion]:
         """The text around spans (`index`, `start`, `end`) of an answer, in whole sentences."""
-        body = {
-            "documents": _list_of(documents, "documents"),
-            "spans": _list_of(spans, "spans"),
-            "neighbours": neighbours,
-        }
+        body = {**_lists(documents=documents, spans=spans), "neighbours": neighbours}
         return Request("/v1/expand", Expansion, body)
 
     @Call
@@ -359,15 +346,16 @@ class AsyncClient(_Calls):
             await asyncio.sleep(pause_s)
 
 
-def _list_of(values: Any, name: str) -> list[Any]:
-    """A list of what was given.
+def _lists(**given: Any) -> dict[str, Any]:
+    """What was given, as lists.
 
     Raises:
         BadInput: a text, whose characters would be sent one by one, a mapping, or nothing to list.
     """
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise BadInput(f"{name} is of type {type(values).__name__}; give a list of {name}")
-    return list(values)
+    for name, values in given.items():
+        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+            raise BadInput(f"{name} is of type {type(values).__name__}; give a list of {name}")
+    return {name: list(values) for name, values in given.items()}
 
 
 def _refuse_non_finite(fields: Mapping[str, Any]) -> None:
@@ -440,10 +428,11 @@ def _error_message(answer: httpx.Response) -> tuple[str, str | None]:
         body = loads(answer.content)
     except ValueError:
         body = None
-    error = body.get("error", body) if isinstance(body, dict) else None
-    message, code = error, body.get("error_type") if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        message, code = error.get("message"), error.get("code")
+    body = body if isinstance(body, dict) else {}
+    error = body.get("error", body)
+    if not isinstance(error, dict):
+        error = {"message": error, "code": body.get("error_type")}
+    message, code = error.get("message"), error.get("code")
     if not isinstance(message, str) or not message:
         message = f"the service answered {answer.status_code}: {_excerpt(answer)}"
     return message, code if isinstance(code, str) else None

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from tamis.compressors.inputs import is_whole
 from tamis.compressors.method import check_scores
 from tamis.compressors.options import options_of
 from tamis.compressors.registry import DEFAULT, check_options, method_info
@@ -48,6 +49,8 @@ T = TypeVar("T")
 logger = logging.getLogger("tamis")
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 """A misspelt field is an error, not a default; errors never show the input, which may be a key."""
+_POSITIONS = {"start_index", "split_idx_start"}
+"""Metadata in which splitters of LangChain and Haystack say where a text begins in its source."""
 OnError = Annotated[
     Literal["passthrough", "fail", "raise"],
     AfterValidator(lambda given: "fail" if given == "raise" else given),
@@ -310,12 +313,26 @@ def check_kind(given: Sequence[Any], kind: type, give: str, noun: str = "documen
             raise BadInput(f"{noun} {number} is of type {type(one).__name__}; give {give}")
 
 
-def copy_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy; values that cannot be copied, such as a lock or a connection, are shared."""
-    try:
-        return dict(deepcopy(metadata))
-    except Exception:
-        return {key: _copy_value(value) for key, value in metadata.items()}
+def kept_position(part: Excerpt, text: str, position: int) -> int | None:
+    """Where the part that is kept of a text begins in a source that has the text at a position.
+
+    None where it is in several pieces.
+    """
+    start = part.spans[0][0] if len(part.spans) == 1 and part.text != text else 0
+    return position + start if text.startswith(part.text, start) else None
+
+
+def copy_metadata(metadata: Mapping[str, Any], part: Excerpt, text: str) -> dict[str, Any]:
+    """A deep copy; values that cannot be copied, such as a lock or a connection, are shared.
+
+    Where its text begins in its source, as splitters note it, is said of the part that is kept of
+    the text; None where that is in pieces.
+    """
+    copied = {key: _copy_value(value) for key, value in metadata.items()}
+    for key in _POSITIONS & copied.keys():
+        if is_whole(position := copied[key]) and position >= 0:
+            copied[key] = kept_position(part, text, position)
+    return copied
 
 
 def _copy_value(value: Any) -> Any:

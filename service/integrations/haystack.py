@@ -71,10 +71,11 @@ class TamisRanker(_WithKey):
     Returns one document for each that keeps something, best first (`order="original"`: as they
     came); joined by `separator`, their contents are within the budget: 500 tokens if neither a
     budget nor `top_k` is given. `top_k` alone ranks whole documents. The input documents are not
-    changed. Ids, embeddings and metadata stay; `score` is the new one, and `meta` has
-    `relevance_score` and `compression` added: spans, tokens before and after, source length,
-    answerability, verdict, reason, model, method, status, warnings. A document without content,
-    such as an image, stays as it is, behind the others where they are sorted.
+    changed. Ids, embeddings and metadata stay, but for `split_idx_start`, which is that of what is
+    kept, or None where that is in pieces; `score` is the new one, and `meta` has `relevance_score`
+    and `compression` added: spans, tokens before and after, source length, answerability, verdict,
+    reason, model, method, status, warnings. A document without content, such as an image, stays as
+    it is, behind the others where they are sorted.
 
     Where the model or the server fails, every document stays whole, `compression` has the status
     `failed` and a warning that says why, and the failure is logged; `on_error="fail"` raises
@@ -177,7 +178,7 @@ def _compressed_document(
         source,
         content=part.text,
         score=source.score if part.score is None else part.score,
-        meta=copy_metadata(source.meta) | added,
+        meta=copy_metadata(source.meta, part, source.content) | added,
     )
 
 

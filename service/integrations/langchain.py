@@ -10,7 +10,7 @@ needed.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,9 +54,6 @@ from tamis.service.integrations.fields import (
     copy_metadata,
 )
 
-QueryGroups = dict[str, tuple[list[int], list[str]]]
-"""For each query the indices of its pairs, and their texts."""
-
 __all__ = ["TamisCompressor", "TamisCrossEncoder", "TamisDocumentTransformer", "TamisRetriever"]
 
 
@@ -80,7 +77,7 @@ class _DocumentCompression(CompressionFields):
             Document(
                 page_content=part.text,
                 id=(document := documents[part.passage]).id,
-                metadata=copy_metadata(document.metadata)
+                metadata=copy_metadata(document.metadata, part, document.page_content)
                 | self.added_metadata(part, context, len(document.page_content), document.metadata),
             )
             for part in context.parts
@@ -231,16 +228,15 @@ class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
         Raises:
             TamisError: and its subclasses.
         """
-        groups = group_by_query(text_pairs)
-        return scores_in_order(
-            groups, [self.backend.rank(q, t, self._ranking_plan) for q, (_, t) in groups.items()]
-        )
+        groups = _texts_by_query(text_pairs)
+        found = {q: self.backend.rank(q, t, self._ranking_plan) for q, t in groups.items()}
+        return _scores_in_order(text_pairs, found)
 
     async def ascore(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """`score` without blocking the event loop."""
-        groups = group_by_query(text_pairs)
-        found = [await self.backend.arank(q, t, self._ranking_plan) for q, (_, t) in groups.items()]
-        return scores_in_order(groups, found)
+        groups = _texts_by_query(text_pairs)
+        found = {q: await self.backend.arank(q, t, self._ranking_plan) for q, t in groups.items()}
+        return _scores_in_order(text_pairs, found)
 
     @property
     def _ranking_plan(self) -> RankingPlan:
@@ -316,21 +312,22 @@ def _hit_metadata(hit: Any, keys_read: int) -> dict[str, Any]:
     return {**title, **hit.metadata, "hit": location}
 
 
-def group_by_query(pairs: Sequence[tuple[str, str]]) -> QueryGroups:
-    """The pairs of each query, in the order in which queries first occur."""
-    groups: QueryGroups = {}
-    for index, (query, text) in enumerate(pairs):
-        indices, texts = groups.setdefault(query, ([], []))
-        indices.append(index)
-        texts.append(text)
-    return groups
+def _texts_by_query(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The texts of each query, in the order in which queries first occur."""
+    texts: dict[str, list[str]] = {}
+    for query, text in pairs:
+        texts.setdefault(query, []).append(text)
+    return texts
 
 
-def scores_in_order(groups: QueryGroups, found: Sequence[Sequence[float]]) -> list[float]:
-    """The scores of all queries as one list, in the order of the pairs; a blank text has 0."""
-    scores = {
-        index: score if text.strip() else 0.0
-        for (indices, texts), values in zip(groups.values(), found, strict=True)
-        for index, text, score in zip(indices, texts, values, strict=True)
-    }
-    return [scores[index] for index in range(len(scores))]
+def _scores_in_order(
+    pairs: Sequence[tuple[str, str]], found: Mapping[str, Sequence[float]]
+) -> list[float]:
+    """The scores of all queries' texts as one list, in the order of the pairs; a blank text has 0.
+
+    Args:
+        found: the scores of each query's texts, in order.
+    """
+    left = {query: iter(scores) for query, scores in found.items()}
+    scores = [(text, next(left[query])) for query, text in pairs]
+    return [score if text.strip() else 0.0 for text, score in scores]

@@ -38,11 +38,7 @@ from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore
 from tamis.service.api.option_fields import option_fields
 from tamis.service.api.rank_tools import TOP_N, choose_tools, rank_tools, read_tools
-from tamis.service.http.conversation.billing import (
-    LIST_PRICES,
-    MESSAGE_TOKENS,
-    cheapest_change,
-)
+from tamis.service.http.conversation.billing import LIST_PRICES, MESSAGE_TOKENS, cheapest_change
 from tamis.service.integrations.backend import log_errors, run_in_thread
 from tamis.service.integrations.client import Client
 from tamis.service.integrations.fields import CONFIG, OnError
@@ -487,16 +483,12 @@ def _hashes(messages: Sequence[AnyMessage]) -> list[bytes]:
 
 def _find_call(messages: Sequence[AnyMessage], call_id: str) -> Any:
     """The tool call with an id; None where no message has it."""
-    for message in reversed(messages):
-        for call in message.tool_calls if isinstance(message, AIMessage) else ():
-            if call["id"] == call_id:
-                return call
-    return None
+    answers = (message for message in reversed(messages) if isinstance(message, AIMessage))
+    calls = (call for answer in answers for call in answer.tool_calls)
+    return next((call for call in calls if call["id"] == call_id), None)
 
 
 def _last_question(messages: Sequence[AnyMessage]) -> str | None:
     """The text of the user's last message."""
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage) and (text := str(message.text)).strip():
-            return text
-    return None
+    turns = (str(m.text) for m in reversed(messages) if isinstance(m, HumanMessage))
+    return next((turn for turn in turns if turn.strip()), None)

@@ -8,18 +8,25 @@ Works in this process, or through a tamis server with `base_url`. Only llama-ind
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
 
 try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
-    from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+    from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
 
 from tamis.service.integrations.backend import CompressedContext, Excerpt
-from tamis.service.integrations.fields import CONFIG, CompressionFields, check_kind, copy_metadata
+from tamis.service.integrations.fields import (
+    CONFIG,
+    CompressionFields,
+    check_kind,
+    copy_metadata,
+    kept_position,
+)
 
 __all__ = ["TamisPostprocessor"]
 
@@ -65,19 +72,31 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
     def _compressed_node(
         self, source: NodeWithScore, part: Excerpt, context: CompressedContext
     ) -> NodeWithScore:
-        node = _copy_node(source.node)
-        added = self.added_metadata(part, context, len(_text(source)), source.node.metadata)
-        node.set_content(part.text)
+        text = _text(source)
+        node = _copy_node(source.node, part, text)
+        added = self.added_metadata(part, context, len(text), source.node.metadata)
         node.metadata |= added
         for hidden_keys in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
             hidden_keys += [key for key in added if key not in hidden_keys]
         return NodeWithScore(node=node, score=source.score)
 
 
-def _copy_node(node: BaseNode) -> BaseNode:
-    """A deep copy of a node; only values that cannot be copied are shared."""
+def _copy_node(node: Any, part: Excerpt, text: str) -> Any:
+    """A deep copy of a node with what is kept; only values that cannot be copied are shared.
+
+    Where its document has its text it says for what is kept; nothing where that is in pieces.
+    """
     bare = node.model_copy(update={"metadata": {}}).model_copy(deep=True)
-    bare.metadata = copy_metadata(node.metadata)
+    bare.metadata = copy_metadata(node.metadata, part, text)
+    bare.set_content(part.text)
+    if isinstance(node, TextNode) and part.text != text:
+        begin = node.start_char_idx
+        if begin is not None and node.end_char_idx in (None, begin + len(text)):
+            begin = kept_position(part, text, begin)
+        else:
+            begin = None  # its text was exchanged before, such as for a window around it
+        bare.start_char_idx = begin
+        bare.end_char_idx = None if begin is None else begin + len(part.text)
     return bare
 
 

@@ -9,7 +9,6 @@ the next requests begin with the same bytes again. Only pydantic-ai-slim is need
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.compaction import MIN_KEEP_STEPS, StepCompaction
 from tamis.service.agents.shortening import Shortening
+from tamis.service.integrations.backend import log_errors
 
 try:
     from pydantic_ai.messages import (
@@ -35,7 +35,6 @@ except ImportError as error:
     raise MissingExtra(f"{error.name} is not installed; pip install pydantic-ai-slim") from error
 
 __all__ = ["TamisHistoryProcessor"]
-logger = logging.getLogger("tamis")
 
 
 class TamisHistoryProcessor:
@@ -98,13 +97,9 @@ class TamisHistoryProcessor:
         tokens = sum(self._counter.count_many([t for m in messages for t in _texts(m)]))
         if tokens < self.compact_at:
             return messages
-        try:
+        with log_errors(self.on_error, "the history is passed on as it is: %s"):
             return self._compact(messages, tokens - self.compact_to)
-        except Exception as error:
-            if self.on_error == "fail":
-                raise
-            logger.warning("the history is passed on as it is: %s", error)
-            return messages
+        return messages
 
     def _compact(self, messages: list[ModelMessage], excess: int) -> list[ModelMessage]:
         places, steps = list[tuple[int, int]](), list[ToolOutput]()

@@ -50,6 +50,22 @@ def test_what_answers_is_kept_with_id_meta_and_spans_and_the_input_is_not_change
     assert given == before
 
 
+def test_what_a_splitter_says_of_its_place_is_right_for_what_is_kept():
+    """One piece begins where `split_idx_start` says; of several pieces that says nothing."""
+    source = f"An earlier part. {TEXTS[1]}"
+    meta = {"split_idx_start": source.index(TEXTS[1])}
+    ranker = TamisRanker(max_tokens=WORDS, **LOOKING)
+    (kept,) = ranker.run(ASKED, [Document(content=TEXTS[1], meta=meta)])["documents"]
+    assert kept.content == PIN
+    assert source[kept.meta["split_idx_start"] :].startswith(PIN)
+    pieces = f"{PIN} Hay lies here, and more hay lies there. {PIN.replace('barn', 'shed')}"
+    needles = ScriptedReader.from_needles(PIN, PIN.replace("barn", "shed"))
+    ranker = TamisRanker(max_tokens=2 * WORDS + 1, **LOOKING | {"proxy": needles})
+    (kept,) = ranker.run(ASKED, [Document(content=pieces, meta=meta)])["documents"]
+    assert kept.meta["split_idx_start"] is None
+    assert len(kept.meta["compression"]["spans"]) == 2
+
+
 def test_top_k_alone_ranks_whole_documents_best_first():
     found = TamisRanker(top_k=2, **LOOKING).run(ASKED, documents())["documents"]
     assert [document.content for document in found[:1]] == [TEXTS[1]]

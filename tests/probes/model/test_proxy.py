@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import interruptible
 from tamis.probes.prompt import TEMPLATES, Prompt, token_batches
 from tamis.probes.signal import Signal, Want
 from tests.probes import tiny
@@ -147,6 +148,21 @@ def test_an_error_inside_the_forward_pass_leaves_the_proxy_usable() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         list(proxy.read(asked, WANT))
     handle.remove()
+    assert_same_signals(list(proxy.read(asked, WANT)), expected)
+
+
+def test_a_reading_that_is_interrupted_ends_with_the_batch_that_runs() -> None:
+    proxy = tiny.proxy(batch_tokens=1)
+    asked = prompts(proxy)
+    expected = list(proxy.read(asked, WANT))
+
+    def check() -> None:
+        raise TimeoutError
+
+    reading = proxy.read(asked, WANT)
+    assert_same_signals([next(reading)], expected[:1])
+    with pytest.raises(TimeoutError), interruptible(check):
+        next(reading)
     assert_same_signals(list(proxy.read(asked, WANT)), expected)
 
 
