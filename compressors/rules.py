@@ -167,7 +167,7 @@ class Rules:
             score.
         context_window: also keep so many neighbours on both sides of a kept unit, if they fit.
         dedup: drop a unit whose words overlap a better one's by at least this Jaccard share, or
-            whose text overlapping passages share; None for never.
+            that overlapping passages share; None for never.
         fill: fill the budget, also with units whose probability is below `WORTHLESS`, and with
             headings that have no kept text below them.
         order: of the passages in the output: as given, best first, best at both ends, or as a
