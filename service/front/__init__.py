@@ -88,9 +88,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'tamis' has no attribute {name!r}")
     found = getattr(import_module(_HOMES[name]), name)
     if name[1:] in _HOMES:  # `acompress`, say, which has `compress` run in a thread
-        from tamis.service.integrations.backend import ending_with_its_task
+        from tamis.service.integrations.backend import end_with_task
 
-        found = globals()[name] = ending_with_its_task(found)
+        found = globals()[name] = end_with_task(found)
     return found
 
 

@@ -268,7 +268,7 @@ def log_errors(on_error: str, message: str, *of: object) -> Iterator[None]:
         logger.warning(message, *of, error)
 
 
-def ending_with_its_task(
+def end_with_task(
     function: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     """The function; what it has a thread compute ends at its next check once it is cancelled."""
@@ -290,7 +290,7 @@ def ending_with_its_task(
     return run
 
 
-@ending_with_its_task
+@end_with_task
 async def run_in_thread(call: Callable[[], T]) -> T:
     """Runs a call in a thread of this module's pool, with the context variables of its caller."""
     context = contextvars.copy_context()
