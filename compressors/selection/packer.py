@@ -84,8 +84,7 @@ class BudgetPacker:
         # words are too small to be read for what they introduce
         read = () if rules.granularity == "token" else renderer.passages
         self.groups = Groups(renderer.units, read)
-        leads = {u for u in everything if u in self.groups}
-        shared = find_shared(read if rules.dedup else (), renderer.units, leads)
+        shared = find_shared(read if rules.dedup else (), renderer.units, self.groups.stops)
         self.repeats, self.halves = shared.repeats, shared.halves
         self._start_empty(limit)
 

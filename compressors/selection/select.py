@@ -136,13 +136,14 @@ class Selector:
         self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
         for one, other in self._packer.halves:
             self.values[one] = self.values[other] = max(self.values[one], self.values[other])
-        values = self.values
-        self._worths = worths = self._packer.groups.worths(values, calibrated)
+        self._worths = worths = self._packer.groups.worths(self.values, calibrated)
         repeats = self._packer.repeats
         for u, whole in repeats.items():
             if units[whole].kind != "code":  # a listing is long, and its line may be all there is
                 worths[whole] = max(worths[whole], worths[u])
-        ordered = sorted(range(len(units)), key=lambda u: (-worths[u], u in repeats, -values[u], u))
+        ordered = sorted(
+            range(len(units)), key=lambda u: (-worths[u], u in repeats, -self.values[u], u)
+        )
         self.candidates = [u for u in ordered if u in shown]
 
     def select(self, budget: Budget) -> SelectedUnits:

@@ -20,6 +20,7 @@ from tamis.compressors.rules import DEFAULT_RULES, Budget, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.hub import sharpened, zoo
+from tamis.probes.interruption import end_with_task
 from tamis.probes.named_tokenizers import (
     NAMES,
     approximation_warning,
@@ -148,6 +149,7 @@ def check_parts(method: Any, proxy: Any, cache: Any) -> None:
         )
 
 
+@end_with_task
 async def acompress(question: str, documents: Sequence[Any], **arguments: Any) -> Compressed:
     """`compress` in a worker thread: the event loop stays free."""
     return await asyncio.to_thread(compress, question, documents, **arguments)

@@ -23,6 +23,7 @@ from tamis.compressors.features.rank_probe import WordIndex
 from tamis.compressors.inputs import check_list, check_question, is_number, is_whole
 from tamis.compressors.registry import DEFAULT_ENCODER, SMALL_RANK_ENCODER
 from tamis.probes.errors import BadInput, ProxyMissing
+from tamis.probes.interruption import end_with_task
 from tamis.probes.lru import LruCache
 from tamis.probes.model.encoder import CachedEncoder, LazyEncoder
 from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
@@ -158,6 +159,7 @@ def rank_tools(
     )
 
 
+@end_with_task
 async def arank_tools(question: Any, tools: Sequence[Any], **arguments: Any) -> RankedTools:
     """`rank_tools` in a worker thread: the event loop stays free."""
     return await asyncio.to_thread(rank_tools, question, tools, **arguments)

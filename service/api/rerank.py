@@ -12,6 +12,7 @@ from tamis.compressors.method import Method
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_name
 from tamis.compressors.types import Reranked
+from tamis.probes.interruption import end_with_task
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.arguments import check_keywords, read_documents
@@ -96,6 +97,7 @@ def rerank(
     return choice.add_warning(result)
 
 
+@end_with_task
 async def arerank(question: str, documents: Sequence[Any], **arguments: Any) -> Reranked:
     """`rerank` in a worker thread: the event loop stays free."""
     return await asyncio.to_thread(rerank, question, documents, **arguments)

@@ -17,6 +17,7 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput, shows_source
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import end_with_task
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import check_parts, compressor, counter_of
@@ -101,6 +102,7 @@ def compress_tool_output(
     return found
 
 
+@end_with_task
 async def acompress_tool_output(text: str, **arguments: Any) -> CompressedToolOutput:
     """`compress_tool_output` in a worker thread: the event loop stays free."""
     return await asyncio.to_thread(compress_tool_output, text, **arguments)

@@ -86,12 +86,7 @@ def __getattr__(name: str) -> Any:
         return version("tamis")
     if name not in _HOMES:
         raise AttributeError(f"module 'tamis' has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name]), name)
-    if name[1:] in _HOMES:  # `acompress`, say, which has `compress` run in a thread
-        from tamis.service.integrations.backend import end_with_task
-
-        found = globals()[name] = end_with_task(found)
-    return found
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

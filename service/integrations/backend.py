@@ -9,13 +9,13 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, partial, wraps
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from tamis.compressors.pipeline.compression import per_passage
 from tamis.compressors.registry import DEFAULT
@@ -23,7 +23,7 @@ from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.compressors.types import Compressed, to_probability
 from tamis.probes.errors import TamisError
-from tamis.probes.interruption import interruptible
+from tamis.probes.interruption import end_with_task
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
@@ -31,7 +31,6 @@ from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.rerank import rerank
 
-P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("tamis")
 
@@ -266,28 +265,6 @@ def log_errors(on_error: str, message: str, *of: object) -> Iterator[None]:
         if on_error == "fail":
             raise
         logger.warning(message, *of, error)
-
-
-def end_with_task(
-    function: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The function; what it has a thread compute ends at its next check once it is cancelled."""
-
-    @wraps(function)
-    async def run(*given: P.args, **named: P.kwargs) -> T:
-        is_over = False
-
-        def check() -> None:
-            if is_over:
-                raise asyncio.CancelledError
-
-        with interruptible(check):
-            try:
-                return await function(*given, **named)
-            finally:
-                is_over = True
-
-    return run
 
 
 @end_with_task

@@ -514,7 +514,7 @@ class CompressionBuilder:
             model=self.card[0],
             model_revision=self.card[1],
             method=result.method,
-            calibrated=self._calibrated,
+            calibrated=self._is_calibrated,
             text=self._text() if self.parts.text else None,
             results=self._documents() if self.parts.documents else None,
             answerability=result.answerability,
@@ -533,7 +533,7 @@ class CompressionBuilder:
         )
 
     @property
-    def _calibrated(self) -> bool:
+    def _is_calibrated(self) -> bool:
         return self.scores is not None and self.scores.calibrated
 
     @cached_property
@@ -554,7 +554,7 @@ class CompressionBuilder:
             DocumentResult(
                 index=source.index,
                 id=source.passage.id,
-                relevance_score=source.relevance(self._calibrated),
+                relevance_score=source.relevance(self._is_calibrated),
                 raw_score=source.raw_score,
                 kept=bool(source.kept),
                 text=(source.passage.text if self.shadow else source.text)

@@ -34,7 +34,7 @@ def cut(text: str, size: int, overlap: int) -> list[str]:
     return pieces
 
 
-def shown(texts, values, tokens, **rules):
+def select_texts(texts, values, tokens, **rules):
     """The kept texts by passage, of units that are worth what is said of the words in them."""
     passages = [Passage(text) for text in texts]
     units = units_of(passages, "en")
@@ -55,14 +55,14 @@ def test_a_shared_sentence_is_shown_once_and_a_cut_one_is_left_for_the_whole(fli
     ]
     first, second = (1, 0) if flipped else (0, 1)
     values = {"Ruben": 0.9, "hand": 0.8}
-    kept = shown(texts[::-1] if flipped else texts, values, 19)
+    kept = select_texts(texts[::-1] if flipped else texts, values, 19)
     assert sorted(kept) == sorted(
         [
             (first, "Windows is moved by hand."),
             (second, "Ruben cuts the branch on January 20th, so all wait for him."),
         ]
     )
-    assert len(shown(texts, values, 100, dedup=None, fill=True)) == 6
+    assert len(select_texts(texts, values, 100, dedup=None, fill=True)) == 6
 
 
 def test_a_fragment_is_kept_where_the_whole_has_no_room():
@@ -71,8 +71,8 @@ def test_a_fragment_is_kept_where_the_whole_has_no_room():
         "but the branch is cut in January. Then comes spring.",
     ]
     values = {"January": 0.9}
-    assert shown(texts, values, 9) == [(1, "but the branch is cut in January.")]
-    assert shown(texts, values, 40) == [(0, texts[0])]
+    assert select_texts(texts, values, 9) == [(1, "but the branch is cut in January.")]
+    assert select_texts(texts, values, 40) == [(0, texts[0])]
 
 
 def test_the_half_of_a_sentence_that_neither_has_whole_brings_the_other():
@@ -83,7 +83,7 @@ def test_the_half_of_a_sentence_that_neither_has_whole_brings_the_other():
     halves = ["Good cause exists where the party is in arrears, or where it is insolvent, or"]
     halves.append("or where it is insolvent, or where secrets are told to others.")
     for word in ("arrears", "secrets"):
-        kept = shown(texts, {word: 0.9, "Cats": 0.5, "Dogs": 0.5}, 28)
+        kept = select_texts(texts, {word: 0.9, "Cats": 0.5, "Dogs": 0.5}, 28)
         assert [text for _, text in kept] == halves
 
 
@@ -92,7 +92,7 @@ def test_what_a_heading_in_the_overlap_introduces_stays_below_it():
         "# Opening\n\nIt is shut on Monday.\n\n# Prices of tickets\n\nAdults pay nine euros.",
         "# Prices of tickets\n\nAdults pay nine euros. Children pay four euros.",
     ]
-    kept = shown(texts, {"Adults": 0.9, "Children": 0.8, "Prices": 0.1}, 40)
+    kept = select_texts(texts, {"Adults": 0.9, "Children": 0.8, "Prices": 0.1}, 40)
     assert kept == [
         (1, "# Prices of tickets"),
         (1, "Adults pay nine euros."),
@@ -152,7 +152,7 @@ def test_the_same_text_many_times_has_one_source_each():
     repeats = find_shared(passages, units, ()).repeats
     assert len(set(repeats.values())) >= 4
     assert not set(repeats) & set(repeats.values())
-    assert len(shown(texts, {"": 0.9}, 500)) == 4
+    assert len(select_texts(texts, {"": 0.9}, 500)) == 4
 
 
 def test_texts_that_only_seem_to_go_on_take_linear_time():
