@@ -72,7 +72,13 @@ _CAPTION = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What says what a table shows, or in which units, right above it."""
-_BOLD = re.compile(r"\*\*[^*]{1,80}\*\*[:.]?")
+_RUN_IN = re.compile(
+    r"\*\*[^*]{1,80}\*\*[:.]?"
+    r"|(?:§+|Section|Sec\.|Clause|Chapter|Art(?:icle|[ií]culo|icolo|ikel|\.)|Abschnitt|Ziffer"
+    r"|Point|Punkt|Punto)\s?\d[\w.]{0,8}\W{1,4}[^\W\d][^.:;!?\n]{1,60}\."
+    r"|\d{1,2}(?:\.\d{1,2}){0,2}\.? [A-ZÄÖÜÉ][^\W\d]+(?:[ \-][^\W\d]+){0,3}\."
+)
+"""A title at the head of its paragraph: `**Notice.**`, `§ 7 Costs.`, `Section 8 (Fines).`"""
 _TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
 # what speaks of the sentence before, in its own sentence's first words
 _BACK = re.compile(
@@ -535,7 +541,9 @@ class Groups:
             return None if ends and not self._is_line_of_faq(u) else "question"
         if _INTRODUCES.search(end) or (after.kind == "html" and _LABEL.fullmatch(self._raw[u])):
             return "lead_in"
-        if is_prose and not self._begins_block(u + 1) and _BOLD.fullmatch(text):
+        goes_on = is_prose and not self._begins_block(u + 1)
+        goes_on |= unit.kind == "list_item" and "\n" not in self._gap(u + 1)
+        if goes_on and _RUN_IN.fullmatch(text):
             return "lead_in"
         if is_prose and after.kind == "table_header" and _CAPTION.fullmatch(text):
             return "lead_in"

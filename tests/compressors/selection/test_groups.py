@@ -97,6 +97,39 @@ def test_a_lead_in_brings_its_code_and_its_list() -> None:
     assert rows == ["Rows are dropped if", "- the customer was deleted,", "- the amount is zero."]
 
 
+TERMS = """§ 7 Costs. Two euros and fifty cents are paid for each whole day. The rest is not paid for.
+
+§ 9 Accidents. The statutory insurance applies.
+
+Section 8 (Fines). Whoever keeps four dogs pays. Others pay half of it.
+
+Point 3 – Swimming pool. The council approves the budget of the works.
+
+1. Open the lid of the pump first and then the other one as well.
+"""
+
+
+@pytest.mark.parametrize(
+    ("best", "title"),
+    [
+        ("Two euros", "§ 7 Costs."),
+        ("The statutory", "§ 9 Accidents."),
+        ("Whoever", "Section 8 (Fines)."),
+        ("The council", "Point 3 – Swimming pool."),
+    ],
+)
+def test_a_title_at_the_head_of_its_paragraph_is_shown_with_a_sentence_and_never_alone(
+    best: str, title: str
+) -> None:
+    assert [one[: len(best)] for one in kept(TERMS, {best: 0.9}, 16)][:2] == [
+        title[: len(best)],
+        best,
+    ]
+    alone = kept(TERMS, {title: 0.9}, 16)
+    assert alone[0] == title and len(alone) > 1
+    assert kept(TERMS, {"1. Open": 0.9, title: 0.8}, 15) == [TERMS.splitlines()[-1]]
+
+
 def test_an_item_brings_the_headings_that_say_of_which_version_it_is() -> None:
     item = ["## 2.3.0 (March)", "### Removed", "- Support for Python 3.9."]
     assert kept(RUNBOOK, {"- Support": 0.9}, 10) == item
