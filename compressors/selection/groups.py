@@ -75,7 +75,7 @@ _CAPTION = re.compile(
 _RUN_IN = re.compile(
     r"\*\*[^*]{1,80}\*\*[:.]?"
     r"|(?:§+|Section|Sec\.|Clause|Chapter|Art(?:icle|[ií]culo|icolo|ikel|\.)|Abschnitt|Ziffer"
-    r"|Point|Punkt|Punto)\s?\d[\w.]{0,8}\W{1,4}[^\W\d][^.:;!?\n]{1,60}\."
+    r"|Point|Punkt|Punto)\s?\d[\w.]{0,8}(?:\W{1,4}[^\W\d][^.:;!?\n]{1,60}\.)?"
     r"|\d{1,2}(?:\.\d{1,2}){0,2}\.? [A-ZÄÖÜÉ][^\W\d]+(?:[ \-][^\W\d]+){0,3}\."
 )
 """A title at the head of its paragraph: `**Notice.**`, `§ 7 Costs.`, `Section 8 (Fines).`"""
@@ -107,6 +107,8 @@ _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
 # 'Adults and adolescents over 12 years (40 kg or more)', above a sentence
 _NUMBERED_TITLE = re.compile(r"[^\W\d_][^.:;,|@<>\[\]{}=?!*/\n]{2,60}")
+_FIRST_LINE = re.compile(r"[\d§#.\s]*[^\Wa-z][^|<>{}=@?!\n]*[^\s:,;|<>{}=@?!.]")
+_FIRST_LINE_WORDS = 20
 _OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
 _COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
@@ -584,6 +586,8 @@ class Groups:
     def _ends_block(self, lead: int, u: int) -> bool:
         """Whether the list, table, code or paragraph that a lead introduces ends before a unit."""
         unit, first = self._units[u], self._units[lead + 1].kind
+        if all(_RUN_IN.fullmatch(self._texts[one]) for one in (lead, u)):
+            return True
         if first == "table_header":
             return unit.kind not in (first, "table_row")
         if self.kinds[lead] == "item" and first == "sentence":
@@ -837,7 +841,18 @@ class Groups:
         if self._units[u].kind == "heading":
             html = _HTML_LEVEL.search(self._raw[u])
             return int(html[1]) if html else _level(self._texts[u])
-        return _TITLE_LEVEL if self._is_title(u) else None
+        if self._is_title(u):
+            return _TITLE_LEVEL
+        return 1 if self._is_first_line(u) else None
+
+    def _is_first_line(self, u: int) -> bool:
+        """Whether a line without a stop stands alone above all else of its passage: its title."""
+        text, after = self._texts[u], self._next(u)
+        if after is None or self._units[u].kind != "sentence" or not self._is_first(u):
+            return False
+        alone = self._gap(u + 1).count("\n") > 1 and "\n" not in text
+        short = len(text) <= _LONGEST_TITLE and 1 < len(text.split()) <= _FIRST_LINE_WORDS
+        return alone and short and _FIRST_LINE.fullmatch(text) is not None and not has_stop(text)
 
     def _is_marked(self, u: int) -> bool:
         """Whether a line of prose begins as an item does, such as (a)."""

@@ -535,6 +535,12 @@ def _next_items(rows: Sequence[str]) -> frozenset[int]:
 
 
 _GAP = re.compile(r"\S(?: {2,}|\t+)(?=\S)")
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_PERIOD = re.compile(
+    r"(?:\d{1,2}[./]\d{1,2}[./]|\d{1,2}\.? [^\W\d]{3,9}\.? |[^\W\d]{3,9}\.? \d{1,2}, ?)?"
+    + _YEAR.pattern
+)
+"""A year, or a day of one, that heads a column of figures."""
 _COLUMN_RULE = re.compile(r"\s*[-=─━]{2,}(?:[ +|]+[-=─━]{2,})*$")
 _FIGURE = re.compile(r"(?:^| {2}|\t)[-+(]?(?:[$€£] ?)?\d")
 """A cell that is a number; what is called `AL 250` or `Workers at week 7` is none."""
@@ -554,7 +560,8 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     aligned = _columns_below(rows, at)
     if (len(_GAP.findall(rows[at])) < 2 and not ruled and not aligned) or at + 2 >= len(rows):
         return [], at
-    body = at + 3 if ruled else at + 1 + (_COLUMN_RULE.match(rows[at + 1]) is not None)
+    is_ruled = _COLUMN_RULE.match(rows[at + 1]) is not None
+    body = at + 3 if ruled else _below_header(rows, at) if aligned else at + 1 + is_ruled
     headed = True
     if body == at + 1 and not aligned:
         if not all(map(_has_figures, rows[at + 1 : at + 3])):
@@ -582,7 +589,8 @@ def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
     head = rows[at]
     if not _could_head_columns(rows, at) or ": " in head or is_prose(head):
         return []
-    below = [row for row in rows[at + 1 : at + 2 + _SAMPLE_ROWS] if not _names_rows(row)]
+    first = _below_header(rows, at)
+    below = [row for row in rows[first : first + 1 + _SAMPLE_ROWS] if not _names_rows(row)]
     sample = [head]
     for row in below[:_SAMPLE_ROWS]:
         if not _GAP.search(row) or not any(map(str.isdigit, row)):
@@ -594,15 +602,24 @@ def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
 
 
 def _could_head_columns(rows: Sequence[str], at: int) -> bool:
-    """Whether a line has columns and no numbers; a name with a digit is in a first line alone, and
-    the rows below it have numbers."""
+    """Whether a line has columns and no numbers; years, or a name with a digit, are in a first line
+    alone, and the rows below it have numbers."""
     if not _GAP.search(rows[at]):
         return False
     if not any(map(str.isdigit, rows[at])):
         return True
     is_first = at == 0 or not _GAP.search(rows[at - 1].strip())
-    have_numbers = [_FIGURE.search(row) is not None for row in rows[at : at + 3]]
-    return is_first and have_numbers == [False, True, True]
+    first = _below_header(rows, at)
+    sample = [_PERIOD.sub("year", rows[at]), *rows[first : first + 2]]
+    return is_first and [bool(_FIGURE.search(row)) for row in sample] == [False, True, True]
+
+
+def _below_header(rows: Sequence[str], at: int) -> int:
+    """The first line behind a header: a rule below it, or units below its years, are of it."""
+    below = rows[at + 1] if at + 1 < len(rows) else ""
+    is_of_units = below[:1] in (" ", "\t", "(") and not any(map(str.isdigit, below))
+    is_of_units = is_of_units and _PERIOD.search(rows[at]) is not None
+    return at + 1 + (is_of_units or _COLUMN_RULE.match(below) is not None)
 
 
 def _names_rows(row: str) -> bool:
@@ -781,7 +798,6 @@ def _read_grid(lines: Lines, at: int) -> _Blocks:
 
 _BAR = re.compile(r"(?<!\S)\|(?!\S)")
 _MOST_HEADER_LINES = 4
-_YEAR = re.compile(r"(?:19|20)\d\d")
 _COLUMN = re.compile(r"[^\W\d]\w*(?:[ .]\w+)?(?: \([^)]*\))?")
 
 

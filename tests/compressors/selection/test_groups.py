@@ -97,7 +97,7 @@ def test_a_lead_in_brings_its_code_and_its_list() -> None:
     assert rows == ["Rows are dropped if", "- the customer was deleted,", "- the amount is zero."]
 
 
-TERMS = """§ 7 Costs. Two euros and fifty cents are paid for each whole day. The rest is not paid for.
+TERMS = """§ 7 Costs. Two euros and fifty cents are paid for each whole day. No rest.
 
 § 9 Accidents. The statutory insurance applies.
 
@@ -126,8 +126,27 @@ def test_a_title_at_the_head_of_its_paragraph_is_shown_with_a_sentence_and_never
         best,
     ]
     alone = kept(TERMS, {title: 0.9}, 16)
-    assert alone[0] == title and len(alone) > 1
+    assert alone[0] == title
+    assert len(alone) > 1
     assert kept(TERMS, {"1. Open": 0.9, title: 0.8}, 15) == [TERMS.splitlines()[-1]]
+
+
+def test_the_next_title_in_a_paragraph_ends_what_is_below_the_one_before() -> None:
+    text = "# Tax\n\n**Scope.** This is for dogs. **Cats.** They pay more."
+    assert kept(text, {"They": 0.9}, 5) == ["**Cats.**", "They pay more."]
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["Brightwater plc – Income statement for the year to 30 June 2024 (£ thousand)", "§ 4 Fees"],
+)
+def test_the_first_line_of_a_passage_is_its_title_and_not_kept_alone(first: str) -> None:
+    text = f"{first}\n\nRevenue rose by nine percent. Costs fell.\n\nNobody left."
+    size = len(first.split())
+    assert first not in kept(text, {first: 0.9, "Costs": 0.3}, size + 1)
+    assert kept(text, {first: 0.9, "Costs": 0.3}, size + 2) == [first, "Costs fell."]
+    said = text.replace(f"{first}\n", f"{first}.\n")
+    assert kept(said, {first: 0.9}, size) == [f"{first}."]
 
 
 def test_an_item_brings_the_headings_that_say_of_which_version_it_is() -> None:

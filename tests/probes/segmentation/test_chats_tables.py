@@ -339,6 +339,36 @@ def test_names_of_columns_may_hold_digits_but_not_below_another_row() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(in thousands)                     2024       2023",
+        "                           30 June 2024   30 June 2023",
+        "                               31.12.2024  31.12.2023\n"
+        "                                     TEUR        TEUR",
+        "                                  2024         2023\n"
+        "                           (unaudited)",
+    ],
+)
+def test_years_and_days_head_the_columns_of_a_statement(header: str) -> None:
+    rows = [
+        "Cash and equivalents              12,410        9,880",
+        "Cost of sales                     (8,015)      (7,440)",
+        "Profit for the year                4,120        4,660",
+    ]
+    assert kinds("\n".join(["Balance sheet", header, *rows])) == [
+        ("sentence", "Balance sheet"),
+        ("table_header", header.lstrip()),
+        *[("table_row", row) for row in rows],
+    ]
+
+
+def test_a_year_in_prose_or_in_a_row_heads_nothing() -> None:
+    prose = "It was sold in 2010   and again  in 2015.\n   Nobody knows why.\nThis is all.\n"
+    rows = "Sales   1,204   1,150\nFounded    1998   1998\nPeople      12      14\n"
+    assert "table_header" not in [kind for kind, _ in kinds(prose) + kinds(rows)]
+
+
 def test_cells_with_wide_gaps_are_not_parted_and_such_rows_are_not_joined() -> None:
     rows = [
         "Pitch for a van, 2 pers.     19,00 €         27,50 €",
