@@ -41,7 +41,13 @@ from tamis.probes.segmentation.lines import (
     has_stop,
     is_empty_quote,
 )
-from tamis.probes.segmentation.markdown import CUE, SAID, begins_entry, is_in_capitals
+from tamis.probes.segmentation.markdown import (
+    CLAUSE,
+    CUE,
+    SAID,
+    begins_entry,
+    is_in_capitals,
+)
 from tamis.probes.text import KINDS, Passage, Unit
 
 Lead = Literal[
@@ -766,6 +772,8 @@ class Groups:
         unit, text, after = self._units[u], self._texts[u], self._next(u)
         if unit.kind not in ("sentence", "list_item") or after is None:
             return False
+        if CLAUSE.search(text) and not _QUESTION_WORD.match(text):
+            return False
         numbered = after.kind == unit.kind == "sentence" and has_stop(self._texts[u + 1])
         numbered = numbered and _NUMBERED_TITLE.fullmatch(text) is not None
         words = _NUMBERED_WORDS if numbered else _TITLE_WORDS
@@ -852,7 +860,8 @@ class Groups:
             return False
         alone = self._gap(u + 1).count("\n") > 1 and "\n" not in text
         short = len(text) <= _LONGEST_TITLE and 1 < len(text.split()) <= _FIRST_LINE_WORDS
-        return alone and short and _FIRST_LINE.fullmatch(text) is not None and not has_stop(text)
+        is_title = _FIRST_LINE.fullmatch(text) is not None and CLAUSE.search(text) is None
+        return alone and short and is_title and not has_stop(text)
 
     def _is_marked(self, u: int) -> bool:
         """Whether a line of prose begins as an item does, such as (a)."""

@@ -78,9 +78,10 @@ _CHAPTER = re.compile(
     r"(?:\s{1,2}\S[^。；，]{0,38})?"
 )
 # a title names something; what has a verb or two sentences is a clause
-_CLAUSE = re.compile(
+CLAUSE = re.compile(
     r"\b(?:shall|must|may|will|can|should|is|are|was|were|has|have|soll|muss|ist|wird)\b|[.;:] "
 )
+"""What a title hardly has: an auxiliary verb, or a stop inside."""
 _TITLE_CHARS, _FULL_LINE_CHARS = 100, 60
 _PROMPT = re.compile(r"\s*>>> (?=\S)")
 # mail that is quoted three times has prose where Python has one of these
@@ -358,7 +359,7 @@ def _is_section_title(rows: Sequence[str], at: int) -> bool:
     if _CAPITAL_TITLE.fullmatch(row):
         return indent_of(below) > 1
     number = _SECTION_TITLE.fullmatch(row)
-    if number is None or not _is_text_of_section(below) or _CLAUSE.search(number[2]):
+    if number is None or not _is_text_of_section(below) or CLAUSE.search(number[2]):
         return False
     reach = (
         range(max(0, at - _SECTION_REACH), at),
@@ -700,7 +701,7 @@ def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
     number = _NUMBERED_TITLE.match(row)
     if number is None or len(row) > _TITLE_CHARS or has_stop(row) or row.endswith(_CLAUSE_END):
         return False
-    if _CLAUSE.search(row, number.end()):
+    if CLAUSE.search(row, number.end()):
         return False
     below = rows[at + 1] if at + 1 < len(rows) else ""
     if below and (len(row) >= _FULL_LINE_CHARS or is_continued(row, below)):

@@ -149,6 +149,12 @@ def test_the_first_line_of_a_passage_is_its_title_and_not_kept_alone(first: str)
     assert kept(said, {first: 0.9}, size) == [f"{first}."]
 
 
+@pytest.mark.parametrize("first", ["The office is closed on 24 December", "Password: blue heron"])
+def test_a_first_line_that_says_something_is_no_title(first: str) -> None:
+    text = f"{first}\n\nThe canteen stays open on both days. Lifts are serviced."
+    assert kept(text, {first: 0.9, "The canteen": 0.3}, 7) == [first]
+
+
 def test_an_item_brings_the_headings_that_say_of_which_version_it_is() -> None:
     item = ["## 2.3.0 (March)", "### Removed", "- Support for Python 3.9."]
     assert kept(RUNBOOK, {"- Support": 0.9}, 10) == item

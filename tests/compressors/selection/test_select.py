@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -21,6 +20,7 @@ from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import interruptible
 from tamis.probes.segmentation.segment import units_of
+from tamis.probes.segmentation.terms import words as words_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
@@ -69,7 +69,7 @@ def all_rules(draw: st.DrawFn) -> Rules:
 
 
 def jaccard(one: str, other: str) -> float:
-    a, b = (set(re.findall(r"\w+", text.casefold())) for text in (one, other))
+    a, b = (set(words_of(text)) for text in (one, other))
     return len(a & b) / len(a | b)
 
 
@@ -80,7 +80,7 @@ def has_near_duplicate(
     if share is None or any(is_shared(context, u, v) for v in taken):
         return share is not None
     text = [context["passages"][x.passage].text[slice(*x.visible)] for x in context["units"]]
-    if len(set(re.findall(r"\w+", text[u].casefold()))) < 4:
+    if len(set(words_of(text[u]))) < 4:
         return False
     return any(jaccard(text[u], text[v]) >= share for v in taken)
 
