@@ -157,6 +157,7 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
         _read_cue,
         _read_entry,
         _read_columns,
+        _read_pairs,
         _read_comments,
         _read_heading,
         _read_table,
@@ -577,6 +578,32 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     if after == body:
         return [], at
     return [(lines.starts[at], "table_header" if headed else "table_row"), *found], after
+
+
+_PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d.:;,!?|<>{}=@\n]{1,38}")
+_PAIR_VALUE = re.compile(r".{0,100}[^:]")
+_TELLS = re.compile(r"\d|@|://")
+_FEWEST_PAIRS = 3
+
+
+def _read_pairs(lines: Lines, at: int) -> _Blocks:
+    """Labels and values on lines that take turns, as a form is exported: each pair is a row.
+
+    Of an odd number of lines the first is their title. Half of the values have a digit or an
+    address, without which the lines could as well be a list.
+    """
+    rows, after = lines.rows, at
+    if at and rows[at - 1]:
+        return [], at
+    while after < len(rows) and rows[after] and _PAIR_VALUE.fullmatch(rows[after]):
+        after += 1
+    first = at + (after - at) % 2
+    labels, values = rows[first:after:2], rows[first + 1 : after : 2]
+    is_form = len(labels) >= _FEWEST_PAIRS and all(map(_PAIR_LABEL.fullmatch, labels))
+    if not is_form or 2 * sum(bool(_TELLS.search(value)) for value in values) < len(values):
+        return [], at
+    title: list[Mark] = [(lines.starts[at], "sentence")] if first > at else []
+    return [*title, *((start, "table_row") for start in lines.starts[first:after:2])], after
 
 
 _SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300

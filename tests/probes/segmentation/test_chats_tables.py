@@ -369,6 +369,26 @@ def test_a_year_in_prose_or_in_a_row_heads_nothing() -> None:
     assert "table_header" not in [kind for kind, _ in kinds(prose) + kinds(rows)]
 
 
+FORM = ["Order number\nSO-10490", "Delivery date\n12 March 2025", "Carrier\nDHL Express"]
+
+
+@pytest.mark.parametrize("title", ["", "Order details\n", "Order details\n\n"])
+def test_labels_and_values_on_lines_that_take_turns_are_rows(title: str) -> None:
+    named = [("sentence", "Order details")] if title else []
+    rows = [("table_row", pair) for pair in FORM]
+    assert kinds(title + "\n".join(FORM) + "\n") == named + rows
+
+
+def test_lines_that_could_be_a_list_or_wrapped_prose_are_no_pairs() -> None:
+    names = "Anna Berg\nBen Lee\nCarla Diaz\nDan Roth\nEva Lang\nFinn Moe\n"
+    prose = (
+        "The pump was sold\nin 2019 and again\nin a town nearby\nfor 300 euros in\n"
+        "all to a man who\nlived in house 7\n"
+    )
+    found = kinds(names) + kinds(prose)
+    assert "table_row" not in [kind for kind, _ in found]
+
+
 def test_cells_with_wide_gaps_are_not_parted_and_such_rows_are_not_joined() -> None:
     rows = [
         "Pitch for a van, 2 pers.     19,00 €         27,50 €",
