@@ -580,30 +580,41 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[at], "table_header" if headed else "table_row"), *found], after
 
 
-_PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d.:;,!?|<>{}=@\n]{1,38}")
+_PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d.:;,!?|<>{}=@\n]{1,38}:?")
 _PAIR_VALUE = re.compile(r".{0,100}[^:]")
 _TELLS = re.compile(r"\d|@|://")
-_FEWEST_PAIRS = 3
+_FEWEST_PAIRS, _PAIR_LINES = 3, 80
 
 
 def _read_pairs(lines: Lines, at: int) -> _Blocks:
     """Labels and values on lines that take turns, as a form is exported: each pair is a row.
 
-    Of an odd number of lines the first is their title. Half of the values have a digit or an
-    address, without which the lines could as well be a list.
+    A title may stand above them, and blank lines between. Half of the values have a digit or an
+    address, or all labels a colon: else the lines could as well be a list.
     """
-    rows, after = lines.rows, at
-    if at and rows[at - 1]:
+    rows = lines.rows
+    if (at and rows[at - 1]) or len(rows[at]) > _LABEL_CHARS:
         return [], at
-    while after < len(rows) and rows[after] and _PAIR_VALUE.fullmatch(rows[after]):
-        after += 1
-    first = at + (after - at) % 2
-    labels, values = rows[first:after:2], rows[first + 1 : after : 2]
-    is_form = len(labels) >= _FEWEST_PAIRS and all(map(_PAIR_LABEL.fullmatch, labels))
-    if not is_form or 2 * sum(bool(_TELLS.search(value)) for value in values) < len(values):
-        return [], at
-    title: list[Mark] = [(lines.starts[at], "sentence")] if first > at else []
-    return [*title, *((start, "table_row") for start in lines.starts[first:after:2])], after
+    filled = [line for line in range(at, min(at + _PAIR_LINES, len(rows))) if rows[line]]
+    for first in (0, 1):
+        pairs = list(zip(filled[first::2], filled[first + 1 :: 2], strict=False))
+        count = next((n for n, (a, b) in enumerate(pairs) if not _is_pair(rows, a, b)), len(pairs))
+        labels, values = ([rows[pair[i]] for pair in pairs[:count]] for i in (0, 1))
+        told = sum(_TELLS.search(value) is not None for value in values)
+        is_sure = 2 * told >= count or all(label.endswith(":") for label in labels)
+        if count >= _FEWEST_PAIRS and is_sure:
+            title: list[Mark] = [(lines.starts[at], "sentence")] * first
+            marks: list[Mark] = [(lines.starts[label], "table_row") for label, _ in pairs[:count]]
+            return title + marks, pairs[count - 1][1] + 1
+    return [], at
+
+
+def _is_pair(rows: Sequence[str], label: int, value: int) -> bool:
+    """Whether a line could name what the next one with text says; a sentence below a blank line is
+    rather a paragraph below its title."""
+    apart = value > label + 1 and has_stop(rows[value])
+    named = _PAIR_LABEL.fullmatch(rows[label]) and _PAIR_VALUE.fullmatch(rows[value])
+    return named is not None and not apart
 
 
 _SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300

@@ -376,7 +376,12 @@ FORM = ["Order number\nSO-10490", "Delivery date\n12 March 2025", "Carrier\nDHL 
 def test_labels_and_values_on_lines_that_take_turns_are_rows(title: str) -> None:
     named = [("sentence", "Order details")] if title else []
     rows = [("table_row", pair) for pair in FORM]
-    assert kinds(title + "\n".join(FORM) + "\n") == named + rows
+    for between in ("\n", "\n\n"):
+        assert kinds(title + between.join(FORM) + "\n\nYours, Mira\n")[:-1] == named + rows
+    apart = [pair.replace("\n", "\n\n") for pair in FORM]
+    assert kinds(title + "\n\n".join(apart)) == named + [("table_row", pair) for pair in apart]
+    colons = [pair.replace("\n", ":\n") for pair in FORM]
+    assert kinds(title + "\n".join(colons)) == named + [("table_row", pair) for pair in colons]
 
 
 def test_lines_that_could_be_a_list_or_wrapped_prose_are_no_pairs() -> None:
