@@ -598,7 +598,9 @@ def _read_pairs(lines: Lines, at: int) -> _Blocks:
     filled = [line for line in range(at, min(at + _PAIR_LINES, len(rows))) if rows[line]]
     for first in (0, 1):
         pairs = list(zip(filled[first::2], filled[first + 1 :: 2], strict=False))
-        count = next((n for n, (a, b) in enumerate(pairs) if not _is_pair(rows, a, b)), len(pairs))
+        gap = pairs[0][1] - pairs[0][0] if pairs else 0
+        are_pairs = [_is_pair(rows, *pair, gap) for pair in pairs]
+        count = [*are_pairs, False].index(False)
         labels, values = ([rows[pair[i]] for pair in pairs[:count]] for i in (0, 1))
         told = sum(_TELLS.search(value) is not None for value in values)
         is_sure = 2 * told >= count or all(label.endswith(":") for label in labels)
@@ -609,12 +611,12 @@ def _read_pairs(lines: Lines, at: int) -> _Blocks:
     return [], at
 
 
-def _is_pair(rows: Sequence[str], label: int, value: int) -> bool:
-    """Whether a line could name what the next one with text says; a sentence below a blank line is
-    rather a paragraph below its title."""
-    apart = value > label + 1 and has_stop(rows[value])
+def _is_pair(rows: Sequence[str], label: int, value: int, gap: int) -> bool:
+    """Whether a line names what the next one with text says, so many lines below; a sentence below
+    a blank line is rather a paragraph below its title."""
+    apart = gap > 1 and has_stop(rows[value])
     named = _PAIR_LABEL.fullmatch(rows[label]) and _PAIR_VALUE.fullmatch(rows[value])
-    return named is not None and not apart
+    return named is not None and value - label == gap and not apart
 
 
 _SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300

@@ -384,6 +384,11 @@ def test_labels_and_values_on_lines_that_take_turns_are_rows(title: str) -> None
     assert kinds(title + "\n".join(colons)) == named + [("table_row", pair) for pair in colons]
 
 
+def test_pairs_end_where_a_title_has_more_than_a_line_below() -> None:
+    found = kinds("\n".join(FORM) + "\n\nOpening hours\n\nMonday 9 to 18\nSaturday 10 to 14\n")
+    assert [text for kind, text in found if kind == "table_row"] == FORM
+
+
 def test_lines_that_could_be_a_list_or_wrapped_prose_are_no_pairs() -> None:
     names = "Anna Berg\nBen Lee\nCarla Diaz\nDan Roth\nEva Lang\nFinn Moe\n"
     prose = (
