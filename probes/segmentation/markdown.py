@@ -11,7 +11,7 @@ import csv
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.code import (
@@ -583,7 +583,7 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
 _PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d.:;,!?|<>{}=@\n]{1,38}:?")
 _PAIR_VALUE = re.compile(r".{0,100}[^:]")
 _TELLS = re.compile(r"\d|@|://")
-_FEWEST_PAIRS, _PAIR_LINES = 3, 80
+_FEWEST_PAIRS, _PAIR_LINES = 3, 40
 
 
 def _read_pairs(lines: Lines, at: int) -> _Blocks:
@@ -595,28 +595,29 @@ def _read_pairs(lines: Lines, at: int) -> _Blocks:
     rows = lines.rows
     if (at and rows[at - 1]) or len(rows[at]) > _LABEL_CHARS:
         return [], at
-    filled = [line for line in range(at, min(at + _PAIR_LINES, len(rows))) if rows[line]]
     for first in (0, 1):
-        pairs = list(zip(filled[first::2], filled[first + 1 :: 2], strict=False))
-        gap = pairs[0][1] - pairs[0][0] if pairs else 0
-        are_pairs = [_is_pair(rows, *pair, gap) for pair in pairs]
-        count = [*are_pairs, False].index(False)
-        labels, values = ([rows[pair[i]] for pair in pairs[:count]] for i in (0, 1))
-        told = sum(_TELLS.search(value) is not None for value in values)
-        is_sure = 2 * told >= count or all(label.endswith(":") for label in labels)
-        if count >= _FEWEST_PAIRS and is_sure:
+        filled = (line for line in range(at, len(rows)) if rows[line])
+        pairs = list(_pairs_of(rows, islice(filled, first, _PAIR_LINES)))
+        told = sum(_TELLS.search(rows[value]) is not None for _, value in pairs)
+        is_sure = 2 * told >= len(pairs) or all(rows[label].endswith(":") for label, _ in pairs)
+        if len(pairs) >= _FEWEST_PAIRS and is_sure:
             title: list[Mark] = [(lines.starts[at], "sentence")] * first
-            marks: list[Mark] = [(lines.starts[label], "table_row") for label, _ in pairs[:count]]
-            return title + marks, pairs[count - 1][1] + 1
+            marks: list[Mark] = [(lines.starts[label], "table_row") for label, _ in pairs]
+            return title + marks, pairs[-1][1] + 1
     return [], at
 
 
-def _is_pair(rows: Sequence[str], label: int, value: int, gap: int) -> bool:
-    """Whether a line names what the next one with text says, so many lines below; a sentence below
-    a blank line is rather a paragraph below its title."""
-    apart = gap > 1 and has_stop(rows[value])
-    named = _PAIR_LABEL.fullmatch(rows[label]) and _PAIR_VALUE.fullmatch(rows[value])
-    return named is not None and value - label == gap and not apart
+def _pairs_of(rows: Sequence[str], filled: Iterator[int]) -> Iterator[tuple[int, int]]:
+    """Lines with text, two and two, while one could name what the other says, with as many lines
+    between as in the first pair; a sentence below a blank line is rather a paragraph below its
+    title."""
+    gap = None
+    for label, value in zip(filled, filled, strict=False):
+        named = _PAIR_LABEL.fullmatch(rows[label]) and _PAIR_VALUE.fullmatch(rows[value])
+        gap = gap or value - label
+        if not named or value - label != gap or (gap > 1 and has_stop(rows[value])):
+            return
+        yield label, value
 
 
 _SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300
