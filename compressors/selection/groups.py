@@ -80,8 +80,8 @@ _CAPTION = re.compile(
 """What says what a table shows, or in which units, right above it."""
 _RUN_IN = re.compile(
     r"\*\*[^*]{1,80}\*\*[:.]?"
-    r"|(?:§+|Section|Sec\.|Clause|Chapter|Art(?:icle|[ií]culo|icolo|ikel|\.)|Abschnitt|Ziffer"
-    r"|Point|Punkt|Punto)\s?\d[\w.]{0,8}(?:\W{1,4}[^\W\d][^.:;!?\n]{1,60}\.)?"
+    r"|(?:§+|Section|Sec\.|Clause|Cl[aá]us(?:ula|ola)|Chapter|Art(?:icle|[ií]culo|icolo|ikel|\.)"
+    r"|Abschnitt|Ziffer|Item|Point|Punkt|Punto)\s?\d[\w.]{0,8}(?:\W{1,4}[^\W\d][^.:;!?\n]{1,60}\.)?"
     r"|\d{1,2}(?:\.\d{1,2}){0,2}\.? [A-ZÄÖÜÉ][^\W\d]+(?:[ \-][^\W\d]+){0,3}\."
 )
 """A title at the head of its paragraph: `**Notice.**`, `§ 7 Costs.`, `Section 8 (Fines).`"""

@@ -580,7 +580,7 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[at], "table_header" if headed else "table_row"), *found], after
 
 
-_PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d.:;,!?|<>{}=@\n]{1,38}:?")
+_PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d:;!?|<>{}=@。！？]{0,46}[^\d.:;,!?|<>{}=@。！？]:?")
 _PAIR_VALUE = re.compile(r".{0,100}[^:]")
 _TELLS = re.compile(r"\d|@|://")
 _FEWEST_PAIRS, _PAIR_LINES = 3, 40
@@ -609,13 +609,12 @@ def _read_pairs(lines: Lines, at: int) -> _Blocks:
 
 def _pairs_of(rows: Sequence[str], filled: Iterator[int]) -> Iterator[tuple[int, int]]:
     """Lines with text, two and two, while one could name what the other says, with as many lines
-    between as in the first pair; a sentence below a blank line is rather a paragraph below its
-    title."""
+    between as in the first pair; a sentence is rather a paragraph below its title."""
     gap = None
     for label, value in zip(filled, filled, strict=False):
         named = _PAIR_LABEL.fullmatch(rows[label]) and _PAIR_VALUE.fullmatch(rows[value])
         gap = gap or value - label
-        if not named or value - label != gap or (gap > 1 and has_stop(rows[value])):
+        if not named or value - label != gap or has_stop(rows[value]):
             return
         yield label, value
 
@@ -639,8 +638,10 @@ def _columns_below(rows: Sequence[str], at: int) -> list[tuple[int, int]]:
             break
         sample.append(row)
     gaps = _common_gaps(sample)
-    is_wide = any(stop - start > 1 for start, stop in gaps)
-    return gaps if len(sample) > 2 and len(gaps) > 1 and is_wide else []
+    wide = [(start, stop) for start, stop in gaps if stop - start > 1]
+    if len(sample) < 3 or len(gaps) < 2 or not wide:
+        return []
+    return wide if len(wide) > 1 else gaps
 
 
 def _could_head_columns(rows: Sequence[str], at: int) -> bool:
@@ -650,23 +651,31 @@ def _could_head_columns(rows: Sequence[str], at: int) -> bool:
         return False
     if not any(map(str.isdigit, rows[at])):
         return True
-    is_first = at == 0 or not _GAP.search(rows[at - 1].strip())
+    heads_years = _PERIOD.search(rows[at]) is not None
+    above = rows[at - 1].strip() if at else ""
+    is_first = not (_FIGURE if heads_years else _GAP).search(above)
     first = _below_header(rows, at)
+    first += heads_years and first < len(rows) and _names_rows(rows[first])
     sample = [_PERIOD.sub("year", rows[at]), *rows[first : first + 2]]
     return is_first and [bool(_FIGURE.search(row)) for row in sample] == [False, True, True]
 
 
 def _below_header(rows: Sequence[str], at: int) -> int:
-    """The first line behind a header: a rule below it, or units below its years, are of it."""
-    below = rows[at + 1] if at + 1 < len(rows) else ""
-    is_of_units = below[:1] in (" ", "\t", "(") and not any(map(str.isdigit, below))
-    is_of_units = is_of_units and _PERIOD.search(rows[at]) is not None
-    return at + 1 + (is_of_units or _COLUMN_RULE.match(below) is not None)
+    """The first line behind a header: a rule below it is of it, and below years or three columns a
+    line of units (`£'000`) and a blank line."""
+    below = [*rows[at + 1 : at + 3], "", ""]
+    if _PERIOD.search(rows[at]) is None and len(_GAP.findall(rows[at])) < 2:
+        return at + 1 + (_COLUMN_RULE.match(below[0]) is not None)
+    of_units = below[0][:1] in (" ", "\t", "(") and _FIGURE.search(below[0]) is None
+    of_units |= _COLUMN_RULE.match(below[0]) is not None
+    return at + 1 + of_units + (not below[of_units])
 
 
 def _names_rows(row: str) -> bool:
     """Whether a line could name the rows below it: short, one cell, and no sentence."""
-    return 0 < len(row) <= _LABEL_CHARS and not _GAP.search(row.strip()) and not has_stop(row)
+    return 0 < len(row) <= _LABEL_CHARS and not (
+        _GAP.search(row.strip()) or has_stop(row.rstrip(":"))
+    )
 
 
 def _common_gaps(rows: Sequence[str]) -> list[tuple[int, int]]:
@@ -700,9 +709,11 @@ def _next_row(rows: Sequence[str], at: int, gaps: Sequence[tuple[int, int]]) -> 
 
 
 def _stands_in(row: str, gaps: Sequence[tuple[int, int]]) -> bool:
-    """Whether a row has cells on both sides of two gaps or more, and nothing at the end of any."""
+    """Whether a row has cells on both sides of two gaps or more, and is blank in all: a wide cell
+    may reach into one."""
     row = in_columns(row)
-    if any(row[max(start, stop - 2) : stop].strip() for start, stop in gaps):
+    between = [row[start:stop] for start, stop in gaps]
+    if any(text.strip() and "  " not in text for text in between):
         return False
     return sum(bool(row[:start].strip() and row[stop:].strip()) for start, stop in gaps) > 1
 
