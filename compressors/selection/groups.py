@@ -47,6 +47,7 @@ from tamis.probes.segmentation.markdown import (
     SAID,
     begins_entry,
     is_in_capitals,
+    speaker_of,
 )
 from tamis.probes.text import KINDS, Passage, Unit
 
@@ -880,7 +881,9 @@ class Groups:
         if u - 1 in self._speakers:
             if "\n" not in self._gap(u) or not begins_entry(text, self._texts[u - 1]):
                 return self._speakers[u - 1]
-        found = SAID.match(text.partition("\n")[0]) or _SPEAKER.match(text)
+        if (said := speaker_of(text)) is not None:
+            return said
+        found = _SPEAKER.match(text)
         return (found[1] or found[2]).strip() if found else ""
 
     def _gap(self, u: int) -> str:

@@ -1087,6 +1087,7 @@ _SPEAKER = re.compile(
     rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME})(?: \([^\W\d_a-z][^()\n]{{1,60}}\))?:\s\S"
 )
 _EDITED = " · edited"
+_TIME_ALONE = re.compile(_TIME)
 _MONTHS = rf"{_MONTH}[a-z]*\.?"
 _DAY = rf"(?:{_DATE}|{_MONTHS} \d{{1,2}}(?:,? \d{{4}})?|\d{{1,2}}\.? {_MONTHS}(?: \d{{4}})?)"
 _AT = rf"(?:{_DAY},? +(?:at )?{_TIME}|{_TIME})"
@@ -1116,14 +1117,15 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
     candidates = [
         i
         for i, line in enumerate(nonblank)
-        if ":" in rows[line]
+        if ":" in _head_of(rows, line)
         or rows[line].lstrip()[0] in "[<"
         or rows[line][-1].isdigit()
         or rows[line].endswith(_EDITED)
     ]
     found: set[int] = set()
     for form in (_TIMED, _NICK, SAID, _ROLE, _SPEAKER):
-        matched = {i: match for i in candidates if (match := form.match(rows[nonblank[i]]))}
+        heads = {i: _head_of(rows, nonblank[i]) for i in candidates}
+        matched = {i: match for i, head in heads.items() if (match := form.match(head))}
         if form in (_ROLE, _SPEAKER):
             names = [match[1].lower() for match in matched.values()]
             if len({*names}) < 2:
@@ -1137,12 +1139,24 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
     return frozenset(nonblank[i] for i in found)
 
 
+def _head_of(rows: Sequence[str], line: int = 0) -> str:
+    """A line, with the time alone below it if there is one: a speaker may have a line alone."""
+    below = rows[line + 1].strip() if line + 1 < len(rows) else ""
+    return f"{rows[line]} {below}" if _TIME_ALONE.fullmatch(below) else rows[line]
+
+
+def speaker_of(text: str) -> str | None:
+    """Who speaks in an entry that has its name and time on lines of their own; None in others."""
+    found = SAID.match(_head_of(text.split("\n", 2)))
+    return found[1].strip() if found else None
+
+
 def begins_entry(text: str, above: str) -> bool:
     """Whether a text begins an entry of a chat or a log, in a form such as that of an entry above:
     with a time, a nick or a role, or else with a name."""
 
     def has_sign(text: str) -> bool:
-        line = text.partition("\n")[0]
+        line = _head_of(text.split("\n", 2))
         return any(form.match(line) for form in (_TIMED, _NICK, SAID, _ROLE))
 
     return has_sign(text) or (not has_sign(above) and _SPEAKER.match(text) is not None)

@@ -23,6 +23,7 @@ ENTRIES = {
     "roles": ["USER: Hello. How do I pay?", "ASSISTANT: By card. Go to Billing."],
     "nicks": ["<anna> hi. You there?", "<@ben> Yes. Here."],
     "names": ["Anna: Hi. You?", "Ben: Yes. Here.", "Anna: Good. Bye."],
+    "stacked": ["Anna\n9:06 AM\nHi. You there?", "Ben Lee\n9:07 AM\nYes. Here."],
     "log": [
         "2024-05-01 10:00:00,123 INFO Started. Listening on port 80.",
         "2024-05-01 10:00:01,004 ERROR Failed. Retrying.\n  File x.py\nValueError: bad. Again.",
