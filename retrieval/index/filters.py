@@ -53,11 +53,10 @@ class MetadataCondition:
         """Whether a document with this metadata meets the condition."""
         held = metadata.get(self.key)
         members = held if isinstance(held, list | tuple) else [] if held is None else [held]
-        if self.sign == "!=":
-            return not any(_is_equal(member, value) for member in members for value in self.values)
-        if self.sign == "=":
-            return any(_is_equal(member, value) for member in members for value in self.values)
-        return any(_compare(self.sign, member, self.values[0]) for member in members)
+        if self.sign in _COMPARISONS:
+            return any(_compare(self.sign, member, self.values[0]) for member in members)
+        has_one = any(_is_equal(member, value) for member in members for value in self.values)
+        return has_one == (self.sign == "=")
 
 
 def parse_condition(text: str) -> MetadataCondition:

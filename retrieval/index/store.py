@@ -81,6 +81,24 @@ class Hit:
         }
 
 
+def make_hit(
+    chunk: Mapping[str, Any],
+    document: Mapping[str, Any],
+    score: float,
+    scores: Mapping[str, float],
+) -> Hit:
+    """The hit of a chunk: `text`, `start`, `stop`, `heading`; and `id`, `title`, `metadata`."""
+    return Hit(
+        id=chunk_id(document["id"], chunk["start"], chunk["stop"]),
+        doc=document["id"],
+        score=score,
+        metadata=document["metadata"],
+        title=document["title"],
+        scores=scores,
+        **{name: chunk[name] for name in ("text", "start", "stop", "heading")},
+    )
+
+
 class Hits(list[Hit]):
     """The hits of one search, best first.
 
@@ -198,14 +216,8 @@ class CorpusIndex:
             allowed = allowed & (fused > 0)
         elif fuse == "ranks" and len(scored) > 1:  # nor is one that no leg ranked
             allowed = allowed & (fused != 0)
-        hits = (
-            self._make_hit(
-                int(c),
-                float(fused[c]),
-                {name: float(leg.values[c]) for name, leg in scored.items()},
-            )
-            for c in top_indexes(fused, allowed, k)
-        )
+        best = top_indexes(fused, allowed, k)
+        hits = (self._make_hit(int(c), float(fused[c]), scored) for c in best)
         return Hits(hits, sum(leg.keys_read for leg in scored.values()))
 
     def all_chunks(self, where: Mapping[str, Any] | Sequence[str] | str | None = None) -> Hits:
@@ -341,24 +353,12 @@ class CorpusIndex:
             masks.append(mask)
         return np.concatenate(masks) if masks else np.zeros(0, bool)
 
-    def _make_hit(self, chunk: int, score: float, scores: Mapping[str, float]) -> Hit:
+    def _make_hit(self, chunk: int, score: float, legs: Mapping[str, LegScores]) -> Hit:
         s = int(np.searchsorted(self._bounds, chunk, "right")) - 1
         segment, number = self._segments[s], chunk - int(self._bounds[s])
-        record = segment.chunks[number]
-        doc = segment.docs[int(segment.chunk_docs[number])]
-        start, stop = record["start"], record["stop"]
-        return Hit(
-            chunk_id(doc["id"], start, stop),
-            doc["id"],
-            record["text"],
-            start,
-            stop,
-            score,
-            doc["metadata"],
-            doc["title"],
-            record["heading"],
-            scores,
-        )
+        document = segment.docs[int(segment.chunk_docs[number])]
+        scores = {name: float(leg.values[chunk]) for name, leg in legs.items()}
+        return make_hit(segment.chunks[number], document, score, scores)
 
 
 def _fuse(

@@ -235,7 +235,7 @@ class IndexWriter:
         check_kind(search)
         queries = None if renew else self.manifest.queries
         if (search, queries) != (self.manifest.search, self.manifest.queries):
-            self._write_manifest(self.manifest.next_generation(search=search, queries=queries))
+            self._write_manifest(search=search, queries=queries)
         before = {entry.name for entry in self.manifest.segments} if renew else set()
         self.compact()
         self._complete_structures(before or self._without_floor())
@@ -263,9 +263,7 @@ class IndexWriter:
         if self.manifest.complete and self._name == MANIFEST:
             return
         self._name = MANIFEST
-        self._write_manifest(
-            self.manifest.next_generation(complete=True, sources=None), ends_rebuild=True
-        )
+        self._write_manifest(ends_rebuild=True, complete=True, sources=None)
 
     def _split(self, document: CorpusDocument) -> list[Chunk]:
         settings = self.manifest.settings
@@ -337,12 +335,10 @@ class IndexWriter:
             self.deleted_docs.pop(int(name), None)
         segments = (*kept, merged) if merged.documents else kept
         self._write_manifest(
-            self.manifest.next_generation(
-                segments=tuple(sorted(segments, key=lambda entry: entry.name)),
-                next_segment=self.manifest.next_segment + 1,
-                deleted=self._save_deletions(),
-                queries=self._queries,
-            )
+            segments=tuple(sorted(segments, key=lambda entry: entry.name)),
+            next_segment=self.manifest.next_segment + 1,
+            deleted=self._save_deletions(),
+            queries=self._queries,
         )
         if merged.documents:
             self._register(merged)
@@ -379,11 +375,9 @@ class IndexWriter:
             self.deleted_docs.setdefault(segment, set()).add(document)
         segments = self.manifest.segments
         self._write_manifest(
-            self.manifest.next_generation(
-                deleted=self._save_deletions() if removed else self.manifest.deleted,
-                segments=(*segments, entry) if entry else segments,
-                next_segment=self.manifest.next_segment + (entry is not None),
-            )
+            deleted=self._save_deletions() if removed else self.manifest.deleted,
+            segments=(*segments, entry) if entry else segments,
+            next_segment=self.manifest.next_segment + (entry is not None),
         )
         if entry:
             self._register(entry)
@@ -395,13 +389,13 @@ class IndexWriter:
         rows = np.array(pairs, dtype=np.int64)
         return save_state_array(self.home, "deleted", self.manifest.generation + 1, rows)
 
-    def _write_manifest(self, manifest: Manifest, ends_rebuild: bool = False) -> None:
+    def _write_manifest(self, ends_rebuild: bool = False, **changes: Any) -> None:
         """Commits: searches that open the index now get the new state; old files are deleted."""
-        manifest.write(self.home, self._name)
-        self.manifest = manifest
+        self.manifest = self.manifest.next_generation(**changes)
+        self.manifest.write(self.home, self._name)
         if ends_rebuild:
             (self.home / BUILDING).unlink(missing_ok=True)
-        remove_unreferenced(self.home, self._name, manifest)
+        remove_unreferenced(self.home, self._name, self.manifest)
 
     def _register(self, entry: SegmentEntry) -> None:
         """Notes where the live documents of a segment are, and their fingerprints."""

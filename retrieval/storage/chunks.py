@@ -139,8 +139,7 @@ def chunk_id(doc: str, start: int, stop: int) -> str:
 
 def title_line(title: str | None, heading: str | None) -> str | None:
     """The line that a chunk is read under: the document's title, then the section's heading."""
-    lines = [line for line in (title, heading) if line]
-    return " › ".join(lines) or None
+    return " › ".join(filter(None, (title, heading))) or None
 
 
 def chunk_document(
@@ -186,16 +185,10 @@ def _chunk_runs(pieces: Sequence[Piece], chunk_chars: int) -> Iterator[tuple[int
             if first < i:
                 yield first, i
             return
-        chars = pieces[i].start - pieces[first].start
-        is_full = chars + _visible_chars(pieces[i]) > chunk_chars
+        is_full = pieces[i].visible[1] - pieces[first].start > chunk_chars
         if is_full or _heading_begins_chunk(pieces, first, i, chunk_chars):
             yield first, i
             first = i
-
-
-def _visible_chars(piece: Piece) -> int:
-    """Code points of a piece up to the end of what is visible of it."""
-    return piece.visible[1] - piece.start
 
 
 def _heading_begins_chunk(pieces: Sequence[Piece], first: int, i: int, chunk_chars: int) -> bool:

@@ -195,24 +195,11 @@ class SegmentWriter:
             terms = index_terms(title, self.language)
             terms += index_terms(shown[chunk.start : chunk.stop], self.language, is_html)
             self._postings.add(terms)
-            self._add_chunk(
-                {
-                    "start": chunk.start,
-                    "stop": chunk.stop,
-                    "heading": chunk.heading,
-                    "units": chunk.units,
-                    "text": text,
-                }
-            )
-        self._add_document(
-            {
-                "id": document.id,
-                "title": document.title,
-                "metadata": dict(document.metadata),
-                "fingerprint": document_fingerprint(document),
-            },
-            len(chunks),
-        )
+            place = {"start": chunk.start, "stop": chunk.stop, "heading": chunk.heading}
+            self._add_chunk({**place, "units": chunk.units, "text": text})
+        record = {"id": document.id, "title": document.title, "metadata": dict(document.metadata)}
+        record["fingerprint"] = document_fingerprint(document)
+        self._add_document(record, len(chunks))
 
     def copy_live(self, old: Segment) -> None:
         """Adds the live documents of another segment, in order, without computing anything anew."""

@@ -24,7 +24,7 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
 from tamis.retrieval.index.legs import REFERENCE_CHUNKS, evenly_drawn
 from tamis.retrieval.index.models import QuestionModels
-from tamis.retrieval.index.store import CorpusIndex, Hit, Hits, check_k
+from tamis.retrieval.index.store import CorpusIndex, Hit, Hits, check_k, make_hit
 from tamis.retrieval.keys.late_interaction import (
     Floats,
     Reference,
@@ -33,7 +33,6 @@ from tamis.retrieval.keys.late_interaction import (
     stand_out_scores,
 )
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis.retrieval.storage.chunks import chunk_id
 from tamis.retrieval.storage.segment import Segment
 from tamis.retrieval.stores.engines import DEFAULT_NAME, ChunkStore, StoredChunk, open_engine
 
@@ -223,22 +222,13 @@ def _join_keys(chunks: Sequence[StoredChunk]) -> tuple[NDArray[np.int8], NDArray
 
 
 def _is_allowed(chunk: StoredChunk, conditions: Sequence[MetadataCondition]) -> bool:
-    record = chunk.record
-    own = {"id": record["doc"], "title": record["title"], "metadata": record["metadata"]}
-    return meets_all(own, conditions)
+    return meets_all(_document_of(chunk), conditions)
 
 
 def _hit(score: float, chunk: StoredChunk) -> Hit:
-    r = chunk.record
-    return Hit(
-        chunk_id(r["doc"], r["start"], r["stop"]),
-        r["doc"],
-        r["text"],
-        r["start"],
-        r["stop"],
-        score,
-        r["metadata"],
-        r["title"],
-        r["heading"],
-        {"keys": score},
-    )
+    return make_hit(chunk.record, _document_of(chunk), score, {"keys": score})
+
+
+def _document_of(chunk: StoredChunk) -> dict[str, Any]:
+    record = chunk.record
+    return {"id": record["doc"], "title": record["title"], "metadata": record["metadata"]}
