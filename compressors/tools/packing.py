@@ -109,11 +109,8 @@ class Filling:
             tokens = self._sums[stop] - self._sums[first]
             if tokens <= self.marker_tokens and not self.is_scattered(first):
                 self._show(range(first, stop))
-        self._edges = [
-            -1,
-            *(i for i, is_shown in enumerate(self.shown) if is_shown),
-            len(self.parts),
-        ]
+        shown = [i for i, is_shown in enumerate(self.shown) if is_shown]
+        self._edges = [-1, *shown, len(self.parts)]
 
     def _keep_out(self, lost: Iterable[int]) -> None:
         """Makes gaps with protected parts in them too dear to be closed.
@@ -247,11 +244,9 @@ class Packer:
         return self.tokens[i] + sum(self.tokens[j] for j in self.parsed.parts[i].needs)
 
     def _with_needs(self, taken: Sequence[int]) -> list[bool]:
-        shown = [False] * len(self.parsed.parts)
-        for i in taken:
-            for j in (*self.parsed.parts[i].needs, i):
-                shown[j] = True
-        return shown
+        parts = self.parsed.parts
+        needed = {j for i in taken for j in (*parts[i].needs, i)}
+        return [j in needed for j in range(len(parts))]
 
     def _render(self, shown: Sequence[bool], marker: Marker) -> tuple[str, list[Omission]]:
         spans = list(self._spans(shown))
@@ -330,25 +325,18 @@ class Packer:
 
     def _content(self, gap: Sequence[int]) -> str | None:
         """What a gap has: the entries of lists, or of one run of like parts: `178 more PASSED`."""
-        runs = {self.parsed.parts[j].run for j in gap}
-        lists = [p for p in (self.parsed.parts[j] for j in gap) if self._is_list(p)]
+        parts, names = self.parsed.parts, self.parsed.runs
+        runs = {parts[j].run for j in gap}
+        lists = [parts[j] for j in gap if parts[j].run >= 0 and names[parts[j].run] == ENTRIES]
         if lists:
             return f"{sum(part.last - part.first + 1 for part in lists)} {ENTRIES}"
         if len(runs) > 1 or -1 in runs:
             return None
         (run,) = runs
         ends = (gap[0] - 1, gap[-1] + 1)
-        is_begun = any(0 <= j < len(self.parsed.parts) and self._run(j) == run for j in ends)
-        name = self.parsed.runs[run]
-        if is_begun:
-            return f"{len(gap)} more {name}"
-        return f"{len(gap)} {name}" if name != LIKE_IT else f"{len(gap)} like lines"
-
-    def _is_list(self, part: Part) -> bool:
-        return part.run >= 0 and self.parsed.runs[part.run] == ENTRIES
-
-    def _run(self, j: int) -> int:
-        return self.parsed.parts[j].run
+        if any(0 <= j < len(parts) and parts[j].run == run for j in ends):
+            return f"{len(gap)} more {names[run]}"
+        return f"{len(gap)} like lines" if names[run] == LIKE_IT else f"{len(gap)} {names[run]}"
 
     def _smallest(
         self, order: Sequence[int], limit: int, marker: Marker, tokens_in: int

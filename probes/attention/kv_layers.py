@@ -38,9 +38,7 @@ KVLayers = Sequence[StoredKVLayer]
 def count_tokens(layers: KVLayers) -> int:
     """The number of tokens whose keys these are, or of which they were thinned."""
     first = layers[0]
-    if isinstance(first, ThinKVLayer | CodedKVLayer):
-        return first.tokens
-    return first.keys.shape[1]
+    return first.tokens if isinstance(first, ThinKVLayer | CodedKVLayer) else first.keys.shape[1]
 
 
 def count_columns(layer: StoredKVLayer) -> int:

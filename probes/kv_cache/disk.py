@@ -102,7 +102,8 @@ class CacheFiles:
         except FileNotFoundError:
             return None
         layers = deserialize(data, key)
-        self._touch(file)
+        with suppress(OSError):  # deleted, or owned by another user: it then seems older than it is
+            os.utime(file)
         return layers
 
     def store(
@@ -194,10 +195,6 @@ class CacheFiles:
                 break
             total -= size if _delete(file) else 0
         return self.max_bytes - total
-
-    def _touch(self, file: Path) -> None:
-        with suppress(OSError):  # deleted, or owned by another user: it then seems older than it is
-            os.utime(file)
 
 
 def _read_bytes(file: Path) -> bytes:

@@ -68,9 +68,7 @@ def store_layers(
     if storage == "int8":
         quantize = Int8Vectors.quantize
         return [Int8KVLayer(quantize(one.keys), quantize(one.values)) for one in read]
-    if storage == "thin":
-        return [thin_layer(one, KEY_BITS, VALUE_BITS) for one in read]
-    return read
+    return [thin_layer(one, KEY_BITS, VALUE_BITS) for one in read] if storage == "thin" else read
 
 
 def store_batch(
@@ -130,9 +128,7 @@ def thin_layer(layer: KVLayer, key_bits: int, value_bits: int) -> ThinKVLayer:
 
 def has_values(layer: StoredKVLayer) -> bool:
     """Whether the values of a layer were kept."""
-    if isinstance(layer, CodedKVLayer):
-        return layer.code.has_values
-    return layer.values.shape[1] > 0
+    return layer.code.has_values if isinstance(layer, CodedKVLayer) else layer.values.shape[1] > 0
 
 
 def layer_bytes(layer: StoredKVLayer) -> int:
