@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from types import NoneType
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ QUESTION_FIELD, OLD_QUESTION_FIELD = "question", "query"
 """Where a row's question is if the run does not say; the second is the first's old name."""
 RAW_FIELD = "raw"
 """The field for the text of a row that cannot be written as its own fields."""
+_of_rows = partial(option, panel="Rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +34,18 @@ class RowFields:
     `history` holds a row's earlier turns; None if rows have none.
     """
 
-    id: str = option("id", "Where a text file's name goes.", "Rows", flag="--id-field")
-    question: str = option(
-        QUESTION_FIELD, "Where a row's question is.", "Rows", flag="--question-field"
-    )
-    history: str | None = option(
+    id: str = _of_rows("id", "Where a text file's name goes.", flag="--id-field")
+    question: str = _of_rows(QUESTION_FIELD, "Where a row's question is.", flag="--question-field")
+    history: str | None = _of_rows(
         None,
         "Where a row's earlier turns are, a list of texts, if its question depends on them.",
-        "Rows",
         flag="--history-field",
     )
-    documents: str = option(
-        "documents", "Where a row's documents are.", "Rows", flag="--documents-field"
+    documents: str = _of_rows("documents", "Where a row's documents are.", flag="--documents-field")
+    context: str = _of_rows(
+        "context", "Where the text of a row without documents is.", flag="--context-field"
     )
-    context: str = option(
-        "context", "Where the text of a row without documents is.", "Rows", flag="--context-field"
-    )
-    text: str = option("text", "Where a document's text is.", "Rows", flag="--text-field")
+    text: str = _of_rows("text", "Where a document's text is.", flag="--text-field")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,239 +31,195 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Traces = Literal["off", "on", "scores"]
 DEFAULT_CACHE_BYTES = 512 << 20
 """About 35,000 tokens of the default proxy."""
+_PANELS = ("Network", "Model", "Engine", "Cache", "Upstream", "Copies", "Limits", "Shutdown", "Log")
+"""What help groups the settings by; an option of each is declared by the function of its name."""
+_network, _model, _engine, _cache, _upstream, _copies, _limits, _shutdown, _log = (
+    partial(option, panel=name) for name in _PANELS
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a service; each has its help text."""
 
-    host: str = option("127.0.0.1", "The address to listen on.", "Network")
-    port: int = option(
-        8080, "The port to listen on; 0 for any that is free.", "Network", ge=0, le=65535
+    host: str = _network("127.0.0.1", "The address to listen on.")
+    port: int = _network(8080, "The port to listen on; 0 for any that is free.", ge=0, le=65535)
+    api_keys: tuple[str, ...] = _network(
+        (), "Keys that open the service, as `name:key`; better as a variable than a flag."
     )
-    api_keys: tuple[str, ...] = option(
-        (),
-        "Keys that open the service, as `name:key`; better as a variable than a flag.",
-        "Network",
+    keys_file: Path | None = _network(None, "A file of hashed keys, made by `tamis keys new`.")
+    rate_limit: str | None = _network(None, "The most requests of one key, such as 600/minute.")
+    allow_public: bool = _network(
+        False, "Listen on other addresses than this machine's without any key."
     )
-    keys_file: Path | None = option(
-        None, "A file of hashed keys, made by `tamis keys new`.", "Network"
-    )
-    rate_limit: str | None = option(
-        None, "The most requests of one key, such as 600/minute.", "Network"
-    )
-    allow_public: bool = option(
-        False, "Listen on other addresses than this machine's without any key.", "Network"
-    )
-    cors_origins: tuple[str, ...] = option(
-        (), "Web origins whose pages may call the service.", "Network"
-    )
+    cors_origins: tuple[str, ...] = _network((), "Web origins whose pages may call the service.")
 
-    proxy: str = option(
-        "auto", "The model that reads: a name, a folder, a hub id; auto: by language.", "Model"
+    proxy: str = _model(
+        "auto", "The model that reads: a name, a folder, a hub id; auto: by language."
     )
-    quality: str = option(
+    quality: str = _model(
         STANDARD,
         "standard, or fast: English is read by 14 layers instead of 20, in less time, and fewer "
         "answers are kept.",
-        "Model",
     )
-    language: str = option("en", "Of most documents: it chooses the proxy under auto.", "Model")
-    home: Path | None = option(
-        None,
-        "Cache folder of tamis; models lie in its models/. Default: the user's cache.",
-        "Model",
+    language: str = _model("en", "Of most documents: it chooses the proxy under auto.")
+    home: Path | None = _model(
+        None, "Cache folder of tamis; models lie in its models/. Default: the user's cache."
     )
-    method: str = option(DEFAULT, "The method where a request names none.", "Model")
-    methods: tuple[str, ...] = option(
-        (), "The methods that are served; all of them if none is named.", "Model"
+    method: str = _model(DEFAULT, "The method where a request names none.")
+    methods: tuple[str, ...] = _model(
+        (), "The methods that are served; all of them if none is named."
     )
-    gate: bool = option(
+    gate: bool = _model(
         True,
         "Of ten windows or more, stop reading after the first layers what cannot matter; only for "
         "proxies that ship with a gate, such as the default one.",
-        "Model",
     )
-    cascade: bool = option(
+    cascade: bool = _model(
         True,
         "Whether a gate may leave those of many passages unread that have too little to do with "
         "the question's words; counts say how many.",
-        "Model",
     )
-    isolated: bool = option(
+    isolated: bool = _model(
         False,
         "No document moves the score of another; only methods that can promise it are served.",
-        "Model",
     )
-    device: Device = option("auto", "Where the model runs.", "Model")
-    dtype: Dtype = option(
+    device: Device = _model("auto", "Where the model runs.")
+    dtype: Dtype = _model(
         "auto",
         "Its numbers; auto is bfloat16 where the processor has it; int8 is some faster (VNNI).",
-        "Model",
     )
-    threads: int | None = option(
-        None, "Threads of the model; by default one a core.", "Model", ge=1
+    threads: int | None = _model(None, "Threads of the model; by default one a core.", ge=1)
+    warmup: bool = _model(True, "Read one batch before saying ready.")
+    tokenizers: tuple[str, ...] = _model(
+        (), "Tokenizers that budgets may be counted in, as `name=tokenizer.json`."
     )
-    warmup: bool = option(True, "Read one batch before saying ready.", "Model")
-    tokenizers: tuple[str, ...] = option(
-        (), "Tokenizers that budgets may be counted in, as `name=tokenizer.json`.", "Model"
-    )
-    indexes: tuple[str, ...] = option(
-        (), "Indexes that /v1/search looks in, as `name=folder`.", "Model"
-    )
+    indexes: tuple[str, ...] = _model((), "Indexes that /v1/search looks in, as `name=folder`.")
 
-    queue_tokens: int = option(
-        32768, "Tokens that may wait or be read; more are refused with 429.", "Engine", ge=1
+    queue_tokens: int = _engine(
+        32768, "Tokens that may wait or be read; more are refused with 429.", ge=1
     )
-    batch_tokens: int | None = option(
-        None,
-        "Tokens of one forward pass; by default 1024 on a CPU, 16384 on a GPU.",
-        "Engine",
-        ge=16,
+    batch_tokens: int | None = _engine(
+        None, "Tokens of one forward pass; by default 1024 on a CPU, 16384 on a GPU.", ge=16
     )
-    max_requests: int = option(
-        128, "Requests at a time; more are refused with 429.", "Engine", ge=1
+    max_requests: int = _engine(128, "Requests at a time; more are refused with 429.", ge=1)
+    timeout_s: float = _engine(60.0, "The longest a request may take.", gt=0)
+    stall_s: float = _engine(
+        300.0, "A forward pass that takes longer is given up, and the model replaced.", gt=0
     )
-    timeout_s: float = option(60.0, "The longest a request may take.", "Engine", gt=0)
-    stall_s: float = option(
-        300.0,
-        "A forward pass that takes longer is given up, and the model replaced.",
-        "Engine",
-        gt=0,
-    )
-
-    cache_bytes: int | None = option(
+    cache_bytes: int | None = _cache(
         None,
         "Memory for passages that were read before; 0 for no cache. Default: 512 MiB, and 0 where "
         "keys have several owners.",
-        "Cache",
         ge=0,
     )
-    cache_folder: Path | None = option(None, "Also keep them on disk, here.", "Cache")
-    cache_storage: Storage = option(
+    cache_folder: Path | None = _cache(None, "Also keep them on disk, here.")
+    cache_storage: Storage = _cache(
         "exact",
         "int8 takes half the room and moves scores a little, thin a seventh and moves them more.",
-        "Cache",
     )
-    retrieve_bytes: int = option(
+    retrieve_bytes: int = _cache(
         0,
         "Memory for texts that were shortened, which /v1/retrieve gives back; 0 keeps none.",
-        "Cache",
         ge=0,
     )
-    retrieve_s: float = option(
-        900.0, "Seconds for which such a text can be retrieved.", "Cache", gt=0
-    )
+    retrieve_s: float = _cache(900.0, "Seconds for which such a text can be retrieved.", gt=0)
 
-    result_cache_mb: int = option(
+    result_cache_mb: int = _cache(
         0,
         "Megabytes for answers of /v1/compress, which the same request gets again; 0 keeps none.",
-        "Cache",
         ge=0,
     )
-
-    upstream: str | None = option(
+    upstream: str | None = _upstream(
         None,
         "A service that speaks OpenAI's or Anthropic's API: chats are forwarded to it, what tools "
         "returned in them shortened.",
-        "Upstream",
     )
-    upstream_api_key: str | None = option(
-        None,
-        "Its key, sent in place of the client's; better as a variable than a flag.",
-        "Upstream",
+    upstream_api_key: str | None = _upstream(
+        None, "Its key, sent in place of the client's; better as a variable than a flag."
     )
-    upstream_cached: bool = option(
+    upstream_cached: bool = _upstream(
         False,
         "Also shorten what stands before the last cache_control: it reads the same in every later "
         "request, as long as all of them come this way.",
-        "Upstream",
     )
-    upstream_compress_s: float = option(
-        10.0, "The longest a chat may wait for its results to be shortened.", "Upstream", gt=0
+    upstream_compress_s: float = _upstream(
+        10.0, "The longest a chat may wait for its results to be shortened.", gt=0
     )
-    upstream_read_s: float = option(
+    upstream_read_s: float = _upstream(
         1.0,
         "The longest that reading a chat's results may take; where it would take longer, they are "
         "shortened by their words, which the answer says.",
-        "Upstream",
         gt=0,
     )
-    upstream_steps: bool = option(
-        True, "Leave out results that a later step made needless, where that pays.", "Upstream"
+    upstream_steps: bool = _upstream(
+        True, "Leave out results that a later step made needless, where that pays."
     )
-    upstream_price: float | None = option(
-        None, "Of a million tokens of input: answers say what was saved.", "Upstream", gt=0
+    upstream_price: float | None = _upstream(
+        None, "Of a million tokens of input: answers say what was saved.", gt=0
     )
-    upstream_price_cached: float | None = option(
-        None, "Of a million from its cache. Default: a tenth of the price.", "Upstream", ge=0
+    upstream_price_cached: float | None = _upstream(
+        None, "Of a million from its cache. Default: a tenth of the price.", ge=0
     )
-    upstream_price_cache_write: float | None = option(
-        None, "Of a million written there. Default: 1.25 of the price.", "Upstream", ge=0
+    upstream_price_cache_write: float | None = _upstream(
+        None, "Of a million written there. Default: 1.25 of the price.", ge=0
     )
-    upstream_cache_s: float = option(
-        300.0, "Seconds for which it keeps a prompt's beginning.", "Upstream", ge=0
+    upstream_cache_s: float = _upstream(
+        300.0, "Seconds for which it keeps a prompt's beginning.", ge=0
     )
-    upstream_more_requests: float = option(
+    upstream_more_requests: float = _upstream(
         0.0,
         "Requests expected to follow in a conversation, which pay for a changed beginning.",
-        "Upstream",
         ge=0,
     )
-    upstream_paths: tuple[str, ...] = option(
+    upstream_paths: tuple[str, ...] = _upstream(
         (),
         "More paths below /v1/ that are sent on, such as files,batches: with all below them, and "
         "every method.",
-        "Upstream",
     )
-    upstream_retrieval_tags: tuple[str, ...] = option(
+    upstream_retrieval_tags: tuple[str, ...] = _upstream(
         (),
         "Tags, such as context,documents, between which chats have what was retrieved: it is "
         "compressed, too.",
-        "Upstream",
     )
-    upstream_timeout_s: float = option(
-        600.0, "The longest to wait for its answer to begin, or to go on.", "Upstream", gt=0
+    upstream_timeout_s: float = _upstream(
+        600.0, "The longest to wait for its answer to begin, or to go on.", gt=0
     )
 
-    engine: Engine = option(
+    engine: Engine = _copies(
         "local",
         "local: this process alone; ray: copies of the service on Ray Serve, here or on the "
         "cluster of RAY_ADDRESS.",
-        "Copies",
     )
-    replicas: int = option(
-        1, "Copies under --engine ray, each with a model and a queue of its own.", "Copies", ge=1
+    replicas: int = _copies(
+        1, "Copies under --engine ray, each with a model and a queue of its own.", ge=1
     )
 
-    max_body_bytes: int = option(
-        8 << 20, "The largest body, unpacked; a larger one is 413.", "Limits", ge=1024
+    max_body_bytes: int = _limits(
+        8 << 20, "The largest body, unpacked; a larger one is 413.", ge=1024
     )
-    max_documents: int = option(1000, "Documents of one request; more are 422.", "Limits", ge=1)
-    max_request_tokens: int = option(
-        262144, "Tokens of one request, documents and questions; more are 413.", "Limits", ge=64
+    max_documents: int = _limits(1000, "Documents of one request; more are 422.", ge=1)
+    max_request_tokens: int = _limits(
+        262144, "Tokens of one request, documents and questions; more are 413.", ge=64
     )
-    max_question_chars: int = option(
-        8192, "Characters of a question; more are 422.", "Limits", ge=1
-    )
-    max_inputs: int = option(100, "Inputs or questions of one call; more are 422.", "Limits", ge=1)
-    body_timeout_s: float = option(20.0, "The longest a body may take to arrive.", "Limits", gt=0)
-    header_timeout_s: float = option(10.0, "The longest the headers may take.", "Limits", gt=0)
-    max_connections: int = option(1024, "Open connections; more are 503.", "Limits", ge=1)
+    max_question_chars: int = _limits(8192, "Characters of a question; more are 422.", ge=1)
+    max_inputs: int = _limits(100, "Inputs or questions of one call; more are 422.", ge=1)
+    body_timeout_s: float = _limits(20.0, "The longest a body may take to arrive.", gt=0)
+    header_timeout_s: float = _limits(10.0, "The longest the headers may take.", gt=0)
+    max_connections: int = _limits(1024, "Open connections; more are 503.", ge=1)
 
-    drain_delay_s: float = option(
-        0.0, "On SIGTERM, report unready for so long before shutting down.", "Shutdown", ge=0
+    drain_delay_s: float = _shutdown(
+        0.0, "On SIGTERM, report unready for so long before shutting down.", ge=0
     )
-    drain_timeout_s: float = option(
-        30.0, "How long requests that are there may take to finish.", "Shutdown", gt=0
+    drain_timeout_s: float = _shutdown(
+        30.0, "How long requests that are there may take to finish.", gt=0
     )
-    log_format: LogFormat = option("auto", "auto is console on a terminal, else json.", "Log")
-    log_level: LogLevel = option("info", "What is logged; texts never are.", "Log")
-    traces: Traces = option(
+    log_format: LogFormat = _log("auto", "auto is console on a terminal, else json.")
+    log_level: LogLevel = _log("info", "What is logged; texts never are.")
+    traces: Traces = _log(
         "off",
         "Spans of compressions and rerankings to the OpenTelemetry collector that OTEL_* variables "
         "name; scores: with those of rerankings.",
-        "Log",
     )
 
     def __post_init__(self) -> None:
