@@ -127,6 +127,11 @@ def with_current_names(model: type[BaseModel], given: Any) -> Any:
     return given
 
 
+def with_example(**fields: Any) -> ConfigDict:
+    """The configuration of a request that the documentation shows filled in like this."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class StrictRequest(BaseModel):
     """A request in our own dialect: unknown fields are refused, with a suggestion."""
 

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -54,6 +53,7 @@ from tamis.service.http.schemas.base import (
     Text,
     new_id,
     unix_seconds,
+    with_example,
 )
 from tamis.service.http.schemas.patterns import BoundedPattern
 
@@ -134,16 +134,10 @@ class CompressRequest(OptionFields):
     `adaptive`; without any, 500 tokens are kept.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "question": "How are keys rotated?",
-                    "documents": ["Keys are rotated every 90 days. Rooms are painted in spring."],
-                    "max_tokens": 10,
-                }
-            ]
-        }
+    model_config = with_example(
+        question="How are keys rotated?",
+        documents=["Keys are rotated every 90 days. Rooms are painted in spring."],
+        max_tokens=10,
     )
 
     model: Text | None = None

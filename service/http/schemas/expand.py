@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
@@ -26,6 +26,7 @@ from tamis.service.http.schemas.base import (
     Response,
     StrictRequest,
     Text,
+    with_example,
 )
 from tamis.service.http.schemas.compress import Document, Position
 
@@ -52,16 +53,10 @@ class Span(StrictRequest):
 class ExpandRequest(StrictRequest):
     """The spans to grow, and by how many sentences on each side."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "documents": ["Rooms are blue. Keys are rotated. Ada does it."],
-                    "spans": [{"index": 0, "start": 16, "end": 33}],
-                    "neighbours": 1,
-                }
-            ]
-        }
+    model_config = with_example(
+        documents=["Rooms are blue. Keys are rotated. Ada does it."],
+        spans=[{"index": 0, "start": 16, "end": 33}],
+        neighbours=1,
     )
 
     documents: Annotated[list[Text | Document], Field(fail_fast=True)]

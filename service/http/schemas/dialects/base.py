@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from tamis.compressors.types import to_probability
+from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.runtime.errors import ErrorFormat
 from tamis.service.http.schemas.base import (
@@ -280,6 +280,11 @@ def _ranked_texts(document: RankedObject, names: Sequence[str]) -> list[str]:
 def search_units(documents: int) -> int:
     """How many units Cohere would bill."""
     return -(-documents // DOCUMENTS_PER_UNIT)
+
+
+def ranked_scores(found: Reranked, raw: bool = False) -> list[tuple[int, float]]:
+    """The documents by their indices, best first, each with the score that `score_of` gives."""
+    return [(one.index, score_of(one.score, found.calibrated, raw)) for one in found.results]
 
 
 def score_of(score: float, calibrated: bool, raw: bool) -> float:

@@ -28,6 +28,7 @@ from tamis.service.http.schemas.dialects.base import (
     Dialect,
     RankCall,
     RankRequest,
+    ranked_scores,
     search_units,
 )
 
@@ -138,12 +139,12 @@ def cohere_answer(request: CohereRequest, found: Reranked, _: Arrival) -> Cohere
     own = request.returned_texts() if request.return_documents else None
     results = [
         CohereResult(
-            index=ranked.index,
-            relevance_score=to_probability(ranked.score, found.calibrated),
-            document=CohereDocument(text=own[ranked.index]) if own else None,
-            relevant_spans=None if spans is None else spans[ranked.index],
+            index=i,
+            relevance_score=score,
+            document=CohereDocument(text=own[i]) if own else None,
+            relevant_spans=None if spans is None else spans[i],
         )
-        for ranked in found.results
+        for i, score in ranked_scores(found)
     ]
     return CohereAnswer(
         id=new_uuid(),

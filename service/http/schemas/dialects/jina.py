@@ -31,7 +31,7 @@ from tamis.service.http.schemas.dialects.base import (
     Dialect,
     RankCall,
     RankRequest,
-    score_of,
+    ranked_scores,
     search_units,
 )
 
@@ -142,13 +142,9 @@ def jina_answer(request: JinaRequest, found: Reranked, arrival: Arrival) -> Jina
         model=arrival.answered_model(request.model),
         results=[
             JinaResult(
-                index=ranked.index,
-                relevance_score=score_of(
-                    ranked.score, found.calibrated, request.raw_scores or False
-                ),
-                **_document_field(infinity, own[ranked.index] if own else None),
+                index=i, relevance_score=score, **_document_field(infinity, own[i] if own else None)
             )
-            for ranked in found.results
+            for i, score in ranked_scores(found, request.raw_scores or False)
         ],
         usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
         meta=JinaMeta(

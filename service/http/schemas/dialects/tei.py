@@ -31,6 +31,7 @@ from tamis.service.http.schemas.dialects.base import (
     RankedDocument,
     ScoreCall,
     document_warnings,
+    ranked_scores,
     score_of,
     texts_of,
 )
@@ -99,12 +100,8 @@ def tei_answer(request: TeiRequest, found: Reranked, _: Arrival) -> TeiAnswer:
     texts = texts_of(request.texts)
     return TeiAnswer(
         [
-            TeiRank(
-                index=ranked.index,
-                score=score_of(ranked.score, found.calibrated, request.raw_scores),
-                text=texts[ranked.index] if request.return_text else None,
-            )
-            for ranked in found.results
+            TeiRank(index=i, score=score, text=texts[i] if request.return_text else None)
+            for i, score in ranked_scores(found, request.raw_scores)
         ]
     )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
-from tamis.compressors.types import Reranked, to_probability
+from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
@@ -38,7 +38,7 @@ from tamis.service.http.schemas.dialects.base import (
     RankRequest,
     ScoreCall,
     document_warnings,
-    score_of,
+    ranked_scores,
     texts_of,
 )
 from tamis.service.http.schemas.dialects.jina import JinaRequest, JinaUsage
@@ -96,17 +96,12 @@ class VoyageAnswer(Response):
 
 def voyage_answer(request: VoyageRequest, found: Reranked, arrival: Arrival) -> VoyageAnswer:
     """The answer in Voyage's dialect."""
-    texts = request.returned_texts()
-    data = [
-        VoyageResult(
-            index=ranked.index,
-            relevance_score=to_probability(ranked.score, found.calibrated),
-            document=texts[ranked.index] if request.return_documents else None,
-        )
-        for ranked in found.results
-    ]
+    own = request.returned_texts() if request.return_documents else None
     return VoyageAnswer(
-        data=data,
+        data=[
+            VoyageResult(index=i, relevance_score=score, document=own[i] if own else None)
+            for i, score in ranked_scores(found)
+        ],
         model=arrival.answered_model(request.model),
         usage=VoyageUsage(total_tokens=found.tokens_read),
     )
@@ -149,16 +144,11 @@ class SglangAnswer(RootModel[list[SglangRank]]):
 
 def sglang_answer(request: SglangRequest, found: Reranked, _: Arrival) -> SglangAnswer:
     """The answer in SGLang's dialect."""
-    own = request.returned_texts()
+    own = request.returned_texts() if request.return_documents else None
     return SglangAnswer(
         [
-            SglangRank(
-                score=to_probability(ranked.score, found.calibrated),
-                document=own[ranked.index] if request.return_documents else None,
-                index=ranked.index,
-                meta_info={},
-            )
-            for ranked in found.results
+            SglangRank(score=score, document=own[i] if own else None, index=i, meta_info={})
+            for i, score in ranked_scores(found)
         ]
     )
 
@@ -221,12 +211,8 @@ def candidates_answer(
         profile=request.profile,
         model=arrival.answered_model(request.model),
         results=[
-            CandidateRank(
-                id=request.candidates[ranked.index].id,
-                index=ranked.index,
-                score=to_probability(ranked.score, found.calibrated),
-            )
-            for ranked in found.results
+            CandidateRank(id=request.candidates[i].id, index=i, score=score)
+            for i, score in ranked_scores(found)
         ],
     )
 
@@ -343,12 +329,8 @@ def fireworks_answer(request: JinaRequest, found: Reranked, arrival: Arrival) ->
     return FireworksAnswer(
         model=arrival.answered_model(request.model),
         data=[
-            FireworksResult(
-                index=ranked.index,
-                relevance_score=to_probability(ranked.score, found.calibrated),
-                document=own[ranked.index] if own else None,
-            )
-            for ranked in found.results
+            FireworksResult(index=i, relevance_score=score, document=own[i] if own else None)
+            for i, score in ranked_scores(found)
         ],
         usage=FireworksUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
     )
@@ -405,10 +387,7 @@ class NimAnswer(Response):
 def nim_answer(_: NimRequest, found: Reranked, __: Arrival) -> NimAnswer:
     """The answer in NIM's dialect."""
     return NimAnswer(
-        rankings=[
-            NimRanking(index=ranked.index, logit=score_of(ranked.score, found.calibrated, True))
-            for ranked in found.results
-        ],
+        rankings=[NimRanking(index=i, logit=score) for i, score in ranked_scores(found, raw=True)],
         usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
     )
 
