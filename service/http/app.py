@@ -333,23 +333,20 @@ _UNION_TAGS = {"body", "pair", "pairs", *(row.name for row in DIALECTS)}
 def _add_error_handlers(app: FastAPI) -> None:
     """Answers every error in the dialect of its request."""
 
-    async def handle_tamis_error(request: Request, error: Exception) -> Response:
+    @app.exception_handler(TamisError)
+    async def handle_tamis_error(request: Request, error: TamisError) -> Response:
         return error_response(request.scope, error)
 
-    async def handle_validation_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
+    @app.exception_handler(RequestValidationError)
+    async def handle_validation_error(request: Request, error: RequestValidationError) -> Response:
         found, param = first_validation_error(error.errors(), _UNION_TAGS)
         return error_response(request.scope, found, param)
 
-    async def handle_http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    @app.exception_handler(HTTPException)
+    async def handle_http_error(request: Request, error: HTTPException) -> Response:
         answer = error_response(request.scope, _to_tamis_error(error, request))
         answer.headers.update(error.headers or {})
         return answer
-
-    app.add_exception_handler(TamisError, handle_tamis_error)
-    app.add_exception_handler(RequestValidationError, handle_validation_error)
-    app.add_exception_handler(HTTPException, handle_http_error)
 
 
 def _to_tamis_error(error: HTTPException, request: Request) -> Exception:

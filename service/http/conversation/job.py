@@ -302,7 +302,8 @@ class ConversationCall:
             scores = prose.score()
             found = prose.shorten(scores, markers)
             if found is None:
-                found = prose.shorten(scores, _shortest(prose, markers))
+                without_counts = {place: one.shortest() for place, one in markers.items()}
+                found = prose.shorten(scores, without_counts)
             progress.add(scores)
             if found is None:
                 places = ", ".join(candidate.text.pointer for candidate in prose.candidates)
@@ -316,12 +317,6 @@ class ConversationCall:
             about = name, self.method, request.language, request.question, prose.passages
             if prose.question and (warning := served_language_warning(*about)):
                 prepared.warn(warning)
-
-
-def _shortest(prose: PreparedProse, markers: Markers) -> Markers:
-    """The markers of its texts without counts."""
-    places = [candidate.text.pointer for candidate in prose.candidates]
-    return {place: markers[place].shortest() for place in places}
 
 
 def _check_limit(prepared: PreparedConversation, shortened: Sequence[Shortened]) -> None:

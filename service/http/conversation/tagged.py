@@ -105,7 +105,8 @@ class RetrievalTags:
             if (not opened and (name or closed) not in self.names) or tag[0].endswith("/>"):
                 continue
             if name is not None:
-                if not self._may_open(name, opened):
+                is_document = len(opened) == 1 and name == DOCUMENT != opened[0].name
+                if opened and not is_document:
                     return f"<{name}> at character {at:,} is inside <{opened[-1].name}>"
                 opened.append(_Element(name, at, tag.end()))
                 continue
@@ -117,10 +118,6 @@ class RetrievalTags:
         if opened:
             return f"<{opened[-1].name}> at character {opened[-1].start:,} is never closed"
         return None
-
-    def _may_open(self, name: str, opened: Sequence[_Element]) -> bool:
-        is_document = len(opened) == 1 and name == DOCUMENT != opened[0].name
-        return not opened or is_document
 
 
 def _stretches(text: str, element: _Element) -> Iterator[Stretch]:

@@ -6,6 +6,7 @@ import asyncio
 import email.message
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -261,11 +262,9 @@ def _drain_before_close(receive: Receive, send: Send) -> Send:
             await send(message)
             return
         await send({**message, "more_body": True})
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 await _drain(receive)
-        except TimeoutError:
-            pass
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     return send_then_drain

@@ -29,47 +29,40 @@ from tamis.service.http.routes.base import (
 )
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.runtime.telemetry import CONTENT_TYPE
-from tamis.service.http.schemas.about import (
-    Alive,
-    ClusterAuth,
-    Health,
-    Info,
-    Limits,
-    Model,
-    ModelDetail,
-    Models,
-    Progress,
-    TeiToken,
-    TeiTokenized,
-    Tokenized,
-    TokenizeRequest,
-    Version,
-)
+from tamis.service.http.schemas import about as schemas
 from tamis.service.http.schemas.json import JsonResponse
 
 routes = create_router()
+_WITHOUT_BODY = error_responses(post=False)
 _STARTED_AT = int(time.time())
 _RequestId = Annotated[str, Path(pattern=r"^[\x21-\x7e]{1,128}$")]
 _UNREADY_RESPONSES: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "The model is away, or the queue is full."}
+    503: {"model": schemas.Health, "description": "The model is away, or the queue is full."}
 }
 
 
 @routes.head("/livez", include_in_schema=False)
-@routes.get("/livez", response_model=Alive, summary="Whether it runs")
+@routes.get("/livez", response_model=schemas.Alive, summary="Whether it runs")
 async def livez() -> Response:
     """Answers as long as the process runs."""
-    return json_response(Alive())
+    return json_response(schemas.Alive())
 
 
 @routes.head("/readyz", include_in_schema=False)
 @routes.head("/health", include_in_schema=False)
 @routes.head("/ping", include_in_schema=False)
 @routes.get(
-    "/readyz", response_model=Health, responses=_UNREADY_RESPONSES, summary="Whether it can serve"
+    "/readyz",
+    response_model=schemas.Health,
+    responses=_UNREADY_RESPONSES,
+    summary="Whether it can serve",
 )
-@routes.get("/health", response_model=Health, responses=_UNREADY_RESPONSES, summary="As /readyz")
-@routes.get("/ping", response_model=Health, responses=_UNREADY_RESPONSES, summary="As /readyz")
+@routes.get(
+    "/health", response_model=schemas.Health, responses=_UNREADY_RESPONSES, summary="As /readyz"
+)
+@routes.get(
+    "/ping", response_model=schemas.Health, responses=_UNREADY_RESPONSES, summary="As /readyz"
+)
 async def readyz(request: Request) -> Response:
     """Whether the model is loaded, the queue has room, and the service is not shutting down."""
     engine = service_state(request).engine
@@ -77,7 +70,7 @@ async def readyz(request: Request) -> Response:
     full = load.tokens >= load.max_tokens
     ready = engine.ready and not full
     reason = None if ready else "draining" if engine.draining else "full" if full else "no model"
-    health = Health(
+    health = schemas.Health(
         status="ok" if ready else "unready",
         reason=reason,
         queue_tokens=load.tokens,
@@ -86,10 +79,10 @@ async def readyz(request: Request) -> Response:
     return JsonResponse(health.model_dump(), 200 if ready else 503)
 
 
-@routes.get("/version", response_model=Version, summary="Which tamis this is")
+@routes.get("/version", response_model=schemas.Version, summary="Which tamis this is")
 async def tamis_version() -> Response:
     """The version of the package."""
-    return json_response(Version(version=version("tamis")))
+    return json_response(schemas.Version(version=version("tamis")))
 
 
 @routes.get(
@@ -104,25 +97,22 @@ async def metrics(request: Request) -> Response:
 
 
 @routes.get(
-    "/models",
-    response_model=Models,
-    responses=error_responses(post=False),
-    summary="As /v1/models",
+    "/models", response_model=schemas.Models, responses=_WITHOUT_BODY, summary="As /v1/models"
 )
 @routes.get(
     "/v1/models",
-    response_model=Models,
-    responses=error_responses(post=False),
+    response_model=schemas.Models,
+    responses=_WITHOUT_BODY,
     summary="What model may be",
 )
 async def models(request: Request) -> Response:
     """`default`, and each method by its name."""
-    return json_response(Models(data=_served_models(service_state(request))))
+    return json_response(schemas.Models(data=_served_models(service_state(request))))
 
 
 @routes.get(
     "/v1/models/{uid}",
-    response_model=ModelDetail,
+    response_model=schemas.ModelDetail,
     responses=error_responses(404, post=False),
     summary="One of the models",
 )
@@ -132,20 +122,22 @@ async def model(uid: str, request: Request) -> Response:
     method = state.methods.resolve_method(uid)
     found = next(one for one in _served_models(state) if one.id == method)
     named = found.model_copy(update={"id": uid})
-    return json_response(ModelDetail(**dict(named), model_name=uid, model_uid=uid))
+    return json_response(schemas.ModelDetail(**dict(named), model_name=uid, model_uid=uid))
 
 
-@routes.get("/v1/cluster/auth", response_model=ClusterAuth, summary="Whether keys are needed")
+@routes.get(
+    "/v1/cluster/auth", response_model=schemas.ClusterAuth, summary="Whether keys are needed"
+)
 async def cluster_auth(request: Request) -> Response:
     """For Xinference's clients, which send their key only if this says so."""
     settings = service_state(request).settings
-    return json_response(ClusterAuth(auth=bool(settings.api_keys or settings.keys_file)))
+    return json_response(schemas.ClusterAuth(auth=bool(settings.api_keys or settings.keys_file)))
 
 
-def _served_models(state: ServiceState) -> list[Model]:
+def _served_models(state: ServiceState) -> list[schemas.Model]:
     default = state.settings.method
     listed = [
-        Model(
+        schemas.Model(
             id=name,
             created=_STARTED_AT,
             kind=method_info(name).kind,
@@ -160,8 +152,8 @@ def _served_models(state: ServiceState) -> list[Model]:
 
 @routes.get(
     "/info",
-    response_model=Info,
-    responses=error_responses(post=False),
+    response_model=schemas.Info,
+    responses=_WITHOUT_BODY,
     summary="What runs here, and its limits",
 )
 async def about(request: Request) -> Response:
@@ -169,10 +161,10 @@ async def about(request: Request) -> Response:
     return json_response(_service_info(service_state(request)))
 
 
-def _service_info(state: ServiceState) -> Info:
+def _service_info(state: ServiceState) -> schemas.Info:
     settings, methods, engine = state.settings, state.methods, state.engine
     dtype = choose_dtype(settings.dtype, choose_device(settings.device))
-    return Info(
+    return schemas.Info(
         model_id=methods.reader.card.name,
         model_sha=methods.reader.card.revision,
         model_dtype=str(dtype).removeprefix("torch."),
@@ -188,13 +180,15 @@ def _service_info(state: ServiceState) -> Info:
         methods=methods.names,
         tokenizers=methods.tokenizer_names,
         indexes=list(state.indexes),
-        limits=Limits(**{name: getattr(settings, name) for name in Limits.model_fields}),
+        limits=schemas.Limits(
+            **{name: getattr(settings, name) for name in schemas.Limits.model_fields}
+        ),
     )
 
 
 @routes.get(
     "/v1/progress/{request_id}",
-    response_model=Progress,
+    response_model=schemas.Progress,
     responses=error_responses(422, post=False),
     summary="How far a request to /v1/explain has come",
 )
@@ -203,9 +197,9 @@ async def progress(request_id: _RequestId, request: Request) -> Response:
     owner = log_entry(request).key
     found = service_state(request).running.find(owner, request_id)
     if found is None:
-        return json_response(Progress(status="unknown", tokens=0, tokens_read=0))
+        return json_response(schemas.Progress(status="unknown", tokens=0, tokens_read=0))
     return json_response(
-        Progress(
+        schemas.Progress(
             status="reading" if found.tokens_read else "waiting",
             tokens=found.tokens_to_read,
             tokens_read=found.tokens_read,
@@ -215,11 +209,11 @@ async def progress(request_id: _RequestId, request: Request) -> Response:
 
 @routes.post(
     "/tokenize",
-    response_model=Tokenized | TeiTokenized,
+    response_model=schemas.Tokenized | schemas.TeiTokenized,
     responses=WARNINGS_RESPONSES | error_responses(),
     summary="How the proxy, or a budget, counts",
 )
-async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+async def tokenize(body: schemas.TokenizeRequest, request: Request) -> Response:
     """`prompt` is answered as vLLM does, `inputs` as TEI does. Special tokens are text."""
     state = service_state(request)
     if (body.prompt is None) == (body.inputs is None):
@@ -255,12 +249,12 @@ def _tokenize_answer(counter: TextTokenizer, texts: list[str], is_tei: bool, mos
             )
     if not is_tei:
         ids = encodings[0].ids
-        return json_response(Tokenized(count=len(ids), max_model_len=most, tokens=ids))
+        return json_response(schemas.Tokenized(count=len(ids), max_model_len=most, tokens=ids))
     return json_response(
-        TeiTokenized(
+        schemas.TeiTokenized(
             [
                 [
-                    TeiToken(id=i, text=text[a:b], start=a, stop=b)
+                    schemas.TeiToken(id=i, text=text[a:b], start=a, stop=b)
                     for i, (a, b) in zip(encoded.ids, encoded.offsets, strict=True)
                 ]
                 for text, encoded in zip(texts, encodings, strict=True)

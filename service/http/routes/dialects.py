@@ -315,7 +315,7 @@ async def score_pairs(request: Request, call: ScoreCall) -> Pairs:
         return estimate_tokens(longest, texts) if method_info(method).needs_proxy else 0
 
     def work(prepared: list[PreparedRanking], queued: QueuedRequest) -> list[Reranked]:
-        ranker = state.methods.reranker(method, isolated=True)
+        ranker = Reranker(state.methods.scorer(method, isolated=True), method)
         with queued.stopping_at_deadline():
             return [ranker.sort(one, ranker.rank(one)) for one in prepared]
 

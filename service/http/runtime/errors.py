@@ -21,27 +21,7 @@ from tamis.probes.errors import (
     UnknownMethod,
     UnknownTokenizer,
 )
-from tamis.service.engine.errors import (
-    AmbiguousLength,
-    ClientDisconnected,
-    EmptyInput,
-    ForeignOrigin,
-    LimitPassed,
-    Malformed,
-    MethodNotAllowed,
-    NotFound,
-    OutOfTime,
-    Overloaded,
-    RateLimited,
-    SlowBody,
-    TooLarge,
-    TooLong,
-    Unauthorized,
-    Unavailable,
-    UpstreamBusy,
-    WorkerDied,
-    WrongMediaType,
-)
+from tamis.service.engine import errors as service_errors
 
 ErrorFormat = Literal["openai", "tei", "cohere"]
 
@@ -98,37 +78,37 @@ class Failure:
 
 INTERNAL = Failure(500, "internal_error", "backend")
 TABLE: dict[type[Exception], Failure] = {
-    Malformed: Failure(400, "malformed_json"),
-    AmbiguousLength: Failure(
+    service_errors.Malformed: Failure(400, "malformed_json"),
+    service_errors.AmbiguousLength: Failure(
         400, "ambiguous_length", when="Send Content-Length or Transfer-Encoding, not both."
     ),
-    EmptyInput: Failure(400, "empty", "empty", "There is nothing to rank."),
-    Unauthorized: Failure(401, "invalid_api_key"),
-    ForeignOrigin: Failure(403, "foreign_origin"),
-    NotFound: Failure(404, "not_found"),
+    service_errors.EmptyInput: Failure(400, "empty", "empty", "There is nothing to rank."),
+    service_errors.Unauthorized: Failure(401, "invalid_api_key"),
+    service_errors.ForeignOrigin: Failure(403, "foreign_origin"),
+    service_errors.NotFound: Failure(404, "not_found"),
     UnknownMethod: Failure(404, "model_not_found"),
-    MethodNotAllowed: Failure(405, "method_not_allowed"),
-    SlowBody: Failure(408, "body_timeout"),
-    OutOfTime: Failure(408, "timeout_ms", when="It takes longer than timeout_ms."),
-    TooLarge: Failure(413, "request_too_large"),
-    TooLong: Failure(413, "request_too_long"),
-    WrongMediaType: Failure(415, "unsupported_media_type"),
+    service_errors.MethodNotAllowed: Failure(405, "method_not_allowed"),
+    service_errors.SlowBody: Failure(408, "body_timeout"),
+    service_errors.OutOfTime: Failure(408, "timeout_ms", when="It takes longer than timeout_ms."),
+    service_errors.TooLarge: Failure(413, "request_too_large"),
+    service_errors.TooLong: Failure(413, "request_too_long"),
+    service_errors.WrongMediaType: Failure(415, "unsupported_media_type"),
     BudgetTooSmall: Failure(422, "budget_too_small"),
     UnknownTokenizer: Failure(422, "unknown_tokenizer", "tokenizer"),
     BadInput: Failure(422, "bad_input"),
-    RateLimited: Failure(429, "rate_limit_exceeded", "overloaded"),
-    Overloaded: Failure(429, "overloaded", "overloaded"),
-    ClientDisconnected: Failure(499, "client_closed_request"),
+    service_errors.RateLimited: Failure(429, "rate_limit_exceeded", "overloaded"),
+    service_errors.Overloaded: Failure(429, "overloaded", "overloaded"),
+    service_errors.ClientDisconnected: Failure(499, "client_closed_request"),
     MissingExtra: Failure(501, "not_installed", "backend"),
-    WorkerDied: Failure(503, "worker_died", "unhealthy"),
-    Unavailable: Failure(503, "unavailable", "unhealthy"),
-    UpstreamBusy: Failure(
+    service_errors.WorkerDied: Failure(503, "worker_died", "unhealthy"),
+    service_errors.Unavailable: Failure(503, "unavailable", "unhealthy"),
+    service_errors.UpstreamBusy: Failure(
         503,
         "upstream_busy",
         "overloaded",
         "All connections to the upstream are in use; retry after the time in Retry-After.",
     ),
-    LimitPassed: Failure(504, "timeout", "backend"),
+    service_errors.LimitPassed: Failure(504, "timeout", "backend"),
     # ProxyMissing, BadModelFile and similar: the service was set up wrongly
     TamisError: Failure(503, "unavailable", "unhealthy"),
 }
@@ -174,9 +154,9 @@ def first_validation_error(errors: Any, tags: Collection[str] = ()) -> tuple[Exc
     """
     first = _most_specific_error(errors)
     if first["type"] == "json_invalid":
-        return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
+        return service_errors.Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
     if first["loc"] == ("body",) and first["type"] == "missing":
-        return Malformed("the body is empty; send JSON"), None
+        return service_errors.Malformed("the body is empty; send JSON"), None
     field_path = ".".join(_field_path(first, tags))
     others = len({_field_path(error, tags) for error in errors} - {_field_path(first, tags)})
     more = f" (and {others} more)" if others else ""
@@ -196,7 +176,9 @@ def body_of(failure: Failure, message: str, form: ErrorFormat, param: str | None
 
 def headers_of(error: Exception) -> dict[str, str]:
     """`Retry-After` in whole seconds where waiting helps; `WWW-Authenticate` for a missing key."""
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+    headers = (
+        {"WWW-Authenticate": "Bearer"} if isinstance(error, service_errors.Unauthorized) else {}
+    )
     if (seconds := getattr(error, "retry_after_s", None)) is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     return headers

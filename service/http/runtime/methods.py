@@ -14,24 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors import registry
 from tamis.compressors.method import Scorer
 from tamis.compressors.options import option_names, options_of
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
-from tamis.compressors.registry import (
-    DEFAULT_ENCODER,
-    METHODS,
-    SMALL_RANK_ENCODER,
-    InstalledModels,
-    build_method,
-    check_options,
-    layers_needed,
-    method_class,
-    method_info,
-    method_names,
-    ships_for,
-)
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
 from tamis.probes.lru import LruCache
@@ -119,15 +106,15 @@ def served_method_names(settings: Settings) -> list[str]:
         UnknownMethod: a method that does not exist. BadInput: the default is not among them, or a
             method cannot score documents in isolation although `isolated` is set.
     """
-    available = [*method_names("compression"), *method_names("reranking")]
-    method_info(settings.method)  # raises for a name that nobody has
+    available = [*registry.method_names("compression"), *registry.method_names("reranking")]
+    registry.method_info(settings.method)  # raises for a name that nobody has
     servable = [name for name in available if name == settings.method or _can_serve(name, settings)]
     if settings.isolated:
         servable = [name for name in servable if name == settings.method or can_isolate(name)]
     chosen = list(settings.methods) or servable
     for name in chosen:
         if name not in available:
-            method_info(name)  # raises for a name that nobody has
+            registry.method_info(name)  # raises for a name that nobody has
             raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
         if settings.isolated and not can_isolate(name):
             raise BadInput(f"{name} compares documents with one another; isolated leaves it out")
@@ -144,23 +131,23 @@ def can_isolate(method: str) -> bool:
 
 
 def _has_option(method: str, option: str) -> bool:
-    return option in option_names(method_class(method))
+    return option in option_names(registry.method_class(method))
 
 
 def _can_serve(name: str, settings: Settings) -> bool:
     """Whether the method's probe, heads and encoder are installed."""
-    if method_info(name).needs == "encoder":
+    if registry.method_info(name).needs == "encoder":
         try:
-            zoo.locate(DEFAULT_ENCODER, settings.models)
+            zoo.locate(registry.DEFAULT_ENCODER, settings.models)
         except ProxyMissing:
             return False
-    return ships_for(name, settings.proxy)
+    return registry.ships_for(name, settings.proxy)
 
 
 def proxy_layers(settings: Settings) -> int | None:
     """How many layers of the proxy its methods read; None for all."""
-    proxied = [n for n in served_method_names(settings) if method_info(n).needs_proxy]
-    depths = [layers_needed(name, settings.proxy) for name in proxied]
+    proxied = [n for n in served_method_names(settings) if registry.method_info(n).needs_proxy]
+    depths = [registry.layers_needed(name, settings.proxy) for name in proxied]
     return None if None in depths else max((d for d in depths if d is not None), default=1)
 
 
@@ -198,7 +185,7 @@ class ServedMethods:
             UnknownMethod: either is unknown; with the nearest known name.
             BadInput: both name a method, and not the same.
         """
-        if method is not None and model in METHODS.names() and model != method:
+        if method is not None and model in registry.METHODS.names() and model != method:
             raise BadInput(f"model is {model!r} and method {method!r}: give one of them")
         proxies = ("default", self.reader.card.name, self.settings.proxy)
         if model and model not in proxies:
@@ -217,7 +204,7 @@ class ServedMethods:
         """
         if method in self.names:
             return
-        if method in METHODS.names():
+        if method in registry.METHODS.names():
             raise UnknownMethod(
                 f"{method!r} is not served here; start the service with another --proxy, for which "
                 "all that it has to know ships, such as smollm2-135m, or name it in --methods"
@@ -269,7 +256,7 @@ class ServedMethods:
             options |= given
 
         def build() -> Scorer:
-            found: Scorer = build_method(
+            found: Scorer = registry.build_method(
                 method,
                 proxy=self.reader,
                 encoder=self._shared_encoder(method),
@@ -290,8 +277,8 @@ class ServedMethods:
         Raises:
             BadInput: as for `scorer`.
         """
-        check_options(method, given)
-        for one in options_of(method_class(method)):
+        registry.check_options(method, given)
+        for one in options_of(registry.method_class(method)):
             value = given.get(one.name, one.default)
             if one.names_something(value):
                 raise BadInput(
@@ -300,11 +287,11 @@ class ServedMethods:
                 )
         if options.get("isolated") and not given.get("isolated", True):
             raise BadInput("the service scores each document alone; leave isolated out")
-        if not method_info(method).needs_proxy:
+        if not registry.method_info(method).needs_proxy:
             return
         card = self.reader.card
         loaded = getattr(self.reader, "depth", card.layers)
-        wanted = layers_needed(method, card.name, **{**options, **given}) or card.layers
+        wanted = registry.layers_needed(method, card.name, **{**options, **given}) or card.layers
         if wanted > loaded:
             raise BadInput(
                 f"{method} with {dict(given)} reads {wanted} layers of {card.name} and this "
@@ -327,10 +314,6 @@ class ServedMethods:
         scorer = UnderDeadline(self.scorer(method, given=given))
         return Compressor(scorer, method, self.counter(tokenizer), self.orderers)
 
-    def reranker(self, method: str, isolated: bool = False) -> Reranker:
-        """A method as a reranker of documents."""
-        return Reranker(self.scorer(method, isolated), method)
-
     def tool_ranker(self) -> ToolRanker:
         """What ranks definitions of tools, with the encoders that are installed."""
         with self._building:
@@ -339,29 +322,29 @@ class ServedMethods:
                 others = self._shared_rank_encoders("embedding")
                 self._tool_ranker = ToolRanker(
                     None if isinstance(english, str) else english,
-                    next((one for one in others if one.name == SMALL_RANK_ENCODER), None),
+                    next((one for one in others if one.name == registry.SMALL_RANK_ENCODER), None),
                 )
             return self._tool_ranker
 
     def _shared_encoder(self, method: str) -> Any:
         """One encoder for all methods; its name where it is not installed, so that they raise."""
-        if self._encoder is None and method_info(method).needs_encoder:
+        if self._encoder is None and registry.method_info(method).needs_encoder:
             from tamis.probes.model.encoder import Encoder
 
             try:
-                folder = zoo.locate(DEFAULT_ENCODER, self.root)
+                folder = zoo.locate(registry.DEFAULT_ENCODER, self.root)
                 found = Encoder.from_folder(folder, self.settings.device)
             except ProxyMissing:
-                return DEFAULT_ENCODER
+                return registry.DEFAULT_ENCODER
             self._encoder = SingleThreadEncoder(found)
-        return self._encoder or DEFAULT_ENCODER
+        return self._encoder or registry.DEFAULT_ENCODER
 
     def _shared_rank_encoders(self, method: str) -> tuple[SingleThreadEncoder, ...]:
         """Those of many languages that are installed, each loaded when a ranking first needs it."""
-        if not method_info(method).needs_encoder:
+        if not registry.method_info(method).needs_encoder:
             return ()
         if self._rank_encoders is None:
-            found = InstalledModels(self.reader, None, self.root).rank_encoders()
+            found = registry.InstalledModels(self.reader, None, self.root).rank_encoders()
             self._rank_encoders = tuple(map(SingleThreadEncoder, found))
         return self._rank_encoders
 

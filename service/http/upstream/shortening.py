@@ -772,11 +772,9 @@ def _names_in(choice: Any) -> Iterator[str]:
     if isinstance(choice, dict):
         if isinstance(name := choice.get("name"), str):
             yield name
-        for value in choice.values():
-            yield from _names_in(value)
-    elif isinstance(choice, list):
-        for value in choice:
-            yield from _names_in(value)
+        choice = list(choice.values())
+    for value in choice if isinstance(choice, list) else ():
+        yield from _names_in(value)
 
 
 def _request_hash(request: TurnRequest) -> bytes:
