@@ -72,6 +72,11 @@ def nested_settings(event: str, tool: str, timeout: int) -> Callable[[str], Any]
     return settings
 
 
+def _listed_settings(call: Callable[[str], dict[str, Any]]) -> Callable[[str], Any]:
+    """The same in the form of agents that list the commands of an event."""
+    return lambda command: {"version": 1, "hooks": {"preToolUse": [call(command)]}}
+
+
 def _plugin(command: str) -> str:
     """A plugin for OpenCode, which has no hooks of commands."""
     words = json.dumps(shlex.split(command))
@@ -100,12 +105,9 @@ BEFORE = {
         "preToolUse",
         ("Shell", "Bash"),
         lambda given: {"permission": "allow", "updated_input": given},
-        lambda command: {
-            "version": 1,
-            "hooks": {
-                "preToolUse": [{"command": command, "matcher": "Shell", "timeout": _TIMEOUT_S}]
-            },
-        },
+        _listed_settings(
+            lambda command: {"command": command, "matcher": "Shell", "timeout": _TIMEOUT_S}
+        ),
         (".cursor/cli-config.json", ".cursor/cli.json"),
         needs_allow=True,
     ),
@@ -128,19 +130,14 @@ BEFORE = {
         "preToolUse",
         ("bash",),
         lambda given: {"modifiedArgs": given},
-        lambda command: {
-            "version": 1,
-            "hooks": {
-                "preToolUse": [
-                    {
-                        "type": "command",
-                        "bash": command,
-                        "matcher": "bash",
-                        "timeoutSec": _TIMEOUT_S,
-                    }
-                ]
-            },
-        },
+        _listed_settings(
+            lambda line: {
+                "type": "command",
+                "bash": line,
+                "matcher": "bash",
+                "timeoutSec": _TIMEOUT_S,
+            }
+        ),
         shell="bash",
     ),
 }

@@ -32,7 +32,10 @@ _TEXT_TYPES = ("text", "input_text")
 def last_user_text(transcript: Path) -> str | None:
     """The last turn of the user; None where the end of the file has none, or cannot be read."""
     try:
-        lines = _last_lines(transcript)
+        with transcript.open("rb") as opened:
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(max(0, size - _TAIL_BYTES))
+            lines = opened.read(_TAIL_BYTES).splitlines()
     except OSError:
         return None
     for line in reversed(lines):
@@ -45,13 +48,6 @@ def last_user_text(transcript: Path) -> str | None:
         if text := _user_text(entry):
             return text
     return None
-
-
-def _last_lines(file: Path) -> list[bytes]:
-    with file.open("rb") as opened:
-        size = opened.seek(0, os.SEEK_END)
-        opened.seek(max(0, size - _TAIL_BYTES))
-        return opened.read(_TAIL_BYTES).splitlines()
 
 
 def _user_text(entry: Any) -> str | None:

@@ -359,15 +359,13 @@ def wrap_command(command: str, wrapped: Wrapped) -> int:
         server.send_signal(number)
 
     def read_client() -> None:
-        try:
+        with suppress(OSError):  # the server is gone, which its exit code tells
             for line in _lines(sys.stdin.fileno()):
                 passed, answers = wrapped.from_client(line)
                 for answer in answers:
                     output.write(answer)
                 _write_all(to_server.fileno(), passed)
             to_server.close()
-        except OSError:  # the server is gone, which its exit code tells
-            pass
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -217,9 +217,7 @@ def part_to_run(line: str, ruled: Collection[str] = ()) -> int | None:
     if any(_is_tamis(command) or not _is_known(command) for command in rest):
         return None
     words = ("sh", "-c", line[rest[0].start :])
-    if narrows(words) or lasts(words):
-        return None
-    return rest[0].start
+    return None if narrows(words) or lasts(words) else rest[0].start
 
 
 def _is_tamis(command: Command) -> bool:

@@ -36,6 +36,7 @@ NEEDS_MCP = "{name} is not installed: pip install 'tamis[mcp]'"
 STORE_CHARS = 1 << 26
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
+_SHOWN_OF_HITS = ("id", "document", "title", "start", "end", "score", "text")
 _EXPECTED = {
     "string": "a text",
     "list": "a list of texts",
@@ -95,8 +96,10 @@ class AgentTools:
         from tamis.service.api.compress import compress, counter_of
 
         documents, paths = documents or [], paths or []
+        if len(paths) > _MAX_PATHS:
+            raise BadInput(f"{len(paths)} paths; give at most {_MAX_PATHS}, or search an index")
         names = [f"document {i}" for i in range(len(documents))] + paths
-        texts = [*documents, *(self._read_page(path) for path in _check_paths(paths))]
+        texts = [*documents, *(self._read_page(path) for path in paths)]
         _check_documents(texts)
         tokenizer = "proxy" if method_info(self.method).needs_proxy else "estimate"
         result = compress(
@@ -164,18 +167,9 @@ class AgentTools:
             raise BadInput("there is no index here; start tamis mcp with --index FOLDER")
         if self._pool is None:
             self._pool = IndexPool(open_index(self.index))
-        return [
-            {
-                "id": hit.id,
-                "document": hit.doc,
-                "title": hit.title,
-                "start": hit.start,
-                "end": hit.stop,
-                "score": round(hit.score, 6),
-                "text": hit.text,
-            }
-            for hit in self._pool.search(question, k)
-        ]
+        rows = [hit.as_json() for hit in self._pool.search(question, k)]
+        shown = [{name: row[name] for name in _SHOWN_OF_HITS} for row in rows]
+        return [row | {"score": round(row["score"], 6)} for row in shown]
 
     def retrieve(
         self,
@@ -189,9 +183,7 @@ class AgentTools:
             source = OutputStore().get(id).decode("utf-8", "replace")
         if lines:
             source = some_lines(source, lines)
-        if question:
-            return self.shorten(source, question=question)
-        return source
+        return self.shorten(source, question=question) if question else source
 
     def keep(self, text: str) -> str:
         key = content_id(to_bytes(text))
@@ -241,12 +233,6 @@ def _decode(data: bytes, path: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
-
-
-def _check_paths(paths: Sequence[str]) -> Sequence[str]:
-    if len(paths) > _MAX_PATHS:
-        raise BadInput(f"{len(paths)} paths; give at most {_MAX_PATHS}, or search an index")
-    return paths
 
 
 def _check_documents(texts: Sequence[str]) -> None:

@@ -152,11 +152,10 @@ class CompressionFields(OptionFields):
     @model_validator(mode="after")
     def _check_compression_fields(self) -> Any:
         self.plan(1)
-        if self.base_url is not None:
-            if not isinstance(self.tokenizer, str):
-                raise BadInput("tokenizer is an object; a server knows tokenizers by their names")
-        else:
+        if self.base_url is None:
             check_scores(method_info(self.method), self.method)
+        elif not isinstance(self.tokenizer, str):
+            raise BadInput("tokenizer is an object; a server knows tokenizers by their names")
         return self
 
     def passage(self, text: str, id: str | None, metadata: Mapping[str, Any]) -> Passage:

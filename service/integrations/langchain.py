@@ -307,9 +307,8 @@ def _pool_of(given: Any) -> Any:
 def _hit_metadata(hit: Any, keys_read: int) -> dict[str, Any]:
     """A document's own metadata, with the passage's offsets and score under `hit`."""
     location = {"doc": hit.doc, "start": hit.start, "end": hit.stop, "score": hit.score}
-    location["keys_read"] = keys_read
     title = {} if hit.title is None else {"title": hit.title}
-    return {**title, **hit.metadata, "hit": location}
+    return {**title, **hit.metadata, "hit": {**location, "keys_read": keys_read}}
 
 
 def _texts_by_query(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
