@@ -168,14 +168,13 @@ def encode_parquet(
         columns: of the output, for rows from text. What no column can hold goes to `raw` as JSON.
     """
     arrow = row_values.import_pyarrow()
-    if own is None:
+    table = own
+    if table is None:
         table, misfits = _input_table(rows, job, columns)
         outcomes = [
             replace(one, warnings=tuple(dict.fromkeys((*misfit, *one.warnings))))
             for one, misfit in zip(outcomes, misfits, strict=True)
         ]
-    else:
-        table = own
     if dropped := sorted(job.dropped_fields & set(table.column_names)):
         table = table.drop_columns(dropped)
     for name, kind in _output_types(arrow).items():
@@ -229,18 +228,12 @@ def _input_table(
         for name in cells:
             cells[name].append(fitting.get(name))
         rest.append(row.raw if row.value is None else to_json(remaining) if remaining else None)
-    kinds = {
-        name: arrow.string() if kind == "json" else _arrow_type(arrow, kind)
-        for name, kind in columns
-    }
-    arrays = {name: arrow.array(values, kinds[name]) for name, values in cells.items()}
-    raw = arrow.array([text if text is None else utf8_text(text) for text in rest], arrow.string())
+    string = arrow.string()
+    types = {"string": string, "json": string, "strings": arrow.list_(string)}
+    types |= {"int64": arrow.int64(), "double": arrow.float64(), "bool": arrow.bool_()}
+    arrays = {name: arrow.array(cells[name], types[kind]) for name, kind in columns}
+    raw = arrow.array([text if text is None else utf8_text(text) for text in rest], string)
     return arrow.table({**arrays, job.field_name(RAW_FIELD): raw}), misfits
-
-
-def _arrow_type(arrow: Any, kind: str) -> Any:
-    plain = {"string": arrow.string(), "int64": arrow.int64(), "double": arrow.float64()}
-    return plain.get(kind, arrow.list_(arrow.string()) if kind == "strings" else arrow.bool_())
 
 
 def _split_fields(

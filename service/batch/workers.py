@@ -137,14 +137,11 @@ class PartWorker:
                     found[place] = refused
                     if on_outcome:
                         on_outcome(refused)
-        places = [place for place, _ in requests]
-        results = (
-            self.compressor.compress_rows([request for _, request in requests], on_outcome)
-            if requests
-            else []
-        )
-        for place, outcome in zip(places, results, strict=True):
-            found[place] = self._locate_error(part, rows[place], outcome)
+        if requests:  # else the method need not be loaded
+            asked = [request for _, request in requests]
+            results = self.compressor.compress_rows(asked, on_outcome)
+            for (place, _), outcome in zip(requests, results, strict=True):
+                found[place] = self._locate_error(part, rows[place], outcome)
         return [outcome for outcome in found if outcome is not None]
 
     def _locate_error(self, part: BatchPart, row: InputRow, outcome: RowOutcome) -> RowOutcome:

@@ -238,10 +238,10 @@ def _read_page(source: str, with_navigation: bool) -> HtmlText:
     tree = LexborHTMLParser(source)
     found = tree.css_first("head > title") or tree.css_first("title")
     title = _SPACES.sub(" ", found.text() if found is not None else "").strip()
-    left_out = {kind: _remove(tree, selector) for kind, selector in _NEVER_SHOWN.items()}
+    left_out = {kind: _remove(tree.css(selector)) for kind, selector in _NEVER_SHOWN.items()}
     if not with_navigation:
-        left_out |= {kind: _remove(tree, selector) for kind, selector in _NAVIGATION.items()}
-        left_out["navigation"] += _remove_permalinks(tree)
+        left_out |= {kind: _remove(tree.css(selector)) for kind, selector in _NAVIGATION.items()}
+        left_out["navigation"] += _remove(_permalinks(tree))
     return HtmlText(title, _markdown(tree), {kind: n for kind, n in left_out.items() if n})
 
 
@@ -270,24 +270,20 @@ def _check_nesting(html: str) -> None:
         )
 
 
-def _remove(tree: LexborHTMLParser, selector: str) -> int:
-    """Removes the elements that a selector names; how many there were."""
-    found = tree.css(selector)
+def _remove(found: Sequence[LexborNode]) -> int:
+    """Removes elements from their page; how many there were."""
     for node in found:
         node.decompose()
     return len(found)
 
 
-def _remove_permalinks(tree: LexborHTMLParser) -> int:
-    """Removes links to the place that they stand at, which show a sign alone; how many."""
-    found = [
+def _permalinks(tree: LexborHTMLParser) -> list[LexborNode]:
+    """The links to the place that they stand at, which show a sign alone."""
+    return [
         link
         for link in tree.css('a[href^="#"]')
         if link.text().strip() in _PERMALINKS and link.css_first("img") is None
     ]
-    for link in found:
-        link.decompose()
-    return len(found)
 
 
 def _markdown(tree: LexborHTMLParser) -> str:

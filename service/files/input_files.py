@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
@@ -71,13 +71,11 @@ def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[Inpu
 
 def kind_of(name: str) -> Literal["lines", "parquet", "texts"] | None:
     """What a file of that name holds, packed or not; None for an unknown kind."""
-    path = PurePosixPath(name)
-    suffix = path.suffix.lower()
-    if streams.codec_of(name):
-        suffix = PurePosixPath(path.stem).suffix.lower()
-        return "lines" if suffix in LINE_SUFFIXES else None
+    suffix = streams.unpacked_suffix(name)
     if suffix in LINE_SUFFIXES:
         return "lines"
+    if streams.codec_of(name):
+        return None
     if suffix == ".parquet":
         return "parquet"
     return "texts" if suffix in TEXT_SUFFIXES else None

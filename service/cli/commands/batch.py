@@ -255,9 +255,8 @@ def _print_forecast(job: BatchJob, options: RunOptions) -> None:
     from tamis.service.cli.display.batch_progress import forecast_text
 
     before = None if options.overwrite else OutputFolder(options.out).read_plan()
-    typer.echo(
-        forecast_text(estimate_batch(job, plan_batch(job, options, before)), options.workers)
-    )
+    estimate = estimate_batch(job, plan_batch(job, options, before))
+    typer.echo(forecast_text(estimate, options.workers))
 
 
 def _choose_format(given: str | None, sources: Sequence[InputFile]) -> Format:

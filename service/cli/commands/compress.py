@@ -17,12 +17,7 @@ from tamis.compressors.types import Compressed, token_usage
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis.service.cli.display.output import (
-    UNCUT_WIDTH,
-    dump_json,
-    make_console,
-    print_note,
-)
+from tamis.service.cli.display.output import UNCUT_WIDTH, dump_json, make_console, print_note
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import gate_options, parse_options, takes_options
@@ -187,7 +182,11 @@ def _write_output(
         stdout.write(data)
         stdout.flush()
     if output.explain:
-        _print_explanation(question, result, found, output.everything)
+        from tamis.service.cli.display.heatmap import explanation
+
+        console = make_console(pipe_width=_EXPLANATION_WIDTH)
+        for part in explanation(question, result, found, output.everything):
+            console.print(part)
     elif not output.json and not output.quiet:
         _print_summary(result, found)
 
@@ -209,16 +208,6 @@ def _write_file(file: Path, data: bytes) -> None:
         raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error
 
 
-def _print_explanation(
-    question: str, result: Compressed, found: Sequence[PassageResult], everything: bool
-) -> None:
-    from tamis.service.cli.display.heatmap import explanation
-
-    console = make_console(pipe_width=_EXPLANATION_WIDTH)
-    for part in explanation(question, result, found, everything):
-        console.print(part)
-
-
 def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
     """Prints what was kept of which passages, tokens and timings to standard error."""
     from tamis.service.cli.display.heatmap import compression_totals, source_table
@@ -226,9 +215,8 @@ def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
     console = make_console(stderr=True, pipe_width=UNCUT_WIDTH)
     best = sorted(found, key=lambda source: (not source.kept, -(source.score or 0.0)))
     console.print(source_table(best[:_LISTED_SOURCES]))
-    if more := len(best) - _LISTED_SOURCES:
-        if more > 0:
-            console.print(f"and {more} more sources", style="dim")
+    if (more := len(best) - _LISTED_SOURCES) > 0:
+        console.print(f"and {more} more sources", style="dim")
     console.print(compression_totals(result))
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.filesize import decimal
@@ -28,9 +28,7 @@ from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, STRUCTURE, parse_legs, takes_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tamis.retrieval.index.store import Hit
+    from tamis.retrieval.index.store import CorpusIndex, Hit
     from tamis.retrieval.index.writer import DocumentCallback, PutCounts
 
 _SNIPPET_CHARS = 160
@@ -47,6 +45,13 @@ def indexing_progress(
     total = count_documents(find_corpus_files(corpus))
     with counting_bar("indexing", total, quiet) as advance:
         yield (lambda *_: advance()), time.perf_counter()
+
+
+def open_index(index: Path, **options: Any) -> CorpusIndex:
+    """`CorpusIndex.open`, whose module is imported only now."""
+    from tamis.retrieval.index.store import CorpusIndex
+
+    return CorpusIndex.open(index, **options)
 
 
 def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:
@@ -117,12 +122,11 @@ def export(
     Keys become multi-vectors, which the engine compares by late interaction. Words are not copied:
     an exported index is searched by keys alone.
     """
-    from tamis.retrieval.index.store import CorpusIndex
     from tamis.retrieval.stores.engines import open_engine
     from tamis.retrieval.stores.search import export_index
 
     started = time.perf_counter()
-    opened = CorpusIndex.open(index)
+    opened = open_index(index)
     with counting_bar("chunks", len(opened), quiet) as report:
         store = open_engine(to, target, name)
         try:
@@ -160,11 +164,10 @@ def optimise(
     A graph over the keys leads a search to those that promise most, so that it reads a small share
     of them. Searches go on meanwhile, in the old state.
     """
-    from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.index import optimise_index
 
     started = time.perf_counter()
-    held = CorpusIndex.open(index).stats()
+    held = open_index(index).stats()
     keys = held["tokens"] * len(held["heads"] or ())
     with counting_bar("keys", keys, quiet) as report:
         optimise_index(
@@ -176,7 +179,7 @@ def optimise(
             report=report,
         )
     if not quiet:
-        now = CorpusIndex.open(index).stats()
+        now = open_index(index).stats()
         kinds = ", ".join(f"{count} {kind}" for kind, count in now["searches"].items())
         print_note(
             f"{index}: {now['tokens']:,} keys in {now['segments']} segments ({kinds}), built in "
@@ -361,9 +364,7 @@ def search(
     home: HomeFolder = None,
 ) -> None:
     """Find the chunks that answer a question."""
-    from tamis.retrieval.index.store import CorpusIndex
-
-    found = CorpusIndex.open(index, proxy=proxy, root=models_folder(home))
+    found = open_index(index, proxy=proxy, root=models_folder(home))
     started = time.perf_counter()
     hits = found.search(question, k, where, by=parse_legs(by), search=how)
     ms = (time.perf_counter() - started) * 1e3
@@ -381,23 +382,17 @@ def search(
 @takes_options(OPTIONS)
 def stats(index: Path, json: bool = False) -> None:
     """Say what an index holds and how it was made."""
-    from tamis.retrieval.index.store import CorpusIndex
     from tamis.retrieval.storage.manifest import BUILDING
 
-    found = CorpusIndex.open(index).stats()
+    found = open_index(index).stats()
     if json:
         typer.echo(dump_json(found))
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
-        text = (
-            decimal(value)
-            if name.endswith("bytes")
-            else f"{value:,}"
-            if type(value) is int
-            else value
-        )
-        listed.add_row(name.replace("_", " "), str(text))
+        text = f"{value:,}" if type(value) is int else str(value)
+        text = decimal(value) if name.endswith("bytes") else text
+        listed.add_row(name.replace("_", " "), text)
     make_console(markup=False).print(listed)
     if not found["complete"]:
         print_note("its first build was cut short: run the same command again")
@@ -412,7 +407,6 @@ def stats(index: Path, json: bool = False) -> None:
 @takes_options(OPTIONS)
 def verify(index: Path) -> None:
     """Read every byte of an index and compare it with its checksum."""
-    from tamis.retrieval.index.store import CorpusIndex
     from tamis.retrieval.storage.segment import find_faults
 
     if found := find_faults(index):
@@ -420,5 +414,5 @@ def verify(index: Path) -> None:
             f"{index} is damaged in {len(found)} files: {'; '.join(found)}; build it again with "
             "--overwrite"
         )
-    size = CorpusIndex.open(index).stats()["bytes"]
+    size = open_index(index).stats()["bytes"]
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")

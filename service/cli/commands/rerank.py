@@ -19,12 +19,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Ranked, Reranked, to_probability
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.output import (
-    dump_json,
-    make_console,
-    print_note,
-    printable,
-)
+from tamis.service.cli.display.output import dump_json, make_console, print_note, printable
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import (

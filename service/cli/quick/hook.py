@@ -11,13 +11,7 @@ from typing import Any, BinaryIO
 
 from tamis.compressors.options import Option
 from tamis.service.agents.before import BEFORE, before_answer, is_before, nested_settings
-from tamis.service.agents.hook import (
-    AFTER,
-    HOOK_AGENTS,
-    SKIPPED_TOOLS,
-    hook_answer,
-    parse_event,
-)
+from tamis.service.agents.hook import AFTER, HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, parse_event
 from tamis.service.agents.shortening import RATIO, Shortening
 from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from

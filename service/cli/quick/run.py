@@ -95,7 +95,8 @@ def run(
         return EXIT_REFUSED
     asks = json or question is not None or shortening != Shortening()
     in_terminal = os.isatty(0) and os.isatty(1) and not asks
-    if in_terminal or (not json and (lasts(command) or narrows(command) or _is_own(command))):
+    is_own = os.path.basename(command[0]) == "tamis"
+    if in_terminal or (not json and (lasts(command) or narrows(command) or is_own)):
         _become(command)
     apart = json or streams == "apart" or (streams == "auto" and not _is_same_place())
     done = _Running(command, apart, None if json else live_after).wait()
@@ -117,10 +118,6 @@ def _give_back(key: str, lines: str | None) -> int:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
     return 0
-
-
-def _is_own(command: Sequence[str]) -> bool:
-    return os.path.basename(command[0]) == "tamis"
 
 
 def _is_same_place() -> bool:
