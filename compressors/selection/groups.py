@@ -114,8 +114,8 @@ _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
 # 'Adults and adolescents over 12 years (40 kg or more)', above a sentence
 _NUMBERED_TITLE = re.compile(r"[^\W\d_][^.:;,|@<>\[\]{}=?!*/\n]{2,60}")
-_FIRST_LINE = re.compile(r"[\d§#.\s]*[^\Wa-z][^|<>{}=@?!\n]*[^\s:,;|<>{}=@?!.]")
-_FIRST_LINE_WORDS = 20
+_PASSAGE_TITLE = re.compile(r"[\d§#.\s]*[^\Wa-z][^|<>{}=@?!\n]*[^\s:,;|<>{}=@?!.]")
+_PASSAGE_TITLE_WORDS = 20
 _OPTION = re.compile(r"--?[^\W\d_]|-\?")
 _RULES = {"=": 1, "-": 2}
 _COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
@@ -852,16 +852,16 @@ class Groups:
             return int(html[1]) if html else _level(self._texts[u])
         if self._is_title(u):
             return _TITLE_LEVEL
-        return 1 if self._is_first_line(u) else None
+        return 1 if self._is_passage_title(u) else None
 
-    def _is_first_line(self, u: int) -> bool:
+    def _is_passage_title(self, u: int) -> bool:
         """Whether a line without a stop stands alone above all else of its passage: its title."""
         text, after = self._texts[u], self._next(u)
         if after is None or self._units[u].kind != "sentence" or not self._is_first(u):
             return False
         alone = self._gap(u + 1).count("\n") > 1 and "\n" not in text
-        short = len(text) <= _LONGEST_TITLE and 1 < len(text.split()) <= _FIRST_LINE_WORDS
-        is_title = _FIRST_LINE.fullmatch(text) is not None and CLAUSE.search(text) is None
+        short = len(text) <= _LONGEST_TITLE and 1 < len(text.split()) <= _PASSAGE_TITLE_WORDS
+        is_title = _PASSAGE_TITLE.fullmatch(text) is not None and CLAUSE.search(text) is None
         return alone and short and is_title and not has_stop(text)
 
     def _is_marked(self, u: int) -> bool:

@@ -582,7 +582,7 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
 
 _PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d:;!?|<>{}=@。！？]{0,46}[^\d.:;,!?|<>{}=@。！？]:?")
 _PAIR_VALUE = re.compile(r".{0,100}[^:]")
-_TELLS = re.compile(r"\d|@|://")
+_DATA_SIGN = re.compile(r"\d|@|://")
 _FEWEST_PAIRS, _PAIR_LINES = 3, 40
 
 
@@ -598,8 +598,9 @@ def _read_pairs(lines: Lines, at: int) -> _Blocks:
     for first in (0, 1):
         filled = (line for line in range(at, len(rows)) if rows[line])
         pairs = list(_pairs_of(rows, islice(filled, first, _PAIR_LINES)))
-        told = sum(_TELLS.search(rows[value]) is not None for _, value in pairs)
-        is_sure = 2 * told >= len(pairs) or all(rows[label].endswith(":") for label, _ in pairs)
+        with_data = sum(_DATA_SIGN.search(rows[value]) is not None for _, value in pairs)
+        with_colon = sum(rows[label].endswith(":") for label, _ in pairs)
+        is_sure = 2 * with_data >= len(pairs) or with_colon == len(pairs)
         if len(pairs) >= _FEWEST_PAIRS and is_sure:
             title: list[Mark] = [(lines.starts[at], "sentence")] * first
             marks: list[Mark] = [(lines.starts[label], "table_row") for label, _ in pairs]
@@ -664,11 +665,15 @@ def _below_header(rows: Sequence[str], at: int) -> int:
     """The first line behind a header: a rule below it is of it, and below years or three columns a
     line of units (`£'000`) and a blank line."""
     below = [*rows[at + 1 : at + 3], "", ""]
-    if _PERIOD.search(rows[at]) is None and len(_GAP.findall(rows[at])) < 2:
-        return at + 1 + (_COLUMN_RULE.match(below[0]) is not None)
-    of_units = below[0][:1] in (" ", "\t", "(") and _FIGURE.search(below[0]) is None
-    of_units |= _COLUMN_RULE.match(below[0]) is not None
-    return at + 1 + of_units + (not below[of_units])
+    ruled = _COLUMN_RULE.match(below[0]) is not None
+    has_years = _PERIOD.search(rows[at]) is not None
+    if not has_years and len(_GAP.findall(rows[at])) < 2:
+        return at + 1 + ruled
+    # names of rows have no units: what is above them is blank
+    deeper = indent_of(below[0]) > (0 if has_years else indent_of(rows[at]))
+    of_units = (deeper or below[0][:1] == "(") and _FIGURE.search(below[0]) is None
+    behind = int(ruled or of_units)
+    return at + 1 + behind + (not below[behind])
 
 
 def _names_rows(row: str) -> bool:
