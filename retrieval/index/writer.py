@@ -391,11 +391,12 @@ class IndexWriter:
 
     def _write_manifest(self, ends_rebuild: bool = False, **changes: Any) -> None:
         """Commits: searches that open the index now get the new state; old files are deleted."""
-        self.manifest = self.manifest.next_generation(**changes)
-        self.manifest.write(self.home, self._name)
+        manifest = self.manifest.next_generation(**changes)
+        manifest.write(self.home, self._name)
+        self.manifest = manifest
         if ends_rebuild:
             (self.home / BUILDING).unlink(missing_ok=True)
-        remove_unreferenced(self.home, self._name, self.manifest)
+        remove_unreferenced(self.home, self._name, manifest)
 
     def _register(self, entry: SegmentEntry) -> None:
         """Notes where the live documents of a segment are, and their fingerprints."""
