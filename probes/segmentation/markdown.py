@@ -77,11 +77,10 @@ _CHAPTER = re.compile(
     r"\s*(?:第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]|제\s?\d{1,3}\s?[편장절관])"
     r"(?:\s{1,2}\S[^。；，]{0,38})?"
 )
-# a title names something; what has a verb or two sentences is a clause
 CLAUSE = re.compile(
     r"\b(?:shall|must|may|will|can|should|is|are|was|were|has|have|soll|muss|ist|wird)\b|[.;:] "
 )
-"""What a title hardly has: an auxiliary verb, or a stop inside."""
+"""What makes a clause of a line: a title names something, and has no verb or second sentence."""
 _TITLE_CHARS, _FULL_LINE_CHARS = 100, 60
 _PROMPT = re.compile(r"\s*>>> (?=\S)")
 # mail that is quoted three times has prose where Python has one of these
@@ -562,8 +561,8 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     aligned = _columns_below(rows, at)
     if (len(_GAP.findall(rows[at])) < 2 and not ruled and not aligned) or at + 2 >= len(rows):
         return [], at
-    is_ruled = _COLUMN_RULE.match(rows[at + 1]) is not None
-    body = at + 3 if ruled else _below_header(rows, at) if aligned else at + 1 + is_ruled
+    rule_below = _COLUMN_RULE.match(rows[at + 1]) is not None
+    body = at + 3 if ruled else _below_header(rows, at) if aligned else at + 1 + rule_below
     headed = True
     if body == at + 1 and not aligned:
         if not all(map(_has_figures, rows[at + 1 : at + 3])):
@@ -1119,18 +1118,17 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
         return frozenset()
     # how many lines at the margin there are up to each: deeper ones go on with an entry
     margin = list(accumulate(not rows[line][0].isspace() for line in nonblank))
-    candidates = [
-        i
+    candidates = {
+        i: head
         for i, line in enumerate(nonblank)
-        if ":" in _head_of(rows, line)
-        or rows[line].lstrip()[0] in "[<"
-        or rows[line][-1].isdigit()
-        or rows[line].endswith(_EDITED)
-    ]
+        if ":" in (head := _head_of(rows, line))
+        or head.lstrip()[0] in "[<"
+        or head[-1].isdigit()
+        or head.endswith(_EDITED)
+    }
     found: set[int] = set()
     for form in (_TIMED, _NICK, SAID, _ROLE, _SPEAKER):
-        heads = {i: _head_of(rows, nonblank[i]) for i in candidates}
-        matched = {i: match for i, head in heads.items() if (match := form.match(head))}
+        matched = {i: match for i, head in candidates.items() if (match := form.match(head))}
         if form in (_ROLE, _SPEAKER):
             names = [match[1].lower() for match in matched.values()]
             if len({*names}) < 2:
@@ -1151,7 +1149,7 @@ def _head_of(rows: Sequence[str], line: int = 0) -> str:
 
 
 def speaker_of(text: str) -> str | None:
-    """Who speaks in an entry that has its name and time on lines of their own; None in others."""
+    """Who speaks in an entry whose name and time stand apart from what is said; None in others."""
     found = SAID.match(_head_of(text.split("\n", 2)))
     return found[1].strip() if found else None
 

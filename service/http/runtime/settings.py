@@ -31,11 +31,16 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Traces = Literal["off", "on", "scores"]
 DEFAULT_CACHE_BYTES = 512 << 20
 """About 35,000 tokens of the default proxy."""
-_PANELS = ("Network", "Model", "Engine", "Cache", "Upstream", "Copies", "Limits", "Shutdown", "Log")
-"""What help groups the settings by; an option of each is declared by the function of its name."""
-_network, _model, _engine, _cache, _upstream, _copies, _limits, _shutdown, _log = (
-    partial(option, panel=name) for name in _PANELS
-)
+# the settings of each group that help shows
+_network = partial(option, panel="Network")
+_model = partial(option, panel="Model")
+_engine = partial(option, panel="Engine")
+_cache = partial(option, panel="Cache")
+_upstream = partial(option, panel="Upstream")
+_copies = partial(option, panel="Copies")
+_limits = partial(option, panel="Limits")
+_shutdown = partial(option, panel="Shutdown")
+_log = partial(option, panel="Log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection import select as select_module
-from tamis.compressors.selection.packer import BudgetPacker, find_overlaps
+from tamis.compressors.selection.packer import BudgetPacker, find_overlaps, find_shared
 from tamis.compressors.selection.select import Selector, select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
@@ -172,9 +172,20 @@ ADDITIVE = st.lists(
 
 
 def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int, ...]:
-    """Every candidate is tried on the joined text; once more from the top until none fits."""
-    values, taken = context["values"], set[int]()
-    candidates = sorted(units_of_best(context, rules.top_n), key=lambda u: (-values[u], u))
+    """Every candidate is tried on the joined text; once more from the top until none fits. What
+    passages share counts as much as the best of its copies, and the first of these comes first."""
+    passages, taken = context["passages"] if rules.dedup else (), set[int]()
+    shared = find_shared(passages, context["units"], ())
+    values = list(context["values"])
+    for one, other in shared.halves:
+        values[one] = values[other] = max(values[one], values[other])
+    worths = list(values)
+    for u, whole in shared.repeats.items():
+        worths[whole] = max(worths[whole], worths[u])
+    candidates = sorted(
+        units_of_best(context, rules.top_n),
+        key=lambda u: (-worths[u], u in shared.repeats, -values[u], u),
+    )
     before = None
     while before != len(taken):
         before = len(taken)
