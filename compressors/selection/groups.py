@@ -35,6 +35,7 @@ from tamis.probes.segmentation.lines import (
     FEW_WORDS,
     INTRODUCES,
     LINKED_TITLE,
+    NUMBERED_PART,
     count_words,
     ends_open,
     has_function_word,
@@ -81,8 +82,7 @@ _CAPTION = re.compile(
 """What says what a table shows, or in which units, right above it."""
 _RUN_IN = re.compile(
     r"\*\*[^*]{1,80}\*\*[:.]?"
-    r"|(?:§+|Section|Sec\.|Clause|Cl[aá]us(?:ula|ola)|Chapter|Art(?:icle|[ií]culo|icolo|ikel|\.)"
-    r"|Abschnitt|Ziffer|Item|Point|Punkt|Punto|TOP)\s?\d[\w.]{0,8}(?:\W{1,4}[^\W\d][^.:;!?\n]{1,60}\.)?"
+    rf"|{NUMBERED_PART}\s?\d[\w.]{{0,8}}(?:\W{{1,4}}[^\W\d][^.:;!?\n]{{1,60}}\.)?"
     r"|\d{1,2}(?:\.\d{1,2}){0,2}\.? [A-ZÄÖÜÉ][^\W\d]+(?:[ \-][^\W\d]+){0,3}\."
 )
 """A title at the head of its paragraph: `**Notice.**`, `§ 7 Costs.`, `Section 8 (Fines).`"""

@@ -296,6 +296,12 @@ def continued_lines(lines: Sequence[str]) -> list[bool]:
 
 _LEAST_COLUMNS, _OPEN_COLUMNS = 40, 3
 HAN_OR_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
+NUMBERED_PART = (
+    r"(?:§+|Section|Sec\.|Clause|Cl[aá]us(?:ula|ola)|Clausule|Klausel|Chapter|Chapitre|Kapitel"
+    r"|Cap[ií]t(?:ulo|olo)|Art(?:icle|[ií]culo|icolo|ikel|\.)|Paragraph|Abschnitt|Ziffer|Item|Rule"
+    r"|Point|Punkt|Punto|TOP)"
+)
+"""Pattern: what a numbered part of a contract, law or agenda is called: `Article`, `§`."""
 
 
 def _fills(before: str, after: str, width: int) -> bool:

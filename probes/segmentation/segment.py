@@ -41,6 +41,7 @@ from tamis.probes.segmentation.lines import (
     FEW_WORDS,
     HAN_OR_KANA,
     INTRODUCES,
+    NUMBERED_PART,
     PERMALINK,
     Lines,
     Mark,
@@ -422,8 +423,8 @@ _NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Z]+[a-z]+[A-Z]\w*|[A-Za-z]\w*[.(_]\S
 _QUALIFIED = re.compile(r"\w\.\w+\.\Z")
 # what numbers an item, a table or a section is no sentence: "1.", "a)", "#.", "Table 2.", "§ 11."
 _LABEL = re.compile(
-    r"\s*(?:\(?(?:\d{1,3}|[^\W\d_]|#)[.)]|(?:Table|Tab\.|Figure|Fig\.|Exhibit|Box|Chapter|Section"
-    r"|Article|Tabelle|Abbildung|Tableau|Tabla|§)\s?\d{1,3}[a-z]?(?:\.\d{1,3})*\.)\s*"
+    r"\s*(?:\(?(?:\d{1,3}|[^\W\d_]|#)[.)]|(?:Table|Tab\.|Figure|Fig\.|Exhibit|Box|Step|Tabelle"
+    rf"|Abbildung|Tableau|Tabla|{NUMBERED_PART})\s?\d{{1,3}}[a-z]?(?:\.\d{{1,3}})*\.)\s*"
 )
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 # '.PHONY', '.idle.py'; but 'in Table 2 .The'

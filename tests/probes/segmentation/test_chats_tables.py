@@ -370,6 +370,18 @@ def test_a_year_in_prose_or_in_a_row_heads_nothing() -> None:
     assert "table_header" not in [kind for kind, _ in kinds(prose) + kinds(rows)]
 
 
+@pytest.mark.parametrize("below", ["", "\n\nPaid on 28 March."])
+def test_three_names_above_one_row_of_values_are_a_table(below: str) -> None:
+    names = "Gross pay      Income tax     Net pay"
+    values = "3,200.00       612.40         2,427.60"
+    assert kinds(f"Payslip\n\n{names}\n{values}{below}")[1:3] == [
+        ("table_header", names),
+        ("table_row", values),
+    ]
+    for lines in (f"{names}\n{values}\nwhich is all", f"{names}\nsee   the    back page"):
+        assert "table_row" not in [kind for kind, _ in kinds(lines)]
+
+
 FORM = ["Order number\nSO-10490", "Delivery date\n12 March 2025", "Carrier\nDHL Express"]
 
 

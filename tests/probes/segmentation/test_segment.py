@@ -237,6 +237,8 @@ def test_numbers_of_tables_and_sections_dots_of_names_and_short_words_end_no_sen
     for text in (
         "Table 2. Outcomes at 24 weeks were the same.",
         "§ 11. Entitlement to leave.",
+        "Clause 4. Payment.",
+        "Cláusula 6. Baja.",
         "The file .Xauthority.old is read.",
         "Жил там, т. е. на улице.",
         "Se prorroga salvo que Vd. lo comunique.",
