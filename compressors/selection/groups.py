@@ -17,7 +17,8 @@ choice alone. An item with items below it, a short numbered one with deeper text
 which code goes on, the name of a default value, and the first line of a log's entry are no leads,
 but what follows is shown with them. A question, a turn or a lead-in of less than half the value of
 what is below it waits for the room that is left. In a single passage a sentence that begins with an
-"It" or "Otherwise" and the one that it speaks of have a part of each other's worth.
+"It" or "Otherwise" and the one that it speaks of have a part of each other's worth. Steps of a list
+have a part of the worth of the best of them, other items of that of the second best.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from heapq import nlargest
 from itertools import chain
 from typing import Literal
 
@@ -111,6 +113,7 @@ _END_CHARS = 16
 _ASKED = re.compile(r"[\s>*_]*Q(?:uestion)?\s?\d{0,3}[:.)]\s")
 _ANSWERED = re.compile(r"[\s>*_]*A(?:nswer)?\s?\d{0,3}[:.)]\s")
 _MARKED = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?[a-z\d]{1,3}[.)])\s")
+_STEP = re.compile(r"\s*\(?(?:\d{1,2}|[a-z])[.)]")
 _TITLE = re.compile(r"(?:\d{1,2}\. )?\**[^\W\d_][^\d.:;,|@<>()\[\]{}=?!*/]{2,60}\**")
 # 'Adults and adolescents over 12 years (40 kg or more)', above a sentence
 _NUMBERED_TITLE = re.compile(r"[^\W\d_][^.:;,|@<>\[\]{}=?!*/\n]{2,60}")
@@ -150,6 +153,7 @@ _LABEL = re.compile(
 _LONGEST_TITLE, _FEWEST_TITLES = 160, 3
 _TITLE_SIGNS = re.compile(r"\A[\s#*+•\-–\[]*(?:\d+(?:\.\d+)*[.)]?\s)?\s*|[*\]¶#=~]+\Z")
 _TITLE_EDGES = re.compile(r"[\s.…]*(?:[.…]{2,}\s*\d+)?\s*\Z")
+_FRAMES_LEFT_OUT = re.compile(r"\s*\.{3} \d+ (?:more|common frames omitted)\s*")
 _FRAME = re.compile(r"\s*at [\w.$<>/]+\(|\s*File \"[^\"\n]{1,200}\", line \d")
 _DRAWN_CHARS = 60
 _OPENS = re.compile(r".*[:{]")
@@ -237,6 +241,11 @@ _WHOLE = 0.9
 """What a part of a sentence of subtitles has of the worth of the part in the cue beside it."""
 _TOLD = 0.6
 """What a setting at least keeps of its worth that has the name of one in a section worth more."""
+_STEP_CHARS = 200
+"""Of a list's items in the mean, if they are steps; clauses of a contract are numbered, too."""
+_OF_STEPS, _OF_ITEMS = 0.75, 0.9
+"""What a step at least has of the worth of the best of its list: steps do not answer with one left
+out. And what an item has of the worth of the second best: where one item answers, it has little."""
 _SET = 0.7
 """What a setting has of the worth of the best sentence of the comment above it."""
 _FIRST_ANSWER = 0.97
@@ -434,12 +443,41 @@ class Groups:
                 if self.kinds.get(lead) == "question" and u == lead + 1:
                     part = max(part, _FIRST_ANSWER)
                 worths[u] = max(worths[u], part * worths[lead])
+        self._share_in_lists(worths)
         self._tell_namesakes(worths)
         self._share_with_others(worths)
         self._share_in_paragraphs(worths, best=max(own) if calibrated and own else math.inf)
         for u in asking - self.kinds.keys():
             worths[u] *= _ASKS_TOO
         return worths
+
+    def _share_in_lists(self, worths: list[float]) -> None:
+        """Raises the steps of a list by the best of them, and other items by the second best."""
+        for items in self._lists:
+            best, second = nlargest(2, (worths[u] for u in items))
+            chars = sum(len(self._texts[u]) for u in items)
+            are_steps = self._is_step(items[0]) and chars <= _STEP_CHARS * len(items)
+            least = max(_OF_STEPS * best if are_steps else 0.0, _OF_ITEMS * second)
+            for u in items:
+                worths[u] = max(worths[u], least)
+
+    @cached_property
+    def _lists(self) -> list[list[int]]:
+        """The items of each list that has several, without those below other items."""
+        found: list[list[int]] = []
+        here: dict[int, list[int]] = {}  # by lead
+        for u, unit in enumerate(self._units):
+            lead = self.parents[u]
+            if self._is_first(u):
+                here.clear()
+            if unit.kind != "list_item" and not self._is_marked(u):
+                here.pop(lead, None)
+            elif lead in here and self._is_step(u) == self._is_step(here[lead][0]):
+                here[lead].append(u)
+            else:
+                here[lead] = [u]
+                found.append(here[lead])
+        return [items for items in found if len(items) > 1]
 
     def _tell_namesakes(self, worths: list[float]) -> None:
         """Lowers settings and definitions of one name by how little the sections and blocks that
@@ -519,10 +557,16 @@ class Groups:
             is_code = unit.kind == "code" or nested
             return "code" if is_code else "turn" if self._asks(u) else None
         siblings = unit.kind == after.kind == "list_item"
-        if siblings and self._indent(u + 1) <= self._indent(u):
+        if siblings and self._indent(u + 1) <= self._indent(u) and not self._leads_other_items(u):
             return None
         has_text = after.kind == "sentence" and self._is_numbered(u) and self._is_deeper(u + 1)
         return self._introduction(u, after) or ("item" if siblings or has_text else None)
+
+    def _leads_other_items(self, u: int) -> bool:
+        """Whether an item introduces those after it, which have another kind of sign."""
+        opens = _INTRODUCES.search(self._texts[u][-_END_CHARS:]) is not None
+        level = self._indent(u + 1) == self._indent(u)
+        return opens and level and self._is_step(u) != self._is_step(u + 1)
 
     def _asks(self, u: int) -> bool:
         """Whether a unit asks, such as a turn of a chat."""
@@ -602,7 +646,10 @@ class Groups:
         if self.kinds[lead] == "item" or first == "list_item" or self._is_marked(lead + 1):
             listed = unit.kind == "list_item" or self._is_marked(u)
             nested = self._units[lead].kind == "list_item"
-            return not listed or (nested and self._indent(u) <= self._indent(lead))
+            level = self._indent(lead + 1) == self._indent(lead)
+            alike = self._is_step(u) == self._is_step(lead)
+            again = alike if level else self._indent(u) <= self._indent(lead)
+            return not listed or (nested and again)
         if KINDS[first].is_listed:
             return unit.kind != first
         if first == "html":
@@ -720,9 +767,7 @@ class Groups:
 
     def _is_vain(self, u: int) -> bool:
         text = self._texts[u]
-        if self._units[u].kind == "table_row" and not any(map(str.isalnum, text)):
-            return True
-        if self._units[u].kind == "html" and _BARE_TAGS.fullmatch(self._raw[u]):
+        if self._is_bare(u):
             return True
         if not text or self.kinds.get(u, "code") != "code":
             return False
@@ -743,6 +788,15 @@ class Groups:
         # a name below the end of a letter
         closed = u > 0 and not self._begins_block(u) and _CLOSING.fullmatch(self._texts[u - 1])
         return bool(closed) and len(text.split()) < 4
+
+    def _is_bare(self, u: int) -> bool:
+        """Whether a unit has signs or tags alone, or says how many frames are left out."""
+        kind, text = self._units[u].kind, self._texts[u]
+        if kind == "table_row" and not any(map(str.isalnum, text)):
+            return True
+        if kind == "html" and _BARE_TAGS.fullmatch(self._raw[u]):
+            return True
+        return _FRAMES_LEFT_OUT.fullmatch(text) is not None
 
     def _is_known_subject(self, u: int) -> bool:
         """Whether a line has the subject of a mail, and one above it has the same: it is quoted."""
@@ -834,6 +888,10 @@ class Groups:
         """Whether a unit is a short item with a number, as in a list of questions."""
         item = self._units[u].kind == "list_item" and len(self._texts[u]) <= _TERM_CHARS
         return item and self._texts[u].lstrip("(")[:1].isdigit()
+
+    def _is_step(self, u: int) -> bool:
+        """Whether a unit begins with a number or letter of its list."""
+        return _STEP.match(self._texts[u]) is not None
 
     def _is_deeper(self, u: int) -> bool:
         """Whether a unit begins a block that is deeper than the unit above it."""

@@ -912,6 +912,51 @@ def test_a_frame_of_a_stack_is_shown_with_its_exception_which_has_its_worth() ->
     assert worths[4] < worths[5]
 
 
+STEPS = ["1. Open the lid.", "2. Take out the filter.", "3. Rinse it under the tap."]
+
+
+def test_steps_come_before_what_is_worth_less_than_the_best_of_them() -> None:
+    text = "\n".join(["To clean it:", *STEPS, "", "It is made in Graz. It weighs 3 kg."])
+    values = {"1. Open": 0.05, "3. Rinse": 0.6, "It is": 0.3, "It weighs": 0.4}
+    assert kept(text, values, 20) == ["To clean it:", *STEPS]
+    clauses = text
+    for step in STEPS:
+        clauses = clauses.replace(
+            step, f"{step[:-1]} {'as is said in the general part ' * 8}of it."
+        )
+    assert "It weighs 3 kg." in kept(clauses, values, 60)
+
+
+def test_items_have_a_part_of_the_worth_of_the_second_best_and_none_of_the_best_alone() -> None:
+    items = ["- white bread", "- eggs and fish", "- clear jelly"]
+    text = "\n".join(["You may eat:", *items, "", "It is made in Graz. It weighs 3 kg."])
+    several = {"- white": 0.5, "- eggs": 0.4, "- clear": 0.05, "It is": 0.3}
+    assert kept(text, several, 15) == ["You may eat:", *items]
+    one = kept(text, several | {"- eggs": 0.04, "It is": 0.45}, 12)
+    assert one[:2] == ["You may eat:", "- white bread"]
+    assert "It is made in Graz." in one
+
+
+def test_an_item_introduces_those_with_another_sign_up_to_the_next_of_its_own() -> None:
+    text = "1. It is safe.\n2. It does not cover:\n- glass\n- hoses\n3. It may be passed on."
+    units = units_of([Passage(text)])
+    groups = Groups(units, [Passage(text)])
+    assert [groups.shown_with(u) for u in range(5)] == [[], [], [(1, 2)], [(1, 2)], []]
+    assert kept(text, {"- hoses": 0.9}, 9) == ["2. It does not cover:", "- hoses"]
+
+
+def test_how_many_frames_are_left_out_is_without_content() -> None:
+    text = (
+        "java.io.IOException: no room\n\tat app.Main.run(Main.java:8)\n\t... 34 more\n"
+        "Caused by: java.io.IOException: disk\n\tat app.Disk.run(Disk.java:9)\n"
+        "\t... 8 common frames omitted\n"
+    )
+    passages = [Passage(text)]
+    units = split_long_units(passages, units_of(passages), words(), 5)
+    vain = [text[slice(*units[u].visible)] for u in sorted(Groups(units, passages).vain)]
+    assert vain == ["... 34 more", "... 8 common frames omitted"]
+
+
 def test_a_question_in_a_quotation_has_no_answer_behind_an_empty_line_of_it() -> None:
     text = (
         "Mei counts six, not four.\n\nDana\n\n"
