@@ -95,8 +95,8 @@ class QuestionTokens:
     """The question piece of a prompt as tokens; its query rows are `[first_row, len(ids))`.
 
     Attributes:
-        sentences: the half-open span of tokens of each of the question's sentences; empty where it
-            has no two, or where nobody tells them apart.
+        sentences: the half-open span of tokens of each of the question's sentences that ask; empty
+            where all rows count.
     """
 
     ids: tuple[int, ...]
@@ -203,8 +203,8 @@ class Layout:
         A space precedes the question, so that its first word is tokenised as inside a line.
 
         Args:
-            sentences: half-open code-point spans of the question, in order, whose rows can be told
-                apart later.
+            sentences: half-open code-point spans of the question, in order, whose rows count; none
+                for all.
         """
         encoded, first_row = self.tokenizer.encode(f" {question}"), len(self._question_prefix)
         shifted = [(start + 1, stop + 1) for start, stop in sentences]
@@ -212,7 +212,7 @@ class Layout:
         return QuestionTokens(
             (*self._question_prefix, *encoded.ids, *self._end),
             first_row,
-            tuple((first_row + a, first_row + b) for a, b in spans) if len(spans) > 1 else (),
+            tuple((first_row + a, first_row + b) for a, b in spans),
         )
 
     def passage_tokens(

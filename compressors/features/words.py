@@ -81,9 +81,8 @@ class Lexicon:
 def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Features:
     """Features of the words that each unit shares with the question: `[U, len(WORD_FEATURES)]`.
 
-    Of a question of several sentences each is compared alone, and a feature is the largest of
-    theirs: a body that says nothing of the answer takes little from the sentence that asks, and
-    sentences that share no word with any unit take nothing.
+    Of a question of several sentences each that asks is compared alone, and a feature is the
+    largest of theirs; those that share no word with any unit take nothing.
     """
     titled_terms = (
         lexicon.title_terms[u.passage] + terms

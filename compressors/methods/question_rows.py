@@ -6,9 +6,8 @@ lab/log/reading-and-probe.md#2026-11-24-prompt-wording-features-and-loss, and fo
 lab/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts.
 
 1. rows: all rows from the question's first token to the prompt's end, averaged, not the last alone;
-   of a question of several sentences each sentence's rows, of which each head's largest mean
-   counts: one sentence asks, and the others are its body
-   (lab/log/reading-and-probe.md#2026-11-28-each-sentence-of-a-question-by-itself);
+   of a question of several sentences the rows of each that asks, of which each head's largest
+   mean counts (lab/log/reading-and-probe.md#2026-12-01-the-sentences-of-a-message-that-ask);
 2. passages are read alone, in windows of whole units, so none changes the features of another;
 3. features: log of a unit's attention mass per token, and of its best token, of each head, not
    renormalised inside the context;
@@ -69,7 +68,12 @@ from tamis.compressors.features.shipped_probes import choose_probe, load_probe, 
 from tamis.compressors.features.words import OTHERS, Lexicon, NamedTexts, record_texts
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, read_windows
+from tamis.compressors.reading.windows import (
+    WINDOW_TOKENS,
+    Reading,
+    asking_text,
+    read_windows,
+)
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
@@ -464,7 +468,7 @@ class QuestionRows(TwoStepMethod):
             texts_of = visible_texts_of_each(passages, units)
             for passage in sorted({unit.passage for unit in chosen}):
                 self.encoder.recall(texts_of[passage])
-        vectors = self.encoder.encode([question, *visible_texts(passages, chosen)])
+        vectors = self.encoder.encode([asking_text(question), *visible_texts(passages, chosen)])
         cosines = torch.full((len(units),), torch.nan)
         cosines[candidates] = vectors[1:] @ vectors[0]
         return cosines

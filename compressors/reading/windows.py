@@ -1,11 +1,13 @@
 """Reads passages with a proxy: in windows of whole units, each in a prompt of its own.
 
-A support question has a title and a body, an agent's task instructions around it. Which of the
-question's sentences asks is not known beforehand, so each is looked at on its own.
+A support question has a title and a body, an agent's task instructions around it. Where some
+sentences of a message have a question mark and several have none, the rows of those that ask count
+alone; elsewhere each sentence is looked at on its own.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,14 +42,20 @@ EMPTY_QUERY = "N/A"
 """The question whose scores are subtracted: what is attended to whatever is asked (ICR)."""
 MAX_SENTENCES = 16
 """Longer questions are divided into so many runs of sentences, of about the same length."""
+STORY_SENTENCES = 2
+"""Sentences of a line, beside those that ask, that are not looked from: a single one often says
+what the question is about."""
+_ASKS = re.compile(r"[?？؟][*_\"'”’»)\]]*\Z")
 
 
 def question_sentences(question: str) -> tuple[tuple[int, int], ...]:
-    """The half-open span of each sentence, in order, without the white space around it.
+    """The half-open span of each sentence that asks, in order, without the white space around it.
 
+    Of a line with question marks these are the sentences that end in one, if at least
+    `STORY_SENTENCES` do not; of another line all.
     At most `MAX_SENTENCES`; empty for a question of white space alone.
     """
-    spans = [piece.visible for piece in segment(question)]
+    spans = _asking_spans(question)
     if len(spans) <= MAX_SENTENCES:
         return tuple(spans)
     first, last = spans[0][0], spans[-1][1]
@@ -58,9 +66,37 @@ def question_sentences(question: str) -> tuple[tuple[int, int], ...]:
     return tuple(runs.values())
 
 
+def _asking_spans(question: str) -> list[tuple[int, int]]:
+    lines: list[list[tuple[int, int]]] = []
+    last = 0
+    for start, stop in (piece.visible for piece in segment(question)):
+        if not lines or "\n" in question[last:start]:
+            lines.append([])
+        lines[-1].append((start, stop))
+        last = stop
+    return [span for line in lines for span in _asking_of(question, line)]
+
+
+def _asking_of(question: str, line: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    asking = [span for span in line if _ASKS.search(question[slice(*span)])]
+    return asking if asking and len(line) - len(asking) >= STORY_SENTENCES else line
+
+
+def sentences_apart(question: str) -> tuple[tuple[int, int], ...]:
+    """The sentences that ask, unless all is one sentence: their rows count, and no others."""
+    return question_sentences(question) if len(segment(question)) > 1 else ()
+
+
+def asking_text(question: str) -> str:
+    """A question without the sentences of it that do not ask."""
+    asking = _asking_spans(question)
+    whole = len(asking) == len(segment(question))
+    return question if whole else " ".join(question[start:stop] for start, stop in asking)
+
+
 def tokenize_question(layout: Layout, question: str) -> QuestionTokens:
     """The question piece of a prompt, in which the rows of its sentences can be told apart."""
-    return layout.question_tokens(question, question_sentences(question))
+    return layout.question_tokens(question, sentences_apart(question))
 
 
 WINDOW_TOKENS = 512

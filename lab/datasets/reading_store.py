@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.reading.windows import Reading, question_sentences
+from tamis.compressors.reading.windows import Reading, sentences_apart
 from tamis.compressors.types import Scores
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
@@ -224,11 +224,11 @@ def code_sha256(method: type) -> str:
 def case_identity(question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> list[Any]:
     """What tells a case from any other: question, titles and texts, and the units' spans.
 
-    Of a question of several sentences also theirs, on which the reading depends.
+    Of a question of several sentences also those that ask, on which the reading depends.
     """
     texts = [[passage.title, passage.text] for passage in passages]
-    sentences = question_sentences(question)
-    asked = [question, sentences] if len(sentences) > 1 else question
+    sentences = sentences_apart(question)
+    asked = [question, sentences] if sentences else question
     return [asked, texts, [[unit.passage, *unit.visible] for unit in units]]
 
 

@@ -1,4 +1,4 @@
-"""The sentences of a question: all of it but white space, in order, and never too many."""
+"""The sentences of a question that ask, in order, and never too many."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.compressors.reading.windows import MAX_SENTENCES, question_sentences, tokenize_question
+from tamis.compressors.reading.windows import (
+    MAX_SENTENCES,
+    asking_text,
+    question_sentences,
+    tokenize_question,
+)
 from tests.probes import tiny
 
 
@@ -15,14 +20,18 @@ def sentences(question: str) -> list[str]:
 
 
 @given(st.text(alphabet=st.sampled_from("ab. ?!\n\t-#:{}|你。？\ud83d"), max_size=200))
-def test_sentences_hold_everything_but_white_space_in_order(question):
+def test_sentences_are_in_order_and_lines_without_a_question_mark_are_left_whole(question):
     spans = question_sentences(question)
     assert len(spans) <= MAX_SENTENCES
     flat = [at for span in spans for at in span]
     assert flat == sorted(flat)
     assert all(a < b for a, b in spans)
-    outside = set(range(len(question))) - {i for a, b in spans for i in range(a, b)}
-    assert not "".join(question[i] for i in outside).strip()
+    inside = {i for a, b in spans for i in range(a, b)}
+    at = 0
+    for line in question.split("\n"):
+        outside = "".join(line[i] for i in range(len(line)) if at + i not in inside)
+        assert not outside.strip() or "?" in line or "？" in line
+        at += len(line) + 1
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,40 @@ def test_sentences_hold_everything_but_white_space_in_order(question):
 )
 def test_a_title_and_the_sentences_of_a_body_are_found(question, expected):
     assert sentences(question) == expected
+
+
+STORY = "Our shop moved in May. The lock is new. When does it open? Thanks, Ines."
+
+
+def test_of_a_message_those_sentences_count_that_ask():
+    asked = "When does it open?"
+    assert sentences(STORY) == [asked]
+    assert asking_text(STORY) == asked
+    assert sentences(f"{STORY}\nNo rush.") == [asked, "No rush."]
+    both = STORY.replace("The lock is new.", "Is the lock new?").replace("moved in May", "moved")
+    assert sentences(f"It rains. {both}") == ["Is the lock new?", asked]
+    assert asking_text(f"It rains. {both}") == f"Is the lock new? {asked}"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When does it open?",
+        "Our shop moved in May. When does it open?",
+        "Our shop moved in May. The lock is new. Tell me when it opens.",
+        "Our shop moved in May.\n\nThe lock is new.\n\nWhen does it open?",
+    ],
+)
+def test_a_single_sentence_beside_it_and_lines_of_their_own_count_with_it(question):
+    assert asking_text(question) is question
+    assert "".join(sentences(question)) == question.replace(". ", ".").replace("\n\n", "")
+
+
+def test_the_rows_of_the_only_sentence_that_asks_are_those_that_count():
+    layout = tiny.proxy("llama").layout
+    ask = tokenize_question(layout, STORY)
+    ((first, last),) = ask.sentences
+    assert list(ask.ids[first:last]) == layout.tokenizer.encode("When does it open?").ids
 
 
 @pytest.mark.parametrize("count", [MAX_SENTENCES, MAX_SENTENCES + 1, 100])

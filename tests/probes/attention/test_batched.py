@@ -52,7 +52,8 @@ def random_batch(seed: int) -> dict[str, Any]:
         spans.append((first, draw.randrange(first, n) + 1))
         rows = spans[-1][1] - first
         cut = draw.randrange(1, rows) if rows > 1 and draw.random() < 0.7 else 0
-        sentences.append(((0, cut), (cut, rows)) if cut else ())
+        apart = ((0, cut), (cut, rows)) if cut else ()
+        sentences.append(apart[draw.random() < 0.3 :])  # of some the second alone asks
     return {
         "row_spans": spans,
         "sentences": sentences,
