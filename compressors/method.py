@@ -60,7 +60,6 @@ class ModelSource(Protocol):
     @property
     def proxy_name(self) -> str:
         """The proxy's name, folder or hub id: profiles and probes that ship are found by it."""
-        ...
 
     def reader(self, layers: int | None) -> Any:
         """A `Reader` of the proxy with at least so many layers; None for all.
@@ -68,7 +67,6 @@ class ModelSource(Protocol):
         Raises:
             ProxyMissing: it is not on this machine.
         """
-        ...
 
     def encoder(self) -> Any:
         """The sentence encoder.
@@ -76,16 +74,13 @@ class ModelSource(Protocol):
         Raises:
             ProxyMissing: it is not on this machine.
         """
-        ...
 
     def rank_encoders(self) -> tuple[Any, ...]:
         """The sentence encoders for rankings on this machine, the best for English first."""
-        ...
 
     @property
     def vector_source(self) -> VectorSource | None:
         """Where the encoder's vectors of known passages may be kept; None for nowhere."""
-        ...
 
 
 class HasInfo(Protocol):
@@ -94,7 +89,6 @@ class HasInfo(Protocol):
     @property
     def info(self) -> MethodInfo:
         """What it is for and what it needs."""
-        ...
 
 
 class Ranker(HasInfo, Protocol):
@@ -106,7 +100,6 @@ class Ranker(HasInfo, Protocol):
         Args:
             units: of the passages; methods that read whole passages ignore them.
         """
-        ...
 
 
 class Scorer(Ranker, Protocol):
@@ -117,7 +110,6 @@ class Scorer(Ranker, Protocol):
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit and one a passage; higher is better."""
-        ...
 
     def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The probability down to which units are kept to keep all evidence this often.
@@ -127,7 +119,6 @@ class Scorer(Ranker, Protocol):
         Args:
             cautious: for a request unlike those of the calibration.
         """
-        ...
 
 
 class Orderer(Protocol):
@@ -142,7 +133,6 @@ class Orderer(Protocol):
             passages: what will be shown of each.
             scores: one a passage, higher is better.
         """
-        ...
 
 
 class Method(Configured):

@@ -34,12 +34,9 @@ class LruCache(Generic[T]):
 
     def get(self, key: Hashable, make: Callable[[], T], cost_of: Callable[[T], int]) -> T:
         """The cached result of a key, or the result of `make()`; callers must not modify it."""
-        with self._lock:
-            if (entry := self._entries.get(key)) is not None:
-                self._entries.move_to_end(key)
-                return entry[1]
-        result = make()
-        self.put(key, cost_of(result), result)
+        if (result := self.peek(key)) is None:
+            result = make()
+            self.put(key, cost_of(result), result)
         return result
 
     def peek(self, key: Hashable) -> T | None:

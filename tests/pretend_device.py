@@ -121,7 +121,7 @@ class PretendDevice(TorchFunctionMode):
             self._machine = None
 
     def _pretend_machine(self) -> ExitStack:
-        from tamis.probes.attention import varlen
+        from tamis.probes.attention import batched
 
         stack, is_cuda = ExitStack(), self.kind == "cuda"
         has_bf16 = self.capability[0] >= 8
@@ -148,8 +148,8 @@ class PretendDevice(TorchFunctionMode):
             module = ModuleType(_VARLEN)
             module.varlen_attn = self.varlen  # type: ignore[attr-defined]
         stack.enter_context(patch.dict(sys.modules, {_VARLEN: module}))
-        varlen.kernel.cache_clear()
-        stack.callback(varlen.kernel.cache_clear)
+        batched.varlen_kernel.cache_clear()
+        stack.callback(batched.varlen_kernel.cache_clear)
         make_subclass, run, mode = torch.Tensor._make_subclass, threading.Thread.run, self
 
         def marked_subclass(cls: Any, data: Tensor, *rest: Any, **options: Any) -> Tensor:

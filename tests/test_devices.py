@@ -22,7 +22,7 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import build_method, method_class, method_info
-from tamis.probes.attention import varlen
+from tamis.probes.attention import batched
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.encoder import Encoder
@@ -278,7 +278,7 @@ def test_every_torch_reads_packed_sequences_on_ampere(folders, version, architec
 
 
 def test_the_kernel_that_is_installed_has_the_options_of_the_stand_in():
-    installed = varlen.kernel()  # None in a torch that is too old
+    installed = batched.varlen_kernel()  # None in a torch that is too old
     known = set(inspect.signature(varlen_stand_in("2.12")).parameters)
     assert installed is None or known <= set(inspect.signature(installed).parameters)
 

@@ -117,25 +117,16 @@ def unit_structure(passages: Sequence[Passage], units: Sequence[Unit]) -> Struct
     return Structure(passage, paragraphs, sections, headings, lead_ins, listed.astype(bool))
 
 
-LEVELS = (
-    "near_2",
-    "near_4",
-    "near_8",
-    "paragraph",
-    "section",
-    "lead_in",
-    "heading",
-    "passage_top_3",
-)
-"""Means over the units at most 2, 4 or 8 away, over the paragraph and the section; the scores of
-the lead-in and of the heading, or `near_2` where there is none; the mean of the passage's best
-three."""
 _TOP_UNITS = 3
 _MIN_PAIRS = 4
 
 
 def level_features(structure: Structure, scores: Floats) -> Floats:
-    """A score at each level: `[U, len(LEVELS)]`.
+    """A score at each of eight levels: `[U, 8]`.
+
+    Means over the units at most 2, 4 or 8 away, over the paragraph and the section; the scores of
+    the lead-in and of the heading, or the first mean where there is none; the mean of the
+    passage's best three.
 
     Args:
         scores: one a unit, `[U]`.
@@ -193,22 +184,6 @@ def _mean_of_best(scores: Floats, passage: Indices) -> Floats:
     return np.asarray((sums / np.maximum(sizes, 1))[passage])
 
 
-REQUEST_FEATURES = (
-    "log_units",
-    "log_passages",
-    "log_units_a_passage",
-    "entropy",
-    "margin",
-    "has_titles",
-    "median_log_tokens",
-    "spread_log_tokens",
-    "log_question_chars",
-    "single_like_words",
-    "neighbours_alike",
-    "listed_share",
-    "between_passages",
-)
-ENCODER_REQUEST_FEATURES = ("single_like_encoder", "encoder_neighbours_alike")
 _LARGEST_MARGIN = 5.0
 ENCODER = "encoder_"
 """How the names of the weights begin that are used together with an encoder."""
@@ -368,7 +343,12 @@ def _from_best(scores: Tensor) -> Floats:
 
 
 def request_features(texts: RequestTexts, first: Floats, single: Floats, words: Floats) -> Floats:
-    """One row for a request: `[len(REQUEST_FEATURES)]`.
+    """One row for a request: `[13]`.
+
+    How many units and passages there are, as logs, and units a passage; entropy and margin of the
+    first step; whether there are titles; median and spread of the units' lengths; the question's
+    length; how like words the single pass scores, how alike neighbours score; the share of list
+    items; how far passages differ.
 
     Args:
         first, single, words: scores of each unit `[U]`: the first step's two, and BM25.
@@ -620,8 +600,8 @@ def judge(
     floors = probe.card.figures.get(FLOORS)
     if answerability is None or floors is None:
         return {"reason": f"{seen}, and no floor was calibrated for this probe"}
-    words = _content_words(texts.question)
-    missing = _absent(words, texts.lexicon)
+    words = content_words(texts.question)
+    missing = absent_words(words, texts.lexicon)
     low, high = _move_floor(floors["partly"], len(missing), len(words)), floors["answerable"]
     if languages is not None:
         return {"floor": low, "reason": f"{seen}, but the question is in another language"}
@@ -641,7 +621,8 @@ def _move_floor(floor: float, missing: int, words: int) -> float:
     return 1 / (1 + (1 / floor - 1) * math.exp(_USUAL_SHARE - share))
 
 
-def _content_words(question: str) -> list[str]:
+def content_words(question: str) -> list[str]:
+    """The question's words, short ones and those of any question left out."""
     return [
         word
         for word in dict.fromkeys(cached_words(question))
@@ -649,12 +630,8 @@ def _content_words(question: str) -> list[str]:
     ]
 
 
-def absent_words(question: str, lexicon: Lexicon) -> list[str]:
-    """The question's words, as its terms, that no unit and no title has; short ones left out."""
-    return _absent(_content_words(question), lexicon)
-
-
-def _absent(words: Sequence[str], lexicon: Lexicon) -> list[str]:
+def absent_words(words: Sequence[str], lexicon: Lexicon) -> list[str]:
+    """The words, as its terms, that no unit and no title has."""
     known = frozenset().union(*lexicon.titled)
     return [word for word in words if stem(word) not in known]
 

@@ -124,11 +124,9 @@ class Reader(Protocol):
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
         """The signal of each prompt, in order."""
-        ...
 
     def with_template(self, template: Template) -> Reader:
         """The same model with another prompt template."""
-        ...
 
 
 def with_cache(reader: Any, cache: PassageCache | None) -> Any:

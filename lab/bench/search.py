@@ -45,11 +45,12 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.graph import GraphSearch, KeyClusters, cluster_keys
 from tamis.retrieval.approximate.segment_search import IvfSearch, faiss, search_bytes
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
-from tamis.retrieval.index.key_shards import KeyShard, LocalShards
 from tamis.retrieval.index.legs import (
     OTHERS_DEPTH,
     KeyLeg,
+    KeyShard,
     LegScores,
+    LocalShards,
     candidates_beside,
     complete_scores,
     fuse_standard_scores,

@@ -9,26 +9,89 @@ sequences are computed together: gathered by index tensors that are made once a 
 masked, normalised and reduced to row groups in one call each. `packed` and `cached` go sequence by
 sequence; a CPU runs those, since padding costs it more than calls do, and they are the oracle here.
 
+FlashAttention-2 (Dao 2023, arXiv 2307.08691) takes sequences of different lengths end to end, with
+the offset where each begins, and attends for all of them in one kernel; where a sequence has fewer
+queries than keys, they belong to its last tokens. Without such a kernel (torch 2.12 is the first
+with one that takes a scale, a window and key heads that queries share), or in fp32, sequences are
+padded.
+
 Token ids, positions and places go to the device in one copy. Figures:
 lab/log/speed.md#2026-11-28-calls-and-waits-of-a-batch-on-a-device.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tamis.probes.attention import varlen
 from tamis.probes.attention.recorder import AttentionInput, KVBatch, KVLayer, Recorder, StopForward
 from tamis.probes.attention.rounding.low_bits import TokenPlaces
 from tamis.probes.devices import Ints, copy_to
 from tamis.probes.signal import SharedRows
+
+_MIN_CAPABILITY = 8  # Ampere
+_NEEDED = {"scale", "window_size", "enable_gqa"}
+
+
+@cache
+def varlen_kernel() -> Any:
+    """Torch's kernel, or None if torch has none or one without an option that is needed.
+
+    Imported late: it takes a second.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn if set(inspect.signature(varlen_attn).parameters) >= _NEEDED else None
+
+
+def has_varlen_kernel(query: Tensor) -> bool:
+    """Whether one kernel attends for a whole batch of these query states."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(query.device)[0] >= _MIN_CAPABILITY
+        and varlen_kernel() is not None
+    )
+
+
+def varlen_attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    offsets: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    scale: float,
+    window: int | None,
+) -> Tensor:
+    """Attention of `query [N, H, d]` to keys and values `[S, Hkv, d]`, packed: `[N, H, d]`.
+
+    Args:
+        offsets: int32, where each sequence's queries and keys begin, and where the last end.
+        longest: the most queries and keys of a sequence.
+        window: how many keys a token attends to, its own included; None for all before it.
+    """
+    out: Tensor = varlen_kernel()(
+        query,
+        keys,
+        values,
+        *offsets,
+        *longest,
+        scale=scale,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[1] != keys.shape[1],
+    )
+    return out
+
 
 CHUNK_ELEMENTS = 64 << 20
 """Logits of a chunk's rows, all heads together: what exceeds them becomes another chunk, with calls
@@ -59,7 +122,6 @@ class Past(Protocol):
         self, layer: int, like: Tensor, with_values: bool
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of a layer in the dtype of `like`, in parts `[Hkv, n, d]`."""
-        ...
 
 
 class SharedPast:
@@ -323,7 +385,7 @@ class BatchedAttention:
             self._kept += [part.index_select(1, self._numbers["kept"]) for part in (key, value)]
         past_keys, past_values = self._past.layer(layer, key, not last)
         keys = torch.cat([*past_keys, key], 1)
-        records, one_kernel = layer in recorder.layers, varlen.is_supported(query)
+        records, one_kernel = layer in recorder.layers, has_varlen_kernel(query)
         pads = not (one_kernel or last)
         # kernels that take a mask want as many heads of keys as of queries
         shared = len(query) // len(keys) if pads else 1
@@ -376,7 +438,7 @@ class BatchedAttention:
         """The output of all sequences, `[N, H, d]`, in one kernel for sequences of any lengths."""
         heads = self._head_index(keys)
         places = self._numbers["packed_keys"][:, None]
-        return varlen.attend(
+        return varlen_attention(
             query.transpose(0, 1).contiguous(),
             keys[heads, places].contiguous(),
             values[heads, places].contiguous(),
@@ -445,10 +507,3 @@ def _plan_tokens(sizes: Sequence[int]) -> dict[str, Ints]:
         "passages": np.repeat(np.arange(len(sizes)), lengths),
         "places": np.concatenate([np.arange(0), *map(np.arange, sizes)]),
     }
-
-
-def recorded_weights(recorder: Recorder, s: int) -> Tensor:
-    """The recorded rows of a sequence over all its keys, `[L, H, R', N]`, however it was run."""
-    if isinstance(recorder.custom_attention, BatchedAttention):
-        return recorder.custom_attention.weights(s)
-    return torch.stack(recorder.weights[s])

@@ -52,11 +52,6 @@ def softmax_rows(query: Tensor, key: Tensor, mask: Tensor, scale: float) -> Tens
     return logits.masked_fill_(~mask, -torch.inf).softmax(-1)
 
 
-def normalise_rows(weights: Tensor) -> Tensor:
-    """Rows `[..., N]` of weights from 0 on, each divided by its sum; rows of zeros stay."""
-    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
-
-
 def group_rows(weights: Tensor, groups: tuple[RowGroup, ...], sentences: RowSpans = ()) -> Tensor:
     """Rows `[..., R, N]` reduced to the given groups, in order: `[..., R', N]`.
 
@@ -202,7 +197,6 @@ class CustomAttention(Protocol):
 
     def attend(self, given: AttentionInput) -> Tensor:
         """`query [1, H, Nq, d]`; returns `[1, Nq, H, d]`, or raises `StopForward`."""
-        ...
 
 
 @dataclass(slots=True)

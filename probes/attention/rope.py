@@ -1,4 +1,4 @@
-"""Removing rotary positions from keys and queries, and applying them, with another base if wanted.
+"""Removing rotary positions from keys and queries.
 
 Keys and queries are recorded after rotation (RoPE, Su et al. 2021, arXiv 2104.09864, §3.4). For one
 question about one passage that is right. Across many passages, the distance between the question
@@ -24,7 +24,7 @@ def remove_rotation(model: Any, layer: int, states: Tensor, positions: Tensor) -
         layer: index of the layer; models with sliding windows rotate some layers differently.
         positions: of the N tokens, as the model was given them.
     """
-    cos, sin = _angles(model, layer, states, positions)
+    cos, sin = angles(model, layer, states, positions)
     width = cos.shape[-1]  # some models rotate only the first channels
     rotated, rest = states.float()[..., :width], states.float()[..., width:]
     a, b = rotated.chunk(2, dim=-1)
@@ -32,38 +32,8 @@ def remove_rotation(model: Any, layer: int, states: Tensor, positions: Tensor) -
     return torch.cat((original / (cos * cos + sin * sin), rest), dim=-1)
 
 
-def rotate(
-    model: Any, layer: int, states: Tensor, positions: Tensor, base_factor: float = 1.0
-) -> Tensor:
-    """States `[H, N, d]` rotated to their positions, fp32; the inverse of `remove_rotation`.
-
-    Args:
-        base_factor: of the base of the angles (RoPE, §3.2.2): above 1, far tokens seem nearer.
-    """
-    cos, sin = _angles(model, layer, states, positions)
-    if base_factor != 1:
-        cos, sin = _with_base(model, layer, positions, base_factor)
-    width = cos.shape[-1]
-    own, rest = states.float()[..., :width], states.float()[..., width:]
-    a, b = own.chunk(2, dim=-1)
-    return torch.cat((own * cos + torch.cat((-b, a), dim=-1) * sin, rest), dim=-1)
-
-
-def _with_base(
-    model: Any, layer: int, positions: Tensor, base_factor: float
-) -> tuple[Tensor, Tensor]:
-    """Cosine and sine where the base θ is multiplied: each rate θ^(-2i/d) by factor^(-2i/d)."""
-    kinds = getattr(model.config, "layer_types", None)
-    name = f"{kinds[layer] if kinds else ''}_inv_freq"
-    own = getattr(model.rotary_emb, name, None)
-    rates = (model.rotary_emb.inv_freq if own is None else own).float()
-    steps = torch.arange(len(rates), device=rates.device) / len(rates)
-    half = positions.to(rates.device)[:, None].float() * (rates * base_factor**-steps)
-    angles = torch.cat((half, half), -1)
-    return angles.cos(), angles.sin()
-
-
-def _angles(model: Any, layer: int, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def angles(model: Any, layer: int, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angles of each position, fp32: `[N, d]`."""
     kinds = getattr(model.config, "layer_types", None)
     kind = kinds[layer] if kinds else ""
     # Gemma 3: one set of angles for each kind of layer

@@ -133,11 +133,9 @@ class PassageSource(Protocol):
 
     def load(self, key: str) -> KVLayers | None:
         """An entry, checked; None if there is none."""
-        ...
 
     def load_vectors(self, key: str) -> Tensor | None:
         """The vectors of a passage's units, checked, `[U, D]`; None if there are none."""
-        ...
 
 
 class PassageCache:

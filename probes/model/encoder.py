@@ -339,11 +339,9 @@ class VectorSource(Protocol):
     @property
     def may_have_vectors(self) -> bool:
         """Whether it is worth asking, which needs the hash of the encoder's weights."""
-        ...
 
     def find_vectors(self, encoder: str, texts: Sequence[str]) -> Tensor | None:
         """The vectors of all units of a passage, `[U, D]`; None where they are not kept."""
-        ...
 
 
 class CachedEncoder:

@@ -94,17 +94,6 @@ def split_at_line_feeds(text: str) -> list[str]:
     return [line + "\n" for line in lines] + ([last] if last else [])
 
 
-def paragraph_marks(text: str) -> list[Mark]:
-    """Marks of the paragraphs, which only blank lines separate."""
-    lines = lines_of(text)
-    above = ["", *lines.rows]
-    return [
-        (at, "sentence")
-        for at, row, last in zip(lines.starts, lines.rows, above, strict=False)
-        if row and not last
-    ]
-
-
 # bounded, so that a run of opening brackets takes linear time, and without a way back among what
 # is in brackets: an image in it can be read in four ways, and many of them in four to their number
 _LINK = re.compile(

@@ -52,7 +52,6 @@ from tamis.probes.segmentation.lines import (
     is_prose,
     lines_of,
     markup_spans,
-    paragraph_marks,
 )
 from tamis.probes.segmentation.markdown import document_marks, markdown_marks, table_marks
 from tamis.probes.segmentation.xml_html import html_marks, xml_marks
@@ -83,7 +82,7 @@ _READERS = (
 )
 
 
-def segment(text: str, language: str = "en", structure: bool = True) -> list[Piece]:
+def segment(text: str, language: str = "en") -> list[Piece]:
     """The text as consecutive pieces that partition it exactly.
 
     The first piece starts at 0, each stop is the next start, the last stop is `len(text)`. White
@@ -95,21 +94,17 @@ def segment(text: str, language: str = "en", structure: bool = True) -> list[Pie
     Args:
         text: any string, lone surrogates and NUL included.
         language: a code such as `en`, `de` or `zh-hant`; general rules apply to unknown ones.
-        structure: first find code, configuration, tables, headings, lists, chats, logs, JSON and
-            HTML; if False, only paragraphs.
     """
     safe = replace_surrogates(text)
-    return _pieces(safe, _spans(safe, _starts(safe, _marks(safe, structure), language)))
+    return _pieces(safe, _spans(safe, _starts(safe, _marks(safe), language)))
 
 
-def units_of(
-    passages: Sequence[Passage], language: str = "en", structure: bool = True
-) -> list[Unit]:
+def units_of(passages: Sequence[Passage], language: str = "en") -> list[Unit]:
     """The pieces of every passage, in order, each with the index of its passage."""
     return [
         Unit(index, piece.start, piece.stop, piece.visible, piece.kind)
         for index, passage in enumerate(passages)
-        for piece in _cached_pieces(passage.text, language, structure)
+        for piece in _cached_pieces(passage.text, language)
     ]
 
 
@@ -220,20 +215,17 @@ def _is_wrapped(row: str) -> bool:
     return is_prose(row) and not row.endswith((";", "{", "}"))
 
 
-def _cached_pieces(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
+def _cached_pieces(text: str, language: str) -> tuple[Piece, ...]:
     """Like `segment`, with a cache of recent texts."""
-    key = (text, language, structure)
     return _PIECES_CACHE.get(
-        key,
-        lambda: tuple(segment(text, language, structure)),
+        (text, language),
+        lambda: tuple(segment(text, language)),
         lambda pieces: len(text) + _PIECE_BYTES * len(pieces),
     )
 
 
-def _marks(text: str, structure: bool) -> list[Mark]:
+def _marks(text: str) -> list[Mark]:
     """The blocks of a text, by the first reader that recognises it."""
-    if not structure:
-        return paragraph_marks(text)
     for read in _READERS:
         check_interruption()
         if marks := read(text):

@@ -37,7 +37,6 @@ class KeySearch(Protocol):
 
     def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
         """Opens what `build` made of `[N, d]` int8 keys."""
-        ...
 
     @staticmethod
     def build(keys: NDArray[Any], queries: Floats | None, report: Progress) -> Arrays:
@@ -46,8 +45,6 @@ class KeySearch(Protocol):
         Args:
             queries: `[T, d]` training queries; a structure may ignore them.
         """
-        ...
 
     def find(self, queries: Floats, effort: float = 1.0) -> FoundKeys:
         """Finds keys for `[R, d]` queries; twice the effort reads about twice the keys."""
-        ...

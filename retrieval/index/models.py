@@ -28,7 +28,6 @@ class ChunkKeeper(Protocol):
     @property
     def proxy(self) -> Any:
         """The model that reads them."""
-        ...
 
     def keep_chunks(
         self,
@@ -41,7 +40,6 @@ class ChunkKeeper(Protocol):
         Args:
             observe: sees each window exactly as it was read, in order.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

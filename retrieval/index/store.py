@@ -113,7 +113,11 @@ class Hits(list[Hit]):
 
 
 class CorpusIndex:
-    """One state of an index on disk. Threads may share it; `newest` gives a newer state."""
+    """One state of an index on disk. Threads may share it; `newest` gives a newer state.
+
+    Attributes:
+        segments: in the order that chunks are numbered in.
+    """
 
     def __init__(
         self,
@@ -124,7 +128,7 @@ class CorpusIndex:
         engine: SearchEngine = "local",
     ) -> None:
         self.folder, self.manifest, self.models, self._engine = folder, manifest, models, engine
-        self._segments = tuple(segments)
+        self.segments = tuple(segments)
         self._bounds = np.cumsum([0, *(segment.entry.chunks for segment in segments)])
         self._legs = Legs(folder, manifest.settings, segments, models, engine)
 
@@ -167,12 +171,7 @@ class CorpusIndex:
 
     def __len__(self) -> int:
         """How many live chunks there are."""
-        return sum(int(segment.live.sum()) for segment in self._segments)
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        """The segments, in the order that chunks are numbered in."""
-        return self._segments
+        return sum(int(segment.live.sum()) for segment in self.segments)
 
     @property
     def legs(self) -> tuple[str, ...]:
@@ -272,7 +271,7 @@ class CorpusIndex:
     def chunk_documents(self) -> list[str | None]:
         """The id of each chunk's document; None for chunks that were deleted."""
         ids: list[str | None] = []
-        for segment in self._segments:
+        for segment in self.segments:
             names = [record["id"] for record in segment.documents()]
             owners = zip(segment.chunk_docs, segment.live, strict=True)
             ids += [names[doc] if is_live else None for doc, is_live in owners]
@@ -280,20 +279,20 @@ class CorpusIndex:
 
     def key_arrays(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """By segment, the keys `[N, H·d]` int8 and where each chunk's begin `[C + 1]`."""
-        return [part for segment in self._segments if (part := segment.keys()) is not None]
+        return [part for segment in self.segments if (part := segment.keys()) is not None]
 
     def documents(self) -> Iterator[dict[str, Any]]:
         """The live documents: `id`, `title`, `metadata`."""
-        for segment in self._segments:
+        for segment in self.segments:
             for number, record in enumerate(segment.documents()):
                 if number not in segment.deleted_docs:
                     yield {key: record[key] for key in ("id", "title", "metadata")}
 
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and settings of this state."""
-        entries = [segment.entry for segment in self._segments]
+        entries = [segment.entry for segment in self.segments]
         recipe = self.manifest.settings.keys or {}
-        deleted = sum(len(segment.deleted_docs) for segment in self._segments)
+        deleted = sum(len(segment.deleted_docs) for segment in self.segments)
         return {
             "folder": str(self.folder),
             "generation": self.manifest.generation,
@@ -307,7 +306,7 @@ class CorpusIndex:
             "bytes": sum(file.size for entry in entries for file in entry.files),
             "legs": list(self.legs),
             "search": self.manifest.search,
-            "searches": dict(Counter(structure_kind(segment.files) for segment in self._segments)),
+            "searches": dict(Counter(structure_kind(segment.files) for segment in self.segments)),
             "proxy": recipe.get("model"),
             "heads": recipe.get("heads"),
             "kept_by": (self.manifest.settings.kv or {}).get("model"),
@@ -325,7 +324,7 @@ class CorpusIndex:
         """
         faults = [
             f"{file.entry.path}: {MISMATCH}"
-            for segment in self._segments
+            for segment in self.segments
             for file in segment.files.values()
             if not file.is_intact()
         ]
@@ -338,13 +337,13 @@ class CorpusIndex:
 
     def close(self) -> None:
         """Closes the files."""
-        for segment in self._segments:
+        for segment in self.segments:
             segment.close()
 
     def _allowed_chunks(self, conditions: Sequence[MetadataCondition]) -> Mask:
         """Which chunks are live and meet every condition: `[C]`."""
         masks = []
-        for segment in self._segments:
+        for segment in self.segments:
             mask = segment.live
             if conditions:
                 documents = segment.documents()
@@ -355,7 +354,7 @@ class CorpusIndex:
 
     def _make_hit(self, chunk: int, score: float, legs: Mapping[str, LegScores]) -> Hit:
         s = int(np.searchsorted(self._bounds, chunk, "right")) - 1
-        segment, number = self._segments[s], chunk - int(self._bounds[s])
+        segment, number = self.segments[s], chunk - int(self._bounds[s])
         document = segment.docs[int(segment.chunk_docs[number])]
         scores = {name: float(leg.values[chunk]) for name, leg in legs.items()}
         return make_hit(segment.chunks[number], document, score, scores)

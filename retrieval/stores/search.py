@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
+from tamis.retrieval.index.filters import meets_all, parse_conditions
 from tamis.retrieval.index.legs import REFERENCE_CHUNKS, evenly_drawn
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.index.store import CorpusIndex, Hit, Hits, check_k, make_hit
@@ -193,7 +193,9 @@ class StoreIndex:
             best = max_similarities(queries, *_join_keys(chunks), heads)
             scores = stand_out_scores(best, reference).tolist()
             known |= {of.number: (score, of) for of, score in zip(chunks, scores, strict=True)}
-            allowed = [pair for pair in known.values() if _is_allowed(pair[1], conditions)]
+            allowed = [
+                pair for pair in known.values() if meets_all(_document_of(pair[1]), conditions)
+            ]
             if len(allowed) >= k or count >= len(self):
                 break
             count = min(count * _MORE, len(self))
@@ -219,10 +221,6 @@ class StoreIndex:
 def _join_keys(chunks: Sequence[StoredChunk]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     starts = np.cumsum([0, *(len(chunk.keys) for chunk in chunks)])
     return np.concatenate([chunk.keys for chunk in chunks]), starts
-
-
-def _is_allowed(chunk: StoredChunk, conditions: Sequence[MetadataCondition]) -> bool:
-    return meets_all(_document_of(chunk), conditions)
 
 
 def _hit(score: float, chunk: StoredChunk) -> Hit:

@@ -339,7 +339,7 @@ def _without_running_lines(pages: Sequence[str]) -> tuple[list[str], int]:
 
 def _remove_running_edges(lines: Sequence[list[str]]) -> int:
     """Removes first and last lines that pages share; how many of them held text."""
-    edges = Counter(key for own in lines for key in {_key(own, at) for at in _edges(own)})
+    edges = Counter(key for own in lines for key in {_key(own, at) for at in (0, -1)[: len(own)]})
     running = {key for key, count in edges.items() if count >= _least_count(key, len(lines))}
     removed = [own.pop(at) for own in lines for at in (0, -1) if own and _key(own, at) in running]
     return sum(bool(line.strip()) for line in removed)
@@ -348,10 +348,6 @@ def _remove_running_edges(lines: Sequence[list[str]]) -> int:
 def _least_count(key: tuple[int, str], pages: int) -> float:
     share = _REPEATED_WITH_NUMBER if "#" in key[1] else _REPEATED
     return max(_MIN_PAGES, share * pages)
-
-
-def _edges(lines: Sequence[str]) -> tuple[int, ...]:
-    return (0, -1)[: len(lines)]
 
 
 def _key(lines: Sequence[str], at: int) -> tuple[int, str]:

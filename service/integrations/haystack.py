@@ -246,7 +246,7 @@ class TamisCompactor(_WithKey):
             found = message.tool_call_result
             if found is not None and isinstance(found.result, str):
                 places.append(at)
-                steps.append(_step(found, is_named=not self._stays(message)))
+                steps.append(_step(found, is_named=not self._skipped & set(message.meta)))
         called = [at for at, message in enumerate(messages) if message.tool_calls]
         asked = [m.text for m in messages if m.is_from("user") and m.text][-1:]
         keep_last, question = self._compaction.last_steps(steps, places, called, asked)
@@ -266,9 +266,6 @@ class TamisCompactor(_WithKey):
         """`compact` without blocking the event loop."""
         work = partial(self.compact, messages, target_tokens, token_counter)
         return await run_in_thread(work)
-
-    def _stays(self, message: ChatMessage) -> bool:
-        return bool(self._skipped & set(message.meta))
 
 
 def _step(found: ToolCallResult, is_named: bool) -> ToolOutput:

@@ -18,10 +18,7 @@ from torch import Tensor
 
 from tamis.compressors.features.second_step import (
     ENCODER,
-    ENCODER_REQUEST_FEATURES,
-    LEVELS,
     LINKS,
-    REQUEST_FEATURES,
 )
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.method import MethodKind as Kind
@@ -42,6 +39,7 @@ from tests.laws.texts import NEEDLE
 from tests.scripted import ScriptedReader
 
 LAYERS, HEADS = 4, 2
+LEVELS, REQUEST_FEATURES, ENCODER_REQUEST_FEATURES = 8, 13, 2
 CHUNK_TOKENS = 4096
 SIZE = 64
 
@@ -152,11 +150,11 @@ def question_probe(reader: Any, seed: int = 0, by_links: bool = False) -> Linear
     else:
         weights["single"] = torch.cat([head_weights / heads, small(len(WORD_FEATURES))])
         for prefix, extra in (("", 0), (ENCODER, 1)):
-            requests = len(REQUEST_FEATURES) + extra * len(ENCODER_REQUEST_FEATURES)
+            requests = REQUEST_FEATURES + extra * ENCODER_REQUEST_FEATURES
             weights |= {
                 f"{prefix}own": small(3 + extra),
                 f"{prefix}links": small(len(LINKS)),
-                f"{prefix}levels": small((2 + extra) * len(LEVELS) + 1),
+                f"{prefix}levels": small((2 + extra) * LEVELS + 1),
                 f"{prefix}gates": small(2 * (requests + 1)).view(2, -1),
                 f"{prefix}scale": small(requests + 1),
                 f"{prefix}request": torch.stack([torch.zeros(requests), torch.ones(requests)]),

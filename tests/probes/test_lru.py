@@ -79,8 +79,7 @@ def test_cached_units_of_a_passage_equal_freshly_segmented_ones(monkeypatch):
     assert segment.units_of([Passage(text, "1"), Passage(text, "2")]) == fresh
     assert not cuts
     assert segment.units_of([Passage(text, "1")], "de") == [u for u in fresh if u.passage == 0]
-    segment.units_of([Passage(text, "1")], structure=False)
-    assert len(cuts) == 2, "another language, another structure: cut anew"
+    assert len(cuts) == 1, "another language: cut anew"
 
 
 def test_what_is_kept_of_recent_texts_is_bounded_in_bytes_however_short_their_pieces():

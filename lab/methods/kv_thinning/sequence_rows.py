@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from tamis.probes.attention.batched import recorded_weights
+from tamis.probes.attention.batched import BatchedAttention
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import RowGroup, Want
 
@@ -27,4 +28,7 @@ def sequence_rows(
     want = Want(tuple(range(layers)), (group,))
     recorder, _ = proxy._run([tuple(ids)], [rows], [opening], want)
     start = opening[0].keys.shape[1]
-    return recorded_weights(recorder, 0)[..., start:]
+    batched = recorder.custom_attention
+    if isinstance(batched, BatchedAttention):
+        return batched.weights(0)[..., start:]
+    return torch.stack(recorder.weights[0])[..., start:]

@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import normalise_rows
+from tamis_lab.methods.attention_math import normalise_rows
 from tamis_lab.methods.prefill import contract
 from tamis_lab.methods.prefill.contract import PatternInfo, PromptShape
 

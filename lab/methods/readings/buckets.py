@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.options import option
-from tamis.probes.attention.rope import remove_rotation, rotate
+from tamis.probes.attention.rope import remove_rotation
 from tamis.probes.probing.heads import Head
+from tamis_lab.methods.attention_math import rotate
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     TINY,

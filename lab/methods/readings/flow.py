@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import normalise_rows
 from tamis.probes.probing.heads import Head
+from tamis_lab.methods.attention_math import normalise_rows
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     TINY,

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from tamis.compressors.options import option
 from tamis.probes.attention.recorder import softmax_rows
-from tamis.probes.attention.rope import rotate
 from tamis.probes.errors import BadInput, BadModelFile
+from tamis_lab.methods.attention_math import rotate
 from tamis_lab.methods.window_attention import contract
 from tamis_lab.methods.window_attention.contract import (
     EntryInfo,

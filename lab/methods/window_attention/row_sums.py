@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamis.probes.attention.recorder import normalise_rows
+from tamis_lab.methods.attention_math import normalise_rows
 from tamis_lab.methods.window_attention.visitor import RowBlock
 
 

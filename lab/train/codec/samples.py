@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import split_windows
 from tamis.probes.attention.linear_kernels import unpack
-from tamis.probes.attention.rope import remove_rotation, rotate
+from tamis.probes.attention.rope import remove_rotation
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
@@ -24,6 +24,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress
 from tamis_lab.datasets.records import load_records, passages_of
+from tamis_lab.methods.attention_math import rotate
 
 TOKENS_PER_PASSAGE = 120
 PLACES_PER_PASSAGE = 4

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.options import option
-from tamis.probes.attention.recorder import normalise_rows
 from tamis_lab.datasets.records import Record
+from tamis_lab.methods.attention_math import normalise_rows
 from tamis_lab.methods.window_attention.edited_pass import final_states
 from tamis_lab.methods.window_attention.visitor import PassEdit
 from tamis_lab.train.heads.finder import FinderInfo, HeadFinder, Progress

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from tamis.probes.segmentation.tool_output import builds, logs, runners, table, traces
-from tamis.probes.segmentation.tool_output.line_table import LineTable, parts_of_lines
+from tamis.probes.segmentation.tool_output.line_table import LineTable, mark_rows, parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
 
 _LEAST_SHARE, _FAIR_SHARE = 0.02, 0.3
@@ -69,9 +70,9 @@ BLOCKS = (
     Block(
         "jest",
         _any_of(r"^[ \t]*(?:✓|✔|✕|✖|×|●|not ok|Tests:|# fail|\d+ passing)"),
-        runners.mark_jest,
+        partial(mark_rows, rules=runners.JEST),
     ),
-    Block("junit", _any_of(r"^[ \t]*<testcase\b"), runners.mark_junit),
+    Block("junit", _any_of(r"^[ \t]*<testcase\b"), partial(mark_rows, rules=runners.JUNIT)),
     Block(
         "linters",
         _any_of(
@@ -91,7 +92,7 @@ BLOCKS = (
             r"^npm (?:ERR!|error|warn|WARN|notice|http|verb)|^added \d+ packages"
             r"|^# npm audit report$|^error Command failed"
         ),
-        builds.mark_npm,
+        partial(mark_rows, rules=builds.NPM),
     ),
     Block(
         "pytest",
@@ -124,7 +125,7 @@ BLOCKS = (
     Block(
         "unittest",
         _any_of(r"^Ran \d+ tests? in |^(?:FAIL|ERROR): \w+ \("),
-        runners.mark_unittest,
+        partial(mark_rows, rules=runners.UNITTEST),
     ),
     Block(
         "log",

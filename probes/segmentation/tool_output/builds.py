@@ -215,7 +215,7 @@ def mark_maven(lines: LineTable) -> int:
     return mark_rows(lines, _MAVEN)
 
 
-_NPM = (
+NPM = (
     Rule(
         re.compile(
             r"npm (?:ERR!|error) (?:code|syscall|errno|path|command|\d{3}|Could not|Conflicting"
@@ -247,11 +247,7 @@ _NPM = (
         counts=False,
     ),
 )
-
-
-def mark_npm(lines: LineTable) -> int:
-    """Marks what npm and yarn say went wrong, the code first."""
-    return mark_rows(lines, _NPM)
+"""Marks what npm and yarn say went wrong, the code first."""
 
 
 _RUST_DIAGNOSTIC = re.compile(r"(error|warning)(?:\[\w+\])?: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tamis.probes.segmentation.lines import indent_of
-from tamis.probes.segmentation.tool_output.line_table import LineTable, Rule, mark_rows
+from tamis.probes.segmentation.tool_output.line_table import LineTable, Rule
 from tamis.probes.segmentation.tool_output.parts import Level
 
 _GO_FILE = re.compile(r"\t(\S+\.go):\d+")
@@ -28,7 +28,7 @@ class _GoParser:
 
     def __init__(self, lines: LineTable) -> None:
         self.lines = lines
-        self.run = self.test = self.first_said = -1
+        self.run = self.test = -1
         self.has_location = True
 
     def read(self, i: int, row: str) -> bool:
@@ -103,7 +103,7 @@ _JEST_LAST = re.compile(
     r"\s*(?:Tests:|Test Suites:|Test Files|Snapshots:|Time:|\d+ (?:passing|failing|pending)"
     r"|[#ℹ] (?:pass|fail|tests|cancelled) \d+)"
 )
-_JEST = (
+JEST = (
     Rule(_JEST_LAST, Level.OUTCOME, "ends"),
     Rule(_JEST_FAILED, Level.MESSAGE, "begins"),
     Rule(_JEST_PASSED, Level.REPEATED, "ends"),
@@ -111,11 +111,7 @@ _JEST = (
     Rule(_JEST_SAID, Level.DETAIL, counts=False),
     Rule(_JEST_NUMBERED, Level.DETAIL, "begins", counts=False),
 )
-
-
-def mark_jest(lines: LineTable) -> int:
-    """Marks failed tests of jest, vitest, mocha and node, and what was expected of them."""
-    return mark_rows(lines, _JEST)
+"""Marks failed tests of jest, vitest, mocha and node, and what was expected of them."""
 
 
 _PYTEST_SECTION = re.compile(r"=+ (.+?) =+$")
@@ -238,7 +234,7 @@ def _mark_places(lines: LineTable, places: list[int], is_message: bool) -> None:
             lines.mark(i, Level.MESSAGE, 1)
 
 
-_JUNIT = (
+JUNIT = (
     Rule(re.compile(r"\s*<testsuites?\b"), Level.OUTCOME, "ends"),
     Rule(re.compile(r"\s*<testcase\b[^>]*/>"), Level.REPEATED, "ends"),
     Rule(re.compile(r"\s*<testcase\b"), Level.CONTEXT, "begins"),
@@ -246,15 +242,11 @@ _JUNIT = (
     Rule(re.compile(r"\s*</testcase>"), None, "ends"),
     Rule(re.compile(""), None, "under", counts=False),
 )
-
-
-def mark_junit(lines: LineTable) -> int:
-    """Marks the failures of JUnit's XML, each under its test."""
-    return mark_rows(lines, _JUNIT)
+"""Marks the failures of JUnit's XML, each under its test."""
 
 
 _UNITTEST_SKIPPED = re.compile(r".* \.\.\. (?:skipped.*|expected failure|unexpected success)$")
-_UNITTEST = (
+UNITTEST = (
     Rule(re.compile(r"(?:FAIL|ERROR|UNEXPECTED SUCCESS): \w"), Level.MESSAGE, "begins"),
     Rule(re.compile(r"={6}[=-]{64}$"), None, "ends"),
     Rule(re.compile(r"Ran(?= ).* in "), Level.OUTCOME, "ends"),
@@ -264,8 +256,4 @@ _UNITTEST = (
     Rule(_UNITTEST_SKIPPED),
     Rule(re.compile(r"(?![=-]{70}$)."), None, "under"),
 )
-
-
-def mark_unittest(lines: LineTable) -> int:
-    """Marks each failure's name, and the outcome; what lies below a name is shown under it."""
-    return mark_rows(lines, _UNITTEST)
+"""Marks each failure's name, and the outcome; what lies below a name is shown under it."""

@@ -23,7 +23,7 @@ from tamis.service.cli.options.model_folder import HomeFolder
 from tamis.service.cli.options.typer_options import takes_options
 
 if TYPE_CHECKING:
-    from tamis.service.cli.estimate.dry_run import Estimate
+    from tamis.service.cli.dry_run import Estimate
 
 _SHOWN = 3
 EPILOG = """
@@ -83,9 +83,8 @@ def estimate(
 ) -> None:
     """Say what tamis would save of a log of requests, and at what cost; nothing is sent."""
     import_extra("fastapi", "tamis estimate", "service")
+    from tamis.service.cli import dry_run
     from tamis.service.cli.display.bars import counting_bar
-    from tamis.service.cli.estimate import dry_run
-    from tamis.service.cli.estimate.request_log import read_log
     from tamis.service.http.conversation.billing import Prices
     from tamis.service.http.conversation.tagged import RetrievalTags
     from tamis.service.http.runtime.settings import Settings
@@ -96,7 +95,7 @@ def estimate(
     prices = Prices(price, cached, write, machine_hour, cache_least)
     tags = RetrievalTags([tag for tag in upstream_retrieval_tags.split(",") if tag])
     choices = dry_run.Choices(budget, method, tokenizer, upstream_cached, tags, time_limit)
-    log = read_log(files)
+    log = dry_run.read_log(files)
     settings = Settings(
         proxy=proxy,
         method=method,

@@ -277,13 +277,16 @@ class BoundedPool:
     Args:
         threads: few: work in Python holds the interpreter, and more would wait for each other.
         most: how many pieces of work may wait or run.
+
+    Attributes:
+        pieces: how many wait or run now.
     """
 
     def __init__(self, threads: int, name: str, most: int) -> None:
         self.most = most
         self._pool = ThreadPoolExecutor(threads, name)
         self._lock = threading.Lock()
-        self._pieces = self._bytes = 0
+        self.pieces = self._bytes = 0
         self._done_bytes = self._busy_s = self._looked_at = 0.0
         """Bytes that were done, the seconds that they took, and when that was last counted."""
 
@@ -298,7 +301,7 @@ class BoundedPool:
         with self._lock:
             self._check_room(size, limit_s)
             self._measure_busy_time()
-            self._pieces += 1
+            self.pieces += 1
             self._bytes += size
         try:
             future = self._pool.submit(work)
@@ -307,11 +310,6 @@ class BoundedPool:
             raise Unavailable(f"nothing can be worked on here: {error}", 1.0) from error
         future.add_done_callback(lambda done: self._record(size, done.cancelled()))
         return asyncio.wrap_future(future)
-
-    @property
-    def pieces(self) -> int:
-        """How many pieces of work wait or run."""
-        return self._pieces
 
     def overload_error(self) -> Overloaded:
         """The error of work that was not done in its time because of other work."""
@@ -328,28 +326,28 @@ class BoundedPool:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _check_room(self, size: int, limit_s: float) -> None:
-        if not self._pieces:
+        if not self.pieces:
             return
         needed_s = 0.0
         if self._done_bytes:
             needed_s = (self._bytes + size) * self._busy_s / self._done_bytes
-        if self._pieces >= self.most or needed_s > _USABLE * limit_s:
+        if self.pieces >= self.most or needed_s > _USABLE * limit_s:
             raise Overloaded(
-                f"{self._pieces} requests are being worked on, and this one would be done in about "
+                f"{self.pieces} requests are being worked on, and this one would be done in about "
                 f"{needed_s:.0f} s; come back after Retry-After",
-                max(needed_s - _USABLE * limit_s, needed_s / self._pieces),
+                max(needed_s - _USABLE * limit_s, needed_s / self.pieces),
             )
 
     def _measure_busy_time(self) -> None:
         now = time.monotonic()
-        if self._pieces:
+        if self.pieces:
             self._busy_s += now - self._looked_at
         self._looked_at = now
 
     def _record(self, size: int, was_cancelled: bool) -> None:
         with self._lock:
             self._measure_busy_time()
-            self._pieces -= 1
+            self.pieces -= 1
             self._bytes -= size
             if not was_cancelled:
                 self._done_bytes = _RATE_DECAY * self._done_bytes + size

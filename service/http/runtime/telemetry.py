@@ -87,30 +87,22 @@ STORES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
 
 
 class _StoreMetrics(Collector):
-    """Collects the counts that a store keeps itself.
+    """Collects the counts that one of `STORES` keeps itself, as `tamis_<name>_hits` and the like.
 
     Args:
-        stats: its current counts. name: of the metrics, `tamis_<name>_hits`.
-        counters, gauges: help texts, by the count's name.
+        stats: its current counts.
     """
 
-    def __init__(
-        self,
-        stats: Callable[[], Any],
-        name: str,
-        counters: Mapping[str, str],
-        gauges: Mapping[str, str],
-    ) -> None:
-        self._stats, self._prefix = stats, f"tamis_{name}"
-        self._counters, self._gauges = counters, gauges
+    def __init__(self, stats: Callable[[], Any], name: str) -> None:
+        self._stats, self._name = stats, name
 
     def collect(self) -> Iterator[Metric]:
         """The current counts."""
         stats = self._stats()
-        for name, text in self._counters.items():
-            yield CounterMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
-        for name, text in self._gauges.items():
-            yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
+        families = (CounterMetricFamily, GaugeMetricFamily)
+        for family, texts in zip(families, STORES[self._name], strict=True):
+            for name, text in texts.items():
+                yield family(f"tamis_{self._name}_{name}", text, value=getattr(stats, name))
 
 
 class Metrics(EngineObserver):
@@ -159,7 +151,7 @@ class Metrics(EngineObserver):
 
     def add_store(self, name: str, stats: Callable[[], Any]) -> None:
         """Adds the counts of one of `STORES`; they are read at every scrape."""
-        self.registry.register(_StoreMetrics(stats, name, *STORES[name]))
+        self.registry.register(_StoreMetrics(stats, name))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Counts a finished forward pass."""

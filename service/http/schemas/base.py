@@ -84,7 +84,6 @@ Question = Annotated[
     PlainValidator(_check_question),
     WithJsonSchema({"type": "string", "pattern": r"\S", "minLength": 1}),
 ]
-Documents = Annotated[list[Text], Field(description="Texts, as they are.")]
 
 
 OLD_NAMES = {"query": "question", "queries": "questions"}

@@ -8,7 +8,6 @@ the joined text instead, which is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
@@ -118,45 +117,29 @@ def budget_selections(
     """What would be kept under about `count` budgets, by the scores of a result."""
     if not count or not result.scores or result.status == "unanswerable":
         return None
-    kept: set[int] = set()
-    found = []
-    for max_tokens, tokens, units in _selections(result, prepared, calibrated, count):
-        found.append(
-            BudgetSelection(
-                max_tokens=max_tokens,
-                tokens=tokens,
-                added=sorted(units - kept),
-                removed=sorted(kept - units),
-            )
-        )
-        kept = units
-    return found
-
-
-def _selections(
-    result: Compressed, prepared: Prepared, calibrated: bool, count: int
-) -> Iterator[tuple[int, int, set[int]]]:
-    """Budget, tokens and units of each selection."""
-    counter, rules = prepared.counter, prepared.rules
     selector = Selector(
         result.passages,
         result.units,
         result.scores,
         result.passage_scores,
-        rules,
-        counter,
+        prepared.rules,
+        prepared.counter,
         calibrated=calibrated,
     )
-    for max_tokens in budget_stops(prepared.whole.tokens, count):
-        budget = replace(prepared.budget, max_tokens=max_tokens, ratio=None)
-        if prepared.with_budget(budget).fits:
-            yield max_tokens, prepared.whole.tokens, set(range(len(result.units)))
-            continue
+    kept, found = set[int](), list[BudgetSelection]()
+    for most in budget_stops(prepared.whole.tokens, count):
+        budget = replace(prepared.budget, max_tokens=most, ratio=None)
         try:
-            selected = selector.select(budget)
+            tokens, units = prepared.whole.tokens, set(range(len(result.units)))
+            if not prepared.with_budget(budget).fits:
+                selected = selector.select(budget)
+                tokens, units = selected.tokens, set(selected.units)
         except BudgetTooSmall:
             continue
-        yield max_tokens, selected.tokens, set(selected.units)
+        changes = {"added": sorted(units - kept), "removed": sorted(kept - units)}
+        found.append(BudgetSelection(max_tokens=most, tokens=tokens, **changes))
+        kept = units
+    return found
 
 
 def budget_stops(most: int, count: int) -> list[int]:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.compressors.features.second_step import (
-    LEVELS,
     level_features,
     neighbour_correlation,
     unit_structure,
@@ -16,6 +15,10 @@ from tamis.compressors.features.second_step import (
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 
+LEVELS = (
+    *("near_2", "near_4", "near_8", "paragraph"),
+    *("section", "lead_in", "heading", "passage_top_3"),
+)
 MANUAL = """# Keys
 
 Rotate them every year. To rotate them:

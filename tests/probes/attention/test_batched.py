@@ -17,7 +17,7 @@ from tamis.compressors.methods.question_rows import pool_question_batch, pool_qu
 from tamis.compressors.methods.sentinel import pool_context_batch, pool_context_shares
 from tamis.compressors.reading.windows import pool_signals, tokenize_question
 from tamis.probes.attention import batched, packed
-from tamis.probes.attention.batched import BatchedAttention, recorded_weights
+from tamis.probes.attention.batched import BatchedAttention
 from tamis.probes.attention.recorder import AttentionInput, KVLayer, Recorder, StopForward
 from tamis.probes.attention.rounding import low_bits
 from tamis.probes.attention.rounding.low_bits import LowBitVectors, TokenPlaces, unpack_codes
@@ -112,7 +112,7 @@ def test_a_batch_is_what_its_sequences_are(seed: int, stop_after: int | None, gr
     for ours, theirs in zip(found, expected, strict=True):
         close(ours, theirs)
     for s in range(len(batch["lengths"])):
-        close(recorded_weights(together, s), recorded_weights(one_by_one, s))
+        close(attention.weights(s), torch.stack(one_by_one.weights[s]))
         close(torch.stack(together.queries[s]), torch.stack(one_by_one.queries[s]))
         for one, other in zip(together.kv_layers[s], one_by_one.kv_layers[s], strict=True):
             assert torch.equal(one.keys, other.keys)

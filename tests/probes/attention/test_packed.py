@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.attention import batched, packed, varlen
+from tamis.probes.attention import batched, packed
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want
 from tests.probes import tiny
@@ -65,8 +65,8 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
         return attend_by_formula(*args, **named)
 
     monkeypatch.setattr(batched, "is_used", lambda device: True)
-    monkeypatch.setattr(varlen, "is_supported", lambda query: True)
-    monkeypatch.setattr(varlen, "kernel", lambda: kernel)
+    monkeypatch.setattr(batched, "has_varlen_kernel", lambda query: True)
+    monkeypatch.setattr(batched, "varlen_kernel", lambda: kernel)
     found = list(proxy.read_with_kv(asked, want))
     for (ours, kept), (theirs, their_kept) in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.weights, theirs.weights, atol=1e-5, rtol=0)
@@ -78,7 +78,7 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_a_gpu_the_sequences_go_one_by_one(dtype: torch.dtype) -> None:
-    assert not varlen.is_supported(torch.empty(1, dtype=dtype))
+    assert not batched.has_varlen_kernel(torch.empty(1, dtype=dtype))
 
 
 @pytest.mark.parametrize(

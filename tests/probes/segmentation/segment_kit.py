@@ -5,8 +5,8 @@ from __future__ import annotations
 from tamis.probes.segmentation.segment import segment
 
 
-def visible_texts(text: str, language: str = "en", structure: bool = True) -> list[str]:
-    return [text[slice(*piece.visible)] for piece in segment(text, language, structure)]
+def visible_texts(text: str, language: str = "en") -> list[str]:
+    return [text[slice(*piece.visible)] for piece in segment(text, language)]
 
 
 def kinds(text: str) -> list[tuple[str, str]]:

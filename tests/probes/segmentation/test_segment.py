@@ -59,10 +59,10 @@ texts = st.lists(st.sampled_from(NASTY) | st.text(st.characters(exclude_categori
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts, st.sampled_from(["en", "de", "zh-hant", "", "🦊"]), st.booleans())
-def test_pieces_partition_every_text(text: str, language: str, structure: bool) -> None:
+@given(texts, st.sampled_from(["en", "de", "zh-hant", "", "🦊"]))
+def test_pieces_partition_every_text(text: str, language: str) -> None:
     """Nothing lost or doubled; white space only at a piece's end; no piece empty or too long."""
-    pieces = segment(text, language, structure)
+    pieces = segment(text, language)
     if not text.strip():
         assert pieces == []
         return
@@ -79,12 +79,6 @@ def test_pieces_partition_every_text(text: str, language: str, structure: bool) 
 @given(texts)
 def test_the_same_text_gives_the_same_pieces(text: str) -> None:
     assert segment(text) == segment(text)
-
-
-@settings(max_examples=50, deadline=None)
-@given(texts)
-def test_without_structure_every_piece_is_a_sentence(text: str) -> None:
-    assert {piece.kind for piece in segment(text, structure=False)} <= {"sentence"}
 
 
 def test_units_carry_the_index_of_their_passage_in_order() -> None:
@@ -166,7 +160,7 @@ def test_lines_that_are_statements_are_cut_at_their_ends() -> None:
 
 
 def test_a_blank_line_is_always_a_boundary() -> None:
-    assert visible_texts("and so it\n\nwent on", structure=False) == ["and so it", "went on"]
+    assert visible_texts("and so it\n\nwent on") == ["and so it", "went on"]
 
 
 # ---- what is too long ----

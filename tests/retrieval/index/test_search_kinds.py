@@ -11,7 +11,7 @@ import pytest
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.approximate import segment_search
 from tamis.retrieval.index import legs
-from tamis.retrieval.index.key_shards import KeyShard, LocalShards
+from tamis.retrieval.index.legs import KeyShard, LocalShards
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import corpus_sentences, create_index, load_questions, open_writer

@@ -11,8 +11,8 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index import writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import create_index, open_writer
-from tamis.retrieval.storage import compaction, files
+from tamis.retrieval.index.writer import create_index, next_merge, open_writer
+from tamis.retrieval.storage import files
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings, SegmentEntry
 from tamis.retrieval.storage.segment import find_faults
@@ -103,8 +103,8 @@ def segment_entry(number: int, chunks: int) -> SegmentEntry:
 
 def test_a_tier_that_does_not_fit_into_one_segment_is_merged_in_part():
     cards = [segment_entry(i, 16_384) for i in range(8)]
-    assert compaction.next_merge(cards, {}) == cards[:4]
-    assert compaction.next_merge([segment_entry(i, 65_536) for i in range(9)], {}) == []
+    assert next_merge(cards, {}) == cards[:4]
+    assert next_merge([segment_entry(i, 65_536) for i in range(9)], {}) == []
 
 
 def test_small_segments_hold_no_files_open(tmp_path):

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from lab.tests.methods.window_attention import kit
-from tamis.probes.attention.rope import rotate
 from tamis.probes.errors import BadInput, BadModelFile
+from tamis_lab.methods.attention_math import rotate
 from tamis_lab.methods.readings import buckets, focus, raw, row_coverage
 from tamis_lab.methods.window_attention.contract import AskedRows, WindowAttention, WindowShape
 

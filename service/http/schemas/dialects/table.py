@@ -14,11 +14,11 @@ from tamis.service.http.schemas.compress import Compression, CompressionList, Co
 from tamis.service.http.schemas.dialects.base import CompressCall, Dialect
 from tamis.service.http.schemas.dialects.cohere import COHERE
 from tamis.service.http.schemas.dialects.compressing import OPENSEARCH, TOKEN_COMPANY
-from tamis.service.http.schemas.dialects.jina import JINA
 from tamis.service.http.schemas.dialects.tei import TEI, TEI_PREDICT
 from tamis.service.http.schemas.dialects.vendors import (
     DEEPINFRA,
     FIREWORKS,
+    JINA,
     LIBRECHAT,
     NIM,
     SGLANG,

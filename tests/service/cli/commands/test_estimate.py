@@ -22,10 +22,9 @@ import tamis
 from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.tokens import estimating_tokenizer
+from tamis.service.cli import dry_run
 from tamis.service.cli.commands import estimate as command
-from tamis.service.cli.estimate import dry_run
-from tamis.service.cli.estimate.dry_run import Choices
-from tamis.service.cli.estimate.request_log import LoggedRequest, RequestLog, read_log
+from tamis.service.cli.dry_run import Choices, LoggedRequest, RequestLog, read_log
 from tamis.service.http.conversation.billing import Prices
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.runtime.settings import Settings

@@ -16,9 +16,8 @@ from tamis.service.http.schemas.base import (
     StrictRequest,
     warnings_header,
 )
-from tamis.service.http.schemas.dialects.jina import JinaRequest
 from tamis.service.http.schemas.dialects.tei import TeiRequest
-from tamis.service.http.schemas.dialects.vendors import DeepinfraRequest, NimRequest
+from tamis.service.http.schemas.dialects.vendors import DeepinfraRequest, JinaRequest, NimRequest
 from tests.service.http.test_docs_pages import rows
 
 BASES = ("RankRequest", "OptionFields", "TimedRequest")

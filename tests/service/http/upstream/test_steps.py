@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.estimate.dry_run import bills
-from tamis.service.cli.estimate.request_log import PromptCounter
+from tamis.service.cli.dry_run import PromptCounter, bills
 from tamis.service.http.conversation.billing import Prices, cheapest_change
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.upstream.shortening import replace_strings

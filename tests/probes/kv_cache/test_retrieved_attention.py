@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from tamis.probes.attention.retrieved import (
+from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.retrieved import (
     Partial,
     attend_to_all,
     attend_to_best,
@@ -16,7 +17,6 @@ from tamis.probes.attention.retrieved import (
     key_logits,
     merge,
 )
-from tamis.probes.errors import BadInput
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 # fp32 sums in another order: a few units in the sixth digit of values around 1
