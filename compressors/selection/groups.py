@@ -467,6 +467,7 @@ class Groups:
         found: list[list[int]] = []
         here: dict[int, list[int]] = {}  # by lead
         for u, unit in enumerate(self._units):
+            check_interruption()
             lead = self.parents[u]
             if self._is_first(u):
                 here.clear()
