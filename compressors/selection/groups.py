@@ -434,6 +434,7 @@ class Groups:
                     best[lead] = max(best.get(lead, 0.0), worth)
         asking = {u for u, unit in enumerate(self._units) if unit.kind in _ASKING and self._asks(u)}
         for u, lead in enumerate(self.parents):
+            check_interruption()
             is_asked_back = u in asking and self.kinds.get(lead) in ("question", "turn")
             if lead >= 0 and not is_asked_back:
                 share, least = _SHARES[self._relation(u)]
