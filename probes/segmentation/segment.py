@@ -277,6 +277,7 @@ def _join_permalinks(
     belongs to the span before it."""
     last: tuple[int, int, UnitKind] | None = None
     for start, stop, kind in spans:
+        check_interruption()
         if (
             last
             and (
@@ -525,6 +526,7 @@ def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int
 def _missed_starts(text: str, start: int, stop: int) -> Iterator[int]:
     """The starts that sentencex misses, searched for in parts: a search holds the interpreter."""
     while start < stop:
+        check_interruption()
         part = start + _SEARCHED_CHARS
         last = start
         for found in _MISSED.finditer(text, start, min(stop, part + _LONGEST_END)):
@@ -578,6 +580,7 @@ def _window_end(text: str, start: int, stop: int) -> int:
 
 def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
     """Whether the sentence that seems to end before `at` continues."""
+    check_interruption()
     before = text[max(start, at - 12) : at]
     if _DOTTED.search(before) and _NAME_PART.match(text, at):
         return True
