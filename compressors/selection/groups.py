@@ -454,7 +454,7 @@ class Groups:
 
     def _share_in_lists(self, worths: list[float]) -> None:
         """Raises the steps of a list by the best of them, and other items by the second best."""
-        for items in self._lists:
+        for items in self._find_lists():
             best, second = nlargest(2, (worths[u] for u in items))
             chars = sum(len(self._texts[u]) for u in items)
             are_steps = self._is_step(items[0]) and chars <= _STEP_CHARS * len(items)
@@ -462,8 +462,7 @@ class Groups:
             for u in items:
                 worths[u] = max(worths[u], least)
 
-    @cached_property
-    def _lists(self) -> list[list[int]]:
+    def _find_lists(self) -> list[list[int]]:
         """The items of each list that has several, without those below other items."""
         found: list[list[int]] = []
         here: dict[int, list[int]] = {}  # by lead
@@ -647,11 +646,11 @@ class Groups:
             return "\n" in self._gap(u) and self._indent(u) <= self._indent(lead)
         if self.kinds[lead] == "item" or first == "list_item" or self._is_marked(lead + 1):
             listed = unit.kind == "list_item" or self._is_marked(u)
-            nested = self._units[lead].kind == "list_item"
-            level = self._indent(lead + 1) == self._indent(lead)
-            alike = self._is_step(u) == self._is_step(lead)
-            again = alike if level else self._indent(u) <= self._indent(lead)
-            return not listed or (nested and again)
+            if not listed or self._units[lead].kind != "list_item":
+                return not listed
+            if self._indent(lead + 1) == self._indent(lead):
+                return self._is_step(u) == self._is_step(lead)
+            return self._indent(u) <= self._indent(lead)
         if KINDS[first].is_listed:
             return unit.kind != first
         if first == "html":

@@ -37,8 +37,8 @@ def _with_base(
     rates = (model.rotary_emb.inv_freq if own is None else own).float()
     steps = torch.arange(len(rates), device=rates.device) / len(rates)
     half = positions.to(rates.device)[:, None].float() * (rates * base_factor**-steps)
-    angles = torch.cat((half, half), -1)
-    return angles.cos(), angles.sin()
+    turned = torch.cat((half, half), -1)
+    return turned.cos(), turned.sin()
 
 
 def normalise_rows(weights: Tensor) -> Tensor:

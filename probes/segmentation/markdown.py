@@ -557,11 +557,12 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     whose cells stand in the same columns, are of the table.
     """
     rows = lines.rows
-    if _names_values(rows, at):
+    names = len(_GAP.findall(rows[at]))
+    if names > 1 and _names_values(rows, at, names):
         return [(lines.starts[at], "table_header"), (lines.starts[at + 1], "table_row")], at + 2
     ruled = at + 2 < len(rows) and _is_ruled(rows[at], rows[at + 2])
     aligned = _columns_below(rows, at)
-    if (len(_GAP.findall(rows[at])) < 2 and not ruled and not aligned) or at + 2 >= len(rows):
+    if (names < 2 and not ruled and not aligned) or at + 2 >= len(rows):
         return [], at
     rule_below = _COLUMN_RULE.match(rows[at + 1]) is not None
     body = at + 3 if ruled else _below_header(rows, at) if aligned else at + 1 + rule_below
@@ -581,17 +582,20 @@ def _read_columns(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[at], "table_header" if headed else "table_row"), *found], after
 
 
-def _names_values(rows: Sequence[str], at: int) -> bool:
-    """Whether three names or more stand each above a value, in two lines of their own."""
+def _names_values(rows: Sequence[str], at: int, gaps: int) -> bool:
+    """Whether names stand each above a value, in two lines of their own.
+
+    Args:
+        gaps: of the line of names.
+    """
     around = [rows[at - 1] if at else "", *rows[at : at + 3], "", ""]
     above, names, values, below = around[:4]
     if _GAP.search(above) or below or any(map(str.isdigit, names)) or ":" in names:
         return False
-    columns = len(_GAP.findall(names))
-    if columns < 2 or columns != len(_GAP.findall(values)) or not _has_figures(values):
+    if gaps != len(_GAP.findall(values)) or not _has_figures(values):
         return False
-    gaps = _common_gaps([names, values])
-    return sum(stop - start > 1 for start, stop in gaps) == columns
+    common = _common_gaps([names, values])
+    return sum(stop - start > 1 for start, stop in common) == gaps
 
 
 _PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d:;!?|<>{}=@。！？]{0,46}[^\d.:;,!?|<>{}=@。！？]:?")
