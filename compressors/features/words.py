@@ -1,4 +1,5 @@
-"""Words of units: features of those shared with the question and the best, and identifiers."""
+"""Words of units: features of those shared with the question and the best, and the records that a
+question names by number or by words."""
 
 from __future__ import annotations
 
@@ -15,6 +16,9 @@ from tamis.compressors.features.bm25 import Collection, visible_texts
 from tamis.compressors.features.scales import log_odds, z_scores
 from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import question_sentences
+from tamis.probes.interruption import check_interruption
+from tamis.probes.segmentation.language import FUNCTION_WORDS
+from tamis.probes.segmentation.records import Record, find_records
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
@@ -340,6 +344,70 @@ def record_texts(
         of_unit.append(len(records) - 1)
     joined = list(map("\n".join, records))
     return [joined[record] for record in of_unit]
+
+
+# A record is asked for by name, too: the phone number of one contact, what one release removed. To
+# a small model the lines of its neighbours are as good. Of a family, records that have fewer of the
+# question's words than another one lose, by their names if these differ in such words, else by all
+# their lines; and a field that is good in one of those asked for is good in all of them. No paper;
+# measured in lab/log/kept-passages.md#2026-12-01-the-record-that-is-asked-for-by-name.
+_SAME_FIELD = 0.5
+"""The log odds by which a field is at most below that of another record that is asked for."""
+_MOST_WAYS = 256
+"""Sets of the question's words by which the records of a family differ; of more none loses."""
+
+
+def tell_records(
+    question: str, passages: Sequence[Passage], units: Sequence[Unit], values: Sequence[float]
+) -> tuple[float, ...]:
+    """The probabilities of units, lower in records that are not asked for, `[U]`.
+
+    Those that do not change stay to the bit.
+    """
+    texts = visible_texts(passages, units)
+    asked = frozenset(
+        stem(word)
+        for start, stop in question_sentences(question)
+        for word in cached_words(question[start:stop])
+        if word not in FUNCTION_WORDS and (len(word) > 1 or word.isdigit())
+    )
+    before = log_odds(values, _MIN_PROBABILITY)
+    scores = before.copy()
+    for family in find_records(passages, units, texts):
+        check_interruption()
+        names = [[record.name][: record.name >= 0] for record in family]
+        others = _less_asked_for(asked, texts, names)
+        if not any(others):
+            others = _less_asked_for(asked, texts, [record.telling for record in family])
+        if any(others):
+            _lower_others(scores, family, others)
+    return tuple(np.where(scores == before, values, 1 / (1 + np.exp(-scores))).tolist())
+
+
+def _less_asked_for(
+    asked: frozenset[str], texts: Sequence[str], telling: Iterable[Sequence[int]]
+) -> list[bool]:
+    """Whether another record has all the words asked for that a record has, and more."""
+    has = [
+        asked.intersection(stem(word) for u in own for word in cached_words(texts[u]))
+        for own in telling
+    ]
+    ways = set(has)
+    less = {own for own in ways if len(ways) <= _MOST_WAYS and any(own < way for way in ways)}
+    return [own in less for own in has]
+
+
+def _lower_others(scores: Floats, family: Sequence[Record], others: Sequence[bool]) -> None:
+    best: dict[str, float] = {}  # of each field
+    for record, is_other in zip(family, others, strict=True):
+        if is_other:
+            scores[record.start : record.stop] -= OTHERS
+        else:
+            for field, u in record.fields.items():
+                best[field] = max(best.get(field, -np.inf), scores[u])
+    for record, is_other in zip(family, others, strict=True):
+        for field, u in () if is_other else record.fields.items():
+            scores[u] = max(scores[u], best[field] - _SAME_FIELD)
 
 
 def _patterns(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:

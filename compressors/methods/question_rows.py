@@ -16,10 +16,12 @@ lab/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts
    lead-in, heading, passage) and with the best units, which may name it by title or rare words; the
    shape of the request decides how far either is trusted (features/second_step.py);
 6. where a sentence encoder is installed, its cosines beside the heads, weighed by that same gate;
-7. weights: a listwise softmax over the units of a question, not a classifier of single sentences.
+7. weights: a listwise softmax over the units of a question, not a classifier of single sentences;
+8. of records that are alike (orders, contacts, releases) those that the question does not name, by
+   number or by words, lose (features/words.py).
 
-With `isolated=True` steps 4 to 6 are left out: a unit's score then depends on the question and its
-own window alone, and no passage can move the score of another.
+With `isolated=True` steps 4 to 6 and 8 are left out: a unit's score then depends on the question
+and its own window alone, and no passage can move the score of another.
 
 Of ten windows or more not every one is read to the end: with a `gate` those whose first layers show
 that they cannot matter stop there, and with `cascade` those that have too little to do with the
@@ -65,7 +67,7 @@ from tamis.compressors.features.second_step import (
     unit_probabilities,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.words import OTHERS, Lexicon, NamedTexts, record_texts
+from tamis.compressors.features.words import OTHERS, Lexicon, NamedTexts, record_texts, tell_records
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option
 from tamis.compressors.reading.windows import (
@@ -495,6 +497,7 @@ class QuestionRows(TwoStepMethod):
             if named:
                 values = torch.tensor(named.raise_probabilities(values.tolist(), OTHERS))
                 known["warnings"] = tuple(named.warnings)
+            values = torch.tensor(tell_records(question, passages, units, values.tolist()))
             known |= judge(self.probe, known["answerability"], step.texts, languages)
         if languages:
             warned = language_warning(model, *languages)

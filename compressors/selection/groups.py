@@ -11,6 +11,7 @@
     comment     the settings or the code right below it           where it fits
     reference   its footnote, below                               always
     exception   the frames of its stack                           always
+    name        the other lines of its record                     where it fits
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits its score, for the
 choice alone. An item with items below it, a short numbered one with deeper text, a definition of
@@ -29,14 +30,13 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from heapq import nlargest
-from itertools import chain
+from itertools import chain, groupby
 from typing import Literal
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.lines import (
     FEW_WORDS,
     INTRODUCES,
-    LINKED_TITLE,
     NUMBERED_PART,
     count_words,
     ends_open,
@@ -49,9 +49,10 @@ from tamis.probes.segmentation.markdown import (
     CUE,
     SAID,
     begins_entry,
-    is_in_capitals,
+    heading_levels,
     speaker_of,
 )
+from tamis.probes.segmentation.records import find_records
 from tamis.probes.text import KINDS, Passage, Unit
 
 Lead = Literal[
@@ -66,6 +67,7 @@ Lead = Literal[
     "name",
     "entry",
     "frame",
+    "record",
 ]
 
 _END = r"[*_\"'”’»)\]`\s]*$"
@@ -88,7 +90,7 @@ _RUN_IN = re.compile(
     r"|\d{1,2}(?:\.\d{1,2}){0,2}\.? [A-ZÄÖÜÉ][^\W\d]+(?:[ \-][^\W\d]+){0,3}\."
 )
 """A title at the head of its paragraph: `**Notice.**`, `§ 7 Costs.`, `Section 8 (Fines).`"""
-_TAG, _HTML_LEVEL = re.compile(r"<[^<>]{0,400}>"), re.compile(r"<h([1-6])\b")
+_TAG = re.compile(r"<[^<>]{0,400}>")
 # what speaks of the sentence before, in its own sentence's first words
 _BACK = re.compile(
     r"[(\"'“„«¿]*(?!This (?:morning|afternoon|evening|week|month|year|time)\b)"
@@ -120,10 +122,6 @@ _NUMBERED_TITLE = re.compile(r"[^\W\d_][^.:;,|@<>\[\]{}=?!*/\n]{2,60}")
 _PASSAGE_TITLE = re.compile(r"[\d§#.\s]*[^\Wa-z][^|<>{}=@?!\n]*[^\s:,;|<>{}=@?!.]")
 _PASSAGE_TITLE_WORDS = 20
 _OPTION = re.compile(r"--?[^\W\d_]|-\?")
-_RULES = {"=": 1, "-": 2}
-_COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
-_COMMANDS = dict(part=1, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5)
-_SECTION_NUMBER = re.compile(r"\s*\d+(?:\.\d+)*")
 _TITLE_LEVEL, _TITLE_WORDS, _NUMBERED_WORDS, _TERM_CHARS = 9, 6, 10, 60
 _BELOW_TITLE = ("sentence", "table_header", "list_item", "entry")
 _SPEAKER = re.compile(
@@ -214,6 +212,7 @@ _SHARES: dict[Lead, tuple[float, float]] = {
     "entry": (0.7, 0.0),
     "frame": (0.5, 0.0),
     "item": (0.5, 0.0),
+    "record": (0.95, 0.6),
 }
 """What the best unit below a lead has of its worth, and of that what the worst has at least."""
 _WAITING, _WAITS_BELOW = ("question", "turn", "lead_in"), 0.5
@@ -277,6 +276,7 @@ class Groups:
         self._levels: dict[int, int] = {}  # of headings
         headings = Counter(self._texts[u] for u, unit in enumerate(units) if unit.kind == "heading")
         self._repeated = {text for text, times in headings.items() if times > 1}  # speakers
+        self._marked_levels = self._find_levels()
         self._speakers: dict[int, str] = {}  # of entries
         self._ties: dict[int, Lead] = {}  # of units whose lead is not what its kind says
         self._names: dict[int, frozenset[str]] = {}  # of those who write, by passage
@@ -311,6 +311,28 @@ class Groups:
         while open_leads:
             self._close(open_leads.pop(), len(units))
         self.vain |= self._find_contents()
+        self._tie_records()
+
+    def _find_levels(self) -> dict[int, int]:
+        """The levels of marked headings, passage by passage."""
+        marked = [u for u, unit in enumerate(self._units) if unit.kind == "heading"]
+        found: dict[int, int] = {}
+        for _, group in groupby(marked, key=lambda u: self._units[u].passage):
+            own = list(group)
+            found |= zip(own, heading_levels([self._raw[u] for u in own]), strict=True)
+        return found
+
+    def _tie_records(self) -> None:
+        """Shows what is in a record with the unit that names it, where it fits."""
+        families = find_records(self._passages, self._units, self._raw) if self._passages else []
+        for record in chain.from_iterable(families):
+            if (name := record.name) < 0:
+                continue
+            for u in range(record.start, record.stop):
+                if self.parents[u] == name:
+                    self.bonds[u] = max(self.bonds[u], 1)
+                elif self.parents[u] == self.parents[name] and u not in self._ties and u != name:
+                    self.parents[u], self._ties[u], self.bonds[u] = name, "record", 1
 
     def _find_contents(self) -> set[int]:
         """The lines of a table of contents: at least three together, each a heading below them."""
@@ -906,9 +928,8 @@ class Groups:
         return self._starts_line(u) and self._indent(u + 1) > self._indent(u) + 2
 
     def _heading_level(self, u: int) -> int | None:
-        if self._units[u].kind == "heading":
-            html = _HTML_LEVEL.search(self._raw[u])
-            return int(html[1]) if html else _level(self._texts[u])
+        if u in self._marked_levels:
+            return self._marked_levels[u]
         if self._is_title(u):
             return _TITLE_LEVEL
         return 1 if self._is_passage_title(u) else None
@@ -997,18 +1018,3 @@ def _title_of(text: str) -> str:
         return ""
     text = _TITLE_SIGNS.sub("", text.partition("](")[0])
     return _TITLE_EDGES.sub("", text).casefold()
-
-
-def _level(heading: str) -> int:
-    """The level of a heading, 1 the outermost: by its signs, the rule below it, its number, or its
-    capitals."""
-    for sign in "#=":
-        if signs := len(heading) - len(heading.lstrip(sign)):
-            return signs
-    if command := _COMMAND.match(heading):
-        return _COMMANDS[command[1]]
-    if "\n" in heading:
-        return _RULES.get(heading[-1], 3)
-    if number := _SECTION_NUMBER.match(heading):
-        return 1 + number[0].count(".")
-    return 3 if is_in_capitals(heading) or LINKED_TITLE.match(heading) else 4

@@ -15,6 +15,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
+from tamis.probes.segmentation.lines import ENGLISH_FUNCTION_WORDS
 
 AUTO = "auto"
 """Given instead of a language code: guess from the text."""
@@ -67,6 +68,8 @@ _FUNCTION_WORDS = {
 }
 _FUNCTION_WORD_SETS = {code: frozenset(line.split()) for code, line in _FUNCTION_WORDS.items()}
 _ALL_FUNCTION_WORDS = frozenset().union(*_FUNCTION_WORD_SETS.values())
+FUNCTION_WORDS = ENGLISH_FUNCTION_WORDS | _ALL_FUNCTION_WORDS
+"""Words that say little of what a text is about, in all of these languages."""
 _counted: LruCache[tuple[int, dict[str, int]]] = LruCache(1 << 22)
 """What was counted in texts, since passages come again; 4 MB of texts and counts."""
 _WORD = re.compile(r"(?<![^\s(\"'«¿¡])[^\W\d_]+(?![^\s,.;:!?)\"'»…]|[.:]\S)")

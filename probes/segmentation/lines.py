@@ -144,7 +144,7 @@ _ABBREVIATION = re.compile(
     r"|Dr|Mr|Mrs|Ms|Prof|St|z\.\s?B|d\.\s?h|u\.\s?a|bzw)\.$"
 )
 # a line of prose in English has one of these; cells, titles and code rarely do
-_FUNCTION_WORDS = frozenset(
+ENGLISH_FUNCTION_WORDS = frozenset(
     "a an the of to in on at by for from with without into onto upon about between through during "
     "within against and or but nor than that which who whose whom where when while because if "
     "unless until whether as is are was were be been being has have had can could may might must "
@@ -221,7 +221,7 @@ def count_words(line: str) -> int:
 def has_function_word(line: str) -> bool:
     """Whether a bare line has a word that holds English sentences together, and another."""
     words = _WORD.findall(line)
-    return len(words) > 1 and any(word.lower() in _FUNCTION_WORDS for word in words)
+    return len(words) > 1 and any(word.lower() in ENGLISH_FUNCTION_WORDS for word in words)
 
 
 def is_prose(line: str) -> bool:

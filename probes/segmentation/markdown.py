@@ -73,6 +73,10 @@ _MARKED_TITLE = re.compile(
     r"\\(?:part|chapter|(?:sub){0,2}section|paragraph)\*?\{[^{}]*\}(?:\s*\\label\{[^{}]*\})?"
     r"|(={2,6})[^=\n]+\1|={2,5} [^\s=][^=]*|commit [\da-f]{7,40}(?: \([^()]*\))?"
 )
+_COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
+_COMMAND_LEVELS = dict(part=1, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5)
+_HTML_LEVEL = re.compile(r"<h([1-6])\b")
+_RULE_LEVELS, _SECTION_NUMBER = {"=": 1, "-": 2}, re.compile(r"\s*\d+(?:\.\d+)*")
 _CHAPTER = re.compile(
     r"\s*(?:第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]|제\s?\d{1,3}\s?[편장절관])"
     r"(?:\s{1,2}\S[^。；，]{0,38})?"
@@ -475,6 +479,33 @@ def is_in_capitals(row: str) -> bool:
         and words.isupper()
         and not has_stop(row)
     )
+
+
+def heading_levels(headings: Sequence[str]) -> list[int]:
+    """The level of each heading of a text, 1 the outermost: by its tag, its signs, the rule below
+    it, its number, or its capitals. Those without signs are below those with some."""
+    signed = [max(_signs_before(heading, sign) for sign in "#=") for heading in headings]
+    deepest = max(signed, default=0)
+    return [
+        level or deepest + _plain_level(heading)
+        for level, heading in zip(signed, headings, strict=True)
+    ]
+
+
+def _signs_before(text: str, sign: str) -> int:
+    return len(text) - len(text.lstrip(sign))
+
+
+def _plain_level(heading: str) -> int:
+    if tag := _HTML_LEVEL.search(heading):
+        return int(tag[1])
+    if command := _COMMAND.match(heading):
+        return _COMMAND_LEVELS[command[1]]
+    if "\n" in heading:
+        return _RULE_LEVELS.get(heading[-1], 3)
+    if number := _SECTION_NUMBER.match(heading):
+        return 1 + number[0].count(".")
+    return 3 if is_in_capitals(heading) or LINKED_TITLE.match(heading) else 4
 
 
 def _heads_text(rows: Sequence[str], at: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from tamis.compressors.features.words import (
     MOST_IDENTIFIERS,
+    OTHERS,
     NamedTexts,
     identifiers,
     record_texts,
+    tell_records,
 )
 from tamis.probes.segmentation.segment import split_long_units, units_of
 from tamis.probes.text import Passage
@@ -184,3 +187,62 @@ def test_every_record_of_a_file_is_found_by_its_number(proxy_folder, encoder_fol
         assert row.rstrip(",") in kept.text
     missing = compress("status of order SO-99999", [ORDERS], max_tokens=80)
     assert any("so-99999" in warning for warning in missing.warnings)
+
+
+PACKAGES = """\
+Package: libssl3
+Version: 3.0.15-1
+Maintainer: Ana Lund
+
+Package: curl
+Version: 7.88.1-10
+Maintainer: Bea Hall
+
+Package: nginx
+Version: 1.22.1-9
+Maintainer: Ana Lund
+"""
+
+
+def told(question: str, values: list[float]) -> list[float]:
+    """The probabilities of the three lines of each package."""
+    passages = [Passage(PACKAGES)]
+    return list(tell_records(question, passages, units_of(passages), values))
+
+
+def test_records_that_the_question_does_not_name_lose_and_the_others_stay():
+    values = [0.1, 0.6, 0.2, 0.3, 0.5, 0.2, 0.1, 0.7, 0.2]
+    found = told("Which version of curl is installed?", values)
+    assert found[3:6] == values[3:6]
+    lowered = found[:3] + found[6:]
+    expected = [1 / (1 + math.exp(OTHERS) * (1 - v) / v) for v in values[:3] + values[6:]]
+    assert lowered == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("question", ["Which is the largest?", "What is the version of each?", ""])
+def test_no_record_loses_where_none_is_named(question):
+    values = [0.1, 0.6, 0.2, 0.3, 0.5, 0.2, 0.1, 0.7, 0.2]
+    assert told(question, values) == values
+
+
+def test_a_record_is_named_by_its_fields_where_its_name_is_not_asked_for():
+    found = told("Which package does Bea maintain?", [0.5] * 9)
+    assert min(found[3:6]) == 0.5 > max(found[:3] + found[6:])
+    found = told("What does Ana Lund maintain?", [0.5] * 9)
+    assert min(found[:3] + found[6:]) == 0.5 > max(found[3:6])
+
+
+def test_a_field_of_one_record_that_is_asked_for_is_as_good_in_the_other():
+    values = [0.1, 0.6, 0.2, 0.3, 0.01, 0.2, 0.1, 0.01, 0.2]
+    found = told("versions of libssl3 and curl", values)
+    assert found[1] == 0.6
+    assert found[4] == pytest.approx(1 / (1 + math.exp(0.5) * 0.4 / 0.6))
+    assert found[7] < 0.01
+
+
+def test_the_name_of_a_package_counts_for_more_than_where_it_is_mentioned():
+    text = PACKAGES.replace("Maintainer: Bea Hall", "Depends: nginx, libssl3")
+    passages = [Passage(text)]
+    units = units_of(passages)
+    found = tell_records("What depends on nginx?", passages, units, [0.5] * len(units))
+    assert min(found[6:9]) == 0.5 > max(found[:6])

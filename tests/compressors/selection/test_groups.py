@@ -1097,3 +1097,21 @@ def test_who_asks_the_same_takes_no_place_of_the_answer() -> None:
     ticket = "Why does it drop?\nWhich client version?\nThe lease is an hour long."
     scores = {"Why": 0.8, "Which": 0.1, "The lease": 0.3}
     assert kept(ticket, scores, 10) == ["Why does it drop?", "The lease is an hour long."]
+
+
+def test_a_line_of_a_record_is_shown_with_the_one_that_names_it() -> None:
+    text = "".join(
+        f"BEGIN:VCARD\nTEL:+45 {n}\nFN:{name}\nORG:Nordlys\nEMAIL:{name.lower()}@example.org\n"
+        for n, name in enumerate(("Ada", "Bob", "Eve"))
+    )
+    assert kept(text, {"TEL:+45 1": 0.9}, 9, rest=0.001) == ["TEL:+45 1", "FN:Bob"]
+    assert kept(text, {"TEL:+45 1": 0.9}, 2, rest=0.001) == ["TEL:+45 1"]
+
+
+def test_numbered_headings_are_below_those_with_signs() -> None:
+    minutes = "".join(
+        f"=== Meeting of {day} ===\n\n1. Money\nThere is {n} euro.\n\n2. Roof\nIt leaks.\n\n"
+        for n, day in enumerate(("May", "June"))
+    )
+    got = kept(minutes, {"There is 1": 0.9}, 20, rest=0.001)
+    assert got == ["=== Meeting of June ===", "1. Money", "There is 1 euro."]
