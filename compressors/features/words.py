@@ -375,26 +375,34 @@ def tell_records(
     scores = before.copy()
     for family in find_records(passages, units, texts):
         check_interruption()
-        names = [[record.name][: record.name >= 0] for record in family]
-        others = _less_asked_for(asked, texts, names)
-        if not any(others):
-            others = _less_asked_for(asked, texts, [record.telling for record in family])
+        named = _words_of(asked, texts, [[record.name][: record.name >= 0] for record in family])
+        told = _words_of(asked, texts, [record.telling for record in family])
+        others = _have_less(named)
+        # a word of a name may say less than several others of what is below another one
+        more = [len(own.difference(*named)) for own in told]
+        most = max((n for n, less in zip(more, others, strict=True) if not less), default=0)
+        if not any(others) or most < max(more):
+            others = _have_less(told)
         if any(others):
             _lower_others(scores, family, others)
     return tuple(np.where(scores == before, values, 1 / (1 + np.exp(-scores))).tolist())
 
 
-def _less_asked_for(
-    asked: frozenset[str], texts: Sequence[str], telling: Iterable[Sequence[int]]
-) -> list[bool]:
-    """Whether another record has all the words asked for that a record has, and more."""
-    has = [
+def _words_of(
+    asked: frozenset[str], texts: Sequence[str], units: Iterable[Sequence[int]]
+) -> list[frozenset[str]]:
+    """The words asked for that some units of each record have."""
+    return [
         asked.intersection(stem(word) for u in own for word in cached_words(texts[u]))
-        for own in telling
+        for own in units
     ]
-    ways = set(has)
+
+
+def _have_less(words: Sequence[frozenset[str]]) -> list[bool]:
+    """Whether another record has all words that a record has, and more."""
+    ways = set(words)
     less = {own for own in ways if len(ways) <= _MOST_WAYS and any(own < way for way in ways)}
-    return [own in less for own in has]
+    return [own in less for own in words]
 
 
 def _lower_others(scores: Floats, family: Sequence[Record], others: Sequence[bool]) -> None:

@@ -30,7 +30,7 @@ _FIELD = re.compile(
 _FIRST_WORD = re.compile(r"\s*([^\W\d_][\w-]*)\s+(?=\S)")
 _SECTION = re.compile(r"\s*\[{1,2}[^\[\]\n]{1,80}\]{1,2}\s*\Z")
 _NAME = re.compile(r"(?:full ?)?(?:name|title|summary|label|c?n|fn|titel|nom|nombre|bezeichnung)\Z")
-_LINES = ("sentence", "entry", "list_item")
+_LINES = ("sentence", "entry", "list_item", "table_header", "table_row")
 _FEWEST_SHARED, _MOST_PROSE = 2, 1 / 3
 _NAME_CHARS, _RUN_CHARS = 80, 32
 """The longest line that names a record, and the longest run of signs in it: another is a hash."""
@@ -254,7 +254,7 @@ def _blocks(part: _Part) -> Iterator[_Block]:
             start = u if title < 0 else title
         if name:
             lines.append((u, name))
-        elif not lines and (title < 0 or has_stop(part.texts[title])):
+        elif not lines and (title < 0 or has_stop(part.texts[title]) or gap.count("\n") > 1):
             title = -1 if text.startswith("#") or not any(map(str.isalnum, text)) else u
 
 

@@ -240,9 +240,11 @@ def test_a_field_of_one_record_that_is_asked_for_is_as_good_in_the_other():
     assert found[7] < 0.01
 
 
-def test_the_name_of_a_package_counts_for_more_than_where_it_is_mentioned():
+def test_a_name_counts_for_more_than_where_it_is_mentioned_unless_that_says_more():
     text = PACKAGES.replace("Maintainer: Bea Hall", "Depends: nginx, libssl3")
     passages = [Passage(text)]
     units = units_of(passages)
-    found = tell_records("What depends on nginx?", passages, units, [0.5] * len(units))
+    found = tell_records("version of nginx", passages, units, [0.5] * len(units))
     assert min(found[6:9]) == 0.5 > max(found[:6])
+    found = tell_records("What depends on nginx?", passages, units, [0.5] * len(units))
+    assert min(found[3:6]) == 0.5 > max(found[:3] + found[6:])
