@@ -219,10 +219,7 @@ class Rules:
         selects=True,
     )
     fill: bool = option(
-        False,
-        "Fill the budget, with what is most likely of no use, too.",
-        SELECTION,
-        selects=True,
+        False, "Fill the budget, with what is most likely of no use, too.", SELECTION, selects=True
     )
     order: str = option(
         "original",

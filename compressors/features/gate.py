@@ -252,17 +252,14 @@ def read_in_stages(
     for group in token_batches(windows, GROUP_TOKENS, lambda window: len(window.tokens.ids)):
         groups.append(_Group.of(reader, ask, plan, words, group))
         groups[-1].read(stages)
-    depths = tuple(depth for group in groups for depth in group.unit_depths())
+    depths = tuple(one.shape[2] for group in groups for one in group.known for _ in range(len(one)))
     layers = plan.gate.probe.card.layers
     return Reading(
         torch.cat([group.features for group in groups]),
         tokens,
         sum(group.windows_read for group in groups),
         sum(group.tokens_read for group in groups),
-        {
-            "tokenize": (tokenised - clock) * 1e3,
-            "read": (time.perf_counter() - tokenised) * 1e3,
-        },
+        {"tokenize": (tokenised - clock) * 1e3, "read": (time.perf_counter() - tokenised) * 1e3},
         sum(group.tokens_cached for group in groups),
         depths=depths if min(depths) < layers else None,
         layers=layers,
@@ -309,10 +306,6 @@ class _Group:
     def windows_read(self) -> int:
         """How many windows were read, if only in part."""
         return sum(one.shape[2] > 0 for one in self.known)
-
-    def unit_depths(self) -> list[int]:
-        """The number of layers that were read of each unit."""
-        return [one.shape[2] for one in self.known for _ in range(len(one))]
 
     def read(self, stages: Sequence[Stage]) -> None:
         """Reads all windows to the first stage, those that go on to the next, and so to the end."""

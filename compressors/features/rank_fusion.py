@@ -98,7 +98,16 @@ def fuse_ranks(
     check_fuse(fuse)
     with_text = [i for i, value in enumerate(own) if value > -math.inf]
     own_values, first_values = [own[i] for i in with_text], [first[i] for i in with_text]
-    combined = _combine_scores(own_values, first_values, fuse, method, calibrated)
+    if fuse == "rrf":
+        ranks = zip(_reciprocal_ranks(own_values), _reciprocal_ranks(first_values), strict=True)
+        combined = [a + b for a, b in ranks]
+    else:
+        weight = _first_stage_weight(method) if fuse in (None, "fitted") else fuse
+        assert not isinstance(weight, str)
+        if calibrated:
+            own_values = scalar_log_odds(own_values, _MIN_PROBABILITY)
+        mixed = weight * z_scores(own_values) + (1 - weight) * z_scores(first_values)
+        combined = mixed.tolist()
     total = [-math.inf] * len(own)
     for i, score in zip(with_text, combined, strict=True):
         total[i] = score
@@ -115,24 +124,6 @@ def check_fuse(fuse: Any) -> None:
         return
     if not (is_number(fuse) and 0 <= fuse <= 1):
         raise BadInput(f"fuse is {fuse!r:.80}; give 'rrf', 'fitted', or a weight from 0 to 1")
-
-
-def _combine_scores(
-    own: Sequence[float],
-    first: Sequence[float],
-    fuse: FusionMode | None,
-    method: str,
-    calibrated: bool,
-) -> list[float]:
-    if fuse == "rrf":
-        return [
-            a + b for a, b in zip(_reciprocal_ranks(own), _reciprocal_ranks(first), strict=True)
-        ]
-    weight = _first_stage_weight(method) if fuse in (None, "fitted") else fuse
-    assert not isinstance(weight, str)
-    own_values = scalar_log_odds(own, _MIN_PROBABILITY) if calibrated else own
-    mixed = weight * z_scores(own_values) + (1 - weight) * z_scores(first)
-    return [float(score) for score in mixed]
 
 
 def _first_stage_weight(method: str) -> float:

@@ -150,7 +150,7 @@ def rank_with_probe(
         evidence = unit_evidence(first, scores.passages, units)
         features = rank_features(question, reading, passages, units)
         z = document_scores(probe, features, evidence)
-        values = tuple(document_probabilities(probe, z).tolist())
+        values = tuple(Calibration(*probe.weight("calibration", (4,)).tolist())(z).tolist())
     timings = dict(scores.timings_ms) | {"rank": (time.perf_counter() - clock) * 1e3}
     return replace(ranks_from_scores(scores), values=values, timings_ms=timings)
 
@@ -248,8 +248,3 @@ def document_scores(probe: LinearProbe, features: Tensor, evidence: Tensor) -> T
     """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`."""
     width = first_word_column(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
     return features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
-
-
-def document_probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
-    """The probability that each document answers, from its score; the order stays the same."""
-    return Calibration(*probe.weight("calibration", (4,)).tolist())(z)

@@ -269,10 +269,7 @@ def second_step_features(
         # as it is: how good the best unit is tells whether any is
         first.float(),
         torch.from_numpy(np.stack([base, single_base, bm25], 1)).float(),
-        {
-            "links": torch.from_numpy(links).float(),
-            "levels": torch.from_numpy(levels).float(),
-        },
+        {"links": torch.from_numpy(links).float(), "levels": torch.from_numpy(levels).float()},
         torch.from_numpy(request_features(texts, base, single_base, bm25)).float(),
     )
 
@@ -324,10 +321,7 @@ def add_cosines(
     single = features.own[:, _SINGLE_COLUMN].double().numpy()
     levels = torch.from_numpy(level_features(texts.structure, cosine)).float()
     request = features.request.new_tensor(
-        [
-            correlation(single, cosine),
-            neighbour_correlation(cosine, texts.structure.passage),
-        ]
+        [correlation(single, cosine), neighbour_correlation(cosine, texts.structure.passage)]
     )
     return GatedFeatures(
         features.base,
@@ -413,7 +407,11 @@ class SecondStep:
                 Those of units that are no candidates are not looked at.
         """
         if "levels" not in self.probe.weights:
-            return second_step_scores(self.probe, self.first, self.texts.lexicon), False
+            # a second step of links alone, of probes from before units were judged by what
+            # surrounds them
+            z = self.first @ self.probe.weight("first", (self.first.shape[1],))
+            second = torch.from_numpy(hop_features(self.texts.lexicon, z.double().numpy()))
+            return second @ self.probe.weight("hop", (len(HOP_FEATURES),)), False
         features, scores, prefix = self._features, self._alone, ""
         if cosines is not None:
             features, prefix = add_cosines(features, self.texts, scores, cosines), ENCODER
@@ -440,16 +438,6 @@ def unit_scores(
 ) -> tuple[Tensor, bool]:
     """As `SecondStep.scores`, where they are needed once."""
     return SecondStep(probe, texts, first).scores(cosines)
-
-
-def second_step_scores(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
-    """Scores of a second step of links alone `[U]`, from the first step's features `[U, F]`.
-
-    Probes have it that were fitted before units were judged by what surrounds them.
-    """
-    z = first @ probe.weight("first", (first.shape[1],))
-    second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
-    return second @ probe.weight("hop", (len(HOP_FEATURES),))
 
 
 def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tensor:

@@ -138,13 +138,10 @@ class EHPC(TwoStepMethod):
     )
 
     profile: HeadProfile | Path | str = option(
-        "auto",
-        "A profile of this proxy's heads, or its file; auto is the needle one that ships.",
+        "auto", "A profile of this proxy's heads, or its file; auto is the needle one that ships."
     )
     heads: int | None = option(
-        None,
-        "How many needle heads; None is a quarter of a layer's, as 8 of the paper's 32.",
-        ge=1,
+        None, "How many needle heads; None is a quarter of a layer's, as 8 of the paper's 32.", ge=1
     )
     any_layer: bool = option(
         False, "The best heads wherever they are, in place of those of the best layer."

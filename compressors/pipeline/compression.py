@@ -233,7 +233,11 @@ class Compressor:
             units = attach_closing_tags(context, units)
         if rules.granularity == "token":
             units = split_words(context, units)
-        whole, tokens_in = count_whole_context(context, units, rules, counter)
+        text = render_whole(context, units, rules)
+        whole = SelectedUnits(tuple(range(len(units))), text, counter.count(text))
+        tokens_in = whole.tokens
+        if rules.citations:  # which are shown around the context, and are no part of it
+            tokens_in = counter.count(render_without_citations(context, units, rules))
         fits, limit = context_fits(budget, tokens_in, whole, rules), budget.tokens(tokens_in)
         if limit is not None and rules.granularity == "sentence" and not fits:
             units = split_long_units(context, units, counter, limit, language)
@@ -273,11 +277,13 @@ class Compressor:
             BadInput: a threshold, and the method gives no probabilities.
             BudgetTooSmall: not even the shortest sentence fits.
         """
+        everything = tuple(range(len(prepared.units)))
         if prepared.fits:
             shown = scores if prepared.request.always_score else None
-            return self._whole_result(prepared, prepared.whole, shown)
+            kept = replace(prepared.whole, units=everything)
+            return self._result(prepared, shown, kept, "passthrough")
         if not prepared.units or scores is None:  # white space, and more of it than the budget
-            return self._whole_result(prepared, SelectedUnits((), "", 0), None)
+            return self._result(prepared, None, SelectedUnits(everything, "", 0), "passthrough")
         if (granularity := prepared.rules.granularity) in ("block", "document"):
             units, scores = merge_units(granularity, prepared.passages, prepared.units, scores)
             prepared = replace(prepared, units=tuple(units))
@@ -285,7 +291,7 @@ class Compressor:
         check_can_tell(scores, prepared.rules, self.name)
         if _is_unanswerable(scores, prepared):
             kept = _unanswered_selection(prepared, scores)
-            return self._result(prepared, scores, kept, {}, "unanswerable")
+            return self._result(prepared, scores, kept, "unanswerable")
         if isinstance(prepared.request.budget, AdaptiveLimits):
             return self._select_adaptively(prepared, scores, prepared.request.budget)
         return self._select(prepared, scores)
@@ -305,7 +311,7 @@ class Compressor:
             order = _passage_order(orderer, prepared, scores, kept)
             kept = _select_units(prepared, scores, rules, order)
             timings["order"] = (time.perf_counter() - clock) * 1e3
-        return self._result(prepared, scores, kept, timings, "ok")
+        return self._result(prepared, scores, kept, "ok", timings)
 
     def _select_adaptively(
         self, prepared: Prepared, scores: Scores, budget: AdaptiveLimits
@@ -345,42 +351,21 @@ class Compressor:
     def _result(
         self,
         prepared: Prepared,
-        scores: Scores,
-        kept: SelectedUnits,
-        timings: dict[str, float],
-        status: Status,
-    ) -> Compressed:
-        found = self._build_result(prepared, scores, kept, timings, status)
-        warnings = (
-            *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
-            *scores.warnings,
-            *kept.warnings,
-            *_budget_warnings(prepared, scores, kept, status, found.reason),
-            *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
-        )
-        threshold = prepared.budget.threshold if status == "ok" else None
-        return replace(found, warnings=warnings, threshold=threshold)
-
-    def _whole_result(
-        self, prepared: Prepared, whole: SelectedUnits, scores: Scores | None
-    ) -> Compressed:
-        """The context as it came: nothing is left out, and `scores` are shown if there are any."""
-        kept = replace(whole, units=tuple(range(len(prepared.units))))
-        return self._build_result(prepared, scores, kept, {}, "passthrough")
-
-    def _build_result(
-        self,
-        prepared: Prepared,
         scores: Scores | None,
         kept: SelectedUnits,
-        timings: dict[str, float],
         status: Status,
+        own_ms: Mapping[str, float] | None = None,
     ) -> Compressed:
-        """A result without warnings and threshold; a unit that was not scored counts as 1."""
+        """A unit that was not scored counts as 1; a context as it came has no warnings."""
         units, values = prepared.units, scores.values if scores else ()
-        timings = {**prepared.timings_ms, **(scores.timings_ms if scores else {}), **timings}
+        timings = {**prepared.timings_ms, **(scores.timings_ms if scores else {}), **(own_ms or {})}
         timings["total"] = (time.perf_counter() - prepared.started) * 1e3
-        return Compressed(
+        # of the scores as they are; None where nothing was read
+        read = {name: getattr(scores, name) for name in _SAME} if scores else {}
+        reason = "nothing was read, for the whole context fits"
+        if scores:
+            reason = scores.reason or f"{self.name} cannot tell"
+        found = Compressed(
             text=kept.text,
             kept=tuple(
                 KeptUnit(units[u].passage, *units[u].visible, values[u] if values else 1.0, u)
@@ -396,26 +381,20 @@ class Compressor:
             method=self.name,
             status=status,
             timings_ms=timings,
-            **self._of_reading(scores),
+            reason=reason,
+            **read,
         )
-
-    def _of_reading(self, scores: Scores | None) -> dict[str, Any]:
-        """What a result has of its scores as they are; None where nothing was read."""
-        if scores is None:
-            return {"reason": "nothing was read, for the whole context fits"}
-        same = {name: getattr(scores, name) for name in _SAME}
-        return same | {"reason": scores.reason or f"{self.name} cannot tell"}
-
-
-def count_whole_context(
-    passages: Sequence[Passage], units: Sequence[Unit], rules: Rules, counter: TextTokenizer
-) -> tuple[SelectedUnits, int]:
-    """The context as it came, with what the rules show around it, and its tokens without that."""
-    text = render_whole(passages, units, rules)
-    tokens = tokens_in = counter.count(text)
-    if rules.citations:
-        tokens_in = counter.count(render_without_citations(passages, units, rules))
-    return SelectedUnits(tuple(range(len(units))), text, tokens), tokens_in
+        if scores is None or status == "passthrough":
+            return found
+        warnings = (
+            *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
+            *scores.warnings,
+            *kept.warnings,
+            *_budget_warnings(prepared, scores, kept, status, reason),
+            *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
+        )
+        threshold = prepared.budget.threshold if status == "ok" else None
+        return replace(found, warnings=warnings, threshold=threshold)
 
 
 def context_fits(budget: Budget, tokens_in: int, everything: SelectedUnits, rules: Rules) -> bool:

@@ -261,7 +261,9 @@ class BudgetPacker:
         while self.used_tokens > self.limit:
             over = self.used_tokens - self.limit
             while over > 0 and self._taken:
-                over -= max(1, self._give_back_last())
+                group, cost = self._taken.pop()
+                self._discard(group)
+                over -= max(1, cost)
             self.used_tokens = self.count_tokens(self.kept_units)
 
     def count_tokens(self, chosen: Collection[int]) -> int:
@@ -372,12 +374,6 @@ class BudgetPacker:
             self._count_below(u, 1)
             if self._near_duplicates:
                 self._near_duplicates.add(u)
-
-    def _give_back_last(self) -> int:
-        """Gives back the group taken last; returns its tokens."""
-        group, cost = self._taken.pop()
-        self._discard(group)
-        return cost
 
     def _discard(self, units: Collection[int]) -> None:
         self.kept_units.difference_update(units)

@@ -132,11 +132,13 @@ class Selector:
         self.ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
         renderer = Renderer(passages, units, rules, self.ranking, arrangement)
         mandatory = _mandatory_units(renderer, [*map(compile_protect, rules.protect)])
-        shown = mandatory | _units_of_best_passages(renderer, self.ranking)
+        filled = {unit.passage for unit in units}
+        best = set([p for p in self.ranking if p in filled][: rules.top_n])
+        shown = mandatory | {u for u, unit in enumerate(units) if unit.passage in best}
         self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
         for one, other in self._packer.halves:
             self.values[one] = self.values[other] = max(self.values[one], self.values[other])
-        self._worths = worths = self._packer.groups.worths(self.values, calibrated)
+        self.worths = worths = self._packer.groups.worths(self.values, calibrated)
         repeats = self._packer.repeats
         for u, whole in repeats.items():
             if units[whole].kind != "code":  # a listing is long, and its line may be all there is
@@ -174,18 +176,18 @@ class Selector:
         fit_all = len(eligible) == len(candidates) and (rules.fill or not worthless)
         trash_share = TRASH_SHARE if self.calibrated and not (plain or rules.fill) else 0.0
         if not (packer.limit < math.inf and fit_all and packer.take_all(candidates)):
-            _fill(packer, candidates, useful, self._worths, self.ranking, plain, trash_share)
+            _fill(self, packer, useful, plain, trash_share)
         # nothing of use is short enough: something of less use, else the best that is
         for less in (self._useful(candidates, RELATIVE_FLOOR), eligible):
             more = less is eligible or len(useful) < len(less)
             if more and not plain and not packer.kept_units:
                 useful = less
-                _fill(packer, candidates, useful, self._worths, self.ranking, False, 0.0)
+                _fill(self, packer, useful, False, 0.0)
         if budget.threshold is None:
             _drop_empty_leads(packer, useful)
         if rules.fill:
             packer.top_up(eligible)
-        return _make_selection(packer, candidates, useful, self._worths, floor, self.calibrated)
+        return _make_selection(self, packer, useful, floor)
 
     def _useful(self, candidates: Sequence[int], share: float) -> list[int]:
         """The candidates that are of use: content, then leads; those of any worth.
@@ -193,7 +195,7 @@ class Selector:
         Args:
             share: of the worth of the best, which calibrated units must have.
         """
-        groups, worths = self._packer.groups, self._worths
+        groups, worths = self._packer.groups, self.worths
         content = [u for u in candidates if u not in groups and u not in groups.vain]
         if not content:
             return list(candidates)
@@ -206,31 +208,23 @@ class Selector:
     @property
     def _floor(self) -> float:
         """The share of the best unit's worth that others need."""
-        is_clear = len(self.ranking) == 1 and max(self._worths, default=0.0) >= CLEAR
-        few = min(1.0, FEW_UNITS / max(1, len(self._worths)))
+        is_clear = len(self.ranking) == 1 and max(self.worths, default=0.0) >= CLEAR
+        few = min(1.0, FEW_UNITS / max(1, len(self.worths)))
         return max(RELATIVE_FLOOR, CLEAR_FLOOR * few) if is_clear else RELATIVE_FLOOR
 
 
 def _fill(
-    packer: BudgetPacker,
-    candidates: Sequence[int],
-    eligible: Sequence[int],
-    worths: Sequence[float],
-    ranking: Sequence[int],
-    plain: bool,
-    trash_share: float,
+    of: Selector, packer: BudgetPacker, eligible: Sequence[int], plain: bool, trash_share: float
 ) -> None:
     """Offers units in the order of the rules.
 
     Args:
-        candidates: all units that may be shown, best first. eligible: those that may be kept for
-            their worth.
-        worths: of all units. ranking: the passages, best first.
+        eligible: the candidates that may be kept for their worth.
         plain: whether leads are offered like other units.
         trash_share: of the worth of a unit that did not fit; what is worth less is not offered.
     """
-    _fill_mandatory(packer, candidates, ranking)
-    offered, least = set(eligible), -math.inf
+    _fill_mandatory(of, packer)
+    worths, offered, least = of.worths, set(eligible), -math.inf
     for u in eligible:
         if worths[u] < least:
             break
@@ -245,7 +239,7 @@ def _fill(
                 if (worths[lead], -lead) >= (worths[u], -u) and lead in offered:
                     packer.offer(lead)
         _offer_placed(packer)
-    packer.offer_waiting(candidates)
+    packer.offer_waiting(of.candidates)
     packer.enforce_limit()
     if packer.limit < math.inf:
         fitting = [u for u in eligible if worths[u] >= least]
@@ -258,14 +252,12 @@ def _offer_placed(packer: BudgetPacker) -> None:
         _offer_around(packer, u)
 
 
-def _fill_mandatory(
-    packer: BudgetPacker, candidates: Sequence[int], ranking: Sequence[int]
-) -> None:
+def _fill_mandatory(of: Selector, packer: BudgetPacker) -> None:
     """Offers what the rules ask for, whatever it is worth."""
-    for u in candidates:
+    for u in of.candidates:
         if u in packer.mandatory:
             packer.offer(u)
-    _meet_min_tokens(packer, candidates, ranking)
+    _meet_min_tokens(packer, of.candidates, of.ranking)
 
 
 def _offer_around(packer: BudgetPacker, u: int) -> None:
@@ -337,14 +329,9 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
 
 
 def _make_selection(
-    packer: BudgetPacker,
-    candidates: Sequence[int],
-    eligible: Sequence[int],
-    worths: Sequence[float],
-    floor: float,
-    calibrated: bool,
+    of: Selector, packer: BudgetPacker, eligible: Sequence[int], floor: float
 ) -> SelectedUnits:
-    warnings = []
+    candidates, warnings = of.candidates, []
     content = [u for u in eligible if u not in packer.groups] or list(eligible)
     if not packer.kept_units and not eligible:
         warnings.append(
@@ -371,8 +358,8 @@ def _make_selection(
                 f"the best sentence has {needed} tokens as rendered, the budget is "
                 f"{int(packer.limit)}, and it was left out; raise the budget to keep it"
             )
-    elif calibrated and math.isfinite(packer.limit) and floor == -math.inf:
-        warnings += _room_warnings(packer, content, worths)
+    elif of.calibrated and math.isfinite(packer.limit) and floor == -math.inf:
+        warnings += _room_warnings(packer, content, of.worths)
     if math.isfinite(packer.limit) and math.isfinite(floor):
         missing = [
             u for u in eligible if u not in packer.kept_units and not packer.is_near_duplicate(u)
@@ -420,13 +407,6 @@ def _mandatory_units(renderer: Renderer, patterns: Sequence[Pattern]) -> set[int
         if overlaps(spans[unit.passage], unit.start, unit.stop)
         or any(pattern.search(renderer.visible_text(u)) for pattern in patterns)
     }
-
-
-def _units_of_best_passages(renderer: Renderer, ranking: Sequence[int]) -> set[int]:
-    """Units of the best `top_n` passages that have any."""
-    filled = {unit.passage for unit in renderer.units}
-    best = set([p for p in ranking if p in filled][: renderer.rules.top_n])
-    return {u for u, unit in enumerate(renderer.units) if unit.passage in best}
 
 
 Span = tuple[int, int]

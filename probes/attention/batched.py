@@ -64,35 +64,6 @@ def has_varlen_kernel(query: Tensor) -> bool:
     )
 
 
-def varlen_attention(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    offsets: tuple[Tensor, Tensor],
-    longest: tuple[int, int],
-    scale: float,
-    window: int | None,
-) -> Tensor:
-    """Attention of `query [N, H, d]` to keys and values `[S, Hkv, d]`, packed: `[N, H, d]`.
-
-    Args:
-        offsets: int32, where each sequence's queries and keys begin, and where the last end.
-        longest: the most queries and keys of a sequence.
-        window: how many keys a token attends to, its own included; None for all before it.
-    """
-    out: Tensor = varlen_kernel()(
-        query,
-        keys,
-        values,
-        *offsets,
-        *longest,
-        scale=scale,
-        window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != keys.shape[1],
-    )
-    return out
-
-
 CHUNK_ELEMENTS = 64 << 20
 """Logits of a chunk's rows, all heads together: what exceeds them becomes another chunk, with calls
 of its own."""
@@ -398,7 +369,20 @@ class BatchedAttention:
             raise StopForward
         values = torch.cat([*past_values, value], 1)
         if one_kernel:
-            return self._attend_at_once(query, keys, values, scale, window)[None]
+            # packed: queries `[N, H, d]`, keys and values `[S, Hkv, d]`, a window of so many keys
+            heads, places = self._head_index(keys), self._numbers["packed_keys"][:, None]
+            out: Tensor = varlen_kernel()(
+                query.transpose(0, 1).contiguous(),
+                keys[heads, places].contiguous(),
+                values[heads, places].contiguous(),
+                self._numbers["query_offsets"],
+                self._numbers["key_offsets"],
+                *self._longest,
+                scale=scale,
+                window_size=(-1 if window is None else window - 1, 0),
+                enable_gqa=len(query) != len(keys),
+            )
+            return out[None]
         return self._attend_padded(query, padded, values, scale, window)[None]
 
     def _gather(self, source: Tensor, places: Tensor, shared: int = 1) -> Tensor:
@@ -432,29 +416,8 @@ class BatchedAttention:
         else:
             torch.matmul(chunk.group_means(), logits.softmax(-1), out=target)
 
-    def _attend_at_once(
-        self, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None
-    ) -> Tensor:
-        """The output of all sequences, `[N, H, d]`, in one kernel for sequences of any lengths."""
-        heads = self._head_index(keys)
-        places = self._numbers["packed_keys"][:, None]
-        return varlen_attention(
-            query.transpose(0, 1).contiguous(),
-            keys[heads, places].contiguous(),
-            values[heads, places].contiguous(),
-            (self._numbers["query_offsets"], self._numbers["key_offsets"]),
-            self._longest,
-            scale,
-            window,
-        )
-
     def _attend_padded(
-        self,
-        query: Tensor,
-        padded: list[Tensor],
-        values: Tensor,
-        scale: float,
-        window: int | None,
+        self, query: Tensor, padded: list[Tensor], values: Tensor, scale: float, window: int | None
     ) -> Tensor:
         """The output of all sequences, `[N, H, d]`, from padded keys `[B, H, N, d]`."""
         outs = []

@@ -278,12 +278,12 @@ class CachedAttention:
 
     def attend(self, given: AttentionInput) -> Tensor:
         """Attention of `query [1, H, Nq, d]` to cached and new keys: `[1, Nq, H, d]`."""
-        layer, query, key, value, scale, window = given
-        outs = []
+        layer, outs = given.layer, []
         for tile in self._tiles:
-            q, k, v = (_tile_states(part[0], tile) for part in (query, key, value))
+            # of query, key and value
+            q, k, v = (_tile_states(part[0], tile) for part in given[1:4])
             kept = tile.decode_layer(layer, q.dtype)
-            grown, sums = self._softmax(tile, kept, layer, q, k, scale, window)
+            grown, sums = self._softmax(tile, kept, q, k, given)
             if layer in self.layers:
                 rows = _group_tile_rows(grown, sums, tile.prompts[0], self.groups)
                 start = self._opening_tokens + tile.question_tokens
@@ -326,11 +326,9 @@ class CachedAttention:
         self,
         tile: _Tile,
         kept: Sequence[SeparateKVLayer],
-        layer: int,
         q: Tensor,
         k: Tensor,
-        scale: float,
-        window: int | None,
+        given: AttentionInput,
     ) -> tuple[Tensor, Tensor | None]:
         """Softmax `[T, H, R, C]` and None; in fp32 unnormalised, and its sums `[T, H, R, 1]`.
 
@@ -339,13 +337,13 @@ class CachedAttention:
         T, H, R, d = q.shape
         dtype = q.dtype if can_fuse(q) else torch.float32
         passages = [one.keys for one in kept]
-        keys = self._lay_out(tile, "keys", dtype, self.opening[layer].keys, k, passages)
+        keys = self._lay_out(tile, "keys", dtype, self.opening[given.layer].keys, k, passages)
         heads, columns = keys.shape[1:3]
         logits = self._buffer("logits", (T, heads, H // heads * R, columns), dtype)
-        scaled = (q.to(dtype) * scale).reshape(T, heads, -1, d)
+        scaled = (q.to(dtype) * given.scale).reshape(T, heads, -1, d)
         torch.matmul(scaled, keys.transpose(2, 3), out=logits)
         grown = logits.view(T, H, R, columns)
-        self._masks.apply(grown, kept, window, tile.window_masks)
+        self._masks.apply(grown, kept, given.window, tile.window_masks)
         if dtype != torch.float32:
             return grown.softmax(-1), None
         grown.sub_(grown.amax(-1, keepdim=True)).exp_()

@@ -48,18 +48,12 @@ def has_tiles() -> bool:
     return is_supported is not None and bool(is_supported())
 
 
-def bound_primitives() -> None:
-    """Has torch keep 256 primitives of oneDNN and not 1,024, unless the environment says how many.
-
-    oneDNN compiles one for each shape of a product, and batches have ever new numbers of tokens.
-    One takes half a megabyte to a megabyte, which is a gigabyte after some hundred requests. Both
-    caches look when the first one is made, so this is for a process that has made none.
-    """
-    for variable in _PRIMITIVE_CACHES:
-        os.environ.setdefault(variable, _KEPT_PRIMITIVES)
-
-
-bound_primitives()
+# torch is to keep 256 primitives of oneDNN and not 1,024, unless the environment says how many.
+# oneDNN compiles one for each shape of a product, and batches have ever new numbers of tokens.
+# One takes half a megabyte to a megabyte, which is a gigabyte after some hundred requests. Both
+# caches look when the first one is made, so this is for a process that has made none.
+for _variable in _PRIMITIVE_CACHES:
+    os.environ.setdefault(_variable, _KEPT_PRIMITIVES)
 
 
 def _has_bf16_blocks() -> bool:

@@ -166,12 +166,7 @@ def blocks_are_faster(query: Tensor) -> bool:
 
 
 def block_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    rows: int = 0,
-    with_output: bool = True,
+    query: Tensor, key: Tensor, value: Tensor, scale: float, rows: int = 0, with_output: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Attention of the last n tokens of a sequence to all N, and the weights of the last rows.
 

@@ -152,7 +152,8 @@ def lock_model(place: Path) -> Iterator[None]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / f".lock-{place.name}").open("a") as handle:
         if _acquire(handle.fileno()):
-            _remove_leftovers(place)
+            for leftover in place.parent.glob(f".{place.name}.*"):  # of killed processes
+                shutil.rmtree(leftover, ignore_errors=True)
         yield
 
 
@@ -163,12 +164,6 @@ def _acquire(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return True
     return False
-
-
-def _remove_leftovers(place: Path) -> None:
-    """Deletes what killed processes left behind; only while holding the lock."""
-    for leftover in place.parent.glob(f".{place.name}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _hidden_path(place: Path) -> Path:

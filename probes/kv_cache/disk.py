@@ -107,11 +107,7 @@ class CacheFiles:
         return layers
 
     def store(
-        self,
-        key: str,
-        layers: KVLayers,
-        metadata: Mapping[str, str],
-        codec: KVCodec | None = None,
+        self, key: str, layers: KVLayers, metadata: Mapping[str, str], codec: KVCodec | None = None
     ) -> bool:
         """Writes an entry, and makes room for it; False if it cannot be written."""
         data = serialize(key, layers, metadata, codec)

@@ -435,8 +435,14 @@ class KeptCorpus:
             keys, values = (torch.cat(part, 1) for part in zip(*blocks, strict=True))
             [room] = workspace.take(queries.shape[:-1], [keys.shape[1]], queries)
             logits = key_logits(queries, keys, room)
-            found, every = self._attend_to_found(layer, queries, logits, (keys, values))
-            return self._weigh(found), every
+            parts, shifts = [], []
+            for head, selector in enumerate(self._selectors(layer, keys)):
+                effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
+                ids = selector.search(queries[head], self.keys, effort).ids
+                part, seen = attend_to_found(logits[head], values[head], ids)
+                parts.append(part)
+                shifts.append(seen.shift)
+            return self._weigh(stack(parts)), [Exponentials(logits, torch.stack(shifts))]
         lengths = [sum(map(count_tokens, batch)) for batch in batches]
         pairs = (
             (key_logits(queries, keys, room), values)
@@ -455,19 +461,6 @@ class KeptCorpus:
 
     def _weigh(self, found: Partial) -> Partial:
         return Partial(found.output, found.lse - log(self._weighed_as_one))
-
-    def _attend_to_found(
-        self, layer: int, queries: Tensor, logits: Tensor, kept: tuple[Tensor, Tensor]
-    ) -> tuple[Partial, list[Exponentials]]:
-        assert self.keys is not None
-        (keys, values), parts, shifts = kept, [], []
-        for head, selector in enumerate(self._selectors(layer, keys)):
-            effort = selector.efforts[round(self._effort * (len(selector.efforts) - 1))]
-            ids = selector.search(queries[head], self.keys, effort).ids
-            part, every = attend_to_found(logits[head], values[head], ids)
-            parts.append(part)
-            shifts.append(every.shift)
-        return stack(parts), [Exponentials(logits, torch.stack(shifts))]
 
     def _selectors(self, layer: int, keys: Tensor) -> list[KeySelector]:
         if layer not in self._built:

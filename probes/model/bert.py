@@ -15,13 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import (
-    embedding,
-    gelu,
-    layer_norm,
-    normalize,
-    scaled_dot_product_attention,
-)
+from torch.nn.functional import embedding, gelu, layer_norm, normalize, scaled_dot_product_attention
 
 from tamis.probes.attention.linear_kernels import Product, can_fuse, pack_weight
 from tamis.probes.errors import BadModelFile

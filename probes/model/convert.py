@@ -62,9 +62,11 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         if not (tied and name == "lm_head.weight")
     }
     _write_weights(weights, target)
-    (target / "config.json").write_text(
-        json.dumps(_portable_config(model), indent=2, sort_keys=True), encoding="utf-8"
-    )
+    foreign = ("quantization_config", "_name_or_path", "_model_name_or_path")
+    config = {key: value for key, value in model.config.to_dict().items() if key not in foreign}
+    config["architectures"] = [type(model).__name__]
+    written = json.dumps(config, indent=2, sort_keys=True)
+    (target / "config.json").write_text(written, encoding="utf-8")
     tokenizer.save_pretrained(target)
 
 
@@ -88,13 +90,6 @@ def _write_weights(weights: Mapping[str, Tensor], target: Path) -> None:
     except SafetensorError as error:  # the Rust side reports the system's error number in text only
         number = errno.ENOSPC if f"os error {errno.ENOSPC}" in str(error) else errno.EIO
         raise OSError(number, str(error)) from error
-
-
-def _portable_config(model: Any) -> dict[str, Any]:
-    """The model's configuration without entries about the file it was read from."""
-    foreign = ("quantization_config", "_name_or_path", "_model_name_or_path")
-    config = {key: value for key, value in model.config.to_dict().items() if key not in foreign}
-    return {**config, "architectures": [type(model).__name__]}
 
 
 @contextmanager

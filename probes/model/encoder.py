@@ -413,10 +413,7 @@ class CachedEncoder:
             alike = torch.cat(tokens).float() @ asked.T
             each = torch.split(alike, [len(own) for own in tokens])
             found = torch.stack(
-                [
-                    torch.stack(vectors) @ vector,
-                    torch.stack([own.amax(0).mean() for own in each]),
-                ],
+                [torch.stack(vectors) @ vector, torch.stack([own.amax(0).mean() for own in each])],
                 1,
             )
             best = torch.full((len(portion), 2), -1.0)

@@ -421,11 +421,7 @@ class Forward:
         return [slice(start, start + each) for start in range(0, tokens, each)]
 
     def _project(
-        self,
-        layer: _Layer,
-        states: Tensor,
-        rotation: Rotation | RollingRotation,
-        heads: Tensor,
+        self, layer: _Layer, states: Tensor, rotation: Rotation | RollingRotation, heads: Tensor
     ) -> None:
         """Writes a tile's query, key and value, the first two rotated: `[N, H + 2 Hkv, d]`."""
         joined, both = self._multiply(layer, states), self.heads + self.kv_heads

@@ -49,7 +49,7 @@ def gated_scores(probe: LinearProbe, features: GatedFeatures, prefix: str = "") 
     own = probe.weight(f"{prefix}own", (features.own.shape[1],))
     scores = features.base + features.own @ own
     row = _request_row(probe, features.request, prefix)
-    gates = _gates(probe, row, prefix)
+    gates = request_gates(probe, features.request, prefix)
     for gate, name in zip(gates, PARTS, strict=True):
         part = features.parts[name]
         scores = scores + gate * (part @ probe.weight(f"{prefix}{name}", (part.shape[1],)))
@@ -58,7 +58,8 @@ def gated_scores(probe: LinearProbe, features: GatedFeatures, prefix: str = "") 
 
 def request_gates(probe: LinearProbe, request: Tensor, prefix: str = "") -> Tensor:
     """How far each part is trusted in a request, 0 to 1: `[len(PARTS)]`."""
-    return _gates(probe, _request_row(probe, request, prefix), prefix)
+    row = _request_row(probe, request, prefix)
+    return torch.sigmoid(row @ probe.weight(f"{prefix}gates", (len(PARTS), len(row))).T)
 
 
 def request_distance(probe: LinearProbe, request: Tensor, prefix: str = "") -> float:
@@ -72,10 +73,6 @@ def is_unlike_fit(probe: LinearProbe, request: Tensor, prefix: str = "") -> bool
     if f"{prefix}unlike" not in probe.weights:
         return False
     return request_distance(probe, request, prefix) > float(probe.weight(f"{prefix}unlike", (1,)))
-
-
-def _gates(probe: LinearProbe, row: Tensor, prefix: str) -> Tensor:
-    return torch.sigmoid(row @ probe.weight(f"{prefix}gates", (len(PARTS), len(row))).T)
 
 
 def _request_row(probe: LinearProbe, request: Tensor, prefix: str) -> Tensor:

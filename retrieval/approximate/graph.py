@@ -257,7 +257,18 @@ def cluster_keys(keys: NDArray[Any], report: Progress = lambda done: None) -> Ke
         if stop > first:
             lists.append(_split_cell(keys, order[first:stop]))
             report(int(stop - first))
-    return _join_cells(lists)
+    weights = [torch.from_numpy(sizes).double()[:, None] for _, sizes, _ in lists]
+    cell_means = [
+        (means.double() * n).sum(0) / n.sum()
+        for (means, _, _), n in zip(lists, weights, strict=True)
+    ]
+    return KeyClusters(
+        torch.cat([means for means, _, _ in lists]).round().to(torch.int8).numpy(),
+        np.cumsum([0, *np.concatenate([sizes for _, sizes, _ in lists])], dtype=np.int64),
+        np.concatenate([members for _, _, members in lists]),
+        torch.stack(cell_means).round().to(torch.int8).numpy(),
+        np.cumsum([0, *(len(means) for means, _, _ in lists)], dtype=np.int64),
+    )
 
 
 def _split_cell(
@@ -270,23 +281,6 @@ def _split_cell(
     sizes = torch.bincount(owners, minlength=len(centres))
     means = _means(own, owners, sizes)[sizes > 0] / _FINENESS
     return means, sizes[sizes > 0].numpy(), members[owners.argsort(stable=True).numpy()]
-
-
-def _join_cells(
-    lists: list[tuple[Tensor, NDArray[np.int64], NDArray[np.int32]]],
-) -> KeyClusters:
-    weights = [torch.from_numpy(sizes).double()[:, None] for _, sizes, _ in lists]
-    cells = [
-        (means.double() * n).sum(0) / n.sum()
-        for (means, _, _), n in zip(lists, weights, strict=True)
-    ]
-    return KeyClusters(
-        torch.cat([means for means, _, _ in lists]).round().to(torch.int8).numpy(),
-        np.cumsum([0, *np.concatenate([sizes for _, sizes, _ in lists])], dtype=np.int64),
-        np.concatenate([members for _, _, members in lists]),
-        torch.stack(cells).round().to(torch.int8).numpy(),
-        np.cumsum([0, *(len(means) for means, _, _ in lists)], dtype=np.int64),
-    )
 
 
 def _k_means(own: Tensor, count: int) -> Tensor:

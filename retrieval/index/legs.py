@@ -37,7 +37,7 @@ from tamis.retrieval.approximate.segment_search import (
     read_floor,
     structure_kind,
 )
-from tamis.retrieval.approximate.types import FoundKeys, KeySearch
+from tamis.retrieval.approximate.types import KeySearch
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.keys.late_interaction import (
     SCALE,
@@ -108,7 +108,16 @@ class KeyShard:
             found = search.find(parts[head], effort)
             read += found.read
             mean, spread = reference.mean[head, :, 0], reference.spread[head, :, 0]
-            _add_gains(promise, found, self.starts, mean, spread)
+            # to each chunk is added what its best found key of each query adds to its score
+            kept = np.flatnonzero(found.scores > mean[found.rows])
+            order = kept[np.argsort(found.keys[kept])]  # ascending: chunks are looked up in order
+            chunks = np.searchsorted(self.starts, found.keys[order], "right") - 1
+            rows, scores = found.rows[order], found.scores[order]
+            own, places = np.unique(chunks, return_inverse=True)
+            best = np.zeros((len(mean), len(own)), np.float32)
+            above = scores - mean[rows]
+            np.maximum.at(best, (rows, places), above * above / spread[rows])
+            promise[own] += best.sum(0)
         return promise, read
 
     @cached_property
@@ -144,21 +153,6 @@ class LocalShards:
     def map(self, task: Callable[..., Answer], *args: Sequence[Any]) -> list[Answer]:
         """The task's answer for each shard; it is called with the shard and its own arguments."""
         return [task(shard, *own) for shard, *own in zip(self.shards, *args, strict=True)]
-
-
-def _add_gains(
-    promise: Floats, found: FoundKeys, starts: NDArray[Any], mean: Floats, spread: Floats
-) -> None:
-    """Adds to each chunk what its best found key of each query adds to its score."""
-    kept = np.flatnonzero(found.scores > mean[found.rows])
-    order = kept[np.argsort(found.keys[kept])]  # ascending, so that chunks are looked up in order
-    chunks = np.searchsorted(starts, found.keys[order], "right") - 1
-    rows, scores = found.rows[order], found.scores[order]
-    own, places = np.unique(chunks, return_inverse=True)
-    best = np.zeros((len(mean), len(own)), np.float32)
-    above = scores - mean[rows]
-    np.maximum.at(best, (rows, places), above * above / spread[rows])
-    promise[own] += best.sum(0)
 
 
 class RayShards:
@@ -591,12 +585,7 @@ class Legs:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _keys(
-        self,
-        question: str,
-        search: str,
-        allowed: Mask,
-        depth: int,
-        scored: Mapping[str, LegScores],
+        self, question: str, search: str, allowed: Mask, depth: int, scored: Mapping[str, LegScores]
     ) -> LegScores:
         recipe = KeyRecipe.from_json(self._settings.keys or {})
         queries = self._models.key_encoder(recipe).encode_question(question)

@@ -88,10 +88,7 @@ class QuestionModels:
                 proxy = recipe.model if self._proxy is None else self._proxy
                 if isinstance(proxy, str | Path):
                     proxy = load_proxy(
-                        proxy,
-                        layers=recipe.layers[-1] + 1,
-                        device=self._device,
-                        root=self._root,
+                        proxy, layers=recipe.layers[-1] + 1, device=self._device, root=self._root
                     )
                 self._key_encoder = KeyEncoder(proxy, recipe)
             return self._key_encoder

@@ -82,10 +82,7 @@ class Hit:
 
 
 def make_hit(
-    chunk: Mapping[str, Any],
-    document: Mapping[str, Any],
-    score: float,
-    scores: Mapping[str, float],
+    chunk: Mapping[str, Any], document: Mapping[str, Any], score: float, scores: Mapping[str, float]
 ) -> Hit:
     """The hit of a chunk: `text`, `start`, `stop`, `heading`; and `id`, `title`, `metadata`."""
     return Hit(
@@ -208,7 +205,7 @@ class CorpusIndex:
         k = check_k(k)
         allowed = self._allowed_chunks(parse_conditions(where))
         scored = self.leg_scores(question, by, search, allowed, k)
-        fused = _fuse(scored, self._legs.live, fuse, weights, max(RANK_DEPTH, k), allowed)
+        fused = _fuse(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
         for leg in scored.values():
             allowed = allowed if leg.known is None else allowed & leg.known
         if tuple(scored) == ("bm25",):  # a chunk that shares no word with the question is no hit
@@ -266,7 +263,7 @@ class CorpusIndex:
         """
         live = self._legs.live
         legs = {name: complete_scores(scores, live) for name, scores in scored.items()}
-        return _fuse(legs, live, fuse, weights, depth, live if allowed is None else allowed)
+        return _fuse(legs, fuse, weights, depth, live if allowed is None else allowed)
 
     def chunk_documents(self) -> list[str | None]:
         """The id of each chunk's document; None for chunks that were deleted."""
@@ -362,7 +359,6 @@ class CorpusIndex:
 
 def _fuse(
     legs: Mapping[str, LegScores],
-    live: Mask,
     fuse: FusionRule,
     weights: Mapping[str, float] | None,
     depth: int,

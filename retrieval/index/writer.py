@@ -82,9 +82,7 @@ MAX_CHUNKS = 1 << 16
 
 
 def next_merge(
-    segments: Sequence[SegmentEntry],
-    deleted_docs: Mapping[int, set[int]],
-    everything: bool = False,
+    segments: Sequence[SegmentEntry], deleted_docs: Mapping[int, set[int]], everything: bool = False
 ) -> list[SegmentEntry]:
     """The next segments to merge; none where nothing would be gained.
 
@@ -630,7 +628,16 @@ def create_index(
         name = BUILDING if overwrite and (home / MANIFEST).exists() else MANIFEST
         started = _read_replacement(home) if name == BUILDING else _read_existing(home)
         if started is not None and not overwrite:
-            _check_resumable(home, started, settings, sources)
+            if started.complete:
+                raise BadInput(
+                    f"{home} holds an index already; add to it with `tamis index add {home} "
+                    "CORPUS`, or replace it with --overwrite"
+                )
+            if difference := _describe_difference(started, settings, sources):
+                raise BadInput(
+                    f"{home} holds part of an index {difference}; build with those it was begun "
+                    "with, or start again with --overwrite"
+                )
         elif started is None or sources is None or _describe_difference(started, settings, sources):
             # segment numbers continue, so that no reader mixes old files with new ones
             number = next_segment_number(home)
@@ -667,18 +674,3 @@ def _make_folder(home: Path) -> None:
         (home / SEGMENTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{home} cannot be made ({error.strerror}); name another") from error
-
-
-def _check_resumable(
-    home: Path, started: Manifest, settings: IndexSettings, sources: str | None
-) -> None:
-    if started.complete:
-        raise BadInput(
-            f"{home} holds an index already; add to it with `tamis index add {home} CORPUS`, "
-            "or replace it with --overwrite"
-        )
-    if difference := _describe_difference(started, settings, sources):
-        raise BadInput(
-            f"{home} holds part of an index {difference}; build with those it was begun with, "
-            "or start again with --overwrite"
-        )

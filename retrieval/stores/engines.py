@@ -198,7 +198,7 @@ class QdrantStore:
         named = {f"head{head}": vectors for head in range(header["heads"])}
         self._client.create_collection(self._name, vectors_config=named)
         for batch in chunks:
-            points = [self._point(chunk, header["heads"], width) for chunk in batch]
+            points = [self._point(chunk, header["heads"]) for chunk in batch]
             self._client.upsert(self._name, points, wait=True)
         point = models.PointStruct(id=_HEADER, vector={}, payload=dict(header))
         self._client.upsert(self._name, [point], wait=True)
@@ -238,7 +238,7 @@ class QdrantStore:
         """Gives the folder to the next client, or ends the connection."""
         self._client.close()
 
-    def _point(self, chunk: StoredChunk, heads: int, width: int) -> Any:
+    def _point(self, chunk: StoredChunk, heads: int) -> Any:
         parts = np.split(chunk.keys.astype(np.float32), heads, axis=1)
         vectors = {f"head{head}": part.tolist() for head, part in enumerate(parts)}
         return self._models.PointStruct(

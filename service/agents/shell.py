@@ -214,14 +214,10 @@ def part_to_run(line: str, ruled: Collection[str] = ()) -> int | None:
         return None
     if first and any(command.after not in ("&&", "|", "") for command in rest):
         return None
-    if any(_is_tamis(command) or not _is_known(command) for command in rest):
+    if any("tamis" in map(basename, one.words) or not _is_known(one) for one in rest):
         return None
     words = ("sh", "-c", line[rest[0].start :])
     return None if narrows(words) or lasts(words) else rest[0].start
-
-
-def _is_tamis(command: Command) -> bool:
-    return any(basename(word) == "tamis" for word in command.words)
 
 
 def _is_known(command: Command) -> bool:

@@ -69,8 +69,7 @@ class Shortening:
         "tokenizer.json.",
     )
     lossless: bool = option(
-        False,
-        "Leave nothing out: only write shorter what can be, in ways that can be undone.",
+        False, "Leave nothing out: only write shorter what can be, in ways that can be undone."
     )
     no_store: bool = option(False, "Keep no copy on this disk for `tamis run --retrieve`.")
     url: str | None = option(

@@ -328,7 +328,11 @@ class ToolRanker:
             raise BadInput(f"threshold is {threshold!r:.80}; give a number from 0 to 1")
         clock = time.perf_counter()
         encoder, weights, name = self._choose(question, language)
-        scores = self._scores(question, tools, encoder, weights)
+        likeness, covered, named = self.features(question, tools, encoder).T
+        mean = likeness.mean() if tools else 0.0
+        logits = weights.intercept + weights.mean * mean + weights.likeness * likeness
+        logits += weights.covered * covered + weights.named * named
+        scores = 1 / (1 + np.exp(-logits))
         order = np.argsort(-scores, kind="stable")[:top_n].tolist()
         found = [RankedTool(i, tools[i].name, float(scores[i]), tools[i].tool) for i in order]
         warnings = () if name else (_NO_ENCODER,)
@@ -362,20 +366,6 @@ class ToolRanker:
         if self._multilingual:
             return self._multilingual, MULTILINGUAL, SMALL_RANK_ENCODER
         return None, WORDS, None
-
-    def _scores(
-        self,
-        question: str,
-        tools: Sequence[ToolDefinition],
-        encoder: CachedEncoder | None,
-        weights: ToolWeights,
-    ) -> np.ndarray:
-        likeness, covered, named = self.features(question, tools, encoder).T
-        mean = likeness.mean() if tools else 0.0
-        logits = weights.intercept + weights.mean * mean + weights.likeness * likeness
-        logits += weights.covered * covered + weights.named * named
-        found: np.ndarray = 1 / (1 + np.exp(-logits))
-        return found
 
     def features(
         self, question: str, tools: Sequence[ToolDefinition], encoder: CachedEncoder | None

@@ -70,13 +70,9 @@ class RowOutcome:
             (*warnings, *result.warnings),
         )
 
-    def output_fields(self, job: BatchJob) -> dict[str, Any]:
-        """Names and values of the added fields, in the order of `OUTPUT_FIELDS`."""
-        return {job.field_name(name): getattr(self, name) for name in OUTPUT_FIELDS}
-
     @classmethod
     def from_row(cls, row: Mapping[str, Any], job: BatchJob) -> RowOutcome:
-        """The outcome in a row that was written; the inverse of `output_fields`."""
+        """The outcome in a row that was written, by the names that the job gives its fields."""
         values: dict[str, Any] = {name: row.get(job.field_name(name)) for name in OUTPUT_FIELDS}
         for name in ("spans", "scores", "warnings"):
             values[name] = tuple(values[name] or ())
@@ -97,7 +93,7 @@ def encode_jsonl(rows: Sequence[InputRow], outcomes: Sequence[RowOutcome], job: 
 
 
 def _json_line(row: InputRow, outcome: RowOutcome, job: BatchJob) -> str:
-    added = to_json(outcome.output_fields(job))
+    added = to_json({job.field_name(name): getattr(outcome, name) for name in OUTPUT_FIELDS})
     if row.value is None:
         own = "{}" if row.raw is None else to_json({job.field_name(RAW_FIELD): row.raw})
     elif job.dropped_fields & set(row.value):
@@ -220,8 +216,18 @@ def _input_table(
     cells: dict[str, list[Any]] = {name: [] for name, _ in columns}
     rest: list[str | None] = []
     misfits: list[tuple[str, ...]] = []
+    kinds = dict(columns)
     for row in rows:
-        fitting, remaining = _split_fields(row.value or {}, columns)
+        # the fields that their columns can hold without loss, and the remaining ones
+        fitting, remaining = dict[str, Any](), dict[str, Any]()
+        for name, one in (row.value or {}).items():
+            kind = kinds.get(name)
+            if kind == "json":
+                fitting[name] = to_json(one) if one is not None else None
+            elif kind is not None and (one is None or _can_hold(kind, one)):
+                fitting[name] = one
+            else:
+                remaining[name] = one
         names = utf8_text(", ".join(map(repr, remaining)))
         why = f"no column holds {names} of this row; see {job.field_name(RAW_FIELD)!r}"
         misfits.append((why,) if remaining else ())
@@ -234,24 +240,6 @@ def _input_table(
     arrays = {name: arrow.array(cells[name], types[kind]) for name, kind in columns}
     raw = arrow.array([text if text is None else utf8_text(text) for text in rest], string)
     return arrow.table({**arrays, job.field_name(RAW_FIELD): raw}), misfits
-
-
-def _split_fields(
-    value: Mapping[str, Any], columns: Columns
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields that their columns can hold without loss, and the remaining ones."""
-    kinds = dict(columns)
-    fitting: dict[str, Any] = {}
-    remaining: dict[str, Any] = {}
-    for name, one in value.items():
-        kind = kinds.get(name)
-        if kind == "json":
-            fitting[name] = to_json(one) if one is not None else None
-        elif kind is not None and (one is None or _can_hold(kind, one)):
-            fitting[name] = one
-        else:
-            remaining[name] = one
-    return fitting, remaining
 
 
 def _can_hold(kind: str, value: Any) -> bool:

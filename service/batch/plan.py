@@ -197,7 +197,3 @@ class BatchPlan:
     def part_file(self, part: BatchPart) -> str:
         """The name of a part's file."""
         return f"{part.stem}.{self.suffix}"
-
-    def shard_parts(self, index: int, count: int) -> list[BatchPart]:
-        """Every `count`-th part; `index` counts from 1."""
-        return [part for part in self.parts if part.index % count == index - 1]

@@ -181,7 +181,8 @@ class RowCompressor:
         self.counter = counter_of(job.tokenizer, job.proxy, root)
         if method_info(job.method).needs_proxy:
             proxy = load_proxy(job.proxy, layers_needed(job.method, job.proxy, **job.options), root)
-            self.pool = given["proxy"] = PooledReader(with_cache(proxy, _open_cache(job)))
+            cache = None if job.cache is None else PassageCache(folder=Path(job.cache))
+            self.pool = given["proxy"] = PooledReader(with_cache(proxy, cache))
             self.batch_chars = proxy.batch_tokens * _CHARS_A_TOKEN if job.share else 0
         self.compressor = Compressor(
             build_method(job.method, root=root, **given),
@@ -272,10 +273,6 @@ def row_groups(chars: Sequence[int], batch_chars: int) -> Iterator[list[int]]:
         group_chars += chars[place]
     if group:
         yield group
-
-
-def _open_cache(job: BatchJob) -> PassageCache | None:
-    return None if job.cache is None else PassageCache(folder=Path(job.cache))
 
 
 def _error_outcome(error: Exception) -> RowOutcome:

@@ -100,7 +100,8 @@ def prepare_batch(job: BatchJob, options: RunOptions) -> PreparedBatch:
     plan = plan_batch(job, options, before)
     if (found := output.keep_plan(plan)) != before:  # written just now, maybe by another run
         plan = plan_batch(job, options, found)
-    mine = plan.shard_parts(*options.shard)
+    index, count = options.shard  # from 1
+    mine = [part for part in plan.parts if part.index % count == index - 1]
     output.remove_partial_files(mine)
     summary, redo, done = RunSummary(), [], set()
     for part, receipt in output.completed_parts(plan, mine, whole=True):

@@ -45,11 +45,7 @@ class PartWorker:
     """Runs parts of one plan; the method is loaded for the first row that needs it."""
 
     def __init__(
-        self,
-        job: BatchJob,
-        plan: BatchPlan,
-        options: RunOptions,
-        redo: bool = False,
+        self, job: BatchJob, plan: BatchPlan, options: RunOptions, redo: bool = False
     ) -> None:
         """A worker of a plan.
 

@@ -203,34 +203,10 @@ class UnderDeadline:
         read: Scores | None = None
         with _until_deadline() as request:
             read = self.method.scores(question, passages, units)
-        if read is None and request is not None:
-            return self._partial_scores(request, question, passages, units)
-        return read
-
-    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
-        """The method's values; passages that were not read in time get theirs by their lexical
-        rank.
-
-        Raises:
-            OutOfTime: the request has ended, so nobody waits for the answer.
-        """
-        read: Ranks | None = None
-        with _until_deadline() as request:
-            read = self.method.rank(question, passages, units)
-        if read is None and request is not None:
-            return self._partial_ranks(request, question, passages, units)
-        return read
-
-    def _partial_scores(
-        self,
-        request: QueuedRequest,
-        question: str,
-        passages: Sequence[Passage],
-        units: Sequence[Unit],
-    ) -> Scores:
+        if read is not None or request is None:
+            return read
         by_words = Lexical().scores(question, passages, units)
         known = request.units_read(len(units))
-        read: Scores | None = None
         if known:
             with request.answering_from_completed():
                 try:
@@ -245,17 +221,21 @@ class UnderDeadline:
         late = replace(read, verdict=None, reason="not all was read in time", is_late=True)
         return replace(late, values=values, passages=best, units_read=known)
 
-    def _partial_ranks(
-        self,
-        request: QueuedRequest,
-        question: str,
-        passages: Sequence[Passage],
-        units: Sequence[Unit],
-    ) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """The method's values; passages that were not read in time get theirs by their lexical
+        rank.
+
+        Raises:
+            OutOfTime: the request has ended, so nobody waits for the answer.
+        """
+        read: Ranks | None = None
+        with _until_deadline() as request:
+            read = self.method.rank(question, passages, units)
+        if read is not None or request is None:
+            return read
         by_words = Lexical().rank(question, passages, units)
         known = request.units_read(len(units))
         whole = len(passages) if known == len(units) else units[known].passage
-        read: Ranks | None = None
         if whole:
             own = [unit for unit in units if unit.passage < whole]
             with request.answering_from_completed():

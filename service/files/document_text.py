@@ -389,10 +389,7 @@ class InputFormat(enum.StrEnum):
 
 
 def read_document(
-    data: bytes,
-    name: str,
-    encoding: str = "utf-8",
-    input_format: InputFormat = InputFormat.auto,
+    data: bytes, name: str, encoding: str = "utf-8", input_format: InputFormat = InputFormat.auto
 ) -> DocumentText:
     """The text of a file.
 

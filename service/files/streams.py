@@ -60,7 +60,9 @@ def write_file(fs: Any, path: str, data: bytes, *, durable: bool = True) -> None
     """
     try:
         if is_local(fs):
-            _write_local(Path(path), data, durable)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(Path(path), sync=durable) as temporary:
+                temporary.write_bytes(data)
         else:
             fs.makedirs(fs._parent(path), exist_ok=True)
             fs.pipe_file(path, data)
@@ -69,12 +71,6 @@ def write_file(fs: Any, path: str, data: bytes, *, durable: bool = True) -> None
             f"{path} cannot be written ({error_reason(error)}); parts that are done are kept, "
             "so make room and run the same command again"
         ) from error
-
-
-def _write_local(path: Path, data: bytes, durable: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path, sync=durable) as temporary:
-        temporary.write_bytes(data)
 
 
 def error_reason(error: OSError) -> str:

@@ -98,8 +98,9 @@ class _Connection:
         Raises:
             BadInput: a field is NaN or infinite, which JSON cannot say.
         """
-        if request.body is not None:
-            _refuse_non_finite(request.body)
+        for name, value in (request.body or {}).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BadInput(f"{name} is {value}; give a finite number")
         content = None if request.body is None else dumps(request.body)
         verb = "GET" if content is None else "POST"
         headers = traceparent_headers()
@@ -356,13 +357,6 @@ def _lists(**given: Any) -> dict[str, Any]:
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise BadInput(f"{name} is of type {type(values).__name__}; give a list of {name}")
     return {name: list(values) for name, values in given.items()}
-
-
-def _refuse_non_finite(fields: Mapping[str, Any]) -> None:
-    """Raises `BadInput` for a number that JSON would turn into null, which asks for nothing."""
-    for name, value in fields.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise BadInput(f"{name} is {value}; give a finite number")
 
 
 def parse_answer(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:

@@ -6,6 +6,7 @@ Every framework that has an adapter brings pydantic along; tamis alone does not 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -107,7 +108,7 @@ class BackendFields(BaseModel):
         from tamis.service.integrations.remote import remote_backend
 
         key = self.api_key.get_secret_value() if self.api_key else None
-        return remote_backend(self.base_url, key, self.timeout_s)
+        return remote_backend(os.getpid(), self.base_url, key, self.timeout_s)
 
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -41,19 +40,13 @@ _MAX_PAUSED_LOOPS = 16
 """Event loops that do not run at the moment and whose connections are kept all the same."""
 
 
-def remote_backend(base_url: str, api_key: str | None, timeout_s: float) -> RemoteBackend:
+@lru_cache(maxsize=32)
+def remote_backend(pid: int, base_url: str, api_key: str | None, timeout_s: float) -> RemoteBackend:
     """The backend for a server's address, with its open connections; threads share it.
 
-    Processes do not: on a connection that was open when one forked, each would get the answers of
-    the other.
+    Processes do not, so `pid` is the caller's: on a connection that was open when one forked, each
+    would get the answers of the other.
     """
-    return _backend_of_process(os.getpid(), base_url, api_key, timeout_s)
-
-
-@lru_cache(maxsize=32)
-def _backend_of_process(
-    pid: int, base_url: str, api_key: str | None, timeout_s: float
-) -> RemoteBackend:
     return RemoteBackend(base_url, api_key, timeout_s)
 
 

@@ -222,7 +222,7 @@ def _ranges(exact: Tensor, bits: int, axis: int) -> tuple[Tensor, Tensor]:
     """The lowest level and the step of each channel or token, fp16."""
     levels = 2**bits - 1
     if not exact.numel():
-        empty = exact.new_zeros(()).expand(*_reduced_shape(exact.shape, axis)).half()
+        empty = exact.sum(axis, keepdim=True).half()
         return empty, empty
     low, high = exact.amin(axis, keepdim=True), exact.amax(axis, keepdim=True)
     if bits in _NORMAL_RANGE and exact.shape[axis] > 1:
@@ -230,12 +230,6 @@ def _ranges(exact: Tensor, bits: int, axis: int) -> tuple[Tensor, Tensor]:
         half = _NORMAL_RANGE[bits] * spread
         low, high = torch.maximum(low, middle - half), torch.minimum(high, middle + half)
     return low.half(), ((high - low) / levels).half()
-
-
-def _reduced_shape(shape: torch.Size, axis: int) -> list[int]:
-    sizes = list(shape)
-    sizes[axis] = 1
-    return sizes
 
 
 def _shifts(bits: int, device: torch.device) -> Tensor:

@@ -285,11 +285,7 @@ def _parse_shard(given: str) -> tuple[int, int]:
 
 @app.command("merge", epilog="`tamis batch merge out/ -o all.jsonl.gz`")
 @takes_options(MERGE)
-def merge(
-    outs: list[str],
-    target: str,
-    partial: bool = False,
-) -> None:
+def merge(outs: list[str], target: str, partial: bool = False) -> None:
     """Join the parts of one batch, of all its shards, to one file, in the order of the input."""
     from tamis.service.batch.output import merge_batch
 

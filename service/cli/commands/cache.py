@@ -84,10 +84,7 @@ def clear(folder: Path | None = None, yes: bool = False, home: HomeFolder = None
 @app.command("verify")
 @takes_options(OPTIONS, remove=Option("Delete the damaged ones."))
 def verify(
-    folder: Path | None = None,
-    remove: bool = False,
-    as_json: bool = False,
-    home: HomeFolder = None,
+    folder: Path | None = None, remove: bool = False, as_json: bool = False, home: HomeFolder = None
 ) -> None:
     """Hash every file and name the damaged ones; exit code 1 if there are any."""
     files = _cache_files(folder, home)

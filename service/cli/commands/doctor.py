@@ -156,7 +156,8 @@ def _check_device(models: Path) -> Iterator[Finding]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     yield Finding("device", "ok", f"{name}: {DEVICES[device.type]}")
     yield Finding("dtype", "ok", f"{dtype}: {_dtype_reason(dtype, device.type)}")
-    yield _check_threads(torch.get_num_threads(), _usable_cores(), _load_average())
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # of the last minute
+    yield _check_threads(torch.get_num_threads(), _usable_cores(), load)
 
 
 def _check_threads(threads: int, cores: int, load: float) -> Finding:
@@ -181,11 +182,6 @@ def _usable_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _load_average() -> float:
-    """The average number of running processes in the last minute; 0 where it is unknown."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _check_variables(_: Path) -> Iterator[Finding]:

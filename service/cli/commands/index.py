@@ -171,12 +171,7 @@ def optimise(
     keys = held["tokens"] * len(held["heads"] or ())
     with counting_bar("keys", keys, quiet) as report:
         optimise_index(
-            index,
-            search,
-            questions=questions,
-            proxy=proxy,
-            root=models_folder(home),
-            report=report,
+            index, search, questions=questions, proxy=proxy, root=models_folder(home), report=report
         )
     if not quiet:
         now = open_index(index).stats()

@@ -39,11 +39,7 @@ def task_bar(
     """A bar on stderr for one task."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet,
-        transient=True,
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=quiet, transient=True
     ) as bar:
         yield bar, bar.add_task(what, total=total)
 

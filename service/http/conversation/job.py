@@ -145,7 +145,7 @@ class PreparedResult:
     candidate: Candidate
     limit: int
     prepared: PreparedToolOutputs
-    keep: list[tuple[int, int]]
+    keep: Sequence[tuple[int, int]]
 
     @property
     def question(self) -> str:
@@ -187,27 +187,6 @@ class PreparedResult:
             above if overlaps(spans, unit.start, unit.stop) else value
             for value, unit in zip(values, self.prepared.units, strict=True)
         ]
-
-
-def prepare_result(
-    candidate: Candidate,
-    limit: int,
-    question: str | None,
-    patterns: Sequence[Any],
-    counter: TextTokenizer,
-) -> PreparedResult:
-    """Parses a tool's result.
-
-    Args:
-        question: of the user. patterns: compiled, of what is protected.
-
-    Raises:
-        BadInput: a pattern that takes too long.
-    """
-    keep = [s for pattern in patterns for s in match_spans(pattern, candidate.text.text)]
-    output = tool_output(candidate)
-    prepared = prepare_tool_outputs([output], question, counter, [candidate.tokens])
-    return PreparedResult(candidate, limit, prepared, keep)
 
 
 def write_result(candidate: Candidate, counter: TextTokenizer) -> Shortened:
@@ -348,31 +327,6 @@ class PreparedProse:
         return shown
 
 
-def prose_request(
-    texts: Sequence[str],
-    min_tokens: Sequence[int],
-    question: str,
-    language: str,
-    limit: int,
-    patterns: Sequence[Any],
-) -> Request:
-    """What to compress of some texts.
-
-    Args:
-        min_tokens: of each text that are kept if they fit.
-        patterns: compiled, of what is protected.
-
-    Raises:
-        BadInput: a pattern that takes too long.
-    """
-    passages = [
-        Passage(t, keep=tuple(s for p in patterns for s in match_spans(p, t)), min_tokens=least)
-        for t, least in zip(texts, min_tokens, strict=True)
-    ]
-    language = resolve_language(language, question, texts)
-    return Request(question, passages, Budget(max_tokens=max(1, limit)), language=language)
-
-
 def is_prose(text: str, call: str) -> bool:
     """Whether a tool returned sentences: a page, a passage.
 
@@ -510,14 +464,24 @@ class PreparedConversation:
             sentences: one for each such result and each text with retrieved context between tags,
             one for all other texts of users and systems.
         whole: results that are written shorter with nothing left out.
+        patterns: compiled, of what is protected.
     """
 
     conversation: Conversation
     limits: Limits
     counter: TextTokenizer
-    results: list[PreparedResult]
-    prose: list[PreparedProse]
+    patterns: Sequence[Any]
+    results: list[PreparedResult] = field(default_factory=list)
+    prose: list[PreparedProse] = field(default_factory=list)
     whole: list[Candidate] = field(default_factory=list)
+
+    def protected(self, text: str) -> tuple[tuple[int, int], ...]:
+        """The spans that the patterns match.
+
+        Raises:
+            BadInput: a pattern that takes too long.
+        """
+        return tuple(span for one in self.patterns for span in match_spans(one, text))
 
     def texts(self) -> list[Candidate]:
         """The texts that will be shortened, and those that a later step made needless."""
@@ -587,7 +551,7 @@ class ConversationCall:
         compiled = [compile_pattern(pattern) for pattern in patterns]
         self._leave_out_needless(conversation, compiled, counter)
         limits = conversation.limits()
-        prepared = PreparedConversation(conversation, limits, counter, [], [])
+        prepared = PreparedConversation(conversation, limits, counter, compiled)
         results = [c for c in conversation.candidates if c.text.call is not None or c.stretches]
         others = [c for c in conversation.candidates if c.text.call is None and not c.stretches]
         if self.body.lossless:
@@ -600,11 +564,11 @@ class ConversationCall:
             if share >= candidate.free_tokens:
                 continue
             if candidate.stretches:
-                self._prepare_others(prepared, [candidate], share, compiled)
+                self._prepare_others(prepared, [candidate], share)
             else:
-                self._prepare_result(prepared, candidate, share, compiled)
+                self._prepare_result(prepared, candidate, share)
         if sum(candidate.tokens for candidate in others) > limits.tokens - most:
-            self._prepare_others(prepared, others, limits.tokens - most, compiled)
+            self._prepare_others(prepared, others, limits.tokens - most)
         if self.body.language != AUTO and not prepared.prose:
             prepared.warn("language has no effect: no sentences were compressed")
         self.state.metrics.observe_stages({"segment": (time.perf_counter() - began) * 1e3})
@@ -634,52 +598,45 @@ class ConversationCall:
         return RequestOriginals(self.state.originals, self.body, self.entry.key)
 
     def _prepare_result(
-        self,
-        prepared: PreparedConversation,
-        candidate: Candidate,
-        limit: int,
-        patterns: Sequence[Any],
+        self, prepared: PreparedConversation, candidate: Candidate, limit: int
     ) -> None:
         question, output = prepared.conversation.question, tool_output(candidate)
         if is_prose(output.text, output.call):
             asked = "\n".join(text for text in (output.call, question) if text)
-            prepared.prose.append(self._prose(prepared, [candidate], asked, limit, patterns))
+            prepared.prose.append(self._prose(prepared, [candidate], asked, limit))
         else:
-            found = prepare_result(candidate, limit, question, patterns, prepared.counter)
-            prepared.results.append(found)
+            keep, tokens = prepared.protected(candidate.text.text), [candidate.tokens]
+            found = prepare_tool_outputs([output], question, prepared.counter, tokens)
+            prepared.results.append(PreparedResult(candidate, limit, found, keep))
 
     def _prepare_others(
-        self,
-        prepared: PreparedConversation,
-        others: list[Candidate],
-        limit: int,
-        patterns: Sequence[Any],
+        self, prepared: PreparedConversation, others: list[Candidate], limit: int
     ) -> None:
         """Prepares texts of users and systems, or what is tagged in one of them."""
         question = prepared.conversation.question
         if question is not None:
-            prepared.prose.append(self._prose(prepared, others, question, limit, patterns))
+            prepared.prose.append(self._prose(prepared, others, question, limit))
             return
         why = "texts of users and systems stay as they are, for nobody asks anything; give question"
         if why not in prepared.conversation.warnings:
             prepared.warn(why)
 
     def _prose(
-        self,
-        prepared: PreparedConversation,
-        candidates: list[Candidate],
-        question: str,
-        limit: int,
-        patterns: Sequence[Any],
+        self, prepared: PreparedConversation, candidates: list[Candidate], question: str, limit: int
     ) -> PreparedProse:
         """Prepares prose; without a question its first sentences stay."""
         parts = [part for candidate in candidates for part in candidate.parts]
         texts = [text for candidate in candidates for text in candidate.passages]
         asked, method = (question, self.method) if question else (SALIENCE_QUESTION, _UNASKED)
-        least = [part.min_tokens for part in parts]
-        request = prose_request(texts, least, asked, self.body.language, limit, patterns)
+        passages = [
+            Passage(text, keep=prepared.protected(text), min_tokens=part.min_tokens)
+            for text, part in zip(texts, parts, strict=True)
+        ]
+        language = resolve_language(self.body.language, asked, texts)
         compressor = self.state.methods.compressor(method, self.body.tokenizer)
-        found = compressor.prepare(request)
+        found = compressor.prepare(
+            Request(asked, passages, Budget(max_tokens=max(1, limit)), language=language)
+        )
         return PreparedProse(candidates, limit, compressor, found, question)
 
     def tokens_needed(self, prepared: PreparedConversation) -> int | None:
@@ -830,6 +787,10 @@ def _compression(conversation: Conversation, one: Shortened) -> MessageCompressi
     text, body = one.candidate.text, conversation.body
     converter = OffsetConverter(text.text, body.offset_unit)
     to_unit, shows_spans = converter.from_codepoints, body.return_.spans
+    omissions = [
+        o.model_copy(update={"start": to_unit(o.start), "end": to_unit(o.end)})
+        for o in (one.omissions if shows_spans else ())
+    ]
     return MessageCompression(
         message=text.message,
         part=text.part,
@@ -837,14 +798,9 @@ def _compression(conversation: Conversation, one: Shortened) -> MessageCompressi
         tool=text.call.name if text.call else None,
         format=one.format,
         kept=[[to_unit(a), to_unit(b)] for a, b in one.kept] if shows_spans else None,
-        omissions=[_convert_offsets(o, converter) for o in one.omissions] if shows_spans else None,
+        omissions=omissions if shows_spans else None,
         tokens_before=one.candidate.tokens,
         tokens_after=one.tokens,
         hash=one.hash,
         superseded=one.superseded,
     )
-
-
-def _convert_offsets(omission: Omitted, converter: OffsetConverter) -> Omitted:
-    start, end = map(converter.from_codepoints, (omission.start, omission.end))
-    return omission.model_copy(update={"start": start, "end": end})

@@ -59,7 +59,7 @@ from tamis.service.http.schemas.compress import (
     InvalidInput,
 )
 from tamis.service.http.schemas.dialects.base import CompressCall
-from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expand_spans
+from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expanded_spans
 from tamis.service.http.schemas.explain import (
     ExplainRequest,
     Explanation,
@@ -91,7 +91,7 @@ async def expand(body: ExpandRequest, request: Request) -> Response:
         raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
 
     def work(_: QueuedRequest) -> Response:
-        return json_response(expand_spans(body))
+        return json_response(Expansion(results=list(expanded_spans(body))))
 
     return await run_connected(request, work, body.timeout_ms)
 
@@ -132,7 +132,7 @@ async def compress_all(request: Request, call: CompressCall) -> list[Compression
 )
 async def compress_batch(body: CompressBatch, request: Request) -> Response:
     """Each input gets a compression or an error of its own; one failure leaves the others alone."""
-    state, entry = service_state(request), log_entry(request)
+    state = service_state(request)
     inputs: Sequence[CompressRequest | InvalidInput] = body.inputs
     valid = [given for given in inputs if isinstance(given, CompressRequest)]
     check_limits(
@@ -140,7 +140,7 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
     )
     limits = state.executor.limits()
     request_bytes.set(request_bytes.get() // max(1, len(inputs)))
-    work = [_compress_batch_item(state, i, given, entry, limits) for i, given in enumerate(inputs)]
+    work = [_compress_batch_item(request, i, given, limits) for i, given in enumerate(inputs)]
     found = await run_while_connected(request.receive, _gather_in_order(work))
     return await asyncio.to_thread(json_response, BatchResult(data=found))
 
@@ -184,16 +184,13 @@ async def _gather_in_order(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
 
 
 async def _compress_batch_item(
-    state: ServiceState,
-    index: int,
-    body: CompressRequest | InvalidInput,
-    entry: RequestLogEntry,
-    limits: TimeLimits,
+    request: Request, index: int, body: CompressRequest | InvalidInput, limits: TimeLimits
 ) -> BatchItem:
     """One input of a batch; where the queue is full it waits, for the batch itself was admitted.
 
     The service's time limit counts from when the batch began, `timeout_ms` from when its turn came.
     """
+    state, entry = service_state(request), log_entry(request)
     try:
         if isinstance(body, InvalidInput):
             raise body.error

@@ -16,7 +16,7 @@ from fastapi import Path, Query, Request, Response
 from tamis.compressors.methods.lexical import Method as Lexical
 from tamis.compressors.selection.select import merge_spans
 from tamis.compressors.tools.markers import default_marker
-from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
+from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.lines import split_at_line_feeds
@@ -42,8 +42,8 @@ from tamis.service.http.schemas.search import (
     RankedToolsAnswer,
     RankToolsRequest,
     SearchAnswer,
+    SearchHit,
     SearchRequest,
-    search_answer,
 )
 
 routes = create_router()
@@ -156,18 +156,6 @@ def _answering_lines(
     """The lines that have words of a question, the best first until there is no room for more."""
     prepared = prepare_tool_outputs([ToolOutput(text, tool)], question, counter)
     values = Lexical().scores(question, prepared.passages, prepared.units).values
-    spans = _matching_spans(prepared, values, most, counter)
-    if spans:
-        return _join_spans(text, spans), spans, []
-    (found,) = prepared.select([0.0] * len(prepared.units), [most], default_marker)
-    why = f"no line has a word of the question within {most:,} tokens; this is what matters most"
-    return found.text, list(found.kept), [why]
-
-
-def _matching_spans(
-    prepared: PreparedToolOutputs, values: Sequence[float], most: int, counter: TextTokenizer
-) -> Spans:
-    text = prepared.passages[0].text
     units = prepared.units
     order = sorted((i for i, value in enumerate(values) if value > 0), key=lambda i: -values[i])
     tokens = counter.count_many([text[units[i].start : units[i].stop] for i in order])
@@ -176,7 +164,11 @@ def _matching_spans(
         if count <= left:
             left -= count
             chosen.append(i)
-    return merge_spans((units[i].start, units[i].stop) for i in chosen)
+    if spans := merge_spans((units[i].start, units[i].stop) for i in chosen):
+        return _join_spans(text, spans), spans, []
+    (found,) = prepared.select([0.0] * len(prepared.units), [most], default_marker)
+    why = f"no line has a word of the question within {most:,} tokens; this is what matters most"
+    return found.text, list(found.kept), [why]
 
 
 def _join_spans(text: str, spans: Spans) -> str:
@@ -246,7 +238,8 @@ async def search(body: SearchRequest, request: Request) -> Response:
         else:
             read = {"selector": body.selector, "keys": body.keys, "root": state.methods.root}
             hits = index.rank_retrieved(body.question, body.k, **how, **read)
-        return json_response(search_answer(name, hits))
+        data = [SearchHit(**hit.as_json()) for hit in hits]
+        return json_response(SearchAnswer(index=name, data=data, keys_read=hits.keys_read))
 
     return await run_connected(request, work, body.timeout_ms)
 

@@ -48,7 +48,9 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     try:
         read = _settings_model()(**given)
     except ValidationError as error:
-        raise BadInput("; ".join(_describe_error(e) for e in error.errors())) from error
+        faults = [(str(e["loc"][0]), e) for e in error.errors()]
+        shown = (f"{flag(n)} or {variable(n)} is {e['input']!r}: {e['msg']}" for n, e in faults)
+        raise BadInput("; ".join(shown)) from error
     return Settings(**{knob.name: getattr(read, knob.name) for knob in KNOBS})
 
 
@@ -71,8 +73,3 @@ def _split_commas(value: Any) -> Any:
     """Splits at commas; a flag may also be given more than once."""
     given = [value] if isinstance(value, str) else value
     return [part.strip() for text in given for part in text.split(",") if part.strip()]
-
-
-def _describe_error(error: Any) -> str:
-    name = str(error["loc"][0])
-    return f"{flag(name)} or {variable(name)} is {error['input']!r}: {error['msg']}"

@@ -223,11 +223,12 @@ def _warm_up(reader: Reader, tokens: int = _WARMUP_TOKENS) -> int:
 
 
 def _engine_bounds(settings: Settings, reader: Reader | Future[Reader]) -> EngineBounds:
-    batch = (
-        settings.batch_tokens
-        or getattr(reader, "batch_tokens", None)
-        or _default_batch_tokens(settings)
-    )
+    batch = settings.batch_tokens or getattr(reader, "batch_tokens", None)
+    if not batch:
+        from tamis.probes.model.loading import choose_device
+
+        # on a CPU half of `Proxy`'s default: a short request waits for the current batch
+        batch = 1024 if choose_device(settings.device).type == "cpu" else 16384
     return EngineBounds(
         settings.queue_tokens,
         settings.max_requests,
@@ -235,13 +236,6 @@ def _engine_bounds(settings: Settings, reader: Reader | Future[Reader]) -> Engin
         batch,
         settings.stall_s,
     )
-
-
-def _default_batch_tokens(settings: Settings) -> int:
-    """On a CPU half of `Proxy`'s default: a short request has to wait for the current batch."""
-    from tamis.probes.model.loading import choose_device
-
-    return 1024 if choose_device(settings.device).type == "cpu" else 16384
 
 
 def _passage_cache(settings: Settings) -> PassageCache | None:

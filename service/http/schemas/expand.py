@@ -99,16 +99,12 @@ class Expansion(Response):
     results: list[Expanded]
 
 
-def expand_spans(request: ExpandRequest) -> Expansion:
+def expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
     """The spans, each grown by `Compressed.expand`.
 
     Raises:
         BadInput: a span that touches no sentence, or whose document does not exist.
     """
-    return Expansion(results=list(_expanded_spans(request)))
-
-
-def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
     texts = request.texts()
     passages = tuple(map(Passage, texts))
     units: dict[int, list[Unit]] = {}
@@ -124,13 +120,9 @@ def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
         if span.index not in converters:
             converters[span.index] = OffsetConverter(text, request.offset_unit)
         converter = converters[span.index]
-        own = _result_with_units(passages, tuple(units.get(span.index, ())))
+        here = tuple(units.get(span.index, ()))  # only for its `expand`
+        own = Compressed("", (), passages, here, (), (), 0, 0, "", "", "passthrough")
         given = converter.to_codepoints(span.start), converter.to_codepoints(span.end)
         start, end = own.expand(span.index, *given, request.neighbours)
         offsets = converter.from_codepoints(start), converter.from_codepoints(end)
         yield Expanded(index=span.index, start=offsets[0], end=offsets[1], text=text[start:end])
-
-
-def _result_with_units(passages: tuple[Passage, ...], units: tuple[Unit, ...]) -> Compressed:
-    """A `Compressed` that holds only passages and units, for its `expand`."""
-    return Compressed("", (), passages, units, (), (), 0, 0, "", "", "passthrough")

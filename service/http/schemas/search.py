@@ -20,7 +20,7 @@ from tamis.service.http.schemas.base import (
 )
 
 if TYPE_CHECKING:
-    from tamis.retrieval.index.store import Hits
+    pass
 
 Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_CONDITION_CHARS})]
 """A condition on metadata as text; what reads conditions everywhere refuses a longer one."""
@@ -67,12 +67,6 @@ class SearchAnswer(Response):
     index: Text
     data: list[SearchHit]
     keys_read: int
-
-
-def search_answer(index: str, hits: Hits) -> SearchAnswer:
-    """The answer for the hits of a `CorpusIndex`."""
-    data = [SearchHit(**hit.as_json()) for hit in hits]
-    return SearchAnswer(index=index, data=data, keys_read=hits.keys_read)
 
 
 class RankToolsRequest(StrictRequest):

@@ -527,7 +527,7 @@ class ChatShortener:
             if form is None and left_s > 0:
                 key = (method, digests[index])
                 try:
-                    form = await self._result(state, request, key, work.entry, left_s)
+                    form = await self._result(work, request, key, left_s)
                 except (Overloaded, OutOfTime) as error:
                     until = 0.0
                     stays = f"results from message {index} on stay whole: {error}"
@@ -541,12 +541,7 @@ class ChatShortener:
         return self._remembered.peek((_BY_WORDS, digest)) if found is None else found
 
     async def _result(
-        self,
-        state: ServiceState,
-        request: TurnRequest,
-        key: tuple[str, bytes],
-        entry: RequestLogEntry,
-        left_s: float,
+        self, work: _ChatWork, request: TurnRequest, key: tuple[str, bytes], left_s: float
     ) -> Form:
         """Shortens one message.
 
@@ -554,8 +549,9 @@ class ChatShortener:
             key: the method, and the hash of the request.
         """
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
-        call, until = ConversationCall(state, body, key[0], entry), time.monotonic() + left_s
-        answer = await state.executor.run_prepared(
+        call = ConversationCall(work.state, body, key[0], work.entry)
+        until = time.monotonic() + left_s
+        answer = await work.state.executor.run_prepared(
             lambda: call.prepare(call.read()),
             call.tokens_needed,
             call.finish,

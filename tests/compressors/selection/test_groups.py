@@ -392,7 +392,7 @@ def test_what_is_kept_before_the_first_that_does_not_fit_is_kept_under_every_lar
             if u in groups or u in groups.vain:
                 continue
             shown = {lead for lead, _ in groups.shown_with(u)}
-            worth = selector._worths
+            worth = selector.worths
             shown |= {lead for lead in groups.ancestors(u) if worth[lead] >= worth[u]}
             if u not in now or not shown <= now:
                 break

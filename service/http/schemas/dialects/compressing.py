@@ -182,8 +182,5 @@ def _highlights_of(found: Compression) -> list[Highlight]:
 
 
 OPENSEARCH = Dialect(
-    name="OpenSearch",
-    request=HighlightRequest,
-    answer=Highlights,
-    to_answer=highlight_answer,
+    name="OpenSearch", request=HighlightRequest, answer=Highlights, to_answer=highlight_answer
 )

@@ -440,10 +440,7 @@ def deepinfra_answer(_: DeepinfraRequest, found: Pairs, arrival: Arrival) -> Dee
 
 
 DEEPINFRA = Dialect(
-    name="DeepInfra",
-    request=DeepinfraRequest,
-    answer=DeepinfraAnswer,
-    to_answer=deepinfra_answer,
+    name="DeepInfra", request=DeepinfraRequest, answer=DeepinfraAnswer, to_answer=deepinfra_answer
 )
 
 
@@ -486,10 +483,7 @@ def fireworks_answer(request: JinaRequest, found: Reranked, arrival: Arrival) ->
 
 
 FIREWORKS = Dialect(
-    name="Fireworks",
-    request=JinaRequest,
-    answer=FireworksAnswer,
-    to_answer=fireworks_answer,
+    name="Fireworks", request=JinaRequest, answer=FireworksAnswer, to_answer=fireworks_answer
 )
 
 
@@ -541,12 +535,7 @@ def nim_answer(_: NimRequest, found: Reranked, __: Arrival) -> NimAnswer:
     )
 
 
-NIM = Dialect(
-    name="NVIDIA NIM",
-    request=NimRequest,
-    answer=NimAnswer,
-    to_answer=nim_answer,
-)
+NIM = Dialect(name="NVIDIA NIM", request=NimRequest, answer=NimAnswer, to_answer=nim_answer)
 
 
 _NAME_PAIRS = (
@@ -638,9 +627,4 @@ def _as_list(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given
 
 
-VLLM_SCORE = Dialect(
-    name="vLLM",
-    request=ScoreRequest,
-    answer=ScoreAnswer,
-    to_answer=score_answer,
-)
+VLLM_SCORE = Dialect(name="vLLM", request=ScoreRequest, answer=ScoreAnswer, to_answer=score_answer)

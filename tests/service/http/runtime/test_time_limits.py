@@ -268,7 +268,7 @@ def work(_):
 
 server = create_server(settings, app)
 import tamis.service.http.routes.compress as expand
-expand.expand_spans = work
+expand.expanded_spans = work
 server.run()
 """
 
