@@ -205,26 +205,27 @@ def _find_blocks(part: _Part) -> Iterator[list[Record]]:
         fields = block.fields
         known = {latest[name]: None for name in fields if name in latest}
         at = next((f for f in known if _are_alike(families[f][-1], block)), len(families))
-        families[at:at] = [[]] if at == len(families) else []
+        if at == len(families):
+            families.append([])
         families[at].append(block)
         latest |= dict.fromkeys(fields, at)
     found = [f for f in families if len(f) > 1 and not _is_prose(f, part.texts)]
     for family in _join(found):
         heads = [blocks[0] for blocks in family]
-        fields = [
+        fields_of_each = [
             dict(chain.from_iterable(block.fields.items() for block in reversed(blocks)))
             for blocks in family
         ]
         starts = [head.title for head in heads]
         if min(starts) < 0:
-            times = Counter(chain.from_iterable(fields))
+            times = Counter(chain.from_iterable(fields_of_each))
             if sum(count > 1 for count in times.values()) <= _FEWEST_SHARED:
                 continue  # two who talk to each other
             starts = [head.lines[0][0] for head in heads]
         names = _names(heads, starts, part.texts)
         yield [
             Record(start, blocks[-1].stop, name, own)
-            for start, blocks, name, own in zip(starts, family, names, fields, strict=True)
+            for start, blocks, name, own in zip(starts, family, names, fields_of_each, strict=True)
         ]
 
 
