@@ -379,7 +379,8 @@ def tell_records(
         told = _words_of(asked, texts, [record.telling for record in family])
         others = _have_less(named)
         # a word of a name may say less than several others of what is below another one
-        more = [len(own.difference(*named)) for own in told]
+        in_names = frozenset().union(*named)
+        more = [len(own - in_names) for own in told]
         most = max((n for n, less in zip(more, others, strict=True) if not less), default=0)
         if not any(others) or most < max(more):
             others = _have_less(told)

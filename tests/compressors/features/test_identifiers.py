@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 
 import numpy as np
 import pytest
@@ -248,3 +249,19 @@ def test_a_name_counts_for_more_than_where_it_is_mentioned_unless_that_says_more
     assert min(found[6:9]) == 0.5 > max(found[:6])
     found = tell_records("What depends on nginx?", passages, units, [0.5] * len(units))
     assert min(found[3:6]) == 0.5 > max(found[:3] + found[6:])
+
+
+@pytest.mark.parametrize(
+    "of_each", ["Host h{0}\n    Port {0}\n    User u{0}\n\n", "# h{0}\n## A\nB\n"]
+)
+def test_records_are_told_apart_in_linear_time(of_each):
+    def seconds(count):
+        passages = [Passage("".join(of_each.format(i) for i in range(count)))]
+        units = units_of(passages)
+        clock = time.process_time()
+        tell_records("port and user of h1, h2 and h3", passages, units, [0.5] * len(units))
+        return time.process_time() - clock
+
+    seconds(50)
+    short, long = (min(seconds(count) for _ in range(3)) for count in (500, 2_000))
+    assert long < 8 * max(0.01, short)  # in quadratic time sixteen times as long
