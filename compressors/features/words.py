@@ -364,6 +364,8 @@ def tell_records(
 
     Those that do not change stay to the bit.
     """
+    if not any("\n" in passage.text for passage in passages):  # a record has lines
+        return tuple(values)
     texts = visible_texts(passages, units)
     asked = frozenset(
         stem(word)

@@ -324,7 +324,8 @@ class Groups:
 
     def _tie_records(self) -> None:
         """Shows what is in a record with the unit that names it, where it fits."""
-        families = find_records(self._passages, self._units, self._raw) if self._passages else []
+        has_lines = any("\n" in passage.text for passage in self._passages)
+        families = find_records(self._passages, self._units, self._raw) if has_lines else []
         for record in chain.from_iterable(families):
             if (name := record.name) < 0:
                 continue
