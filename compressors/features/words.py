@@ -18,6 +18,7 @@ from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import question_sentences
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import FUNCTION_WORDS
+from tamis.probes.segmentation.lines import line_before
 from tamis.probes.segmentation.records import Record, find_records
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
@@ -294,8 +295,7 @@ class NamedTexts:
     def raise_probabilities(self, values: Sequence[float], lower: float = 0.0) -> tuple[float, ...]:
         """The same for probabilities; those that do not change stay to the bit."""
         z = log_odds(values, _MIN_PROBABILITY)
-        moved = self.raise_scores(z, lower)
-        return tuple(np.where(moved == z, values, 1 / (1 + np.exp(-moved))).tolist())
+        return _probabilities(values, z, self.raise_scores(z, lower))
 
     @property
     def warnings(self) -> list[str]:
@@ -327,7 +327,7 @@ def record_texts(
     for u, (unit, text) in enumerate(zip(units, shown, strict=True)):
         whole, before = passages[unit.passage].text, units[u - 1] if u else None
         gap = whole[before.visible[1] : unit.visible[0]] if before else ""
-        line = whole[whole.rfind("\n", 0, unit.visible[0]) + 1 : unit.visible[0]]
+        line = line_before(whole, unit.visible[0])
         if unit.kind == "json":
             goes_on = text[0] not in "{["
         elif unit.kind == "code":
@@ -377,7 +377,7 @@ def tell_records(
     scores = before.copy()
     for family in find_records(passages, units, texts):
         check_interruption()
-        named = _words_of(asked, texts, [[record.name][: record.name >= 0] for record in family])
+        named = _words_of(asked, texts, [record.naming for record in family])
         told = _words_of(asked, texts, [record.telling for record in family])
         others = _have_less(named)
         # a word of a name may say less than several others of what is below another one
@@ -388,7 +388,12 @@ def tell_records(
             others = _have_less(told)
         if any(others):
             _lower_others(scores, family, others)
-    return tuple(np.where(scores == before, values, 1 / (1 + np.exp(-scores))).tolist())
+    return _probabilities(values, before, scores)
+
+
+def _probabilities(values: Sequence[float], before: Floats, after: Floats) -> tuple[float, ...]:
+    """Probabilities whose log odds were moved; those that do not change stay to the bit."""
+    return tuple(np.where(after == before, values, 1 / (1 + np.exp(-after))).tolist())
 
 
 def _words_of(

@@ -43,6 +43,7 @@ from tamis.probes.segmentation.lines import (
     has_function_word,
     has_stop,
     is_empty_quote,
+    line_before,
 )
 from tamis.probes.segmentation.markdown import (
     CLAUSE,
@@ -838,7 +839,7 @@ class Groups:
         if unit.kind != "sentence" or not 0 < len(words) <= _MOST_NAMES or not self._passages:
             return False
         text, (start, stop) = self._passages[unit.passage].text, unit.visible
-        line = text[text.rfind("\n", 0, start) + 1 : start] + text[stop:].partition("\n")[0]
+        line = line_before(text, start) + text[stop:].partition("\n")[0]
         if line.strip("> \t\r"):
             return False
         if unit.passage not in self._names:
@@ -1000,7 +1001,7 @@ class Groups:
         if not self._passages:
             return 0
         text, start = self._passages[self._units[u].passage].text, self._units[u].visible[0]
-        line = text[text.rfind("\n", 0, start) + 1 : start]
+        line = line_before(text, start)
         return len(line) - len(line.lstrip())
 
     def _indent(self, u: int) -> int:

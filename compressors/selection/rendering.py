@@ -20,6 +20,7 @@ from itertools import pairwise
 
 from tamis.compressors.rules import Rules, parse_citation
 from tamis.compressors.selection.order import at_both_ends
+from tamis.probes.segmentation.lines import line_before
 from tamis.probes.text import KINDS, Passage, Unit
 
 
@@ -137,7 +138,7 @@ class Renderer:
         """
         unit = self.units[u]
         text, at = self.passages[unit.passage].text, unit.visible[0]
-        blanks = text[text.rfind("\n", 0, at) + 1 : at]
+        blanks = line_before(text, at)
         indented = KINDS[unit.kind].is_indented and blanks.isspace()
         return self._title_and_citation(u) + (blanks if indented else "")
 

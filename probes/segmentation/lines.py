@@ -218,6 +218,11 @@ def count_words(line: str) -> int:
     return len(_WORD.findall(line))
 
 
+def line_before(text: str, at: int) -> str:
+    """What stands on its line before a place in a text."""
+    return text[text.rfind("\n", 0, at) + 1 : at]
+
+
 def has_function_word(line: str) -> bool:
     """Whether a bare line has a word that holds English sentences together, and another."""
     words = _WORD.findall(line)

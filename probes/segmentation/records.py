@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.lines import has_stop
+from tamis.probes.segmentation.lines import has_stop, line_before
 from tamis.probes.segmentation.markdown import heading_levels
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import KINDS, Passage, Unit
 
 _FIELD = re.compile(
     r"(?P<begin>BEGIN:[A-Z]+)\s*\Z|[\s>*+•\-]{0,8}(?:\d{1,2}[.)] )?[*_]*"
@@ -52,11 +52,15 @@ class Record:
     fields: Mapping[str, int]
 
     @property
+    def naming(self) -> Sequence[int]:
+        """The unit that names it, if there is one."""
+        return [self.name] if self.name >= 0 else []
+
+    @property
     def telling(self) -> Sequence[int]:
         """The units that may tell it from the others: all of one of fields, else its name."""
-        if 2 * len(self.fields) >= self.stop - self.start - 1:
-            return range(self.start, self.stop)
-        return [self.name][: self.name >= 0]
+        is_of_fields = 2 * len(self.fields) >= self.stop - self.start - 1
+        return range(self.start, self.stop) if is_of_fields else self.naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ def find_records(
         if stop == len(units) or units[stop].passage != units[start].passage:
             part = _Part(passages[units[start].passage].text, units, texts, start, stop)
             sections = list(_find_sections(part))
+            # a block is known whose first line is that of a section, or the one below its heading
             begun = {record.start + i for family in sections for record in family for i in (0, 1)}
             blocks = (
                 family
@@ -114,11 +119,6 @@ class _Part:
     texts: Sequence[str]
     start: int
     stop: int
-
-    def before(self, u: int) -> str:
-        """What stands on the line before a unit."""
-        begin = self.units[u].visible[0]
-        return self.text[self.text.rfind("\n", 0, begin) + 1 : begin]
 
     def gap(self, u: int) -> str:
         """What stands between a unit and the one before it."""
@@ -176,10 +176,11 @@ def _ranks(part: _Part) -> dict[int, tuple[int, int]]:
     headings = [u for u in range(part.start, part.stop) if units[u].kind == "heading"]
     levels = dict(zip(headings, heading_levels([part.texts[u] for u in headings]), strict=True))
     for u in range(part.start, part.stop):
+        line = line_before(part.text, units[u].visible[0])
         if u in levels:
             found[u] = (0, levels[u])
-        elif not (indent := part.before(u)).strip() and units[u].kind[:5] != "table":
-            found[u] = (1, len(indent))
+        elif not line.strip() and KINDS[units[u].kind].block != "table":
+            found[u] = (1, len(line))
     return found
 
 
@@ -304,11 +305,12 @@ def _join(families: Sequence[list[_Block]]) -> Iterator[list[list[_Block]]]:
     for _, i in blocks:
         above.setdefault(i, set()).add(before)
         before = i
+    below = {i: min(over) for i, over in above.items() if len(over) == 1 and not over & {i, -1}}
     records: dict[int, list[list[_Block]]] = {}
     for block, i in blocks:
         first = i
-        while len(above[first]) == 1 and first not in above[first] and -1 not in above[first]:
-            (first,) = above[first]
+        while first in below:
+            first = below[first]
         if first == i:
             records.setdefault(i, []).append([block])
         else:
@@ -321,8 +323,8 @@ def _names(family: Sequence[_Block], starts: list[int], texts: Sequence[str]) ->
     fields = [block.fields for block in family]
     keys = [key for key in filter(_NAME.match, fields[0]) if all(key in own for own in fields)]
     ways = [[own[key] for own in fields] for key in keys]
-    ways.insert(len(ways) * (family[0].title != starts[0]), starts)
-    for way in ways:
+    have_titles = family[0].title == starts[0]
+    for way in [starts, *ways] if have_titles else [*ways, starts]:
         lines = [texts[u] for u in way]
         if all(map(_is_name, lines)) and len(set(lines)) == len(lines):
             return way

@@ -475,8 +475,8 @@ class PreparedConversation:
     prose: list[PreparedProse] = field(default_factory=list)
     whole: list[Candidate] = field(default_factory=list)
 
-    def protected(self, text: str) -> tuple[tuple[int, int], ...]:
-        """The spans that the patterns match.
+    def keep_spans(self, text: str) -> tuple[tuple[int, int], ...]:
+        """The spans of a text that are kept: those that the patterns match.
 
         Raises:
             BadInput: a pattern that takes too long.
@@ -605,7 +605,7 @@ class ConversationCall:
             asked = "\n".join(text for text in (output.call, question) if text)
             prepared.prose.append(self._prose(prepared, [candidate], asked, limit))
         else:
-            keep, tokens = prepared.protected(candidate.text.text), [candidate.tokens]
+            keep, tokens = prepared.keep_spans(candidate.text.text), [candidate.tokens]
             found = prepare_tool_outputs([output], question, prepared.counter, tokens)
             prepared.results.append(PreparedResult(candidate, limit, found, keep))
 
@@ -629,7 +629,7 @@ class ConversationCall:
         texts = [text for candidate in candidates for text in candidate.passages]
         asked, method = (question, self.method) if question else (SALIENCE_QUESTION, _UNASKED)
         passages = [
-            Passage(text, keep=prepared.protected(text), min_tokens=part.min_tokens)
+            Passage(text, keep=prepared.keep_spans(text), min_tokens=part.min_tokens)
             for text, part in zip(texts, parts, strict=True)
         ]
         language = resolve_language(self.body.language, asked, texts)

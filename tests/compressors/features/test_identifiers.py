@@ -205,7 +205,7 @@ Maintainer: Ana Lund
 """
 
 
-def told(question: str, values: list[float]) -> list[float]:
+def line_probabilities(question: str, values: list[float]) -> list[float]:
     """The probabilities of the three lines of each package."""
     passages = [Passage(PACKAGES)]
     return list(tell_records(question, passages, units_of(passages), values))
@@ -213,7 +213,7 @@ def told(question: str, values: list[float]) -> list[float]:
 
 def test_records_that_the_question_does_not_name_lose_and_the_others_stay():
     values = [0.1, 0.6, 0.2, 0.3, 0.5, 0.2, 0.1, 0.7, 0.2]
-    found = told("Which version of curl is installed?", values)
+    found = line_probabilities("Which version of curl is installed?", values)
     assert found[3:6] == values[3:6]
     lowered = found[:3] + found[6:]
     expected = [1 / (1 + math.exp(OTHERS) * (1 - v) / v) for v in values[:3] + values[6:]]
@@ -223,19 +223,19 @@ def test_records_that_the_question_does_not_name_lose_and_the_others_stay():
 @pytest.mark.parametrize("question", ["Which is the largest?", "What is the version of each?", ""])
 def test_no_record_loses_where_none_is_named(question):
     values = [0.1, 0.6, 0.2, 0.3, 0.5, 0.2, 0.1, 0.7, 0.2]
-    assert told(question, values) == values
+    assert line_probabilities(question, values) == values
 
 
 def test_a_record_is_named_by_its_fields_where_its_name_is_not_asked_for():
-    found = told("Which package does Bea maintain?", [0.5] * 9)
+    found = line_probabilities("Which package does Bea maintain?", [0.5] * 9)
     assert min(found[3:6]) == 0.5 > max(found[:3] + found[6:])
-    found = told("What does Ana Lund maintain?", [0.5] * 9)
+    found = line_probabilities("What does Ana Lund maintain?", [0.5] * 9)
     assert min(found[:3] + found[6:]) == 0.5 > max(found[3:6])
 
 
 def test_a_field_of_one_record_that_is_asked_for_is_as_good_in_the_other():
     values = [0.1, 0.6, 0.2, 0.3, 0.01, 0.2, 0.1, 0.01, 0.2]
-    found = told("versions of libssl3 and curl", values)
+    found = line_probabilities("versions of libssl3 and curl", values)
     assert found[1] == 0.6
     assert found[4] == pytest.approx(1 / (1 + math.exp(0.5) * 0.4 / 0.6))
     assert found[7] < 0.01
