@@ -27,6 +27,8 @@ DEFAULT_ENCODER = "minilm-l6"
 ENGLISH_RANK_ENCODER, SMALL_RANK_ENCODER = "e5-small-english", "e5-small"
 RANK_ENCODERS = ("embeddinggemma-300m", ENGLISH_RANK_ENCODER, SMALL_RANK_ENCODER)
 """Encoders for rankings, the best for English first, the best for other languages last."""
+CROSS_ENCODERS = (DEFAULT_ENCODER, "ms-marco-minilm-l12")
+"""What `method="cross"` reads with: an encoder with adapters of tamis, or a published one."""
 DEFAULT_MODELS = (DEFAULT_PROXY, DEFAULT_ENCODER, ENGLISH_RANK_ENCODER, SMALL_RANK_ENCODER)
 """What the default method reads with; without the encoders it keeps and ranks less well."""
 
@@ -169,6 +171,13 @@ class InstalledModels:
             with suppress(ProxyMissing):
                 found.append(LazyEncoder(locate(name, self.root), self._device))
         return tuple(found)
+
+    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
+        """A cross-encoder, on the device of a loaded proxy."""
+        from tamis.probes.hub.zoo import locate
+        from tamis.probes.model.cross_encoder import CrossEncoder
+
+        return CrossEncoder.from_folder(locate(name, self.root), adapters, self._device)
 
     @property
     def _device(self) -> str:

@@ -349,6 +349,9 @@ class TinyModels:
     def rank_encoders(self) -> tuple[()]:
         return ()
 
+    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
+        raise AssertionError("no cross-encoder is built here")
+
 
 def _with_probe(proxy: Proxy, **options: Any) -> QuestionRows:
     options = {"gate": False, "rank_probe": None, **options}
@@ -377,7 +380,7 @@ BUILDERS: dict[str, Callable[[Proxy], Any]] = {
     "infiniretri independent": lambda p: InfiniRetri(p, "independent", window_tokens=40, heads=0),
     "fusion": lambda p: Fusion({"attention": _with_probe(p), "lexical": Lexical()}),
 }
-WITHOUT_A_PROXY = set("embedding late_interaction lexical lead edges original".split())
+WITHOUT_A_PROXY = set("cross embedding late_interaction lexical lead edges original".split())
 OURS_BY_NAME = set(registry.METHODS.names()) - set(registry.LAB_METHODS)
 METHODS = sorted({*BUILDERS, *OURS_BY_NAME} - WITHOUT_A_PROXY)
 

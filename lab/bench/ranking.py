@@ -6,7 +6,8 @@
 
 nDCG has the gains 2^grade - 1; documents without a grade gain nothing, and the ideal order is of
 all judged documents, found or not. A ranking is free if it needs no proxy: the first stage as it
-came, BM25 and MiniLM over whole documents, the sum of both, and EmbeddingGemma.
+came, BM25 and MiniLM over whole documents, the sum of both, EmbeddingGemma, and a published
+cross-encoder.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from rich.text import Text
 
 from tamis.compressors.features.rank_fusion import fuse_ranks
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER
+from tamis.compressors.registry import (
+    CROSS_ENCODERS,
+    DEFAULT,
+    DEFAULT_ENCODER,
+)
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub.zoo import locate
 from tamis.probes.text import Passage
@@ -65,9 +70,14 @@ FUSED = " + first"
 BOTH = f"{LEXICAL}+{EMBEDDING}"
 LARGE_ENCODER = "embeddinggemma-300m"
 LARGE = f"late_interaction:encoders={LARGE_ENCODER}"
-FREE = (FIRST_STAGE, LEXICAL, EMBEDDING, BOTH, LARGE)
+PUBLISHED = f"cross:model={CROSS_ENCODERS[1]}"
+FREE = (FIRST_STAGE, LEXICAL, EMBEDDING, BOTH, LARGE, PUBLISHED)
 """Rankings without a proxy; those with an encoder are there where it is installed."""
-_FREE_ENCODERS = {DEFAULT_ENCODER: EMBEDDING, LARGE_ENCODER: LARGE}
+_FREE_ENCODERS = {
+    DEFAULT_ENCODER: EMBEDDING,
+    LARGE_ENCODER: LARGE,
+    CROSS_ENCODERS[1]: PUBLISHED,
+}
 NDCG = f"ndcg@{RANK_CUTOFF}"
 ENDINGS = (".jsonl", ".jsonl.gz")
 EPILOG = """

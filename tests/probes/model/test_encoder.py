@@ -9,44 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import BertConfig, BertModel
+from tokenizers import Tokenizer, models
+from transformers import BertModel
 
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder, Encoder, LazyEncoder
 from tamis.probes.pooling import POOLINGS
+from tests.probes.tiny_encoder import MARKS, write_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] the sieve holds back what does not matter [ ] sep".split()
+WORDS = [*MARKS, *"the sieve holds back what does not matter [ ] sep".split()]
 WINDOW = 12  # positions of the tiny model: 10 words and [CLS], [SEP]
 TEXTS = ["the sieve", "", "what does not matter", "the " * 10, "holds " * 35, "zebra sieve"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A random BERT of two layers, wide weights so that a wrong mask shows."""
-    place = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(3)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=WINDOW,
-        initializer_range=0.5,
-    )
-    BertModel(config).save_pretrained(place)
-    words = Tokenizer(models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.normalizer = normalizers.BertNormalizer()
-    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words.add_special_tokens(WORDS[:4])
-    # the published file truncates and pads to 128; neither may have any effect
-    words.enable_truncation(3)
-    words.enable_padding(length=7)
-    words.save(str(place / "tokenizer.json"))
-    return place
+    return write_encoder(tmp_path_factory.mktemp("encoder"), WORDS[len(MARKS) :], WINDOW)
 
 
 @pytest.fixture(scope="module")
