@@ -92,10 +92,13 @@ def cross(
     student = CrossStudent(folder, rank)
     lists_to_judge = held_out[:judge]
     with file_bars() as report:
-        targets_file = out / "targets.safetensors"
         chosen = lists.choose_passages(pool, own)
         teachers = [(own, (0.1, 0.1)), (larger, (0.225, 0.175)), (published, (0.5,))]
-        targets = lists.keep(targets_file, lambda: lists.teach(pool, chosen, teachers, report))
+        targets = lists.keep(
+            out / "targets.safetensors",
+            lists.digest(pool, chosen),
+            lambda: lists.teach(pool, chosen, teachers, report),
+        )
         targets = targets + recipe.grade * lists.grade_targets(pool, chosen)
         curve = training.train(
             student,

@@ -8,6 +8,8 @@ The pool is one for all questions, so that a passage that looks right may be of 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import whole_texts
 from tamis.probes.atomic_file import atomic_path
+from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.record_files import question_fold
@@ -168,10 +172,27 @@ def teach(
     return torch.from_numpy((total - total.mean()) / total.std()).float()
 
 
-def keep(file: Path, make: Callable[[], Tensor]) -> Tensor:
-    """The tensor in a file, made and written if there is none."""
+def keep(file: Path, made_of: str, make: Callable[[], Tensor]) -> Tensor:
+    """The tensor in a file, made and written if there is none.
+
+    Args:
+        made_of: what it depends on.
+
+    Raises:
+        BadInput: the file was made of something else.
+    """
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as temporary:
-            save_file({"targets": make()}, temporary)
-    return load_file(file)["targets"]
+            save_file({"targets": make()}, temporary, {"made_of": made_of})
+    with safe_open(file, framework="pt") as kept:
+        if (kept.metadata() or {}).get("made_of") != made_of:
+            raise BadInput(f"{file} is of other data; name another folder with --out, or delete it")
+        found: Tensor = kept.get_tensor("targets")
+        return found
+
+
+def digest(pool: Pool, chosen: Sequence[Sequence[int]]) -> str:
+    """The SHA-256 of the questions and their passages."""
+    asked = [question.text for question in pool.questions]
+    return hashlib.sha256(json.dumps([asked, pool.titled, chosen]).encode()).hexdigest()

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from tamis.compressors.features.bm25 import whole_texts
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.card_file import write_weights_and_card
 from tamis.probes.model.cross_encoder import CrossEncoderCard
 from tamis.probes.segmentation.lines import ENGLISH_FUNCTION_WORDS
@@ -27,6 +28,7 @@ from tamis_lab.train.cross.lists import Pool, Report
 from tamis_lab.train.cross.student import PASSAGE_TOKENS, QUESTION_TOKENS, CrossStudent
 from tamis_lab.train.lora import checkpoint
 
+CURVE = "curve.json"
 Validate = Callable[[CrossStudent], float]
 
 
@@ -88,7 +90,8 @@ def train(
     if not begun:
         first = random.Random(recipe.seed).sample(range(len(chosen)), min(64, len(chosen)))
         student.begin_with(*_example(student, pool, chosen, targets, first, recipe, 0))
-    curve, losses = list[dict[str, Any]](), list[float]()
+    curve = _curve_until(folder, begun)
+    losses = list[float]()
     for step in range(begun, recipe.steps):
         asked = _order(len(chosen), step, recipe)
         pairs, wanted = _example(student, pool, chosen, targets, asked, recipe, step + 1)
@@ -106,9 +109,20 @@ def train(
             mean = round(sum(losses) / len(losses), 4)
             curve.append({"steps": step + 1, "loss": mean, "ndcg": round(validate(student), 4)})
             done = (0, (step + 1) * recipe.batch)
+            with atomic_path(folder / CURVE) as temporary:
+                temporary.write_text(json.dumps(curve), "utf-8")
             checkpoint.save(folder, parameters, optimizer, step + 1, plan, done)
             losses = []
     return curve
+
+
+def _curve_until(folder: Path, steps: int) -> list[dict[str, Any]]:
+    """The judgements of a run so far."""
+    if not steps:
+        folder.mkdir(parents=True, exist_ok=True)
+        return []
+    curve: list[dict[str, Any]] = json.loads((folder / CURVE).read_text("utf-8"))
+    return [row for row in curve if row["steps"] <= steps]
 
 
 def mean_ndcg(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tamis.probes.errors import BadInput
 from tamis.probes.model.cross_encoder import CrossEncoder
 from tamis.probes.text import Passage
 from tamis_lab.datasets.qrels import JudgedQuery
@@ -152,7 +153,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_result(
         trained(folder, pool, chosen, targets, tmp_path / "stopped")
     monkeypatch.setattr(training.checkpoint, "save", save)
     again, curve = trained(folder, pool, chosen, targets, tmp_path / "stopped")
-    assert [row["steps"] for row in curve] == [60]
+    assert [row["steps"] for row in curve] == [20, 40, 60]
     # not bit for bit: where the gradient is zero, Adam makes steps of what rounding leaves
     pairs = [(whole.encode("the red house", 9), whole.encode(text, 99)) for text in TEXTS[:40]]
     with torch.no_grad():
@@ -168,8 +169,12 @@ def test_the_score_of_pairs_does_not_depend_on_their_order(folder):
         torch.testing.assert_close(student.score(pairs), alone, atol=0.02, rtol=0)
 
 
-def test_targets_are_made_once(tmp_path):
-    made = []
+def test_targets_are_made_once_and_of_the_same_data(tmp_path, pool, chosen):
+    made, file = [], tmp_path / "kept.safetensors"
+    made_of = lists.digest(pool, chosen)
     for _ in range(2):
-        lists.keep(tmp_path / "kept.safetensors", lambda: made.append(0) or torch.ones(2))
+        lists.keep(file, made_of, lambda: made.append(0) or torch.ones(2))
     assert len(made) == 1
+    other = lists.digest(pool, [*chosen[1:], chosen[0]])
+    with pytest.raises(BadInput, match="is of other data"):
+        lists.keep(file, other, lambda: torch.ones(2))
