@@ -511,7 +511,7 @@ def load_proxy(
         if ZOO[name].kind != "proxy":
             proxies = ", ".join(name for name, entry in ZOO.items() if entry.kind == "proxy")
             raise BadInput(
-                f"{name} is an {ZOO[name].kind}, which is not read; choose from {proxies}"
+                f"{name} is of the kind {ZOO[name].kind}, which is no proxy; choose from {proxies}"
             )
         folder = pull(name, root) if pull_missing else locate(name, root)
         template = TEMPLATES[ZOO[name].template]
