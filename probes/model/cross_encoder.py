@@ -25,6 +25,7 @@ from torch.nn.functional import linear, normalize
 
 from tamis.probes.card_file import read_card, read_weights
 from tamis.probes.errors import BadModelFile
+from tamis.probes.interruption import check_interruption
 from tamis.probes.model.bert import Bert, read_shape
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.prompt import token_batches
@@ -149,7 +150,10 @@ class CrossEncoder:
             raise BadModelFile(f"{folder} is no cross-encoder: {error!r}; pull it again") from error
 
     def score(self, question: str, texts: Sequence[str]) -> Tensor:
-        """The log odds of each text, `[N]` fp32 on the CPU; of several windows the best counts."""
+        """The log odds of each text, `[N]` fp32 on the CPU; of several windows the best counts.
+
+        Before each batch it looks whether it shall go on (probes/interruption.py).
+        """
         asked = self.tokenizer.encode(question).ids
         parts = [asked[i : i + QUESTION_TOKENS] for i in range(0, len(asked), QUESTION_TOKENS)]
         read = [encoded.ids for encoded in self.tokenizer.encode_many(texts)]
@@ -171,6 +175,7 @@ class CrossEncoder:
         best = torch.full((len(texts),), -torch.inf)
         width = len(asked) + 3
         for batch in token_batches(windows, _BATCH_TOKENS, lambda window: width + len(window[1])):
+            check_interruption()
             values = self._read(asked, [ids for _, ids in batch]).cpu()
             best.scatter_reduce_(0, torch.tensor([text for text, _ in batch]), values, "amax")
         return best

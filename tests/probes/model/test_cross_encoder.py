@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification, BertModel
 
 from tamis.probes.card_file import write_weights_and_card
 from tamis.probes.errors import BadModelFile
+from tamis.probes.interruption import interruptible
 from tamis.probes.model import cross_encoder
 from tamis.probes.model.cross_encoder import CrossEncoder, CrossEncoderCard
 from tests.probes.tiny_encoder import MARKS, SIZE, write_encoder
@@ -118,6 +119,20 @@ def test_a_long_question_is_read_to_its_end(cross, monkeypatch):
 
 def test_a_pair_never_has_more_tokens_than_the_model_has_positions(cross):
     assert torch.isfinite(cross.score("what holds back " * 300, ["the sieve " * 700])).all()
+
+
+def test_it_ends_between_batches_where_nobody_waits(cross, monkeypatch):
+    looks = []
+
+    def look():
+        looks.append(0)
+        if len(looks) == 3:
+            raise TimeoutError
+
+    monkeypatch.setattr(cross_encoder, "_BATCH_TOKENS", 1)
+    with interruptible(look), pytest.raises(TimeoutError):
+        cross.score(QUESTION, TEXTS)
+    assert len(looks) == 3
 
 
 @pytest.mark.parametrize("question", ["", "zebra"])
