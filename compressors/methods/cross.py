@@ -21,7 +21,11 @@ from tamis.compressors.options import option
 from tamis.compressors.registry import CROSS_ENCODERS, DEFAULT_ENCODER
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import is_latin
 from tamis.probes.text import Passage, Unit
+
+_NAMES = " or ".join(CROSS_ENCODERS)
+_ENGLISH_ALONE = "cross knows English alone; question_rows ranks other languages"
 
 
 class Cross(RankingMethod):
@@ -51,8 +55,7 @@ class Cross(RankingMethod):
         """
         name = str(options.get("model", cls.model))
         if name not in CROSS_ENCODERS:
-            names = " or ".join(CROSS_ENCODERS)
-            raise BadInput(f"there is no cross-encoder {name!r:.80}; give {names}")
+            raise BadInput(f"there is no cross-encoder {name!r:.80}; give {_NAMES}")
         adapters = weights_file("cross", name) if name == DEFAULT_ENCODER else None
         return cls(models.cross_encoder(name, adapters), **options)
 
@@ -67,7 +70,9 @@ class Cross(RankingMethod):
         if named := NamedTexts.find(question, lambda: texts):
             z = named.raise_scores(z)
         timings = {"read": (time.perf_counter() - clock) * 1e3}
-        return Ranks(tuple((1 / (1 + np.exp(-z))).tolist()), calibrated=True, timings_ms=timings)
+        values = tuple((1 / (1 + np.exp(-z))).tolist())
+        warnings = () if is_latin(question, texts) else (_ENGLISH_ALONE,)
+        return Ranks(values, calibrated=True, timings_ms=timings, warnings=warnings)
 
 
 Method = Cross

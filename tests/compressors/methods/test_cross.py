@@ -39,6 +39,13 @@ def test_a_document_with_the_identifier_of_the_question_comes_before_those_with_
     assert max(range(3), key=found.values.__getitem__) == 2
 
 
+def test_whoever_asks_in_other_letters_is_told_that_it_knows_english():
+    cross = Cross(ScriptedCrossEncoder())
+    assert not cross.rank("red", [Passage("red pins")], []).warnings
+    (warning,) = cross.rank("针在哪里?", [Passage("针在抽屉里。")], []).warnings
+    assert "English" in warning
+
+
 @pytest.mark.model
 @pytest.mark.usefixtures("encoder_folder")
 def test_the_weights_that_ship_find_the_answer():
