@@ -59,6 +59,16 @@ class CrossEncoderCard:
     format: int = FORMAT
 
 
+def load_adapters(file: Path) -> tuple[CrossEncoderCard, dict[str, Tensor]]:
+    """The card and the tensors of a file of adapters.
+
+    Raises:
+        BadModelFile: one is missing, or damaged.
+    """
+    card = read_card(file.with_suffix(".json"), CrossEncoderCard, FORMAT, "a cross-encoder's card")
+    return card, read_weights(file, card.weights_sha256, " as a cross-encoder")
+
+
 class _PairHead:
     """The head of tamis: what the states of the two texts have in common, and [CLS]."""
 
@@ -134,10 +144,7 @@ class CrossEncoder:
         """
         scale, learnt = 0.0, dict[str, Tensor]()
         if adapters is not None:
-            card = read_card(
-                adapters.with_suffix(".json"), CrossEncoderCard, FORMAT, "a cross-encoder's card"
-            )
-            learnt = read_weights(adapters, card.weights_sha256, " as a cross-encoder")
+            card, learnt = load_adapters(adapters)
             scale = card.scale
         try:
             weights = load_file(folder / "model.safetensors")

@@ -245,10 +245,15 @@ def _adapters_fault(entry: zoo.ZooEntry) -> str:
 
 def _check_probes(models: Path) -> Iterator[Finding]:
     from tamis.compressors.features.shipped_probes import WEIGHTS_FOLDER
+    from tamis.probes.model.cross_encoder import load_adapters
     from tamis.probes.probing.linear import LinearProbe
 
     files = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
     for file in files:
+        if file.name.startswith("cross."):
+            base = load_adapters(file)[0].base
+            yield Finding(f"cross-encoder, {base}", "ok", "its adapters are whole")
+            continue
         card = LinearProbe.load(file).card
         entry, name = zoo.ZOO.get(card.model), f"probe of {card.method}, {card.model}"
         if entry is None or entry.revision == card.revision:
