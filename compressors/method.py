@@ -22,8 +22,6 @@ from tamis.probes.folder_registry import EntryInfo
 from tamis.probes.text import Passage, Unit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tamis.probes.model.encoder import VectorSource
 
 MethodKind = Literal["compression", "reranking", "ordering"]
@@ -80,11 +78,11 @@ class ModelSource(Protocol):
     def rank_encoders(self) -> tuple[Any, ...]:
         """The sentence encoders for rankings on this machine, the best for English first."""
 
-    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
-        """A cross-encoder by its name, or an encoder that adapters in a file make one.
+    def cross_encoder(self, name: str) -> Any:
+        """A cross-encoder by its name; an encoder's name is that of the one made of it.
 
         Raises:
-            ProxyMissing: it is not on this machine. BadModelFile: the adapters are not for it.
+            ProxyMissing: it is not on this machine.
         """
 
     @property

@@ -172,11 +172,12 @@ class InstalledModels:
                 found.append(LazyEncoder(locate(name, self.root), self._device))
         return tuple(found)
 
-    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
+    def cross_encoder(self, name: str) -> Any:
         """A cross-encoder, on the device of a loaded proxy."""
         from tamis.probes.hub.zoo import locate
-        from tamis.probes.model.cross_encoder import CrossEncoder
+        from tamis.probes.model.cross_encoder import CrossEncoder, adapters_file
 
+        adapters = adapters_file(name) if name == DEFAULT_ENCODER else None
         return CrossEncoder.from_folder(locate(name, self.root), adapters, self._device)
 
     @property

@@ -349,7 +349,7 @@ class TinyModels:
     def rank_encoders(self) -> tuple[()]:
         return ()
 
-    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
+    def cross_encoder(self, name: str) -> Any:
         raise AssertionError("no cross-encoder is built here")
 
 

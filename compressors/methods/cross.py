@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from tamis.compressors.features.bm25 import whole_texts
-from tamis.compressors.features.shipped_probes import weights_file
 from tamis.compressors.features.words import NamedTexts
 from tamis.compressors.method import MethodInfo, ModelSource, RankingMethod
 from tamis.compressors.options import option
@@ -41,7 +40,7 @@ class Cross(RankingMethod):
 
     encoder: Any
     model: str = option(
-        "minilm-l6",
+        DEFAULT_ENCODER,
         "The cross-encoder: minilm-l6 with adapters of tamis, or ms-marco-minilm-l12, a published "
         "one at twice the time (`tamis models pull ms-marco-minilm-l12`).",
     )
@@ -56,8 +55,7 @@ class Cross(RankingMethod):
         name = str(options.get("model", cls.model))
         if name not in CROSS_ENCODERS:
             raise BadInput(f"there is no cross-encoder {name!r:.80}; give {_NAMES}")
-        adapters = weights_file("cross", name) if name == DEFAULT_ENCODER else None
-        return cls(models.cross_encoder(name, adapters), **options)
+        return cls(models.cross_encoder(name), **options)
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The probability that each passage answers; units are not scored.

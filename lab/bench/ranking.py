@@ -26,11 +26,7 @@ from rich.text import Text
 
 from tamis.compressors.features.rank_fusion import fuse_ranks
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.compressors.registry import (
-    CROSS_ENCODERS,
-    DEFAULT,
-    DEFAULT_ENCODER,
-)
+from tamis.compressors.registry import CROSS_ENCODERS, DEFAULT, DEFAULT_ENCODER
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub.zoo import locate
 from tamis.probes.text import Passage

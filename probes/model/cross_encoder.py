@@ -27,11 +27,13 @@ from tamis.probes.card_file import read_card, read_weights
 from tamis.probes.errors import BadModelFile
 from tamis.probes.interruption import check_interruption
 from tamis.probes.model.bert import Bert, read_shape
+from tamis.probes.model.encoder import pad_rows
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.prompt import token_batches
 from tamis.probes.tokens import TextTokenizer
 
 FORMAT = 1
+SHIPPED = Path(__file__).parent / "weights"
 QUESTION_TOKENS = 254
 """A longer question is read in parts, and the mean of their log odds is taken."""
 _PASSAGE_TOKENS = 126  # at least so many at a time, also behind the longest part of a question
@@ -57,6 +59,11 @@ class CrossEncoderCard:
     figures: Mapping[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
     format: int = FORMAT
+
+
+def adapters_file(encoder: str) -> Path:
+    """The path of the adapters that make a cross-encoder of an encoder, in the wheel."""
+    return SHIPPED / f"cross.{encoder}.safetensors"
 
 
 def load_adapters(file: Path) -> tuple[CrossEncoderCard, dict[str, Tensor]]:
@@ -127,7 +134,7 @@ class CrossEncoder:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.name = folder.name
         self.tokenizer = TextTokenizer(tokenizer, self.name, owned=True)
-        self._marks = tuple(map(tokenizer.token_to_id, ("[CLS]", "[SEP]")))
+        self._marks: tuple[Any, ...] = tuple(map(tokenizer.token_to_id, ("[CLS]", "[SEP]")))
 
     @classmethod
     def from_folder(
@@ -193,12 +200,12 @@ class CrossEncoder:
         first, last = self._marks
         begin = len(asked) + 2
         rows = [[first, *asked, last, *ids, last] for ids in passages]
-        longest = max(map(len, rows))
-        device = self.model.device
-        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
-        place = torch.arange(longest, device=device)
-        ends = torch.tensor([[len(row)] for row in rows], device=device)
-        states = self.model(ids, place < ends, (place >= begin) & (place < ends)).float()
-        of_passage = ((place >= begin) & (place < ends - 1))[:, begin:]
+        ids, mask = pad_rows(rows, self.model.device)
+        second = mask.clone()
+        second[:, :begin] = False
+        states = self.model(ids, mask, second).float()
+        # the last token of a row is [SEP]: a passage has those that another one follows
+        of_passage = mask.roll(-1, 1)[:, begin:]
+        of_passage[:, -1] = False
         found: Tensor = self._head(states, begin, of_passage)
         return found

@@ -44,6 +44,17 @@ _MARKS = (("[CLS]", "[SEP]"), ("<bos>", "<eos>"), ("<s>", "</s>"))
 """What encoders read before and after a text; Gemma's has the third pair, too, as tags of HTML."""
 
 
+def pad_rows(
+    rows: Sequence[list[int]], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Token ids of rows, and which are of a token: `[B, n]` each, on a device."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    sizes = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(longest) < sizes[:, None]
+    return ids.to(device), mask.to(device)
+
+
 class Encoder:
     """Mean-pooled text vectors of an encoder (Reimers & Gurevych 2019, arXiv 1908.10084).
 
@@ -230,17 +241,9 @@ class Encoder:
 
     def _states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The last layer's states `[B, n, D]`, fp32, and which are of a token `[B, n]`."""
-        ids, mask = self._pad_rows(rows)
+        ids, mask = pad_rows(rows, self.model.device)
         with torch.inference_mode():
             return self.model(ids, mask).float(), mask
-
-    def _pad_rows(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, `[B, n]` each, on the model's device."""
-        longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-        sizes = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(longest) < sizes[:, None]
-        return ids.to(self.model.device), mask.to(self.model.device)
 
     def _windows(self, texts: Sequence[str], kind: str) -> list[Window]:
         """The windows of all texts, the longest first; each begins with the prompt of the kind."""
@@ -256,7 +259,7 @@ class Encoder:
 
     def _sum_states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """The weighted sum of each row's token states `[B, D]`, and of the weights `[B, 1]`."""
-        ids, mask = self._pad_rows(rows)
+        ids, mask = pad_rows(rows, self.model.device)
         with torch.inference_mode():
             states, diagonal = self._pooled_layers(ids, mask)
             weights = self._pooling.weights(mask, diagonal)[..., None]

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -309,7 +308,7 @@ class ScriptedModels:
         """None is installed."""
         return ()
 
-    def cross_encoder(self, name: str, adapters: Path | None) -> Any:
+    def cross_encoder(self, name: str) -> Any:
         """One that counts the words of the question in a text."""
         self.returned.append(ScriptedCrossEncoder())
         return self.returned[-1]

@@ -54,7 +54,7 @@ def cross(
 
     Its teachers are two sentence encoders, `ms-marco-minilm-l12` and the judgements; `tamis models
     pull` fetches them. What is written goes to
-    `compressors/weights/cross.minilm-l6.safetensors` of a tamis of your own.
+    `probes/model/weights/cross.minilm-l6.safetensors` of a tamis of your own.
     """
     from tamis.probes.errors import BadInput
     from tamis.probes.hub.zoo import locate

@@ -84,9 +84,10 @@ class Pool:
             The queries held out, which nothing is learnt from.
         """
         top = max(grade for query in queries for grade in query.qrels.values())
-        held_out = [query for query in queries if question_fold(query.text) == 0]
+        held_out = list[JudgedQuery]()
         for query in queries:
-            if query in held_out:
+            if question_fold(query.text) == 0:
+                held_out.append(query)
                 continue
             grades = {
                 self._place(documents[docid]): grade / top

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -17,19 +17,22 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, layer_norm, normalize
 
+from tamis.probes.model.encoder import pad_rows
 from tamis_lab.train.lora.lowrank import FrozenLinear, LowRankLinear
 
 QUESTION_TOKENS, PASSAGE_TOKENS = 64, 120
 """What is read of each in training; longer ones are read whole where it is used."""
 BATCH_TOKENS = 4096
-_PRODUCTS = {
+SCALE = 2.0
+"""The factor of an adapter's product."""
+_PRODUCTS = (
     "attention.self.query",
     "attention.self.key",
     "attention.self.value",
     "attention.output.dense",
     "intermediate.dense",
     "output.dense",
-}
+)
 _NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 
 
@@ -38,7 +41,7 @@ class _Projection(nn.Module):
         super().__init__()
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         layer.weight = nn.Parameter(weight.bfloat16(), requires_grad=False)
-        self.product = LowRankLinear(FrozenLinear(layer), rank, 2.0, draw)
+        self.product = LowRankLinear(FrozenLinear(layer), rank, SCALE, draw)
         self.bias = nn.Parameter(bias.float())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,14 +100,14 @@ class CrossStudent(nn.Module):
 
     def read(self, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
         """Cosine and late interaction, `[B]` each, and the states of [CLS], `[B, D]`."""
-        first, last = map(self.tokenizer.token_to_id, ("[CLS]", "[SEP]"))
+        marks: list[Any] = [self.tokenizer.token_to_id(mark) for mark in ("[CLS]", "[SEP]")]
+        first, last = marks
         rows = [[first, *asked, last, *read, last] for asked, read in pairs]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-        place = torch.arange(longest)
+        ids, mask = pad_rows(rows)
+        place = torch.arange(ids.shape[1])
         ends = torch.tensor([[len(row)] for row in rows])
         begins = torch.tensor([[len(asked) + 2] for asked, _ in pairs])
-        states = self._states(ids, place < ends, (place >= begins) & (place < ends)).float()
+        states = self._states(ids, mask, (place >= begins) & mask).float()
         question = (place >= 1) & (place < begins - 1)
         passage = (place >= begins) & (place < ends - 1)
         means = [normalize((states * of[..., None]).sum(1), dim=-1) for of in (question, passage)]

@@ -25,7 +25,7 @@ from tamis.probes.text import Passage
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import exponential_gains, ndcg
 from tamis_lab.train.cross.lists import Pool, Report
-from tamis_lab.train.cross.student import PASSAGE_TOKENS, QUESTION_TOKENS, CrossStudent
+from tamis_lab.train.cross.student import PASSAGE_TOKENS, QUESTION_TOKENS, SCALE, CrossStudent
 from tamis_lab.train.lora import checkpoint
 
 CURVE = "curve.json"
@@ -42,7 +42,8 @@ class CrossRecipe:
         batch: questions a step. passages: of each question's, how many a step sees.
         steps: of the optimizer. warm: steps until the rate is at its highest; it falls to 0.
         grade: what a passage of the highest grade has above what the teachers say of it.
-        likeness: of the divergence within a list, at this temperature, beside the squared error.
+        temperature: of the divergence within a list. clip: the largest norm of a step's gradient.
+        seed: of the order of questions, of their forms, and of the passages that a step sees.
     """
 
     rank: int = 48
@@ -90,6 +91,7 @@ def train(
     if not begun:
         first = random.Random(recipe.seed).sample(range(len(chosen)), min(64, len(chosen)))
         student.begin_with(*_example(student, pool, chosen, targets, first, recipe, 0))
+    folder.mkdir(parents=True, exist_ok=True)
     curve = _curve_until(folder, begun)
     losses = list[float]()
     for step in range(begun, recipe.steps):
@@ -119,7 +121,6 @@ def train(
 def _curve_until(folder: Path, steps: int) -> list[dict[str, Any]]:
     """The judgements of a run so far."""
     if not steps:
-        folder.mkdir(parents=True, exist_ok=True)
         return []
     curve: list[dict[str, Any]] = json.loads((folder / CURVE).read_text("utf-8"))
     return [row for row in curve if row["steps"] <= steps]
@@ -157,7 +158,7 @@ def export(
     """
     tensors = {name: tensor.half() for name, tensor in student.tensors().items()}
     data = save(tensors)
-    card = CrossEncoderCard(base, 2.0, tuple(trained_on), asdict(recipe), figures)
+    card = CrossEncoderCard(base, SCALE, tuple(trained_on), asdict(recipe), figures)
     card = replace(card, weights_sha256=hashlib.sha256(data).hexdigest())
     write_weights_and_card(file, data, file.with_suffix(".json"), asdict(card))
 

@@ -245,15 +245,11 @@ def _adapters_fault(entry: zoo.ZooEntry) -> str:
 
 def _check_probes(models: Path) -> Iterator[Finding]:
     from tamis.compressors.features.shipped_probes import WEIGHTS_FOLDER
-    from tamis.probes.model.cross_encoder import load_adapters
+    from tamis.probes.model.cross_encoder import SHIPPED, load_adapters
     from tamis.probes.probing.linear import LinearProbe
 
     files = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
     for file in files:
-        if file.name.startswith("cross."):
-            base = load_adapters(file)[0].base
-            yield Finding(f"cross-encoder, {base}", "ok", "its adapters are whole")
-            continue
         card = LinearProbe.load(file).card
         entry, name = zoo.ZOO.get(card.model), f"probe of {card.method}, {card.model}"
         if entry is None or entry.revision == card.revision:
@@ -262,6 +258,9 @@ def _check_probes(models: Path) -> Iterator[Finding]:
         else:
             seen = f"is for {card.model} {card.revision}; tamis pins {entry.revision}"
             yield Finding(name, "fail", seen, "install tamis anew")
+    for file in sorted(SHIPPED.glob("*.safetensors")):
+        adapters, _ = load_adapters(file)
+        yield Finding(f"cross-encoder, {adapters.base}", "ok", "its adapters are whole")
     if not any(file.name.startswith(f"question_rows.{DEFAULT_PROXY}.") for file in files):
         seen = f"none ships for {DEFAULT_PROXY}: heads are averaged, scores are no probabilities"
         yield Finding("probes", "warn", seen, "tamis lab probe train --help")

@@ -277,18 +277,23 @@ def onnx_tensor(name, values, data):
     return shape + field(2, kind) + field(8, name) + b"".join(entries)
 
 
-@pytest.fixture(scope="module")
-def onnx_encoder(tmp_path_factory):
-    """A random BERT as exporters write it: matrices turned and without names, and its weights."""
-    torch.manual_seed(6)
-    config = BertConfig(
+def tiny_config(**more):
+    return BertConfig(
         vocab_size=40,
         hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=96,
         max_position_embeddings=16,
+        **more,
     )
+
+
+@pytest.fixture(scope="module")
+def onnx_encoder(tmp_path_factory):
+    """A random BERT as exporters write it: matrices turned and without names, and its weights."""
+    torch.manual_seed(6)
+    config = tiny_config()
     weights = BertModel(config).state_dict()
     data, tensors, nodes = bytearray(), [], []
     positions = torch.arange(16)[None]
@@ -349,15 +354,7 @@ def int8_tensors(name, weight, zero):
 def onnx_cross_encoder(tmp_path_factory):
     """A random cross-encoder in one file, its products in int8."""
     torch.manual_seed(8)
-    config = BertConfig(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=96,
-        max_position_embeddings=16,
-        num_labels=1,
-    )
+    config = tiny_config(num_labels=1)
     weights = BertForSequenceClassification(config).state_dict()
     tensors, nodes = [], []
     for name, weight in weights.items():
