@@ -114,6 +114,8 @@ def is_json(text: str) -> bool:
     return True
 
 
+MOST_TOKENS = 2000
+"""What is kept of one result at most where nobody gives a budget, however long it is."""
 SMALL_TOKENS = 200
 """Outputs up to this size are shown whole if all fit, and no larger one gets less."""
 

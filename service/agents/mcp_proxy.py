@@ -40,8 +40,6 @@ from tamis.service.agents.tools import NEEDS_MCP, AgentTools
 
 logger = logging.getLogger("tamis")
 Message = dict[str, Any]
-MAX_TOKENS = 2000
-"""What is kept of a longer result, where the command does not say."""
 OMITTED = "tamis/omitted"
 """In `_meta` of a result whose structured content was shortened: the id of all of it."""
 _RETRIEVE = ("retrieve", "tamis_retrieve")

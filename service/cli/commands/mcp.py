@@ -11,8 +11,8 @@ import typer
 
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
+from tamis.compressors.tools.types import MOST_TOKENS
 from tamis.probes.errors import BadInput
-from tamis.service.agents.mcp_proxy import MAX_TOKENS
 from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
@@ -50,7 +50,7 @@ def mcp(
     index: Path | None = None,
     folder: Path | None = None,
     wrap: str | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int = MOST_TOKENS,
     header: list[str] | None = None,
     method: str | None = None,
     proxy: str = "auto",
