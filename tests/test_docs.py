@@ -304,12 +304,22 @@ ERRORS = {"BadInput", "BudgetTooSmall", "ProxyMissing", "TamisError"}
 
 MOST_WORDS = 30_000
 MOST_LINES = 70
+MOST_WORDS_OF_CHANGES = 2_000
+"""Of the changelog, as long as no version is released."""
+
+WORD = re.compile(r"\S*\w\S*")
+"""What stands between spaces and has a letter or a digit."""
+
+
+def test_the_changelog_can_be_read():
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert len(WORD.findall(changes)) <= MOST_WORDS_OF_CHANGES
 
 
 def test_the_site_can_be_read(capsys: pytest.CaptureFixture[str]):
-    """A word is what stands between spaces and has a letter or a digit; a how-to is one screen."""
+    """A how-to is one screen."""
     texts = {named(page): page.read_text("utf-8") for page in PAGES}
-    words = {name: len(re.findall(r"\S*\w\S*", text)) for name, text in texts.items()}
+    words = {name: len(WORD.findall(text)) for name, text in texts.items()}
     with capsys.disabled():
         sys.stdout.write(
             f"\nthe site has {sum(words.values()):,} words of at most {MOST_WORDS:,}\n"
