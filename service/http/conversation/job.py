@@ -9,6 +9,7 @@ something was left out stands a marker, with a hash where the text can be had ag
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -523,12 +524,14 @@ class ConversationCall:
     Attributes:
         method: that scores.
         entry: of the request in the log; originals are kept for the owner of its API key.
+        most_tokens: of a tool's result, beside the request's budget.
     """
 
     state: ServiceState
     body: MessagesRequest
     method: str
     entry: RequestLogEntry
+    most_tokens: float = math.inf
 
     def read(self) -> Conversation:
         """The texts and which of them may be shortened.
@@ -561,6 +564,8 @@ class ConversationCall:
         most = limits.tokens * sum(result_tokens) // max(1, conversation.candidate_tokens)
         for candidate, share in zip(results, share_budget(result_tokens, most), strict=True):
             check_interruption()
+            if not candidate.stretches:
+                share = int(min(share, self.most_tokens))
             if share >= candidate.free_tokens:
                 continue
             if candidate.stretches:

@@ -81,8 +81,8 @@ async def retrieve_original(
 ) -> Response:
     """The original of a hash of `ccr_hashes`, for the API key that compressed it.
 
-    Originals are kept where the service was started with `--retrieve-bytes` and a request had
-    `config.mode: "ccr"`, for `--retrieve-s` seconds.
+    Originals are kept where the service was started with `--retrieve-bytes`, of requests with
+    `config.mode: "ccr"` and of chats that go to an upstream, for `--retrieve-s` seconds.
     """
     state, owner = service_state(request), log_entry(request).key
     if None not in (question, query) and question != query:

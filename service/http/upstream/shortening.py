@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,9 +28,11 @@ from typing import Any, NamedTuple
 from tamis.compressors.method import check_scores
 from tamis.compressors.registry import method_info
 from tamis.compressors.tools.steps import LEAST_TOKENS, Superseded
+from tamis.compressors.tools.types import MOST_TOKENS
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
 from tamis.probes.segmentation.tool_output.json_parts import JsonNode, json_tree
+from tamis.probes.text import to_bytes
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.errors import OutOfTime, Overloaded
@@ -55,11 +58,11 @@ from tamis.service.http.conversation.texts import (
 )
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.runtime.executor import TimeLimits, estimate_tokens
-from tamis.service.http.runtime.originals import text_hash
+from tamis.service.http.runtime.originals import ENTRY_BYTES, text_hash
 from tamis.service.http.runtime.settings import flag
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
-from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+from tamis.service.http.schemas.messages import CCR, MessagesAnswer, MessagesRequest
 
 
 def replace_strings(text: str, new: Mapping[str, str]) -> str:
@@ -196,6 +199,12 @@ class ChatTurns:
         with_context = {text.message for text, tagged in self._prompts if tagged.stretches}
         return sorted((self.with_results | with_context) & self._before_breakpoint)
 
+    def replaced(self, forms: Mapping[int, Form]) -> Iterator[tuple[MessageText, ShownText]]:
+        """The texts in place of which something else is sent, in their order."""
+        for text in self._texts:
+            if (shown := forms.get(text.message, {}).get(_path_of(text))) is not None:
+                yield text, shown
+
     def needless(self) -> dict[tuple[int, str], tuple[MessageText, Superseded]]:
         """The results that a later step made needless, by message and path from it."""
         found = needless_results(self._texts, self.messages)
@@ -218,20 +227,24 @@ class ChatTurns:
         """The messages before the last `cache_control`, and all of the one that has it."""
         return {text.message for text in self._texts[: self._cached]}
 
-    def request_body(self, index: int, ratio: float | None) -> TurnRequest:
+    def request_body(self, index: int, ratio: float | None, tool: str | None) -> TurnRequest:
         """A conversation of the question, the calls and one message, which alone may be changed.
 
         Args:
             ratio: the share of tokens to keep; None: the service's default.
+            tool: that gives back what was left out.
         """
         before, after = self._around(index)
         kept = [*before, self.messages[index], *after]
         config: JsonObject = {
             "compress_cached": True,
+            "mode": CCR,
             "frozen_message_count": len(before),
             "protect_recent": len(after),
         }
         body: JsonObject = {"messages": kept, "config": config}
+        if tool is not None:
+            body["tools"] = [{"name": tool}]
         if index in self.with_results:
             body["language"] = "en"
         if self.tags.names:
@@ -312,6 +325,7 @@ class ShownText(NamedTuple):
     Attributes:
         is_needless: a later step made the text needless, and a marker stands for it.
         is_by_words: its words decided what is shown.
+        warnings: of what could not be shown, such as a failure that was cut.
     """
 
     text: str
@@ -319,6 +333,7 @@ class ShownText(NamedTuple):
     tokens_after: int
     is_needless: bool = False
     is_by_words: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def saved(self) -> int:
@@ -487,6 +502,10 @@ class ChatShortener:
             for index, form in forms.items():
                 short.add(form, before.form(index) == form)
             shown = [one for form in forms.values() for one in form.values()]
+            for index, form in forms.items():
+                for at, one in form.items():
+                    place = turns.pointer(index, at)
+                    short.warnings += [f"{place}: {warning}" for warning in one.warnings]
             if method != _BY_WORDS and (count := sum(one.is_by_words for one in shown)):
                 of_all = f"{count} of {len(shown)} texts"
                 short.warnings.append(f"{of_all} are shortened by their words, not by {method}")
@@ -516,7 +535,7 @@ class ChatShortener:
             own = needless.get(index, {})
             forms[index] = {**known, **own}
             if not known and not (own and turns.is_all(index, own)):
-                unread[index] = turns.request_body(index, options.ratio)
+                unread[index] = turns.request_body(index, options.ratio, tool)
         digests = {i: await asyncio.to_thread(_request_hash, one) for i, one in unread.items()}
         found = {index: self._recall(method, digests[index]) for index in unread}
         late = [unread[index] for index, form in found.items() if form is None]
@@ -549,7 +568,8 @@ class ChatShortener:
             key: the method, and the hash of the request.
         """
         body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
-        call = ConversationCall(work.state, body, key[0], work.entry)
+        most = MOST_TOKENS if work.options.ratio is None else math.inf
+        call = ConversationCall(work.state, body, key[0], work.entry, most)
         until = time.monotonic() + left_s
         answer = await work.state.executor.run_prepared(
             lambda: call.prepare(call.read()),
@@ -617,13 +637,22 @@ def _retrieve_tool(chat: JsonObject) -> str | None:
 
 
 def _keep_originals(work: _ChatWork, forms: Mapping[int, Form]) -> None:
-    """Keeps what markers of needless results name, as long as they are sent."""
-    for (index, path), (text, _) in work.turns.needless().items() if work.short.needless else ():
-        shown = forms.get(index, {}).get(path)
-        if shown is not None and shown.is_needless:
-            tool = text.call.name if text.call else None
-            owner, tokens = work.entry.key, shown.tokens_before
-            work.state.originals.put(owner, text.text, tool, tokens, shown.text)
+    """Keeps what markers name, as long as they are sent; the oldest give way.
+
+    Where not all have room there is a warning.
+    """
+    store, needed = work.state.originals, 0
+    if not store.max_bytes:
+        return
+    for text, shown in work.turns.replaced(forms):
+        tool = text.call.name if text.call else None
+        store.put(work.entry.key, text.text, tool, shown.tokens_before, shown.text)
+        needed += len(to_bytes(text.text)) + ENTRY_BYTES
+    if needed > store.max_bytes:
+        work.short.warnings.append(
+            f"the originals of this chat take {needed:,} bytes and {flag('retrieve_bytes')} has "
+            f"{store.max_bytes:,}: the oldest and what is larger cannot be retrieved"
+        )
 
 
 def _choose_forms(work: _ChatWork, forms: dict[int, Form]) -> list[int | None]:
@@ -786,5 +815,8 @@ def _form_of(answer: MessagesAnswer, index: int, is_by_words: bool) -> Form:
         path = one.path.removeprefix(f"/messages/{index}")
         for step in path.split("/")[1:]:
             value = value[int(step) if isinstance(value, list) else step]
-        form[path] = ShownText(value, one.tokens_before, one.tokens_after, False, is_by_words)
+        said = f"{one.path}: "
+        warnings = tuple(w.removeprefix(said) for w in answer.warnings if w.startswith(said))
+        counts = one.tokens_before, one.tokens_after
+        form[path] = ShownText(value, *counts, False, is_by_words, warnings)
     return form
