@@ -639,8 +639,8 @@ class PassageResult:
         scored = self.units and self.score is not None and math.isfinite(self.score)
         return self.score if scored else None
 
-    def relevance(self, calibrated: bool) -> float | None:
-        """The score in [0, 1], 0 without units; None where nothing was scored.
+    def evidence(self, calibrated: bool) -> float | None:
+        """The best unit's score in [0, 1], 0 without units; None where nothing was scored.
 
         Args:
             calibrated: whether scores are probabilities.

@@ -72,7 +72,7 @@ class Excerpt:
         text: the kept units, verbatim, joined as in the whole text.
         spans: of the kept units in the passage, as half-open code points; adjacent units are one
             span.
-        score: how well the passage answers; None where nothing was scored.
+        score: the method's own, of its best unit; None where nothing was scored.
         tokens_in: tokens of the passage. tokens_out: of `text`. None where nothing was counted.
     """
 
@@ -95,7 +95,7 @@ class CompressedContext:
             hold no answer; `failed` when it is returned whole because of an error; `shadow` when it
             is returned whole because the caller set `shadow`.
         answerability: the probability that it holds an answer; None where the method gives none.
-        verdict, reason: as in `Compressed`.
+        verdict, reason, calibrated: as in `Compressed`.
         warnings: what the caller should know.
         model: the proxy's name; None where nothing was compressed.
     """
@@ -108,6 +108,11 @@ class CompressedContext:
     model: str | None = None
     verdict: str | None = None
     reason: str = ""
+    calibrated: bool = False
+
+    def evidence(self, part: Excerpt) -> float | None:
+        """The score of a part in [0, 1]; None where nothing was scored."""
+        return None if part.score is None else to_probability(part.score, self.calibrated)
 
 
 def to_shadow(context: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
@@ -169,6 +174,7 @@ class LocalBackend:
             _proxy_name(choice.proxy),
             context.verdict,
             context.reason,
+            context.calibrated,
         )
 
     async def acompress(

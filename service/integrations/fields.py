@@ -270,12 +270,11 @@ class CompressionFields(OptionFields):
         part: Excerpt,
         context: CompressedContext,
         source_length: int,
-        existing: Mapping[str, Any],
     ) -> dict[str, Any]:
         """The metadata added to a document; `metadata_prefix` is put before each key.
 
-        `relevance_score` is None where everything fitted and no model was used, unless `existing`,
-        the document's own metadata, has one: that stays. Spans are half-open code points of the
+        `evidence_score` is None where everything fitted and no model was used. A document's own
+        `relevance_score`, which a ranking gave it, stays. Spans are half-open code points of the
         input document. Warnings belong to the request and are the same in all its documents.
         """
         if self.metadata_prefix is None:
@@ -294,9 +293,8 @@ class CompressionFields(OptionFields):
             "warnings": list(context.warnings),
         }
         prefix = self.metadata_prefix
-        score_key = f"{prefix}relevance_score"
-        score = existing.get(score_key) if part.score is None else part.score
-        return {score_key: score, f"{prefix}compression": compression}
+        score = context.evidence(part)
+        return {f"{prefix}evidence_score": score, f"{prefix}compression": compression}
 
 
 def check_kind(given: Sequence[Any], kind: type, give: str, noun: str = "document") -> None:

@@ -72,7 +72,7 @@ class TamisRanker(_WithKey):
     came); joined by `separator`, their contents are within the budget: 500 tokens if neither a
     budget nor `top_k` is given. `top_k` alone ranks whole documents. The input documents are not
     changed. Ids, embeddings and metadata stay, but for `split_idx_start`, which is that of what is
-    kept, or None where that is in pieces; `score` is the new one, and `meta` has `relevance_score`
+    kept, or None where that is in pieces; `score` is the new one, and `meta` has `evidence_score`
     and `compression` added: spans, tokens before and after, source length, answerability, verdict,
     reason, model, method, status, warnings. A document without content, such as an image, stays as
     it is, behind the others where they are sorted.
@@ -173,11 +173,11 @@ def _passages(documents: Mapping[int, Document], fields: CompressionFields) -> l
 def _compressed_document(
     source: Document, part: Excerpt, context: CompressedContext, fields: CompressionFields
 ) -> Document:
-    added = fields.added_metadata(part, context, len(source.content), source.meta)
+    added = fields.added_metadata(part, context, len(source.content))
     return dataclasses.replace(
         source,
         content=part.text,
-        score=source.score if part.score is None else part.score,
+        score=source.score if part.score is None else context.evidence(part),
         meta=copy_metadata(source.meta, part, source.content) | added,
     )
 

@@ -78,7 +78,7 @@ class _DocumentCompression(CompressionFields):
                 page_content=part.text,
                 id=(document := documents[part.passage]).id,
                 metadata=copy_metadata(document.metadata, part, document.page_content)
-                | self.added_metadata(part, context, len(document.page_content), document.metadata),
+                | self.added_metadata(part, context, len(document.page_content)),
             )
             for part in context.parts
         ]
@@ -116,7 +116,7 @@ class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompre
 
     Returns one document for each that keeps something; joined by `separator`, they are within the
     budget: 500 tokens if none is given. The input documents are not changed. Ids stay; metadata is
-    a deep copy with `relevance_score` and `compression` added: spans, tokens before and after,
+    a deep copy with `evidence_score` and `compression` added: spans, tokens before and after,
     source length, answerability, verdict, reason, model, method, status, warnings.
 
     Where the model or the server fails, every document is returned whole with the status `failed`

@@ -36,7 +36,7 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
 
     Returns one node for each that keeps something; joined by `separator`, their texts are within
     the budget: 500 tokens if none is given. The input nodes are not changed. Ids, relationships,
-    metadata and the retriever's scores stay; `relevance_score` and `compression` are added to the
+    metadata and the retriever's scores stay; `evidence_score` and `compression` are added to the
     metadata, hidden from the language model and from embeddings. A node without text, such as an
     image, stays as it is. Where the model or the server fails, every node stays whole,
     `compression` has the status `failed` and a warning that says why, and the failure is logged;
@@ -74,7 +74,7 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
     ) -> NodeWithScore:
         text = _text(source)
         node = _copy_node(source.node, part, text)
-        added = self.added_metadata(part, context, len(text), source.node.metadata)
+        added = self.added_metadata(part, context, len(text))
         node.metadata |= added
         for hidden_keys in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
             hidden_keys += [key for key in added if key not in hidden_keys]

@@ -219,6 +219,7 @@ def _compressed_context(
         found.model,
         found.verdict,
         found.reason,
+        found.calibrated,
     )
 
 
@@ -230,13 +231,11 @@ def _excerpt(result: DocumentResult, text: str) -> Excerpt:
             spans[-1] = (spans[-1][0], span.end)
         else:
             spans.append((span.start, span.end))
-    # the method's own score, as in this process; older servers sent it as relevance_score
-    score = result.relevance_score if result.raw_score is None else result.raw_score
     return Excerpt(
         result.index,
         result.text or "",
         tuple(spans),
-        score,
+        result.raw_score,
         result.tokens_before,
         result.tokens_after,
     )

@@ -43,7 +43,7 @@ def test_what_answers_is_kept_with_id_meta_and_spans_and_the_input_is_not_change
     before = copy.deepcopy(given)
     (kept,) = TamisRanker(max_tokens=WORDS, **LOOKING).run(ASKED, given)["documents"]
     assert (kept.content, kept.id, kept.embedding) == (PIN, "id-1", [1.0])
-    assert kept.score == kept.meta["relevance_score"] != 0.5
+    assert kept.score == kept.meta["evidence_score"] != 0.5
     ((start, stop),) = kept.meta["compression"]["spans"]
     assert TEXTS[1][start:stop] == PIN
     assert kept.meta["file"] == "1.md"

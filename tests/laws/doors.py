@@ -178,7 +178,7 @@ def answer_of(found: Compressed, rules: Rules, counter: Any) -> dict[str, Any]:
             for kept in found.kept
         ],
         "raw scores": [part.raw_score for part in parts],
-        "relevance": [part.relevance(found.calibrated) for part in parts],
+        "evidence": [part.evidence(found.calibrated) for part in parts],
         "texts": [part.text for part in parts],
         "counts": [(part.tokens_before, part.tokens_after) for part in parts],
         "ids": [passage.id for passage in found.passages],
@@ -193,7 +193,7 @@ def _passages_by_index(found: Compressed, parts: Sequence[Any]) -> dict[int, tup
         part.index: (
             part.text,
             [tuple(span) for span in found.spans(part.index)],
-            _finite(part.score),
+            None if part.score is None else part.evidence(found.calibrated),
             part.tokens_before,
             part.tokens_after,
         )
@@ -262,7 +262,7 @@ def from_json(body: Mapping[str, Any]) -> dict[str, Any]:
             for span in result["relevant_spans"]
         ],
         "raw scores": [result["raw_score"] for result in results],
-        "relevance": [result["relevance_score"] for result in results],
+        "evidence": [result["evidence_score"] for result in results],
         "texts": [result["text"] for result in results],
         "counts": [(result["tokens_before"], result["tokens_after"]) for result in results],
         "ids": [result["id"] for result in results],
@@ -346,7 +346,7 @@ def _langchain(call: Call, house: House, base_url: str | None = None) -> Answer:
             document.metadata["place"]: (
                 document.page_content,
                 [tuple(span) for span in document.metadata["compression"]["spans"]],
-                document.metadata["relevance_score"],
+                document.metadata["evidence_score"],
                 document.metadata["compression"]["tokens_before"],
                 document.metadata["compression"]["tokens_after"],
             )

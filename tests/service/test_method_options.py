@@ -112,7 +112,7 @@ def test_options_change_the_answer_of_every_way_in(service):
             max_tokens=20,
             options={"heads": 0, **options},
         ).json()
-        return [result["relevance_score"] for result in answer["results"]]
+        return [result["evidence_score"] for result in answer["results"]]
 
     assert spans(phrase_tokens=1) != spans(phrase_tokens=8)
     assert spans(phrase_tokens=1) == spans(phrase_tokens=1)

@@ -482,11 +482,14 @@ export interface components {
          *
          *     Spans are into the document's text; of a document of the format `html`, into `extracted_text`.
          *
-         *     `relevance_score` is the score of its best sentence, in [0, 1] for every method; `raw_score` is
-         *     the method's own score of it. Both are null where nothing was scored; a document without a
-         *     sentence has 0 and null.
+         *     `evidence_score` is the probability of its best sentence, not to be compared with the
+         *     `relevance_score` of a ranking, which scores whole documents; `raw_score` is the method's own
+         *     score of that sentence. Both are null where nothing was scored; a document without a sentence
+         *     has 0 and null.
          */
         DocumentResult: {
+            /** Evidence Score */
+            evidence_score: number | null;
             /** Extracted Text */
             extracted_text?: string | null;
             /** Id */
@@ -497,8 +500,6 @@ export interface components {
             kept: boolean;
             /** Raw Score */
             raw_score?: number | null;
-            /** Relevance Score */
-            relevance_score: number | null;
             /** Relevant Spans */
             relevant_spans?: components["schemas"]["SpanScore"][] | null;
             /** Text */

@@ -259,7 +259,7 @@ def _passage_json(passage: PassageResult, result: Compressed) -> dict[str, Any]:
     return {
         "index": passage.index,
         "id": passage.passage.id,
-        "relevance_score": passage.relevance(result.calibrated),
+        "evidence_score": passage.evidence(result.calibrated),
         "raw_score": passage.raw_score,
         "kept": bool(passage.kept),
         "text": passage.text,

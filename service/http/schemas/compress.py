@@ -369,14 +369,15 @@ class DocumentResult(Response):
 
     Spans are into the document's text; of a document of the format `html`, into `extracted_text`.
 
-    `relevance_score` is the score of its best sentence, in [0, 1] for every method; `raw_score` is
-    the method's own score of it. Both are null where nothing was scored; a document without a
-    sentence has 0 and null.
+    `evidence_score` is the probability of its best sentence, not to be compared with the
+    `relevance_score` of a ranking, which scores whole documents; `raw_score` is the method's own
+    score of that sentence. Both are null where nothing was scored; a document without a sentence
+    has 0 and null.
     """
 
     index: int
     id: Text | None
-    relevance_score: float | None
+    evidence_score: float | None
     raw_score: float | None = None
     kept: bool
     text: Text | None = None
@@ -548,7 +549,7 @@ class CompressionBuilder:
             DocumentResult(
                 index=source.index,
                 id=source.passage.id,
-                relevance_score=source.relevance(self._is_calibrated),
+                evidence_score=source.evidence(self._is_calibrated),
                 raw_score=source.raw_score,
                 kept=bool(source.kept),
                 text=(source.passage.text if self.shadow else source.text)

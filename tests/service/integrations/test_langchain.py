@@ -30,7 +30,7 @@ def test_what_answers_comes_back_verbatim_with_its_id_and_its_place(looking):
     assert added["source_length"] == len(given[1].page_content)
     assert (added["tokens_before"], added["tokens_after"]) == (13, 6)
     assert (added["status"], added["method"]) == ("ok", "question_rows")
-    assert isinstance(kept.metadata["relevance_score"], float)
+    assert 0 < kept.metadata["evidence_score"] < 1
     json.dumps(kept.metadata)
 
 
@@ -83,7 +83,7 @@ def test_a_context_that_fits_comes_back_whole_and_no_model_is_asked(looking):
     assert [d.page_content for d in kept] == TEXTS
     assert looking["proxy"].prompts_read == 0
     assert {d.metadata["compression"]["status"] for d in kept} == {"passthrough"}
-    assert {d.metadata["relevance_score"] for d in kept} == {None}
+    assert {d.metadata["evidence_score"] for d in kept} == {None}
 
 
 @pytest.mark.parametrize("wish", [{"always_score": True}, {"order": "score"}, {"top_n": 3}])
@@ -91,7 +91,7 @@ def test_scores_are_there_when_they_are_wished_for_even_if_all_fits(looking, wis
     kept = TamisCompressor(max_tokens=1000, **wish, **looking).compress_documents(
         documents(), ASKED
     )
-    scores = {d.id: d.metadata["relevance_score"] for d in kept}
+    scores = {d.id: d.metadata["evidence_score"] for d in kept}
     assert max(scores, key=scores.get) == "id-1"
     assert [d.page_content for d in sorted(kept, key=lambda d: d.id)] == TEXTS
 
@@ -114,7 +114,7 @@ def test_metadata_keys_can_be_prefixed_or_left_out(free):
     named = TamisCompressor(max_tokens=6, metadata_prefix="tamis_", **free)
     (kept,) = named.compress_documents(given, ASKED)
     assert kept.metadata["relevance_score"] == 0.5
-    assert set(kept.metadata) == {"relevance_score", "tamis_relevance_score", "tamis_compression"}
+    assert set(kept.metadata) == {"relevance_score", "tamis_evidence_score", "tamis_compression"}
     bare = TamisCompressor(max_tokens=6, metadata_prefix=None, **free)
     assert bare.compress_documents(given, ASKED)[0].metadata == {"relevance_score": 0.5}
 
@@ -270,10 +270,14 @@ def test_a_cancelled_question_returns_at_once_and_is_never_begun_if_it_still_wai
     assert not any("Too late?" in asked for asked in gate.asked)
 
 
-def test_a_score_from_upstream_stays_where_no_model_was_asked(free):
+def test_a_rankings_score_stays_beside_the_evidence(free):
+    """Words alone score beyond 1; what the documents say is in [0, 1] for every method."""
     given = [Document(TEXTS[1], metadata={"relevance_score": 0.9}), Document("Hay.")]
-    whole = TamisCompressor(max_tokens=1000, **free).compress_documents(given, ASKED)
-    assert [d.metadata["relevance_score"] for d in whole] == [0.9, None]
+    for wish, least in (({}, None), ({"always_score": True}, 0.5)):
+        found = TamisCompressor(max_tokens=1000, **wish, **free).compress_documents(given, ASKED)
+        assert [d.metadata.get("relevance_score") for d in found] == [0.9, None]
+        score = found[0].metadata["evidence_score"]
+        assert score is None if least is None else least < score < 1
     failing = free | {
         "method": "question_rows",
         "proxy": broken_reader(),
@@ -281,8 +285,6 @@ def test_a_score_from_upstream_stays_where_no_model_was_asked(free):
     }
     failed = TamisCompressor(max_tokens=6, **failing)
     assert failed.compress_documents(given[:1], ASKED)[0].metadata["relevance_score"] == 0.9
-    scored = TamisCompressor(max_tokens=1000, always_score=True, **free)
-    assert scored.compress_documents(given, ASKED)[0].metadata["relevance_score"] != 0.9
 
 
 def test_metadata_that_cannot_be_copied_is_shared_and_the_rest_is_copied(free):

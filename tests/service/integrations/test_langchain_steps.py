@@ -143,7 +143,7 @@ def test_a_compressor_is_a_step_of_a_chain(free):
 def test_the_default_proxy_keeps_the_answer_and_scores_its_document_highest(proxy_folder):
     fields = {"proxy": str(proxy_folder), "max_tokens": 12, "always_score": True}
     kept = TamisCompressor(**fields).compress_documents(documents(), ASKED)
-    best = max(kept, key=lambda d: d.metadata["relevance_score"])
+    best = max(kept, key=lambda d: d.metadata["evidence_score"])
     assert best.id == "id-1"
     assert PIN in best.page_content
     scores = TamisCrossEncoder(proxy=str(proxy_folder)).score([(ASKED, text) for text in TEXTS])

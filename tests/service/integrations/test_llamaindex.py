@@ -76,7 +76,7 @@ def test_what_is_added_reaches_neither_the_prompt_nor_an_embedding(free):
         assert PIN in shown
         assert "file: 1.md" in shown
         assert "compression" not in shown
-        assert "relevance_score" not in shown
+        assert "evidence_score" not in shown
 
 
 @pytest.mark.parametrize("max_tokens", [6, 13, 20, 25])
@@ -178,6 +178,7 @@ def test_a_score_from_upstream_and_metadata_that_cannot_be_copied_stay(free):
         [given], query_str=ASKED
     )
     assert kept.node.metadata["relevance_score"] == 0.9
+    assert kept.node.metadata["evidence_score"] is None
     assert kept.node.metadata["lock"] is lock
     kept.node.metadata["tags"].append("mine")
     kept.node.excluded_llm_metadata_keys.append("mine")

@@ -140,9 +140,9 @@ function select(at) {
   showSelection($("heat"), state.units, kept, $("view").value, state.opened);
   drawMap($("map"), state.units, kept, heat);
   for (const { place, units } of state.documents) {
-    const score = state.answer.results.find((result) => result.index === place).relevance_score;
+    const score = state.answer.results.find((result) => result.index === place).evidence_score;
     const here = units.filter((unit) => kept.has(unit.index)).length;
-    $(`facts-${place}`).textContent = `${score == null ? "" : `score ${score.toFixed(2)}, `}${here} of ${units.length} kept`;
+    $(`facts-${place}`).textContent = `${score == null ? "" : `evidence ${score.toFixed(2)}, `}${here} of ${units.length} kept`;
   }
   const total = state.answer.usage.input_tokens;
   const share = Math.max(0, Math.round(100 * (1 - tokens / total)));

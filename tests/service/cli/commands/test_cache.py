@@ -47,7 +47,7 @@ def test_the_second_question_reads_the_question_alone_and_answers_alike(docs, pr
         assert seen["text"] == plain["text"]
         for one, other in zip(seen["results"], plain["results"], strict=True):
             # bf16 where the processor has it: what runs together differs, and its rounding
-            assert one["relevance_score"] == pytest.approx(other["relevance_score"], abs=1e-3)
+            assert one["evidence_score"] == pytest.approx(other["evidence_score"], abs=1e-3)
     assert cold["counts"]["tokens_scored"] == plain["counts"]["tokens_scored"]
     cached = warm["usage"]["cached_tokens"]
     assert cached > 0

@@ -74,10 +74,10 @@ def test_json_has_the_shape_of_the_service_and_its_spans_slice_the_documents(doc
     one, two = got["results"]
     assert [one["index"], one["id"], one["kept"]] == [0, str(docs / "a.txt"), True]
     assert [two["index"], two["kept"], two["text"], two["relevant_spans"]] == [1, False, "", []]
-    assert one["relevance_score"] > two["relevance_score"]
+    assert one["evidence_score"] > two["evidence_score"]
     (span,) = one["relevant_spans"]
     assert FIRST[span["start"] : span["end"]] == one["text"] == ANSWER
-    assert span["score"] == one["raw_score"] > 1 > one["relevance_score"]
+    assert span["score"] == one["raw_score"] > 1 > one["evidence_score"]
     assert (got["calibrated"], got["answerability"]) == (False, None)
     assert (got["verdict"], got["reason"]) == (None, "lexical cannot tell")
     assert (one["tokens_before"], one["tokens_after"]) == (16, 9)
@@ -87,7 +87,7 @@ def test_a_context_that_fits_comes_back_whole_and_unscored(docs, free):
     got = answer(docs, "-q", QUESTION, *free)
     assert got["status"] == "passthrough"
     assert got["text"] == f"{FIRST}\n\n{SECOND}"
-    assert [one["relevance_score"] for one in got["results"]] == [None, None]
+    assert [one["evidence_score"] for one in got["results"]] == [None, None]
     assert all(span["score"] is None for one in got["results"] for span in one["relevant_spans"])
 
 

@@ -58,7 +58,7 @@ def test_every_field_of_the_answer_is_there(service):
         "estimated",
     }  # fmt: skip
     assert set(found["results"][0]) >= {
-        "index", "id", "relevance_score", "kept", "text", "relevant_spans", "tokens_before",
+        "index", "id", "evidence_score", "kept", "text", "relevant_spans", "tokens_before",
         "tokens_after",
     }  # fmt: skip
     assert set(found["timings"]) == {

@@ -166,6 +166,6 @@ def test_in_shadow_the_text_comes_back_whole_and_the_spans_say_what_would_be(ser
     assert found["status"] == "shadow"
     assert found["text"] == f"{LONG}\n\nWalls are blue."
     assert [d["text"] for d in found["results"]] == body["documents"]
-    for name in ("relevant_spans", "kept", "tokens_after", "relevance_score"):
+    for name in ("relevant_spans", "kept", "tokens_after", "evidence_score"):
         assert [d[name] for d in found["results"]] == [d[name] for d in short["results"]]
     assert found["usage"] == short["usage"]

@@ -39,7 +39,7 @@ def documents(service: Running, path: str = "/v1/compress", **fields):
 @pytest.mark.parametrize("method", ["lexical", "question_rows"])
 def test_a_document_s_score_is_from_0_to_1_with_the_method_s_own_beside_it(service, path, method):
     found = documents(service, path, method=method)
-    scores = [d["relevance_score"] for d in found["results"]]
+    scores = [d["evidence_score"] for d in found["results"]]
     assert all(0 <= score <= 1 for score in scores)
     assert scores[0] > scores[1] >= scores[2] == 0
     raw = [d["raw_score"] for d in found["results"]]
@@ -55,7 +55,7 @@ def test_words_alone_score_beyond_1_and_the_score_does_not():
     with served(method="lexical") as plain:
         best = documents(plain)["results"][0]
         reranked = plain.post("/v2/rerank", query=QUESTION, documents=[NEEDLE]).json()["results"]
-    assert best["raw_score"] > 1 > best["relevance_score"] > 0.5
+    assert best["raw_score"] > 1 > best["evidence_score"] > 0.5
     assert 0 < reranked[0]["relevance_score"] < 1
 
 
@@ -67,13 +67,13 @@ def test_what_words_say_after_a_deadline_is_from_0_to_1_too():
         gated.open()
     assert found["status"] == "partial"
     assert found["counts"]["units_scored"] == 0
-    assert all(0 <= d["relevance_score"] <= 1 for d in found["results"])
+    assert all(0 <= d["evidence_score"] <= 1 for d in found["results"])
     assert max(d["raw_score"] for d in found["results"][:2]) > 1
 
 
 def test_where_nothing_was_scored_there_is_no_score(service):
     found = service.post("/v1/compress", **{**BODY, "max_tokens": 1000}).json()
-    assert {(d["relevance_score"], d["raw_score"]) for d in found["results"]} == {(None, None)}
+    assert {(d["evidence_score"], d["raw_score"]) for d in found["results"]} == {(None, None)}
 
 
 def test_a_context_that_came_back_whole_for_an_error_says_which_in_a_header():
