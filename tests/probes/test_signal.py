@@ -1,4 +1,4 @@
-"""Pooling of token weights into spans, against plain loops."""
+"""Pooling of token weights into spans and moving averages, against plain loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tamis.probes.signal import Pool, Signal
+from tamis.probes.errors import BadInput
+from tamis.probes.signal import Pool, Signal, box_filter
 
 # fp32 keeps 7 digits; sums are of at most 30 numbers below 1
 FP32 = 1e-6
@@ -76,3 +77,21 @@ def test_pooling_leaves_the_weights_as_they_were(how: Pool) -> None:
     before = seen.weights.clone()
     seen.pool([(0, 4), (2, 9)], how)
     assert torch.equal(seen.weights, before)
+
+
+def test_a_box_filter_averages_existing_tokens_or_pads_with_zeros() -> None:
+    scores = torch.tensor([3.0, 0.0, 6.0, 0.0])
+    assert box_filter(scores, 3).tolist() == pytest.approx([1.5, 3.0, 2.0, 3.0])
+    assert box_filter(scores, 3, padded=True).tolist() == pytest.approx([1.0, 3.0, 2.0, 2.0])
+    # an even width reaches one further back: [i - 1, i + 1)
+    assert box_filter(scores, 2).tolist() == pytest.approx([3.0, 1.5, 3.0, 3.0])
+    assert box_filter(scores, 1).tolist() == scores.tolist()
+    assert box_filter(torch.zeros(0), 3).tolist() == []
+    with pytest.raises(BadInput, match="width"):
+        box_filter(scores, 0)
+
+
+def test_a_padded_box_filter_is_torchs_convolution() -> None:
+    scores = torch.rand(40, generator=torch.Generator().manual_seed(0))
+    due = torch.nn.functional.conv1d(scores[None, None], torch.ones(1, 1, 8) / 8, padding=4)
+    torch.testing.assert_close(box_filter(scores, 8, padded=True), due[0, 0, :-1])

@@ -148,6 +148,17 @@ def test_words_weigh_less_in_a_long_document():
         assert bool(given_by_words[0] > given_by_words[1]) == changed
 
 
+def test_the_weight_of_words_falls_as_the_square_of_the_number_of_units():
+    for times in (1, 2, 3):
+        weight, units = WORDS_WEIGHT / times**2, times * SHORT_UNITS
+        for share, changed in ((0.9, True), (1.1, False)):
+            logits = torch.tensor([0.0, share * weight, *[-5.0] * (units - 2)])
+            given_by_words = order_by_words(
+                logits.sigmoid(), first_step([1.0, *[0.0] * (units - 1)])
+            )
+            assert bool(given_by_words[0] > given_by_words[1]) == changed, (times, share)
+
+
 def first_step(bm25_z):
     """Features of the first step with these z-scores of BM25, and no others."""
     features = torch.zeros(len(bm25_z), 8 + len(WORD_FEATURES))

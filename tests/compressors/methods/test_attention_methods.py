@@ -1,37 +1,17 @@
-"""Shared by the published methods: smoothing, depths, options out of range."""
+"""Shared by the published methods: depths, options out of range."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.signal import box_filter
 from tests.laws.methods import head_profile
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 from tests.scripted import ScriptedReader
-
-
-def test_a_box_filter_averages_existing_tokens_or_pads_with_zeros():
-    scores = torch.tensor([3.0, 0.0, 6.0, 0.0])
-    assert box_filter(scores, 3).tolist() == pytest.approx([1.5, 3.0, 2.0, 3.0])
-    assert box_filter(scores, 3, padded=True).tolist() == pytest.approx([1.0, 3.0, 2.0, 2.0])
-    # an even width reaches one further back: [i - 1, i + 1)
-    assert box_filter(scores, 2).tolist() == pytest.approx([3.0, 1.5, 3.0, 3.0])
-    assert box_filter(scores, 1).tolist() == scores.tolist()
-    assert box_filter(torch.zeros(0), 3).tolist() == []
-    with pytest.raises(BadInput, match="width"):
-        box_filter(scores, 0)
-
-
-def test_a_padded_box_filter_is_torchs_convolution():
-    scores = torch.rand(40, generator=torch.Generator().manual_seed(0))
-    due = torch.nn.functional.conv1d(scores[None, None], torch.ones(1, 1, 8) / 8, padding=4)
-    torch.testing.assert_close(box_filter(scores, 8, padded=True), due[0, 0, :-1])
 
 
 def test_only_the_layers_that_the_options_need_are_loaded():

@@ -64,6 +64,35 @@ def test_nothing_worthless_fills_a_budget_and_the_best_is_kept_whatever_it_is_wo
     assert got.units == (0,)
 
 
+def kept_beside(best: float, *others: float, max_tokens: int) -> tuple[int, ...]:
+    """The kept units of two passages: the best, of two words, one of nine, and one of two."""
+    passages = [Passage("Dogs bark."), Passage("Cats eat one two three four five six seven. Cows.")]
+    units, values = units_of(passages, "en"), [best, *others]
+    budget = Budget(max_tokens)
+    return select(
+        passages, units, values, [1.0, 0.0], budget, Rules(), words(), calibrated=True
+    ).units
+
+
+def test_what_did_not_fit_gives_its_place_to_nothing_worth_under_a_twentieth_of_it() -> None:
+    assert kept_beside(0.9, 0.8, 0.041, max_tokens=5) == (0, 2)
+    assert kept_beside(0.9, 0.8, 0.039, max_tokens=5) == (0,)
+    assert kept_beside(0.9, 0.8, 0.039, max_tokens=50) == (0, 1, 2)  # all fit
+
+
+def test_the_floor_is_a_share_of_the_best_ones_worth() -> None:
+    assert kept_beside(0.9, 0.0091, 0.0089, max_tokens=50) == (0, 1)
+    assert kept_beside(0.6, 0.0091, 0.0061, max_tokens=50) == (0, 1, 2)
+    assert kept_beside(0.1, 0.0051, 0.0049, max_tokens=50) == (0, 1)  # and never under WORTHLESS
+    # of a clear best in a single passage a tenth
+    for best in (0.9, 0.5):
+        for share, few in ((0.105, 2), (0.095, 1)):
+            passages, values = [Passage("Dogs bark.\n\nCats purr.")], [best, share * best]
+            units, budget = units_of(passages, "en"), Budget(50)
+            got = select(passages, units, values, [0.0], budget, Rules(), words(), calibrated=True)
+            assert len(got.units) == few, (best, share)
+
+
 def test_a_threshold_takes_the_place_of_the_floor() -> None:
     values = [0.5, *[0.005] * (len(SHOWN) - 1)]
     budget = Budget(threshold=0.002)

@@ -84,6 +84,9 @@ def test_the_strongest_break_of_what_was_left_out_stays() -> None:
     assert shown("A. B.\n\nC.\nD. E.", chosen=[0, 4]) == "A.\n\nE."
     assert shown("A.\n\n\n\nB.\n\nC.", chosen=[0, 2]) == "A.\n\n\n\nC."
     assert shown("# Up\n\nA.\n\n# Down\n\nB.", chosen=[1, 3]) == "A.\n\nB."
+    # also where a weaker one comes first
+    assert shown("- A.\n- B.\n\nC.", chosen=[0, 2]) == "- A.\n\nC."
+    assert shown("A. B.\nC. D.", chosen=[0, 3]) == "A.\nD."
 
 
 def test_a_unit_keeps_its_own_indentation_and_no_other() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.packer import NearDuplicates
@@ -14,6 +15,7 @@ from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.select_kit import PLAIN, pairs, select_words
 from tests.compressors.selection.test_rendering import split
 
@@ -28,6 +30,18 @@ def test_a_unit_skipped_before_is_taken_once_closing_an_elision_pays_for_it() ->
     # a and d take 6 with the elision, b does not fit, c does, and then b saves 4 for its 3
     got = select_words(passages, [9, 7, 6, 8, 0], 8, Rules(elision="left out: a lot", dedup=None))
     assert got.units == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("order", ["score", "edges"])
+def test_a_unit_is_counted_beside_its_neighbours_of_the_output(order: Any) -> None:
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1, "x": 2, "ab": 3}, [("a", "b")]))
+    counter, rules = TextTokenizer(tokenizer, "ab"), Rules(order=order, separator="", dedup=None)
+    # of the input b stands far from a, beside x; of the output beside a, with which it merges
+    passages = [Passage(text) for text in ("a", "x", "x", "x", "b", "xxxxxxxxx")]
+    scores = [0.9, 0.3, 0.2, 0.1, 0.8, 0.0] if order == "score" else [0.1, 0.9, 0.3, 0.8, 0.2, 0.0]
+    values = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    got = select(passages, split(passages), values, scores, Budget(4), rules, counter)
+    assert (got.units, got.tokens, "ab" in got.text) == ((0, 1, 2, 3, 4), 4, True)
 
 
 def test_costly_white_space_that_is_not_shown_is_not_paid_for() -> None:

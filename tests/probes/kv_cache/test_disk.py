@@ -186,6 +186,14 @@ def store_many(entries: CacheFiles, count: int) -> int:
     return sum(entries.store(f"{i:064x}", layers, {"model": "m"}) for i in range(count))
 
 
+def test_making_room_leaves_a_tenth_free_and_deletes_no_more(tmp_path):
+    store_many(CacheFiles(tmp_path, 1 << 30), 40)
+    limit = CacheFiles(tmp_path, 1).size()[1]
+    entries = CacheFiles(tmp_path, limit)
+    assert store_many(entries, 41) == 41
+    assert entries.size() == (36, limit * 9 // 10)
+
+
 def test_while_writes_fail_the_folder_is_not_walked_at_each(tmp_path, monkeypatch):
     def full(self, file, data):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -101,6 +101,18 @@ objectClass: account
 cn: Tobias Krog
 mail: tk@example.org
 """
+SHOPS = """\
+Office
+Phone: 12
+Fax: 13
+
+Shop
+Phone: 14
+Fax: 15
+Hours: nine to five
+Parking: none
+Owner: Ana
+"""
 PEERS = """\
 peer: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=
   endpoint: 192.0.2.67:1234
@@ -162,6 +174,7 @@ def families(*texts: str) -> list[list[tuple[str, str, str]]]:
         (TRIP, ["DAY 1 - Arrival in Villach", "DAY 2 - Villach to Ferlach"]),
         (FLATS, ["Ref: A-1", "Ref: A-2"]),
         (DIRECTORY, ["cn: Maria Jensen", "cn: Tobias Krog"]),
+        (SHOPS, ["Office", "Shop"]),  # one has all fields of the other, and more
         (PEERS, ["", ""]),  # a key is no name
         (SETTINGS, ["[mysqld]", "[replica]"]),
         (SERVICES, ["web:", "worker:"]),

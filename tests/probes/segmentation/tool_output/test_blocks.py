@@ -287,6 +287,32 @@ HINTS = {
         "   Compiling a",
     ],
     "log": ["2026-11-29T10", "[2026-11-29 10", "10:22:33", "x INFO y", "an err here", "error"],
+    "docker_build": [
+        "#5 0.412 x",
+        "Step 2/9 : RUN x",
+        "failed to solve: x",
+        "ERROR: failed to solve",
+    ],
+    "go": [
+        *("panic: x", "goroutine 7 [running]:", "fatal error: x", "--- FAIL: x", "    --- PASS: x"),
+        *("FAIL\tx", "ok  \tx", "=== RUN   x"),
+    ],
+    "java_trace": ["\tat a.B$C.<init>(B.java:7)", "  at a.b/c.D.e(Unknown Source)"],
+    "javascript_trace": ["    at a (b.js:5:20)", "\tat b.js:5:20"],
+    "jest": [
+        *("  ✓ a", "✔ a", "✕ a", "✖ a", "  × a", "● a", "not ok 7 - a", "Tests:  7 passed"),
+        *("# fail 1", "  7 passing (3ms)"),
+    ],
+    "junit": ['  <testcase name="a"/>', "<testcase>"],
+    "maven": [
+        *("[INFO] x", "[ERROR] x", "[WARNING] x", "> Task :x", "BUILD FAILED", "BUILD SUCCESSFUL"),
+    ],
+    "npm": [
+        *("npm ERR! x", "npm error x", "npm warn x", "npm WARN x", "npm notice", "npm http x"),
+        *("npm verb x", "added 7 packages", "# npm audit report", "error Command failed"),
+    ],
+    "unittest": ["Ran 7 tests in 0.1s", "Ran 1 test in 0.1s", "FAIL: a (b.C)", "ERROR: a (b.C)"],
+    "shell": ["", "anything"],
 }
 NO_HINTS = {
     "compiler": ["a.c:7 x", "(3,14) x", " ld: x", "3:14 error x"],
@@ -295,13 +321,37 @@ NO_HINTS = {
     "python_traceback": ["Error", " Exception", "KeyErrors", "anErrorCode", 'x File "a.py'],
     "rust": [" error: x", "errors: 7", "Compiling a", "the test result: ok"],
     "log": ["on 2026-11-29", "at 10:22:33", "infos", "errors", "INFORM"],
+    "docker_build": ["#five x", "see #5 x", "Step 2 : RUN", "it failed to solve", "# 5"],
+    "go": [
+        "a panic: x",
+        "goroutine x",
+        "=== PAUSE x",
+        "FAIL x",
+        "ok  x",
+        "x --- FAIL",
+        "--- SKIP: x",
+    ],
+    "java_trace": ["at B.java:7", "x at a.B.c(", "at a b("],
+    "javascript_trace": ["look at a.js:5", "at", "atom x"],
+    "jest": ["a ✓", "is not ok", "Tests 7", "# of failed", "7 passed", "passing"],
+    "junit": ["<testcases>", "a <testcase>", "<testsuite>", "testcase"],
+    "maven": ["[INFO]x", "x [INFO] y", "[DEBUG] x", "Task :x", "BUILD FAILURE", "a BUILD FAILED"],
+    "npm": [
+        "npm install",
+        "an npm error",
+        "added many packages",
+        "# npm audit reports",
+        "error Commands",
+    ],
+    "unittest": ["Ran all tests in 1s", "a FAIL: b (c)", "FAIL: a", "Ran 7 tests"],
+    "shell": [],
 }
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 def test_hints_are_whole_words_at_their_places(block):
-    for text in HINTS.get(block.name, ()):
+    for text in HINTS[block.name]:
         assert block.hinted_in(text), text
         assert block.hinted_in(f"above\n{text}\nbelow"), text
-    for text in NO_HINTS.get(block.name, ()):
+    for text in NO_HINTS[block.name]:
         assert not block.hinted_in(f"above\n{text}\nbelow"), text
