@@ -4,7 +4,8 @@ PY ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 PLAIN := .venv/installed-plain
-# TORCH_INDEX=URL takes torch from there: PyTorch's own index of CPU builds (its installation page names it) saves gigabytes
+# CPU=1 takes torch's build for CPUs, from where the image has it, which saves gigabytes on Linux; TORCH_INDEX=URL takes it from there
+TORCH_INDEX = $(if $(CPU),$(shell sed -n 's/^ARG TORCH_INDEX=//p' deploy/Dockerfile))
 TORCH = $(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet torch --index-url $(TORCH_INDEX))
 QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 

@@ -37,11 +37,14 @@ class MethodInfo(EntryInfo):
             where it is installed.
         kind: what it is for. A method of compression ranks passages, too.
         reads_words: whether its score means something for a unit of one word.
+        research: whether it is a paper's, for comparison: it is reached by its name, and lists for
+            users leave it out.
     """
 
     needs: Needs = "nothing"
     kind: MethodKind = "compression"
     reads_words: bool = False
+    research: bool = False
 
     @property
     def needs_proxy(self) -> bool:

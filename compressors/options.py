@@ -55,7 +55,7 @@ class Option:
             that is the field's own.
         paper: of an option of a method: what its paper has, in words, where that is another value
             than the default.
-        is_secret: whether no file may hold it.
+        is_secret: whether no file may hold it. hidden: whether help leaves it out.
         selects: whether it decides which units are kept and in what order. Where the whole context
             is returned in place of an error, such a rule is at its default; the others, which say
             what a unit is and how text is written, are as the caller gave them.
@@ -86,6 +86,7 @@ class Option:
     selects: bool = False
     paper: str | None = None
     is_secret: bool = False
+    hidden: bool = False
     name: str = ""
     kind: Any = str
     optional: bool = False

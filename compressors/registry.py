@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tamis.compressors.method import Method, MethodInfo, MethodKind
 from tamis.compressors.options import check_options_of
@@ -39,7 +39,18 @@ LAB_METHODS = (
 )
 """Published methods that another distribution of the project has: it is named where one is asked
 for and not installed."""
-METHODS: FolderRegistry[Any, MethodInfo] = FolderRegistry(
+
+
+class MethodRegistry(FolderRegistry[Any, MethodInfo]):
+    """The methods; messages name those that users choose from, by kind."""
+
+    def offer(self) -> str:
+        """The names without those of research."""
+        kinds = get_args(MethodKind)
+        return "; ".join(f"{', '.join(method_names(k, research=False))} ({k})" for k in kinds)
+
+
+METHODS = MethodRegistry(
     "method",
     "tamis/compressors/methods",
     MethodInfo,
@@ -48,17 +59,22 @@ METHODS: FolderRegistry[Any, MethodInfo] = FolderRegistry(
 )
 
 
-def method_names(kind: MethodKind | None = "compression") -> list[str]:
-    """The methods of a kind, or all of them, by name; those that cannot be loaded are left out."""
-    return [name for name in METHODS.names() if _is_of_kind(name, kind)]
+def method_names(kind: MethodKind | None = "compression", research: bool = True) -> list[str]:
+    """The methods of a kind, or all of them, by name; those that cannot be loaded are left out.
+
+    Args:
+        research: with those of papers, which are there for comparison.
+    """
+    return [name for name in METHODS.names() if _is_listed(name, kind, research)]
 
 
-def _is_of_kind(name: str, kind: MethodKind | None) -> bool:
+def _is_listed(name: str, kind: MethodKind | None, research: bool) -> bool:
     try:
-        return kind in (None, METHODS.info(name).kind)
+        info = METHODS.info(name)
     except BrokenPlugin as error:
         warn_of_plugin(str(error))
         return False
+    return kind in (None, info.kind) and (research or not info.research)
 
 
 def install_hint(name: Any) -> str:

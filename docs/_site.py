@@ -94,7 +94,7 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     context = click.Context(command, info_name=path)
     for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
         below = command.get_command(context, name)
-        if not isinstance(below, PluginCommand):
+        if not (isinstance(below, PluginCommand) or below.hidden):
             yield f"{path} {name}", below
             yield from commands(below, f"{path} {name}")
 

@@ -73,6 +73,10 @@ class FolderRegistry(Generic[Entry, Info]):
         """The names of all entries, in order."""
         return sorted({*self.own_names(), *self._plugins()})
 
+    def offer(self) -> str:
+        """What messages name where a name is wanted."""
+        return ", ".join(self.names())
+
     def own_names(self) -> list[str]:
         """The names of the entries in the folder, in order."""
         return list(_file_names(self.folder, self.folder.stat().st_mtime_ns))
@@ -129,18 +133,15 @@ class FolderRegistry(Generic[Entry, Info]):
             return None
         if isinstance(name, str) and (plugin := self._plugins().get(name)):
             return plugin
-        known = self.names()
         if not isinstance(name, str):
-            raise UnknownMethod(f"{self.kind} is {name!r:.80}; give one of {', '.join(known)}")
+            raise UnknownMethod(f"{self.kind} is {name!r:.80}; give one of {self.offer()}")
         if install := self._elsewhere.get(name):
             raise UnknownMethod(
                 f"{self.kind} {name!r} is not installed; install it with: {install}"
             )
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, self.names(), 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(
-            f"there is no {self.kind} {name!r}; {hint}there are: {', '.join(known)}"
-        )
+        raise UnknownMethod(f"there is no {self.kind} {name!r}; {hint}there are: {self.offer()}")
 
     def _plugins(self) -> Mapping[str, Plugin]:
         """The entries of other packages, without those of a name that the folder has."""

@@ -292,7 +292,8 @@ def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers():
 
     shown = (DOCS / "reference/cli.md").read_text("utf-8")
     for name, command in get_command(build_app()).commands.items():
-        for path in [f"{name} {below}" for below in getattr(command, "commands", {})] or [name]:
+        parts = getattr(command, "commands", {}).items()
+        for path in [f"{name} {below}" for below, of in parts if not of.hidden] or [name]:
             assert isinstance(command, PluginCommand) or f"# tamis {path}\n" in shown, path
     python = (DOCS / "reference/python.md").read_text("utf-8")
     offered = [name for name in tamis.__all__ if not name.startswith("_")]

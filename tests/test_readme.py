@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -46,8 +47,6 @@ def test_only_the_set_up_is_not_run():
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE)
             case ["pip", "install", ".", "#", *_]:
                 pass
-            case ["pip", "install", "torch", "--index-url", '"$TORCH_CPU"', "#", *_]:
-                assert "TORCH_INDEX" in makefile
             case ["tamis", "doctor"]:
                 pass
             case ["tamis", "models", "pull", "#", *_]:
@@ -59,6 +58,23 @@ def test_only_the_set_up_is_not_run():
 def test_both_commands_of_a_clone_are_shown():
     lines = [line for body in blocks("bash no-run") for line in body.splitlines()]
     assert {"demo", "test"} <= {line.split()[1] for line in lines if line.startswith("make ")}
+
+
+def test_what_is_shown_needs_no_variable_that_nothing_sets():
+    assert re.findall(r"\$\{?[A-Z_]{2,}", README) == []
+
+
+def test_the_cpu_build_of_torch_comes_from_where_the_image_has_it():
+    lines = (ROOT / "deploy/Dockerfile").read_text("utf-8").splitlines()
+    [address] = [line.removeprefix("ARG TORCH_INDEX=") for line in lines if "ARG TORCH" in line]
+    for given, found in (("CPU=1", address), ("TORCH_INDEX=http://a/b", "http://a/b"), ("X=1", "")):
+        dry = ["make", "--dry-run", "--always-make", given, ".venv/installed-plain"]
+        planned = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert re.findall(r"install --quiet torch --index-url (\S+)", planned) == found.split()
+
+
+def test_limits_stand_before_what_researchers_need():
+    assert README.index("\n## Limits\n") < README.index("\n## For research\n")
 
 
 def test_the_extras_that_are_named_exist():
@@ -138,7 +154,6 @@ OF_THE_MAKEFILE = {
     "lint, types and every test that needs no data set": (
         r"^test: models check(?s:.)*?-m \"not data\""
     ),
-    "on Linux without a GPU, and first: see below": r"^TORCH = .*--index-url \$\(TORCH_INDEX\)",
     "in a clone; or the wheel of a release": r"pip install --quiet -e \.$",
 }
 OF_THE_ZOO = {"the proxy and three sentence encoders": DEFAULT_MODELS}
@@ -152,7 +167,8 @@ def test_the_models_are_what_the_text_says():
     kinds = [ZOO[name].kind for name in DEFAULT_MODELS]
     assert kinds == ["proxy", *["encoder"] * 3]
     fetched = sum(ZOO[name].size_bytes for name in DEFAULT_MODELS)
-    assert f"The models are {fetched / 1e6:.0f} MB." in README
+    assert f"The models are {fetched / 1e6:.0f} MB to fetch" in README
+    assert f"is {ZOO[DEFAULT_MODELS[0]].size_bytes / 1e6:.0f} and 273 MB" in README
     assert "22M for the best third" in README  # the table's default reads with an encoder
 
 

@@ -135,6 +135,7 @@ class EHPC(TwoStepMethod):
         "EHPC, arXiv 2501.12959",
         "proxy",
         reads_words=True,
+        research=True,
     )
 
     profile: HeadProfile | Path | str = option(
@@ -288,7 +289,8 @@ def _unstable(found: HeadProfile, heads: int | None) -> tuple[str, ...]:
         return ()
     return (
         f"of the best needle heads of {found.model} only {stays:.0%} stay when the needles are "
-        "drawn again: they may be chance; read with another proxy, or give a profile",
+        "drawn again: they may be chance; read with another proxy, such as "
+        "smollm2-135m, or give a profile",
     )
 
 

@@ -69,6 +69,7 @@ class InfiniRetri(ScoringMethod):
         "a sliding window that carries sentences forward, 16 heads",
         "InfiniRetri, arXiv 2502.12962",
         "proxy",
+        research=True,
     )
 
     reader: Reader

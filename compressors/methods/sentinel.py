@@ -42,6 +42,9 @@ from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
 from tamis.probes.text import Passage, Unit
 
 CHUNK_TOKENS = 1024
+LEAST_AUC = 0.8
+"""Of held-out sentences, by a probe that is read without a warning."""
+WAY_OUT = "read with qwen2.5-coder-0.5b, of the paper's size: tamis models pull qwen2.5-coder-0.5b"
 
 
 def pool_context_shares(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
@@ -78,6 +81,7 @@ class Sentinel(TwoStepMethod):
         "the last row of one prompt, every head, logistic regression",
         "Sentinel, arXiv 2505.23277",
         "proxy",
+        research=True,
     )
 
     probe: LinearProbe = option(
@@ -99,10 +103,12 @@ class Sentinel(TwoStepMethod):
         if found is None:
             name = self.reader.card.name
             raise BadInput(
-                f"sentinel has no probe for {name}; fit one: "
+                f"sentinel has no probe for {name}; {WAY_OUT}; or fit one: "
                 f"tamis lab probe train --method sentinel --proxy {name} --data FILE"
             )
-        self.probe = found
+        self.probe, auc = found, found.card.figures.get("held_out_auc", 1.0)
+        weak = f"sentinel's probe for {found.card.model} has a held-out AUC of {auc:.2f}; {WAY_OUT}"
+        self.warnings = (weak,) if auc < LEAST_AUC else ()
 
     @property
     def reading_key(self) -> str:
@@ -146,7 +152,7 @@ class Sentinel(TwoStepMethod):
         if units:
             w = self.probe.weight("head", (reading.features.shape[1],))
             values = torch.sigmoid(reading.features @ w + self.probe.weight("bias", (1,)))
-        return reading.scores(values, units, len(passages))
+        return reading.scores(values, units, len(passages), warnings=self.warnings)
 
 
 Method = Sentinel

@@ -33,6 +33,7 @@ class AttentionSorting(OrderingMethod):
         "Attention Sorting, arXiv 2310.01427",
         "proxy",
         "ordering",
+        research=True,
     )
 
     reader: Reader

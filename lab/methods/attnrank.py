@@ -29,6 +29,7 @@ class AttnRank(OrderingMethod):
         "best passages where the model looks most; a profile measured once",
         "AttnRank, arXiv 2508.05128",
         kind="ordering",
+        research=True,
     )
 
     profile: Any = option(

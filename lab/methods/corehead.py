@@ -36,6 +36,7 @@ class CoReHead(HeadRankingMethod):
         "CoRe heads, arXiv 2510.02219",
         "proxy",
         "reranking",
+        research=True,
     )
     head_scoring: ClassVar[HeadScoring] = "contrast"
     heads: int = option(HEADS, "How many of the best heads.")

@@ -50,6 +50,7 @@ class FoundInTheMiddle(OrderingMethod):
         "Found in the Middle, arXiv 2406.16008",
         "proxy",
         "ordering",
+        research=True,
     )
 
     reader: Reader

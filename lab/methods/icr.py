@@ -27,6 +27,7 @@ class ICR(InContextMethod):
         "ICR, arXiv 2410.02642",
         "proxy",
         "reranking",
+        research=True,
     )
     answer: bool = option(
         False, "Instruct to answer (the paper's QA prompt) instead of to find (IE)."

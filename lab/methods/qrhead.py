@@ -32,6 +32,7 @@ class QRHead(HeadRankingMethod):
         "QRHead, arXiv 2506.09944",
         "proxy",
         "reranking",
+        research=True,
     )
     head_scoring: ClassVar[HeadScoring] = "qr"
     heads: int = option(HEADS, "How many of the best heads.")

@@ -67,6 +67,7 @@ class RawAttention(TwoStepMethod):
         "QUITO, arXiv 2408.00274",
         "proxy",
         reads_words=True,
+        research=True,
     )
 
     sigma: float = option(SIGMA, "Of the Gaussian, in tokens; 0 for none.", ge=0)

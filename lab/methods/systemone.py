@@ -112,6 +112,7 @@ class SystemOne(ScoringMethod):
     info: ClassVar[MethodInfo] = MethodInfo(
         "a decision model behind a URL, one question a unit (option url)",
         "System One's protocol, /v1/systemone",
+        research=True,
     )
 
     url: str | None = option(None, "Of the endpoint, such as http://localhost:8000/v1/systemone.")

@@ -120,10 +120,7 @@ def ask_context(
         where, by, search: as for `CorpusIndex.search`.
         cache: as for `tamis.compress`; by default what the index keeps, if for this proxy.
         method, proxy, quality, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
-        read: `passages` is one by one; `retrieved` all at once, by kept keys and values.
-        selector: what finds keys for `retrieved`: `index`, of the chunks found; others, as `exact`,
-            of all.
-        keys: the most that a query of `retrieved` attends to; None for all.
+        read, selector, keys: for research, see lab/docs/index-search.md.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.

@@ -144,8 +144,8 @@ def _check_use(name: str, info: MethodInfo, use: MethodKind) -> None:
         check_scores(info, name)
     elif use == "reranking" and info.kind == "ordering":
         raise BadInput(
-            f"{name} puts passages in an order to be shown in and ranks none; "
-            f"choose one of {', '.join(method_names('reranking') + method_names('compression'))}"
+            f"{name} puts passages in an order to be shown in and ranks none; choose one that "
+            "`tamis methods` lists under reranking or compression"
         )
 
 

@@ -1550,8 +1550,7 @@ export interface components {
          * SearchRequest
          * @description The question, the index, and conditions on passages.
          *
-         *     With `read` the question attends to kept keys and values, `keys` of them, and that ranks
-         *     passages.
+         *     `read`, `selector` and `keys` are for research, and no part of the document of the service.
          */
         SearchRequest: {
             /** By */
@@ -1563,23 +1562,14 @@ export interface components {
              * @default 10
              */
             k?: number;
-            /** Keys */
-            keys?: number | null;
             /** Question */
             question: string;
-            /** Read */
-            read?: "retrieved" | null;
             /**
              * Search
              * @default auto
              * @enum {string}
              */
             search?: "auto" | "exact" | "graph" | "ivf";
-            /**
-             * Selector
-             * @default index
-             */
-            selector?: string;
             /** Timeout Ms */
             timeout_ms?: number | null;
             /** Where */

@@ -46,13 +46,15 @@ reads them.
     no_cache=Option("Keep nothing."),
     read=Option(
         "passages reads chunks one by one; retrieved all at once, by kept keys and values "
-        "(--keep-kv)."
+        "(--keep-kv).",
+        hidden=True,
     ),
     selector=Option(
         "What finds keys for retrieved: index, of the chunks it finds; exact, of all; or another "
-        "package's."
+        "package's.",
+        hidden=True,
     ),
-    keys=Option("Most keys that a query of retrieved attends to. Default: all."),
+    keys=Option("Most keys that a query of retrieved attends to. Default: all.", hidden=True),
 )
 def ask_context(
     index: Path,

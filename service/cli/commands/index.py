@@ -337,7 +337,7 @@ def compact(index: Path, quiet: bool = False) -> None:
 
 
 app.command("optimise", epilog=OPTIMISE_EPILOG)(optimise)
-app.command("export", epilog=EXPORT_EPILOG)(export)
+app.command("export", epilog=EXPORT_EPILOG, hidden=True)(export)
 
 
 @app.command("search", epilog=EPILOG)

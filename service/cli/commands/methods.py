@@ -18,9 +18,11 @@ EPILOG = """
 
 `tamis methods`
 
+`tamis methods --all` lists those of papers, too, which are there for comparison
+
 `tamis methods --json`
 
-`tamis methods ehpc` shows the options of one
+`tamis methods fusion` shows the options of one
 
 `tamis methods --kind ordering` lists what `--order` of compress may be, besides `score`
 
@@ -41,8 +43,11 @@ KINDS = {
     name=Option("A method, to see its options.", is_argument=True),
     as_json=Option("Print a JSON list.", flag="--json"),
     kind=Option(f"Only one kind: {', '.join(KINDS)}."),
+    research=Option("With the methods of papers, which are there for comparison.", flag="--all"),
 )
-def methods(name: str | None = None, as_json: bool = False, kind: str | None = None) -> None:
+def methods(
+    name: str | None = None, as_json: bool = False, kind: str | None = None, research: bool = False
+) -> None:
     """List the methods by kind: what each needs, its source and its package. No model is loaded.
 
     With a name, the method's options: what each takes, its default, the paper's value where that is
@@ -55,7 +60,7 @@ def methods(name: str | None = None, as_json: bool = False, kind: str | None = N
     if name is not None:
         _show_one(name, as_json)
         return
-    rows = _rows(kind)
+    rows = _rows(kind, research)
     if as_json:
         typer.echo(dump_json(rows))
         return
@@ -108,10 +113,10 @@ def _table(rows: list[dict[str, str]]) -> Table:
     return table
 
 
-def _rows(kind: Any = None) -> list[dict[str, str]]:
+def _rows(kind: Any = None, research: bool = True) -> list[dict[str, str]]:
     from tamis.compressors.registry import METHODS, method_info, method_names
 
-    found = [(name, asdict(method_info(name))) for name in method_names(kind)]
+    found = [(name, asdict(method_info(name))) for name in method_names(kind, research)]
     rows = [
         {"name": name}
         | {field: facts[field] for field in ("kind", "needs", "summary", "source")}

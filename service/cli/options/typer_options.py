@@ -111,6 +111,7 @@ def typer_parameter(one: Option, name: str | None = None) -> inspect.Parameter:
         help=text,
         metavar=one.metavar,
         envvar=one.variable,
+        hidden=one.hidden,
         rich_help_panel=one.panel,
         min=one.ge if name else None,
         max=one.le if name else None,

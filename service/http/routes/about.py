@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Path, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from tamis.compressors.registry import method_info
+from tamis.compressors.registry import method_info, method_names
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
 from tamis.probes.model.loading import choose_device, choose_dtype
@@ -106,8 +106,12 @@ async def metrics(request: Request) -> Response:
     summary="What model may be",
 )
 async def models(request: Request) -> Response:
-    """`default`, and each method by its name."""
-    return json_response(schemas.Models(data=_served_models(service_state(request))))
+    """`default`, and each method by its name; those of papers where the settings name them."""
+    state = service_state(request)
+    listed = {"default", state.settings.method, *state.settings.methods}
+    listed.update(method_names(None, research=False))
+    models = [one for one in _served_models(state) if one.id in listed]
+    return json_response(schemas.Models(data=models))
 
 
 @routes.get(

@@ -207,7 +207,8 @@ class ServedMethods:
         if method in registry.METHODS.names():
             raise UnknownMethod(
                 f"{method!r} is not served here; start the service with another --proxy, for which "
-                "all that it has to know ships, such as smollm2-135m, or name it in --methods"
+                "all that it has to know ships, such as qwen2.5-coder-0.5b (tamis models pull "
+                "qwen2.5-coder-0.5b), or name it in --methods"
             )
         known = [*self.names, "default", self.reader.card.name]
         near = difflib.get_close_matches(method, known, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from tamis.probes.segmentation.language import AUTO
@@ -26,8 +27,7 @@ Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_C
 class SearchRequest(StrictRequest):
     """The question, the index, and conditions on passages.
 
-    With `read` the question attends to kept keys and values, `keys` of them, and that ranks
-    passages.
+    `read`, `selector` and `keys` are for research, and no part of the document of the service.
     """
 
     question: Question
@@ -36,9 +36,9 @@ class SearchRequest(StrictRequest):
     where: dict[str, Any] | list[Condition] | Condition | None = None
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
     search: Literal["auto", "exact", "graph", "ivf"] = "auto"
-    read: Literal["retrieved"] | None = None
-    selector: Text = "index"
-    keys: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    read: Annotated[Literal["retrieved"] | None, SkipJsonSchema()] = None
+    selector: Annotated[Text, SkipJsonSchema()] = "index"
+    keys: Annotated[Annotated[int, Field(ge=1, le=2**31)] | None, SkipJsonSchema()] = None
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import exp, log
 
 import pytest
@@ -294,10 +295,20 @@ def test_sentinel_reads_the_title_of_every_document_the_first_included():
 
 
 def test_sentinel_without_a_probe_is_refused_with_the_way_to_one():
-    with pytest.raises(
-        BadInput, match=r"no probe for nobody.* tamis lab probe train --method sentinel"
-    ):
+    ways = r"no probe for nobody.* tamis models pull .*tamis lab probe train --method sentinel"
+    with pytest.raises(BadInput, match=ways):
         Sentinel(ScriptedReader.from_needles("x", name="nobody"))
+
+
+@pytest.mark.parametrize(("auc", "warned"), [(0.72, True), (0.98, False), (None, False)])
+def test_sentinel_warns_of_a_probe_that_finds_little_with_the_way_to_a_better_one(auc, warned):
+    reader = ScriptedReader.from_needles("end")
+    probe = make_probe(reader, "sentinel", {"head": torch.ones(8), "bias": [0.0]}, "sentinel")
+    figures = {} if auc is None else {"held_out_auc": auc}
+    probe = replace(probe, card=replace(probe.card, figures=figures))
+    passages = [Passage("word end.")]
+    scores = Sentinel(reader, probe).scores("Q?", passages, units_of(passages))
+    assert (["tamis models pull" in one for one in scores.warnings] == [True]) is warned
 
 
 class FixedScorer:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 
 from tamis.probes.kv_cache.cache import CacheStats
 from tamis.service.http.runtime.errors import INTERNAL, TABLE
@@ -112,6 +113,8 @@ def fields_table() -> list[str]:
     for (name, schema), (where, warnings) in rows().items():
         groups: tuple[list[str], ...] = [], [], []
         for key, field in schema.model_fields.items():
+            if any(isinstance(one, SkipJsonSchema) for one in field.metadata):
+                continue
             mark = NoEffect.of(field)
             groups[0 if mark is None else 1 if mark.warns else 2].append(field.alias or key)
         lists = (", ".join(f"`{one}`" for one in group) for group in groups)

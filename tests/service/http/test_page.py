@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -390,6 +391,9 @@ def test_methods_are_in_plain_words_and_the_default_is_marked_and_first(page):
     names = [option.text for option in options_of(page)]
     assert names[0].endswith("(question_rows), the default")
     assert sum("default" in name for name in names) == 1
+    assert [re.search(r"\((\w+)\)", name)[1] for name in names] == [
+        *("question_rows", "embedding", "lexical")
+    ]
     assert any("no model" in name and "(lexical)" in name for name in names)
 
 

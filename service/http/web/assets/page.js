@@ -11,11 +11,9 @@ import { Service } from "./service.js";
 const $ = (id) => document.getElementById(id);
 const FIRST_BUDGET = 300, STOPS = 120, FOLD_CHARS = 6000;
 const PLAIN_METHODS = {
-  question_rows: "A small model reads each sentence with the question",
-  lexical: "Words in common with the question (BM25, no model)",
-  embedding: "Sentences that mean something like the question (MiniLM)",
-  fusion: "The small model, words and meaning together",
-  lead: "The first sentences, whatever the question",
+  question_rows: "A small model reads each sentence with the question: it finds most, in seconds",
+  lexical: "Words in common with the question are counted: no model, in milliseconds",
+  embedding: "Sentences that mean something like the question are found, by a smaller model",
 };
 
 const state = { answer: null, documents: [], units: [], stops: [], at: 0, opened: new Set(), asked: null, needsKey: false, reading: null };
@@ -269,7 +267,7 @@ document.addEventListener("drop", (event) => {
 async function loadMethods() {
   try {
     const { data } = await service.call("/v1/models");
-    const own = data.filter((method) => method.kind === "compression" && method.id !== "default");
+    const own = data.filter(({ id, default: first }) => id !== "default" && (first || id in PLAIN_METHODS));
     own.sort((a, b) => b.default - a.default);
     $("method").replaceChildren(...own.map((method) => {
       const option = new Option(`${PLAIN_METHODS[method.id] ?? method.summary} (${method.id})${method.default ? ", the default" : ""}`, method.id, method.default, method.default);

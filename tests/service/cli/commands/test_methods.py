@@ -24,7 +24,7 @@ def nothing_may_be_loaded(monkeypatch):
 
 
 def test_json_lists_every_method_with_what_it_needs():
-    rows = json.loads(tamis("methods", "--json").stdout)
+    rows = json.loads(tamis("methods", "--all", "--json").stdout)
     assert sorted(row["name"] for row in rows) == method_names(None)
     for row in rows:
         assert row["kind"] == method_info(row["name"]).kind
@@ -34,8 +34,28 @@ def test_json_lists_every_method_with_what_it_needs():
         assert row["package"] == registry.METHODS.package_of(row["name"])
 
 
+PAPERS = {"ehpc", "infiniretri", "sentinel"}
+
+
+def test_methods_of_papers_are_listed_on_request_alone_and_reached_by_name():
+    listed = {row["name"] for row in json.loads(tamis("methods", "--json").stdout)}
+    assert listed == set(method_names(None, research=False))
+    assert not listed & {*PAPERS, *registry.LAB_METHODS}
+    for name in PAPERS:
+        assert name in tamis("methods", name).stdout
+    refused = tamis("compress", "-", "-q", "Who?", "--method", "nope", stdin="Ada. Bob.").stderr
+    assert "lead, lexical, question_rows (compression); cross, late_interaction" in refused
+    assert not any(name in refused for name in PAPERS)
+
+
+@pytest.mark.parametrize("command", [("compress",), ("rerank",), ("ask-context",), ("index",)])
+def test_help_names_no_research(command):
+    shown = tamis(*command, "--help").stdout
+    assert not any(word in shown for word in (*PAPERS, "retrieved", "--selector", "export"))
+
+
 def test_every_method_has_a_line_below_its_kind_and_the_default_is_first():
-    done = tamis("methods")
+    done = tamis("methods", "--all")
     assert done.exit_code == 0
     starts = [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()]
     kinds = [at for at, word in enumerate(starts) if word.endswith(":")]
@@ -50,7 +70,7 @@ def test_every_method_has_a_line_below_its_kind_and_the_default_is_first():
 
 def test_a_kind_lists_its_own_alone():
     for kind in ("compression", "reranking", "ordering"):
-        rows = json.loads(tamis("methods", "--kind", kind, "--json").stdout)
+        rows = json.loads(tamis("methods", "--all", "--kind", kind, "--json").stdout)
         assert sorted(row["name"] for row in rows) == sorted(method_names(kind))
 
 
