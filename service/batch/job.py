@@ -263,7 +263,7 @@ class RunOptions:
             )
         if self.gpus and self.engine != "ray":
             raise BadInput(
-                f"gpus of {self.gpus:g} are of each worker of Ray, and the engine is "
+                f"only workers of Ray get GPUs, {self.gpus:g} each, and the engine is "
                 f"{self.engine}; give --engine ray, or leave --gpus-per-worker out"
             )
         if self.workers < 1:

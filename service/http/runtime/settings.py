@@ -92,7 +92,7 @@ class Settings:
     device: Device = _model("auto", "Where the model runs.")
     dtype: Dtype = _model(
         "auto",
-        "Its numbers; auto is bfloat16 where the processor has it; int8 is some faster (VNNI).",
+        "Its numbers; auto is bfloat16 where the processor has it; int8 (VNNI) saves a sixth.",
     )
     threads: int | None = _model(None, "Threads of the model; by default one a core.", ge=1)
     warmup: bool = _model(True, "Read one batch before saying ready.")

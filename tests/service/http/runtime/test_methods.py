@@ -8,6 +8,7 @@ from tamis.compressors.registry import LAB_METHODS, method_names, ships_for
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.service.http.runtime.methods import parse_named_paths, proxy_layers, served_method_names
 from tamis.service.http.runtime.settings import Settings
+from tests.service.http.app_kit import served
 
 
 def test_a_method_is_offered_only_where_its_probe_ships():
@@ -30,6 +31,15 @@ def test_a_service_loads_no_deeper_than_it_reads():
 def test_the_encoder_s_method_is_offered_only_where_the_encoder_is(tmp_path):
     assert "embedding" not in served_method_names(Settings(home=tmp_path))
     assert "embedding" in served_method_names(Settings(home=tmp_path, method="embedding"))
+
+
+def test_methods_of_papers_are_served_by_name_and_listed_where_the_settings_name_them():
+    for methods, listed in (((), False), (("lexical", "infiniretri"), True)):
+        with served(method="lexical", methods=methods) as running:
+            names = {one["id"] for one in running.http.get("/v1/models").json()["data"]}
+            assert ("infiniretri" in names) is listed
+            assert {"default", "lexical"} <= names
+            assert running.http.get("/v1/models/infiniretri").status_code == 200
 
 
 def test_the_default_has_to_be_among_those_that_are_named():
