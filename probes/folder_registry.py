@@ -167,7 +167,7 @@ class FolderRegistry(Generic[Entry, Info]):
 
 @lru_cache(maxsize=16)
 def _file_names(folder: Path, changed_ns: int) -> tuple[str, ...]:
-    """Of the folder as it was changed last: a service asks for this with every request."""
+    """Lists the folder as it was changed last: a service asks for this with every request."""
     return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
 
 
@@ -179,7 +179,7 @@ def written_info(file: Path, info: type[Info]) -> Info | None:
 
 @lru_cache(maxsize=256)
 def _parse_info(file: Path, changed_ns: int, info: type[Any]) -> Any:
-    """Of the file as it was changed last: parsing takes milliseconds."""
+    """Reads the file as it was changed last: parsing takes milliseconds."""
     module = ast.parse(file.read_text(encoding="utf8"))
     bodies = (module.body, *(top.body for top in module.body if isinstance(top, ast.ClassDef)))
     calls = [

@@ -29,7 +29,7 @@ T = TypeVar("T")
 RowSpans = tuple[tuple[int, int], ...]
 """Half-open spans of rows, counted from the question's first token."""
 _CUT_BYTES = 32 << 20
-"""Of the texts and tokens of passages that come again: some 600,000 tokens of prose."""
+"""Texts and tokens of passages that come again take so much: some 600,000 tokens of prose."""
 MAX_TWINS = 16
 """Templates for which a layout or a reader is kept, so that none is made anew for every batch."""
 

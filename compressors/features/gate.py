@@ -58,7 +58,7 @@ PURPOSES = ("units", "isolated")
 """What is scored: units of a request, or units by their own windows alone."""
 
 FLOOR_POWER = 0.625
-"""Of the number of windows: the more there are, the smaller the share that has to go on."""
+"""It is a power of the number of windows: the more there are, the smaller a share goes on."""
 
 
 @dataclass(frozen=True, slots=True)

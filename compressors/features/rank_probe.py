@@ -72,7 +72,7 @@ def passage_masses(reading: Reading, place: Tensor, passages: int) -> Tensor:
 
 
 def best_unit_means(reading: Reading, place: Tensor, passages: int) -> Tensor:
-    """Of each passage, the log mean per token of the unit that a head attends to most: `[P, L·H]`.
+    """Returns each passage's log mean per token of a head's best unit: `[P, L·H]`.
 
     A passage without units has log(1e-9).
     """

@@ -188,11 +188,11 @@ _LARGEST_MARGIN = 5.0
 ENCODER = "encoder_"
 """How the names of the weights begin that are used together with an encoder."""
 ENCODER_SHARE = 1 / 3
-"""Of a request's tokens, those that the encoder reads: of the units that are best without it. All
+"""The encoder reads this share of a request's tokens, in the units that are best without it. All
 of them keep no more. Figures: lab/log/domains.md#2026-11-26-the-encoder-reads-a-third."""
 _MIN_ENCODED_UNITS = 8
 _FILL_QUANTILE = 0.25
-"""Of the cosines that are known: what a unit has that the encoder did not read."""
+"""A unit that the encoder did not read has this quantile of the cosines that are known."""
 LINKS = (
     "words_shared",
     "title_named",
@@ -206,8 +206,8 @@ _SINGLE_COLUMN = 1
 _BM25_COLUMN = WORD_FEATURES.index("bm25_z")
 _EPSILON = 1e-6
 WORDS_WEIGHT, SHORT_UNITS = 0.2, 64
-"""Of BM25's z-score beside a unit's logit, where units are put in order, and up to how many units a
-document has all of it. Figures: lab/log/evidence.md#2026-11-29-words-once-more."""
+"""BM25's z-score weighs so much beside a unit's logit where units are put in order, and a document
+of up to so many units has all of it. Figures: lab/log/evidence.md#2026-11-29-words-once-more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +386,7 @@ ANSWER_FEATURES = (
     *(f"most_{name}" for name in WORD_FEATURES),
 )
 _MIN_UNITS = 16
-"""Of a request that is compared with those of the fit."""
+"""A request of so many is compared with those of the fit."""
 
 
 class SecondStep:

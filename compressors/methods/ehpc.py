@@ -73,9 +73,9 @@ from tamis.probes.text import Passage, Unit
 
 OBSERVED_ROWS, POOL_TOKENS = 16, 32
 HEAD_SHARE = 8 / 32
-"""Of a layer's heads, as in the paper's models."""
+"""This share of a layer's heads is read, as in the paper's models."""
 LEAST_STABILITY = 0.8
-"""Of the best needle heads, the share that has to stay when the pilot's cases are drawn again."""
+"""This share of the best needle heads has to stay when the pilot's cases are drawn again."""
 _WINDOW_CACHE_BYTES = 1 << 29
 """For the windows, from the question to "N/A", where the reader has no cache of its own."""
 EHPCForm = Literal["token", "sentence"]

@@ -43,7 +43,7 @@ from tamis.probes.text import Passage, Unit
 
 CHUNK_TOKENS = 1024
 LEAST_AUC = 0.8
-"""Of held-out sentences, by a probe that is read without a warning."""
+"""A probe is read without a warning where it reaches this on held-out sentences."""
 WAY_OUT = "read with qwen2.5-coder-0.5b, of the paper's size: tamis models pull qwen2.5-coder-0.5b"
 
 

@@ -457,12 +457,12 @@ class NearDuplicates:
 # What is whole in one of them and a part in the other is one sentence, not two.
 
 LEAST_CHARS = 20
-"""Of an overlap: shorter ones are as likely a phrase that many documents have."""
+"""An overlap has so many: a shorter one is as likely a phrase that many documents have."""
 MOST_CHARS = 2000
-"""Of an overlap; splitters' are some hundred. It bounds the time, which is linear in it."""
+"""An overlap has at most so many; splitters' have some hundred. The time is linear in it."""
 MOST_ALIKE = 4
-"""Of passages that begin with the same characters, which are compared: of those that all begin with
-the same title none is the continuation of another."""
+"""At most so many passages that begin with the same characters are compared: of those that all
+begin with the same title none is the continuation of another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,15 +45,15 @@ from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
-"""Of the best unit's worth: what is worth less is not kept merely because there is room."""
+"""What is worth less than this share of the best unit is not kept merely because there is room."""
 CLEAR, CLEAR_FLOOR, FEW_UNITS = 0.35, 0.1, 96
 """In a single passage whose best unit is worth so much, what is worth less than that share of it
 is no part of the answer. Several passages may each have some of the evidence, and so may the parts
 of a long one: of more units than that the share is smaller in proportion."""
 TRASH_SHARE = 0.05
-"""Of the worth of a unit that did not fit: what is worth less does not take its place."""
+"""What is worth less than this share of a unit that did not fit does not take its place."""
 HALF_AS_GOOD = 0.5
-"""Of the best unit's worth, from which on a unit that did not fit is worth a warning."""
+"""A unit that did not fit is worth a warning from this share of the best unit's worth on."""
 
 
 def select(

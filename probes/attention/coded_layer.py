@@ -34,9 +34,9 @@ from tamis.probes.lru import LruCache
 RUN = 8
 """Directions share their number of bits in runs of so many, so that codes fill whole bytes."""
 MAX_BITS = 7
-"""Of a code, so that codes are numbers of int8."""
+"""A code has at most so many, so that codes are numbers of int8."""
 ANGLE_BYTES = 64 << 20
-"""Of cosines and sines that are kept of the latest batches, on the device where they are used."""
+"""Cosines and sines of the latest batches take so much, on the device where they are used."""
 UNPACKED = 16 << 20
 """Bytes of planes of several layers that are looked up at once, on a device."""
 _BYTES = torch.arange(256, dtype=torch.uint8)

@@ -79,7 +79,7 @@ class Exponentials:
 
     @classmethod
     def of(cls, logits: Tensor) -> Exponentials:
-        """Of logits `[..., Q, N]` fp32, which are overwritten."""
+        """Computes those of logits `[..., Q, N]` fp32, which are overwritten."""
         if not logits.shape[-1]:
             return cls(logits, logits.new_zeros(logits.shape[:-1]))
         shift = _finite(logits.amax(-1))

@@ -162,7 +162,7 @@ _BERT = {
     "position_embedding_type": "absolute",
 }
 _HEAD_SIZE = 32
-"""Of the attention of E5's small models, which the graph does not name."""
+"""The attention heads of E5's small models have this size, which the graph does not name."""
 
 
 def convert_onnx(packed: Path, target: Path) -> None:

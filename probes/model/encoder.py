@@ -213,7 +213,7 @@ class Encoder:
         return vector, normalize(tokens, dim=-1).cpu()
 
     def document_states(self, texts: Sequence[str]) -> list[list[WindowStates]]:
-        """Of each window of each text the vector and the token states, on the CPU."""
+        """Returns the vector and the token states of each window of each text, on the CPU."""
         found: list[list[WindowStates]] = [[] for _ in texts]
         for batch in _batches(self._windows(texts, "passage")):
             states, mask = self._states([ids for _, ids in batch])

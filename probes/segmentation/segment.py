@@ -109,7 +109,7 @@ def units_of(passages: Sequence[Passage], language: str = "en") -> list[Unit]:
 
 
 ROOM_SHARE = 0.75
-"""Of a budget, what one unit may take: what it is shown with takes room, too."""
+"""One unit may take this share of a budget: what it is shown with takes room, too."""
 
 
 def split_long_units(

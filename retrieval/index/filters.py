@@ -16,7 +16,7 @@ from typing import Any
 from tamis.probes.errors import BadInput
 
 MAX_CONDITION_CHARS = 10_000
-"""Of one condition as text; the mapping form takes values of any number and length."""
+"""One condition as text has at most so many; the mapping form takes values of any length."""
 _SHOWN_CHARS = 80
 _SIGN = re.compile("[=!<>]=?")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {

@@ -111,7 +111,7 @@ FIT_RUN = 16
 """Training queries side by side that are taken for one question, about as many as one has."""
 _RIDGE = 1e-4
 _LEAST_SPREAD = 0.02
-"""Of a query's length: a prediction below it is outside of what was fitted."""
+"""A prediction below this share of a query's length is outside of what was fitted."""
 
 
 @dataclass(frozen=True, slots=True)

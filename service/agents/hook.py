@@ -79,7 +79,7 @@ what `tamis mcp` gives back."""
 _MAX_FILE_BYTES = 1 << 25
 _PERSISTED_TOKENS = 2000
 _SHOWN_CHARS = 1000
-"""Of a long output, at least so many stand in the event, and in the file that is named for it."""
+"""A long output has at least so many in the event, and the file named for it begins with them."""
 _OF_SERVERS = "mcp__"
 """Tools of MCP servers, whose results are what the servers make them."""
 

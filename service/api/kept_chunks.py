@@ -99,7 +99,7 @@ class KeptPassages:
 
 STORAGE: Storage = "thin"
 MEMORY_BYTES = 256 << 20
-"""Of kept chunks that stay in memory once they were asked, for all questions to one index."""
+"""Kept chunks that were asked take at most so much memory, for all questions to one index."""
 
 _caches: WeakKeyDictionary[QuestionModels, PassageCache] = WeakKeyDictionary()
 

@@ -19,7 +19,7 @@ Columns = tuple[tuple[str, str], ...]
 """Name and type of each input column of a Parquet output: string, int64, double, bool, strings (a
 list) or json."""
 PROXY_TOKENS_A_SECOND, BYTES_A_TOKEN = 1_690, 4.75
-"""Of the default proxy on one core, and of rows of JSON Lines: lab/docs/scale.md."""
+"""The default proxy reads so many on one core; rows of JSON Lines: lab/docs/scale.md."""
 LOST_SECONDS = 50
 MAX_PARTS, MAX_BYTES = 50_000, 8 << 20
 """A larger input has larger parts, up to `MAX_BYTES`: the plan of all parts is held in memory."""

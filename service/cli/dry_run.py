@@ -240,13 +240,13 @@ def _turns(body: JsonObject) -> Iterator[JsonObject]:
 BY_WORDS = "lexical"
 """The method where the model would take too long."""
 LEAST_UNITS = 20
-"""Of a kind in a sample: the interval of fewer says little."""
+"""A sample has so many of a kind: the interval of fewer says little."""
 FIGURES = (
     *("requests", "tokens", "cost", "tokens_after", "cost_after"),
     *("shortened", "passed_on", "dearer", "misses"),
 )
 _PILOT_SHARE = 0.1
-"""Of the time limit, in which the speed is measured on the first requests."""
+"""The speed is measured on the first requests in this share of the time limit."""
 _REQUEST_TOKENS = 100
 """What a request costs beside what is read, in tokens."""
 _KEPT_SHARE = 0.12

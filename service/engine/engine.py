@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _ROW_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "sentence_means", "last")
 _LEAST_READ = 0.9
-"""Of N windows that pause a gate has at least so many times N^.625 read through all layers."""
+"""A gate has at least so many times N^.625 of N paused windows read through all layers."""
 
 
 class EngineObserver:

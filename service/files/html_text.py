@@ -180,8 +180,8 @@ def _is_mark(line: str) -> bool:
 
 
 MAX_OPEN_TAGS, MAX_ATTRIBUTES = 2_000, 1_000
-"""Of elements inside each other, and of one tag. The parser's time grows with the square of both;
-no page of fifteen manuals with 120 pages had more than 40 and 20."""
+"""They bound elements inside each other, and one tag. The parser's time grows with the square of
+both; no page of fifteen manuals with 120 pages had more than 40 and 20."""
 
 _OUTSIDE = ":not(main *, article *, [role=main] *)"
 _NEVER_SHOWN = {

@@ -59,9 +59,9 @@ except ImportError as error:
 __all__ = ["TamisToolChoice", "TamisToolEdit", "TamisToolMiddleware"]
 _MARK = "tamis"
 _RANKINGS = 64
-"""Of turns and tools, that a middleware keeps."""
+"""A middleware keeps the rankings of so many turns and tools."""
 _DECISIONS = 1024
-"""Of requests, that an edit keeps."""
+"""An edit keeps the decisions on so many requests."""
 _PRICES = replace(LIST_PRICES, least=0)
 """System prompt and tools, which stand before the messages, may be long enough to be cached."""
 

@@ -13,7 +13,7 @@ from tamis.probes.segmentation.tool_output.logs import TIMES, mark_shell
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
 
 LEAST_ROWS = 8
-"""Of fewer, none is unusual."""
+"""None of fewer rows is unusual."""
 _RARE_SHARE = 0.03
 _MOST_KINDS = 0.2
 LEAST_ALIKE, _FEW_SHARE, _FEW_ODD = 20, 0.01, 3

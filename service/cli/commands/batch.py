@@ -66,7 +66,7 @@ BATCH = {
         ge=1,
     ),
 }
-"""Of `tamis batch run`."""
+"""`tamis batch run` has these."""
 MERGE = {
     "outs": Option("Output folders of one batch.", metavar="OUT...", is_argument=True),
     "target": Option(
@@ -74,7 +74,7 @@ MERGE = {
     ),
     "partial": Option("Merge what there is, though parts are missing."),
 }
-"""Of `tamis batch merge` and `tamis batch verify`."""
+"""`tamis batch merge` and `tamis batch verify` have these."""
 
 
 EPILOG = """

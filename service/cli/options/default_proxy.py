@@ -55,7 +55,7 @@ def job_with_proxy(job: BatchJob, inputs: list[str], out: str, quality: str) -> 
 
 
 KEPT_DISK_BYTES = 2 << 30
-"""Of the folder that is kept without being asked for: some 140,000 tokens of the default proxy."""
+"""The folder that is kept unasked takes so much: some 140,000 tokens of the default proxy."""
 
 
 def open_default_cache(

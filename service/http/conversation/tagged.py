@@ -136,7 +136,7 @@ def _stretches(text: str, element: _Element) -> Iterator[Stretch]:
 
 
 def _document_text(text: str, document: _Element) -> Span:
-    """Of a document with one `<document_content>` what is in that; else all that is in it."""
+    """Returns what a document's one `<document_content>` has; else all that the document has."""
     tags = list(_CONTENT.finditer(text, document.inner_start, document.inner_stop))
     if [tag[0].startswith("</") for tag in tags] == [False, True]:
         return tags[0].end(), tags[1].start()

@@ -28,7 +28,7 @@ _GZIP_WINDOW_BITS = 31  # zlib's value for a gzip header and the largest window
 _IDENTITY_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 _CHUNK_BYTES, _MAX_MEMBERS = 1 << 16, 1000
 MAX_HELD_BYTES = 1 << 30
-"""Of all bodies that are here at a time, as they arrive and until their answer ends."""
+"""All bodies that are here at a time have at most so many, from arrival to the answer's end."""
 _DRAIN_BYTES, _DRAIN_S = 1 << 26, 10.0
 """How much of a refused body is received, and for how long. A client that only sends does not read
 the answer, and a connection that is closed on unread bytes is reset, with the answer lost."""

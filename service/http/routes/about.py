@@ -197,7 +197,7 @@ def _service_info(state: ServiceState) -> schemas.Info:
     summary="How far a request to /v1/explain has come",
 )
 async def progress(request_id: _RequestId, request: Request) -> Response:
-    """Of the request that the same API key sent with this `X-Request-Id`."""
+    """Finds the request that the same API key sent with this `X-Request-Id`."""
     owner = log_entry(request).key
     found = service_state(request).running.find(owner, request_id)
     if found is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 MAX_HEAPS = 2
 _THRESHOLDS = 50_000, 20, 100
-"""Of objects made and not freed, and of collections of younger generations, before one collects."""
+"""A collection waits for so many objects made and not freed, or younger collections."""
 
 
 def limit_heaps() -> bool:

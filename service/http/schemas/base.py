@@ -31,7 +31,7 @@ from tamis.service.http.runtime.settings import KNOBS, flag
 
 WARNINGS_HEADER = "X-Tamis-Warnings"
 MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
-"""Of a caller's name in a message, of the fields that a warning names, of a header of warnings."""
+"""They bound a caller's name in a message, the fields that a warning names, and its header."""
 
 
 def _check_text(value: Any) -> str:

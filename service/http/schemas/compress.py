@@ -533,7 +533,7 @@ class CompressionBuilder:
 
     @cached_property
     def _converters(self) -> list[OffsetConverter]:
-        """Of each document; none where offsets are code points, as they are."""
+        """One converts each document's offsets; there is none where offsets are code points."""
         passages = () if self.unit == "codepoint" else self.result.passages
         return [OffsetConverter(passage.text, self.unit) for passage in passages]
 

@@ -71,7 +71,7 @@ class ExpandRequest(StrictRequest):
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
 
     def character_counts(self) -> list[int]:
-        """Of the documents as they were sent."""
+        """Counts the documents' characters, as they were sent."""
         return [len(d) if isinstance(d, str) else len(d.text) for d in self.documents]
 
     def texts(self) -> list[str]:

@@ -142,7 +142,7 @@ _NOT_RETURNED = {
     *(b"set-cookie", b"strict-transport-security", b"alt-svc", b"clear-site-data"),
     *(b"date", b"server"),
 }
-"""Of the upstream's own host; browsers would take them to be of this one. A date is added here."""
+"""They speak of the upstream's host, and browsers would take them to be this one's."""
 _NOT_RETURNED_PREFIX = b"access-control-"
 """Which pages may read answers says `cors_origins`."""
 POOL_WAIT_S = 5.0
@@ -300,7 +300,7 @@ class Upstream:
 
 
 def _codings(accepted: bytes) -> bytes:
-    """Of the codings that a client accepts, one in which errors can be looked through."""
+    """Chooses the coding that a client accepts and in which errors can be looked through."""
     return b"gzip" if b"gzip" in accepted.lower() else b"identity"
 
 

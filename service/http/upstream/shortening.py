@@ -692,7 +692,7 @@ def _choose_forms(work: _ChatWork, forms: dict[int, Form]) -> list[int | None]:
 
 
 def _head_hash(chat: JsonObject, tools: Collection[int] | None) -> bytes:
-    """Of what a provider puts before the messages: another model or other tools, another cache."""
+    """Hashes what a provider puts before the messages: another model has another cache."""
     kept = sorted(tools) if tools is not None else None
     written = json.dumps([chat.get("model"), chat.get("tools"), kept], sort_keys=True)
     return hashlib.sha256(written.encode()).digest()
