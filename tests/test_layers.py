@@ -228,6 +228,12 @@ def test_every_folder_says_what_it_is_for_and_what_it_may_import():
             assert len([line for line in text.splitlines() if line.strip()]) >= 2, path
 
 
+def test_no_docstring_begins_in_the_middle_of_a_sentence():
+    """`Of a long output, at least so many` leaves out who does what."""
+    begin = re.compile(r'^\s*"""Of ', re.MULTILINE)
+    assert [path for path in source_files() if begin.search(path.read_text("utf-8"))] == []
+
+
 def test_the_folders_are_never_imported_by_their_bare_names():
     """`import probes` in the repository's root would load every module a second time."""
     assert offences(lambda _, name: within(name, *FOLDERS), imported_names) == []

@@ -54,7 +54,7 @@ HOP_FEATURES = (
 _EPSILON = 1e-6
 _TOP_UNITS = 2
 _MISSING_NEIGHBOUR = -8.0
-"""Of a missing neighbour, as a score below the best: about e^-8 of its share."""
+"""A missing neighbour has this score below the best: about e^-8 of its share."""
 
 
 class Lexicon:
@@ -209,7 +209,7 @@ def _shared_fraction(part: frozenset[str], whole: frozenset[str]) -> float:
 MARGIN = 0.1
 """The log odds by which texts with the identifier are above the best with another."""
 _SQUEEZE = 1e-3
-"""Of the distances between texts that are raised to that, which keep their order."""
+"""Distances between texts are raised to this power, which keeps their order."""
 OTHERS = 2.0
 """The log odds that a unit of another record loses."""
 MOST_IDENTIFIERS = 8

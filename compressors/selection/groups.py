@@ -242,7 +242,7 @@ _WHOLE = 0.9
 _TOLD = 0.6
 """What a setting at least keeps of its worth that has the name of one in a section worth more."""
 _STEP_CHARS = 200
-"""Of a list's items in the mean, if they are steps; clauses of a contract are numbered, too."""
+"""Steps of a list have at most so many in the mean; clauses of a contract are numbered, too."""
 _OF_STEPS, _OF_ITEMS = 0.75, 0.9
 """What a step at least has of the worth of the best of its list: steps do not answer with one left
 out. And what an item has of the worth of the second best: where one item answers, it has little."""

@@ -24,7 +24,7 @@ _COLOUR = re.compile(r"\x1b\[[\d;:]*[mK]")
 _HEADER = re.compile(r"\[The whole text, written shorter: ([^\n]*)\.\]\n")
 _COLOURS = "colours are removed"
 _MOST_CHARS = 1 << 27
-"""Of a text that is restored; a few characters can stand for any number of lines."""
+"""A restored text has at most so many; a few characters can stand for any number of lines."""
 
 
 def without_colours(text: str) -> str:

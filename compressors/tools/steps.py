@@ -33,7 +33,7 @@ Reason = Literal["repeated", "read again", "written anew", "recovered", "older"]
 KEEP_LAST = 2
 """So many of the last steps stay as they are."""
 LEAST_TOKENS = 100
-"""Of a result that a later step made needless: a shorter one stays."""
+"""A result that a later step made needless goes from so many on: a shorter one stays."""
 _SAYS: dict[Reason, str] = {
     "repeated": "the same call was made again below",
     "read again": "it was read again below",
@@ -96,7 +96,7 @@ _MOVES = re.compile(
 )
 """What changes the folder, the host, the user or the environment of later commands."""
 _AGAIN = re.compile(r"(?:cd|\.|source|export|conda|nvm)\s+(?!-|\S*\.\.)")
-"""Of these: made again, it changes nothing."""
+"""Such a move changes nothing when it is made again."""
 _SHOWS = _READ_VERBS - {"fetch"} | frozenset(
     "# blame branch build date df du echo env eslint file git id images jest jq lint log make mypy "
     "ps pwd pytest rg ruff sed sort status test tree tsc unittest uptime wc which whoami".split()
@@ -135,7 +135,7 @@ _NUMBER = re.compile(r"^\s*\d+\s*[\t→:|]")
 _PIECES = re.compile(r"[,{}]")
 _SHARE_READ_AGAIN = 0.5
 _LEAST_OF_A_FILE = 0.3
-"""Of its characters and of its lines: a file that got shorter than that may have been cut."""
+"""A file that got shorter than this, in characters or lines, may have been cut."""
 
 
 @dataclass(frozen=True, slots=True)

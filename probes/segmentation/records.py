@@ -171,7 +171,7 @@ def _find_sections(part: _Part) -> Iterator[list[Record]]:
 
 
 def _ranks(part: _Part) -> dict[int, tuple[int, int]]:
-    """Of headings their level, of other lines their indentation; what is below has a higher one."""
+    """Ranks headings by level and other lines by indentation; what is below has a higher rank."""
     units, found = part.units, dict[int, tuple[int, int]]()
     headings = [u for u in range(part.start, part.stop) if units[u].kind == "heading"]
     levels = dict(zip(headings, heading_levels([part.texts[u] for u in headings]), strict=True))

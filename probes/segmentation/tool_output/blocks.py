@@ -12,7 +12,7 @@ from tamis.probes.segmentation.tool_output.line_table import LineTable, mark_row
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
 
 _LEAST_SHARE, _FAIR_SHARE = 0.02, 0.3
-"""Of its lines that a text is named after."""
+"""A text is named after a format from these shares of its lines on."""
 
 
 class Block(NamedTuple):

@@ -117,7 +117,7 @@ LEAF_CHARS, MOST_LEAF_CHARS, LEAF_SHARE = 300, 1_500, 0.04
 """Arrays and objects up to this share of the text, within these bounds, are kept or dropped whole:
 of a list of orders, an order."""
 SMALL_CHARS, SMALL_LEAF_CHARS = 6_000, 40
-"""Of a text up to this length, of which little may be kept, members are chosen one by one."""
+"""Members of a text up to this length, of which little may be kept, are chosen one by one."""
 MOST_DEPTH = 16
 """Values that lie deeper are parts of their container."""
 GROUP_CHARS = 120
