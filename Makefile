@@ -86,8 +86,8 @@ soak: models ## the service under twice the load it can bear, ten minutes (MINUT
 chaos: models ## every fault test, each with its promise (SHARE=0.1 for a tenth of the faults)
 	$(BIN)/python -m tests.chaos --share $(or $(SHARE),1)
 
-mutations: models ## ten faults in a copy of the source, each of which some test must notice
-	$(BIN)/python -m tests.mutations
+mutations: models ## two hundred faults in the source, does a test notice? (SHARE=0.1 for the first tenth)
+	$(BIN)/python -m tests.mutations --share $(or $(SHARE),1)
 
 image: ## the image of the service, with docker (TARGET=cuda for GPUs)
 	docker build -f deploy/Dockerfile --target $(or $(TARGET),cpu) -t tamis:$(or $(TARGET),cpu) .

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.signal import Pool, Signal, box_filter
+from tamis.probes.signal import (
+    Pool,
+    SharedRows,
+    Signal,
+    _pool_on_device,
+    box_filter,
+    pool_shared,
+    pool_tokens,
+)
 
 # fp32 keeps 7 digits; sums are of at most 30 numbers below 1
 FP32 = 1e-6
@@ -48,6 +56,54 @@ def test_pooling_is_what_loops_over_tokens_give(
     assert pooled.dtype == torch.float32
     for ours, span in zip(pooled, spans, strict=True):
         torch.testing.assert_close(ours, pool_by_loops(weights, *span, how), atol=FP32, rtol=FP32)
+
+
+SPANS = st.lists(
+    st.tuples(st.integers(0, 90), st.sampled_from([0, 1, 2, 15, 16, 17, 31, 32, 33, 64, 65, 80])),
+    min_size=1,
+    max_size=6,
+)
+
+
+def spans_within(cuts: list[tuple[int, int]], tokens: int) -> list[tuple[int, int]]:
+    return [(min(start, tokens), min(start + length, tokens)) for start, length in cuts]
+
+
+@settings(max_examples=40)
+@given(sequences=st.lists(st.tuples(st.integers(1, 90), SPANS), min_size=1, max_size=4))
+def test_sequences_of_one_batch_are_pooled_as_each_alone(
+    sequences: list[tuple[int, list[tuple[int, int]]]],
+) -> None:
+    layers, heads, query_rows = SHAPE
+    longest = max(tokens for tokens, _ in sequences)
+    draw = torch.Generator().manual_seed(0)
+    # before a sequence's own columns those of its title, and after all of them one of zeros
+    weights = torch.rand(layers, len(sequences), heads, query_rows, 3 + longest + 1, generator=draw)
+    weights[..., -1] = 0
+    rows = [
+        SharedRows(weights, place, query_rows, place % 3, place % 3 + tokens)
+        for place, (tokens, _) in enumerate(sequences)
+    ]
+    spans = [spans_within(cuts, tokens) for tokens, cuts in sequences]
+    sums, best, widths = pool_shared(rows, spans)
+    whole = [(one.own(), span) for one, some in zip(rows, spans, strict=True) for span in some]
+    assert sums.shape == best.shape == (len(whole), *SHAPE)
+    assert widths.shape == (len(whole), 1, 1, 1)
+    for pooled, largest, width, (own, (start, stop)) in zip(sums, best, widths, whole, strict=True):
+        torch.testing.assert_close(pooled, pool_by_loops(own, start, stop, "sum"))
+        torch.testing.assert_close(largest, pool_by_loops(own, start, stop, "max"))
+        assert width.item() == max(1, stop - start)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+@settings(max_examples=20)
+@given(tokens=st.integers(1, 90), cuts=SPANS)
+def test_a_card_pools_as_the_processor_does(
+    how: Pool, tokens: int, cuts: list[tuple[int, int]]
+) -> None:
+    weights, spans = signal(tokens).weights, spans_within(cuts, tokens)
+    pooled = _pool_on_device(weights, spans, how)
+    torch.testing.assert_close(pooled, pool_tokens(weights, spans, how), atol=FP32, rtol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["sum", "mean", "max"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import count
 from types import MappingProxyType
 from typing import Any
 
@@ -51,6 +53,17 @@ def test_a_request_gives_text_spans_scores_and_counts():
     assert out.windows == reader.prompts_read == 3
     assert out.tokens_read > 0
     assert set(out.timings_ms) == {"segment", "tokenize", "read", "score", "select", "total"}
+
+
+def test_stages_take_milliseconds_and_together_no_more_than_the_whole(monkeypatch):
+    compressor, _ = compressor_and_reader()
+    ticks = count(7)  # of a clock that goes on by a millisecond each time that it is looked at
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) / 1000)
+    out = compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=30))
+    stages = {name: round(ms, 6) for name, ms in out.timings_ms.items()}
+    total = stages.pop("total")
+    assert total == next(ticks) - 8 >= sum(stages.values())
+    assert set(stages.values()) == {1}
 
 
 @pytest.mark.parametrize("farthest", [0.0, 1e6])

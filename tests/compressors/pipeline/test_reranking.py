@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from itertools import count
 
 import pytest
 
@@ -42,6 +44,13 @@ def test_best_first_ties_in_the_order_they_came_and_empty_ones_last():
     assert all(one.own == one.score and one.first is None for one in result.results)
     assert [p.text for p in result.passages] == TEXTS
     assert (result.windows, result.tokens_read, result.method) == (3, 7, "counted")
+
+
+def test_times_are_milliseconds(monkeypatch):
+    ticks = count(7)  # of a clock that goes on by a millisecond each time that it is looked at
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) / 1000)
+    timings = rerank(TEXTS).timings_ms
+    assert {name: round(ms, 6) for name, ms in timings.items()} == {"segment": 1, "total": 2}
 
 
 def test_a_document_that_occurs_twice_is_read_once_and_both_have_its_scores():
