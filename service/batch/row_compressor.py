@@ -229,7 +229,7 @@ class RowCompressor:
             return _error_outcome(error)
 
     def _compress(self, request: RowRequest) -> RowOutcome:
-        self._check_size(request)
+        self.check_size(request)
         result = self.compressor.compress(
             request.question,
             request.passages,
@@ -239,7 +239,12 @@ class RowCompressor:
         )
         return RowOutcome.from_compressed(result, request.warnings)
 
-    def _check_size(self, request: RowRequest) -> None:
+    def check_size(self, request: RowRequest) -> None:
+        """Refuses a row of more tokens than the job allows.
+
+        Raises:
+            BadInput: it has more.
+        """
         max_tokens = self.job.max_input
         if request.chars > max_tokens * _MAX_CHARS_A_TOKEN:
             raise BadInput(

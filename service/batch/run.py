@@ -6,7 +6,7 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -331,8 +331,8 @@ def estimate_batch(job: BatchJob, plan: BatchPlan) -> BatchEstimate:
     """Counts the tokens of rows from all over the input, and compresses some for ten seconds."""
     from tamis.service.batch.row_compressor import RowCompressor
 
-    requests, weights, unusable = _sample_requests(job, plan)
     compressor = RowCompressor(job)
+    requests, weights, unusable = _sample_requests(job, plan, compressor.check_size)
     count = compressor.counter.count_many
     tokens = [sum(count([one.text for one in request.passages])) for request in requests]
     total = sum(map(operator.mul, tokens, weights))
@@ -342,37 +342,53 @@ def estimate_batch(job: BatchJob, plan: BatchPlan) -> BatchEstimate:
     return BatchEstimate(*size, len(requests) + unusable, unusable, timed, seconds)
 
 
-def _sample_requests(job: BatchJob, plan: BatchPlan) -> tuple[list[RowRequest], list[float], int]:
+def _sample_requests(
+    job: BatchJob, plan: BatchPlan, check: Callable[[RowRequest], None]
+) -> tuple[list[RowRequest], list[float], int]:
     """Rows from all over the input, what each is multiplied with, and how many are unusable.
 
-    Rows stand for their part by their characters, and parts for all by their bytes; where a file
-    has no lines, by their rows.
+    Rows stand for their part by the characters of their documents, and parts for those of about
+    their size by their bytes, or by their rows where a file has no lines: a part that a single row
+    swells stands for itself.
+
+    Args:
+        check: refuses a row that would not be compressed.
     """
     requests, weights, unusable = list[RowRequest](), list[float](), 0
-    chosen, has_bytes = _spread(plan.parts, SAMPLED_PARTS), all(part.stop for part in plan.parts)
-    whole, part_sizes = (
-        sum(part.stop - part.start if has_bytes else part.rows for part in parts)
-        for parts in (plan.parts, chosen)
-    )
+    has_bytes = all(part.stop for part in plan.parts)
+    sizes = [part.stop - part.start if has_bytes else part.rows for part in plan.parts]
+    order = sorted(range(len(sizes)), key=sizes.__getitem__)
+    chosen = _spread(range(len(order)), SAMPLED_PARTS)
+    bounds = [0, *((a + b + 1) // 2 for a, b in pairwise(chosen)), len(order)]
+    like = [sum(sizes[i] for i in order[a:b]) for a, b in pairwise(bounds)]
     reader = PartRows(plan.sources, job)
-    for part in chosen:
-        every = [_usable_request(row, job) for row in reader.read_rows(part)]
+    for place, stands_for in sorted(zip(map(order.__getitem__, chosen), like, strict=True)):
+        rows = reader.read_rows(plan.parts[place])
+        every = [_usable_request(row, job, check) for row in rows]
         sample = _spread(every, ROWS_A_PART)
         own = [request for request in sample if request]
-        chars = [sum(one.chars for one in some if one) for some in (every, sample)]
+        chars = [sum(_document_chars(one) for one in some if one) for some in (every, sample)]
         requests += own
-        weights += [chars[0] / max(1, chars[1]) * whole / part_sizes] * len(own)
+        weights += [chars[0] / max(1, chars[1]) * stands_for / max(1, sizes[place])] * len(own)
         unusable += len(sample) - len(own)
     reader.close()
     return requests, weights, unusable
 
 
-def _usable_request(row: InputRow, job: BatchJob) -> RowRequest | None:
+def _document_chars(request: RowRequest) -> int:
+    return sum(len(passage.text) for passage in request.passages)
+
+
+def _usable_request(
+    row: InputRow, job: BatchJob, check: Callable[[RowRequest], None] = lambda request: None
+) -> RowRequest | None:
     """The request of a row; None for one that becomes an error row."""
     try:
-        return request_of(row, job)
+        request = request_of(row, job)
+        check(request)
     except BadInput:
         return None
+    return request
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:

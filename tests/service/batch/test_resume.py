@@ -298,6 +298,37 @@ def test_a_dry_run_tells_the_tokens_of_rows_of_very_different_lengths(
     assert found.sampled <= batch_run.SAMPLED_PARTS * batch_run.ROWS_A_PART
 
 
+@pytest.mark.parametrize("place", [0, 999, 1999])
+@pytest.mark.parametrize("part_rows", [2000, 20])  # rows in each
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "{broken " + "x" * 400_000,
+        json.dumps({"context": "No question. " * 30_000}),
+        json.dumps({"question": "Why? " * 80_000, "context": "Ships came in the spring."}),
+        json.dumps(
+            {"question": "Why?", "context": "Ships came in. " * 400_000}
+        ),  # over --max-input
+    ],
+    ids=("broken", "unasked", "long-question", "too-large"),
+)
+def test_one_bad_row_does_not_change_what_a_dry_run_tells(tmp_path, bad, part_rows, place):
+    row = json.dumps({"question": "Where?", "context": "Ships came in the spring. " * 3})
+    lines = [row] * 2000
+    lines.insert(place, bad)
+    (tmp_path / "in.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    job = BatchJob(
+        Budget(max_tokens=20),
+        method="lexical",
+        tokenizer=str(word_tokenizer(tmp_path)),
+        cut=PartLimits(part_rows),
+        max_input=10_000,
+    )
+    plan = batch_run.make_plan(job, find_input_files([str(tmp_path / "in.jsonl")]), {})
+    found = batch_run.estimate_batch(job, plan)
+    assert found.tokens == pytest.approx(2000 * 15, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
