@@ -333,7 +333,7 @@ export interface components {
             on_error?: "fail" | "passthrough";
             /**
              * Options
-             * @description Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
+             * @description Of the method, as {"use_encoder": false}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
              */
             options?: {
                 [key: string]: boolean | number | string | {
@@ -677,7 +677,7 @@ export interface components {
             on_error?: "fail" | "passthrough";
             /**
              * Options
-             * @description Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
+             * @description Of the method, as {"use_encoder": false}; `tamis methods NAME` lists them. None that names a file or an address: these are the service's.
              */
             options?: {
                 [key: string]: boolean | number | string | {

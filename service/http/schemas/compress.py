@@ -144,7 +144,7 @@ class CompressRequest(OptionFields):
     method: Text | None = None
     options: dict[Text, OptionValue] = Field(
         default_factory=dict,
-        description='Of the method, such as {"form": "token"}; `tamis methods NAME` lists them. '
+        description='Of the method, as {"use_encoder": false}; `tamis methods NAME` lists them. '
         "None that names a file or an address: these are the service's.",
         max_length=32,
     )
