@@ -15,9 +15,11 @@ import io
 import json
 import math
 import random
+import re
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -253,6 +255,7 @@ _KEPT_SHARE = 0.12
 """What a passage costs that was read for another question and kept."""
 _STEPS, _DRAWS, _SEED = 50, 1000, 0
 _SAMPLE = "The quick brown fox jumps over the lazy dog. " * 20
+_CLOSED, _MOST_TAGS = re.compile(r"</([A-Za-z_][A-Za-z0-9_.-]{0,63})\s*>"), 8
 _LEAST_TOKENS: int = MessagesConfig.model_fields["min_tokens_to_compress"].default
 Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
 """Opens a bar for so many of something; what it gives is called for each that is done."""
@@ -336,6 +339,8 @@ class Estimate:
         faults: how many requests something went wrong with, by what it was.
         usage: `requests` that have it, the `scale` from our tokens to the provider's, how far ours
             are `off` (lowest, all, highest), and tokens `cached`, by the provider and by us.
+        tags: tokens of texts of users and systems in chats that stand between tags which were not
+            named, by the tag.
     """
 
     rows: list[dict[str, Any]]
@@ -345,6 +350,7 @@ class Estimate:
     sampled: int
     faults: dict[str, int]
     usage: dict[str, Any] | None
+    tags: dict[str, int] = field(default_factory=dict)
 
 
 class DryRun:
@@ -354,6 +360,8 @@ class DryRun:
         self.state, self.choices, self.prices = state, choices, prices
         self.counter = PromptCounter(state.methods.counter(choices.tokenizer))
         self._shortener = ChatShortener(choices.tags)
+        self.tags: Counter[str] = Counter()
+        self._tagged: dict[str, tuple[str, int]] = {}
         self._known: dict[tuple[int, str], Shortened] = {}
         self._spent: dict[str, tuple[int, float]] = {}
 
@@ -376,6 +384,8 @@ class DryRun:
         except ValueError as error:  # its words may be the caller's
             fault = f"sent as it came, for the service cannot read it ({type(error).__name__})"
         seconds = time.perf_counter() - began
+        if fault is not None:
+            unit.work[place] = 0  # nobody reads it
         if request.kind != "RAG" and seconds >= limit_s:
             fault = f"took longer than --upstream-compress-s ({limit_s:g} s)"
         done, spent = self._spent.get(method, (0, 0.0))
@@ -445,7 +455,7 @@ class DryRun:
                 read.update(texts)
             else:
                 prompt = self.counter.prompt(request.body)
-                work = self._unread_tokens(request.body, read)
+                work = self._read_chat(request.body, read)
             unit = found.setdefault(prompt.prefixes[prompt.opening - 1], Unit(request.kind))
             unit.requests.append(request)
             unit.prompts.append(prompt)
@@ -462,8 +472,8 @@ class DryRun:
         except (TamisError, ValueError):
             return list(texts_in(body)), []
 
-    def _unread_tokens(self, body: JsonObject, read: set[bytes | str]) -> int:
-        """The tokens of messages to shorten that no request before had."""
+    def _read_chat(self, body: JsonObject, read: set[bytes | str]) -> int:
+        """The tokens of messages to shorten that no request before had; notes unnamed tags."""
         try:
             turns = ChatTurns(read_turns(body), self.choices.tags)
         except BadInput:
@@ -475,7 +485,23 @@ class DryRun:
                 read.add(text)
                 tokens = self.counter.count([text])
                 total += tokens if tokens >= _LEAST_TOKENS else 0
+        for text in turns.prompts:
+            if text not in self._tagged:
+                self._tagged[text] = self._largest_element(text)
+            name, tokens = self._tagged[text]
+            if tokens >= _LEAST_TOKENS:
+                self.tags[name] += tokens
         return total
+
+    def _largest_element(self, text: str) -> tuple[str, int]:
+        """The tag that has most of a text, of those that nobody named, and its tokens."""
+        names = list(dict.fromkeys(reversed(_CLOSED.findall(text))))  # outer ones end last
+        sizes = [("", 0)]
+        for name in names[:_MOST_TAGS]:
+            found = RetrievalTags([name]).parse(text).stretches
+            if name not in self.choices.tags.names:
+                sizes.append((name, self.counter.count(text[s.start : s.stop] for s in found)))
+        return max(sizes, key=lambda size: size[1])
 
 
 def estimate(
@@ -514,7 +540,7 @@ def estimate(
     usage = _compare_usage(units, prices)
     rows = rows_of(wholes, samples, usage["scale"] if usage else 1.0)
     reading_s = sum(sum(unit.work) for unit in units) / run.speed(choices.method)
-    return Estimate(rows, method, reading_s, len(units), len(chosen), faults, usage)
+    return Estimate(rows, method, reading_s, len(units), len(chosen), faults, usage, dict(run.tags))
 
 
 def _sums(of: Sequence[Bill]) -> list[float]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tamis.service.cli.dry_run import Estimate
 
 _SHOWN = 3
+_LEAST_SHARE = 0.05
+"""Of all tokens between tags that were not named, from which on they are."""
 EPILOG = """
 A line is a request as it was sent: a chat for OpenAI's (also `/v1/responses`), Anthropic's or
 Gemini's API, a body of `/v1/compress`, or a row of `tamis batch`; bare, or in `request` or `body`,
@@ -160,6 +162,12 @@ def _notes(found: Estimate, method: str) -> Iterator[str]:
             f"tokens are the provider's: of {usage['requests']:,} requests with usage our counts "
             f"are {off:+.1%} off ({low:+.1%} to {high:+.1%}); it read {theirs:,} tokens from its "
             f"cache, and {ours:,} are in shared beginnings"
+        )
+    tag, tokens = max(found.tags.items(), key=lambda item: item[1], default=("", 0))
+    if (share := tokens / max(1, found.rows[-1]["tokens"])) >= _LEAST_SHARE:
+        yield (
+            f"{share:.0%} of the tokens stand between <{tag}> and </{tag}> in chats and stay as "
+            f"they are: if that was retrieved, add --upstream-retrieval-tags {tag}"
         )
     if misses := found.rows[-1]["misses"]:
         yield (

@@ -170,6 +170,11 @@ class ChatTurns:
         self._asking = sorted(self._with_words)
 
     @property
+    def prompts(self) -> list[str]:
+        """The texts of users and systems."""
+        return [text.text for text, _ in self._prompts]
+
+    @property
     def of_users(self) -> list[str]:
         """The text of each turn of the user, without what stands between tags."""
         turns = dict[int, list[str]]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -479,6 +480,43 @@ def test_the_last_sentence_sums_it_up(machine, interval, end):
     found = dry_run.Estimate([total], "lexical", 89.9, 1, 1, {}, None)
     start = "At $2.5 a million tokens this log of 1,412 requests costs $3.00; "
     assert command._sentence(found, 2.5, machine) == start + end
+
+
+def test_tags_that_would_save_are_suggested_and_no_others(state, tmp_path):
+    pages = "\n".join(f"<page>{text}</page>" for text in PAGES.values())
+    asked = {"role": "user", "content": f"<found>{pages}</found>\n<b>{CORS}</b>"}
+    log = log_of(tmp_path, {"model": "m", "messages": [asked]}, {"messages": [asked, asked]})
+    unnamed = estimated(state, log.requests)
+    assert [*unnamed.tags] == ["found"]
+    assert 0.9 < unnamed.tags["found"] / unnamed.rows[-1].tokens <= 1
+    (note,) = command._notes(dry_run.Estimate(**asdict_rows(unnamed)), "lexical")
+    assert note.endswith("add --upstream-retrieval-tags found")
+    named = estimated(state, log.requests, tags=RetrievalTags(["found"]))
+    assert named.rows[-1].tokens_after < 0.5 * unnamed.rows[-1].tokens_after
+    plain = log_of(tmp_path, {"messages": [{"role": "user", "content": f"<b>{CORS}</b> a < b"}]})
+    assert not estimated(state, plain.requests).tags
+    found = dry_run.Estimate(**asdict_rows(estimated(state, plain.requests)))
+    assert not [*command._notes(found, "lexical")]
+
+
+def asdict_rows(found: SimpleNamespace) -> dict[str, Any]:
+    return vars(found) | {"rows": [vars(row) for row in found.rows]}
+
+
+def test_a_request_that_is_refused_does_not_count_as_read(state, tmp_path):
+    """It is sent as it came at once, however long it is: no measure of how fast others are."""
+    good = {"question": CORS, "documents": [*PAGES.values()]}
+    refused = {"question": CORS, "documents": [*PAGES.values()] * 90, "max_tokens": 0}
+    log = log_of(tmp_path, good, refused)
+    choices = Choices(Budget(ratio=0.3), "lexical", "estimate", False, RetrievalTags(()), 60)
+    run = dry_run.DryRun(state, choices, PRICES)
+    one, other = run.units(log.requests, lambda: None)
+    with asyncio.Runner() as runner:
+        run.shorten(runner, one, 0, "lexical")
+        before = run.speed("lexical")
+        assert "max_tokens" in (run.shorten(runner, other, 0, "lexical").fault or "")
+    assert run.speed("lexical") <= before
+    assert other.work == [0]
 
 
 @pytest.mark.model
