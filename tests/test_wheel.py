@@ -65,7 +65,7 @@ def test_a_wheel_alone_has_everything_but_the_lab_and_says_where_that_is(
     python = make_bare_environment(tmp_path / "env")
     install(python, *dist.glob("tamis-*.whl"))
     assert run_there(python, "python", "-c", "import tamis_lab").returncode == 1
-    rows = json.loads(run_there(python, "tamis", "methods", "--json").stdout)
+    rows = json.loads(run_there(python, "tamis", "methods", "--all", "--json").stdout)
     assert {row["package"] for row in rows} == {"tamis"}
     assert {row["name"] for row in rows} == set(METHODS.own_names())
     words = ("--method", "lexical", "--tokenizer", "estimate", "--max-tokens", 9, "--quiet")

@@ -53,7 +53,7 @@ def test_beside_a_wheel_of_tamis_its_commands_and_methods_are_found(
     python = make_bare_environment(tmp_path / "env")
     install(python, *dist.glob("tamis-*.whl"))
     install(python, wheel)
-    rows = json.loads(run_there(python, "tamis", "methods", "--json").stdout)
+    rows = json.loads(run_there(python, "tamis", "methods", "--all", "--json").stdout)
     assert {r["name"] for r in rows if r["package"] == "tamis-lab"} == set(LAB_METHODS)
     for words in (("tamis", "lab"), ("tamis-lab",)):
         shown = run_there(python, *words, "bench", "evidence", "--help")
