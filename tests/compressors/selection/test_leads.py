@@ -5,6 +5,7 @@ from __future__ import annotations
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.select import select
+from tamis.compressors.types import SelectedUnits
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.compressors.selection.select_kit import words
@@ -64,20 +65,33 @@ def test_nothing_worthless_fills_a_budget_and_the_best_is_kept_whatever_it_is_wo
     assert got.units == (0,)
 
 
-def kept_beside(best: float, *others: float, max_tokens: int) -> tuple[int, ...]:
-    """The kept units of two passages: the best, of two words, one of nine, and one of two."""
+def select_beside(best: float, *others: float, max_tokens: int) -> SelectedUnits:
+    """From two passages: of two words the best, of nine another, and of one the last."""
     passages = [Passage("Dogs bark."), Passage("Cats eat one two three four five six seven. Cows.")]
     units, values = units_of(passages, "en"), [best, *others]
     budget = Budget(max_tokens)
-    return select(
-        passages, units, values, [1.0, 0.0], budget, Rules(), words(), calibrated=True
-    ).units
+    return select(passages, units, values, [1.0, 0.0], budget, Rules(), words(), calibrated=True)
+
+
+def kept_beside(best: float, *others: float, max_tokens: int) -> tuple[int, ...]:
+    return select_beside(best, *others, max_tokens=max_tokens).units
 
 
 def test_what_did_not_fit_gives_its_place_to_nothing_worth_under_a_twentieth_of_it() -> None:
     assert kept_beside(0.9, 0.8, 0.041, max_tokens=5) == (0, 2)
     assert kept_beside(0.9, 0.8, 0.039, max_tokens=5) == (0,)
     assert kept_beside(0.9, 0.8, 0.039, max_tokens=50) == (0, 1, 2)  # all fit
+
+
+def test_what_is_half_as_good_as_the_best_and_has_no_room_is_told_with_the_room_it_takes() -> None:
+    (warning,) = select_beside(0.9, 0.81, 0.1, max_tokens=5).warnings
+    assert warning == (
+        "a sentence 90% as good as the best was left out for room, the budget is 5; 12 tokens "
+        "would hold it"
+    )
+    assert not select_beside(0.9, 0.81, 0.1, max_tokens=12).warnings
+    assert len(select_beside(0.9, 0.46, 0.1, max_tokens=5).warnings) == 1
+    assert not select_beside(0.9, 0.44, 0.1, max_tokens=5).warnings
 
 
 def test_the_floor_is_a_share_of_the_best_ones_worth() -> None:
