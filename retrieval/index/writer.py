@@ -291,8 +291,10 @@ class PutCounts:
 
     Attributes:
         repeated: documents whose id came before in the same call; the later one counts.
-        twins: new ids with one that stays beside each, by which a folder names the same file.
         passed_over: files in folders that were not read, and why.
+        notes: of files that were read as something else than their names say.
+        removed: documents that left since their files do not hold them any more.
+        elsewhere: documents that are in none of the folders or files that were synchronised.
     """
 
     added: int = 0
@@ -300,8 +302,10 @@ class PutCounts:
     unchanged: int = 0
     chunks: int = 0
     repeated: int = 0
-    twins: tuple[tuple[str, str], ...] = ()
     passed_over: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    removed: int = 0
+    elsewhere: int = 0
 
 
 class IndexWriter:
@@ -327,7 +331,7 @@ class IndexWriter:
         self.report_keys: Progress = lambda keys: None
         self.deleted_docs = read_deletions(home, manifest.deleted)
         self._queries = manifest.queries  # those of the next merge, which may make them
-        self._places: dict[str, tuple[DocumentPlace, str]] = {}
+        self._places: dict[str, tuple[DocumentPlace, str, str | None]] = {}
         for entry in manifest.segments:
             self._register(entry)
 
@@ -338,13 +342,23 @@ class IndexWriter:
     def __contains__(self, doc: str) -> bool:
         return doc in self._places
 
+    def sources(self) -> dict[str, str]:
+        """The file of each document that is of one, by the document's id."""
+        return {doc: source for doc, (*_, source) in self._places.items() if source is not None}
+
     def put(
-        self, documents: Iterable[CorpusDocument], report: DocumentCallback | None = None
+        self,
+        documents: Iterable[CorpusDocument],
+        report: DocumentCallback | None = None,
+        follow: bool = False,
     ) -> PutCounts:
         """Adds documents and replaces those of the same id; unchanged ones are skipped.
 
         What was committed stays, whatever happens later: after an interruption, put the same
         documents again, and only the rest is indexed. Of two documents of one id the later counts.
+
+        Args:
+            follow: a document that is of another file now counts as changed.
         """
         counts, ids = PutCounts(), set[str]()
         batch, batch_chunks = dict[str, tuple[CorpusDocument, list[Chunk]]](), 0
@@ -355,6 +369,8 @@ class IndexWriter:
             ids.add(document.id)
             indexed = self._places.get(document.id)
             is_known = indexed and indexed[1] == document_fingerprint(document)
+            if follow and indexed and indexed[2] not in (None, document.source):
+                is_known = False
             if is_known and document.id not in batch:
                 counts.unchanged += 1
             else:
@@ -388,6 +404,10 @@ class IndexWriter:
         if wanted:
             self._commit(None, wanted)
         return len(wanted)
+
+    def unput(self) -> dict[str, str | None]:
+        """The documents that this writer has not put, with the file that each is of."""
+        return {doc: of[2] for doc, of in self._places.items() if doc not in self._put_ids}
 
     def compact(self) -> None:
         """Merges segments into as few as possible, without what was deleted."""
@@ -427,8 +447,8 @@ class IndexWriter:
             exact: first delete the documents that this writer has not put, those of an earlier,
                 interrupted build.
         """
-        if exact and (surplus := [doc for doc in self._places if doc not in self._put_ids]):
-            self.delete(surplus)
+        if exact:
+            self.delete(list(self.unput()))
         if len(self.manifest.segments) > 1 or self.deleted_docs:
             self.compact()
         self._complete_structures()
@@ -543,7 +563,7 @@ class IndexWriter:
     def _commit(self, entry: SegmentEntry | None, removed: Sequence[str]) -> None:
         """Adds a segment and deletes documents by id, in one commit."""
         for doc in removed:
-            (segment, document), _ = self._places.pop(doc)
+            (segment, document), *_ = self._places.pop(doc)
             self.deleted_docs.setdefault(segment, set()).add(document)
         segments = self.manifest.segments
         self._write_manifest(
@@ -576,7 +596,8 @@ class IndexWriter:
         try:
             for number, record in enumerate(segment.docs):
                 if number not in self.deleted_docs.get(int(entry.name), ()):
-                    self._places[record["id"]] = ((int(entry.name), number), record["fingerprint"])
+                    place, source = (int(entry.name), number), record.get("source")
+                    self._places[record["id"]] = (place, record["fingerprint"], source)
         finally:
             segment.close()
 

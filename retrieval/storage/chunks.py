@@ -67,12 +67,15 @@ class CorpusDocument:
         id: the caller's own, unique in the index.
         text: verbatim. title: read and indexed with every chunk.
         metadata: JSON values, for filters and for the caller.
+        source: the file that it was read from, as seen from the index; `/./` ends the folder that
+            was named. None where it is of no file.
     """
 
     id: str
     text: str
     title: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,9 +34,18 @@ Mask = NDArray[np.bool_]
 """Whether each chunk counts: `[C]`."""
 
 
+_CAMEL = re.compile(r"\b[a-z]{2,}(?:[A-Z][a-z0-9]+)+\b")
+_HUMP = re.compile(r"[A-Z]?[a-z0-9]+")
+
+
 def index_terms(text: str, language: str, html: bool = False) -> list[str]:
-    """The index terms of a text: stems where it is English; of HTML only the visible words."""
-    terms = words(visible_text(text) if html else text)
+    """The index terms of a text: stems where it is English; of HTML only the visible words.
+
+    A name such as `uploadMb` has its parts beside it, as `upload_mb` has; `JavaScript` has none.
+    """
+    shown = visible_text(text) if html else text
+    parts = (part for name in _CAMEL.findall(shown) for part in _HUMP.findall(name))
+    terms = [*words(shown), *words(" ".join(parts))]
     return [stem(word) for word in terms] if language.startswith("en") else terms
 
 

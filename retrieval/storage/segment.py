@@ -1,6 +1,6 @@
 """One segment of an index: documents and chunks that never change, written once and then read.
 
-docs.jsonl, docs.npy        id, title, metadata, chunks `[first, stop)`, fingerprint
+docs.jsonl, docs.npy        id, title, metadata, chunks `[first, stop)`, fingerprint, source
 chunks.jsonl, chunks.npy    start, stop, heading, units, text; a document's chunks make up its text
 chunk_docs.npy              [C] the document of each chunk
 terms.json, term_*.npy, lengths.npy     BM25
@@ -198,7 +198,7 @@ class SegmentWriter:
             place = {"start": chunk.start, "stop": chunk.stop, "heading": chunk.heading}
             self._add_chunk({**place, "units": chunk.units, "text": text})
         record = {"id": document.id, "title": document.title, "metadata": dict(document.metadata)}
-        record["fingerprint"] = document_fingerprint(document)
+        record |= {"fingerprint": document_fingerprint(document), "source": document.source}
         self._add_document(record, len(chunks))
 
     def copy_live(self, old: Segment) -> None:
@@ -306,7 +306,7 @@ def _open_error(home: Path, manifest: Manifest, error: OSError) -> Exception:
     files = sum(len(entry.files) for entry in manifest.segments)
     return BadInput(
         f"the index {home} has {files} files in {len(manifest.segments)} segments and this process "
-        f"may open no more ({error.strerror}); merge them with `tamis index compact {home}`, or "
+        f"may open no more ({error.strerror}); merge them with `tamis index optimise {home}`, or "
         "allow more with `ulimit -n`"
     )
 

@@ -23,7 +23,6 @@ from tamis.retrieval.index.models import ChunkModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex, Hits
 from tamis.retrieval.index.writer import (
     DocumentCallback,
-    IndexWriter,
     PutCounts,
     create_index,
     load_questions,
@@ -35,13 +34,13 @@ from tamis.retrieval.storage.manifest import IndexSettings, Manifest
 from tamis.retrieval.stores.engines import DEFAULT_NAME
 from tamis.retrieval.stores.search import StoreIndex
 from tamis.service.files.corpus import (
-    ROW_SUFFIXES,
     CorpusFields,
-    CorpusFile,
+    ReadingNotes,
     corpus_fingerprint,
-    files_of_unknown_kind,
     find_corpus_files,
+    is_below,
     read_documents,
+    source_place,
 )
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ def build_index(
 ) -> PutCounts:
     """Builds an index of a corpus; an interrupted build is resumed.
 
-    In a folder, a text file that cannot be read is passed over, and counted with its reason.
+    In a folder, a file that cannot be read is passed over, and listed with its reason.
 
     Args:
         search: the structure that large segments get: `auto`, `graph`, `ivf`, or `exact` for none.
@@ -240,19 +239,22 @@ def build_index(
             MissingExtra: `ivf` needs FAISS.
     """
     check_kind(search)
+    _check_has_keys(settings, search, questions)
+    found, notes = find_corpus_files(paths), ReadingNotes()
+    asked = load_questions(questions) if questions else ()
+    readers = replace(load_readers(settings, proxy, root), questions=asked)
+    sources = corpus_fingerprint(paths)
+    with create_index(home, settings, readers, overwrite, sources, search) as writer:
+        counted = writer.put(read_documents(found, fields, encoding, notes, home), report)
+        writer.finish(exact=True)
+    return replace(counted, passed_over=notes.passed_over, notes=notes.faults)
+
+
+def _check_has_keys(settings: IndexSettings, search: str, questions: Path | None) -> None:
     if settings.keys is None and (search in ("graph", "ivf") or questions):
         raise BadInput(
             "an index of words alone has no keys to search: leave out the search and its questions"
         )
-    found = find_corpus_files(paths)
-    asked = load_questions(questions) if questions else ()
-    readers = replace(load_readers(settings, proxy, root), questions=asked)
-    sources = corpus_fingerprint(paths)
-    passed_over = files_of_unknown_kind(paths)
-    with create_index(home, settings, readers, overwrite, sources, search) as writer:
-        counted = writer.put(read_documents(found, fields, encoding, passed_over), report)
-        writer.finish(exact=True)
-    return replace(counted, passed_over=passed_over)
 
 
 def add_documents(
@@ -264,29 +266,36 @@ def add_documents(
     proxy: str | Path | None = None,
     root: Path | None = None,
     report: DocumentCallback | None = None,
+    sync: bool = False,
 ) -> PutCounts:
     """Adds documents to an index; a document whose id exists is replaced.
+
+    Args:
+        sync: remove what the index has of the paths and they have no more. Documents of a file that
+            is there and cannot be read stay, and those of other files.
 
     Raises:
         As `build_index`; BadInput also where there is no index.
     """
-    found = find_corpus_files(paths)
     readers = load_readers(Manifest.read(home).settings, proxy, root)
-    passed_over = files_of_unknown_kind(paths)
+    notes, gone, elsewhere = ReadingNotes(), list[str](), 0
     with open_writer(home, readers) as writer:
-        twins = tuple(_twins(found, writer))
-        counted = writer.put(read_documents(found, fields, encoding, passed_over), report)
-    return replace(counted, twins=twins, passed_over=passed_over)
-
-
-def _twins(found: Sequence[CorpusFile], known: IndexWriter) -> Iterator[tuple[str, str]]:
-    """Files that are new by the paths they are given by, and known by the end of that."""
-    for file in found:
-        if file.name == file.path and file.name not in known and file.kind not in ROW_SUFFIXES:
-            parts = Path(file.name).parts
-            ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-            if twin := next((end for end in ends if end in known), None):
-                yield file.name, twin
+        found = find_corpus_files(paths, home, writer.sources())
+        counted = writer.put(read_documents(found, fields, encoding, notes, home), report, sync)
+        if sync:
+            unread = {file.place for file in found if file.path in notes.passed_over}
+            places = {doc: source_place(home, of) for doc, of in writer.unput().items()}
+            others = {doc: place for doc, place in places.items() if place not in unread}
+            gone = [doc for doc, place in others.items() if is_below(place, paths)]
+            writer.delete(gone)
+            elsewhere = len(others) - len(gone)
+    return replace(
+        counted,
+        passed_over=notes.passed_over,
+        notes=notes.faults,
+        removed=len(gone),
+        elsewhere=elsewhere,
+    )
 
 
 def optimise_index(
@@ -298,7 +307,7 @@ def optimise_index(
     root: Path | None = None,
     report: Callable[[int], None] = lambda keys: None,
 ) -> None:
-    """Merges the segments of an index, and gives large ones the structure for a search.
+    """Merges the segments of an index without what was deleted; large ones get a structure.
 
     Args:
         search: `auto`, `graph`, `ivf`, or `exact` for none; what is added later gets it, too.
@@ -307,14 +316,13 @@ def optimise_index(
         report: called with how many more keys a structure has taken in, of each head.
 
     Raises:
-        BadInput: there is no index, it has no keys, there is no such search, or the questions
-            cannot be read. IndexBusy: another process writes to it. MissingExtra: `ivf` needs
-            FAISS. ProxyMissing: the model that makes training queries is not on this machine.
+        BadInput: there is no index, or no such search, or the index has no keys to search so, or
+            the questions cannot be read. IndexBusy: another process writes to it. MissingExtra:
+            `ivf` needs FAISS. ProxyMissing: the model that makes training queries is not here.
     """
     settings = Manifest.read(home).settings
-    if settings.keys is None:
-        raise BadInput(f"{home} indexes words alone: there are no keys to search; nothing was done")
     check_kind(search)
+    _check_has_keys(settings, search, questions)
     asked = load_questions(questions) if questions else ()
     readers = load_readers(replace(settings, vectors=None, kv=None), proxy, root)
     with open_writer(home, replace(readers, questions=asked)) as writer:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
 import sys
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +16,13 @@ from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
 from tamis.service.files import document_text
 from tamis.service.files.document_text import (
+    JSON_SUFFIXES,
+    LINE_SUFFIXES,
     STDIN,
     TEXT_FIELDS,
-    TEXT_SUFFIXES,
     DocumentText,
     InputFormat,
+    binary_fault,
     display_name,
     files_passed_over,
     left_out_note,
@@ -30,8 +30,9 @@ from tamis.service.files.document_text import (
     read_document,
     read_given,
 )
+from tamis.service.files.streams import unpacked, unpacked_suffix
 
-JSON_SUFFIXES = (".json", ".jsonl")
+NO_FILE = "is no regular file"
 _BEGINNING_CHARS = 4096
 _REQUEST = re.compile(
     r"""\s*\{(?:\s*"(?:question|query)"\s*:|.*?"(?:documents|passages)"\s*:\s*\[)""", re.DOTALL
@@ -64,7 +65,7 @@ def record_of(
         return {"documents": documents}
     if suffix != ".json" and (record := _record_of_lines(plain, name, suffix, value)):
         return record
-    if isinstance(value, _BrokenJson) and suffix != ".jsonl" and _resembles_request(plain):
+    if isinstance(value, _BrokenJson) and suffix not in LINE_SUFFIXES and _resembles_request(plain):
         raise value.to_error(name)
     if isinstance(value, _BrokenJson) and suffix == ".json" and plain.strip():
         warn(f"{value.fault(name)}; it is read as text")
@@ -75,8 +76,8 @@ def _record_of_lines(text: str, name: str, suffix: str, whole: Any) -> dict[str,
     """JSON Lines of documents; lines end at line feeds alone, since a string may hold U+2028.
 
     Raises:
-        BadInput: some lines are documents, or the name ends in .jsonl, and one line is not valid
-            JSON; or the lines are requests.
+        BadInput: some lines are documents, or the name is that of JSON Lines, and one line is not
+            valid JSON; or the lines are requests.
     """
     lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
     values = {number: _named_text(_parse(line, number)) for number, line in lines.items()}
@@ -88,7 +89,7 @@ def _record_of_lines(text: str, name: str, suffix: str, whole: Any) -> dict[str,
     documents = [value for value in values.values() if _is_document(value)]
     broken = next((v for v in values.values() if isinstance(v, _BrokenJson)), None)
     first = next(iter(values.values()), None)
-    meant = suffix == ".jsonl" or (isinstance(first, dict) and _is_document(first))
+    meant = suffix in LINE_SUFFIXES or (isinstance(first, dict) and _is_document(first))
     if broken and meant and isinstance(whole, _BrokenJson):
         raise broken.to_error(name)
     if documents and len(documents) < len(values) and not broken and meant:
@@ -168,11 +169,6 @@ def _documents_of(value: Any) -> list[Any] | None:
     return [text] if is_asked and text is not None else None
 
 
-_SUFFIXES = (*TEXT_SUFFIXES, ".py", *JSON_SUFFIXES)
-_GZIP_SUFFIX = ".gz"
-_SNIFFED_BYTES = 8192
-
-
 @dataclass(slots=True)
 class CommandInputs:
     """Everything that the inputs of a command hold.
@@ -247,7 +243,7 @@ def gather_inputs(
 ) -> CommandInputs:
     """Reads paths in order; without paths, standard input if it is a pipe or a file.
 
-    Text is not changed, line ends included; files that end in .gz are unpacked. HTML, PDF and DOCX
+    Text is not changed, line ends included; .gz, .xz and .zst are unpacked. HTML, PDF and DOCX
     are read as what they show. In a folder, a file that cannot be read so is passed over.
 
     Raises:
@@ -293,20 +289,23 @@ def _contents(
         elif not Path(path).exists():
             raise BadInput(f"there is no file or folder {path}; check the name")
         else:
-            yield path, _read_bytes(Path(path), max_bytes, unpack=True)
+            yield path, _read_bytes(Path(path), max_bytes)
 
 
 def _text_files(folder: Path, found: CommandInputs, max_bytes: int) -> Iterator[tuple[str, bytes]]:
     """The text files below a folder, sorted; hidden files are left out, other files recorded."""
     texts, others = 0, len(found.skipped)
-    for file in _visible_files(folder):
-        named = _suffix(str(file)) in _SUFFIXES
-        data = _read_bytes(file, max_bytes, unpack=named)
-        if named or _is_text(data):
-            texts += 1
-            yield str(file), data
-        else:
-            found.skipped[file] = "not text"
+    for file in visible_files(folder):
+        try:
+            data = _read_bytes(file, max_bytes) if file.is_file() else b""
+            fault = binary_fault(data, str(file)) if file.is_file() else NO_FILE
+        except (BadInput, MissingExtra) as error:
+            fault = str(error)
+        if fault is not None:
+            found.skipped[file] = fault
+            continue
+        texts += 1
+        yield str(file), data
     if not texts:
         raise BadInput(
             f"{folder} holds no text files ({len(found.skipped) - others} files that are none, "
@@ -314,43 +313,30 @@ def _text_files(folder: Path, found: CommandInputs, max_bytes: int) -> Iterator[
         )
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All below a folder that is none, sorted; hidden ones and those of indexes are left out."""
     for home, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(home, name).is_file():
-                yield Path(home, name)
+        shown = (name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in shown if not is_index(Path(home, name)))
+        yield from (Path(home, name) for name in sorted(files) if not name.startswith("."))
 
 
-def _suffix(name: str) -> str:
-    """The suffix of a file name, in lower case and without .gz."""
-    return Path(name.lower().removesuffix(_GZIP_SUFFIX)).suffix
+def is_index(folder: Path) -> bool:
+    """Whether a folder is what `tamis index build` made."""
+    from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
+
+    return (folder / MANIFEST).is_file() and (folder / SEGMENTS).is_dir()
 
 
-def _read_bytes(file: Path, max_bytes: int, unpack: bool) -> bytes:
-    """The first `max_bytes` bytes, of a .gz those of the unpacked data; no more is ever held."""
-    open_file = gzip.open if unpack and file.suffix.lower() == _GZIP_SUFFIX else open
+def _read_bytes(file: Path, max_bytes: int) -> bytes:
+    """The first `max_bytes` bytes, of a packed file unpacked; no more is ever held."""
     try:
-        with open_file(file, "rb") as stream:
-            data: bytes = stream.read(max_bytes)
-            return data
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadInput(f"{file} is no whole gzip file ({error}); pack it again") from error
+        with unpacked(file.open("rb"), str(file)) as stream:
+            return stream.read(max_bytes)
     except OSError as error:
         raise BadInput(
             f"{file} cannot be read ({error.strerror}); check its permissions"
         ) from error
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether a file of unknown kind is text: UTF-8 without NUL."""
-    if b"\0" in data[:_SNIFFED_BYTES]:
-        return False
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _add_input(
@@ -366,7 +352,7 @@ def _add_input(
         return
     is_text = document.format == "text"
     warn = found.faults.append
-    record = record_of(document.text, name, _suffix(name), warn) if is_text else None
+    record = record_of(document.text, name, unpacked_suffix(name), warn) if is_text else None
     if record is None:
         found.documents.append(document)
         found.passages.append(document.to_passage(None if name == STDIN else name))

@@ -1,7 +1,10 @@
-"""The documents of a corpus: JSON Lines, Parquet, text files, and folders of all these.
+"""The documents of a corpus: JSON, JSON Lines, Parquet, every text file, and folders of all these.
 
 A text file is one document, whose id is its path below the folder that was named; a row of JSON
 Lines or Parquet is one with an id of its own. Documents are read one at a time.
+
+A file keeps its id: one that an index knows has the one it has there, and a new one goes by its
+path below the folder that the index was made of, whether it is named itself or in a folder.
 """
 
 from __future__ import annotations
@@ -10,18 +13,22 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path, PurePath
+from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval.storage.chunks import CorpusDocument
-from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
+from tamis.service.files.command_inputs import NO_FILE, is_index, record_of, visible_files
 from tamis.service.files.document_text import (
     FORMAT,
+    LINE_SUFFIXES,
+    SNIFFED_BYTES,
     TEXT_FIELDS,
-    TEXT_SUFFIXES,
+    binary_fault,
     files_passed_over,
     read_document,
 )
@@ -35,8 +42,7 @@ from tamis.service.files.streams import (
     unpacked_suffix,
 )
 
-ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
-_SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
+_FOLDER_END = "/./"
 _ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")
 
 
@@ -51,10 +57,16 @@ class CorpusFields:
 
 @dataclass(frozen=True, slots=True)
 class CorpusFile:
-    """One file: its path, the name that its documents are identified by, and how it was found."""
+    """One file.
+
+    Attributes:
+        name: what its documents are identified by. folder: the real path of the folder that it is
+            named below. in_folder: whether that was named, and not the file.
+    """
 
     path: str
     name: str
+    folder: str | None = None
     in_folder: bool = False
 
     @property
@@ -62,13 +74,85 @@ class CorpusFile:
         """The suffix of the file, without that of its packing."""
         return unpacked_suffix(self.path)
 
+    @property
+    def place(self) -> str:
+        """Where it is: the URL, or the path without links in the folders above it."""
+        if "://" in self.path:
+            return self.path
+        return os.path.join(os.path.realpath(os.path.dirname(self.path)), PurePath(self.path).name)
 
-def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
+    def source(self, home: Path) -> str:
+        """Where it is as seen from an index, by which `CorpusDocument.source` knows it."""
+        if "://" in self.path:
+            return self.path
+        start = os.path.realpath(home)
+        if self.folder is None:
+            return os.path.relpath(self.place, start)
+        below = self.place.removeprefix(_inside(self.folder))
+        return f"{os.path.relpath(self.folder, start)}{_FOLDER_END}{below}"
+
+
+@dataclass(slots=True)
+class ReadingNotes:
+    """Which files of a corpus were not read, and why; which were read as plain text."""
+
+    passed_over: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def source_place(home: Path, source: str | None) -> str:
+    """The `CorpusFile.place` of a file that an index knows by this; empty for none."""
+    if source is None or "://" in source:
+        return source or ""
+    return os.path.normpath(os.path.join(os.path.realpath(home), source))
+
+
+def _inside(folder: str) -> str:
+    """What the places of all files in a folder begin with."""
+    return f"{folder.rstrip('/')}/"
+
+
+def is_below(place: str, paths: Sequence[str]) -> bool:
+    """Whether a file is one of a corpus, or in a folder of it, be it there or not."""
+    ends = (end for path in paths for end in (CorpusFile(path, path).place, os.path.realpath(path)))
+    return _inside(place).startswith(tuple(map(_inside, ends)))
+
+
+def find_corpus_files(
+    paths: Sequence[str], home: Path = Path(), known: Mapping[str, str] | None = None
+) -> list[CorpusFile]:
+    """The files of a corpus, each once, by the names that they have in an index.
+
+    Args:
+        known: the `CorpusDocument.source` of the documents of the index in `home`, by their ids.
+
+    Raises:
+        BadInput: as `walk_corpus`, or two files would have the same name.
+    """
+    sources = dict(known or {})
+    ids = {source_place(home, source): doc for doc, source in sources.items()}
+    ends = (source.partition(_FOLDER_END) for source in sources.values())
+    folders = sorted({source_place(home, folder) for folder, mark, _ in ends if mark})
+    # what the index knows goes first, and an outer folder before those in it
+    folders += sorted(os.path.realpath(path) for path in paths if Path(path).is_dir())
+    found = []
+    for file in walk_corpus(paths):
+        place = file.place
+        doc, name = ids.get(place, ""), file.name
+        folder = next((one for one in folders if place.startswith(_inside(one))), None)
+        if PurePath(doc).name == PurePath(place).name:  # rows have ids of their own
+            name = doc
+        elif folder is not None:
+            name = place.removeprefix(_inside(folder))
+        found.append(replace(file, name=name, folder=folder))
+    return _distinct_files(found)
+
+
+def walk_corpus(paths: Sequence[str]) -> list[CorpusFile]:
     """The files of a corpus, folders walked and sorted; hidden files and indexes are skipped.
 
     Raises:
-        BadInput: a path does not exist or is in an index, a folder has no file that can be read, or
-            two files would have the same name.
+        BadInput: a path does not exist or is in an index, or a folder has no file.
     """
     found: list[CorpusFile] = []
     for path in paths:
@@ -77,25 +161,15 @@ def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
         if index := _enclosing_index(path):
             raise BadInput(f"{path} lies in the index {index}; name the corpus, not its index")
         if Path(path).is_dir():
-            inside = [file for file in _files_below(Path(path)) if file.kind in _SUFFIXES]
+            inside = sorted(visible_files(Path(path)))
             if not inside:
-                raise BadInput(
-                    f"{path} holds no file that ends in {', '.join(_SUFFIXES)}; "
-                    "name another folder, or the files themselves"
-                )
-            found += inside
+                raise BadInput(f"{path} holds no file, hidden ones aside; name another folder")
+            found += [CorpusFile(str(file), str(file), in_folder=True) for file in inside]
         elif "://" in path or Path(path).is_file():
             found.append(CorpusFile(path, path))
         else:
             raise BadInput(f"there is no file or folder {path}; check the name")
-    return _distinct_files(found)
-
-
-def files_of_unknown_kind(paths: Sequence[str]) -> dict[str, str]:
-    """The files in the folders of a corpus that are passed over, and why; hidden ones aside."""
-    folders = [Path(path) for path in paths if Path(path).is_dir()]
-    files = [file for folder in folders for file in _files_below(folder)]
-    return {file.path: "unknown kind" for file in files if file.kind not in _SUFFIXES}
+    return found
 
 
 def corpus_fingerprint(paths: Sequence[str]) -> str:
@@ -117,39 +191,29 @@ def _distinct_files(found: Sequence[CorpusFile]) -> list[CorpusFile]:
     return list(known.values())
 
 
-def _files_below(folder: Path) -> Iterator[CorpusFile]:
-    files: list[Path] = []
-    for at, folders, names in os.walk(folder):
-        here = Path(at)
-        folders[:] = [n for n in folders if not n.startswith(".") and not _is_index(here / n)]
-        files += [here / name for name in names if not name.startswith(".")]
-    for file in sorted(files):
-        if file.is_file():
-            yield CorpusFile(str(file), file.relative_to(folder).as_posix(), in_folder=True)
-
-
-def _is_index(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() and (folder / SEGMENTS).is_dir()
-
-
 def _enclosing_index(path: str) -> Path | None:
     """The index that a path is, or is inside of."""
     whole = Path(path).resolve()
-    return next((folder for folder in (whole, *whole.parents) if _is_index(folder)), None)
+    return next((folder for folder in (whole, *whole.parents) if is_index(folder)), None)
 
 
 def count_documents(found: Sequence[CorpusFile]) -> int:
     """The number of documents, blank lines aside: the total of a progress bar."""
     total = 0
     for source in found:
-        if source.kind == ".parquet":
-            with open_parquet(source.path) as file:
-                total += file.metadata.num_rows
-        elif source.kind in ROW_SUFFIXES:
-            with open_unpacked(source.path) as stream:
-                total += sum(1 for _, line in read_lines(stream) if line is None or line.strip())
-        else:
-            total += 1
+        # a file of a folder that cannot be read is told when it is read
+        with suppress(*((BadInput, MissingExtra) if source.in_folder else ())):
+            if _irregular(source):
+                continue
+            if source.kind == ".parquet":
+                with open_parquet(source.path) as file:
+                    total += file.metadata.num_rows
+            elif source.kind in LINE_SUFFIXES:
+                with open_unpacked(source.path) as stream:
+                    lines = (line for _, line in read_lines(stream))
+                    total += sum(1 for line in lines if line is None or line.strip())
+            else:
+                total += 1
     return total
 
 
@@ -157,58 +221,88 @@ def read_documents(
     found: Sequence[CorpusFile],
     fields: CorpusFields,
     encoding: str,
-    passed_over: dict[str, str] | None = None,
+    notes: ReadingNotes | None = None,
+    home: Path = Path(),
 ) -> Iterator[CorpusDocument]:
     """The documents of a corpus, in order.
 
     Args:
-        passed_over: takes the path of each text file in a folder that cannot be read, and why;
+        notes: takes the files in folders that cannot be read, or not to their end, and why;
             without it, such a file raises as one that was named does.
+        home: the folder of the index, as seen from which documents have their `source`.
 
     Raises:
         BadInput: a row or a file is not a document, with its location; or no file could be read.
             MissingExtra: a PDF or DOCX, without the package for it.
     """
-    unread: dict[str, str] = {}
-    for source in found:
-        if source.kind == ".parquet":
-            yield from _row_documents(source, _parquet_rows(source.path), fields)
-        elif source.kind in ROW_SUFFIXES:
-            yield from _row_documents(source, read_json_lines(source.path), fields)
-        else:
-            try:
-                with open_unpacked(source.path) as stream:
-                    data = _read_whole(stream, source.path)
-                document = read_document(data, source.path, encoding)
-            except (BadInput, MissingExtra) as error:
-                if passed_over is None or not source.in_folder:
-                    raise
-                unread[source.path] = str(error)
-                continue
-            metadata = {} if document.format == "text" else {FORMAT: document.format}
-            text = document.text.removeprefix("\ufeff")
-            yield CorpusDocument(source.name, text, document.title, metadata)
-    if found and len(unread) == len(found):
-        raise BadInput(f"nothing could be read; {files_passed_over(unread)}")
-    if passed_over is not None:
-        passed_over |= unread
+    told, read = notes or ReadingNotes(), 0
+    for file in found:
+        source = file.source(home)
+        try:
+            for document in _documents_of(file, fields, encoding, told.faults.append):
+                read += 1
+                yield replace(document, source=source)
+        except (BadInput, MissingExtra) as error:
+            if notes is None or not file.in_folder:
+                raise
+            told.passed_over[file.path] = str(error)
+    if not read and told.passed_over:
+        raise BadInput(f"nothing could be read; {files_passed_over(told.passed_over)}")
 
 
-def _read_whole(stream: IO[bytes], path: str) -> bytes:
-    """All of a file; of a packed one at most as much as one row may have."""
-    if codec_of(path) is None:
-        return stream.read()
-    data = stream.read(MAX_LINE_BYTES + 1)
-    if len(data) > MAX_LINE_BYTES:
-        raise BadInput(f"{path} unpacks to over {MAX_LINE_BYTES >> 20} MiB; split it, or unpack it")
+def _irregular(file: CorpusFile) -> bool:
+    """Whether it is a pipe, a link to nothing or the like, which cannot be read as a file."""
+    return "://" not in file.path and not Path(file.path).is_file()
+
+
+def _documents_of(
+    file: CorpusFile, fields: CorpusFields, encoding: str, note: Callable[[str], object]
+) -> Iterator[CorpusDocument]:
+    """The documents of one file: those that it holds as JSON or Parquet, or the text it is."""
+    if _irregular(file):
+        raise BadInput(f"{file.path} {NO_FILE}")
+    if file.kind == ".parquet":
+        return _row_documents(file, _parquet_rows(file.path), fields)
+    if file.kind in LINE_SUFFIXES:
+        rows = read_json_lines(file.path)
+        first = list(islice(rows, 1))
+        if not first or fields.text or _first_field(first[0][1], TEXT_FIELDS):
+            return _row_documents(file, chain(first, rows), fields)
+        note(
+            f"{file.path} is one text, since there is no text in 'text' of its first line but "
+            f"{sorted(first[0][1])}; --text-field names another"
+        )
+    document = read_document(_read_whole(file.path), file.path, encoding)
+    if file.kind == ".json" and document.format == "text":
+        record = record_of(document.text, file.path, file.kind, note)
+        if record is not None:
+            given = (one if isinstance(one, dict) else {"text": one} for one in record["documents"])
+            return _row_documents(file, enumerate(given, 1), fields)
+    metadata = {} if document.format == "text" else {FORMAT: document.format}
+    text = document.text.removeprefix("\ufeff")
+    return iter((CorpusDocument(file.name, text, document.title, metadata),))
+
+
+def _read_whole(path: str) -> bytes:
+    """All of a file; of a packed one at most as much as one row may have, of a binary one none."""
+    with open_unpacked(path) as stream:
+        head = stream.read(SNIFFED_BYTES)
+        if fault := binary_fault(head, path):
+            raise BadInput(fault)
+        most = MAX_LINE_BYTES - len(head) if codec_of(path) else -1
+        data = head + stream.read(most)
+        if codec_of(path) and stream.read(1):
+            raise BadInput(
+                f"{path} unpacks to over {MAX_LINE_BYTES >> 20} MiB; split it, or unpack it"
+            )
     return data
 
 
 def _row_documents(
-    source: CorpusFile, rows: Iterator[tuple[int, Any]], fields: CorpusFields
+    source: CorpusFile, rows: Iterable[tuple[int, Any]], fields: CorpusFields
 ) -> Iterator[CorpusDocument]:
     for number, row in rows:
-        place = f"{source.path}, {'row' if source.kind == '.parquet' else 'line'} {number}"
+        place = f"{source.path}, {'line' if source.kind in LINE_SUFFIXES else 'row'} {number}"
         yield _document_of(row, place, f"{source.name}:{number}", fields)
 
 

@@ -103,7 +103,7 @@ def _wide_error(name: str, wide: str, encoding: str) -> BadInput:
 
 def _wide_encoding(data: bytes) -> str | None:
     """UTF-16 by its mark, or by NUL beside most letters, which UTF-8 and Latin-1 read as text."""
-    head = data[:_SNIFFED_BYTES]
+    head = data[:SNIFFED_BYTES]
     if head.startswith(_WIDE_MARKS):
         return "utf-32" if head.startswith(_WIDE_MARKS[:2]) else "utf-16"
     if len(head) < _LEAST_WIDE_BYTES:
@@ -147,10 +147,11 @@ def display_name(name: str) -> str:
     return "standard input" if name == STDIN else name
 
 
-_SNIFFED_BYTES = 8192
+SNIFFED_BYTES = 8192
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _WIDE_ENCODINGS = [f"utf-{bits}{end}" for bits in (16, 32) for end in ("", "-le", "-be")]
 _WIDE_SHARE, _LEAST_WIDE_BYTES = 0.6, 16
+_TAR_MAGIC_AT = 257
 _PDF_WITHIN = 1024  # readers accept bytes before the header
 _MAX_CONTROLS = 0.05
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
@@ -193,13 +194,15 @@ _OTHER_WAY = "text, HTML, PDF and DOCX are read: convert it, or name another fil
 
 def kind_of(data: bytes) -> str | None:
     """`pdf`, `docx`, the name of another kind of binary file, `data`, or None for text."""
-    head = data[:_SNIFFED_BYTES]
+    head = data[:SNIFFED_BYTES]
     if head[:_PDF_WITHIN].lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-"):
         return "pdf"
     if head.startswith(b"PK\x03\x04"):
         return _kind_in_zip(data)
     if found := next((kind for magic, kind in _KINDS if head.startswith(magic)), None):
         return found
+    if head.startswith(b"ustar", _TAR_MAGIC_AT):
+        return "tar"
     return "data" if _is_binary(head) else None
 
 
@@ -225,10 +228,22 @@ def refusal(kind: str, name: str) -> str:
     """Why a binary file cannot be read, and the way out."""
     what = {"data": "holds binary data", "program": "is a program", "picture": "is a picture"}
     what["damaged ZIP"] = "begins as a ZIP or DOCX and is damaged"
-    packed = kind in ("gzip", "zstd", "bzip2", "xz", "7-Zip")
+    packed = kind in ("gzip", "zstd", "bzip2", "xz", "7-Zip", "tar")
     said = what.get(kind) or f"is {'packed with' if packed else 'a file of the kind'} {kind}"
     way = _WAYS.get(kind) or ("unpack it" if packed or "ZIP" in kind else _OTHER_WAY)
     return f"{display_name(name)} {said}; {way}"
+
+
+def binary_fault(head: bytes, name: str) -> str | None:
+    """Why a file that begins so holds no text, PDF or DOCX; None where it may.
+
+    NUL is no text here that is not that of UTF-16: of a file of a folder nobody said that it is.
+    """
+    head = head[:SNIFFED_BYTES]
+    kind = kind_of(head)  # what a ZIP holds is said at its end
+    if kind is None and head.count(0) > _MAX_CONTROLS * len(head) and not _wide_encoding(head):
+        kind = "data"
+    return None if kind in (None, "pdf", "docx", "damaged ZIP") else refusal(kind, name)
 
 
 MAX_UNPACKED_BYTES = 1 << 28
@@ -362,13 +377,12 @@ def _fault(name: str, why: str) -> str:
     return f"{name} cannot be read as PDF ({why}); bring a whole copy"
 
 
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+JSON_SUFFIXES = (*LINE_SUFFIXES, ".json")
+"""Files that may hold documents; so does Parquet. Any other file is text, by what is in it."""
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
-DOCUMENT_SUFFIXES = (".pdf", ".docx")
-"""Formats whose packages are in the extra `documents`."""
-PLAIN_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 TEXT_FIELDS = ("text", "contents", "content", "body")
 """Names of the text of a document in JSON, the first that is there."""
-TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *HTML_SUFFIXES, *DOCUMENT_SUFFIXES)
 
 _START = re.compile(
     r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html)\b", re.I | re.S
@@ -466,7 +480,8 @@ def read_given(given: Any, index: int) -> Any:
 
 def _is_html(data: bytes, name: str) -> bool:
     """By the suffix; where that says nothing, by how the data begin."""
-    suffix = PurePath(name.lower().removesuffix(".gz").removesuffix(".zst")).suffix
+    plain = name.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".xz")
+    suffix = PurePath(plain).suffix
     if suffix in HTML_SUFFIXES:
         return True
     return suffix == "" and is_html_page(data[:_SNIFFED_CHARS].decode("utf-8", "replace"))
@@ -515,8 +530,12 @@ def files_passed_over(skipped: Mapping[Any, str]) -> str | None:
     if not skipped:
         return None
     files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
-    named = [f"{path} ({why})" for path, why in skipped.items()]
-    return f"passed over {files}: {_name_first(named)}"
+    return f"passed over {files}: {_name_first(name_reasons(skipped))}"
+
+
+def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
+    """Each file with the reason for which it was not read."""
+    return [f"{path} ({why.removeprefix(f'{path} ')})" for path, why in skipped.items()]
 
 
 def _name_first(items: Sequence[Any]) -> str:

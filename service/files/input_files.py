@@ -1,17 +1,18 @@
-"""The input files of a batch: files of rows, and folders in which every text file is a row."""
+"""The input files of a batch: files of rows, and folders in which every text file is a row.
+
+Which files are text is told by how they begin, as where folders are compressed or indexed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
-from tamis.service.files import document_text, streams
-
-LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
-TEXT_SUFFIXES = (*document_text.TEXT_SUFFIXES, ".py")
+from tamis.service.files import streams
+from tamis.service.files.document_text import JSON_SUFFIXES, SNIFFED_BYTES, binary_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,13 @@ class InputFile:
     Attributes:
         url: of the file, or of the folder.
         names: of the text files, relative to the folder, sorted.
-        passed_over: the folder's other files, relative to it; hidden ones are not named.
+        passed_over: the folder's other files, relative to it, and why; hidden ones are not named.
     """
 
     url: str
     kind: Literal["lines", "parquet", "texts"]
     names: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = field(default=(), compare=False)
+    passed_over: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def paths(self) -> tuple[Any, list[str]]:
         """The file system, and the path there of the file, or of each text file of the folder."""
@@ -48,8 +49,8 @@ def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[Inpu
         out: the output folder, which must not be inside a folder of the input.
 
     Raises:
-        BadInput: nothing is there, nothing in it can be read, its kind is unknown, a file is
-            named twice, or the output is a file.
+        BadInput: nothing is there, nothing in it can be read, it is binary, a file is named twice,
+            or the output is a file.
     """
     if not inputs:
         raise BadInput("there is no input; name files or folders of JSON Lines, Parquet or text")
@@ -69,16 +70,20 @@ def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[Inpu
     return found
 
 
-def kind_of(name: str) -> Literal["lines", "parquet", "texts"] | None:
-    """What a file of that name holds, packed or not; None for an unknown kind."""
-    suffix = streams.unpacked_suffix(name)
-    if suffix in LINE_SUFFIXES:
+def kind_of(name: str) -> Literal["lines", "parquet", "texts"]:
+    """What a file of that name holds; packed ones hold lines."""
+    if streams.unpacked_suffix(name) in JSON_SUFFIXES:
         return "lines"
-    if streams.codec_of(name):
+    return "parquet" if name.lower().endswith(".parquet") else "texts"
+
+
+def _fault(fs: Any, path: str, name: str) -> str | None:
+    """Why a file is no row of its own; None if it may be."""
+    if streams.is_local(fs) and not Path(path).is_file():
+        return f"{name} is no regular file"  # a pipe and the like cannot be read twice, or at all
+    if kind_of(name) != "texts":
         return None
-    if suffix == ".parquet":
-        return "parquet"
-    return "texts" if suffix in TEXT_SUFFIXES else None
+    return binary_fault(fs.cat_file(path, 0, SNIFFED_BYTES), name)
 
 
 def _expand(given: str, out: str | None) -> Iterator[InputFile]:
@@ -86,7 +91,7 @@ def _expand(given: str, out: str | None) -> Iterator[InputFile]:
     if fs.isdir(path):
         yield from _folder_files(fs, path, given, out)
     elif fs.exists(path):
-        yield _single_file(given, path)
+        yield _single_file(given, fs, path)
     elif any(sign in given for sign in "*?[") and (matches := sorted(fs.glob(path))):
         for match in matches:
             yield from _expand(_url(fs, str(match)), out)
@@ -94,14 +99,10 @@ def _expand(given: str, out: str | None) -> Iterator[InputFile]:
         raise BadInput(f"there is no file or folder {given}; check the name")
 
 
-def _single_file(given: str, path: str) -> InputFile:
-    kind = kind_of(path)
-    if kind is None:
-        raise BadInput(
-            f"{given} is no kind of input that is known; give .jsonl, .ndjson (also .gz, "
-            f".zst, .xz), .parquet, or text ({' '.join(TEXT_SUFFIXES)})"
-        )
-    if kind == "texts":
+def _single_file(given: str, fs: Any, path: str) -> InputFile:
+    if fault := _fault(fs, path, given):
+        raise BadInput(fault)
+    if (kind := kind_of(path)) == "texts":
         parent, _, name = given.rpartition("/")
         return InputFile(parent or ".", "texts", (name,))
     return InputFile(given, kind)
@@ -117,12 +118,9 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
     home = folder.rstrip("/")
     names = [str(name)[len(home) + 1 :] for name in sorted(fs.find(folder))]
     shown = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
-    odd = set[str]()
-    if streams.is_local(fs):
-        # a link to nothing, a pipe and the like cannot be read twice, or at all
-        odd = {name for name in shown if not (Path(home) / name).is_file()}
-    files = [name for name in shown if name not in odd]
-    rows = [(name, kind) for name in files if (kind := kind_of(name)) not in (None, "texts")]
+    passed_over = {name: why for name in shown if (why := _fault(fs, f"{home}/{name}", name))}
+    files = [name for name in shown if name not in passed_over]
+    rows = [(name, kind) for name in files if (kind := kind_of(name)) != "texts"]
     texts = tuple(name for name in files if kind_of(name) == "texts")
     if not rows and not texts:
         raise BadInput(
@@ -130,11 +128,9 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
             "name another folder"
         )
     base = given.rstrip("/")
-    passed_over = tuple(name for name in shown if name in odd or kind_of(name) is None)
     for name, kind in rows:
-        assert kind is not None
         yield InputFile(f"{base}/{name}", kind, (), passed_over)
-        passed_over = ()
+        passed_over = {}
     if texts:
         yield InputFile(base, "texts", texts, passed_over)
 

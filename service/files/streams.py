@@ -97,7 +97,12 @@ def open_unpacked(url: str) -> IO[bytes]:
         raw = fs.open(path, "rb")
     except OSError as error:
         raise BadInput(f"{url} cannot be read ({error_reason(error)}); check the name") from error
-    codec = codec_of(path)
+    return unpacked(raw, url)
+
+
+def unpacked(raw: Any, url: str) -> IO[bytes]:
+    """An open file's bytes, as `open_unpacked` has them."""
+    codec = codec_of(url)
     if codec is None:
         return cast(IO[bytes], raw)
     if codec == ".zst":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -209,8 +210,8 @@ def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
     with survey_status(quiet):
         prepared = prepare_batch(job, options)
     rows_now = prepared.remaining_rows
-    passed_over = [name for source in prepared.plan.sources for name in source.passed_over]
-    if not quiet and (note := files_passed_over(dict.fromkeys(passed_over, "unknown kind"))):
+    passed_over = ChainMap(*(dict(source.passed_over) for source in prepared.plan.sources))
+    if not quiet and (note := files_passed_over(passed_over)):
         print_note(note)
     if prepared.summary.parts and not quiet:
         print_note(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tamis.retrieval.index.writer import DocumentCallback, PutCounts
 
 _SNIPPET_CHARS = 160
+EXIT_NOT_ALL = 1
 OPTIONS = SHARED | INDEX
 
 
@@ -40,9 +41,9 @@ def indexing_progress(
     corpus: Sequence[str], quiet: bool
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
-    from tamis.service.files.corpus import count_documents, find_corpus_files
+    from tamis.service.files.corpus import count_documents, walk_corpus
 
-    total = count_documents(find_corpus_files(corpus))
+    total = count_documents(walk_corpus(corpus))
     with counting_bar("indexing", total, quiet) as advance:
         yield (lambda *_: advance()), time.perf_counter()
 
@@ -55,26 +56,37 @@ def open_index(index: Path, **options: Any) -> CorpusIndex:
 
 
 def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:
-    """Prints what a build did and how long it took, unless `quiet`."""
-    from tamis.service.files.document_text import files_passed_over
+    """Prints what was done and how long it took, unless `quiet`, and every file not read.
 
-    if quiet:
-        return
-    if note := files_passed_over(counts.passed_over):
-        print_note(note)
+    Raises:
+        typer.Exit: some were not, with `EXIT_NOT_ALL`.
+    """
+    from tamis.service.files.document_text import name_reasons
+
+    if not quiet:
+        _print_counts(index, counts, started)
+    for reason in () if quiet else name_reasons(counts.passed_over):
+        print_note(f"passed over {printable(reason)}")
+    if counts.passed_over:
+        raise typer.Exit(EXIT_NOT_ALL)
+
+
+def _print_counts(index: Path, counts: PutCounts, started: float) -> None:
+    removed = f"{counts.removed:,} removed, " if counts.removed else ""
     print_note(
-        f"{index}: {counts.added:,} documents added, {counts.replaced:,} replaced, "
+        f"{index}: {counts.added:,} documents added, {counts.replaced:,} replaced, {removed}"
         f"{counts.unchanged:,} unchanged; {counts.chunks:,} chunks read in "
         f"{time.perf_counter() - started:.1f} s"
     )
+    for note in counts.notes:
+        print_note(printable(note))
+    if counts.elsewhere:
+        print_note(
+            f"{index}: {counts.elsewhere:,} documents stay that are of other files, or of none"
+        )
     if counts.repeated:
         print_note(
             f"{index}: {counts.repeated:,} documents had an id that came again; the later counts"
-        )
-    for new, old in counts.twins:
-        print_note(
-            f"{index}: {printable(new)} was added and {printable(old)} stays; if they are one "
-            "file, delete the one, and add the folder to replace the other"
         )
 
 
@@ -141,7 +153,8 @@ def export(
 OPTIMISE_EPILOG = """
 **Examples**
 
-`tamis index optimise docs.index` merges segments; one with 400,000 keys or more gets a graph
+`tamis index optimise docs.index` gives back the room of what was deleted, and merges segments; one
+with 400,000 keys or more gets a graph
 
 `tamis index optimise docs.index --questions asked.txt` builds the graph for questions like yours
 
@@ -159,7 +172,7 @@ def optimise(
     quiet: bool = False,
     home: HomeFolder = None,
 ) -> None:
-    """Merge segments, and make large ones quick to search.
+    """Give back the room of what was deleted, merge segments, and make large ones quick to search.
 
     A graph over the keys leads a search to those that promise most, so that it reads a small share
     of them. Searches go on meanwhile, in the old state.
@@ -177,7 +190,8 @@ def optimise(
         now = open_index(index).stats()
         kinds = ", ".join(f"{count} {kind}" for kind, count in now["searches"].items())
         print_note(
-            f"{index}: {now['tokens']:,} keys in {now['segments']} segments ({kinds}), built in "
+            f"{index}: {now['tokens']:,} keys in {now['segments']} segments ({kinds}), "
+            f"{decimal(held['bytes'])} before and {decimal(now['bytes'])} now, "
             f"{time.perf_counter() - started:.1f} s"
         )
 
@@ -193,9 +207,11 @@ EPILOG = """
 
 `tamis index search docs.index -q "How are keys rotated?" --where lang=en --where "year>=2020"`
 
-`tamis index add docs.index docs/` adds and replaces; `tamis index delete docs.index old.md`
+`tamis index sync docs.index docs/` adds, replaces and removes what has changed in the folder
 
-`tamis index optimise docs.index` merges what was added, and makes large indexes quick to search
+`tamis index add docs.index new.md` adds or replaces; `tamis index delete docs.index old.md`
+
+`tamis index optimise docs.index` gives back room, and makes large indexes quick to search
 
 `tamis index verify docs.index` reads every byte against its checksum
 """
@@ -272,36 +288,50 @@ def build(
     print_counts(out, counted, clock, quiet)
 
 
-@app.command("add", epilog=EPILOG)
-@takes_options(OPTIONS)
-def add(
-    index: Path,
-    corpus: list[str],
-    id_field: str | None = None,
-    text_field: str | None = None,
-    title_field: str = "title",
-    proxy: str | None = None,
-    encoding: str = "utf-8",
-    quiet: bool = False,
-    home: HomeFolder = None,
-) -> None:
-    """Add documents; those of an id that is there are replaced, unchanged ones passed over."""
-    from tamis.retrieval.storage.manifest import Manifest
-    from tamis.service.api import index as indexing
-    from tamis.service.files.corpus import CorpusFields
+def _add_or_sync(sync: bool) -> Callable[..., None]:
+    """The command `add`, or the same with `sync`, which also removes."""
 
-    Manifest.read(index)
-    with indexing_progress(corpus, quiet) as (report, clock):
-        counted = indexing.add_documents(
-            index,
-            corpus,
-            fields=CorpusFields(id_field, text_field, title_field),
-            encoding=encoding,
-            proxy=proxy,
-            root=models_folder(home),
-            report=report,
-        )
-    print_counts(index, counted, clock, quiet)
+    @takes_options(OPTIONS)
+    def put(
+        index: Path,
+        corpus: list[str],
+        id_field: str | None = None,
+        text_field: str | None = None,
+        title_field: str = "title",
+        proxy: str | None = None,
+        encoding: str = "utf-8",
+        quiet: bool = False,
+        home: HomeFolder = None,
+    ) -> None:
+        from tamis.retrieval.storage.manifest import Manifest
+        from tamis.service.api import index as indexing
+        from tamis.service.files.corpus import CorpusFields
+
+        Manifest.read(index)
+        with indexing_progress(corpus, quiet) as (report, clock):
+            counted = indexing.add_documents(
+                index,
+                corpus,
+                fields=CorpusFields(id_field, text_field, title_field),
+                encoding=encoding,
+                proxy=proxy,
+                root=models_folder(home),
+                report=report,
+                sync=sync,
+            )
+        print_counts(index, counted, clock, quiet)
+
+    return put
+
+
+ADD_HELP = "Add documents; those of an id that is there are replaced, unchanged ones passed over."
+SYNC_HELP = """Bring an index up to date with folders and files: add, replace, and remove.
+
+Only what has changed is read. Documents that a folder or file does not hold any more are removed
+from the index; those of other files stay. Cut short, the same command goes on where it was.
+"""
+app.command("add", help=ADD_HELP, epilog=EPILOG)(_add_or_sync(sync=False))
+app.command("sync", help=SYNC_HELP, epilog=EPILOG)(_add_or_sync(sync=True))
 
 
 @app.command("delete", epilog=EPILOG)
@@ -315,25 +345,6 @@ def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
         remaining = len(writer)
     if not quiet:
         print_note(f"{index}: {deleted} documents deleted, {remaining} left")
-
-
-@app.command("compact", epilog=EPILOG)
-@takes_options(OPTIONS)
-def compact(index: Path, quiet: bool = False) -> None:
-    """Give back the room of what was deleted, and merge small segments."""
-    from tamis.retrieval.index.writer import open_writer
-    from tamis.retrieval.storage.manifest import Manifest
-
-    def size(manifest: Manifest) -> int:
-        return sum(file.size for card in manifest.segments for file in card.files)
-
-    with open_writer(index) as writer:
-        before = size(writer.manifest)
-        writer.compact()
-        after, segments = size(writer.manifest), len(writer.manifest.segments)
-    if not quiet:
-        sizes = f"{decimal(before)} before, {decimal(after)} in {segments} segments now"
-        print_note(f"{index}: {sizes}")
 
 
 app.command("optimise", epilog=OPTIMISE_EPILOG)(optimise)

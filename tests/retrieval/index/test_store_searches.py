@@ -133,5 +133,5 @@ def test_too_many_files_are_an_error_with_the_way_out(tmp_path, monkeypatch):
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr("tamis.retrieval.storage.segment.CheckedFile", full)
-    with pytest.raises(BadInput, match=r"tamis index compact.*ulimit -n"):
+    with pytest.raises(BadInput, match=r"tamis index optimise.*ulimit -n"):
         CorpusIndex.open(tmp_path / "i")

@@ -196,9 +196,9 @@ def test_a_folder_reads_all_formats_and_names_what_it_passed_over(tmp_path, monk
     assert note is not None
     assert note.startswith("passed over 4 files: ")
     assert "f.html: the page" in note
-    assert "d.pdf cannot be read as PDF" in note
-    assert "e.png (not text)" in note
-    assert "g.txt holds binary data" in note
+    assert "d.pdf (cannot be read as PDF" in note
+    assert "e.png (is a picture; only the text of a picture could be read" in note
+    assert "g.txt (holds binary data" in note
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     fewer = gather_inputs([str(tmp_path)], None, InputOptions())
     assert len(fewer.passages) == 2

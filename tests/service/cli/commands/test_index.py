@@ -27,7 +27,6 @@ def corpus(tmp_path):
     (folder / "keys.md").write_text(MARKDOWN)
     (folder / "sub/ports.html").write_text(HTML)
     (folder / ".hidden.md").write_text("hidden")
-    (folder / "image.png").write_bytes(b"\x89PNG")
     with gzip.open(folder / "rows.jsonl.gz", "wt") as rows:
         rows.write("\n".join(map(json.dumps, ROWS)) + "\n\n")
     return folder
@@ -84,7 +83,7 @@ def test_an_index_is_added_to_deleted_from_and_compacted(index, corpus, tmp_path
     assert [h["text"] for h in search_hits(index, "keys")] == ["Keys never change."]
     assert "2 documents deleted, 2 left" in tamis("index", "delete", index, "7", "8").stderr
     assert search_hits(index, "harbour bread") == []
-    assert tamis("index", "compact", index).exit_code == 0
+    assert tamis("index", "optimise", index).exit_code == 0
     stats = json.loads(tamis("index", "stats", index, "--json").stdout)
     assert (stats["documents"], stats["documents_deleted"], stats["segments"]) == (2, 0, 1)
     assert "no document '7'" in refusal_message("index", "delete", index, "7")
@@ -178,7 +177,7 @@ def test_a_search_of_words_loads_no_model_library(index):
 
 
 def test_optimise_and_search_say_what_an_index_of_words_has_not(index, corpus, tmp_path):
-    assert "no keys" in refusal_message("index", "optimise", index)
+    assert "no keys" in refusal_message("index", "optimise", index, "--search", "graph")
     asked = ("index", "search", index, "-q", "keys", "--search")
     assert "choose from auto, exact, graph, ivf" in refusal_message(*asked, "annoy")
     assert "is a search of keys" in refusal_message(*asked, "graph")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
+import os
+import shutil
+import tarfile
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage.postings import index_terms
 from tamis.service.files import corpus
+from tamis.service.files.command_inputs import InputOptions, gather_inputs
 from tamis.service.files.corpus import find_corpus_files
 from tests.service.cli.cli_kit import tamis
 from tests.service.cli.commands.test_index import refusal_message, search_hits
@@ -21,10 +30,14 @@ def home(tmp_path):
     return tmp_path / "i"
 
 
-def build(home, *words):
+def build(home, *words, exit_code=0):
     done = tamis("index", "build", *words, "-o", home, "--no-model")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == exit_code, done.output
     return done.stderr
+
+
+def ids(home):
+    return {record["id"] for record in CorpusIndex.open(home).documents()}
 
 
 def rows(path, *given):
@@ -66,15 +79,23 @@ def test_a_file_that_cannot_be_read_stops_no_build_of_its_folder(twins, home, tm
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7 cut short")
     (folder / "latin.txt").write_bytes("Größe".encode("latin-1"))
     (folder / "picture.png").write_bytes(b"\x89PNG")
-    stderr = build(home, folder)
-    assert "passed over 3 files: " in stderr
-    for name in ("broken.pdf", "latin.txt", "picture.png"):
-        assert f"{folder / name} (" in stderr
-    assert "1 documents added" in stderr
+    (folder / "bad.jsonl").write_text('{"text": "Fine."}\n{')
+    (folder / "gone.md").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.log")
+    for number in range(9):
+        (folder / f"data{number}").write_bytes(bytes(range(99)))
+    unread = {file.name for file in folder.iterdir()} - {"readme.md"}
+    stderr = build(home, folder, exit_code=1)
+    told = [line for line in stderr.splitlines() if line.startswith("passed over ")]
+    assert {line.partition(" (")[0].rpartition("/")[2] for line in told} == unread
+    assert all(line.endswith(")") for line in told)
+    assert "2 documents added" in stderr
+    assert tamis("index", "sync", home, folder, "--quiet").exit_code == 1
     assert "broken.pdf" in refusal_message("index", "add", home, folder / "broken.pdf")
     (folder / "readme.md").unlink()
+    (folder / "bad.jsonl").unlink()
     message = refusal_message("index", "build", folder, "-o", tmp_path / "other", "--no-model")
-    assert "nothing could be read; passed over 2 files" in message
+    assert "nothing could be read; passed over 14 files" in message
 
 
 def test_a_repeated_id_is_reported(tmp_path, home):
@@ -85,14 +106,152 @@ def test_a_repeated_id_is_reported(tmp_path, home):
     assert "3 documents had an id that came again; the later counts" in message
 
 
-def test_a_file_of_a_folder_that_is_added_by_its_path_is_told_to_stand_beside_it(twins, home):
-    """Its id is its path as given; a file that is new to the index, or replaced, has no twin."""
+def test_a_file_has_one_id_however_it_is_added(tmp_path, home, monkeypatch):
+    docs, alone = tmp_path / "docs", tmp_path / "docs/sub/alone.md"
+    alone.parent.mkdir(parents=True)
+    for name in ("a.md", "sub/b.md", "sub/rows.jsonl"):
+        (docs / name).write_text('{"text": "Keys."}')
+    build(home, docs)
+    known = {"a.md", "sub/b.md", "sub/rows.jsonl:1"}
+    assert ids(home) == known
+    monkeypatch.chdir(docs / "sub")
+    for path in ("b.md", docs / "sub/rows.jsonl", ".", "../../docs", docs / "sub"):
+        assert "0 documents added" in tamis("index", "add", home, path).stderr
+    alone.write_text("New.")
+    assert "1 documents added" in tamis("index", "add", home, "alone.md").stderr
+    assert "0 documents added" in tamis("index", "sync", home, docs).stderr
+    assert ids(home) == known | {"sub/alone.md"}
+    build(tmp_path / "j", "b.md")
+    assert "3 documents added" in tamis("index", "add", tmp_path / "j", docs, "alone.md").stderr
+    assert ids(tmp_path / "j") == {"b.md", "a.md", "sub/rows.jsonl:1", "sub/alone.md"}
+
+
+FILES = st.dictionaries(
+    st.sampled_from(["a.md", "b.log", "sub/c.py", "sub/d.csv", "rows.jsonl"]),
+    st.lists(st.integers(0, 4), min_size=1, max_size=3, unique=True),
+    min_size=1,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(states=st.lists(FILES, min_size=2, max_size=4), whole=st.booleans())
+def test_a_synchronised_index_holds_what_its_folder_holds(states, whole, tmp_path_factory):
+    """Whatever was there before; and what is of other files stays."""
+    root = tmp_path_factory.mktemp("sync")
+    home, docs = root / "i", root / "docs"
+    docs.mkdir()
+    (root / "other.md").write_text("Other.")
+    build(home, root / "other.md")
+    for files in states:
+        shutil.rmtree(docs)
+        (docs / "sub").mkdir(parents=True)
+        sub = [] if whole or not {"sub/c.py", "sub/d.csv"} & {*files} else [docs / "sub"]
+        wanted = {}
+        for name, held in files.items():
+            if name == "rows.jsonl":
+                rows(docs / name, *({"id": f"r{n}", "text": f"Row {n}."} for n in held))
+                wanted |= {f"r{n}": f"Row {n}." for n in held}
+            else:
+                wanted[name] = f"Text {held}."
+                (docs / name).write_text(wanted[name])
+        done = tamis("index", "sync", home, docs, *sub)
+        assert done.exit_code == 0, done.output
+        assert "1 documents stay" in done.stderr
+        found = {hit.doc: hit.text for hit in CorpusIndex.open(home).all_chunks()}
+        assert found == {str(root / "other.md"): "Other.", **wanted}
+        again = tamis("index", "sync", home, docs).stderr
+        assert f" 0 documents added, 0 replaced, {len(wanted)} unchanged; 0 chunks" in again
+
+
+def test_what_cannot_be_read_any_more_stays_in_the_index(twins, home):
+    folder = twins[0]
+    (folder / "rows.jsonl").write_text('{"text": "One."}\n{"text": "Two."}\n')
+    build(home, folder)
+    (folder / "readme.md").write_bytes("Größe".encode("latin-1"))
+    (folder / "rows.jsonl").write_text('{"text": "Changed."}\n{')
+    done = tamis("index", "sync", home, folder)
+    assert (done.exit_code, done.stderr.count("passed over")) == (1, 2)
+    assert ids(home) == {"readme.md", "rows.jsonl:1", "rows.jsonl:2"}
+
+
+def test_an_empty_or_missing_folder_empties_no_index(twins, home, tmp_path):
     build(home, twins[0])
-    told = tamis("index", "add", home, twins[0] / "readme.md").stderr
-    assert f"{twins[0]}/readme.md was added and readme.md stays" in " ".join(told.split())
-    assert "stays" not in tamis("index", "add", home, twins[0], twins[0] / "readme.md").stderr
-    (twins[0] / "new.md").write_text("New.")
-    assert "stays" not in tamis("index", "add", home, twins[0] / "new.md").stderr
+    (twins[0] / "readme.md").unlink()
+    assert "holds no file" in refusal_message("index", "sync", home, twins[0])
+    twins[0].rmdir()
+    assert "no file or folder" in refusal_message("index", "sync", home, twins[0])
+    assert ids(home) == {"readme.md"}
+
+
+def test_a_folder_that_moved_is_followed(twins, home, tmp_path):
+    (twins[0] / "old.md").write_text("Old.")
+    build(home, twins[0])
+    moved = twins[0].rename(tmp_path / "moved")
+    assert "0 documents added, 2 replaced" in tamis("index", "sync", home, moved).stderr
+    (moved / "old.md").unlink()
+    assert "1 removed" in tamis("index", "sync", home, moved).stderr
+    assert ids(home) == {"readme.md"}
+
+
+def test_an_index_takes_every_file_that_compress_takes(tmp_path, home):
+    """And skips the same."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    held = {
+        **dict.fromkeys(("a.py", "b.yaml", "c.csv", "d.log", "Makefile", "e.toml", "f.md"), b"Aa."),
+        "g.json": b'{"port": 8080}',
+        "h.json": b'[{"text": "One."}, "Two."]',
+        "i.jsonl": b'{"level": "error"}\n{"level": "info"}\n',
+        "j.ndjson": b'{"text": "One."}\n{"text": "Two."}\n',
+        "k.html": b"<p>Shown.</p>",
+        "l.log.gz": gzip.compress(b"Packed."),
+        "m.txt.xz": lzma.compress(b"Packed."),
+        "n.png": b"\x89PNG\r\n\x1a\n",
+        "o.dat": bytes(range(32)) * 9,
+        "p.txt": "Größe".encode("latin-1"),
+        "q.gz": gzip.compress(b"Cut short.")[:-9],
+    }
+    for name, data in held.items():
+        (docs / name).write_bytes(data)
+    with tarfile.open(docs / "r.tgz.gz", "w:gz") as archive:
+        archive.add(docs / "a.py")
+    found = gather_inputs([str(docs)], None, InputOptions())
+    stderr = build(home, docs, exit_code=1)
+    chunks = CorpusIndex.open(home).all_chunks()
+    assert sorted(hit.text for hit in chunks) == sorted(one.text for one in found.passages)
+    for file in found.skipped:
+        assert f"passed over {file} (" in stderr
+    assert stderr.count("passed over") == len(found.skipped) == 5
+    assert f"{docs}/i.jsonl is one text" in stderr
+
+
+SETTINGS = [
+    *("bind_address", "port", "workers", "keepalive_seconds", "requests_per_minute", "max_jobs"),
+    *("download_mb", "header_kb", "attachment_mb", "log_mb", "cache_gb", "rows_per_page", "region"),
+    *("retention_days", "compression", "smtp_host", "smtp_port", "retry_minutes", "mfa_required"),
+    *("session_minutes", "password_length", "lockout_attempts", "token_hours", "backup_hour"),
+    *("pool_size", "statement_timeout_ms", "rotate_daily", "keep_files", "log_level", "max_size"),
+]
+
+
+@pytest.mark.parametrize("camel", [False, True])
+def test_a_setting_is_found_by_the_words_of_its_name(tmp_path, home, camel):
+    """Among others, in files of their own, by words alone."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for number, name in enumerate([*SETTINGS, "upload_mb"]):
+        first, *others = name.split("_")
+        shown = first + "".join(map(str.title, others)) if camel else name
+        (docs / f"{number}.json").write_text(json.dumps({shown: 250}))
+    build(home, docs)
+    found = [hit["document"] for hit in search_hits(home, "How many megabytes may be uploaded?")]
+    assert found[0] == f"{len(SETTINGS)}.json"
+
+
+def test_only_names_in_camel_case_have_their_parts_beside_them():
+    found = index_terms("uploadMb maxHTTPSize2 JavaScript iPhone PostgreSQL upload_mb", "en")
+    assert found[:6] == ["uploadmb", "maxhttpsize2", "javascript", "iphone", "postgresql", "upload"]
+    assert found[6:] == ["mb", "upload", "mb"]
 
 
 def test_an_index_is_no_corpus(tmp_path, home, monkeypatch):
