@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from os.path import basename
@@ -191,18 +191,15 @@ def _lasts(command: Command) -> bool:
     return program in _INTERACTIVE or bool(_LASTING.match(" ".join((program, *options))))
 
 
-def part_to_run(line: str, ruled: Collection[str] = ()) -> int | None:
+def part_to_run(line: str) -> int | None:
     """Where the part of a line begins that another process can run in the shell's stead.
 
     What stands before it changes the shell (`cd src &&`) and stays there. None where all of the
     line is to be left as it is: it is not understood, changes the shell elsewhere, runs something
     in the background, talks to its user, has chosen lines already, or is tamis.
-
-    Args:
-        ruled: programs that are left alone, too.
     """
     commands = read_line(line)
-    if commands is None or any(command.program in ruled for command in commands):
+    if commands is None:
         return None
     first = 0
     while first < len(commands) and commands[first].changes_shell:

@@ -10,7 +10,14 @@ from inspect import Parameter
 from typing import Any, BinaryIO
 
 from tamis.compressors.options import Option
-from tamis.service.agents.before import BEFORE, before_answer, is_before, nested_settings
+from tamis.service.agents.before import (
+    BEFORE,
+    any_line,
+    before_answer,
+    is_before,
+    nested_settings,
+    rules_of,
+)
 from tamis.service.agents.hook import AFTER, HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, parse_event
 from tamis.service.agents.shortening import RATIO, Shortening
 from tamis.service.cli.display import EXIT_REFUSED
@@ -129,6 +136,9 @@ def _print_settings(agent: str, before: bool, allow: bool, given: dict[str, Any]
     command = _shell_command(words)
     if is_first:
         settings = BEFORE[agent].settings(command)
+        rules = rules_of(agent, os.getcwd())
+        for place in dict.fromkeys(place for place, rule in rules if rule is any_line):
+            print_warning(f"{place} has a rule that may match any command, so none is changed")
     else:
         settings = nested_settings("PostToolUse", "*", round(timeout_s) + _SPARE_S)(command)
     text = settings if isinstance(settings, str) else json.dumps(settings, indent=2) + "\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+from itertools import zip_longest
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -184,8 +186,9 @@ def test_each_agent_is_answered_in_its_own_shape_and_nothing_is_permitted(agent)
 
 
 @pytest.fixture(autouse=True)
-def shell(monkeypatch):
+def shell(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("SHELL", "bash")
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
 
 def test_cursor_gets_no_answer_unless_its_user_lets_the_hook_allow():
@@ -205,7 +208,11 @@ def test_what_an_agent_runs_in_the_background_is_left_alone(key):
         ("claude-code", ".claude/settings.local.json", '{"permissions":{"ask":["Bash(ls -R)"]}}'),
         ("codex", ".codex/rules/a.rules", 'prefix_rule(pattern = ["ls"], decision="forbidden")'),
         ("gemini-cli", ".gemini/settings.json", '{"tools":{"exclude":["run_shell_command(ls)"]}}'),
-        ("gemini-cli", ".gemini/policies/a.toml", 'commandPrefix = "ls -R"'),
+        (
+            "gemini-cli",
+            ".gemini/policies/a.toml",
+            '[[rule]]\ntoolName = "run_shell_command"\ncommandPrefix = "ls -R"\ndecision = "deny"',
+        ),
         ("opencode", "opencode.json", '{"permission": {"bash": {"*": "allow", "ls *": "ask"}}}'),
         ("cursor", ".cursor/cli.json", '{"permissions": {"deny": ["Shell(ls)"]}}'),
     ],
@@ -219,6 +226,240 @@ def test_programs_that_the_users_rules_name_are_left_alone(tmp_path, agent, file
     (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / file).write_text(text)
     assert before_answer(agent, before, RUN, allows=True) is None
+
+
+CLAUDE, GEMINI = ".claude/settings.json", ".gemini/policies/a.toml"
+
+
+def is_changed(agent, line, folder):
+    before = event(agent, line) | {"cwd": str(folder)}
+    return before_answer(agent, before, RUN, allows=True) is not None
+
+
+def write(file, text):
+    file.parent.mkdir(exist_ok=True, parents=True)
+    file.write_text(text)
+
+
+def permissions(**rules):
+    return json.dumps({"permissions": rules})
+
+
+@pytest.mark.parametrize(
+    ("agent", "file", "text", "left", "changed"),
+    [
+        (
+            *("claude-code", CLAUDE, permissions(deny=["Bash(env:*)"], ask=["Bash(timeout:*)"])),
+            *(["env A=1 ls", "timeout 5 ls", "cd / && env ls", "nice e'n'v ls", "/bin/env ls"],),
+            ["ls", "ls --environment", "du -h"],
+        ),
+        ("claude-code", CLAUDE, permissions(deny=["Bash(* --force)"]), ["ls", "ls --force"], []),
+        ("claude-code", CLAUDE, permissions(deny=["Bash"]), ["ls"], []),
+        ("claude-code", CLAUDE, permissions(deny="Bash(du)"), ["ls"], []),
+        ("claude-code", CLAUDE, permissions(deny=["Bash(d*)"]), ["du", "ls | date"], ["ls"]),
+        ("claude-code", CLAUDE, "{", ["ls"], []),
+        (
+            *("claude-code", CLAUDE, permissions(deny=["Read(./.env)", "Edit(keys/**)"])),
+            *(["cat .env", "cat 'ke'ys/a", "ls > keys/b", "cat link", "cat *", "cd keys && ls"],),
+            ["ls", "cat a.txt"],
+        ),
+        ("claude-code", CLAUDE, permissions(deny=["WebFetch", "mcp__x"], allow=["*"]), [], ["ls"]),
+        ("claude-code", CLAUDE, permissions(allow=["Bash", "Bash(*)", "Read"]), [], ["ls", "du"]),
+        ("gemini-cli", GEMINI, 'rule = [{commandPrefix = ["git push", "du"], decision = "deny"}]',
+         ["du -h", "ls; du"], ["ls"]),
+        ("gemini-cli", GEMINI, '[[rule]]\ncommandRegex = "^du .*"\ndecision="deny"', ["ls"], []),
+        ("gemini-cli", GEMINI, '[[rule]]\nargsPattern = "du"\ndecision="ask_user"', ["ls"], []),
+        ("gemini-cli", GEMINI, '[[rule]]\ntoolName = "*"\ndecision="deny"', ["ls"], []),
+        ("gemini-cli", GEMINI, '[[rule]]\ntoolName = "*"\ndecision="allow"', [], ["ls"]),
+        ("gemini-cli", GEMINI, '[[rule]]\ntoolName = ["glob"]\ndecision="deny"', [], ["ls"]),
+        ("gemini-cli", GEMINI, "[[rule]", ["ls"], []),
+        (
+            *("gemini-cli", ".gemini/extensions/x/gemini-extension.json"),
+            *('{"excludeTools": ["run_shell_command(du)"]} // of an extension', ["du"], ["ls"]),
+        ),
+        (
+            *("codex", ".codex/rules/a.rules"),
+            'prefix_rule(\n  pattern=[["du", "date"], "-h"],\n  decision="forbidden",\n)  # why',
+            *(["du -h x", "date -h", "nice du -h"], ["ls"]),
+        ),
+        ("codex", ".codex/rules/a.rules", "for x in y:\n  prefix_rule(pattern=[x])", ["ls"], []),
+        (
+            *("codex", ".codex/rules/a.rules", 'prefix_rule(pattern=["sh"], decision="prompt")'),
+            *(["ls"], []),
+        ),
+        (
+            *("codex", ".codex/requirements.toml"),
+            'rules.prefix_rules = [{pattern = [{any_of = ["du"]}], decision = "prompt"}]',
+            *(["du"], ["ls"]),
+        ),
+        (
+            *("opencode", "opencode.jsonc"),
+            '{"agent": {"x": {"permission": {"bash": {"*": "allow", "du *": "ask",}}}}} // du',
+            *(["du -h"], ["ls"]),
+        ),
+        ("opencode", "opencode.json", '{"permission": {"bash": "ask"}}', ["ls"], []),
+        ("opencode", "opencode.json", '{"permission": {"edit": "deny"}}', [], ["ls"]),
+        ("opencode", ".opencode/agent/x.md", "---\npermission:\n  bash: ask", ["ls"], []),
+        ("cursor", ".cursor/cli.json", permissions(deny=["Shell(du)"]), ["du"], ["ls"]),
+    ],
+)  # fmt: skip
+def test_what_a_rule_could_match_is_left_alone_and_nothing_else(
+    tmp_path, agent, file, text, left, changed
+):
+    (tmp_path / "link").symlink_to(".env")
+    write(tmp_path / file, text)
+    assert {line: is_changed(agent, line, tmp_path) for line in left + changed} == (
+        dict.fromkeys(left, False) | dict.fromkeys(changed, True)
+    )
+
+
+@pytest.mark.parametrize("agent", BEFORE)
+def test_what_agents_ask_about_by_themselves_is_left_alone(tmp_path, agent):
+    for line in ("rm -r x", "nice r\\m x", "sudo ls", "ls > .git/hooks/pre-commit", "ls>>.bashrc"):
+        assert not is_changed(agent, line, tmp_path)
+    assert is_changed(agent, "ls .github --sort x", tmp_path)
+    assert is_changed(agent, "cat /etc/hosts", tmp_path) == (agent != "opencode")
+    assert is_changed(agent, "cat ./a HEAD~3 a..b > /dev/null", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("agent", "variable", "below", "text"),
+    [
+        ("claude-code", "CLAUDE_CONFIG_DIR", "settings.json", permissions(deny=["Bash(ls)"])),
+        ("claude-code", "CLAUDE_PROJECT_DIR", CLAUDE, permissions(deny=["Bash(ls)"])),
+        ("codex", "CODEX_HOME", "rules/a.rules", 'prefix_rule(pattern=["ls"], decision="prompt")'),
+        ("gemini-cli", "GEMINI_CLI_HOME", GEMINI, 'rule=[{commandPrefix="ls", decision="deny"}]'),
+        ("gemini-cli", "GEMINI_CLI_SYSTEM_SETTINGS_PATH", "", '{"excludeTools": ["ShellTool"]}'),
+        ("opencode", "OPENCODE_CONFIG", "", '{"permission": {"*": "ask"}}'),
+        ("opencode", "XDG_CONFIG_HOME", "opencode/opencode.json", '{"permission": "deny"}'),
+        ("cursor", "CURSOR_CONFIG_DIR", "cli-config.json", permissions(deny=["Shell(ls)"])),
+    ],
+)
+def test_settings_where_a_variable_says_are_looked_at(
+    tmp_path, monkeypatch, agent, variable, below, text
+):
+    write(tmp_path / "set" / (below or "file.json"), text)
+    assert is_changed(agent, "ls", tmp_path)
+    monkeypatch.setenv(variable, str(tmp_path / "set" / ("" if below else "file.json")))
+    assert not is_changed(agent, "ls", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("agent", "folder"), [("claude-code", "/etc/claude-code"), ("gemini-cli", "/etc/gemini-cli")]
+)
+def test_settings_of_the_machine_are_looked_at(agent, folder):
+    """Which a test cannot write, so that what is looked for is compared."""
+    looked = {pattern for pattern in BEFORE[agent].rules if pattern.startswith(folder)}
+    assert looked >= {
+        *([f"{folder}/managed-settings.d/*.json"] if "claude" in agent else []),
+        *([f"{folder}/policies/*.toml"] if "gemini" in agent else []),
+    }
+
+
+RULE_WORDS = st.sampled_from(
+    ["ls", "du", "env", "nice", "date", "cat", "-h", "a b", "x*", "*", "d*"]
+)
+QUOTED = st.sampled_from(["ls", "du", "'du'", "d\\u", "env", '"d"ate', "date", "cat", "/bin/ls"])
+ARGUMENTS = st.sampled_from(["-h", "x", "'a b'", "xy", "-n 5", "A=1", "du", "'ls x'"])
+WRAPPERS = st.sampled_from(
+    ["", "", "env ", "env A=1 ", "timeout 5 ", "nice -n 5 ", "time ", "xargs ", "A=1 ", "command "]
+)
+SIMPLE = st.tuples(WRAPPERS, QUOTED, st.lists(ARGUMENTS, max_size=2)).map(
+    lambda parts: parts[0] + " ".join((parts[1], *parts[2]))
+)
+PATTERNS = st.lists(RULE_WORDS, min_size=1, max_size=2).map(" ".join)
+
+
+def glob_matches(pattern, command):
+    """Claude Code and OpenCode: a star is any text; `ls:*` and `ls *` are `ls`, too."""
+    pattern = re.sub(r":\*$", " *", pattern)
+    shape = re.escape(pattern).replace(r"\*", ".*")
+    return re.fullmatch(shape.replace(r"\ .*", r"(?:\ .*)?"), command) is not None
+
+
+AGENT_RULES = {
+    # file, how the rules are written there, and which of them matches a command
+    "claude-code": (
+        CLAUDE,
+        PATTERNS | PATTERNS.map("{}:*".format),
+        lambda rules: permissions(deny=[f"Bash({rule})" for rule in rules]),
+        glob_matches,
+    ),
+    "opencode": (
+        "opencode.json",
+        PATTERNS,
+        lambda rules: json.dumps({"permission": {"bash": dict.fromkeys(rules, "deny")}}),
+        glob_matches,
+    ),
+    "gemini-cli": (
+        GEMINI,
+        st.tuples(st.sampled_from(["commandPrefix", "commandRegex", "argsPattern"]), PATTERNS),
+        lambda rules: "\n".join(
+            f"[[rule]]\n{key} = {json.dumps([rule] if key == 'commandPrefix' else rule)}\n"
+            'decision = "deny"'
+            for key, rule in rules
+        ),
+        lambda rule, command: bool(
+            command.startswith(rule[1])
+            if rule[0] == "commandPrefix"
+            else re.search(rule[1].replace("*", ".*"), command)
+        ),
+    ),
+    "codex": (
+        ".codex/rules/a.rules",
+        st.lists(RULE_WORDS | st.lists(RULE_WORDS, min_size=1), min_size=1, max_size=2),
+        lambda rules: "\n".join(
+            f'prefix_rule(pattern={json.dumps(rule)}, decision="forbidden")' for rule in rules
+        ),
+        lambda rule, command: all(
+            word in ([want] if isinstance(want, str) else want)
+            for want, word in zip_longest(rule, shlex.split(command)[: len(rule)], fillvalue="")
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("agent", AGENT_RULES)
+@settings(deadline=None, max_examples=CASES * 3, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_new_line_is_refused_wherever_the_old_one_was(tmp_path, agent, data):
+    """By an agent that takes any wrapper off, and any folder and quotes."""
+    file, rule, written, matches = AGENT_RULES[agent]
+    rules = data.draw(st.lists(rule, min_size=1, max_size=2))
+    commands = data.draw(st.lists(SIMPLE, min_size=1, max_size=3))
+    line = data.draw(st.sampled_from([" && ", "; ", " | ", " || "])).join(commands)
+    write(tmp_path / file, written(rules))
+    tails = [
+        tail
+        for command in commands
+        for words in (command.split(" "), shlex.split(command))
+        for at in range(len(words))
+        for tail in (
+            " ".join(words[at:]),
+            " ".join((os.path.basename(words[at]), *words[at + 1 :])),
+        )
+    ]
+    was_refused = any(matches(one, tail) for one in rules for tail in tails if balanced(tail))
+    new = before_answer(agent, event(agent, line) | {"cwd": str(tmp_path)}, RUN)
+    if was_refused and new is not None:
+        line = next(v for v in values_of(new) if isinstance(v, str) and v.startswith(RUN))
+        assert any(matches(one, line) for one in rules)
+
+
+def balanced(text):
+    try:
+        return bool(shlex.split(text))
+    except ValueError:
+        return False
+
+
+def test_who_puts_the_hook_in_is_told_of_a_rule_that_leaves_everything_alone(tmp_path):
+    write(tmp_path / CLAUDE, permissions(deny=["Bash(* --force)"]))
+    words = ("hook", "claude-code", "--before", "--print-settings")
+    shown = process(*words, cwd=tmp_path).stderr.decode()
+    assert f"{tmp_path / CLAUDE} has a rule that may match any command" in shown
+    write(tmp_path / CLAUDE, permissions(deny=["Bash(git push)"]))
+    assert "any command" not in process(*words, cwd=tmp_path).stderr.decode()
 
 
 @pytest.mark.parametrize("agent", BEFORE)
