@@ -18,7 +18,7 @@ from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import question_sentences
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import FUNCTION_WORDS
-from tamis.probes.segmentation.lines import line_before
+from tamis.probes.segmentation.lines import line_starts
 from tamis.probes.segmentation.records import Record, find_records
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
@@ -224,8 +224,8 @@ _HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,}")
 _VERSION = re.compile(r"\d+(?:\.\d+){2,}")
 _NUMBER = re.compile(r"(?=(?:\D*\d){4})\d+(?:[-_.:/#]\d+)*")
 _DIGITS = re.compile(r"\d+")
-_MARKS = " \t*-#[(\"'`|"
-"""What may stand before an identifier at the beginning of a line."""
+_UNMARKED = re.compile(r"[^ \t*\-#[(\"'`|]")
+"""Other than what may stand before an identifier at the beginning of a line."""
 
 
 def identifiers(question: str) -> list[str]:
@@ -265,7 +265,12 @@ class NamedTexts:
         if not (names := identifiers(question)):
             return None
         forms = list(map(_patterns, names))
-        found = [[(bool(o.search(t)), bool(a.search(t))) for o, a in forms] for t in texts()]
+        known: dict[str, list[tuple[bool, bool]]] = {}  # all units of a record have its text
+        for text in (every := list(texts())):
+            if text not in known:
+                check_interruption()
+                known[text] = [(bool(o.search(text)), bool(a.search(text))) for o, a in forms]
+        found = [known[text] for text in every]
         has, alike = np.moveaxis(np.array(found, dtype=bool).reshape(-1, len(names), 2), 2, 0)
         shapes = np.array([every.pattern for _, every in forms])
         has_one_alike = has @ (shapes[:, None] == shapes)
@@ -324,22 +329,28 @@ def record_texts(
     shown = visible_texts(passages, units)
     titles = [read_before(passage) for passage in passages]
     records, of_unit, depth = list[list[str]](), list[int](), 0
+    starts, line, lead_at = line_starts(passages, units), (-1, -1), 0
     for u, (unit, text) in enumerate(zip(units, shown, strict=True)):
         whole, before = passages[unit.passage].text, units[u - 1] if u else None
-        gap = whole[before.visible[1] : unit.visible[0]] if before else ""
-        line = line_before(whole, unit.visible[0])
+        at = unit.visible[0]
+        gap = whole[before.visible[1] : at] if before else ""
+        indent = at - starts[u]
+        if line != (unit.passage, starts[u]):
+            line = (unit.passage, starts[u])
+            found = _UNMARKED.search(whole, starts[u])
+            lead_at = found.start() if found else at
         if unit.kind == "json":
             goes_on = text[0] not in "{["
         elif unit.kind == "code":
-            goes_on = len(line) > depth and not text.startswith("- ")
+            goes_on = indent > depth and not text.startswith("- ")
         else:
-            lead = _RUN.match(line.lstrip(_MARKS))
+            lead = _RUN.match(whole, lead_at, min(at, lead_at + MOST_CHARS + 2))
             kinds = ("table_row", "entry", "sentence" if lead and identifiers(lead[0]) else "")
             goes_on = unit.kind in kinds and "\n" not in gap
         same = before is not None and before.passage == unit.passage and before.kind == unit.kind
         if not (same and goes_on):
             records.append([titles[unit.passage], shown[h] if (h := headings[u]) >= 0 else ""])
-            depth = len(line)
+            depth = indent
         records[-1].append(text)
         of_unit.append(len(records) - 1)
     joined = list(map("\n".join, records))

@@ -42,8 +42,10 @@ from tamis.probes.segmentation.lines import (
     ends_open,
     has_function_word,
     has_stop,
+    indent_of,
+    is_after_text,
     is_empty_quote,
-    line_before,
+    line_starts,
 )
 from tamis.probes.segmentation.markdown import (
     CLAUSE,
@@ -196,6 +198,7 @@ _SUBJECT = re.compile(
     r"[>\s]*(?:Subject|Betreff|Objet|Asunto): *(?:(?:re|fwd?|aw|wg|tr|rv) ?: *)*(.*)",
     re.IGNORECASE,
 )
+_LINE_END = re.compile(r"[> \t\r]*+(?:\n|\Z)")
 _MOST_NAMES = 3
 _IMPORTS = re.compile(
     r"(?:\s*(?:import\b.*|from \S+ import\b.*|#include\b.*|using [\w.]+;|package [\w.]+;?|>>>"
@@ -839,8 +842,10 @@ class Groups:
         if unit.kind != "sentence" or not 0 < len(words) <= _MOST_NAMES or not self._passages:
             return False
         text, (start, stop) = self._passages[unit.passage].text, unit.visible
-        line = line_before(text, start) + text[stop:].partition("\n")[0]
-        if line.strip("> \t\r"):
+        line = self._line_starts[u]
+        if is_after_text(self._units, u, line) or not _LINE_END.match(text, stop):
+            return False
+        if text[line:start].strip("> \t\r"):
             return False
         if unit.passage not in self._names:
             names = " ".join(" ".join(found.groups("")) for found in _CORRESPONDENT.finditer(text))
@@ -992,17 +997,29 @@ class Groups:
         """Whether a unit ends a paragraph of one short line, below others that ask."""
         unit = self._units[u]
         text, stop = self._passages[unit.passage].text, unit.visible[1]
-        start = text.rfind("\n", 0, unit.visible[0]) + 1
-        alone = not start or text[:start].endswith("\n\n")
+        start = self._line_starts[u]
+        alone = not start or text.endswith("\n\n", 0, start)
         return alone and stop - start <= _SHORT_LINE and self._asked[unit.passage] > 1
 
     def _line_indent(self, u: int) -> int:
         """The indentation of the line that a unit begins in."""
-        if not self._passages:
-            return 0
-        text, start = self._passages[self._units[u].passage].text, self._units[u].visible[0]
-        line = line_before(text, start)
-        return len(line) - len(line.lstrip())
+        return self._line_indents[u] if self._passages else 0
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return line_starts(self._passages, self._units)
+
+    @cached_property
+    def _line_indents(self) -> list[int]:
+        found: list[int] = []
+        lines = self._line_starts
+        for u, unit in enumerate(self._units):
+            if not self._is_first(u) and lines[u] == lines[u - 1]:
+                found.append(found[-1])
+            else:
+                text = self._passages[unit.passage].text
+                found.append(indent_of(text[lines[u] : unit.visible[0]]))
+        return found
 
     def _indent(self, u: int) -> int:
         return len(self._gap(u).rpartition("\n")[2])

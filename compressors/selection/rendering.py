@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from tamis.compressors.rules import Rules, parse_citation
 from tamis.compressors.selection.order import at_both_ends
-from tamis.probes.segmentation.lines import line_before
+from tamis.probes.segmentation.lines import is_after_text, line_starts
 from tamis.probes.text import KINDS, Passage, Unit
 
 
@@ -65,6 +65,7 @@ class Renderer:
         self.arrangement = arrangement
         self._rank = {passage: rank for rank, passage in enumerate(ranking)}
         self._citation = parse_citation(rules.citations or "")
+        self._line_starts = line_starts(passages, units)
         self._first_unit: dict[int, int] = {}
         self._paragraph_ends: list[int] = []  # units with a blank line after them
         self._line_ends: list[int] = []  # units with a line break after them
@@ -137,10 +138,10 @@ class Renderer:
         A line with its title, a citation, and the unit's indentation if it is not prose.
         """
         unit = self.units[u]
-        text, at = self.passages[unit.passage].text, unit.visible[0]
-        blanks = line_before(text, at)
-        indented = KINDS[unit.kind].is_indented and blanks.isspace()
-        return self._title_and_citation(u) + (blanks if indented else "")
+        blanks, line = "", self._line_starts[u]
+        if KINDS[unit.kind].is_indented and not is_after_text(self.units, u, line):
+            blanks = self.passages[unit.passage].text[line : unit.visible[0]]
+        return self._title_and_citation(u) + (blanks if blanks.isspace() else "")
 
     def _title_and_citation(self, u: int) -> str:
         """The title line and the citation of a passage whose first chosen unit is `u`."""

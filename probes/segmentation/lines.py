@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from unicodedata import east_asian_width
 
-from tamis.probes.text import UnitKind
+from tamis.probes.text import Passage, Unit, UnitKind
 
 Mark = tuple[int, UnitKind]
 _ROWS_AT_A_TIME = 1 << 14
@@ -218,9 +218,25 @@ def count_words(line: str) -> int:
     return len(_WORD.findall(line))
 
 
-def line_before(text: str, at: int) -> str:
-    """What stands on its line before a place in a text."""
-    return text[text.rfind("\n", 0, at) + 1 : at]
+def line_starts(passages: Sequence[Passage], units: Sequence[Unit]) -> list[int]:
+    """Where the line begins that each unit begins in."""
+    found: list[int] = []
+    passage, start, seen = -1, 0, 0
+    for unit in units:  # none looks at what the one before it saw: one line may hold them all
+        if unit.passage != passage:
+            passage, start, seen = unit.passage, 0, 0
+        at = unit.visible[0]
+        start = max(start, passages[passage].text.rfind("\n", seen, at) + 1)
+        seen = at
+        found.append(start)
+    return found
+
+
+def is_after_text(units: Sequence[Unit], u: int, line: int) -> bool:
+    """Whether the unit before one has text on its line, which begins at `line`."""
+    before = units[u - 1]
+    has_text = before.visible[1] > max(line, before.visible[0])
+    return u > 0 and before.passage == units[u].passage and has_text
 
 
 def has_function_word(line: str) -> bool:

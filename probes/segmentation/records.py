@@ -15,10 +15,11 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from functools import cached_property
+from itertools import chain, islice, pairwise
 
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.lines import has_stop, line_before
+from tamis.probes.segmentation.lines import has_stop, is_after_text, line_starts
 from tamis.probes.segmentation.markdown import heading_levels
 from tamis.probes.text import KINDS, Passage, Unit
 
@@ -31,7 +32,7 @@ _FIRST_WORD = re.compile(r"\s*([^\W\d_][\w-]*)\s+(?=\S)")
 _SECTION = re.compile(r"\s*\[{1,2}[^\[\]\n]{1,80}\]{1,2}\s*\Z")
 _NAME = re.compile(r"(?:full ?)?(?:name|title|summary|label|c?n|fn|titel|nom|nombre|bezeichnung)\Z")
 _LINES = ("sentence", "entry", "list_item", "table_header", "table_row")
-_FEWEST_SHARED, _MOST_PROSE = 2, 1 / 3
+_FEWEST_SHARED, _MOST_PROSE, _MOST_FAMILIES = 2, 1 / 3, 64
 _NAME_CHARS, _RUN_CHARS = 80, 32
 """The longest line that names a record, and the longest run of signs in it: another is a hash."""
 
@@ -63,7 +64,7 @@ class Record:
         return range(self.start, self.stop) if is_of_fields else self.naming
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Block:
     """Lines right below each other.
 
@@ -76,7 +77,7 @@ class _Block:
     title: int
     lines: Sequence[tuple[int, str]]
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for u, name in self.lines:
@@ -93,10 +94,10 @@ def find_records(
         texts: what is shown of each unit.
     """
     found: list[list[Record]] = []
-    start = 0
+    lines, start = line_starts(passages, units), 0
     for stop in range(1, len(units) + 1):
         if stop == len(units) or units[stop].passage != units[start].passage:
-            part = _Part(passages[units[start].passage].text, units, texts, start, stop)
+            part = _Part(passages[units[start].passage].text, units, texts, lines, start, stop)
             sections = list(_find_sections(part))
             # a block is known whose first line is that of a section, or the one below its heading
             begun = {record.start + i for family in sections for record in family for i in (0, 1)}
@@ -117,6 +118,7 @@ class _Part:
     text: str
     units: Sequence[Unit]
     texts: Sequence[str]
+    lines: Sequence[int]
     start: int
     stop: int
 
@@ -176,11 +178,13 @@ def _ranks(part: _Part) -> dict[int, tuple[int, int]]:
     headings = [u for u in range(part.start, part.stop) if units[u].kind == "heading"]
     levels = dict(zip(headings, heading_levels([part.texts[u] for u in headings]), strict=True))
     for u in range(part.start, part.stop):
-        line = line_before(part.text, units[u].visible[0])
+        line, at = part.lines[u], units[u].visible[0]
         if u in levels:
             found[u] = (0, levels[u])
-        elif not line.strip() and KINDS[units[u].kind].block != "table":
-            found[u] = (1, len(line))
+        elif is_after_text(units, u, line) or KINDS[units[u].kind].block == "table":
+            continue
+        elif not part.text[line:at].strip():
+            found[u] = (1, at - line)
     return found
 
 
@@ -204,7 +208,9 @@ def _find_blocks(part: _Part) -> Iterator[list[Record]]:
     for block in (one for whole in _blocks(part) for one in _parts(whole)):
         check_interruption()
         fields = block.fields
-        known = {latest[name]: None for name in fields if name in latest}
+        known = islice(
+            dict.fromkeys(latest[name] for name in fields if name in latest), _MOST_FAMILIES
+        )
         at = next((f for f in known if _are_alike(families[f][-1], block)), len(families))
         if at == len(families):
             families.append([])
@@ -305,12 +311,12 @@ def _join(families: Sequence[list[_Block]]) -> Iterator[list[list[_Block]]]:
     for _, i in blocks:
         above.setdefault(i, set()).add(before)
         before = i
-    below = {i: min(over) for i, over in above.items() if len(over) == 1 and not over & {i, -1}}
     records: dict[int, list[list[_Block]]] = {}
+    firsts: dict[int, int] = {}  # of each family the one that its records begin with
     for block, i in blocks:
-        first = i
-        while first in below:
-            first = below[first]
+        over = min(above[i])
+        goes_on = len(above[i]) == 1 and over not in (i, -1)
+        first = firsts.setdefault(i, firsts[over] if goes_on else i)
         if first == i:
             records.setdefault(i, []).append([block])
         else:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 
 MAX_CONDITION_CHARS = 10_000
 """One condition as text has at most so many; the mapping form takes values of any length."""
@@ -36,6 +37,7 @@ class MetadataCondition:
     key: str
     sign: str
     values: tuple[Any, ...]
+    _wanted: _Values = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sign not in SIGNS:
@@ -48,6 +50,7 @@ class MetadataCondition:
             raise BadInput(
                 f"{self.key}{self.sign} compares with a number or a text, got {self.values[0]!r}"
             )
+        object.__setattr__(self, "_wanted", _Values(self.values))
 
     def is_met_by(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a document with this metadata meets the condition."""
@@ -55,8 +58,34 @@ class MetadataCondition:
         members = held if isinstance(held, list | tuple) else [] if held is None else [held]
         if self.sign in _COMPARISONS:
             return any(_compare(self.sign, member, self.values[0]) for member in members)
-        has_one = any(_is_equal(member, value) for member in members for value in self.values)
-        return has_one == (self.sign == "=")
+        return any(map(self._wanted.has, members)) == (self.sign == "=")
+
+
+class _Values:
+    """Values in sets, so that a document is compared with thousands of them at once."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        self.others: list[Any] = []  # such as lists
+        self.plain, self.texts, self.numbers = set[Any](), set[str](), set[float | None]()
+        for value in values:
+            check_interruption()  # numbers may be chosen that take a set long
+            try:
+                self.plain.add((isinstance(value, bool), value))  # True == 1
+            except TypeError:
+                self.others.append(value)
+            if isinstance(value, str):
+                self.texts.add(value.casefold())
+                self.numbers.add(_number(value))
+
+    def has(self, member: Any) -> bool:
+        """Whether one is equal, also as typed on a command line: "2000" is 2000, "true" is True."""
+        try:
+            found = (isinstance(member, bool), member) in self.plain
+        except TypeError:
+            return member in self.others
+        if isinstance(member, bool):
+            return found or str(member).casefold() in self.texts
+        return found or (isinstance(member, int | float) and member in self.numbers)
 
 
 def parse_condition(text: str) -> MetadataCondition:
@@ -141,16 +170,6 @@ def meets_all(document: Mapping[str, Any], conditions: Sequence[MetadataConditio
 
 def _values(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple | set) else (value,)
-
-
-def _is_equal(member: Any, value: Any) -> bool:
-    """Whether both are equal, also as typed on a command line: "2000" and 2000, "true" and True."""
-    if isinstance(value, str) and not isinstance(member, str):
-        if isinstance(member, bool):
-            return value.casefold() == str(member).casefold()
-        number = _number(value)
-        return number is not None and isinstance(member, int | float) and member == number
-    return bool(member == value) and isinstance(member, bool) == isinstance(value, bool)
 
 
 def _compare(sign: str, member: Any, value: Any) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 from tamis.retrieval.approximate.segment_search import structure_kind
 from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
 from tamis.retrieval.index.legs import (
@@ -37,6 +38,9 @@ from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.retrieval.storage.segment import MISMATCH, Segment, file_fault, open_snapshot
+
+_COMPARED_AT_A_TIME = 1_000
+"""Documents with conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +348,11 @@ class CorpusIndex:
             mask = segment.live
             if conditions:
                 documents = segment.documents()
-                meets = np.array([meets_all(doc, conditions) for doc in documents], dtype=bool)
+                meets = np.zeros(len(documents), dtype=bool)
+                for number, document in enumerate(documents):
+                    if number % max(1, _COMPARED_AT_A_TIME // len(conditions)) == 0:
+                        check_interruption()
+                    meets[number] = meets_all(document, conditions)
                 mask = mask & meets[segment.chunk_docs]
             masks.append(mask)
         return np.concatenate(masks) if masks else np.zeros(0, bool)

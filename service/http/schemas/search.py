@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -22,6 +23,8 @@ from tamis.service.http.schemas.base import (
 
 Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_CONDITION_CHARS})]
 """A condition on metadata as text; what reads conditions everywhere refuses a longer one."""
+MOST_VALUES = 10_000
+"""Of all conditions of a search."""
 
 
 class SearchRequest(StrictRequest):
@@ -40,6 +43,28 @@ class SearchRequest(StrictRequest):
     selector: Annotated[Text, SkipJsonSchema()] = "index"
     keys: Annotated[Annotated[int, Field(ge=1, le=2**31)] | None, SkipJsonSchema()] = None
     timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
+
+    @field_validator("where")
+    @classmethod
+    def _check_where(cls, where: Any) -> Any:
+        if (count := _count_values(where)) > MOST_VALUES:
+            raise PydanticCustomError(
+                "where",
+                "where has {count} values, and {most} is the most of a request; give fewer, or a "
+                "key that many of these documents share",
+                {"count": f"{count:,}", "most": f"{MOST_VALUES:,}"},
+            )
+        return where
+
+
+def _count_values(where: Any) -> int:
+    """How many values conditions compare with."""
+    if isinstance(where, dict):
+        each = (one.values() if isinstance(one, dict) else [one] for one in where.values())
+        values = chain.from_iterable(each)
+        return sum(len(value) if isinstance(value, list) else 1 for value in values)
+    texts = [where] if isinstance(where, str) else where or []
+    return sum(1 + text.count(",") for text in texts)
 
 
 class SearchHit(Response):

@@ -249,3 +249,26 @@ def test_records_are_found_in_linear_time(line: str) -> None:
     seconds(50)
     short, long = (min(seconds(count) for _ in range(3)) for count in (500, 2_000))
     assert long < 8 * max(0.01, short)  # in quadratic time sixteen times as long
+
+
+@pytest.mark.parametrize(
+    "halves",
+    [
+        ("k{0}: a\n\n", "k{0}: a\n"),
+        ("k{0}: a\nl{0}: b\nm{0}: c\n\n", "k{0}: a\nl{0}: b\n"),
+        ("Port{0}: a\nUser{0}: b\n\n",) * 2,
+    ],
+)
+def test_what_is_apart_and_then_together_takes_linear_time(halves: tuple[str, str]) -> None:
+    def seconds(count: int) -> float:
+        text = "".join(half.format(i) for half in halves for i in range(count))
+        passages = [Passage(text)]
+        units = units_of(passages)
+        shown = [text[slice(*unit.visible)] for unit in units]
+        clock = time.thread_time()
+        find_records(passages, units, shown)
+        return time.thread_time() - clock
+
+    seconds(50)
+    short, long = (min(seconds(count) for _ in range(3)) for count in (1_000, 4_000))
+    assert long < 8 * max(0.01, short)  # in quadratic time sixteen times as long

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import errno
+import itertools
 import os
 
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import interruptible
 from tamis.retrieval.index import writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, next_merge, open_writer
@@ -25,6 +27,20 @@ class IndexWithTwoLegs(CorpusIndex):
     def leg_scores(self, question, *_):
         found = super().leg_scores(question)["bm25"]
         return {"bm25": found, "vectors": found}
+
+
+def test_a_search_that_is_over_ends_while_it_compares_documents_with_conditions(tmp_path):
+    index = build_index(tmp_path / "i", make_documents(2_500))
+
+    def checks(where):
+        calls = itertools.count()
+        with interruptible(lambda: next(calls)):
+            index.search("word1", 3, where)
+        return next(calls)
+
+    assert checks({"i": {">=": 0}}) >= checks(None) + 3  # every thousand documents
+    many = [f"i!={-n}" for n in range(1, 501)]
+    assert checks(many) >= checks(None) + 1_250  # every thousand comparisons
 
 
 def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):

@@ -68,6 +68,28 @@ def test_a_condition_is_refused_alike_over_http_in_the_library_and_on_the_comman
         assert texts == [{"type": "string", "maxLength": 10_000}]
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda n: {"id": [f"d{i}" for i in range(n - 1)], "year": 2000},
+        lambda n: {"id": {"=": ["harbour"] * (n - 1), "!=": ["d"]}},
+        lambda n: ["id=harbour,d"] * (n // 2),
+    ],
+    ids=["mapping", "signs", "texts"],
+)
+def test_values_have_a_most_and_its_error_says_the_way_out(tmp_path, where):
+    build_index(tmp_path / "i", [HARBOUR])
+    with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
+        answer = service.post("/v1/search", question="harbour", where=where(10_000))
+        assert answer.status_code == 200, answer.text
+        answer = service.post("/v1/search", question="harbour", where=where(10_002))
+        assert answer.status_code == 422
+        error = answer.json()["error"]
+        assert error["param"] == "where"
+        assert "10,002 values, and 10,000 is the most" in error["message"]
+        assert "many of these documents share" in error["message"]
+
+
 def test_a_search_is_chosen_and_says_how_many_keys_it_read(tmp_path):
     build_index(tmp_path / "i", [HARBOUR])
     with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
