@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tamis.probes.errors import BadInput
@@ -56,6 +58,21 @@ def test_a_key_has_its_own_limit_and_the_refusal_says_when_to_retry(tmp_path):
         assert service.http.post("/v1/compress", json=BODY, headers=other).status_code == 200
     assert [a.status_code for a in sent] == [200, 200, 429]
     assert 1 <= int(sent[2].headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("jump_s", [-86_400, -7, 86_400])
+def test_a_clock_that_is_set_anew_locks_nobody_out_and_lets_nobody_in(monkeypatch, jump_s):
+    """The clock on the wall jumps where a machine wakes, or is set by hand or from the net."""
+    wall = time.time
+    with served(rate_limit="2/8 seconds") as service:
+        assert [service.post("/v1/compress", **BODY).status_code for _ in range(2)] == [200, 200]
+        monkeypatch.setattr(time, "time", lambda: wall() + jump_s)
+        refused = service.post("/v1/compress", **BODY)
+        assert refused.status_code == 429
+        wait_s = int(refused.headers["retry-after"])
+        assert 1 <= wait_s <= 8
+        time.sleep(wait_s)
+        assert service.post("/v1/compress", **BODY).status_code == 200
 
 
 def test_wrong_keys_files_and_plain_keys_are_named(tmp_path):
