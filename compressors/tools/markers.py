@@ -28,6 +28,7 @@ _SINGULAR = {
     "members": "member",
     "rows": "row",
     "entries": "entry",
+    "characters": "character",
 }
 
 

@@ -1,12 +1,15 @@
 """Fills a token budget with parts of one output, markers counted, and writes the result.
 
-Parts are taken in order while their tokens and those of the markers fit.
+Parts are taken in order while their tokens and those of the markers fit. Failures that are longer
+than their share are cut within before that: both ends stay.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby, pairwise
 
@@ -14,8 +17,17 @@ from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
 from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
 from tamis.probes.segmentation.tool_output.line_table import ENTRIES, LIKE_IT
-from tamis.probes.segmentation.tool_output.parts import ParsedOutput, Part
+from tamis.probes.segmentation.tool_output.parts import (
+    LAST_PROTECTED,
+    Level,
+    ParsedOutput,
+    Part,
+    Place,
+)
 from tamis.probes.tokens import TextTokenizer
+
+_KIND_TOKENS = 5
+"""What a marker has more where it counts failures."""
 
 
 class Filling:
@@ -43,9 +55,12 @@ class Filling:
         self._edges = [-1, len(parts)]
         """Places of the shown parts in order, and of the ends of the text."""
         self._sums = [0, *accumulate(tokens)]
+        self._failures = [0, *accumulate(part.level == Level.MESSAGE for part in parts)]
         self.used = self._gap_cost(0, len(parts))
 
-    def fill(self, order: Sequence[int], protected: int, limit: int) -> list[int]:
+    def fill(
+        self, order: Sequence[int], protected: int, limit: int, idle: Container[int] = ()
+    ) -> list[int]:
         """Takes parts while they fit; behind the first that does not, unprotected ones alone.
 
         What is taken before the first that does not fit, with the gaps that are closed between,
@@ -53,6 +68,7 @@ class Filling:
 
         Args:
             order: indexes of parts. protected: how many at its front are.
+            idle: those that are not taken in place of a protected one.
         """
         last = next((n for n, i in enumerate(order) if not self._take(i, limit)), len(order))
         if not self.taken and protected:
@@ -63,7 +79,8 @@ class Filling:
         lost = [i for i in order[last:protected] if not self.shown[i]]
         self._keep_out(lost)
         for i in order[max(last, protected) :]:
-            self._take(i, limit)
+            if not (lost and i in idle):
+                self._take(i, limit)
         if self.taken:
             self._close_gaps()
         return self.taken
@@ -71,7 +88,7 @@ class Filling:
     def _take(self, i: int, limit: int) -> bool:
         """Shows a part with its headers, unless that is too much."""
         new = [j for j in (*self.parts[i].needs, i) if not self.shown[j]]
-        room = limit - self.used + self.marker_tokens * len(new)
+        room = limit - self.used + (self.marker_tokens + _KIND_TOKENS) * len(new)
         if sum(self.tokens[j] for j in new) > room:
             return False
         cost = sum(map(self._insert, new))
@@ -94,7 +111,8 @@ class Filling:
     def _gap_cost(self, first: int, stop: int) -> int:
         if first == stop or self.is_scattered(first):
             return 0
-        return min(self.marker_tokens, self._sums[stop] - self._sums[first])
+        counts = _KIND_TOKENS * (self._failures[stop] > self._failures[first])
+        return min(self.marker_tokens + counts, self._sums[stop] - self._sums[first])
 
     def _show(self, new: Iterable[int]) -> None:
         for j in new:
@@ -128,8 +146,9 @@ _Span = tuple[int, int, list[int] | None]
 """Start and stop, and the parts of a gap; None where it is kept."""
 _TYPICAL_PARTS = 8
 _MORE_FILLINGS = 3
-_MOST_ATTEMPTS = 200
-"""Parts that are tried one by one where the budget has no room for a part and its markers."""
+_FATAL = re.compile(r"\b(?:fatal|panic|critical|emerg)", re.I)
+_FAILED = re.compile(r"\bfail", re.I)
+_KIND_CHARS = 500
 
 
 class Packer:
@@ -144,7 +163,13 @@ class Packer:
         self.is_small = parsed.format == "json" and len(text) <= SMALL_CHARS
 
     def pack(
-        self, order: Sequence[int], protected: int, limit: int, marker: Marker, tokens_in: int
+        self,
+        order: Sequence[int],
+        protected: int,
+        limit: int,
+        marker: Marker,
+        tokens_in: int,
+        idle: Container[int] = (),
     ) -> CompressedToolOutput:
         """Takes parts in order while they fit; behind the first that does not, unprotected ones.
 
@@ -153,16 +178,19 @@ class Packer:
 
         Args:
             order: indexes of the parts. protected: how many of them are.
-            limit: the most tokens of the result, markers included.
+            limit: the most tokens of the result, markers included; more where it holds no failure.
+            idle: those that are not taken in place of a protected one.
         """
-        marker_tokens = self.counter.count(self._typical_marker(marker)) if self.tokens else 0
-        found = self._pack(order, protected, limit, marker, tokens_in, marker_tokens, 0)
+        marker_tokens = self.marker_tokens(marker)
+        found = self._pack(order, protected, limit, marker, tokens_in, marker_tokens, 0, idle)
         if not self.is_small or not found.omissions:
             return found
         # parts have more tokens each by itself than together, of which a small text feels more
         for _ in range(_MORE_FILLINGS):
             spare = limit - found.tokens_out
-            better = self._pack(order, protected, limit, marker, tokens_in, marker_tokens, spare)
+            better = self._pack(
+                order, protected, limit, marker, tokens_in, marker_tokens, spare, idle
+            )
             if better.tokens_out <= found.tokens_out:
                 break
             found = better
@@ -177,9 +205,11 @@ class Packer:
         tokens_in: int,
         marker_tokens: int,
         spare: int,
+        idle: Container[int],
     ) -> CompressedToolOutput:
         filling = Filling(self.parsed.parts, self.tokens, marker_tokens, self._is_scattered)
-        taken = filling.fill(order, protected, limit + spare - marker_tokens * self.is_small)
+        room = limit + spare - marker_tokens * self.is_small
+        taken = filling.fill(order, protected, room, idle)
         while True:
             shown = self._with_needs(taken)
             text, omissions = self._render(shown, marker)
@@ -188,7 +218,7 @@ class Packer:
                 break
             taken = self._drop_last(taken, filling.first_taken, count - limit, marker_tokens)
         if not taken:
-            return self._smallest(order, limit, marker, tokens_in)
+            return self._smallest(order, protected, limit, marker, tokens_in)
         return self._result(text, shown, omissions, count, tokens_in)
 
     def _is_scattered(self, first: int) -> bool:
@@ -199,8 +229,12 @@ class Packer:
         part = self.parsed.parts[first]
         return self.is_small and part.place == "member" and not part.is_entry
 
+    def marker_tokens(self, marker: Marker) -> int:
+        """What a gap is taken to cost."""
+        return self.counter.count(self._typical_marker(marker)) if self.tokens else 0
+
     def _typical_marker(self, marker: Marker) -> str:
-        """The marker of some parts in the middle: what a gap is taken to cost."""
+        """The marker of some parts in the middle."""
         parts = self.parsed.parts
         middle = len(parts) // 2
         first, stop = parts[middle], min(len(parts), middle + _TYPICAL_PARTS)
@@ -272,8 +306,9 @@ class Packer:
             return pairs[0][0] if pairs else None
         values = sum(not self.parsed.parts[j].is_frame for _, gap in pairs for j in gap)
         tokens = sum(omission.tokens for omission, _ in pairs)
+        failures = self._failures([j for _, gap in pairs for j in gap])
         stop = pairs[-1][0].stop
-        return replace(pairs[0][0], stop=stop, tokens=tokens, content=None, scattered=values)
+        return replace(pairs[0][0], stop=stop, tokens=tokens, content=failures, scattered=values)
 
     def _spans(self, shown: Sequence[bool]) -> Iterator[_Span]:
         """The kept spans and the omissions, in order; separators belong to what is kept.
@@ -324,7 +359,9 @@ class Packer:
         ]
 
     def _content(self, gap: Sequence[int]) -> str | None:
-        """What a gap has: the entries of lists, or of one run of like parts: `178 more PASSED`."""
+        """What a gap has: failures, entries of lists, or a run of like parts (`9 more PASSED`)."""
+        if failures := self._failures(gap):
+            return failures
         parts, names = self.parsed.parts, self.parsed.runs
         runs = {parts[j].run for j in gap}
         lists = [parts[j] for j in gap if parts[j].run >= 0 and names[parts[j].run] == ENTRIES]
@@ -338,36 +375,47 @@ class Packer:
             return f"{len(gap)} more {names[run]}"
         return f"{len(gap)} like lines" if names[run] == LIKE_IT else f"{len(gap)} {names[run]}"
 
-    def _smallest(
-        self, order: Sequence[int], limit: int, marker: Marker, tokens_in: int
-    ) -> CompressedToolOutput:
-        """For a budget without room for a part and markers: a part alone, or a marker alone.
+    def _failures(self, gap: Sequence[int]) -> str | None:
+        """How many failures of each kind a gap has: `1 fatal, 2 errors`; None where it has none."""
+        counts = Counter[str]()
+        for part in (self.parsed.parts[j] for j in gap):
+            if part.level == Level.MESSAGE and not part.is_frame:
+                front = self.text[part.start : min(part.stop, part.start + _KIND_CHARS)]
+                kind = "failed" if _FAILED.search(front) else "errors"
+                counts["fatal" if _FATAL.search(front) else kind] += 1
+        if counts["errors"] == 1:
+            counts["error"] = counts.pop("errors")
+        return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or None
 
-        JSON cannot go without markers: its brackets with a marker, or without.
+    def _smallest(
+        self, order: Sequence[int], protected: int, limit: int, marker: Marker, tokens_in: int
+    ) -> CompressedToolOutput:
+        """For a budget without room for a part and its markers: the first failure, whatever it has.
+
+        Where nothing failed a marker alone, in JSON with its brackets; the whole text where that is
+        no longer.
         """
-        frame = [not p.needs and p.is_frame for p in self.parsed.parts]
-        attempts = [(frame, True)]
-        if any(frame):
-            attempts.append((frame, False))
-        else:
-            attempts[:0] = [(self._with_needs([i]), False) for i in order[:_MOST_ATTEMPTS]]
-        for shown, is_marked in attempts:
-            text, omissions = self._render(shown, marker)
-            if not is_marked:
-                text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
-            if (count := self.counter.count(text)) <= limit:
-                warnings: tuple[str, ...] = ()
-                if not is_marked:
-                    warnings = (
-                        f"{limit} tokens leave no room for markers: omissions are not marked",
-                    )
-                elif not any(shown):
-                    warnings = (f"{limit} tokens admit no line of this output: only a marker",)
-                return self._result(text, shown, omissions, count, tokens_in, warnings)
-        shown = [False] * len(self.parsed.parts)
-        omissions = self._render(shown, marker)[1]
-        note = f"{limit} tokens admit no line of this output: nothing is shown"
-        return self._result("", shown, omissions, 0, tokens_in, (note,))
+        shown = [not part.needs and part.is_frame for part in self.parsed.parts]
+        note = f"{limit} tokens admit no line of this output"
+        if protected:
+            shown = self._with_needs(order[:1])
+            note = f"{limit} tokens are too few for what failed and its markers"
+        text, omissions = self._render(shown, marker)
+        count = self.counter.count(text)
+        if count >= tokens_in:
+            return self.whole(tokens_in, (f"{note}: it stays whole",))
+        if count > limit:
+            note = f"{note}, which have {count}"
+        elif protected:
+            return self._result(text, shown, omissions, count, tokens_in)
+        what = "the first of it" if protected else "only a marker"
+        return self._result(text, shown, omissions, count, tokens_in, (f"{note}: {what}",))
+
+    def whole(self, tokens: int, warnings: tuple[str, ...] = ()) -> CompressedToolOutput:
+        """The text as it is, with its tokens."""
+        kept = ((0, len(self.text)),) if self.text else ()
+        format_name = self.parsed.format
+        return CompressedToolOutput(self.text, kept, (), format_name, tokens, tokens, warnings)
 
     def _result(
         self,
@@ -382,3 +430,138 @@ class Packer:
         return CompressedToolOutput(
             text, kept, tuple(omissions), self.parsed.format, tokens_in, count, warnings
         )
+
+
+CUT_TOKENS, CUT_SHARE = 200, 0.25
+"""A failure of fewer tokens than both, the second of the limit, is never cut."""
+_SPARE = 4
+"""Tokens that a marker may have beyond the usual."""
+_LEAST_CHARS = 120
+"""Stay of a line, or of a string of JSON, in any case; two thirds at its front."""
+_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.S)
+_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u....|\\u....|\\.", re.S)
+
+
+def cut_failures(
+    text: str,
+    parsed: ParsedOutput,
+    tokens: Sequence[int],
+    limit: int,
+    marker_tokens: int,
+    counter: TextTokenizer,
+) -> tuple[ParsedOutput, list[int], list[int]]:
+    """The parts with long failures and their headers in pieces, which are shown together.
+
+    The pieces between them are left out. What all failures get together is divided so that the
+    short ones stay whole; a greater limit cuts none shorter.
+
+    Args:
+        tokens: of each part. limit: of the output. marker_tokens: of a marker.
+
+    Returns:
+        the parts, the tokens of each, and the index of the part that each was.
+    """
+    most = _most_tokens(parsed.parts, tokens, limit, marker_tokens)
+    edges = [*(part.start for part in parsed.parts[1:]), len(text)]
+    cut: dict[int, list[int]] = {}
+    for i in _wanted(parsed.parts):
+        part = parsed.parts[i]
+        if tokens[i] > most and not part.is_frame:
+            room = most - marker_tokens
+            cut[i] = _edges_of_pieces(text, part, tokens[i], room, marker_tokens, counter)
+    if not any(cut.values()):
+        return parsed, list(tokens), list(range(len(tokens)))
+    parts, counts, origins = list[Part](), list[int](), list[int]()
+    shown = list[tuple[int, ...]]()
+    for i, part in enumerate(parsed.parts):
+        inner = cut.get(i, [])
+        first = len(parts)
+        shown.append(tuple(range(first, first + len(inner) + 1, 2)))
+        if not inner:
+            parts.append(part)
+            counts.append(tokens[i])
+            origins.append(i)
+            continue
+        spans = list(pairwise([part.start, *inner, part.stop]))
+        counts += counter.count_many(
+            [text[a:b] for a, b in [*spans[:-1], (spans[-1][0], edges[i])]]
+        )
+        origins += [i] * len(spans)
+        parts += _pieces(part, spans)
+    # each is shown with all pieces of its headers, and the first piece with the others
+    for n, part in enumerate(parts):
+        own = [j for j in shown[origins[n]] if j != n]
+        needs = (j for i in part.needs for j in shown[i])
+        parts[n] = part._replace(needs=tuple(dict.fromkeys((*own, *needs))))
+    return ParsedOutput(parsed.format, parts, parsed.runs), counts, origins
+
+
+def _wanted(parts: Sequence[Part]) -> list[int]:
+    """The protected parts and their headers."""
+    protected = (i for i, p in enumerate(parts) if p.level <= LAST_PROTECTED and not p.is_frame)
+    return sorted({j for i in protected for j in (*parts[i].needs, i)})
+
+
+def _most_tokens(
+    parts: Sequence[Part], tokens: Sequence[int], limit: int, marker_tokens: int
+) -> int:
+    """What one may have, so that all fit with their markers, or as many as can."""
+    wanted = _wanted(parts)
+    gaps = 1 + sum(b > a + 1 for a, b in pairwise([-1, *wanted]))
+    left, most = limit - gaps * (marker_tokens + _SPARE), limit
+    counts = sorted(tokens[i] for i in wanted)
+    for n, count in enumerate(counts):
+        most = left // (len(counts) - n)
+        if count > most:
+            return max(most, min(CUT_TOKENS, int(CUT_SHARE * limit)))
+        left -= count
+    return limit
+
+
+def _pieces(part: Part, spans: Sequence[tuple[int, int]]) -> Iterator[Part]:
+    """The pieces of a part: the first stands for it, every second is left out."""
+    place: Place = "line" if part.place == "line" else "string_line"
+    for n, (start, stop) in enumerate(spans):
+        if n % 2 == 0:
+            yield part._replace(start=start, stop=stop, is_frame=n > 0)
+            continue
+        first, last = start - part.start + 1, stop - part.start
+        yield Part(start, stop, first, last, Level.ORDINARY, "characters", (), place=place)
+
+
+def _edges_of_pieces(
+    text: str, part: Part, tokens: int, room: int, marker_tokens: int, counter: TextTokenizer
+) -> list[int]:
+    """Where a part is cut: at the start and the stop of each piece that goes; none if in vain."""
+    chars = max(_LEAST_CHARS, room * (part.stop - part.start) // tokens)
+    while True:
+        inner = _inner_edges(text, part, chars)
+        edges = [part.start, *inner, part.stop]
+        kept = [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+        count = sum(counter.count_many(kept)) if inner else tokens
+        if count <= room or chars == _LEAST_CHARS:
+            saves = count + marker_tokens * (len(inner) // 2) < tokens
+            return inner if saves else []
+        chars = max(_LEAST_CHARS, chars * 9 // 10)
+
+
+def _inner_edges(text: str, part: Part, chars: int) -> list[int]:
+    """Where so many characters of a line stay, or of each string of JSON."""
+    if part.place in ("line", "string_line"):
+        strings = [(part.start, part.stop)]
+    else:
+        found = _STRING.finditer(text, part.start, part.stop)
+        strings = [match.span(1) for match in found if not match[2]]
+    edges: list[int] = []
+    for start, stop in strings:
+        if stop - start <= chars:
+            continue
+        first, last = start + chars * 2 // 3, stop - chars // 3
+        if part.place != "line":
+            for escape in _ESCAPE.finditer(text, start, stop):
+                first, last = (
+                    escape.end() if escape.start() < at < escape.end() else at
+                    for at in (first, last)
+                )
+        edges += [first, last] * (first < last)
+    return edges

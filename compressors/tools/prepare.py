@@ -12,17 +12,23 @@ from itertools import chain, islice
 from tamis.compressors.method import Scorer
 from tamis.compressors.tools.lossless import write_within
 from tamis.compressors.tools.novelty import novelty
-from tamis.compressors.tools.packing import Packer
+from tamis.compressors.tools.packing import Packer, cut_failures
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, ParsedOutput, Part
+from tamis.probes.segmentation.tool_output.parts import (
+    LAST_PROTECTED,
+    Level,
+    ParsedOutput,
+    Part,
+)
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 LARGE_TOKENS, LARGE_SHARE = 200, 0.1
 """A protected part of more tokens than both goes behind the others: it would keep them out."""
+_MOST_CUTS = 3
 _NEAR = ((1, 0.5), (2, 0.25))
 _FROM_HEADER = 0.4
 
@@ -47,6 +53,9 @@ def order_parts(
     protected = [i for i in rows if parsed.parts[i].level <= LAST_PROTECTED]
     large = max(LARGE_TOKENS, LARGE_SHARE * sum(tokens))
     protected.sort(key=lambda i: (tokens[i] > large, *_urgency(parsed.parts, values, i)))
+    # what went wrong stays at any limit, before how it ended
+    first = next((i for i in protected if parsed.parts[i].level == Level.MESSAGE), None)
+    protected = [*([] if first is None else [first]), *(i for i in protected if i != first)]
     rest = [i for i in rows if parsed.parts[i].level > LAST_PROTECTED]
     wanted = _spread(parsed.parts, _relative(values))
     if news is not None:
@@ -165,10 +174,9 @@ class PreparedToolOutputs:
         self, index: int, values: Sequence[float], limit: int, marker: Marker
     ) -> CompressedToolOutput:
         text, parsed = self.passages[index].text, self._parsed[index]
-        if (tokens := self.tokens_in[index]) <= limit:
-            kept = ((0, len(text)),) if text else ()
-            return CompressedToolOutput(text, kept, (), parsed.format, tokens, tokens)
         packer = self._packers[index]
+        if (tokens := self.tokens_in[index]) <= limit:
+            return packer.whole(tokens)
         if all(part.place == "line" for part in parsed.parts):  # JSON stays JSON
             # nothing has to be left out where repeats that are counted make room
             written, count = write_within(text, packer.counter, tokens, limit)
@@ -179,8 +187,31 @@ class PreparedToolOutputs:
         # fitted on such; of a large one what answers is looked for
         is_small = parsed.format == "json" and len(text) <= SMALL_CHARS
         news = novelty(text, parsed.parts, self.questions[index]) if is_small else None
-        order, protected = order_parts(parsed, by_part, packer.tokens, news)
-        return packer.pack(order, protected, limit, marker, tokens)
+        asked = _spread(parsed.parts, _relative(by_part))
+        room, marker_tokens = limit, packer.marker_tokens(marker)
+        for _ in range(_MOST_CUTS):
+            cut, counts, origins = cut_failures(
+                text, parsed, packer.tokens, room, marker_tokens, packer.counter
+            )
+            order, protected = order_parts(
+                cut, [by_part[i] for i in origins], counts, news and [news[i] for i in origins]
+            )
+            idle = {i for i in order[protected:] if _is_idle(text, cut.parts, i, asked[origins[i]])}
+            packed = Packer(text, cut, counts, packer.counter)
+            found = packed.pack(order, protected, limit, marker, tokens, idle)
+            if found.tokens_out <= limit:
+                break
+            room -= found.tokens_out - limit  # markers had more than is usual
+        return found
+
+
+def _is_idle(text: str, parts: Sequence[Part], i: int, asked: float) -> bool:
+    """Whether a line says nothing: nobody asks for it, and it is blank or beside no failure."""
+    if asked or parts[i].place != "line":
+        return False
+    beside = parts[max(0, i - 1) : i + 2]
+    is_blank = text[parts[i].start : parts[i].stop].isspace()
+    return is_blank or all(part.level > LAST_PROTECTED for part in beside)
 
 
 def prepare_tool_outputs(

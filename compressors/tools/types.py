@@ -51,7 +51,8 @@ class Omission:
 
     Attributes:
         start, stop: half-open code points of the source.
-        unit: what `first` and `last` count: lines, array elements, object members, rows, entries.
+        unit: what `first` and `last` count: lines, array elements, object members, rows, entries;
+            characters of a line or value that is cut.
         first, last: ordinals of the first and last that is left out, from 1, inclusive.
         tokens: that the omitted text has.
         content: what the omitted lines are where they are alike, such as `178 more PASSED`.
@@ -95,14 +96,10 @@ class CompressedToolOutput:
 
 
 def shows_source(found: CompressedToolOutput, source: str) -> bool:
-    """Whether there is more in it than markers, brackets, and JSON with unmarked omissions.
-
-    `[]` in place of a long array would read as if there had been nothing in it.
-    """
-    says_something = any(
+    """Whether there is more in it than markers and brackets."""
+    return any(
         character.isalnum() for start, stop in found.kept for character in source[start:stop]
     )
-    return says_something and not (found.warnings and is_json(source))
 
 
 def is_json(text: str) -> bool:

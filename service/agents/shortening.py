@@ -27,7 +27,7 @@ ID_TOKENS = 24
 """What the id of an output takes of its budget: it stands in the first marker."""
 _MARKER = re.compile(r"\[… [^\[\]\n]*omitted, \d+ tokens?\]")
 _LEAST_WITH_ID = 4 * ID_TOKENS
-"""Smaller outputs are not kept. Smaller budgets name no id; of a small share it comes on top."""
+"""The id comes on top of a smaller limit."""
 _LANGUAGE = "en"  # what tools print is in no language, and detection would take it for Portuguese
 
 
@@ -144,23 +144,22 @@ class Shortening:
         left = [i for i, output in enumerate(outputs) if not output.is_settled]
         given = [outputs[i] for i in left]
         found = self._shorten(given, question, warn) if left else ()
-        for i, (text, tokens) in zip(left, found, strict=True):
-            shorter[i] = self._with_id(text, outputs[i].text, tokens)
+        for i, text in zip(left, found, strict=True):
+            shorter[i] = self._with_id(text, outputs[i].text)
         return shorter
 
     def _shorten(
         self, outputs: Sequence[ToolOutput], question: str | None, warn: Callable[[str], object]
-    ) -> list[tuple[str, int | None]]:
-        """The texts, and the tokens that each had before; None where these were not counted."""
+    ) -> list[str]:
         from tamis.compressors.tools.lossless import without_colours
         from tamis.compressors.tools.types import shows_source
 
         if self.lossless:
-            return [(found.text, found.tokens_in) for found in self.compress(outputs, question)]
+            return [found.text for found in self.compress(outputs, question)]
         if self.url is not None:
             from tamis.service.agents.remote import RemoteService
 
-            short = RemoteService(self.url, self.api_key, self.timeout_s).shorten(
+            return RemoteService(self.url, self.api_key, self.timeout_s).shorten(
                 outputs,
                 question,
                 method=self.method,
@@ -170,32 +169,22 @@ class Shortening:
                 config={"min_tokens_to_compress": self.min_tokens},
                 warn=warn,
             )
-            return [(text, None) for text in short]
         plain = [replace(output, text=without_colours(output.text)) for output in outputs]
         shortened = self.compress(plain, question, spare=0 if self.no_store else ID_TOKENS)
         for warning in dict.fromkeys(w for found in shortened for w in found.warnings):
             warn(warning)
         # a text of which nothing but markers would be left stays: of a single long line
         return [
-            (
-                found.text
-                if shows_source(found, one.text) and found.text != one.text
-                else output.text,
-                found.tokens_in if one.text == output.text else None,
-            )
+            found.text if shows_source(found, one.text) and found.text != one.text else output.text
             for found, one, output in zip(shortened, plain, outputs, strict=True)
         ]
 
-    def _with_id(self, text: str, source: str, tokens: int | None) -> str:
+    def _with_id(self, text: str, source: str) -> str:
         """A shortened text whose first marker names the id by which the source can be had again.
 
-        Args:
-            tokens: of the source, where they were counted.
+        The source where that is no longer.
         """
-        is_small = self.max_tokens is not None and self.max_tokens < _LEAST_WITH_ID
-        if text == source or self.no_store or self.lossless or is_small:
-            return text
-        if (self._counter().count(source) if tokens is None else tokens) < _LEAST_WITH_ID:
+        if text == source or self.no_store or self.lossless:
             return text
         # a marker that the source has is a line like others
         marker = next((m for m in _MARKER.finditer(text) if m.group() not in source), None)
@@ -210,7 +199,8 @@ class Shortening:
             return text
         at = marker.end() - 1
         colours = "; colours removed" if "\x1b" in source and "\x1b" not in text else ""
-        return f"{text[:at]}{colours}; {RETRIEVE} {key}{text[at:]}"
+        shown = f"{text[:at]}{colours}; {RETRIEVE} {key}{text[at:]}"
+        return shown if len(shown) < len(source) else source
 
     def compress(
         self,
@@ -249,7 +239,7 @@ class Shortening:
             values = self._scores(prepared)
         found = prepared.select(values, limits, marker or default_marker)
         return [
-            _whole(one, output.text) if _is_no_gain(one, output.text) else one
+            _whole(one, output.text) if one.tokens_out >= one.tokens_in else one
             for one, output in zip(found, outputs, strict=True)
         ]
 
@@ -299,13 +289,6 @@ def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list
         for i, limit in zip(large, share_budget(large_tokens, max(most, len(large))), strict=True):
             limits[i] = limit
     return limits
-
-
-def _is_no_gain(found: CompressedToolOutput, text: str) -> bool:
-    from tamis.compressors.tools.types import is_json
-
-    is_unmarked = bool(found.warnings) and (not found.text.strip() or is_json(text))
-    return found.tokens_out >= found.tokens_in or (bool(text.strip()) and is_unmarked)
 
 
 def _whole(found: CompressedToolOutput, text: str) -> CompressedToolOutput:

@@ -45,8 +45,9 @@ def compress_tool_output(
     """Shortens what a tool printed: errors and outcomes first, then what the call asks for.
 
     Whole lines, or elements and members of JSON, are kept verbatim, each with the header that it
-    stands under; a marker says what was left out between them. JSON stays valid. A text that fits
-    is returned as it is, and no model is used. One that fits with its repeated lines counted is
+    stands under; a marker says what was left out between them, and counts the failures in it. A
+    failure that is longer than its share is cut within. JSON stays valid. A text that fits is
+    returned as it is, and no model is used. One that fits with its repeated lines counted is
     written so, with nothing left out, below a header that says it.
 
     Args:
@@ -56,8 +57,8 @@ def compress_tool_output(
             `name` and `arguments` (a mapping, or JSON text). Without question and call alone what
             is said counts: failures, the first of a kind, both ends.
         max_tokens: the most tokens of output, markers included. ratio: the largest share of the
-            input's tokens; 0.4 where neither is given. A text of which nothing fits into its share
-            stays whole, with a warning.
+            input's tokens; 0.4 where neither is given. Less than a failure takes with its markers
+            is exceeded, with a warning; a text of which nothing fits into its share stays whole.
         method: scores the lines that are no failures. `lexical` needs no model and takes
             milliseconds.
         tokenizer: counts the budget; as for `compress`.

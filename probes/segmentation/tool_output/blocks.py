@@ -133,6 +133,7 @@ BLOCKS = (
             r"^(?:\W?\d{4}-\d\d-\d\d[T ]|\d\d:\d\d:\d\d)",
             r"\[\d{1,2}/[A-Z][a-z]{2}/\d{4}:",
             r"\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE|error|err|warn|info|crit)\b",
+            r"\b(?:level|lvl|severity)=",
         ),
         logs.mark_log,
         is_general=True,

@@ -187,7 +187,7 @@ _MAVEN_ADVICE = re.compile(
 _MAVEN_LAST = re.compile(
     r"(?:\[\w+\] )?(?:BUILD (?:FAIL|SUCCESS)|Tests run: \d+, .*(?<!s)$|Total time:)|\d+ actionable"
 )
-_MAVEN_GRADLE = re.compile(r"\* What went wrong|> Task \S+ FAILED|(?>.*? > ).* FAILED$|FAILURE: ")
+_MAVEN_GRADLE = re.compile(r"> Task \S+ FAILED|(?>.*? > ).* FAILED$")
 _MAVEN_PROGRESS = re.compile(
     r"\[INFO\] *(?:Download(?:ing|ed)|$|-+)|Download(?:ing|ed)"
     r"|> Task \S+(?: UP-TO-DATE| NO-SOURCE)?$|Progress \("
@@ -198,15 +198,25 @@ _MAVEN = (
     Rule(re.compile(r"\[ERROR\]")),
     Rule(re.compile(r"\[WARNING\]"), Level.WARNING),
     Rule(_MAVEN_GRADLE, Level.MESSAGE),
+    Rule(re.compile(r"FAILURE: |\* What went wrong"), Level.DETAIL),
     Rule(_MAVEN_PROGRESS, Level.REPEATED),
     Rule(re.compile(r"\[INFO\]")),
 )
 
 
 def mark_maven(lines: LineTable) -> int:
-    """Marks `[ERROR]` lines of Maven once each, for it repeats them, without its advice."""
-    seen = set()
+    """Marks `[ERROR]` lines of Maven once each, for it repeats them, without its advice.
+
+    Of Gradle it marks what stands below `* What went wrong:`, the last cause first.
+    """
+    seen, wrong = set(), -1
     for i, row in enumerate(lines.rows):
+        if row.startswith("* What went wrong") or not row:
+            wrong = i if row else -1
+        elif wrong >= 0:
+            is_last = i + 1 == len(lines) or not lines.rows[i + 1]
+            lines.mark(i, Level.MESSAGE, turn=not is_last)
+            lines.put_under(i, wrong)
         if row.startswith("[ERROR]") and not _MAVEN_LAST.match(row):
             lines.judged.add(i)
             if not _MAVEN_ADVICE.match(row):

@@ -21,7 +21,7 @@ FRONT_CHARS = 2_000
 _FAILURE = re.compile(
     r'"(?:error|errors|err|exception|error_?message|failure|stderr|traceback|ename|evalue'
     r'|failed_?reason|last_?error)"\s*:\s*(?!null|false|""|0\b|\[\s*\]|\{\s*\})'
-    r'|"(?:level|severity|lvl|levelname|log\.level)"\s*:\s*"(?:error|fatal|critical|panic|emerg)'
+    r'|"(?:level|severity|lvl|levelname|log\.level)"\s*:\s*(?:"(?:err|fatal|crit|panic|alert|emerg)|[56]0\b)'
     r'|"(?:status|state|result|conclusion|outcome|phase|health|reason)"\s*:\s*"(?:error|fail|fatal'
     r"|unhealthy|crash|timed?_?-?out|cancell?ed|OOMKilled|evicted|imagepull)"
     r'|"exit_?(?:code|status)"\s*:\s*-?[1-9]|"returncode"\s*:\s*-?[1-9]'

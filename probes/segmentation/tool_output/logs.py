@@ -17,12 +17,14 @@ TIMES = re.compile(_TIME)
 _RECORD = re.compile(
     rf"\W{{0,2}}(?:{_TIME})|\[?(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
     rf"|(?:\S+ ){{1,4}}\W?(?:{_TIME})|[\w.@-]+ *\| *(?:{_TIME})"
+    rf"|(?:\w+=(?:\"[^\"]*\"|\S*) +){{0,4}}(?:level|lvl|severity)="
 )
 _SEVERITY_CHARS = 160
 _SEVERE = re.compile(
     r"\b(?:ERROR|FATAL|CRITICAL|SEVERE|PANIC|EMERG|ALERT|CRIT)\b(?![-=:]? ?0\b)"
     r"|\[(?:error|crit|alert|emerg|fatal)\]"
-    r"|\blevel=\"?(?:error|fatal|critical|panic)|\b(?:FAILED|FAILURE)\b|^[EF]\d{4} "
+    r"|\b(?:level|lvl|severity)=\"?(?:err|fatal|crit|panic|alert|emerg)"
+    r"|\b(?:FAILED|FAILURE)\b|^[EF]\d{4} "
     r"|^[^a-z]{8,40}\b(?:error|fatal|crit)\b"
 )
 _WARNING = re.compile(r"\b(?:WARN|WARNING)\b|\[warn(?:ing)?\]|\blevel=\"?warn|^W\d{4} ")
@@ -91,6 +93,7 @@ _ERROR = re.compile(
     r"(?:[\w./+-]+: )?(?:\w+ )?(?:[Ee]rror|ERROR|FATAL|fatal|panic"
     r"|Fatal error|Unhandled \w+)(?:\[\w+\])?: \S"
     r"|(?:E|W|Err|WARN): \S|[Ee]xception: |Segmentation fault|Aborted|Killed$|core dumped"
+    r"|[>\s]*(?:[\w$]+\.)+[A-Z]\w*(?:Error|Exception): "
     r"|(?:bash|sh|zsh|/bin/\w+|\S+\.sh): (?:line \d+: )?.*: (?:command )?not found"
 )
 _SAID = re.compile(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
-PartUnit = Literal["lines", "elements", "members", "rows", "entries"]
+PartUnit = Literal["lines", "elements", "members", "rows", "entries", "characters"]
 """What the ordinals of an omission count."""
 Place = Literal["line", "json_line", "element", "member", "string_line"]
 """How a marker is written where the part stood: as a line; as a line that is a JSON string; as an
@@ -53,7 +53,7 @@ class Part(NamedTuple):
         needs: indexes of the parts that are shown with it: the headers of its file, folder, table
             or test; the brackets around it.
         run: which run of like parts it belongs to, or -1.
-        is_frame: shown only with others: a bracket.
+        is_frame: shown only with others: a bracket, or a further piece of a part that is cut.
         turn: which of its failure's parts of its level it is: the first ones of all failures come
             before the second one of any.
         place: how a marker is written in its stead.

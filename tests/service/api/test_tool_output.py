@@ -45,8 +45,10 @@ def test_a_share_that_holds_nothing_of_a_text_leaves_it_whole(text):
     assert all("it stays whole" in warning for warning in result.warnings)
 
 
-def test_a_limit_in_tokens_holds_even_where_nothing_fits():
-    assert shortened("one line only here", max_tokens=1).text == ""
+def test_a_text_that_is_shorter_than_a_marker_stays_whole_above_a_limit_in_tokens():
+    result = shortened("one line only here", max_tokens=1)
+    assert (result.text, result.omissions) == ("one line only here", ())
+    assert result.warnings == ("1 tokens admit no line of this output: it stays whole",)
 
 
 def test_the_call_is_a_name_a_mapping_or_nothing():

@@ -231,7 +231,7 @@ def test_a_short_acknowledgement_of_a_write_stays(service, name, hint, stays):
         [ASKS, call(name, {}), result(ack)],
         tools=[{"type": "function", "function": function}],
         config={"min_tokens_to_compress": 0},
-        ratio=0.3,
+        ratio=0.6,
     )
     assert (found["messages"][2]["content"] == ack) == stays
 

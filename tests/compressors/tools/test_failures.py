@@ -1,0 +1,215 @@
+"""No failure is lost in silence: it stays, whole or cut within, or a marker counts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tamis
+from tamis.compressors.tools.markers import default_marker
+from tamis.compressors.tools.prepare import prepare_tool_outputs
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
+from tamis.probes.segmentation.tool_output.parts import Level
+from tamis.probes.tokens import estimating_tokenizer
+from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.tools import AgentTools
+from tests.compressors.tools.test_tool_properties import JSON_CONTAINERS, PHRASES
+from tests.compressors.tools.tool_kit import spans_in_order
+
+EXAMPLES = int(os.environ.get("TAMIS_EXAMPLES", "300"))
+COUNTER = estimating_tokenizer()
+LONG = " ".join(f"field{i}=value{i}" for i in range(120))
+INFO = [f"INFO request {i} ok\n" for i in range(13)]
+FORTY = "".join(f'level=info msg="request {i} ok" path=/a/{i}\n' for i in range(40))
+GRADLE = """\
+> Task :compileJava UP-TO-DATE
+
+FAILURE: Build failed with an exception.
+
+* Where:
+Build file '/app/build.gradle' line: 3
+
+* What went wrong:
+An exception occurred applying plugin request [id: 'org.springframework.boot', version: '3.2.0']
+> Failed to apply plugin 'org.springframework.boot'.
+   > java.lang.UnsupportedClassVersionError: org/springframework/boot/gradle/plugin/SpringBoot \
+has been compiled by a more recent version of the Java Runtime (class file version 61.0), this \
+version of the Java Runtime only recognizes class file versions up to 55.0
+
+* Try:
+> Run with --stacktrace option to get the stack trace.
+> Run with --info or --debug option to get more log output.
+> Run with --scan to get full insights.
+
+* Get more help at https://help.gradle.org
+
+BUILD FAILED in 3s
+"""
+ROWS = [json.dumps({"level": "info", "msg": f"request {i} ok", "n": i}) for i in range(40)]
+SAID = "boom " * 300
+LOST = [
+    pytest.param("".join([*INFO, f"ERROR paid: {LONG}\n"]), {}, "ERROR paid: field0", id="last"),
+    pytest.param(
+        "".join([*INFO[:6], f"ERROR paid: {LONG}\n", *INFO[6:]]), {}, "ERROR paid: ", id="middle"
+    ),
+    pytest.param(
+        f'{FORTY}level=fatal msg="cannot bind: {LONG}"\n{FORTY}',
+        {"ratio": 0.02},
+        'level=fatal msg="cannot bind: field0',
+        id="logfmt",
+    ),
+    pytest.param(GRADLE, {"ratio": 0.3}, "UnsupportedClassVersionError: org", id="gradle"),
+    pytest.param(
+        "\n".join([*ROWS, json.dumps({"level": "error", "msg": SAID, "n": 9}), *ROWS]),
+        {"ratio": 0.1},
+        '{"level": "error", "msg": "boom boom',
+        id="JSON Lines",
+    ),
+    pytest.param(
+        "\n".join([*ROWS, json.dumps({"level": 50, "msg": SAID, "n": 9}), *ROWS]),
+        {"ratio": 0.1},
+        '{"level": 50, "msg": "boom boom',
+        id="pino",
+    ),
+    pytest.param(
+        json.dumps({"rows": [*range(900)], "error": SAID * 4}, indent=1),
+        {"ratio": 0.1},
+        '"error": "boom boom',
+        id="JSON",
+    ),
+    pytest.param(
+        "".join(
+            [*INFO, *INFO] * 12 + ["ERROR ", " ".join(f"w{i}" for i in range(70)), "\n"] + INFO * 24
+        ),
+        {"max_tokens": 250},
+        "ERROR w0 w1",
+        id="600 lines",
+    ),
+    pytest.param(
+        "".join([*INFO, f"ERROR paid: {LONG}\n"]), {"max_tokens": 9}, "ERROR paid", id="9"
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "budget", "failure"), LOST)
+def test_a_failure_that_is_longer_than_its_share_is_cut_within(text, budget, failure):
+    found = tamis.compress_tool_output(text, tokenizer="estimate", **budget)
+    assert failure in found.text
+    assert found.tokens_out < found.tokens_in
+    limit = budget.get("max_tokens", int(budget.get("ratio", 0.4) * found.tokens_in))
+    assert found.tokens_out <= limit or f"which have {found.tokens_out}" in found.warnings[0]
+    assert all(default_marker(gap) in found.text for gap in found.omissions)
+    if found.format == "jsonl":
+        assert all(json.loads(line) for line in found.text.splitlines())
+    if found.format == "json":
+        assert json.loads(found.text)["error"].startswith("boom boom")
+
+
+def test_a_line_that_is_cut_keeps_both_ends_and_says_how_much_went():
+    text = "".join([*INFO, f"ERROR paid: {LONG} in the end\n", *INFO])
+    found = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=300)
+    [line] = [line for line in found.text.splitlines() if line.startswith("ERROR")]
+    head, first, last, tail = re.fullmatch(
+        r"(ERROR paid: .+)\[… characters (\d+)-(\d+) omitted, \d+ tokens\](.+ in the end)", line
+    ).groups()
+    whole = text.splitlines()[13]
+    assert (whole[: int(first) - 1], whole[int(last) :]) == (head, tail)
+
+
+def test_markers_count_the_failures_that_they_stand_for():
+    rows = [f"INFO request {i} ok" for i in range(200)]
+    for i in range(20, 180, 8):
+        rows[i] = f"ERROR {i} cannot write to {'/'.join(str(i + n) for n in range(30))}"
+    rows[102] = "FATAL out of memory"
+    text = "\n".join(rows)
+    found = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=150)
+    lost = sum(int(n) for n in re.findall(r"\[… (?:1 fatal, )?(\d+) errors?,", found.text))
+    assert lost + found.text.count("cannot write") == 20
+    assert ("FATAL" in found.text) + found.text.count("1 fatal") == 1
+
+
+@pytest.mark.parametrize("shorten_text", ["apply", "mcp"])
+def test_agents_get_the_failure_and_the_id_of_the_rest(shorten_text, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = "".join([*INFO, f"ERROR paid: {LONG}\n"])
+    if shorten_text == "mcp":
+        shown = AgentTools().shorten(text)
+        markers = re.findall(r"\[… [^\]]*\]", shown)
+        assert all(re.search(r"; id [0-9a-f]{24}\]", marker) for marker in markers)
+    else:
+        [shown] = Shortening(min_tokens=0).apply([ToolOutput(text)])
+        assert re.search(r"; tamis run --retrieve [0-9a-f]{24}\]", shown)
+    assert "ERROR paid: field0" in shown
+
+
+@pytest.mark.parametrize("limit", range(60, 600, 20))
+def test_failed_tests_come_before_advice_and_blank_lines(limit):
+    said = "because of this " * 60
+    text = (
+        f"{'.' * 60}FF\n=========== warnings summary ===========\ntests/test_a.py::test_b\n"
+        "  /usr/lib/x.py:3: DeprecationWarning: old\n    import y\n\n"
+        "-- Docs: https://docs.pytest.org/en/stable/how-to/capture-warnings.html\n"
+        "=========== short test summary info ===========\n"
+        f"FAILED tests/test_a.py::test_b - {said}\nFAILED tests/test_a.py::test_c - {said}\n"
+        "2 failed, 60 passed in 1.23s\n"
+    )
+    shown = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=limit).text
+    assert "FAILED tests/test_a.py::test_b" in shown
+    assert "FAILED tests/test_a.py::test_c" in shown or "-- Docs" not in shown
+
+
+LINES = st.one_of(
+    st.sampled_from(PHRASES),
+    st.text(max_size=30),
+    st.builds(
+        "{} {}".format,
+        st.sampled_from(
+            [
+                "ERROR",
+                "2026-01-01 10:00:00 FATAL",
+                "level=fatal",
+                "error:",
+                "E  ",
+                "a.c:3:5: error:",
+            ]
+        ),
+        st.integers(1, 200).map(lambda n: "why " * n),
+    ),
+)
+RECORDS = st.fixed_dictionaries(
+    {"level": st.sampled_from(["info", "error"]), "msg": st.text(max_size=9) | st.just(SAID)}
+)
+TEXTS = st.one_of(
+    st.lists(LINES, min_size=1, max_size=60).map("\n".join),
+    st.lists(RECORDS.map(json.dumps), min_size=3, max_size=30).map("\n".join),
+    JSON_CONTAINERS.map(json.dumps),
+)
+
+
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(TEXTS, st.floats(0.0, 0.98))
+def test_of_any_text_with_a_failure_one_is_shown_and_markers_count_the_others(text, share):
+    prepared = prepare_tool_outputs([ToolOutput(text)], None, COUNTER)
+    limit = int(share * prepared.tokens_in[0])
+    [found] = prepared.select([0.0] * len(prepared.units), [limit], default_marker)
+    assert found.tokens_out <= limit or found.warnings
+    parts = [
+        part
+        for part in parse_tool_output(text).parts
+        if part.level == Level.MESSAGE and not part.is_frame
+    ]
+    fronts = {part.start for part in parts for a, b in found.kept if a <= part.start < b}
+    assert fronts or not parts
+    counted = (
+        re.findall(r"(\d+) (?:fatal|failed|errors?)", gap.content or "") for gap in found.omissions
+    )
+    assert sum(int(n) for counts in counted for n in counts) == len(parts) - len(fronts)
+    if found.format not in ("json", "notebook", "jsonl"):
+        assert "".join(text[a:b] for a, b in spans_in_order(found)) == text
+        assert all(default_marker(gap) in found.text for gap in found.omissions)
