@@ -82,15 +82,19 @@ class OutputStore:
         return self.folder or cache_home() / "outputs"
 
     def _prune(self, newest: str) -> None:
-        found = []
+        found, own = [], self._folder / newest
         for entry in os.scandir(self._folder):
             with suppress(OSError):  # another process may have removed it
                 found.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
-        left, oldest = self.max_bytes, self.clock() - self.max_age_s
-        for changed, size, path in sorted(found, reverse=True):
-            is_newest = path.endswith(newest)
+        last, now = max(found, default=(0.0,))[0], self.clock()
+        if last > now:  # the clock was set back: what came last is still the last to give way
+            os.utime(own, (last + 1e-3, last + 1e-3))
+        left, oldest = self.max_bytes, now - self.max_age_s
+        for changed, size, path in sorted(
+            found, key=lambda one: (one[2].endswith(newest), one[0]), reverse=True
+        ):
             left -= size
-            if not is_newest and (left < 0 or changed < oldest):
+            if left < 0 or changed < oldest:
                 left += size
                 with suppress(OSError):
                     os.unlink(path)

@@ -49,6 +49,17 @@ def test_the_oldest_give_way_in_bytes_and_age(tmp_path):
     assert store.put(b"x" * 101) is None
 
 
+def test_the_oldest_give_way_also_where_the_clock_was_set_back(tmp_path):
+    now = [1e9]
+    store = OutputStore(tmp_path, max_bytes=10_000, clock=lambda: now[0])
+    before = [store.put(bytes([place]) * 2000) for place in range(5)]
+    now[0] -= 86_400
+    after = [store.put(bytes([100 + place]) * 2000) for place in range(4)]
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept - {*before} == {*after}
+    assert len(kept) == 5
+
+
 @pytest.mark.parametrize("colour", ["", "\x1b[31m"])
 def test_the_tokens_of_a_result_are_counted_once(tmp_path, monkeypatch, colour):
     """Where colours are taken off, without them alone."""
