@@ -10,6 +10,7 @@ reading serves several selections.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +44,9 @@ from tamis.compressors.types import (
 )
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.segment import split_long_units, units_of
+from tamis.probes.segmentation.segment import cut_failures, split_long_units, units_of
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
+from tamis.probes.segmentation.tool_output.parts import Level, Part
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
@@ -52,6 +55,9 @@ MUCH_KEPT = 0.5
 """The share of the context above which a coverage says how much it keeps."""
 _MERGED_TOKENS = 3
 """By which a text may have fewer tokens than a part of it, whose end merges with what follows."""
+_MAY_FAIL = re.compile(r"ERROR|FATAL|CRITICAL|SEVERE|FAIL|panic|[Ee]rror|[Ee]xception|\blevel\b")
+_NO_LOGS = frozenset(("text", "json", "notebook", "table", "html", "diff", "grep", "listing"))
+"""Formats that documents have in which a word of failures is no failure."""
 _SAME = "windows tokens_read tokens_cached answerability verdict units_read calibrated".split()
 
 
@@ -241,6 +247,7 @@ class Compressor:
         fits, limit = context_fits(budget, tokens_in, whole, rules), budget.tokens(tokens_in)
         if limit is not None and rules.granularity == "sentence" and not fits:
             units = split_long_units(context, units, counter, limit, language)
+            units = list(cut_failures(context, units, counter, limit))
         return Prepared(
             request,
             context,
@@ -392,6 +399,7 @@ class Compressor:
             *kept.warnings,
             *_budget_warnings(prepared, scores, kept, status, reason),
             *header_warnings(prepared.passages, prepared.request.rules.read_metadata),
+            *_failure_warnings(found),
         )
         threshold = prepared.budget.threshold if status == "ok" else None
         return replace(found, warnings=warnings, threshold=threshold)
@@ -595,6 +603,40 @@ def _budget_warnings(
             f"unanswerable {rules.unanswerable} does nothing: no floor was calibrated for this "
             "probe; give answerable_floor"
         )
+
+
+def _failure_warnings(found: Compressed) -> Iterator[str]:
+    """The warnings of documents that are read as logs: no failure was kept, or a part of one."""
+    for p, passage in enumerate(found.passages):
+        kept = [unit for unit in found.kept if unit.passage == p]
+        if not kept or not _MAY_FAIL.search(passage.text):
+            continue
+        parsed = parse_tool_output(passage.text)
+        failures = [part for part in parsed.parts if part.level == Level.MESSAGE]
+        if parsed.format in _NO_LOGS or not failures:
+            continue
+        lacking = [
+            sum(not any(k.start <= at < k.stop for k in kept) for at in _ends(passage.text, part))
+            for part in failures
+        ]
+        if all(lacks == 2 for lacks in lacking):
+            lines = "line reports" if len(failures) == 1 else "lines report"
+            yield (
+                f"document {p + 1}: {len(failures)} {lines} a failure, and none was kept; raise "
+                "the budget, or shorten it as what a tool printed (compress_tool_output)"
+            )
+        elif 1 in lacking:
+            yield (
+                f"document {p + 1}: of a line that reports a failure a part was kept; raise the "
+                "budget for the rest of it"
+            )
+
+
+def _ends(text: str, part: Part) -> tuple[int, int]:
+    """The first and the last character of a part that show something."""
+    shown = text[part.start : part.stop]
+    first = part.start + len(shown) - len(shown.lstrip())
+    return first, max(first, part.start + len(shown.rstrip()) - 1)
 
 
 def _floor_warnings(scores: Scores, floor: float | None) -> Iterator[str]:

@@ -213,3 +213,33 @@ def test_of_any_text_with_a_failure_one_is_shown_and_markers_count_the_others(te
     if found.format not in ("json", "notebook", "jsonl"):
         assert "".join(text[a:b] for a, b in spans_in_order(found)) == text
         assert all(default_marker(gap) in found.text for gap in found.omissions)
+
+
+@pytest.mark.parametrize("budget", [40, 120, 384])
+def test_a_log_that_is_given_as_a_document_has_its_failure_cut_within(budget):
+    text = "".join([*INFO, f"ERROR payment failed: {LONG}\n"])
+    found = tamis.compress("Why did the payment fail?", [text], max_tokens=budget, method="lexical")
+    assert "ERROR payment failed: field0" in found.text
+    assert found.tokens_out <= budget
+    assert [w for w in found.warnings if "a part was kept" in w]
+
+
+LOGS = st.lists(
+    st.integers(0, 99).map("INFO request {} ok\n".format)
+    | st.integers(1, 150).map(lambda n: f"ERROR {'why ' * n}\n"),
+    min_size=8,
+    max_size=40,
+).map("".join)
+
+
+@settings(deadline=None, max_examples=60)
+@given(LOGS, st.integers(20, 300), st.sampled_from(["Is request 7 ok?", "What is wrong, and why?"]))
+def test_a_document_whose_failures_are_all_left_out_comes_with_a_warning(text, budget, question):
+    found = tamis.compress(
+        question, [text], max_tokens=budget, method="lexical", tokenizer="estimate"
+    )
+    shown = sum("ERROR" in line for line in found.text.splitlines())
+    cut = any("a part was kept" in warning for warning in found.warnings)
+    lost = [warning for warning in found.warnings if "a failure, and none was kept" in warning]
+    assert bool(lost) == (not shown and not cut and "ERROR" in text)
+    assert not lost or f" {text.count('ERROR')} line" in lost[0]
