@@ -45,10 +45,12 @@ def test_every_module_lies_in_a_package():
     assert [str(home) for home in sorted(homes) if not (home / "__init__.py").exists()] == []
 
 
-def test_no_extra_brings_both_builds_of_faiss():
+def test_only_the_lab_brings_the_build_of_faiss_for_gpus_and_not_beside_the_other():
     extras = PROJECT["project"]["optional-dependencies"]
-    for name, wants in extras.items():
-        assert len({want.split(">")[0] for want in wants} & {"faiss-cpu", "faiss-gpu"}) < 2, name
+    assert not [want for wants in extras.values() for want in wants if "faiss-gpu" in want]
+    lab = tomllib.loads((ROOT / "lab/pyproject.toml").read_text("utf-8"))["project"]
+    assert "faiss-gpu" in str(lab["optional-dependencies"]["gpu"])
+    assert "retrieval" not in str(lab["dependencies"])  # whose faiss is that for processors
 
 
 def test_torch_is_not_pinned_to_one_kind_of_machine():

@@ -125,7 +125,7 @@ def _check_gpu(name: str, kind: _IndexKind, number: int) -> None:
     if not kind.runs_on_gpu:
         raise BadInput(f"FAISS has no {name} on a GPU; choose ivf or flat, or device='cpu'")
     if not hasattr(faiss(), "StandardGpuResources") or not faiss().get_num_gpus():
-        raise MissingExtra("this FAISS sees no GPU: pip uninstall faiss-cpu, then 'tamis[gpu]'")
+        raise MissingExtra("this FAISS sees no GPU: pip uninstall faiss-cpu, then 'tamis-lab[gpu]'")
     if number >= (count := faiss().get_num_gpus()):
         raise BadInput(
             f"device is cuda:{number} and FAISS sees {count}; give cuda:0 to {count - 1}"

@@ -133,7 +133,7 @@ def test_a_faiss_without_gpu_says_which_extra_has_one():
         index.add(clouds.keys(50))
         assert index.search(clouds.queries(2), 3).ids.min() >= 0
         return
-    with pytest.raises(MissingExtra, match=r"tamis\[gpu\]"):
+    with pytest.raises(MissingExtra, match=r"tamis-lab\[gpu\]"):
         ann.build("flat", device="cuda")
 
 
