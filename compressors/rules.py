@@ -65,7 +65,7 @@ class Budget:
             make the output longer.
         threshold: every unit with at least this probability, however many tokens that is.
         coverage: as few units as keep all the evidence with this probability, as far as the data at
-            hand are like those the method was calibrated on.
+            hand are like those the method was calibrated on; of short texts often nearly all.
 
     Raises:
         BadInput: none is given, two of a kind, or a number out of range.
@@ -93,7 +93,8 @@ class Budget:
     )
     coverage: float | None = option(
         None,
-        "Keep as few sentences as hold all the evidence with this probability, such as 0.9.",
+        "Keep as few sentences as hold all the evidence with this probability, such as 0.9; of "
+        "a short text often nearly all.",
         gt=0,
         lt=1,
         values="a probability above 0 and below 1, such as 0.9",

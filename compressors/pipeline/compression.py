@@ -51,8 +51,9 @@ from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
 ADAPTIVE_THRESHOLD = 0.5
-MUCH_KEPT = 0.5
-"""The share of the context above which a coverage says how much it keeps."""
+MUCH_KEPT, NEARLY_ALL = 0.5, 0.95
+"""The shares of the context above which a coverage says how much it keeps, and that it is of little
+use."""
 _MERGED_TOKENS = 3
 """By which a text may have fewer tokens than a part of it, whose end merges with what follows."""
 _MAY_FAIL = re.compile(r"ERROR|FATAL|CRITICAL|SEVERE|FAIL|panic|[Ee]rror|[Ee]xception|\blevel\b")
@@ -92,8 +93,8 @@ class Request:
         rules: how units are chosen and shown.
         language: of the passages, for finding sentences; `auto` detects it.
         counter: the tokenizer to count with, instead of the compressor's own.
-        always_score: whether units are scored although everything fits, each as far as it can be
-            read: the scores are what is asked for.
+        always_score: whether units are scored although everything fits, as they are where it does
+            not.
     """
 
     question: str
@@ -263,14 +264,13 @@ class Compressor:
         )
 
     def score(self, prepared: Prepared) -> Scores:
-        """The method's scores of the units. Whole passages are read where scores are wanted, or
-        where probabilities decide, which were calibrated on whole readings."""
+        """The method's scores of the units. Whole passages are read where probabilities decide,
+        which were calibrated on whole readings; elsewhere scores are those that decide."""
         request = prepared.request
         by_probability = (
             prepared.budget.threshold is not None or prepared.unanswerable != "best_effort"
         )
-        everything = by_probability or request.always_score
-        scorer = reading_everything(self.scorer) if everything else self.scorer
+        scorer = reading_everything(self.scorer) if by_probability else self.scorer
         found = scorer.scores(request.question, prepared.passages, prepared.units)
         return check_result_type(found, Scores, self.name)
 
@@ -589,9 +589,12 @@ def _budget_warnings(
     share, rules = kept.tokens / max(1, prepared.tokens_in), prepared.rules
     is_limited = prepared.coverage is None or prepared.budget.tokens(prepared.tokens_in) is not None
     if share > MUCH_KEPT and status == "ok" and not is_limited:
+        much, why = f"{share:.0%}", "no less is that sure to hold all the evidence; add"
+        if share >= NEARLY_ALL:
+            much, why = f"{share:.1%}", "that is hardly shorter, as often with short texts; give"
         yield (
-            f"coverage {prepared.coverage:g} keeps {share:.0%} of the context: no less is that "
-            "sure to hold all the evidence; add max_tokens or ratio for a limit"
+            f"coverage {prepared.coverage:g} keeps {much} of the context: {why} max_tokens or "
+            "ratio for a limit"
         )
     if rules.unanswerable == "auto" and prepared.unanswerable == "best_effort":
         yield from _floor_warnings(scores, rules.answerable_floor)

@@ -80,7 +80,8 @@ def compress(
             read; spans are into that, which is the passage's text in the result.
         max_tokens: the most tokens of output. ratio: the largest share of the input's tokens.
         threshold: keep every sentence with at least this probability.
-        coverage: keep as few sentences as hold all the evidence with this probability.
+        coverage: keep as few sentences as hold all the evidence with this probability; of a
+            short text that is often nearly all of it.
         instruction: what to look for, beside the question. history: earlier turns that the question
             depends on, the oldest first; both are read with it.
         method: a name of `tamis methods`, or a method of your own: its class or an instance.

@@ -188,8 +188,13 @@ def test_a_coverage_says_that_it_keeps_more_than_half(counter):
         )
         for values in ([0.6, 0.9, 0.1], [0.2, 0.9, 0.1])
     )
-    assert [one for one in much.warnings if "keeps 67% of the context" in one]
+    assert [one for one in much.warnings if "keeps 67% of the context: no less is" in one]
     assert little.warnings == ()
+    everything = Compressor(FixedScorer([0.6, 0.9, 0.7], threshold=0.5), "fixed", counter)
+    said = "coverage 0.9 keeps 100.0% of the context: that is hardly shorter"
+    (warning,) = everything.compress("What?", [TEXT], Budget(coverage=0.9)).warnings
+    assert warning.startswith(said)
+    assert warning.endswith("give max_tokens or ratio for a limit")
     limit = Compressor(FixedScorer([0.6, 0.9, 0.1]), "fixed", counter)
     assert limit.compress("What?", [TEXT], Budget(max_tokens=40)).warnings == ()
 
