@@ -18,6 +18,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -299,6 +300,8 @@ def _is_answer(message: JsonObject) -> bool:
 
 
 _BY_WORDS = "lexical"
+_FAILED = re.compile(r"\d+ (?:fatal|errors?|failed)\b")
+"""What omissions with failures say that they have."""
 REMEMBERED_CHARS = 1 << 25
 Texts = dict[str, str]
 
@@ -821,7 +824,12 @@ def _form_of(answer: MessagesAnswer, index: int, is_by_words: bool) -> Form:
         for step in path.split("/")[1:]:
             value = value[int(step) if isinstance(value, list) else step]
         said = f"{one.path}: "
-        warnings = tuple(w.removeprefix(said) for w in answer.warnings if w.startswith(said))
+        warnings = [w.removeprefix(said) for w in answer.warnings if w.startswith(said)]
+        omissions = one.omissions or []
+        if cut := sum(omission.unit == "characters" for omission in omissions):
+            warnings.append(f"failures are cut in {cut} of their lines")
+        if gone := [o.content for o in omissions if o.content and _FAILED.match(o.content)]:
+            warnings.append(f"left out: {', '.join(gone)}")
         counts = one.tokens_before, one.tokens_after
-        form[path] = ShownText(value, *counts, False, is_by_words, warnings)
+        form[path] = ShownText(value, *counts, False, is_by_words, tuple(warnings))
     return form

@@ -106,3 +106,31 @@ def test_no_result_takes_more_than_the_cap_unless_a_share_is_asked_for(service, 
     assert answer.headers["x-tamis-tokens-saved"] == str(saved)
     results, _ = send(service, upstream, chat, shape, x_tamis_ratio="0.4")
     assert all(count(shown) > MOST_TOKENS for shown in results)
+
+
+LONG_ERROR = "ERROR worker crashed: " + " ".join(f"frame{i}=0x{i * 7919:x}" for i in range(150))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_one_long_error_of_a_log_stays_and_its_cut_is_said(service, upstream, shape):
+    log = "".join(f"INFO request {i} ok\n" for i in range(13)) + LONG_ERROR + "\n"
+    chat = chat_of(shape, "One error.", [Step("bash", {"command": "python serve.py"}, log)])
+    for _ in range(2):  # of memory the second time
+        (shown,), answer = send(service, upstream, chat, shape)
+        assert "\nERROR worker crashed: frame0=" in shown
+        assert shown.rstrip().endswith(LONG_ERROR[-40:])
+        assert answer.headers["x-tamis-status"] == "shortened"
+        assert int(answer.headers["x-tamis-tokens-saved"]) > 500
+        warnings = answer.headers["x-tamis-warnings"]
+        assert f"{chat.places[0]}: failures are cut in 1 of their lines" in warnings
+    (key,) = ids_in(shown)
+    assert original(service, key) == log
+
+
+def test_failures_that_have_no_room_are_counted_in_the_warning(service, upstream):
+    log = "".join(f"ERROR worker {i} lost its lease on shard {i * 37 % 91}\n" for i in range(200))
+    chat = chat_of("openai", "Many.", [Step("bash", {"command": "cat errors.log"}, log)])
+    (shown,), answer = send(service, upstream, chat, "openai")
+    counted = sum(map(int, re.findall(r"(\d+) errors?, lines", shown)))
+    assert counted == 200 - shown.count("lost its lease")
+    assert re.search(r"/content: left out: \d+ errors", answer.headers["x-tamis-warnings"])
