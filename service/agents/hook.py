@@ -21,9 +21,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tamis.compressors.tools.types import ToolOutput
+from tamis.compressors.tools.types import MOST_TOKENS, ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.shortening import MAX_BYTES, Shortening
 
 _TAIL_BYTES = 1 << 20
 _TEXT_TYPES = ("text", "input_text")
@@ -76,8 +76,6 @@ SKIPPED_TOOLS = (
 )
 """Left alone: files that an agent reads in order to edit them, what it wrote, its own notes, and
 what `tamis mcp` gives back."""
-_MAX_FILE_BYTES = 1 << 25
-_PERSISTED_TOKENS = 2000
 _SHOWN_CHARS = 1000
 """A long output has at least so many in the event, and the file named for it begins with them."""
 _OF_SERVERS = "mcp__"
@@ -166,7 +164,7 @@ def hook_answer(
     holder: dict[str, Any] = {"tool_response": given.get("tool_response")}
     persisted = None if name.startswith(_OF_SERVERS) else _show_persisted_output(given)
     if persisted is not None:
-        limit = shortening.max_tokens or _PERSISTED_TOKENS
+        limit = shortening.max_tokens or MOST_TOKENS
         shortening = replace(shortening, max_tokens=limit, ratio=None)
     texts = result_texts(holder)
     arguments = json.dumps(given.get("tool_input"), ensure_ascii=False)
@@ -214,7 +212,7 @@ def _show_persisted_output(event: Mapping[str, Any]) -> str | None:
     if not isinstance(path, str):
         return None
     file = Path(path)
-    if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
+    if not file.is_file() or file.stat().st_size > MAX_BYTES:
         return None
     whole = file.read_text("utf-8", "replace")
     shown = response["stdout"][:_SHOWN_CHARS]

@@ -206,9 +206,8 @@ class Wrapped:
     def _texts(self, call: _Call, texts: Sequence[str]) -> list[str]:
         """Texts with as many tokens together as are kept, each with its own omissions."""
         counts = estimating_tokenizer().count_many(list(texts))
-        budget = self.shortening.budget
-        limits = token_limits(counts, budget, self.shortening.min_tokens)
-        if budget.max_tokens is None or sum(counts) <= budget.max_tokens:
+        limits, most = token_limits(counts, self.shortening), self.shortening.max_tokens
+        if most is None or sum(counts) <= most:
             return list(texts)
         return [
             text if limit >= count else self._short(call, text, limit, set())
@@ -241,7 +240,7 @@ class Wrapped:
         Tried in turn: long texts in it shortened; then elements and members left out, with markers
         in their places, or without where the schema allows no text there.
         """
-        most, count = self.shortening.budget.max_tokens, estimating_tokenizer().count
+        most, count = self.shortening.max_tokens, estimating_tokenizer().count
         if most is None or count(whole) <= most:
             return None
         holder = {"value": deepcopy(value)}

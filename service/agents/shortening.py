@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from tamis.compressors.options import check_fields, option
 from tamis.compressors.rules import Budget
-from tamis.compressors.tools.types import RETRIEVE, CompressedToolOutput, Marker, ToolOutput
+from tamis.compressors.tools.types import (
+    MOST_TOKENS,
+    RETRIEVE,
+    CompressedToolOutput,
+    Marker,
+    ToolOutput,
+)
 from tamis.probes.errors import BadInput
 from tamis.probes.text import to_bytes
 from tamis.service.agents.store import OutputStore
@@ -23,6 +29,8 @@ METHOD = "lexical"
 """What pipes and hooks score with: no model is loaded, which would take seconds for every call."""
 RATIO = 0.4
 MIN_TOKENS = 250
+MAX_BYTES = 1 << 23
+"""A longer output passes as it is: that shortening it is worth the time, nobody has shown."""
 ID_TOKENS = 24
 """What the id of an output takes of its budget: it stands in the first marker."""
 _MARKER = re.compile(r"\[… [^\[\]\n]*omitted, \d+ tokens?\]")
@@ -36,8 +44,8 @@ class Shortening:
     """How far tool results are shortened, and by whom.
 
     Attributes:
-        max_tokens: of all results of a call together. ratio: of those that are shortened; without
-            either, `RATIO`.
+        max_tokens: of all results of a call together; beside a ratio, of those that are shortened.
+        ratio: of those that are shortened; without either, `RATIO`.
         min_tokens: a smaller result stays as it is.
         method: how lines are scored. proxy: the model of a method that reads with one.
         tokenizer: counts the budget.
@@ -47,12 +55,14 @@ class Shortening:
         api_key: of that service. timeout_s: for its answer.
 
     Raises:
-        BadInput: two budgets, or a number out of range.
+        BadInput: a number out of range, or a budget where nothing is to be left out.
     """
 
     max_tokens: int | None = option(None, "Keep at most N tokens of what a call returned.")
     ratio: float | None = option(
-        None, f"Keep at most this share of the tokens; {RATIO} if no budget is given."
+        None,
+        f"Keep at most this share of the tokens. Without a budget it is {RATIO}, and commands keep "
+        f"at most {MOST_TOKENS:,}.",
     )
     min_tokens: int = option(
         MIN_TOKENS, "Leave what has fewer tokens as it is.", ge=0, values="0 or more"
@@ -94,7 +104,9 @@ class Shortening:
     )
 
     def __post_init__(self) -> None:
-        _ = self.budget
+        _ = self.share
+        if self.max_tokens is not None:
+            Budget(self.max_tokens)
         check_fields(self)
         if self.lossless and (self.max_tokens is not None or self.ratio is not None):
             raise BadInput(
@@ -114,11 +126,11 @@ class Shortening:
             check_scores(method_info(self.method), self.method)
 
     @property
-    def budget(self) -> Budget:
-        """The budget; `RATIO` of the tokens where none was given."""
-        if self.max_tokens is None and self.ratio is None:
-            return Budget(ratio=RATIO)
-        return Budget(self.max_tokens, self.ratio)
+    def share(self) -> Budget | None:
+        """The share to keep; `RATIO` without any budget, None where only `max_tokens` was given."""
+        if self.ratio is None and self.max_tokens is not None:
+            return None
+        return Budget(ratio=RATIO if self.ratio is None else self.ratio)
 
     def apply(
         self,
@@ -157,14 +169,21 @@ class Shortening:
         if self.lossless:
             return [found.text for found in self.compress(outputs, question)]
         if self.url is not None:
+            from tamis.probes.tokens import estimating_tokenizer
             from tamis.service.agents.remote import RemoteService
 
+            most, ratio = self.max_tokens, self.share and self.share.ratio
+            if most is not None and ratio is not None:  # of which the service takes one
+                counts = estimating_tokenizer().count_many([output.text for output in outputs])
+                kept = sum(token_limits(counts, self))
+                is_cap = kept < sum(token_limits(counts, replace(self, max_tokens=None)))
+                most, ratio = (kept, None) if is_cap else (None, ratio)
             return RemoteService(self.url, self.api_key, self.timeout_s).shorten(
                 outputs,
                 question,
                 method=self.method,
-                max_tokens=self.budget.max_tokens,
-                ratio=self.budget.ratio,
+                max_tokens=most,
+                ratio=ratio,
                 language=_LANGUAGE,
                 config={"min_tokens_to_compress": self.min_tokens},
                 warn=warn,
@@ -228,7 +247,7 @@ class Shortening:
                 write_whole(one, counter) if one.tokens_in >= self.min_tokens else one
                 for one in found
             ]
-        limits = token_limits(prepared.tokens_in, self.budget, self.min_tokens)
+        limits = token_limits(prepared.tokens_in, self)
         limits = [
             limit if limit >= tokens or limit < _LEAST_WITH_ID else limit - spare
             for limit, tokens in zip(limits, prepared.tokens_in, strict=True)
@@ -271,23 +290,25 @@ class Shortening:
         return prepared.score(LazyMethod(name, chosen.proxy))
 
 
-def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list[int]:
+def token_limits(tokens: Sequence[int], how: Shortening) -> list[int]:
     """A limit for each output: small ones their own length, the others a part of the budget.
 
-    A `ratio` is of the large ones, `max_tokens` of all together; what small ones take of it is
-    taken from the large ones, each of which is left at least a token.
+    A `ratio` is of the large ones, and so is `max_tokens` beside it. Alone `max_tokens` is of all
+    together; what small ones take of it is taken from the large ones, each of which is left at
+    least a token.
     """
     from tamis.compressors.tools.types import share_budget
 
-    large = [i for i, n in enumerate(tokens) if n >= max(min_tokens, 1)]
+    large = [i for i, n in enumerate(tokens) if n >= max(how.min_tokens, 1)]
     large_tokens = [tokens[i] for i in large]
-    most = budget.tokens(sum(large_tokens))
-    if budget.max_tokens is not None:
-        most = budget.max_tokens - (sum(tokens) - sum(large_tokens))
+    most = sum(large_tokens)
+    if how.max_tokens is not None:
+        most = min(most, how.max_tokens - (0 if how.share else sum(tokens) - most))
+    share = how.share.tokens(sum(large_tokens)) if how.share else None
+    most = most if share is None else min(most, share)
     limits = list(tokens)
-    if most is not None and large:
-        for i, limit in zip(large, share_budget(large_tokens, max(most, len(large))), strict=True):
-            limits[i] = limit
+    for i, limit in zip(large, share_budget(large_tokens, max(most, len(large))), strict=True):
+        limits[i] = limit
     return limits
 
 

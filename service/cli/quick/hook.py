@@ -19,7 +19,7 @@ from tamis.service.agents.before import (
     rules_of,
 )
 from tamis.service.agents.hook import AFTER, HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, parse_event
-from tamis.service.agents.shortening import RATIO, Shortening
+from tamis.service.agents.shortening import Shortening
 from tamis.service.cli.display import EXIT_REFUSED
 from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
 
@@ -101,18 +101,14 @@ def run(
 def _run_command(shortening: Shortening) -> str:
     """The command line of `tamis run` with the options that were given here.
 
-    A budget is among them in any case, for without one nothing is shortened in a terminal, which
-    some agents give to their shells.
+    A budget is among them, for without one nothing is shortened in a terminal, which some agents
+    give to their shells.
     """
     words: list[str] = []
-    if shortening.budget.ratio == RATIO and not shortening.lossless:
-        words = ["--ratio", str(RATIO)]
     for option in SHORTENING:
         value = getattr(shortening, option.name)
-        is_written = (option.name, value) == ("ratio", RATIO)
-        if value == option.default or is_written or option.name == "api_key":
-            continue
-        words += [option.flags[0]] if value is True else [option.flags[0], str(value)]
+        if value != option.default and option.name != "api_key":
+            words += [option.flags[0]] if value is True else [option.flags[0], str(value)]
     return _shell_command(["run", *words, "--"])
 
 

@@ -12,11 +12,15 @@ from typing import Any, BinaryIO
 from tamis.compressors.options import Option
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.shortening import MAX_BYTES, Shortening
 from tamis.service.cli.display import EXIT_INTERRUPTED, EXIT_REFUSED
-from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
+from tamis.service.cli.quick.options import (
+    SHORTENING,
+    limited_memory,
+    print_warning,
+    shortening_from,
+)
 
-MAX_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 16
 
 EPILOG = """
@@ -44,7 +48,7 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
 
     Reads standard input to its end and writes it shortened. Whatever goes wrong, the input is
     written as it came, with a line on standard error and exit code 0 (2 for options that cannot be
-    followed, 130 after Ctrl-C). More than 64 MiB pass through as they are, and so do bytes
+    followed, 130 after Ctrl-C). More than 8 MiB pass through as they are, and so do bytes
     that are no text, such as an archive's.
     """
     stdin: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())
@@ -72,7 +76,8 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
 def _shorten(data: bytes, shortening: Shortening, command: str | None, asked: str | None) -> bytes:
     # bytes that are no UTF-8 come out as they came in
     text = data.decode("utf-8", "surrogateescape")
-    (short,) = shortening.apply([ToolOutput(text, command)], asked, print_warning)
+    with limited_memory(shortening):
+        (short,) = shortening.apply([ToolOutput(text, command)], asked, print_warning)
     return short.encode("utf-8", "surrogateescape")
 
 

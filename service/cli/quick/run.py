@@ -1,12 +1,14 @@
 """`tamis run`: runs a command and shortens what it printed; it ends as the command ends.
 
-command ─ pipe, or two ─► collected ─ at its end ─► shortened ─► standard output
-                              └─ too long, or too late ─► passed on as it comes
+command ─ pipe, or two ─► collected ─ at its end, or in parts ─► shortened ─► standard output
+                              └─ too long ─► passed on as it comes
 """
 
 from __future__ import annotations
 
+import codecs
 import json as json_format
+import math
 import os
 import select
 import shlex
@@ -16,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,16 +26,21 @@ from tamis.compressors.options import Option
 from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shell import inner_line, lasts, narrows
-from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.shortening import MAX_BYTES, MIN_TOKENS, Shortening
 from tamis.service.agents.store import OutputStore, some_lines
 from tamis.service.cli.display import EXIT_REFUSED
-from tamis.service.cli.quick.options import SHORTENING, print_warning, shortening_from
+from tamis.service.cli.quick.options import (
+    SHORTENING,
+    limited_memory,
+    print_warning,
+    shortening_from,
+)
 
-MAX_BYTES = 1 << 26
 LIVE_AFTER_S, SHORTEN_S = 100.0, 20.0
 """Together within the two minutes after which agents end a command."""
+_PART_S = 15.0
 _CHUNK_BYTES = 1 << 16
-_QUIET_S = 0.1
+_QUIET_S, _IDLE_S = 0.1, 3600.0
 _NOT_EXECUTABLE, _NOT_FOUND, _SIGNALLED = 126, 127, 128
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,8 +54,8 @@ EPILOG = f"""
 `{RETRIEVE} 0123456789abcdef01234567 --lines 12-47` gives back what a marker left out
 
 Nothing changes in a terminal without a question or budget, after `| grep`, `| head` or `jq`, and
-for servers and `tail -f`. What comes after {LIVE_AFTER_S:g} seconds or {MAX_BYTES >> 20} MiB passes
-through.
+for servers and `tail -f`. After {LIVE_AFTER_S:g} seconds the output comes in parts, each shortened
+by itself; more than {MAX_BYTES >> 20} MiB pass through.
 """
 OPTIONS = (
     Option("The command with its arguments, behind `--`.", is_argument=True).of(
@@ -63,7 +71,7 @@ OPTIONS = (
         choices=lambda: ("auto", "together", "apart"),
     ).of("streams", str, "auto"),
     Option('Print {"stdout", "stderr", "interrupted"}.').of("json", bool, False),
-    Option("Seconds after which the output passes through.").of("live_after", float, LIVE_AFTER_S),
+    Option("Seconds after which the output comes in parts.").of("live_after", float, LIVE_AFTER_S),
     *SHORTENING,
 )
 
@@ -84,6 +92,7 @@ def run(
     where it is not found. Signals go to it and what it started. Whatever goes wrong in shortening,
     the output is printed whole. A marker names the id by which all of it can be had again.
     """
+    asks = json or question is not None or any(given[o.parameter] != o.default for o in SHORTENING)
     try:
         shortening = shortening_from(given)
         if retrieve is not None:
@@ -93,18 +102,19 @@ def run(
     except BadInput as error:
         print_warning(str(error))
         return EXIT_REFUSED
-    asks = json or question is not None or shortening != Shortening()
     in_terminal = os.isatty(0) and os.isatty(1) and not asks
     is_own = os.path.basename(command[0]) == "tamis"
     if in_terminal or (not json and (lasts(command) or narrows(command) or is_own)):
         _become(command)
     apart = json or streams == "apart" or (streams == "auto" and not _is_same_place())
-    done = _Running(command, apart, None if json else live_after).wait()
+    call = inner_line(command) or shlex.join(command)
+    show = _Shown(shortening, call, question, _Json() if json else None)
+    done = _Running(command, apart, math.inf if json else live_after, show).wait()
     if isinstance(done, OSError):
         return _report_unstarted(command, done)
-    if not done.is_live:
-        call = inner_line(command) or shlex.join(command)
-        _print(done, shortening, call, question, json)
+    done.show_part()
+    if show.json is not None:
+        show.json.end(bool(done.signals))
     done.leave()
     code = done.child.returncode
     return code if code >= 0 else _SIGNALLED - code
@@ -148,19 +158,20 @@ class _Running:
     """A command in a process group of its own, and what it has printed.
 
     Attributes:
-        printed: what came, in order: whether it was standard error, and the bytes.
-        is_live: whether it was passed on already.
+        held: what came on standard output, and on standard error, and has not been shown.
+        is_live: whether what comes is passed on.
         signals: that came for this process, and went to the command.
     """
 
     child: subprocess.Popen[bytes]
 
-    def __init__(self, command: Sequence[str], apart: bool, live_after: float | None) -> None:
-        self.command, self.apart, self.live_after = command, apart, live_after
-        self.printed: list[tuple[bool, bytes]] = []
-        self.is_live = False
+    def __init__(
+        self, command: Sequence[str], apart: bool, live_after: float, show: _Shown
+    ) -> None:
+        self.command, self.apart, self.live_after, self.show = command, apart, live_after, show
+        self.held = (bytearray(), bytearray())
+        self.is_live, self._due = False, math.inf
         self.signals: list[int] = []
-        self._size = 0
         self._open: dict[int, bool] = {}
         self._in_terminal = os.isatty(0)
 
@@ -172,7 +183,7 @@ class _Running:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in _FORWARDED:
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._forward)
+                signal.signal(number, self.forward)
         try:
             self.child = subprocess.Popen(
                 self.command,
@@ -195,9 +206,18 @@ class _Running:
             dismiss()
         return self
 
-    def output(self, is_error: bool) -> bytes:
-        """What it printed on a stream."""
-        return b"".join(data for of_error, data in self.printed if of_error == is_error)
+    def show_part(self) -> None:
+        """Shows what is held, shortened; later parts get half of the tokens."""
+        if not any(self.held):
+            return
+        held = [bytes(one) for one in self.held]
+        for stream in self.held:
+            stream.clear()
+        # who asks for the end will not wait; and bytes are not text
+        if signal.SIGTERM not in self.signals and not any(b"\0" in one for one in held):
+            held = self.show.shortened(held, self)
+        for is_error, one in enumerate(held):
+            self.show.write(bool(is_error), one)
 
     def leave(self) -> None:
         """What it left behind in the background may go on printing, to where this process does."""
@@ -206,26 +226,24 @@ class _Running:
                 signal.signal(number, signal.SIG_DFL)
             with suppress(OSError):
                 while self._open:
-                    self._read(select.select(list(self._open), [], [])[0], self._pass)
+                    self._read(select.select(list(self._open), [], [])[0], _pass)
             os._exit(0)
 
     def _collect(self, woken: int) -> None:
         """Reads to the end, or until the command has ended and is quiet."""
-        begun = time.monotonic()
+        self._due = time.monotonic() + self.live_after
         while self._open:
-            timeout = None
-            if self.child.poll() is not None:
-                timeout = _QUIET_S
-            elif self.live_after is not None and not self.is_live:
-                timeout = max(0.0, begun + self.live_after - time.monotonic())
-            ready = select.select([*self._open, woken], [], [], timeout)[0]
+            has_ended = self.child.poll() is not None
+            left = _QUIET_S if has_ended else min(max(0.0, self._due - time.monotonic()), _IDLE_S)
+            ready = select.select([*self._open, woken], [], [], left)[0]
             if woken in ready:
                 os.read(woken, _CHUNK_BYTES)
             self._read([fd for fd in ready if fd != woken], self._take)
-            if not ready and self.child.poll() is not None:
+            if has_ended and not ready:
                 return
-            if not ready and not self.is_live:
-                self._go_live()
+            if not has_ended and time.monotonic() >= self._due:
+                self._due = time.monotonic() + min(self.live_after, _PART_S)
+                self._go_on_in_parts()
 
     def _read(self, ready: Sequence[int], take: Callable[[bool, bytes], None]) -> None:
         for fd in ready:
@@ -237,21 +255,28 @@ class _Running:
 
     def _take(self, is_error: bool, data: bytes) -> None:
         if self.is_live:
-            return self._pass(is_error, data)
-        self.printed.append((is_error, data))
-        self._size += len(data)
-        if self._size > MAX_BYTES and self.live_after is not None:
-            self._go_live()
+            return self.show.write(is_error, data)
+        self.held[is_error].extend(data)
+        if sum(map(len, self.held)) > MAX_BYTES:
+            self.is_live, self._due = True, math.inf
+            print_warning(f"more than {MAX_BYTES:,} bytes; the output is passed on as it comes")
+            for of_error, held in enumerate(self.held):
+                self.show.write(bool(of_error), held)
+                held.clear()
 
-    def _go_live(self) -> None:
-        self.is_live = True
-        for is_error, data in self.printed:
-            self._pass(is_error, data)
+    def _go_on_in_parts(self) -> None:
+        if not any(self.held):
+            return
+        if not self.show.is_in_parts:
+            print_warning(
+                f"it is not done after {self.live_after:g} seconds; its output comes in parts, "
+                "each shortened by itself"
+            )
+        self.show.halve()
+        self.show_part()
 
-    def _pass(self, is_error: bool, data: bytes) -> None:
-        _write(2 if is_error else 1, data)
-
-    def _forward(self, number: int, frame: FrameType | None) -> None:
+    def forward(self, number: int, frame: FrameType | None = None) -> None:
+        """Sends a signal that came for this process to the command."""
         self.signals.append(number)
         if hasattr(self, "child"):
             self._send(number)
@@ -289,53 +314,114 @@ def _guard(group: int) -> Callable[[], None]:
     return dismiss
 
 
-def _print(
-    done: _Running, shortening: Shortening, call: str, question: str | None, json: bool
-) -> None:
-    data = [done.output(is_error) for is_error in (False, True)]
-    # who asks for the end will not wait; and bytes are not text
-    if signal.SIGTERM not in done.signals and not any(b"\0" in one for one in data):
-        data = _shorten(data, shortening, call, question)
-    if json:
-        stdout, stderr = (one.decode("utf-8", "replace") for one in data)
-        shown = {"stdout": stdout, "stderr": stderr, "interrupted": bool(done.signals)}
-        data = [json_format.dumps(shown, ensure_ascii=False).encode() + b"\n", b""]
-    for fd, one in enumerate(data, 1):
-        _write(fd, one)
+class _Shown:
+    """Where output goes, and how it is shortened.
 
+    Attributes:
+        json: that it is written as, if it is.
+        is_in_parts: whether more than one part is shown.
+    """
 
-def _shorten(
-    data: Sequence[bytes], shortening: Shortening, call: str, question: str | None
-) -> list[bytes]:
-    ends = [n for n in _FORWARDED if signal.getsignal(n) != signal.SIG_IGN]
-    for number in (*ends, signal.SIGALRM):
-        signal.signal(number, _give_up)
-    signal.setitimer(signal.ITIMER_REAL, SHORTEN_S)
-    try:
-        # bytes that are no UTF-8 come out as they came in
-        outputs = [ToolOutput(one.decode("utf-8", "surrogateescape"), call) for one in data]
-        texts = shortening.apply(outputs, question, print_warning)
-        return [text.encode("utf-8", "surrogateescape") for text in texts]
-    except Exception as error:
-        print_warning(f"{str(error) or type(error).__name__}; the output is printed as it is")
-        return list(data)
-    finally:  # from here on the output is written, and nothing is to stop that half-way
-        for number in (*ends, signal.SIGALRM):
-            signal.signal(number, signal.SIG_IGN)
+    def __init__(
+        self, shortening: Shortening, call: str, question: str | None, json: _Json | None
+    ) -> None:
+        self.shortening, self.call, self.question, self.json = shortening, call, question, json
+        self.is_in_parts = False
+
+    def write(self, is_error: bool, data: bytes | bytearray) -> None:
+        (self.json.write if self.json is not None else _pass)(is_error, data)
+
+    def halve(self) -> None:
+        """Leaves half of the tokens, but at least `MIN_TOKENS`, to the next part."""
+        self.is_in_parts = True
+        if (most := self.shortening.max_tokens) is not None:
+            self.shortening = replace(self.shortening, max_tokens=max(most // 2, MIN_TOKENS))
+
+    def shortened(self, data: list[bytes], running: _Running) -> list[bytes]:
+        """Both streams, shortened; as they are on any error, or if a signal ends this."""
+
+        stopped: list[int] = []
+        before: dict[int, Any] = {}
+
+        def give_up(number: int, frame: FrameType | None) -> None:
+            if number != signal.SIGALRM and running.child.returncode is None:
+                running.forward(number)
+            if not stopped:  # once: what follows the first is not to be stopped half-way
+                stopped.append(number)
+                name = signal.Signals(number).name
+                takes = f"shortening takes more than {SHORTEN_S:g} seconds"
+                was = f"shortening was interrupted by {name}"
+                raise _GivenUp(takes if number == signal.SIGALRM else was)
+
+        def restore() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        try:
+            try:
+                for number in (*_FORWARDED, signal.SIGALRM):
+                    if signal.getsignal(number) != signal.SIG_IGN:
+                        before[number] = signal.signal(number, give_up)
+                signal.setitimer(signal.ITIMER_REAL, SHORTEN_S)
+                # bytes that are no UTF-8 come out as they came in
+                texts = [one.decode("utf-8", "surrogateescape") for one in data]
+                with limited_memory(self.shortening):
+                    outputs = [ToolOutput(text, self.call) for text in texts]
+                    texts = self.shortening.apply(outputs, self.question, print_warning)
+                return [text.encode("utf-8", "surrogateescape") for text in texts]
+            finally:
+                restore()
+        except Exception as error:
+            restore()  # which the signal itself may have stopped
+            print_warning(f"{str(error) or type(error).__name__}; the output is printed as it is")
+            return data
 
 
 class _GivenUp(Exception):
     """Shortening was stopped; no error of the system, which libraries would take for theirs."""
 
 
-def _give_up(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends the shortening: who asks for the end, or waits for an answer, gets the output whole."""
-    if number == signal.SIGALRM:
-        raise _GivenUp(f"shortening takes more than {SHORTEN_S:g} seconds")
-    raise _GivenUp(f"shortening was interrupted by {signal.Signals(number).name}")
+class _Json:
+    """Both streams as an object, of which little is held: standard error waits in a file."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        self._errors = tempfile.SpooledTemporaryFile(MAX_BYTES)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begin = '{"stdout": "'
+
+    def write(self, is_error: bool, data: bytes | bytearray) -> None:
+        """Writes output to its place."""
+        if is_error:
+            self._errors.write(data)
+        else:
+            self._text(data)
+
+    def end(self, was_interrupted: bool) -> None:
+        """Writes the rest of the object."""
+        self._text(b"", True)
+        self._begin = '", "stderr": "'
+        self._errors.seek(0)
+        while data := self._errors.read(_CHUNK_BYTES):
+            self._text(data)
+        self._text(b"", True)
+        _write(1, f'", "interrupted": {json_format.dumps(was_interrupted)}}}\n'.encode())
+
+    def _text(self, data: bytes | bytearray, final: bool = False) -> None:
+        for at in range(0, max(len(data), 1), _CHUNK_BYTES):
+            text = self._decoder.decode(data[at : at + _CHUNK_BYTES], final)
+            shown = json_format.dumps(text, ensure_ascii=False)[1:-1]
+            _write(1, (self._begin + shown).encode())
+            self._begin = ""
 
 
-def _write(fd: int, data: bytes) -> None:
+def _pass(is_error: bool, data: bytes | bytearray) -> None:
+    _write(2 if is_error else 1, data)
+
+
+def _write(fd: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

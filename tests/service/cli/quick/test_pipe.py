@@ -14,7 +14,7 @@ import termios
 
 import pytest
 
-from tamis.service.cli.quick.pipe import MAX_BYTES
+from tamis.service.agents.shortening import MAX_BYTES
 from tests.service.agents.recorded import ERROR, LOG, SUMMARY
 from tests.service.cli.cli_kit import SCRIPT, process
 from tests.service.http.app_kit import served, wait_until

@@ -6,15 +6,20 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tamis.service.cli.quick.run import LIVE_AFTER_S, MAX_BYTES
+from tamis.compressors.tools.types import MOST_TOKENS
+from tamis.probes.tokens import estimating_tokenizer
+from tamis.service.agents.shortening import ID_TOKENS, MAX_BYTES
+from tamis.service.cli.quick.run import LIVE_AFTER_S
 from tests.service.agents.recorded import ERROR, LOG, SUMMARY
 from tests.service.cli.cli_kit import SCRIPT, process
 from tests.service.cli.quick.test_pipe import HEAVY
@@ -61,19 +66,16 @@ def test_the_id_fits_into_the_budget(home):
     counted = process("run", "--no-store", "--max-tokens", 300, "--", "cat", "log.txt")
     assert ID.search(done.stdout.decode())
     assert not ID.search(counted.stdout.decode())
-    from tamis.probes.tokens import estimating_tokenizer
-
     assert estimating_tokenizer().count(done.stdout.decode()) <= 300
 
 
-def test_of_a_small_output_nothing_is_kept_and_no_id_is_named(home):
-    line = "print('\\n'.join(f'step {i} of the build is done' for i in range(%d)))"
-    words = ("run", "--min-tokens", "10", "--ratio", "0.5", "--", sys.executable, "-c")
-    small = process(*words, line % 10).stdout.decode()
-    assert "omitted" in small
-    assert "--retrieve" not in small
-    assert not (home / "outputs").exists()
-    assert "--retrieve" in process(*words, line % 40).stdout.decode()
+def test_of_a_small_output_what_is_left_out_can_be_had_again_too(home):
+    line = "print('\\n'.join(f'step {i} of the build is done' for i in range(10)))"
+    words = ("run", "--min-tokens", "10", "--ratio", "0.5", "--", sys.executable, "-c", line)
+    small = process(*words).stdout.decode()
+    (key,) = ID.findall(small)
+    whole = process("run", "--retrieve", key).stdout.decode().splitlines()
+    assert whole == [f"step {i} of the build is done" for i in range(10)]
 
 
 def test_what_was_given_back_is_not_shortened_again():
@@ -189,21 +191,119 @@ def test_a_folder_that_cannot_be_written_costs_the_id_alone(tmp_path, monkeypatc
     assert b"--retrieve" not in done.stdout
 
 
-def test_an_output_over_the_limit_passes_through():
-    done = process("run", "--", "bash", "-c", f"yes 0123456789abcde | head -c {MAX_BYTES + 99}; :")
-    assert len(done.stdout) == MAX_BYTES + 99
-    assert b"omitted" not in done.stdout
+def peak_of(*words):
+    """What it printed, its errors, and the most memory that its process ever had, in MB."""
+    with (
+        open("errors", "wb+") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *map(str, words)], stdout=subprocess.PIPE, stderr=errors
+        ) as run,
+    ):
+        size, ends, peak, chunk = 0, b"", 0, b"more"
+        while chunk:
+            status = Path(f"/proc/{run.pid}/status").read_text()
+            if found := re.search(r"VmHWM:\s+(\d+)", status):  # which one that has ended lacks
+                peak = max(peak, int(found[1]) // 1024)
+            if select.select([run.stdout], [], [], 0.02)[0]:
+                chunk = os.read(run.stdout.fileno(), 1 << 20)
+                size, ends = (
+                    size + len(chunk),
+                    (ends[:12] or chunk[:12]) + (ends[12:] + chunk)[-40:],
+                )
+        run.wait()
+        errors.seek(0)
+        return size, ends, errors.read(), peak
 
 
-def test_after_a_time_the_output_passes_through_as_it_comes():
-    script = "cat log.txt; sleep 1; echo late; sleep 30"
-    with start("--live-after", 0.5, "--", "bash", "-c", script) as run:
-        begun = time.monotonic()
-        assert run.stdout.read(len(LOG)).decode() == LOG
-        assert run.stdout.readline() == b"late\n"
-        assert time.monotonic() - begun < 20
+LONG = 200_000_000
+WRITES = "yes 0123456789abcde | head -c %d"
+
+
+@pytest.mark.parametrize("form", ["--streams=apart", "--json", "pipe"])
+def test_of_a_long_output_little_is_held_and_it_says_that_it_passes_through(tmp_path, form):
+    # in a file, for a line with `| head` has been chosen from already
+    (tmp_path / "long.sh").write_text(f"{WRITES % LONG} >&2; {WRITES % LONG}")
+    script = f"{sys.executable} -c '{SCRIPT}'"
+    if form == "pipe":
+        words = ["bash", "-c", f"{WRITES % LONG} | exec {script} pipe"]
+        done = subprocess.run(words, capture_output=True, check=False)
+        assert (len(done.stdout), done.stderr.count(b"\n")) == (LONG, 1)
+        assert b"more than 8,388,608 bytes" in done.stderr
+        return
+    size, ends, errors, peak = peak_of("run", form, "--", "bash", "long.sh")
+    assert 0 < peak <= 300
+    assert b"more than 8,388,608 bytes; the output is passed on as it comes\n" in errors
+    if form == "--json":
+        assert size > 2 * LONG * 17 / 16  # a line end takes two bytes
+        assert ends.startswith(b'{"stdout": "')
+        assert ends.endswith(b'cde\\n", "interrupted": false}\n')
+    else:
+        assert (size, len(errors) > LONG) == (LONG, True)
+
+
+def test_an_object_of_a_long_output_is_whole_and_valid(tmp_path):
+    line = "for i in 1 2 3; do head -c 5000000 data; head -c 1000001 data >&2; done; :"
+    (tmp_path / "data").write_bytes('é"\\\x01 \n'.encode() * 999_999)
+    done = process("run", "--json", "--", "bash", "-c", line)
+    data = (tmp_path / "data").read_bytes()
+    shown = json.loads(done.stdout)
+    assert list(shown) == ["stdout", "stderr", "interrupted"]
+    for name, size in (("stdout", 5_000_000), ("stderr", 1_000_001)):
+        assert shown[name] == (data[:size] * 3).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("unit", ["a\n", "alpha beta gamma of the delta and is\n", "x 😀 "])
+def test_what_would_take_too_much_memory_to_shorten_is_printed_as_it_is(tmp_path, unit):
+    data = (unit * (MAX_BYTES // len(unit.encode()))).encode()
+    (tmp_path / "data").write_bytes(data)
+    size, _, errors, peak = peak_of("run", "--", "cat", "data")
+    assert 0 < peak <= 300
+    assert size < len(data) / 2 or b"shortening takes more than" in errors
+
+
+def test_of_a_long_output_two_thousand_tokens_are_kept_unless_a_budget_says_otherwise(tmp_path):
+    lines = [f"10.0.0.{i % 99} GET /api/items/{i * 7919} 200 {i}ms" for i in range(4000)]
+    (tmp_path / "data").write_text("\n".join(lines))
+    count, command = estimating_tokenizer().count, ("--", "cat", "data")
+    whole = count((tmp_path / "data").read_text())
+    assert whole > 40_000
+    for words, least, most in (
+        ((), 1000, MOST_TOKENS),
+        (("--ratio", ".2"), 0.15 * whole, 0.2 * whole),
+        (("--max-tokens", "5000"), 4000, 5000),
+        (("--max-tokens", "5000", "--ratio", ".5"), 4000, 5000),
+        (("--max-tokens", "5000", "--ratio", ".05"), 1500, 0.05 * whole),
+    ):
+        shown = process("run", *words, *command).stdout.decode()
+        assert least < count(shown) <= most + ID_TOKENS
+
+
+def test_after_a_time_the_output_comes_in_parts_that_are_shortened_each():
+    script = "cat log.txt; sleep 1; echo late; sleep 2; cat log.txt; sleep 30"
+    with start("--live-after", 0.8, "--", "bash", "-c", script) as run:
+        shown = b""
+        while shown.count(ERROR.encode()) < 2:
+            shown += run.stdout.readline()
+        text = shown.decode()
+        assert text.startswith("tamis: it is not done after 0.8 seconds; its output comes in parts")
+        assert text.count("in parts") == 1
+        assert "late\n" in text
+        assert len(text) < 1.5 * len(LOG)
         run.send_signal(signal.SIGTERM)
         assert run.wait(10) == 143
+        run.stdout.close()
+
+
+@pytest.mark.parametrize("moment", [0, 0.02, 0.1, 0.5])
+def test_a_command_that_never_pauses_is_shown_in_parts_too(moment):
+    """Whatever it is at when the end is asked for."""
+    with start("--live-after", 0.5, "--", "bash", "-c", "while :; do echo more; done") as run:
+        assert b"comes in parts" in run.stdout.readline()
+        run.stdout.readline()
+        time.sleep(moment)
+        run.send_signal(signal.SIGTERM)
+        assert b"more" in run.stdout.read()
+        assert run.wait(20) == 143
 
 
 def test_a_server_is_not_waited_for():
