@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
 
 from tamis.compressors.method import Scorer, check_scores
 from tamis.compressors.pipeline.compression import Compressor, Prepared, Request
@@ -52,7 +51,7 @@ from tamis.service.http.runtime.executor import estimate_tokens
 from tamis.service.http.runtime.originals import OriginalStore, text_hash
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import OffsetConverter
-from tamis.service.http.schemas.compress import Status
+from tamis.service.http.schemas.compress import Status, patterns_of
 from tamis.service.http.schemas.messages import (
     CCR,
     MessageCompression,
@@ -60,7 +59,7 @@ from tamis.service.http.schemas.messages import (
     MessagesRequest,
     Omitted,
 )
-from tamis.service.http.schemas.patterns import compile_pattern, match_spans
+from tamis.service.http.schemas.patterns import BoundedPattern
 
 _ELISION = "[…]"
 
@@ -471,7 +470,7 @@ class PreparedConversation:
     conversation: Conversation
     limits: Limits
     counter: TextTokenizer
-    patterns: Sequence[Any]
+    patterns: Sequence[BoundedPattern]
     results: list[PreparedResult] = field(default_factory=list)
     prose: list[PreparedProse] = field(default_factory=list)
     whole: list[Candidate] = field(default_factory=list)
@@ -482,7 +481,7 @@ class PreparedConversation:
         Raises:
             BadInput: a pattern that takes too long.
         """
-        return tuple(span for one in self.patterns for span in match_spans(one, text))
+        return tuple(span for one in self.patterns for span in one.spans(text))
 
     def texts(self) -> list[Candidate]:
         """The texts that will be shortened, and those that a later step made needless."""
@@ -550,11 +549,10 @@ class ConversationCall:
         check_scores(method_info(self.method), self.method)
         began = time.perf_counter()
         counter = self.state.methods.counter(self.body.tokenizer)
-        patterns = self.body.protect.patterns() if self.body.protect else []
-        compiled = [compile_pattern(pattern) for pattern in patterns]
-        self._leave_out_needless(conversation, compiled, counter)
+        patterns = patterns_of(self.body.protect, self.entry.search_time)
+        self._leave_out_needless(conversation, patterns, counter)
         limits = conversation.limits()
-        prepared = PreparedConversation(conversation, limits, counter, compiled)
+        prepared = PreparedConversation(conversation, limits, counter, patterns)
         results = [c for c in conversation.candidates if c.text.call is not None or c.stretches]
         others = [c for c in conversation.candidates if c.text.call is None and not c.stretches]
         if self.body.lossless:
@@ -580,7 +578,7 @@ class ConversationCall:
         return prepared
 
     def _leave_out_needless(
-        self, conversation: Conversation, patterns: Sequence[Any], counter: TextTokenizer
+        self, conversation: Conversation, patterns: Sequence[BoundedPattern], counter: TextTokenizer
     ) -> None:
         """Takes from the candidates what a later step made needless, and no pattern protects."""
         if self.body.lossless or not self.body.config.steps:
@@ -591,7 +589,7 @@ class ConversationCall:
             candidate = by_place.get(text.pointer)
             if candidate is None or candidate.tokens < LEAST_TOKENS:
                 continue
-            if any(match_spans(pattern, text.text) for pattern in patterns):
+            if any(pattern.spans(text.text) for pattern in patterns):
                 continue
             marker = originals.expected_marker(conversation, text.text)
             tokens = counter.count(marker.superseded_text(why, candidate.tokens))

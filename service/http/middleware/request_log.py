@@ -26,6 +26,7 @@ from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.telemetry import Metrics
 from tamis.service.http.schemas.dialects.table import error_format
 from tamis.service.http.schemas.json import JsonResponse
+from tamis.service.http.schemas.patterns import SearchTime
 
 ANONYMOUS = "anonymous"
 """The owner of requests where no keys are set up."""
@@ -48,6 +49,7 @@ class RequestLogEntry:
         passthrough_codes: codes of errors because of which contexts were returned whole.
         is_partial: whether a part of the answer was cut short by time.
         faults: locations of unforeseen faults, including those that the answer hides.
+        search_time: what its patterns have left of it.
     """
 
     id: str
@@ -60,6 +62,7 @@ class RequestLogEntry:
     passthrough_codes: list[str] = field(default_factory=list)
     is_partial: bool = False
     faults: list[dict[str, Any]] = field(default_factory=list)
+    search_time: SearchTime = field(default_factory=SearchTime)
 
     def response_headers(self, status: int) -> list[tuple[bytes, bytes]]:
         """Headers added to an answer with this status."""

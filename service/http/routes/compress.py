@@ -343,9 +343,9 @@ class QuestionCall:
             raise OutOfTime("timeout_ms was over before the turn of this question came")
         compressor, body = self.compressor, self.body
         language = resolve_language(body.language, self.asked, body.texts())
+        asked = self.question, language, self.entry.search_time, self.all_units
         found = self.documents.prepare(
-            language,
-            lambda: compressor.prepare(body.compression(self.question, language, self.all_units)),
+            language, lambda: compressor.prepare(body.compression(*asked))
         )
         check_room(found)
         return found.with_question(self.question)

@@ -55,7 +55,7 @@ from tamis.service.http.schemas.base import (
     unix_seconds,
     with_example,
 )
-from tamis.service.http.schemas.patterns import BoundedPattern
+from tamis.service.http.schemas.patterns import BoundedPattern, SearchTime
 
 OnError = Literal["fail", "passthrough"]
 Position = Annotated[int, Field(ge=0, le=2**53)]
@@ -88,9 +88,17 @@ class Protect(StrictRequest):
     numbers: bool = False
     urls: bool = False
 
-    def patterns(self) -> list[str]:
-        """All of them as regular expressions."""
-        return [*self.regex, *[NUMBERS] * self.numbers, *[URLS] * self.urls]
+
+def patterns_of(protect: Protect | None, search_time: SearchTime) -> tuple[BoundedPattern, ...]:
+    """All of them, compiled.
+
+    Raises:
+        BadInput: one is no regular expression, or too large.
+    """
+    if protect is None:
+        return ()
+    given = [*protect.regex, *[NUMBERS] * protect.numbers, *[URLS] * protect.urls]
+    return tuple(BoundedPattern(pattern, search_time) for pattern in given)
 
 
 class AdaptiveBudget(StrictRequest):
@@ -244,12 +252,15 @@ class CompressRequest(OptionFields):
             )
         return AdaptiveLimits(self.adaptive.min_ratio, self.adaptive.max_ratio)
 
-    def compression(self, question: str, language: str, always_score: bool = False) -> Request:
+    def compression(
+        self, question: str, language: str, search_time: SearchTime, always_score: bool = False
+    ) -> Request:
         """What to compress.
 
         Args:
             question: one of the questions, with its instruction and history.
             language: of the documents.
+            search_time: what is left of it for patterns.
             always_score: whether units are scored although everything fits.
 
         Raises:
@@ -259,7 +270,7 @@ class CompressRequest(OptionFields):
             question,
             self.passages(),
             self.budget(),
-            replace(self.rules(), protect=self._protected_patterns()),
+            replace(self.rules(), protect=patterns_of(self.protect, search_time)),
             language,
             always_score=always_score,
         )
@@ -271,15 +282,6 @@ class CompressRequest(OptionFields):
             BadInput: a rule that cannot be followed.
         """
         return rules_from(self, "http")
-
-    def _protected_patterns(self) -> tuple[BoundedPattern, ...]:
-        """The protected patterns; `rules` is without, since it is often asked for others.
-
-        Raises:
-            BadInput: one is no regular expression, or too large.
-        """
-        given = self.protect.patterns() if self.protect else []
-        return tuple(BoundedPattern(pattern, len(self.documents)) for pattern in given)
 
     def passages(self) -> list[Passage]:
         """The documents, with the spans that must be kept of each in code points.

@@ -6,10 +6,12 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
+from tamis.service.http.schemas.patterns import ALL_S
 from tests.service.http.app_kit import BODY, DOCUMENTS, NEEDLE, QUESTION, served
 
 PATIENCE_S = 5.0
@@ -140,3 +142,28 @@ def test_all_neighbours_of_a_short_text_are_had_at_once(service):
     with patience():
         answer = service.post("/v1/compress", **BODY, context_window=1000)
     assert answer.status_code == 200
+
+
+def test_after_four_of_the_worst_patterns_a_plain_request_is_answered_in_its_time():
+    slow = {"regex": ["(?:a|aa|a?a)+$", "(?:b?a|aa)+$"]}
+    documents = [f"Room {n} is painted. Walls too." for n in range(99)] + ["a" * 60 + "!"]
+    rules = {"protect": slow, "method": "lexical"}
+    worst = {"question": QUESTION, "documents": documents, "max_tokens": 20, **rules}
+    result = {"role": "tool", "tool_call_id": "1", "content": "\n".join(["a" * 60 + "!"] * 50)}
+    asked = [{"role": "user", "content": QUESTION}, *[result] * 50]
+    four = [
+        ("/v1/compress", {**worst, "documents": documents * 10, "timeout_ms": 2000}),
+        ("/v1/compress", {**worst, "questions": [f"{QUESTION} {n}" for n in range(50)]}),
+        ("/v1/compress/batch", {"inputs": [worst] * 100}),
+        ("/v1/compress", {"messages": asked, "ratio": 0.1, **rules}),
+    ]
+    del four[1][1]["question"]
+    with served() as fresh, ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(fresh.post, path, **body) for path, body in four]
+        time.sleep(0.5)
+        began = time.process_time()
+        assert fresh.post("/v1/compress", **BODY, method="lexical").status_code == 200
+        *single, batch, messages = [answer.result() for answer in answers]
+        assert time.process_time() - began < 4 * 8 * ALL_S
+    assert {answer.status_code for answer in (*single, messages)} <= {408, 422}
+    assert all("of protect took" in item["error"]["message"] for item in batch.json()["data"])
