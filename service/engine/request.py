@@ -58,7 +58,7 @@ class QueuedRequest:
         least_tokens: that it has at the least, those to come included.
         submitted_at: when it began to wait for the model. fault: why it was ended early.
         limit_s: the service's time limit for it. expires: when that ends it; None for never.
-        key: what is the same when its client sends it again.
+        key: what is the same when its client sends it again. ended_at: when it was ended early.
     """
 
     priority: int
@@ -79,6 +79,7 @@ class QueuedRequest:
     limit_s: float | None = None
     expires: float | None = None
     key: int | None = None
+    ended_at: float | None = None
     _fault_queue: SimpleQueue[Signal | Exception] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -135,7 +136,8 @@ class QueuedRequest:
     def end(self, fault: Refused) -> None:
         """Ends the request early; a thread that waits for its signals gets the fault."""
         with self._lock:
-            self.fault = self.fault or fault
+            if self.fault is None:
+                self.fault, self.ended_at = fault, time.monotonic()
             if self._fault_queue is not None:
                 self._fault_queue.put(self.fault)
 

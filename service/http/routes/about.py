@@ -42,9 +42,16 @@ _UNREADY_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @routes.head("/livez", include_in_schema=False)
-@routes.get("/livez", response_model=schemas.Alive, summary="Whether it runs")
-async def livez() -> Response:
-    """Answers as long as the process runs."""
+@routes.get(
+    "/livez",
+    response_model=schemas.Alive,
+    responses=error_responses(503, post=False),
+    summary="Whether it runs",
+)
+async def livez(request: Request) -> Response:
+    """Answers as long as the process runs; 503 once a restart is the only remedy, since all threads
+    that prepare requests are stuck."""
+    service_state(request).executor.check_threads()
     return json_response(schemas.Alive())
 
 

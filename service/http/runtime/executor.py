@@ -31,6 +31,8 @@ LARGE_BODY_BYTES = 1 << 16
 """A body of this size takes about 1 ms to parse and validate."""
 _THREADS = 4
 """Segmenting and counting hold the interpreter: more threads would only wait for each other."""
+_STUCK_S = 30.0
+"""How long a thread may go on for a request that has ended, before it counts as stuck."""
 _CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
 _TEMPLATE_TOKENS = 32
 _OVERHEAD_BYTES = 10_000
@@ -86,6 +88,7 @@ class RequestExecutor:
         most = engine.bounds.max_requests
         self._pool = ThreadPoolExecutor(most + 8, "tamis-request")
         self._computing = BoundedPool(_THREADS, "tamis-compute", most)
+        self._computed: set[QueuedRequest] = set()
         self._large_bodies = BoundedPool(1, "tamis-large-bodies", most)
 
     def limits(self, timeout_ms: int | None = None, began: float | None = None) -> TimeLimits:
@@ -98,6 +101,19 @@ class RequestExecutor:
         began = time.monotonic() if began is None else began
         deadline = None if timeout_ms is None else began + timeout_ms / 1e3
         return TimeLimits(began + self.timeout_s, deadline)
+
+    def check_threads(self) -> None:
+        """Returns if there is a thread for work without the model, now or soon.
+
+        Raises:
+            Unavailable: all of them still work for requests that ended long ago.
+        """
+        ended = [r.ended_at for r in self._computed.copy() if r.ended_at is not None]
+        if len(ended) == _THREADS and (late_s := time.monotonic() - max(ended)) > _STUCK_S:
+            raise Unavailable(
+                f"all {_THREADS} threads that prepare requests have worked for {late_s:.0f} s or "
+                "more on requests that have ended; restart the service"
+            )
 
     async def run_off_loop(self, work: Callable[[], T]) -> T:
         """Runs work that grows with the body of a request; of a large one, not in the event loop.
@@ -180,7 +196,7 @@ class RequestExecutor:
     ) -> T:
         """Runs work for a request in a thread, which is told to stop when nobody waits any more."""
         left_s = self._left_s(limits)
-        contained = partial(_run_as_request, work, request)
+        contained = partial(self._run_as_request, work, request, pool is self._computing)
         if isinstance(pool, BoundedPool):
             future = pool.submit(contained, left_s)
         else:
@@ -200,6 +216,21 @@ class RequestExecutor:
         request.end(late)
         future.cancel()
         raise late
+
+    def _run_as_request(
+        self, work: Callable[[QueuedRequest], T], request: QueuedRequest, computes: bool
+    ) -> T:
+        if computes:
+            self._computed.add(request)
+        try:
+            with request.as_current():
+                return work(request)
+        except Exception:
+            raise
+        except BaseException as error:  # a panic in Rust is no Exception and would end the server
+            raise RuntimeError(type(error).__name__) from error
+        finally:
+            self._computed.discard(request)
 
     def _late_error(self, request: QueuedRequest) -> Refused:
         """The error of a request whose time is over: other work stood in its way, or none did."""
@@ -224,16 +255,6 @@ class RequestExecutor:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for pool in (self._computing, self._large_bodies):
             pool.close()
-
-
-def _run_as_request(work: Callable[[QueuedRequest], T], queued: QueuedRequest) -> T:
-    try:
-        with queued.as_current():
-            return work(queued)
-    except Exception:
-        raise
-    except BaseException as error:  # a panic in Rust is not an Exception and would end the server
-        raise RuntimeError(type(error).__name__) from error
 
 
 def _ignore_late_error(future: asyncio.Future[Any]) -> None:

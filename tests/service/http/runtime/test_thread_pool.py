@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 
 import pytest
 
-from tamis.service.engine.errors import Overloaded, Unavailable
+from tamis.service.engine.errors import Overloaded, Refused, Unavailable
+from tamis.service.http.runtime import executor
 from tamis.service.http.runtime.executor import BoundedPool, request_bytes
-from tests.service.http.app_kit import hold_until_end
+from tests.service.http.app_kit import hold_until_end, served, wait_until
 
 
 async def run_and_refuse(limit_s: float, most: int, waiting: int) -> float:
@@ -74,3 +76,29 @@ def test_a_closed_pool_refuses_and_counts_nothing():
         return pool.pieces
 
     assert asyncio.run(run()) == 0
+
+
+def test_a_service_whose_compute_threads_are_all_stuck_says_so_at_livez(monkeypatch):
+    """Work that ends by itself, or of which a thread is left, says nothing."""
+    monkeypatch.setattr(executor, "_STUCK_S", 0.2)
+    with served(method="lexical", timeout_s=0.3) as service, hold_until_end() as end:
+
+        def occupy(many: int) -> None:
+            work = service.service_state.executor
+            for _ in range(many):
+                with pytest.raises(Refused):
+                    asyncio.run_coroutine_threadsafe(
+                        work.run(lambda _: end.wait()), service.event_loop
+                    ).result(30)
+
+        occupy(3)
+        time.sleep(0.4)
+        assert service.http.get("/livez").status_code == 200
+        occupy(1)
+        wait_until(lambda: service.http.get("/livez").status_code == 503, 10)
+        answer = service.http.get("/livez").json()["error"]["message"]
+        assert "all 4 threads" in answer
+        assert "restart the service" in answer
+        assert service.http.head("/livez").status_code == 503
+        end.set()
+        wait_until(lambda: service.http.get("/livez").status_code == 200, 10)
