@@ -33,6 +33,10 @@ class ForeignOrigin(Refused):
     """A web page of another origin asks for what the service pays for."""
 
 
+class ForeignHost(Refused):
+    """The request names a host that this service does not answer to."""
+
+
 class NotFound(Refused):
     """No such path, model or index."""
 

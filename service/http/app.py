@@ -245,7 +245,10 @@ def create_app(
         app.add_middleware(
             UpstreamMiddleware, upstream=upstream, settings=settings, tags=tags, room=room
         )
-    app.add_middleware(AuthMiddleware, keyring=keyring)
+    is_open = bool(keyring.keys) or settings.allow_public
+    app.add_middleware(
+        AuthMiddleware, keyring=keyring, hosts=() if is_open else settings.local_hosts
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -81,7 +81,7 @@ def hang_up(_: Path, times: int, draw: random.Random) -> FaultOutcome:
     """Clients disconnect: in their headers, in their body, while they wait, or right after."""
     data = json.dumps(BODY).encode()
     head = (
-        "POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(data)}\r\n\r\n"
     ).encode()
     sent = head + data
@@ -110,7 +110,10 @@ def hang_up(_: Path, times: int, draw: random.Random) -> FaultOutcome:
 def send_garbage(_: Path, times: int, draw: random.Random) -> FaultOutcome:
     """Bytes that are no HTTP, or HTTP with damaged bytes."""
     data = json.dumps(BODY).encode()
-    head = f"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    head = (
+        "POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    ).encode()
     survived = lost = 0
     seen: Counter[int] = Counter()
     with served(header_timeout_s=0.2, body_timeout_s=0.5) as service:

@@ -176,7 +176,9 @@ class Session:
 
             knobs = self._fill(SERVICES[name])
             settings = Settings(threads=1, warmup=False, log_level="error", **knobs)
-            client = TestClient(create_app(settings), raise_server_exceptions=False)
+            client = TestClient(
+                create_app(settings), "http://localhost", raise_server_exceptions=False
+            )
             self._clients[name] = self._stack.enter_context(client)
         return self._clients[name]
 

@@ -67,7 +67,9 @@ def test_two_copies_answer_what_one_process_answers(two_copies):
     assert len(copies(process.pid)) == 2
     from starlette.testclient import TestClient
 
-    with TestClient(create_app(Settings(method="lexical", methods=("lexical",)))) as local:
+    with TestClient(
+        create_app(Settings(method="lexical", methods=("lexical",))), "http://localhost"
+    ) as local:
         wanted = stable(local.post("/v1/compress", json=BODY))
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda _: httpx.post(f"{url}/v1/compress", json=BODY), range(40))

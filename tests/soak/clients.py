@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from tests.service.http.test_serve import SCRIPT, answers, free_port
-from tests.soak.load import request_body
+from tests.soak.load import JSON, request_body
 
 CLIENTS, ROUNDS = 16, 3
 PROMISED = {"cold": 1.0, "short": 1.3, "warm": 1.3}
@@ -83,7 +83,7 @@ def main() -> int:
         while process.poll() is None and not answers(url):
             time.sleep(0.2)
         limits = httpx.Limits(max_connections=CLIENTS)
-        with httpx.Client(base_url=url, timeout=600, limits=limits) as http:
+        with httpx.Client(base_url=url, timeout=600, limits=limits, headers=JSON) as http:
             kinds = {
                 "cold": (cold_body, 6),
                 "short": (short_body, 48),

@@ -32,6 +32,7 @@ SIZES = (500, 500, 500, 500, 1000, 1000, 2000, 4000, 8000, 16000)
 """Tokens of a request; most are short, as in practice."""
 SHORT, PASSAGE_TOKENS = 500, 250
 WORDS = "keys rooms walls spring paint rotate every ninety days office network port default".split()
+JSON = {"content-type": "application/json"}
 QUESTION = "How often are keys rotated in the office?"
 
 
@@ -143,7 +144,7 @@ async def soak(url: str, pid: int, minutes: float) -> dict[str, float]:
     """Runs all measurements and returns the figures."""
     chance = random.Random(7)
     limits = httpx.Limits(max_connections=500)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, headers=JSON) as http:
         alone = await unloaded_p95(http, chance)
         able = await measure_capacity(http, min(40.0, minutes * 15), chance)
         began = time.monotonic()

@@ -20,7 +20,7 @@ from tamis.probes.extras import needing
 from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.cli.options.typer_options import takes_options, typer_parameter, with_parameters
 from tamis.service.http.runtime.memory import limit_heaps
-from tamis.service.http.runtime.settings import KNOBS, Settings, variable
+from tamis.service.http.runtime.settings import KNOBS, LOCAL_HOSTS, Settings, variable
 
 EPILOG = """
 **Examples**
@@ -36,7 +36,6 @@ rotated?", "documents": ["..."], "max_tokens": 500}'`
 
 `TAMIS_PORT=9000 TAMIS_CACHE_BYTES=2000000000 tamis serve`: each flag is a variable, too
 """
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 _NEEDS_SERVICE = "{name} is not installed: pip install 'tamis[service]'"
 
 
@@ -72,7 +71,7 @@ def check_public(settings: Settings) -> None:
         BadInput: the address is not local, there is no key, and `allow_public` is not set.
     """
     keyless = not settings.api_keys and settings.keys_file is None
-    if settings.host not in _LOCAL and keyless and not settings.allow_public:
+    if settings.host not in LOCAL_HOSTS and keyless and not settings.allow_public:
         raise BadInput(
             f"{settings.host} can be reached from outside and there is no API key; make one with "
             "`tamis keys new NAME --file keys.txt` and give --keys-file, or say --allow-public"

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -22,9 +23,12 @@ from limits import RateLimitItem, parse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.probes.errors import BadInput
-from tamis.service.engine.errors import RateLimited, Refused, Unauthorized
+from tamis.service.engine.errors import ForeignHost, RateLimited, Refused, Unauthorized
 from tamis.service.http.middleware.request_log import ANONYMOUS, error_response, log_entry_of
+from tamis.service.http.runtime.settings import flag, variable
+from tamis.service.http.schemas.base import MAX_NAME_CHARS
 
+_PORT = re.compile(r":\d*$")
 _HASH_PREFIX = "sha256:"
 
 
@@ -180,29 +184,48 @@ _OPEN_FOLDERS = ("/assets/", f"{DOCS_ASSETS}/")
 
 
 class AuthMiddleware:
-    """ASGI middleware: checks API keys and their rate limits."""
+    """ASGI middleware: checks API keys and their rate limits, and the host that is named.
 
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
-        self.app, self.keyring = app, keyring
+    Args:
+        hosts: those that are served; none: all. A page of another site may have its own name point
+            to this machine, and its visitor's browser then takes the service for a part of it.
+    """
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, hosts: Collection[str] = ()) -> None:
+        self.app, self.keyring, self.hosts = app, keyring, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or refuses it."""
-        if scope["type"] != "http" or _is_open(scope):
-            await self.app(scope, receive, send)
-            return
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not given and self.keyring.keys:
-            given = [b"Bearer " + key for key in _vendor_keys(scope)]
         try:
-            if len(given) > 1:  # a gateway in front may have checked the other one
-                raise Unauthorized("the request has two API keys; send one")
-            entry = log_entry_of(scope)
-            entry.key = self.keyring.owner(b"".join(given).decode("latin-1"))
-            self.keyring.charge(entry.key)
+            if scope["type"] == "http":
+                self._check_host(scope)
+                self._check_key(scope)
         except Refused as error:
             await error_response(scope, error)(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+    def _check_host(self, scope: Scope) -> None:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        shown = ", ".join(given)
+        if self.hosts and (len(given) != 1 or _PORT.sub("", shown).lower() not in self.hosts):
+            raise ForeignHost(
+                f"the request is for the host {shown!r:.{MAX_NAME_CHARS}}, and without keys this "
+                f"service answers to {', '.join(self.hosts)} alone; give it keys "
+                f"({flag('keys_file')}), or say {flag('allow_public')} ({variable('allow_public')})"
+            )
+
+    def _check_key(self, scope: Scope) -> None:
+        if _is_open(scope):
+            return
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not given and self.keyring.keys:
+            given = [b"Bearer " + key for key in _vendor_keys(scope)]
+        if len(given) > 1:  # a gateway in front may have checked the other one
+            raise Unauthorized("the request has two API keys; send one")
+        entry = log_entry_of(scope)
+        entry.key = self.keyring.owner(b"".join(given).decode("latin-1"))
+        self.keyring.charge(entry.key)
 
 
 def key_header_of(scope: Scope) -> bytes:

@@ -228,9 +228,10 @@ async def refuse_body(error: Refused, scope: Scope, receive: Receive, send: Send
 
 
 def _check_content_type(given: bytes) -> None:
-    """Refuses a Content-Type other than JSON; none is accepted."""
+    """Refuses a Content-Type other than JSON, and none: with either, pages of any origin may send
+    a body unasked."""
     if not given:
-        return
+        raise WrongMediaType("Content-Type is missing; send application/json")
     message = email.message.Message()
     message["content-type"] = given.decode("latin-1")
     kind = message.get_content_type()

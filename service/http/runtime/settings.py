@@ -21,6 +21,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.api.languages import STANDARD
 
 PREFIX = "TAMIS_"
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://[^/?#\s]+")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -55,7 +56,9 @@ class Settings:
     keys_file: Path | None = _network(None, "A file of hashed keys, made by `tamis keys new`.")
     rate_limit: str | None = _network(None, "The most requests of one key, such as 600/minute.")
     allow_public: bool = _network(
-        False, "Listen on other addresses than this machine's without any key."
+        False,
+        "Without any key, listen on other addresses than this machine's, and answer to every name "
+        "of the service.",
     )
     cors_origins: tuple[str, ...] = _network((), "Web origins whose pages may call the service.")
 
@@ -288,6 +291,11 @@ class Settings:
         return DEFAULT_CACHE_BYTES if owners < 2 or self.cache_folder else 0
 
     @property
+    def local_hosts(self) -> tuple[str, ...]:
+        """The names of the service in URLs of programs on its machine, without a port."""
+        return tuple(dict.fromkeys(map(_host_in_url, (*LOCAL_HOSTS, self.host.lower()))))
+
+    @property
     def models(self) -> Path:
         """The folder models are kept in."""
         from tamis.probes.hub.zoo import models_root
@@ -324,5 +332,8 @@ def flag(name: str) -> str:
 
 def http_url(host: str, port: int) -> str:
     """The address of a service; an IPv6 host is put in brackets."""
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    return f"http://{_host_in_url(host)}:{port}"
+
+
+def _host_in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

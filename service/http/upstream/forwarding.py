@@ -34,6 +34,7 @@ MODEL_CALLS = frozenset(
 """Calls of a model: what they are asked is in the body, and with POST alone they are asked. What
 reads, lists or deletes (files, batches, stored chats) reaches all that belongs to the key."""
 ROOTS = ("/v1/", "/v1beta/models/")
+_MAX_PATH_CHARS = 2000
 _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _MORE = (
@@ -100,10 +101,12 @@ def _parse_prefix(given: str) -> str:
 
 def _path_fault(raw_path: str) -> str:
     """Why a server could read another path in this one; "" if none could."""
-    data = raw_path.encode("latin-1", "replace")
-    while (decoded := unquote_to_bytes(data)) != data:  # each pass makes it shorter
-        data = decoded
+    if len(raw_path) > _MAX_PATH_CHARS:
+        return f"it has {len(raw_path):,} characters, and {_MAX_PATH_CHARS:,} is the most"
+    if "%25" in raw_path:
+        return "it has a percent sign that is encoded"
     try:
+        data = unquote_to_bytes(raw_path.encode("latin-1", "replace"))
         text = unicodedata.normalize("NFKC", data.decode("utf-8"))
     except UnicodeDecodeError:
         return "it is no UTF-8"

@@ -129,11 +129,15 @@ class UpstreamMiddleware:
         """
         if self.upstream.api_key is None or log_entry_of(scope).key != ANONYMOUS:
             return
-        headers = _header_texts(scope)
-        origin, allowed = headers.get("origin"), self.settings.cors_origins
-        if origin is None or origin.partition("://")[2] == headers.get("host", ""):
+        origins, hosts = (
+            [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+            for wanted in (b"origin", b"host")
+        )
+        origin, allowed = ", ".join(origins), self.settings.cors_origins
+        scheme, _, host = origin.partition("://")
+        if not origins or (scheme in ("http", "https") and hosts == [host]):
             return
-        if "*" not in allowed and origin not in allowed:
+        if origin not in allowed and ("*" not in allowed or len(origins) > 1):
             raise ForeignOrigin(
                 f"a page of {origin!r:.{MAX_NAME_CHARS}} asks for what the service's own key pays "
                 f"for; {flag('cors_origins')} names pages that may"

@@ -38,7 +38,7 @@ def test_keys_open_the_service_and_are_kept_as_hashes(tmp_path):
 def test_a_body_is_not_read_before_the_key_is_known():
     with served(api_keys=("bob:0123456789abcdef",)) as service:
         early = connected(service)
-        early.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
+        early.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n")
         assert b"401" in early.recv(4096)
         early.close()
 

@@ -28,10 +28,10 @@ def receive_all(connection: socket.socket) -> bytes:
 @pytest.mark.parametrize("verb", ["POST", "GET"])
 def test_a_length_that_is_given_in_two_ways_is_refused_and_the_connection_closed(service, verb):
     data = json.dumps(BODY).encode()
-    smuggled = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+    smuggled = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connected(service) as connection:
         connection.sendall(
-            f"{verb} /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"{verb} /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(data)}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
             + b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
             + smuggled
@@ -72,7 +72,8 @@ def test_a_raw_socket_reads_its_413_after_the_last_byte(service):
     size = 10 << 20
     with connected(service) as connection:
         connection.sendall(
-            f"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+            b"POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % size
         )
         connection.sendall(b" " * size)
         answer = receive_all(connection)
@@ -83,7 +84,8 @@ def test_a_raw_socket_reads_its_413_after_the_last_byte(service):
 def test_the_answer_comes_before_the_body_is_sent(service):
     with connected(service) as connection:
         connection.sendall(
-            b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n "
+            b"POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999\r\n\r\n "
         )
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
 
@@ -91,7 +93,7 @@ def test_the_answer_comes_before_the_body_is_sent(service):
 def test_a_client_that_awaits_the_word_to_go_on_is_refused_at_once(service):
     with connected(service) as connection:
         connection.sendall(
-            b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
-            b"Expect: 100-continue\r\n\r\n"
+            b"POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
         )
         assert receive_all(connection).startswith(b"HTTP/1.1 413 ")

@@ -92,12 +92,6 @@ def test_other_media_types_are_415(service, kind):
     assert answer.status_code == 415
 
 
-def test_a_body_without_a_type_is_read_as_json(service):
-    request = service.http.build_request("POST", "/v1/compress", content=json.dumps(BODY).encode())
-    assert "content-type" not in request.headers
-    assert service.http.send(request).status_code == 200
-
-
 def test_gzip_is_unpacked(service):
     packed = gzip.compress(json.dumps(BODY).encode())
     two = gzip.compress(json.dumps(BODY).encode()[:50]) + gzip.compress(
@@ -157,7 +151,7 @@ def test_a_hundred_thousand_documents_are_refused_with_the_number():
 def test_headers_that_never_end_close_the_connection(hasty):
     """Each new header gives them no more time: else this would send for a minute."""
     slow = connected(hasty)
-    slow.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: x\r\n")
+    slow.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: localhost\r\n")
     began = time.monotonic()
     send_slowly(slow, b"X-More: 1\r\n", 600, 0.1)
     assert receive_all(slow) == b""
@@ -167,7 +161,7 @@ def test_headers_that_never_end_close_the_connection(hasty):
 
 def test_a_second_request_has_a_time_limit_too(hasty):
     slow = connected(hasty)
-    slow.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    slow.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     answer = b""
     while not answer.endswith(b"}"):  # head and body may come apart
         answer += slow.recv(1000)
@@ -179,7 +173,7 @@ def test_a_second_request_has_a_time_limit_too(hasty):
 
 def test_a_slow_body_is_408_and_holds_up_nobody(hasty):
     slow = connected(hasty)
-    head = b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     slow.sendall(head + b"Content-Length: 5000\r\n\r\n{")
     assert hasty.post("/v1/compress", **BODY).status_code == 200
     send_slowly(slow, b" ", 4, 0.2)

@@ -101,7 +101,10 @@ def test_what_a_client_that_hung_up_asked_for_is_never_read():
         wait_until(lambda: gated.calls == 1)
         host, port = service.url.removeprefix("http://").split(":")
         data = json.dumps({**BODY, "documents": ["Zebra. Crossing."], "max_tokens": 9}).encode()
-        head = f"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = (
+            "POST /v1/compress HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n"
+        )
         gone = socket.create_connection((host, int(port)))
         gone.sendall(head.encode() + data)
         engine = service.service_state.engine

@@ -69,7 +69,7 @@ def wire(service, head: str, body: bytes = b"") -> bytes:
 
 def ask(service, method: str, target: str, *headers: str, body: bytes = BODY, key: str = KEY):
     """The status of a request that is sent as it is written, and all that came back."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: a", "Connection: close", *headers]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
     lines += [f"Authorization: Bearer {key}"] * bool(key)
     lines += [f"Content-Length: {len(body)}"] * bool(body)
     answer = wire(service, "\n".join(lines), body)
@@ -96,7 +96,7 @@ def test_nothing_goes_on_without_a_key_whatever_the_method(guarded, upstream, me
 @pytest.mark.parametrize("method", METHODS)
 def test_before_the_key_is_checked_no_byte_of_the_body_is_read(guarded, method):
     """The answer comes although the body never does."""
-    head = f"{method} {CHAT} HTTP/1.1\nHost: a\nContent-Length: 60000000"
+    head = f"{method} {CHAT} HTTP/1.1\nHost: localhost\nContent-Length: 60000000"
     began = time.monotonic()
     with connected(guarded) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
@@ -158,6 +158,7 @@ ESCAPES = (
     *("/v1/files/.%2e/admin", "/v1/files/%252e%252e/admin", "/v1/files/%25252e%25252e/admin"),
     *("/v1/files/%u002e%u002e/admin", "/v1/files/50%/admin"),
     *("/v1/files/..%2fadmin", "/v1/files/..%2Fadmin", "/v1/files/..%252fadmin"),
+    *("/v1/files/a%25b", "/v1/files/100%25", "/v1/files/" + "a" * 2000),
     *("/v1/files/..%5cadmin", "/v1/files/..\\admin", "/v1/files/..%255cadmin", "/v1/files\\..\\a"),
     *("/v1/files/..;/admin", "/v1/files/..;a=b/admin", "/v1/files/%2e%2e%3b/admin"),
     *("/v1/files/..%00/admin", "/v1/files/%00", "/v1/files/..%20/admin", "/v1/files/..%09/admin"),
@@ -182,6 +183,18 @@ def test_no_path_leaves_what_is_sent_on(guarded, upstream, method, target):
     assert 400 <= status < 500
     if status == 404 and target.startswith("/v1/") and "/cluster/" not in target:
         assert b"is not sent on to the upstream" in answer
+
+
+def test_a_path_of_60_kilobytes_stops_nobody():
+    """It is checked in the event loop, where everybody waits."""
+    began = time.thread_time()
+    for path in ("/v1/%" + "25" * 30_000, "/v1/" + "%cc%a0%cc%81" * 5000, "/v1/" + "a/" * 30_000):
+        with pytest.raises(NotFound, match="characters, and 2,000 is the most"):
+            ForwardedPaths(["files"]).check("GET", path)
+    for path in ("/v1/%" + "25" * 990, "/v1/" + "%cc%a0%cc%81" * 160, "/v1/" + "a/" * 990):
+        with pytest.raises(NotFound, match="is not sent on"):
+            ForwardedPaths(["files"]).check("GET", path)
+    assert time.thread_time() - began < 0.05
 
 
 NAMES = st.text(st.sampled_from("./\\%2e5cfFE;a \u2024\uff0e\uff0f\x00\u202e"), max_size=12)
@@ -252,7 +265,7 @@ def test_headers_that_name_another_path_method_or_payer_stay_here(guarded, upstr
     ],
 )  # fmt: skip
 def test_no_connection_header_changes_what_arrives(guarded, upstream, headers):
-    lines = [f"POST {CHAT} HTTP/1.1", "Host: a", *headers, f"Authorization: Bearer {KEY}"]
+    lines = [f"POST {CHAT} HTTP/1.1", "Host: localhost", *headers, f"Authorization: Bearer {KEY}"]
     with connected(guarded) as connection:
         head = "\r\n".join([*lines, f"Content-Length: {len(BODY)}"])
         connection.sendall(head.encode() + b"\r\n\r\n" + BODY)
@@ -275,7 +288,7 @@ def test_a_websocket_reaches_nothing(guarded, upstream, path):
 def test_two_bodies_in_one_are_refused(guarded, upstream):
     before = len(upstream.exchanges)
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
-    smuggled = b"GET /v1/files HTTP/1.1\r\nHost: a\r\n\r\n"
+    smuggled = b"GET /v1/files HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = f"POST {CHAT} HTTP/1.1\nHost: a\nAuthorization: Bearer {KEY}\nContent-Length: 4\n"
     answer = wire(guarded, head + "Transfer-Encoding: chunked", chunked + smuggled)
     assert answer.startswith(b"HTTP/1.1 400")
@@ -383,6 +396,14 @@ def test_a_page_of_others_does_not_spend_the_service_s_key(plain, guarded, upstr
         answer = plain.raw(CHAT, BODY, content_type="text/plain", origin=origin)
         assert answer.status_code == 403
         assert "--cors-origins" in answer.json()["error"]["message"]
+    for lines in (
+        ("Origin: https://evil.example", "Origin: http://localhost"),
+        ("Origin: http://localhost", "Origin: http://localhost"),
+        ("Origin: https://evil.example", "Origin: https://chat.example"),
+        ("Origin: null",),
+        ("Origin:",),
+    ):
+        assert ask(plain, "POST", CHAT, *lines, key="")[0] == 403, lines
     assert arrivals(upstream, before) == []
     for origin in ("https://chat.example", plain.url):
         assert plain.raw(CHAT, BODY, origin=origin).status_code == 200
@@ -402,7 +423,7 @@ def test_a_body_that_does_not_come_is_given_up(guarded, upstream, path):
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(guarded):
-    head = f"POST {CHAT} HTTP/1.1\nHost: a\nAuthorization: Bearer {KEY}\n"
+    head = f"POST {CHAT} HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\n"
     with connected(guarded) as connection:
         connection.sendall(f"{head}Content-Length: {65 << 20}\n\n".replace("\n", "\r\n").encode())
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413")
@@ -421,7 +442,11 @@ def room(plain):
 def test_all_bodies_together_are_bounded_and_their_room_comes_back(plain, room, path):
     """Those that are forwarded and those that are served here share it."""
     body = BODY[:-1] + b" " * (1 << 20) + b"}"
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % (
+        path.encode(),
+        len(body),
+    )
+    head += b"Content-Type: application/json\r\n\r\n"
     waiting: list[socket.socket] = [connected(plain) for _ in range(2)]
     for connection in waiting:
         connection.sendall(head + body[:-1])  # all but the last byte
@@ -439,7 +464,7 @@ def test_as_many_chats_wait_at_a_time_as_the_service_takes():
     """httpx's own pool has a hundred connections."""
     many = 130
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Tamis: off\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Tamis: off\r\n"
     chat = f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
     with socket.create_server(("127.0.0.1", 0), backlog=many) as silent:
         silent.settimeout(20)

@@ -204,7 +204,7 @@ def test_a_client_that_goes_away_ends_the_work_and_nothing_is_sent_on(upstream):
         data, before = body_of(turns(LOG, LOG[::-1], LOG[1:])), len(upstream.exchanges)
         connection = connected(running)
         connection.sendall(
-            b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\n\r\n" % (PATH.encode(), len(data)) + data
         )
         wait_until(lambda: reader.calls > 0)
