@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 from tamis.probes.errors import TamisError
 
 
 class Refused(TamisError):
-    """A request is not served; `retry_after_s` says when to try again, where that helps."""
+    """A request is not served; the message says when to try again, where that helps.
+
+    Attributes:
+        retry_after_s: that time, and `retry_after` the whole seconds that are told.
+    """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.retry_after = None if retry_after_s is None else max(1, math.ceil(retry_after_s))
+        told = "" if self.retry_after is None else f"; come back in {self.retry_after} s"
+        super().__init__(f"{message}{told}")
 
 
 class Malformed(Refused):

@@ -272,8 +272,7 @@ class RequestQueue:
         if tokens and not is_due and not self._fits_promises(needed, limit_s, key):
             raise Overloaded(
                 f"this request needs about {tokens:,} tokens, more than can be read in time, or "
-                "that time is promised to requests that were refused before; "
-                "come back after Retry-After",
+                "that time is promised to requests that were refused before",
                 self._promise(key, needed, limit_s),
             )
 
@@ -297,7 +296,7 @@ class RequestQueue:
         raise Overloaded(
             f"{self._reserved_tokens:,} tokens are waiting and about "
             f"{self.rate.current:,.0f} are read a second, so this would not be done in "
-            "time; come back after Retry-After",
+            "time",
             self._promise(newcomer.key, self._predicted_tokens(newcomer), newcomer.limit_s, late_s),
         )
 
@@ -333,7 +332,7 @@ class RequestQueue:
         tokens = max(self._predicted_tokens(request), unread)
         return Overloaded(
             f"only {self.rate.current:,.0f} tokens a second are read at present, too few for "
-            f"the {tokens:,.0f} of this request; come back after Retry-After",
+            f"the {tokens:,.0f} of this request",
             self._promise(request.key, tokens, request.limit_s, tokens / self.rate.best),
         )
 
@@ -434,7 +433,7 @@ class RequestQueue:
     ) -> Overloaded:
         return Overloaded(
             f"{self._reserved_tokens:,} tokens are waiting, about {tokens:,} would come, and "
-            f"{self.max_tokens:,} is the most; come back after Retry-After",
+            f"{self.max_tokens:,} is the most",
             self._promise(key, needed, limit_s),
         )
 

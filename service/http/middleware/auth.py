@@ -160,7 +160,7 @@ class Keyring:
             served.popleft()
         if len(served) >= limit.amount:
             wait_s = served[0] + limit.get_expiry() - now
-            raise RateLimited(f"{name} may send {limit}; come back after Retry-After", wait_s)
+            raise RateLimited(f"{name} may send {limit}", wait_s)
         served.append(now)
 
 

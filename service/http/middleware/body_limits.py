@@ -83,7 +83,7 @@ class HeldBytes:
         if self.room.held_bytes + size > self.room.max_bytes:
             raise Overloaded(
                 f"bodies of {self.room.held_bytes:,} bytes are here, and {self.room.max_bytes:,} "
-                "is the most; come back after Retry-After",
+                "is the most",
                 1.0,
             )
         self.room.held_bytes += size

@@ -5,7 +5,6 @@ The OpenAPI document takes its statuses from here, so that it agrees with the se
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -181,8 +180,8 @@ def headers_of(error: Exception) -> dict[str, str]:
     headers = (
         {"WWW-Authenticate": "Bearer"} if isinstance(error, service_errors.Unauthorized) else {}
     )
-    if (seconds := getattr(error, "retry_after_s", None)) is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(seconds)
     return headers
 
 

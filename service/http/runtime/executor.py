@@ -337,8 +337,7 @@ class BoundedPool:
         with self._lock:
             wait_s = self._bytes * self._busy_s / self._done_bytes if self._done_bytes else 1.0
             return Overloaded(
-                "other requests are being worked on, too many for this one to be done in its time; "
-                "come back after Retry-After",
+                "other requests are being worked on, too many for this one to be done in its time",
                 wait_s,
             )
 
@@ -355,7 +354,7 @@ class BoundedPool:
         if self.pieces >= self.most or needed_s > _USABLE * limit_s:
             raise Overloaded(
                 f"{self.pieces} requests are being worked on, and this one would be done in about "
-                f"{needed_s:.0f} s; come back after Retry-After",
+                f"{needed_s:.0f} s",
                 max(needed_s - _USABLE * limit_s, needed_s / self.pieces),
             )
 

@@ -114,7 +114,8 @@ def build_explanation(
 def budget_selections(
     result: Compressed, prepared: Prepared, calibrated: bool, count: int
 ) -> list[BudgetSelection] | None:
-    """What would be kept under about `count` budgets, by the scores of a result."""
+    """What would be kept under about `count` budgets, the request's own included, by the scores of
+    a result."""
     if not count or not result.scores or result.status == "unanswerable":
         return None
     selector = Selector(
@@ -127,7 +128,9 @@ def budget_selections(
         calibrated=calibrated,
     )
     kept, found = set[int](), list[BudgetSelection]()
-    for most in budget_stops(prepared.whole.tokens, count):
+    whole = prepared.whole.tokens
+    own = {min(whole, prepared.budget.tokens(whole) or whole)} if count > 1 else set[int]()
+    for most in sorted({*budget_stops(whole, count), *own}):
         budget = replace(prepared.budget, max_tokens=most, ratio=None)
         try:
             tokens, units = prepared.whole.tokens, set(range(len(result.units)))

@@ -225,8 +225,8 @@ class Upstream:
             response = await self._client.send(request, stream=True, follow_redirects=False)
         except httpx.PoolTimeout:
             raise UpstreamBusy(
-                f"all {self.max_connections:,} connections to the upstream are in use; come back "
-                f"after Retry-After, or start the service with more ({flag('max_connections')})",
+                f"all {self.max_connections:,} connections to the upstream are in use; start "
+                f"the service with more ({flag('max_connections')})",
                 POOL_WAIT_S,
             ) from None
         try:

@@ -9,14 +9,14 @@ import { promptText, readStops, stopWithin } from "./selections.js";
 import { Service } from "./service.js";
 
 const $ = (id) => document.getElementById(id);
-const FIRST_BUDGET = 300, STOPS = 120, FOLD_CHARS = 6000;
+const STOPS = 120, FOLD_CHARS = 6000;
 const PLAIN_METHODS = {
   question_rows: "A small model reads each sentence with the question: it finds most, in seconds",
   lexical: "Words in common with the question are counted: no model, in milliseconds",
   embedding: "Sentences that mean something like the question are found, by a smaller model",
 };
 
-const state = { answer: null, documents: [], units: [], stops: [], at: 0, opened: new Set(), asked: null, needsKey: false, reading: null };
+const state = { answer: null, documents: [], units: [], stops: [], at: 0, budget: 300, opened: new Set(), asked: null, needsKey: false, reading: null };
 const documents = new Documents($("cards"), () => showMessage(""), (reason) => showMessage(reason, true));
 const service = new Service(() => $("key").value, () => {
   state.needsKey = true;
@@ -58,7 +58,7 @@ async function read(event) {
   showReading(true);
   const began = performance.now();
   try {
-    const answer = await service.explain({ ...request(FIRST_BUDGET), selections: STOPS, offset_unit: "utf16" }, showProgress, reading.signal);
+    const answer = await service.explain({ ...request(state.budget), selections: STOPS, offset_unit: "utf16" }, showProgress, reading.signal);
     if (state.reading !== reading) return;
     showAnswer(answer);
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
@@ -111,8 +111,7 @@ function showAnswer(answer) {
   $("answerability").title = answer.reason;
   $("result").hidden = false;
   drawDocuments();
-  const start = stopWithin(state.stops, Math.min(FIRST_BUDGET, Math.ceil(answer.usage.input_tokens / 2)));
-  select(start);
+  select(stopWithin(state.stops, state.typed ? state.budget : Math.min(state.budget, Math.ceil(answer.usage.input_tokens / 2))));
   $("tokens").value = stop().budget;
 }
 
@@ -234,7 +233,12 @@ $("example").onclick = async () => {
 $("files").onchange = (event) => documents.addFiles(event.target.files);
 $("budget").oninput = () => { select(Number($("budget").value)); $("tokens").value = stop().budget; };
 $("tokens").oninput = () => { if (Number($("tokens").value) >= 1) select(stopWithin(state.stops, Number($("tokens").value))); };
-$("tokens").onchange = () => { $("tokens").value = stop().budget; };
+$("tokens").onchange = () => {
+  const budget = Math.min(Math.floor(Number($("tokens").value)), state.stops.at(-1).budget);
+  if (budget < 1 || budget === stop().budget) return void ($("tokens").value = stop().budget);
+  Object.assign(state, { budget, typed: true }); // between two stops of the slider: read for this very budget
+  read();
+};
 $("view").onchange = () => { state.opened = new Set(); select(state.at); };
 $("written").onchange = () => { drawDocuments(); select(state.at); };
 $("next").onclick = () => jumpToKept(1);

@@ -143,6 +143,14 @@ def test_selections_refuse_budgets_that_they_cannot_follow(service, fields):
     assert "selections" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("own", [33, 61, 83])
+def test_the_budget_of_the_request_is_among_the_selections(service, own):
+    body = {"question": QUESTION, "documents": DOCUMENTS, "max_tokens": own, "method": "lexical"}
+    found = service.post("/v1/explain", **body, selections=6).json()
+    [chosen] = [one for one in found["selections"] if one["max_tokens"] == own]
+    assert chosen["tokens"] == found["usage"]["output_tokens"]
+
+
 @pytest.mark.parametrize(
     ("most", "count"),
     [(1, 5), (7, 20), (7, 1), (700, 60), (700, 1), (20_800, 120), (9**9, 9)],
