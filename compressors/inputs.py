@@ -17,6 +17,7 @@ from tamis.probes.text import Passage, Unit
 
 COMPRESSION_REASON = "compression keeps what answers a question"
 KNOWN_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
+MAX_QUESTION_CHARS = 8192
 _KEEP_TAG = re.compile(r"</?keep>")
 
 
@@ -55,6 +56,21 @@ def check_question(question: Any, reason: str) -> None:
         raise BadInput(f"the question is of type {type(question).__name__}; give a text")
     if not question.strip():
         raise BadInput(f"the question is empty; {reason}")
+
+
+def check_question_length(question: str, most: int = MAX_QUESTION_CHARS) -> str:
+    """A question with its instruction and history, if it is no longer than commands and services
+    read: all of it is read after every window, so 20,000 characters would take minutes a page.
+
+    Raises:
+        BadInput: it is longer.
+    """
+    if len(question) > most:
+        raise BadInput(
+            f"the question has {len(question):,} characters and {most:,} is the most; put long "
+            "text into documents"
+        )
+    return question
 
 
 def check_list(given: Any, name: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from tamis.compressors.inputs import question_text, to_passage
+from tamis.compressors.inputs import check_question_length, question_text, to_passage
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.text import Passage
@@ -131,7 +131,8 @@ def request_of(row: InputRow, job: BatchJob) -> RowRequest:
     if row.fault or row.value is None:
         raise BadInput(row.fault or "the row cannot be read")
     asked = _question(row.value, job)
-    question = question_text(asked, job.instruction, _history(row.value, job.fields))
+    history = _history(row.value, job.fields)
+    question = check_question_length(question_text(asked, job.instruction, history))
     given, unread = row.value.get(job.fields.documents), row.value.get(job.fields.context)
     warnings = []
     if given is not None and unread is not None and given != unread:

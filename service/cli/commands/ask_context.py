@@ -79,6 +79,7 @@ def ask_context(
     home: HomeFolder = None,
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
+    from tamis.compressors.inputs import check_question_length
     from tamis.compressors.method import check_scores
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.ask_context import ask_context as build_context
@@ -87,6 +88,7 @@ def ask_context(
     from tamis.service.api.languages import choose_proxy
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
 
+    check_question_length(question)
     models = models_folder(home)
     # the keys of an index are compared by the model that made them, whatever scores the sentences
     found = CorpusIndex.open(index, root=models)

@@ -113,13 +113,14 @@ def compress(
         print_note(passed_over)
     query = found.question(question)
 
-    from tamis.compressors.inputs import question_text
+    from tamis.compressors.inputs import check_question_length, question_text
     from tamis.probes.named_tokenizers import approximation_warning
     from tamis.service.api.compress import counter_of
     from tamis.service.api.languages import choose_proxy, probe_option
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
 
+    asked = check_question_length(question_text(query, instruction, history or ()))
     models = models_folder(home)
     flags: dict[str, Any] = {"probe": probe, "isolated": isolated or None}
     flags |= gate_options(gate, cascade)
@@ -133,7 +134,7 @@ def compress(
     counter = counter_of(tokenizer, choice.proxy, models)
     _check_size(found.passages, counter, max_input)
     result = Compressor(scorer, method, counter, ordering_methods(choice.proxy, models)).compress(
-        question_text(query, instruction, history or ()),
+        asked,
         found.passages,
         budget,
         rules,

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tamis.compressors.inputs import check_question_length
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Ranked, Reranked, to_probability
@@ -101,7 +102,8 @@ def rerank(
     found = gather_inputs(paths or (), standard_input(), reading)
     if not quiet and (passed_over := found.skipped_note()):
         print_note(passed_over)
-    query, stage = found.question(question), parse_first_stage(first_stage)
+    query = check_question_length(found.question(question))
+    stage = parse_first_stage(first_stage)
     joined = None if fuse is None else parse_fuse(fuse)
 
     from tamis.compressors.pipeline.reranking import Reranker

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from tamis.compressors.inputs import check_question_length
 from tamis.probes.errors import BadInput
 from tamis.service.api.spans import operation_span
 from tamis.service.engine.errors import OutOfTime, Overloaded, TooLarge, TooLong
@@ -245,9 +246,5 @@ def check_limits(
         raise BadInput(
             f"{len(questions)} questions were given and {settings.max_inputs} is the most"
         )
-    most = settings.max_question_chars
-    if (longest := max(map(len, questions), default=0)) > most:
-        raise BadInput(
-            f"the question has {longest:,} characters and {most:,} is the most; put long text into "
-            "documents"
-        )
+    for question in questions:
+        check_question_length(question, settings.max_question_chars)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from tamis.compressors.inputs import MAX_QUESTION_CHARS
 from tamis.compressors.options import Option, option, options_of
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
@@ -210,7 +211,9 @@ class Settings:
     max_request_tokens: int = _limits(
         262144, "Tokens of one request, documents and questions; more are 413.", ge=64
     )
-    max_question_chars: int = _limits(8192, "Characters of a question; more are 422.", ge=1)
+    max_question_chars: int = _limits(
+        MAX_QUESTION_CHARS, "Characters of a question; more are 422.", ge=1
+    )
     max_inputs: int = _limits(100, "Inputs or questions of one call; more are 422.", ge=1)
     body_timeout_s: float = _limits(20.0, "The longest a body may take to arrive.", gt=0)
     header_timeout_s: float = _limits(10.0, "The longest the headers may take.", gt=0)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tamis.compressors.inputs import MAX_QUESTION_CHARS
 from tamis.probes.errors import DownloadFailed
 from tamis.probes.hub import zoo
+from tamis.service.http.runtime.settings import Settings
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
 ANSWER = "The old harbour of Malo was closed in 1907."
@@ -284,3 +286,15 @@ def test_a_binary_file_is_refused_and_files_of_a_folder_that_were_passed_over_ar
         done = tamis("compress", docs / "c.png", "-q", QUESTION, "--encoding", encoding, *free)
         assert (done.exit_code, done.stdout) == (2, "")
         assert "is a picture; only the text of a picture could be read" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["compress", "rerank"])
+def test_a_question_that_a_service_would_refuse_is_refused_here(docs, free, command):
+    """It would be read again after each window: 20,000 characters took nine minutes."""
+    assert Settings().max_question_chars == MAX_QUESTION_CHARS
+    asked = f"{QUESTION} ".ljust(MAX_QUESTION_CHARS, "x")
+    free = free if command == "compress" else free[:2]
+    assert tamis(command, docs, "-q", asked, *free).exit_code == 0
+    done = tamis(command, docs, "-q", f"{asked}x", *free)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the question has 8,193 characters and 8,192 is the most" in done.stderr
