@@ -264,8 +264,8 @@ class Rules:
     )
     unanswerable: Unanswerable = option(
         "auto",
-        "What to return when the context seems to hold no answer; auto is nothing with coverage, "
-        "best_effort otherwise.",
+        "What to return when the context seems to hold no answer: auto and best_effort keep the "
+        "best there is.",
         SELECTION,
         flag="--if-unanswerable",
         selects=True,

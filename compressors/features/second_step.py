@@ -205,9 +205,10 @@ _LINK_COLUMNS = [HOP_FEATURES.index(name) for name in LINKS]
 _SINGLE_COLUMN = 1
 _BM25_COLUMN = WORD_FEATURES.index("bm25_z")
 _EPSILON = 1e-6
-WORDS_WEIGHT, SHORT_UNITS = 0.2, 64
-"""BM25's z-score weighs so much beside a unit's logit where units are put in order, and a document
-of up to so many units has all of it. Figures: lab/log/evidence.md#2026-11-29-words-once-more."""
+COSINE_WEIGHT, SHORT_UNITS = 0.25, 128
+"""The weight of a cosine's z-score beside a unit's logit, where the units of a short document are
+put in order, and how many units such a document has at most. Figures:
+lab/log/evidence.md#2026-12-02-each-relation-taken-out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,24 +453,26 @@ def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tenso
     return Calibration(*probe.weight(name, (size,)).tolist())(z)
 
 
-def order_by_words(probabilities: Tensor, first: Tensor) -> Tensor:
-    """The same probabilities, given to the units in another order, `[U]`.
+def is_short(structure: Structure) -> bool:
+    """Whether a request is one short document, all of whose units the encoder reads."""
+    return len(structure.passage) <= SHORT_UNITS and not structure.passage.any()
 
-    The order is that of their logits and of `WORDS_WEIGHT` times the z-score of BM25. It is for the
-    units of one short document: configuration, changelogs and manuals have names of their own, and
-    words say more there than in the articles of the fit. Beside other documents, the second fact of
-    a chain need not share a word with the question, nor what was said in a long meeting: beyond
-    `SHORT_UNITS` the weight falls as the square of the number of units. How many units reach a
-    threshold, and the best one's probability, stay as they were calibrated.
+
+def order_by_cosines(probabilities: Tensor, cosines: Tensor) -> Tensor:
+    """The same probabilities, given to the units of a short document in another order, `[U]`.
+
+    The order is that of their logits and of `COSINE_WEIGHT` times the z-score of their cosine. How
+    many units reach a threshold, and the best one's probability, stay as they were calibrated.
+    Beside other documents and in long ones it costs evidence: the second fact of a chain, or what
+    was said in a meeting, need not be like the question.
 
     Args:
-        first: the first step's features, `[U, F]`, words last.
+        cosines: of all units with the question, `[U]`.
     """
-    weight = WORDS_WEIGHT * min(1.0, (SHORT_UNITS / len(first)) ** 2)
-    words = weight * first[:, _BM25_COLUMN - len(WORD_FEATURES)]
-    order = (probabilities.logit(1e-6) + words).argsort(descending=True, stable=True)
+    likeness = torch.from_numpy(z_scores(cosines.double().numpy(), _EPSILON)).float()
+    order = probabilities.logit(1e-6) + COSINE_WEIGHT * likeness.nan_to_num()
     given = torch.empty_like(probabilities)
-    given[order] = probabilities.sort(descending=True).values
+    given[order.argsort(descending=True, stable=True)] = probabilities.sort(descending=True).values
     return given
 
 
@@ -545,8 +548,6 @@ FLOORS = "answerable_floors"
 """Where a probe's card has the answerabilities from which on a context is `partly` answerable, and
 from which on it is `answerable`."""
 _SHOWN_WORDS = 5
-_USUAL_SHARE = 0.4
-"""The share of a question's words that are in no document at which the floor is as calibrated."""
 _MIN_WORD = 4
 _SAMPLED_TEXTS, _SAMPLED_CHARS = 16, 1000
 _FRAME = frozenset(
@@ -579,8 +580,7 @@ def judge(
     """The fields `verdict`, `floor` and `reason` of `Scores`, by a probe's calibration.
 
     Args:
-        languages: those of the question and the documents, where they differ: then there is no
-            verdict.
+        languages: those of the question and of a document in another: then there is no verdict.
     """
     seen = "the probe was not fitted to tell"
     if answerability is not None:
@@ -588,11 +588,11 @@ def judge(
     floors = probe.card.figures.get(FLOORS)
     if answerability is None or floors is None:
         return {"reason": f"{seen}, and no floor was calibrated for this probe"}
-    words = content_words(texts.question)
-    missing = absent_words(words, texts.lexicon)
-    low, high = _move_floor(floors["partly"], len(missing), len(words)), floors["answerable"]
+    missing = absent_words(content_words(texts.question), texts.lexicon)
+    low, high = floors["partly"], floors["answerable"]
     if languages is not None:
-        return {"floor": low, "reason": f"{seen}, but the question is in another language"}
+        asked, read = languages
+        return {"floor": low, "reason": f"{seen}, but a document is in {read!r}, not {asked!r}"}
     if answerability >= high:
         return {"verdict": "answerable", "floor": low, "reason": f"{seen}, at least {high:g}"}
     is_low = answerability < low
@@ -600,13 +600,6 @@ def judge(
     if missing:
         seen += f"; in no document: {', '.join(map(repr, missing[:_SHOWN_WORDS]))}"
     return {"verdict": "unanswerable" if is_low else "partly", "floor": low, "reason": seen}
-
-
-def _move_floor(floor: float, missing: int, words: int) -> float:
-    """The floor of a probability, moved in log odds by the share of the question's words that are
-    in no document: down where all are there, up where few are."""
-    share = missing / words if words else _USUAL_SHARE
-    return 1 / (1 + (1 / floor - 1) * math.exp(_USUAL_SHARE - share))
 
 
 def content_words(question: str) -> list[str]:
@@ -625,21 +618,22 @@ def absent_words(words: Sequence[str], lexicon: Lexicon) -> list[str]:
 
 
 def languages_apart(model: str, question: str, texts: Sequence[str]) -> tuple[str, str] | None:
-    """The languages of a question and of passages, where both are plain and no passage has that of
-    the question; else None.
+    """The language of a question and that of the first document in another; None where no document
+    plainly is.
 
-    A language is told by its script, or by function words: more than one of them, since a name or
-    a title may have one. None, too, for a model of many languages, or of unknown ones.
+    A language is told document by document, by its script or by function words: more than one of
+    them, since a name or a title may have one. None, too, for a model of many languages, or of
+    unknown ones.
     """
     if model not in zoo.ZOO or zoo.ZOO[model].is_multilingual:
         return None
-    sample = [text[:_SAMPLED_CHARS] for text in texts[:: max(1, len(texts) // _SAMPLED_TEXTS)]]
-    documents = "\n".join(sample)
-    asked, read = guess_language(question, ()), guess_language(documents, ())
-    if asked == read or asked in {guess_language(text, ()) for text in sample if text.strip()}:
-        return None
-    plain = _is_plain(question, asked, read) and _is_plain(documents, read, asked)
-    return (asked, read) if plain else None
+    asked = guess_language(question, ())
+    for text in texts[:: max(1, len(texts) // _SAMPLED_TEXTS)]:
+        sample = text[:_SAMPLED_CHARS]
+        read = guess_language(sample, ())
+        if read != asked and _is_plain(question, asked, read) and _is_plain(sample, read, asked):
+            return asked, read
+    return None
 
 
 def _is_plain(text: str, language: str, other: str) -> bool:
@@ -655,9 +649,9 @@ def _is_plain(text: str, language: str, other: str) -> bool:
 
 
 def language_warning(model: str, asked: str, read: str) -> str:
-    """The warning of a question in another language than the documents."""
+    """The warning of a question in another language than a document."""
     return (
-        f"the question seems to be in {asked!r} and the documents in {read!r}: {model} reads "
-        "English and does not carry a question over, so what it finds shares names and words with "
-        f"the question at best; ask in {read!r}"
+        f"the question seems to be in {asked!r} and a document in {read!r}: {model} reads English "
+        "and does not carry a question over, so what it finds there shares names and words with "
+        f"the question at best, and there is no verdict; ask in {read!r}"
     )

@@ -1,5 +1,5 @@
 """Words of units: features of those shared with the question and the best, and the records that a
-question names by number or by words."""
+question names by number."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from tamis.compressors.features.scales import log_odds, z_scores
 from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import question_sentences
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.language import FUNCTION_WORDS
 from tamis.probes.segmentation.lines import line_starts
-from tamis.probes.segmentation.records import Record, find_records
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
@@ -357,84 +355,9 @@ def record_texts(
     return [joined[record] for record in of_unit]
 
 
-# A record is asked for by name, too: the phone number of one contact, what one release removed. To
-# a small model the lines of its neighbours are as good. Of a family, records that have fewer of the
-# question's words than another one lose, by their names if these differ in such words, else by all
-# their lines; and a field that is good in one of those asked for is good in all of them. No paper;
-# measured in lab/log/kept-passages.md#2026-12-01-the-record-that-is-asked-for-by-name.
-_SAME_FIELD = 0.5
-"""The log odds by which a field is at most below that of another record that is asked for."""
-_MOST_WAYS = 256
-"""Sets of the question's words by which the records of a family differ; of more none loses."""
-
-
-def tell_records(
-    question: str, passages: Sequence[Passage], units: Sequence[Unit], values: Sequence[float]
-) -> tuple[float, ...]:
-    """The probabilities of units, lower in records that are not asked for, `[U]`.
-
-    Those that do not change stay to the bit.
-    """
-    if not any("\n" in passage.text for passage in passages):  # a record has lines
-        return tuple(values)
-    texts = visible_texts(passages, units)
-    asked = frozenset(
-        stem(word)
-        for start, stop in question_sentences(question)
-        for word in cached_words(question[start:stop])
-        if word not in FUNCTION_WORDS and (len(word) > 1 or word.isdigit())
-    )
-    before = log_odds(values, _MIN_PROBABILITY)
-    scores = before.copy()
-    for family in find_records(passages, units, texts):
-        check_interruption()
-        named = _words_of(asked, texts, [record.naming for record in family])
-        told = _words_of(asked, texts, [record.telling for record in family])
-        others = _have_less(named)
-        # a word of a name may say less than several others of what is below another one
-        in_names = frozenset().union(*named)
-        more = [len(own - in_names) for own in told]
-        most = max((n for n, less in zip(more, others, strict=True) if not less), default=0)
-        if not any(others) or most < max(more):
-            others = _have_less(told)
-        if any(others):
-            _lower_others(scores, family, others)
-    return _probabilities(values, before, scores)
-
-
 def _probabilities(values: Sequence[float], before: Floats, after: Floats) -> tuple[float, ...]:
     """Probabilities whose log odds were moved; those that do not change stay to the bit."""
     return tuple(np.where(after == before, values, 1 / (1 + np.exp(-after))).tolist())
-
-
-def _words_of(
-    asked: frozenset[str], texts: Sequence[str], units: Iterable[Sequence[int]]
-) -> list[frozenset[str]]:
-    """The words asked for that some units of each record have."""
-    return [
-        asked.intersection(stem(word) for u in own for word in cached_words(texts[u]))
-        for own in units
-    ]
-
-
-def _have_less(words: Sequence[frozenset[str]]) -> list[bool]:
-    """Whether another record has all words that a record has, and more."""
-    ways = set(words)
-    less = {own for own in ways if len(ways) <= _MOST_WAYS and any(own < way for way in ways)}
-    return [own in less for own in words]
-
-
-def _lower_others(scores: Floats, family: Sequence[Record], others: Sequence[bool]) -> None:
-    best: dict[str, float] = {}  # of each field
-    for record, is_other in zip(family, others, strict=True):
-        if is_other:
-            scores[record.start : record.stop] -= OTHERS
-        else:
-            for field, u in record.fields.items():
-                best[field] = max(best.get(field, -np.inf), scores[u])
-    for record, is_other in zip(family, others, strict=True):
-        for field, u in () if is_other else record.fields.items():
-            scores[u] = max(scores[u], best[field] - _SAME_FIELD)
 
 
 def _patterns(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:

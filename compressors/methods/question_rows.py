@@ -17,8 +17,8 @@ lab/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts
    shape of the request decides how far either is trusted (features/second_step.py);
 6. where a sentence encoder is installed, its cosines beside the heads, weighed by that same gate;
 7. weights: a listwise softmax over the units of a question, not a classifier of single sentences;
-8. of records that are alike (orders, contacts, releases) those that the question does not name, by
-   number or by words, lose (features/words.py).
+8. of records that are alike (orders, releases) those that the question does not name by number
+   lose (features/words.py).
 
 With `isolated=True` steps 4 to 6 and 8 are left out: a unit's score then depends on the question
 and its own window alone, and no passage can move the score of another.
@@ -58,24 +58,20 @@ from tamis.compressors.features.second_step import (
     check_isolation,
     encoder_candidates,
     first_features,
+    is_short,
     isolated_features,
     isolated_probabilities,
     judge,
     language_warning,
     languages_apart,
-    order_by_words,
+    order_by_cosines,
     unit_probabilities,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.words import OTHERS, Lexicon, NamedTexts, record_texts, tell_records
+from tamis.compressors.features.words import OTHERS, Lexicon, NamedTexts, record_texts
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.options import option
-from tamis.compressors.reading.windows import (
-    WINDOW_TOKENS,
-    Reading,
-    asking_text,
-    read_windows,
-)
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, asking_text, read_windows
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
@@ -462,9 +458,13 @@ class QuestionRows(TwoStepMethod):
         passages: Sequence[Passage],
         units: Sequence[Unit],
     ) -> Tensor:
-        """The cosines of the encoder's candidates, `[U]`; not a number for other units."""
+        """The cosines of the encoder's candidates, of all units of a short document, `[U]`; not a
+        number for other units."""
         z, _ = step.scores()
-        candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
+        if is_short(step.texts.structure):
+            candidates = torch.arange(len(units))
+        else:
+            candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
         chosen = [units[u] for u in candidates.tolist()]
         if isinstance(self.encoder, CachedEncoder):
             texts_of = visible_texts_of_each(passages, units)
@@ -497,7 +497,6 @@ class QuestionRows(TwoStepMethod):
             if named:
                 values = torch.tensor(named.raise_probabilities(values.tolist(), OTHERS))
                 known["warnings"] = tuple(named.warnings)
-            values = torch.tensor(tell_records(question, passages, units, values.tolist()))
             known |= judge(self.probe, known["answerability"], step.texts, languages)
         if languages:
             warned = language_warning(model, *languages)
@@ -517,8 +516,8 @@ class QuestionRows(TwoStepMethod):
             prefix = ENCODER
         known = {"answerability": answerable, "is_unlike": is_unlike}
         values = unit_probabilities(self.probe, z, prefix)
-        if not step.texts.structure.passage.any():
-            values = order_by_words(values, step.first)
+        if prefix and is_short(step.texts.structure):
+            values = order_by_cosines(values, reading.cosines)
         return values, known
 
     def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:

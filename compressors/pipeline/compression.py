@@ -147,10 +147,9 @@ class Prepared:
 
     @property
     def unanswerable(self) -> Unanswerable:
-        """What is returned of a context without an answer, `auto` decided by the budget."""
-        if self.rules.unanswerable != "auto":
-            return self.rules.unanswerable
-        return "best_effort" if self.coverage is None else "nothing"
+        """What is returned of a context without an answer: by itself a verdict empties nothing."""
+        asked = self.rules.unanswerable
+        return "best_effort" if asked == "auto" else asked
 
     @property
     def needs_scores(self) -> bool:
@@ -304,9 +303,8 @@ class Compressor:
         return self._select(prepared, scores)
 
     def _select(self, prepared: Prepared, scores: Scores) -> Compressed:
-        if scores.is_unlike and prepared.coverage is not None:
-            cautious = self.scorer.coverage_threshold(prepared.coverage, cautious=True)
-            prepared = replace(prepared, budget=replace(prepared.budget, threshold=cautious))
+        if prepared.coverage is not None:
+            prepared = replace(prepared, budget=self._covering_budget(prepared, scores))
         clock = time.perf_counter()
         orderer, rules = prepared.orderer, prepared.rules
         plain = rules if orderer is None else replace(rules, order="original")
@@ -319,6 +317,18 @@ class Compressor:
             kept = _select_units(prepared, scores, rules, order)
             timings["order"] = (time.perf_counter() - clock) * 1e3
         return self._result(prepared, scores, kept, "ok", timings)
+
+    def _covering_budget(self, prepared: Prepared, scores: Scores) -> Budget:
+        """The budget of a coverage for these scores: cautious where they are unlike those of the
+        fit, and with room for the best unit whatever it is worth."""
+        assert prepared.coverage is not None
+        threshold = prepared.budget.threshold
+        if scores.is_unlike:
+            threshold = self.scorer.coverage_threshold(prepared.coverage, cautious=True)
+        pairs = list(zip(prepared.units, scores.values, strict=True))
+        says = [v for unit, v in pairs if unit.kind not in ("heading", "table_header")]
+        best = max(says or scores.values)
+        return replace(prepared.budget, threshold=min(best, threshold or 0.0))
 
     def _select_adaptively(
         self, prepared: Prepared, scores: Scores, budget: AdaptiveLimits
@@ -596,8 +606,11 @@ def _budget_warnings(
             f"coverage {prepared.coverage:g} keeps {much} of the context: {why} max_tokens or "
             "ratio for a limit"
         )
-    if rules.unanswerable == "auto" and prepared.unanswerable == "best_effort":
-        yield from _floor_warnings(scores, rules.answerable_floor)
+    if rules.unanswerable == "auto":
+        floor = rules.answerable_floor
+        if floor is None and prepared.coverage is not None and scores.verdict == "unanswerable":
+            floor = scores.floor
+        yield from _floor_warnings(scores, floor)
     if rules.answerable_floor is not None and scores.answerability is None:
         yield f"answerable_floor {rules.answerable_floor:g} does nothing: {reason}"
     has_policy = rules.unanswerable not in ("auto", "best_effort")

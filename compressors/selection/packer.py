@@ -1,19 +1,14 @@
-"""Packs units into a token budget one by one, counted as the joined text will be.
+"""Packs steps of units into a token budget, counted as the joined text will be.
 
-The tokens of a joined text are not the sum of its parts' tokens, so whether a unit fits is decided
-by the cheapest count that is sure enough:
+Steps are taken in one order, whatever the budget is, up to the first that does not fit. So what is
+kept under a budget is kept under every larger one.
 
-    estimate   the unit's own tokens, its passage's heading, the elisions it opens or closes
-    window     where the estimate is in doubt: the text around the unit, counted with and without it
-    joined     before a unit in doubt is taken, and at the end: the whole output, counted
+The tokens of a joined text are not the sum of its parts' tokens. A step's are estimated: its units'
+own tokens, its passage's heading, the elisions it opens or closes. The joined text is counted
+whenever it has grown by a quarter, and at the end, where the longest run of steps is kept whose
+text fits.
 
-The last keeps the result within the budget, the first two leave out no unit that would still fit.
-
-A unit comes with the leads that it is shown with (`groups.py`) and that do not wait until all
-content was offered: with all of them, or where those do
-not fit with the nearest, but never without its table's header or the lead-in of its list, unless
-the two alone are longer than the limit, and a row says something by itself or nothing is worth
-more. One whose words are nearly those of a kept unit (by the Jaccard index of their sets) is left
+A unit whose words are nearly those of a kept unit (by the Jaccard index of their sets) is left
 out, and so is one that overlapping passages share with a kept unit.
 """
 
@@ -26,9 +21,9 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping, 
 from copy import copy
 from dataclasses import dataclass
 from heapq import nsmallest
-from itertools import pairwise
+from itertools import chain, pairwise
 
-from tamis.compressors.selection.groups import Groups, Lead
+from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.rendering import Renderer
 from tamis.compressors.types import passage_runs
 from tamis.probes.interruption import check_interruption
@@ -36,27 +31,24 @@ from tamis.probes.segmentation.terms import cached_words
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 
-# a unit has two ends, and its passage's heading one more, where tokens may merge or split
 _DOUBT_TOKENS = 3
-# kept units on either side of a window
-_REACH_UNITS = 2
-# kept leads above a unit, one of which it may seem to be in
-_NEAR_LEADS = 16
-# counts that may fail: bounds the time where thousands of units are a token too long; past that, a
-# unit in doubt is left out uncounted
-_MAX_FAILED_TRIALS = 1000
-# characters that are counted for units in doubt, for each of the input and besides: bounds the time
-# where many are in doubt and each takes a count of the whole output
-_COUNTED_CHARS, _COUNTED_CHARS_AT_LEAST = 20, 1_000_000
+"""A unit has two ends, and its passage's heading one more, where tokens may merge or split."""
+_GROWTH = 1.25
+"""By which the text has grown when it is counted again."""
+_MOST_TRIALS = 64
+"""So many units are counted in vain to fill the room: of a long list none may fit."""
+SHORT_LEAD_TOKENS = 30
+"""Of a lead that is shown where it is short: more than these, and it has to be no longer than what
+it leads to."""
 
 
 class BudgetPacker:
-    """The units taken so far, and which further ones fit.
+    """The steps taken so far, and whether a further one fits.
 
     Attributes:
         kept_units: the units taken. mandatory: units that only the limit may leave out.
         groups: which units belong together.
-        used_tokens: of the kept units as joined; an estimate until `enforce_limit`.
+        used_tokens: of the kept units as joined; an estimate until `close`.
         unit_tokens: each unit's own tokens, estimated.
         passage_tokens: the sum of these over the kept units of each passage.
     """
@@ -67,7 +59,6 @@ class BudgetPacker:
         self.renderer, self.counter = renderer, counter
         self.mandatory = mandatory
         everything = range(len(renderer.units))
-        self._input_chars = sum(len(passage.text) for passage in renderer.passages)
         self.unit_tokens = counter.count_many([renderer.text_with_space(u) for u in everything])
         self._prefix_tokens_cache: dict[str, int] = {}
         for u in everything:
@@ -75,7 +66,6 @@ class BudgetPacker:
             if blank := renderer.space_before(u):
                 self.unit_tokens[u] -= self._prefix_tokens(blank)
         rules = renderer.rules
-        self._elision_tokens = self._prefix_tokens(f" {rules.elision} ") if rules.elision else 0
         self._near_duplicates = (
             NearDuplicates(map(renderer.visible_text, everything), rules.dedup)
             if rules.dedup
@@ -99,145 +89,91 @@ class BudgetPacker:
     def _start_empty(self, limit: float) -> None:
         self.limit = limit
         self.kept_units: set[int] = set()
-        self.used_tokens = 0
+        self.used_tokens: float = 0
         self.passage_tokens = [0] * len(self.renderer.passages)
         self._kept_in_order: list[int] = []
-        self._kept_leads: dict[Lead, list[int]] = {"heading": [], "code": []}  # each ascending
         self._kept_below: Counter[int] = Counter()  # of each lead the kept units that say something
-        self._taken: list[tuple[tuple[int, ...], int]] = []  # and its tokens
-        self._too_long: set[tuple[int, ...]] = set()
-        self._misplaced: dict[int, list[int]] = {}  # by each lead of their sections
-        self._has_place: list[int] = []
-        self._uncounted_groups = 0  # groups taken by estimate since the last count
-        self._trials_left = _MAX_FAILED_TRIALS
-        self._chars_left = _COUNTED_CHARS * self._input_chars + _COUNTED_CHARS_AT_LEAST
+        self._taken: list[tuple[int, ...]] = []
+        self._counted = 0.0
 
-    def offer(self, u: int, careful: bool = False) -> bool:
-        """Takes a unit, with what it is shown with, if it fits and no kept one is nearly the same.
-
-        Args:
-            careful: count the joined text before the unit is taken, however sure the estimate is,
-                unless too much was counted already.
+    def take(self, step: Sequence[int]) -> bool:
+        """Takes those of a step's units that are not kept yet, if they seem to fit.
 
         Returns:
-            Whether the unit was taken.
+            Whether they did. Then the text may still be some tokens too long, until `close`.
         """
         check_interruption()
-        if u in self.kept_units:
-            return False
-        # the cheap half of the estimate first: most units end here once the budget is nearly full
-        fewest = self.unit_tokens[u] - self._elision_tokens
-        room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
-        if fewest > room + doubt or self.is_near_duplicate(u):
-            return False
-        if fewest > room - doubt and not (self._trials_left or self._uncounted_groups):
-            return False  # it would have to be counted, and enough were counted in vain
-        if any(self._offer_group(u, group, careful) for group in self._groups_with(u)):
+        new = tuple(sorted(u for u in step if u not in self.kept_units))
+        if not new:
             return True
-        return not self.kept_units and self._offer_bare_row(u)
-
-    def _offer_bare_row(self, u: int) -> bool:
-        """Takes a row with its table's header and not what leads to that, or without any lead.
-
-        For the best unit, where its leads leave no room for it: such a row says more than what is
-        worth less.
-        """
-        if not self._is_row(u):
+        if self._taken:
+            used = self.used_tokens + self._estimate_added_tokens(new)
+            doubt = _DOUBT_TOKENS + len(self._taken) // 4
+        else:  # the first is counted, so that `close` never gives it back
+            used, doubt = self.count_tokens(new), 0
+        if used > self.limit + doubt:
             return False
-        leads = [v for v, bond in self.groups.shown_with(u) if bond == 2]
-        fewer = (leads[:n] for n in range(len(leads) - 1, -1, -1))
-        return any(self._offer_group(u, (*sorted(some), u), careful=True) for some in fewer)
-
-    def _is_row(self, u: int) -> bool:
-        return self.renderer.units[u].kind == "table_row"
-
-    def _is_misplaced(self, group: tuple[int, ...]) -> bool:
-        """Whether a unit, or the kept one after it, would be below the heading of another section,
-        or in another section, key or block of code, without its own."""
-        return any(self._is_misplaced_in(group, kind) for kind in self._kept_leads)
-
-    def _is_misplaced_in(self, group: tuple[int, ...], kind: Lead) -> bool:
-        u = group[-1]
-        shown = [v for v in group if self._names_section(v) == kind]
-        after = self._kept_in_order[bisect_left(self._kept_in_order, u) :][:1] if shown else []
-        return any(self._is_misplaced_below(v, shown, kind) for v in (u, *after))
-
-    def _is_misplaced_below(self, u: int, shown: Sequence[int], kind: Lead) -> bool:
-        """Whether what a unit would read as part of is another section than its own; of settings
-        and code, where its name does not tell.
-
-        Args:
-            shown: leads of the kind that come with it, beside the kept ones.
-        """
-        kept, groups = self._kept_leads[kind], self.groups
-        if groups.kinds.get(u) == "heading" or (kind == "code" and u not in groups.ambiguous):
-            return False
-        above = [v for v in groups.ancestors(u) if self._names_section(v) == kind]
-        if not above or above[0] in shown or above[0] in self.kept_units:
-            return False
-        at = bisect_left(kept, u)
-        near = sorted([*kept[max(0, at - _NEAR_LEADS) : at], *(v for v in shown if v < u)])
-        last = next((v for v in reversed(near) if groups.seems_to_hold(v, u)), None)
-        return last is not None and last not in above
-
-    def _names_section(self, u: int) -> Lead | None:
-        """As what kind of lead a unit says where others are, if it is one that does."""
-        kind = self.groups.kinds.get(u)
-        return kind if kind == "heading" or (kind == "code" and u in self.groups.leads) else None
-
-    def _offer_group(self, u: int, group: tuple[int, ...], careful: bool) -> bool:
-        careful = careful and self._trials_left > 0
-        room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
-        cost = self._estimate_added_tokens(group)
-        if cost > room + doubt:
-            return False
-        may_leave_out = self.limit < math.inf and not self.renderer.rules.fill
-        if may_leave_out and u not in self.mandatory and self._is_misplaced(group):
-            for lead in self.groups.ancestors(u):
-                self._misplaced.setdefault(lead, []).append(u)
-            return False
-        if careful or cost > room - doubt:
-            if not self._uncounted_groups:
-                return self._take_if_it_fits(group)
-            self.enforce_limit()
-            return self._offer_group(u, group, careful)  # now all is counted, the estimate may do
-        self._take(group, cost)
-        self._uncounted_groups += 1
+        self._keep(new)
+        self.used_tokens = used
+        if self.limit < math.inf and used > _GROWTH * self._counted:
+            self.used_tokens = self._counted = self.count_tokens(self.kept_units)
         return True
 
-    def take_placed(self) -> list[int]:
-        """Those units that were misplaced, and have since got a lead of their section kept."""
-        placed, self._has_place = self._has_place, []
-        return placed
-
-    def offer_waiting(self, candidates: Iterable[int]) -> None:
-        """Offers the leads that waited, for those of the units that are kept."""
-        for u in candidates:
-            if u in self.kept_units:
-                for lead, bond in self.groups.shown_with(u):
-                    if bond == 1 and self.groups.waits(lead, u):
-                        self.offer(lead)
-
-    def take_all(self, candidates: Sequence[int]) -> bool:
+    def take_all(self, candidates: Sequence[int]) -> None:
         """Takes all candidates if they fit together: with elisions, a part may be longer."""
         surplus = sum(self.unit_tokens[u] for u in candidates) - self.limit
-        if self._near_duplicates or surplus > _DOUBT_TOKENS * len(candidates):
-            return False
-        tokens = self.count_tokens(candidates)
-        if tokens > self.limit:
-            return False
-        self._take(tuple(sorted(candidates)), tokens)
-        return True
+        if self.limit == math.inf or surplus > _DOUBT_TOKENS * len(candidates):
+            return
+        if not self._near_duplicates and self.count_tokens(candidates) <= self.limit:
+            self._keep(tuple(sorted(candidates)))
+
+    def close(self) -> None:
+        """Counts the joined text, and keeps the longest run of steps whose text fits."""
+        steps, run = self._taken, 0
+        # every budget looks at the same places, so that a larger one never finds a shorter run
+        for bit in reversed(range(len(steps).bit_length() if self.limit < math.inf else 0)):
+            longer = run + (1 << bit)
+            if longer <= len(steps):
+                tokens = self.count_tokens(list(chain.from_iterable(steps[:longer])))
+                if tokens <= self.limit:
+                    run, self.used_tokens = longer, tokens
+        if self.limit == math.inf:
+            run, self.used_tokens = len(steps), self.count_tokens(self.kept_units)
+        while len(steps) > run:
+            self._drop(steps.pop())
+
+    def top_up(self, eligible: Sequence[int]) -> None:
+        """Takes whatever still fits, each with its leads, counted one by one, until nothing does.
+
+        The only way to fill the room to the last: then a larger budget may lose what was taken so.
+        """
+        was, trials = -1, _MOST_TRIALS
+        while was != len(self.kept_units):
+            was = len(self.kept_units)
+            for u in eligible:
+                step = self.unit_with_leads(u)
+                cost = sum(self.unit_tokens[v] for v in step if v not in self.kept_units)
+                room = self.limit - self.used_tokens + _DOUBT_TOKENS * len(step)
+                if u in self.kept_units or cost > room or not trials or self.is_near_duplicate(u):
+                    continue
+                new = [v for v in step if v not in self.kept_units]
+                if (tokens := self.count_tokens(self.kept_units.union(new))) <= self.limit:
+                    self._keep(tuple(new))
+                    self.used_tokens = tokens
+                else:
+                    trials -= 1
 
     def is_empty_lead(self, u: int) -> bool:
         """Whether a unit is a lead with no kept unit below it that says something."""
         return u in self.groups and not self._kept_below[u]
 
-    def top_up(self, eligible: Sequence[int]) -> None:
-        """Offers the units until none fits: what was given back or elided may have made room."""
-        while any([self.offer(u, careful=True) for u in eligible]):
-            pass
-        self.enforce_limit()
+    def is_unwanted(self, u: int, with_leads: bool = False) -> bool:
+        """Whether a unit that is not kept leads to nothing kept, or repeats a kept one.
+
+        Args:
+            with_leads: whether leads are wanted all the same.
+        """
+        return (not with_leads and self.is_empty_lead(u)) or self.is_near_duplicate(u)
 
     def is_near_duplicate(self, u: int) -> bool:
         """Whether `rules.dedup` leaves a unit out because a kept one has its text, or nearly the
@@ -247,84 +183,42 @@ class BudgetPacker:
         repeated = self.repeats.get(u) in self.kept_units
         return repeated or self._near_duplicates.is_near_duplicate(u)
 
-    def release(self, units: Collection[int]) -> None:
-        """Gives these units back, whatever was taken after them."""
-        groups = ((tuple(u for u in group if u not in units), cost) for group, cost in self._taken)
-        self._taken = [(group, cost) for group, cost in groups if group]
-        self._discard(units)
-        self.used_tokens, self._uncounted_groups = self.count_tokens(self.kept_units), 0
-
-    def enforce_limit(self) -> None:
-        """Counts the joined text; if it is over the limit, gives back what was taken last."""
-        if self._uncounted_groups:
-            self.used_tokens, self._uncounted_groups = self.count_tokens(self.kept_units), 0
-        while self.used_tokens > self.limit:
-            over = self.used_tokens - self.limit
-            while over > 0 and self._taken:
-                group, cost = self._taken.pop()
-                self._discard(group)
-                over -= max(1, cost)
-            self.used_tokens = self.count_tokens(self.kept_units)
-
     def count_tokens(self, chosen: Collection[int]) -> int:
         """The tokens of these units as rendered and joined."""
         check_interruption()
-        text = self.renderer.text(chosen)
-        self._chars_left -= len(text)
-        return self.counter.count(text)
+        return self.counter.count(self.renderer.text(chosen))
 
     def unit_with_leads(self, u: int) -> tuple[int, ...]:
-        """A unit after those leads that it is never shown without and that are not kept yet."""
+        """A unit after those leads that it is never shown without."""
         leads = [lead for lead, bond in self.groups.shown_with(u) if bond == 2]
-        return (*sorted(lead for lead in leads if lead not in self.kept_units), u)
+        return (*sorted(leads), u)
 
-    def _groups_with(self, u: int) -> list[tuple[int, ...]]:
-        """The groups that a unit may be taken in: with all its leads, with fewer, with the fewest.
-
-        The one of the lowest value is left out first, of equal ones the outermost; those that wait
-        are in none.
-        """
-        shown = [(v, bond) for v, bond in self.groups.shown_with(u) if v not in self.kept_units]
-        leads = [v for v, bond in shown if bond == 2]
-        free = [v for v, bond in shown if bond < 2 and not self.groups.waits(v, u)]
-        values = self.groups.values
-        free.sort(key=lambda v: -values[v] if values else 0.0)
-        groups = [(*sorted([*leads, *free[:n]]), u) for n in range(len(free), -1, -1)]
-        parted = leads and all(self.groups.may_stand_without(u, v) for v in leads)
-        if parted and self._is_too_long(groups[-1]):
-            groups.append((u,))  # no room would be enough: without its lead, or not at all
-        return groups
-
-    def _is_too_long(self, group: tuple[int, ...]) -> bool:
-        """Whether a group would not fit if nothing else was kept."""
-        tokens = sum(self.unit_tokens[v] for v in group)
-        if abs(tokens - self.limit) <= _DOUBT_TOKENS * len(group) and self._trials_left:
-            tokens = self.count_tokens(group)
-        return tokens > self.limit
+    def short_leads(self, u: int) -> list[int]:
+        """The leads that a unit is shown with if they are short, the nearest first."""
+        most = max(SHORT_LEAD_TOKENS, self.unit_tokens[u])
+        leads = [lead for lead, bond in self.groups.shown_with(u) if bond == 1]
+        return [lead for lead in leads if self.unit_tokens[lead] <= most]
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, kept alone."""
-        groups = ((u,) if self._is_row(u) else self.unit_with_leads(u) for u in candidates)
-        shortest = nsmallest(64, groups, key=lambda g: (self._estimate_added_tokens(g), g))
-        return min(self.count_tokens(group) for group in shortest)
-
-    def _kept_near(self, group: tuple[int, ...], reach: int) -> list[int]:
-        """The kept units that stand next to those of a group that is not kept, ascending."""
-        places = [bisect_left(self._kept_in_order, u) for u in group]
-        return sorted(
-            {u for at in places for u in self._kept_in_order[max(0, at - reach) : at + reach]}
-        )
+        shortest = nsmallest(64, candidates, key=lambda u: (self.unit_tokens[u], u))
+        return min(self.count_tokens((u,)) for u in shortest)
 
     def _estimate_added_tokens(self, group: tuple[int, ...]) -> int:
         """Estimates how many tokens a group adds."""
         passage = self.renderer.units[group[0]].passage
-        near = [u for u in self._kept_near(group, 1) if self.renderer.units[u].passage == passage]
+        near = [u for u in self._kept_near(group) if self.renderer.units[u].passage == passage]
         cost = sum(self.unit_tokens[u] for u in group)
         cost += self._joint_tokens(sorted([*near, *group])) - self._joint_tokens(near)
         if near:
             return cost
         separator = self.renderer.rules.separator if self.kept_units else ""
         return cost + self._prefix_tokens(separator + self.renderer.passage_prefix(group[0]))
+
+    def _kept_near(self, group: tuple[int, ...]) -> list[int]:
+        """The kept units that stand next to those of a group that is not kept, ascending."""
+        places = [bisect_left(self._kept_in_order, u) for u in group]
+        return sorted({u for at in places for u in self._kept_in_order[max(0, at - 1) : at + 1]})
 
     def _joint_tokens(self, ordered: Iterable[int]) -> int:
         """Estimates how many tokens the texts between units of one passage have."""
@@ -338,56 +232,26 @@ class BudgetPacker:
             self._prefix_tokens_cache[text] = tokens
         return self._prefix_tokens_cache[text]
 
-    def _take_if_it_fits(self, group: tuple[int, ...]) -> bool:
-        """Takes a group if it fits by the count of the joined text; returns whether it did."""
-        if self._chars_left <= 0:
-            self._trials_left = 0
-        if not self._trials_left or group in self._too_long:
-            return False
-        # in another order than the input's, a unit's neighbours in the output are other ones
-        reordered = self.renderer.rules.order != "original" and len(self.renderer.passages) > 1
-        if reordered or self.used_tokens + self._count_added_tokens(group) <= self.limit:
-            tokens = self.count_tokens(self.kept_units | set(group))
-            if tokens <= self.limit:
-                self._take(group, tokens - self.used_tokens)
-                return True
-        self._too_long.add(group)
-        self._trials_left -= 1
-        return False
+    def _keep(self, step: tuple[int, ...]) -> None:
+        self._taken.append(step)
+        self.kept_units.update(step)
+        for u in step:
+            self._count(u, 1)
 
-    def _count_added_tokens(self, group: tuple[int, ...]) -> int:
-        """Counts how many tokens a group adds to the text around it."""
-        near = self._kept_near(group, _REACH_UNITS)
-        return self.count_tokens([*near, *group]) - self.count_tokens(near)
-
-    def _take(self, group: tuple[int, ...], cost: int) -> None:
-        self._taken.append((group, cost))
-        self.used_tokens += cost
-        self.kept_units.update(group)
-        self._too_long.clear()
-        for u in group:
-            insort(self._kept_in_order, u)
-            if (kind := self._names_section(u)) is not None:
-                insort(self._kept_leads[kind], u)
-                self._has_place += self._misplaced.pop(u, [])
-            self.passage_tokens[self.renderer.units[u].passage] += self.unit_tokens[u]
-            self._count_below(u, 1)
-            if self._near_duplicates:
-                self._near_duplicates.add(u)
-
-    def _discard(self, units: Collection[int]) -> None:
+    def _drop(self, units: Collection[int]) -> None:
         self.kept_units.difference_update(units)
-        self._too_long.clear()
         for u in units:
-            self._kept_in_order.remove(u)
-            if (kind := self._names_section(u)) is not None:
-                self._kept_leads[kind].remove(u)
-            self.passage_tokens[self.renderer.units[u].passage] -= self.unit_tokens[u]
-            self._count_below(u, -1)
-            if self._near_duplicates:
-                self._near_duplicates.remove(u)
+            self._count(u, -1)
 
-    def _count_below(self, u: int, change: int) -> None:
+    def _count(self, u: int, change: int) -> None:
+        """Notes that a unit is kept, or no longer."""
+        if change > 0:
+            insort(self._kept_in_order, u)
+        else:
+            self._kept_in_order.remove(u)
+        self.passage_tokens[self.renderer.units[u].passage] += change * self.unit_tokens[u]
+        if self._near_duplicates:
+            (self._near_duplicates.add if change > 0 else self._near_duplicates.remove)(u)
         if u not in self.groups:
             for lead in self.groups.ancestors(u):
                 self._kept_below[lead] += change

@@ -1,7 +1,7 @@
 """Which units are kept: the best that fit, counted with the tokenizer of the budget.
 
-Greedy by worth; a unit that does not fit is skipped. `packer.py` decides what still fits. What is
-kept or dropped as one is the rules' granularity:
+Greedy by worth, up to the first that does not fit (`packer.py`). What is kept or dropped as one is
+the rules' granularity:
 
     sentence  what methods score                         the units as they are
     block     a paragraph, list, table, listing          scored by its sentences, kept by the best
@@ -46,12 +46,6 @@ from tamis.probes.tokens import TextTokenizer
 
 RELATIVE_FLOOR = 0.01
 """What is worth less than this share of the best unit is not kept merely because there is room."""
-CLEAR, CLEAR_FLOOR, FEW_UNITS = 0.35, 0.1, 96
-"""In a single passage whose best unit is worth so much, what is worth less than that share of it
-is no part of the answer. Several passages may each have some of the evidence, and so may the parts
-of a long one: of more units than that the share is smaller in proportion."""
-TRASH_SHARE = 0.05
-"""What is worth less than this share of a unit that did not fit does not take its place."""
 HALF_AS_GOOD = 0.5
 """A unit that did not fit is worth a warning from this share of the best unit's worth on."""
 
@@ -70,15 +64,16 @@ def select(
     """The units of highest value that fit into the budget, and their text.
 
     `counter.count(selection.text) == selection.tokens`, headings, separators and elisions included,
-    and the best units, up to the first that does not fit whole, are kept under every larger budget.
-    Mandatory units (touched by `Passage.keep` or matching `Rules.protect`) come first, then each
-    passage's `min_tokens`, then the rest by worth (`groups.py`), each followed by its neighbours
-    within `Rules.context_window`. A unit comes with the leads that it is shown with, and a lead is
-    not kept without anything below it, unless it is mandatory. Units without content do not fill
-    the room. Of calibrated units those are left out, too, that are worth less than `WORTHLESS`, a
-    hundredth of the best (of a single passage more: `CLEAR`) or a twentieth of one that did not
-    fit; the best is kept whatever it is worth. With `Rules.fill` no unit left out would still fit.
-    Under a threshold, units of lower value are left out, and leads are treated like other units.
+    and what is kept under a budget that holds the best unit is kept under every larger one: units
+    are taken in one order, up to the first that does not fit. Mandatory units (touched by
+    `Passage.keep` or matching `Rules.protect`) come first, then each passage's `min_tokens`, then
+    the rest by worth (`groups.py`), each followed by its neighbours within
+    `Rules.context_window`. A unit comes with the leads that it is shown with, and a lead is not
+    kept without anything below it, unless it is mandatory. Of calibrated units those are left out,
+    too, that are worth less than `WORTHLESS` or a hundredth of the best; the best is kept whatever
+    it is worth. With `Rules.fill` no unit left out would still fit, and a larger budget may lose
+    what filled the room. Under a threshold, units of lower value are left out, unless they lead to
+    what is kept.
 
     Args:
         passages: the input.
@@ -166,123 +161,82 @@ class Selector:
         floor = -math.inf
         if budget.threshold is not None:
             floor = budget.threshold
-            eligible = useful = [u for u in candidates if self.values[u] >= floor]
+            useful = [u for u in candidates if self.values[u] >= floor]
         else:
-            eligible = candidates
-            useful = candidates if limit is None else self._useful(candidates, self._floor)
-        # where nothing is below any lead, as in a table of contents, they are what there is
-        plain = budget.threshold is not None or all(u in packer.groups for u in candidates)
-        worthless = self.calibrated and any(self.values[u] < WORTHLESS for u in candidates)
-        fit_all = len(eligible) == len(candidates) and (rules.fill or not worthless)
-        trash_share = TRASH_SHARE if self.calibrated and not (plain or rules.fill) else 0.0
-        if not (packer.limit < math.inf and fit_all and packer.take_all(candidates)):
-            _fill(self, packer, useful, plain, trash_share)
-        # nothing of use is short enough: something of less use, else the best that is
-        for less in (self._useful(candidates, RELATIVE_FLOOR), eligible):
-            more = less is eligible or len(useful) < len(less)
-            if more and not plain and not packer.kept_units:
-                useful = less
-                _fill(self, packer, useful, False, 0.0)
-        if budget.threshold is None:
-            _drop_empty_leads(packer, useful)
+            useful = candidates if limit is None else self._useful(candidates)
+        if floor == -math.inf and (rules.fill or len(useful) == len(candidates)):
+            packer.take_all(candidates)
+        if not packer.kept_units:
+            _take_steps(packer, self._steps(packer, useful))
+        if not packer.kept_units and floor == -math.inf:  # nothing of use is short enough
+            useful = candidates
+            _take_steps(packer, self._steps(packer, useful))
+        rest = candidates if floor == -math.inf else useful
+        if rules.fill:  # what leads to nothing, too; counted one by one only where room is short
+            more = (u for u in rest if not packer.is_near_duplicate(u))
+            _take_steps(packer, map(packer.unit_with_leads, more))
+        packer.close()
         if rules.fill:
-            packer.top_up(eligible)
+            packer.top_up(rest)
         return _make_selection(self, packer, useful, floor)
 
-    def _useful(self, candidates: Sequence[int], share: float) -> list[int]:
-        """The candidates that are of use: content, then leads; those of any worth.
+    def _steps(self, packer: BudgetPacker, useful: Sequence[int]) -> Iterator[Sequence[int]]:
+        """What is taken one after the other, whatever the budget, while it fits.
 
-        Args:
-            share: of the worth of the best, which calibrated units must have.
+        First what is mandatory and each passage's `min_tokens`, then the units by worth. A unit
+        comes with the leads that it is never shown without, before its short leads and its
+        neighbours within the window of the rules.
         """
+        groups = packer.groups
+        for u in self.candidates:
+            if u in packer.mandatory:
+                yield packer.unit_with_leads(u)
+        yield from _steps_to_min_tokens(packer, self.candidates, self.ranking)
+        # where leads are all there is, as in a table of contents, they are taken as they are
+        plain = all(u in groups for u in useful)
+        best = [u for u in useful if plain or u not in groups][:1]
+        worths, wanted = self.worths, {*useful}
+        reach = packer.renderer.rules.context_window
+        for u in [*best, *useful]:
+            if u not in packer.kept_units:
+                if packer.is_unwanted(u, plain):
+                    continue
+                yield packer.unit_with_leads(u)
+                if not packer.kept_units:
+                    yield (u,)  # with its leads it is longer than the budget
+            if u in packer.kept_units:  # be it by the rules, or beside another
+                yield from ([lead] for lead in packer.short_leads(u))
+                # what is above it and worth more led to nothing when its turn came
+                above = (v for v in groups.ancestors(u) if worths[v] >= worths[u])
+                yield from (packer.unit_with_leads(v) for v in above if v in wanted)
+                for near in _neighbours(packer.renderer.units, u, reach):
+                    if not packer.is_unwanted(near, plain):
+                        yield packer.unit_with_leads(near)
+
+    def _useful(self, candidates: Sequence[int]) -> list[int]:
+        """The candidates that are of use: content, then leads; those of any worth."""
         groups, worths = self._packer.groups, self.worths
         content = [u for u in candidates if u not in groups and u not in groups.vain]
         if not content:
             return list(candidates)
         floor = -math.inf
         if self.calibrated and not self._packer.renderer.rules.fill:
-            floor = max(WORTHLESS, share * worths[content[0]])
+            floor = max(WORTHLESS, RELATIVE_FLOOR * worths[content[0]])
         useful = [u for u in candidates if worths[u] >= floor and u not in groups.vain]
         return useful if any(u not in groups for u in useful) else content[:1]
 
-    @property
-    def _floor(self) -> float:
-        """The share of the best unit's worth that others need."""
-        is_clear = len(self.ranking) == 1 and max(self.worths, default=0.0) >= CLEAR
-        few = min(1.0, FEW_UNITS / max(1, len(self.worths)))
-        return max(RELATIVE_FLOOR, CLEAR_FLOOR * few) if is_clear else RELATIVE_FLOOR
+
+def _take_steps(packer: BudgetPacker, steps: Iterable[Sequence[int]]) -> None:
+    """Takes steps up to the first that does not fit; those before any fits are passed over."""
+    for step in steps:
+        if not packer.take(step) and packer.kept_units:
+            return
 
 
-def _fill(
-    of: Selector, packer: BudgetPacker, eligible: Sequence[int], plain: bool, trash_share: float
-) -> None:
-    """Offers units in the order of the rules.
-
-    Args:
-        eligible: the candidates that may be kept for their worth.
-        plain: whether leads are offered like other units.
-        trash_share: of the worth of a unit that did not fit; what is worth less is not offered.
-    """
-    _fill_mandatory(of, packer)
-    worths, offered, least = of.worths, set(eligible), -math.inf
-    for u in eligible:
-        if worths[u] < least:
-            break
-        if not plain and packer.is_empty_lead(u):
-            continue  # until something below it is kept
-        _offer_around(packer, u)
-        if u not in packer.kept_units:
-            if not packer.is_near_duplicate(u):
-                least = max(least, trash_share * worths[u])
-        elif not plain:
-            for lead in packer.groups.ancestors(u):
-                if (worths[lead], -lead) >= (worths[u], -u) and lead in offered:
-                    packer.offer(lead)
-        _offer_placed(packer)
-    packer.offer_waiting(of.candidates)
-    packer.enforce_limit()
-    if packer.limit < math.inf:
-        fitting = [u for u in eligible if worths[u] >= least]
-        packer.top_up([u for u in fitting if plain or not packer.is_empty_lead(u)])
-
-
-def _offer_placed(packer: BudgetPacker) -> None:
-    """Offers what stood in no section that is kept, and does now."""
-    for u in packer.take_placed():
-        _offer_around(packer, u)
-
-
-def _fill_mandatory(of: Selector, packer: BudgetPacker) -> None:
-    """Offers what the rules ask for, whatever it is worth."""
-    for u in of.candidates:
-        if u in packer.mandatory:
-            packer.offer(u)
-    _meet_min_tokens(packer, of.candidates, of.ranking)
-
-
-def _offer_around(packer: BudgetPacker, u: int) -> None:
-    """Offers a unit, and then its neighbours within the window of the rules.
-
-    A unit that is kept already brings its neighbours when its own turn comes.
-    """
-    reach = packer.renderer.rules.context_window
-    if packer.offer(u) or (reach and u in packer.kept_units):
-        for near in _neighbours(packer.renderer.units, u, reach):
-            packer.offer(near)
-
-
-def _drop_empty_leads(packer: BudgetPacker, eligible: Sequence[int]) -> None:
-    """Gives back leads with no kept unit below them, and offers their room to content."""
-    empty = {u for u in packer.kept_units if packer.is_empty_lead(u)} - packer.mandatory
-    if empty and len(empty) < len(packer.kept_units):
-        packer.release(empty)
-        packer.top_up([u for u in eligible if u not in packer.groups])
-
-
-def _meet_min_tokens(
+def _steps_to_min_tokens(
     packer: BudgetPacker, candidates: Sequence[int], ranking: Sequence[int]
-) -> None:
-    """Takes the best units of each passage with `min_tokens`, until it has that many tokens."""
+) -> Iterator[Sequence[int]]:
+    """The best units of each passage with `min_tokens`, until it has that many tokens."""
     units, passages = packer.renderer.units, packer.renderer.passages
     members: dict[int, list[int]] = {p: [] for p in ranking if passages[p].min_tokens}
     for u in candidates:
@@ -292,7 +246,8 @@ def _meet_min_tokens(
         for u in best_first:
             if packer.passage_tokens[passage] >= passages[passage].min_tokens:
                 break
-            packer.offer(u)
+            if u not in packer.kept_units and not packer.is_unwanted(u):
+                yield packer.unit_with_leads(u)
 
 
 def _min_tokens_warnings(
@@ -379,15 +334,14 @@ def _room_warnings(
     packer: BudgetPacker, content: Sequence[int], worths: Sequence[float]
 ) -> Iterator[str]:
     """Says that a unit nearly as good as the best was left out for room, and what would hold it."""
-    groups, wanted = packer.groups, set(packer.kept_units)
+    wanted = set(packer.kept_units)
     for u in content:
         share = worths[u] / worths[content[0]] if worths[content[0]] else 0.0
         if share < HALF_AS_GOOD:
             return
         if u not in packer.kept_units and packer.is_near_duplicate(u):
             continue
-        wanted |= {u, *(lead for lead, _ in groups.shown_with(u))}
-        wanted |= {lead for lead in groups.ancestors(u) if worths[lead] >= worths[u]}
+        wanted |= {*packer.unit_with_leads(u), *packer.short_leads(u)}
         if u not in packer.kept_units:
             needed = packer.count_tokens(wanted)
             if needed > packer.limit:

@@ -17,12 +17,7 @@ from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutp
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import (
-    LAST_PROTECTED,
-    Level,
-    ParsedOutput,
-    Part,
-)
+from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, Level, ParsedOutput, Part
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 

@@ -8,12 +8,12 @@ from itertools import pairwise
 
 from tamis.compressors.registry import method_class
 from tamis.compressors.rules import WORTHLESS, Budget, Rules
-from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
-from tamis.compressors.selection.select import RELATIVE_FLOOR
+from tamis.compressors.selection.select import RELATIVE_FLOOR, Selector
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Unit
+from tests.compressors.selection.test_nested import first_budget
 from tests.laws.halves import (
     RULES,
     THREADS,
@@ -48,6 +48,16 @@ def with_header(units: Sequence[Unit], u: int) -> set[int]:
     while units[above].kind == "table_row" and above > 0:
         above -= 1
     return {u, above} if units[above].kind == "table_header" else {u}
+
+
+def selector_of(variant: str, context: str) -> tuple[Selector, Compressed]:
+    """Chooses from what was read to compress a context to half, which is returned, too."""
+    half = compressed_half(variant, context)
+    passages, units, scores = half.passages, half.units, [0.0] * len(half.passages)
+    values, calibrated = half.scores, half.calibrated
+    return Selector(
+        passages, units, values, scores, Rules(), counter(), calibrated=calibrated
+    ), half
 
 
 def left_out_units(out: Compressed) -> list[tuple[int, int]]:
@@ -136,22 +146,31 @@ def test_no_unit_that_was_left_out_would_still_fit(variant: str, context: str):
 
 @every_small_context
 @every_variant
-def test_by_default_only_what_is_of_no_use_is_left_out_where_there_is_room(variant, context):
+def test_where_there_is_room_only_what_is_of_no_use_is_left_out(variant: str, context: str):
     """What is most likely of no use, has no content, leads to nothing or repeats a kept unit."""
-    out = compressed_half(variant, context)
-    groups = Groups(out.units, out.passages)
-    worths = groups.worths(out.scores, out.calibrated)
-    kept_words = [set(text.split()) for text in kept_texts(out)]
-    for u, missing_tokens in left_out_units(out):
-        unit = out.units[u]
-        words = set(out.passages[unit.passage].text[slice(*unit.visible)].split())
-        assert (
-            missing_tokens > 0
-            or worths[u] < max(WORTHLESS, RELATIVE_FLOOR * max(worths))
-            or u in groups
-            or u in groups.vain
-            or words in kept_words
-        )
+    of, half = selector_of(variant, context)
+    kept = of.select(Budget(max_tokens=100_000)).units
+    groups, worths = of._packer.groups, of.worths
+    texts = [half.passages[u.passage].text[slice(*u.visible)].split() for u in half.units]
+    kept_words = [{*texts[u]} for u in kept]
+    for u in {*range(len(half.units))} - {*kept}:
+        is_worthless = half.calibrated and worths[u] < max(WORTHLESS, RELATIVE_FLOOR * max(worths))
+        is_empty = u in groups or u in groups.vain
+        assert is_worthless or is_empty or {*texts[u]} in kept_words
+
+
+@every_small_context
+@every_variant
+def test_what_is_kept_is_kept_under_every_larger_budget(variant: str, context: str):
+    """Of the same units: those that a small budget has no room for are cut before they are read."""
+    of, half = selector_of(variant, context)
+    if not half.units:
+        return
+    before: set[int] = set()
+    for limit in range(max(1, first_budget(of)), half.tokens_in + 20, 5):
+        now = {*of.select(Budget(max_tokens=limit)).units}
+        assert before <= now, limit
+        before = now
 
 
 @every_text

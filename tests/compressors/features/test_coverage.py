@@ -155,8 +155,9 @@ def test_a_method_that_cannot_tell_is_refused_a_policy(counter):
 @pytest.mark.parametrize(
     ("budget", "rules", "status", "text"),
     [
-        ({"coverage": 0.9}, {}, "unanswerable", ""),
-        ({"coverage": 0.9, "max_tokens": 20}, {}, "unanswerable", ""),
+        ({"coverage": 0.9}, {}, "ok", "The grass is green."),
+        ({"coverage": 0.9, "max_tokens": 20}, {}, "ok", "The grass is green."),
+        ({"coverage": 0.9}, {"unanswerable": "nothing"}, "unanswerable", ""),
         ({"coverage": 0.9}, {"unanswerable": "pass_through"}, "unanswerable", TEXT),
         ({"coverage": 0.9}, {"unanswerable": "best_effort"}, "ok", "The grass is green."),
         ({"coverage": 0.9}, {"answerable_floor": 0.0}, "ok", "The grass is green."),
@@ -164,15 +165,28 @@ def test_a_method_that_cannot_tell_is_refused_a_policy(counter):
         ({"max_tokens": 20}, {"unanswerable": "nothing"}, "unanswerable", ""),
     ],
 )
-def test_a_coverage_abstains_where_nothing_answers_and_a_limit_only_says_so(
-    counter, budget, rules, status, text
-):
+def test_a_verdict_empties_nothing_unless_the_rules_say_so(counter, budget, rules, status, text):
     scorer = FixedScorer([0.2, 0.9, 0.1], 0.1, 0.5, "unanswerable")
     result = Compressor(scorer, "fixed", counter).compress(
         "What?", [TEXT], Budget(**budget), Rules(**rules)
     )
     assert (result.status, result.text, result.verdict) == (status, text, "unanswerable")
-    assert any("seems to hold no answer" in one for one in result.warnings) == (status != "ok")
+    acts = status != "ok" or ("coverage" in budget and not rules)
+    assert any("seems to hold no answer" in one for one in result.warnings) == acts
+
+
+@pytest.mark.parametrize("values", [[0.2, 0.4, 0.1], [0.001, 0.0, 0.0]])
+def test_a_coverage_keeps_the_best_unit_whatever_it_is_worth(counter, values):
+    compressor = Compressor(FixedScorer(values, threshold=0.5), "fixed", counter)
+    result = compressor.compress("What?", [TEXT], Budget(coverage=0.9))
+    assert max(range(3), key=values.__getitem__) in {kept.unit for kept in result.kept}
+
+
+def test_a_coverage_keeps_no_heading_without_text_below_it(counter):
+    text = "# Keys\n\nKeys rotate.\n\n# Lunch\n\nLunch is at noon.\n"
+    compressor = Compressor(FixedScorer([0.9, 0.8, 0.9, 0.1], threshold=0.5), "fixed", counter)
+    result = compressor.compress("What?", [text], Budget(coverage=0.9))
+    assert result.text == "# Keys\n\nKeys rotate."
 
 
 @pytest.mark.parametrize("verdict", ["answerable", "partly", None])

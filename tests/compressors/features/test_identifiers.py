@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 
@@ -14,11 +13,9 @@ from hypothesis import strategies as st
 
 from tamis.compressors.features.words import (
     MOST_IDENTIFIERS,
-    OTHERS,
     NamedTexts,
     identifiers,
     record_texts,
-    tell_records,
 )
 from tamis.probes.segmentation.segment import split_long_units, units_of
 from tamis.probes.text import Passage
@@ -220,80 +217,3 @@ def test_every_record_of_a_file_is_found_by_its_number(proxy_folder, encoder_fol
         assert row.rstrip(",") in kept.text
     missing = compress("status of order SO-99999", [ORDERS], max_tokens=80)
     assert any("so-99999" in warning for warning in missing.warnings)
-
-
-PACKAGES = """\
-Package: libssl3
-Version: 3.0.15-1
-Maintainer: Ana Lund
-
-Package: curl
-Version: 7.88.1-10
-Maintainer: Bea Hall
-
-Package: nginx
-Version: 1.22.1-9
-Maintainer: Ana Lund
-"""
-
-
-def line_probabilities(question: str, values: list[float]) -> list[float]:
-    """The probabilities of the three lines of each package."""
-    passages = [Passage(PACKAGES)]
-    return list(tell_records(question, passages, units_of(passages), values))
-
-
-def test_records_that_the_question_does_not_name_lose_and_the_others_stay():
-    values = [0.1, 0.6, 0.2, 0.3, 0.5, 0.2, 0.1, 0.7, 0.2]
-    found = line_probabilities("Which version of curl is installed?", values)
-    assert found[3:6] == values[3:6]
-    lowered = found[:3] + found[6:]
-    expected = [1 / (1 + math.exp(OTHERS) * (1 - v) / v) for v in values[:3] + values[6:]]
-    assert lowered == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("question", ["Which is the largest?", "What is the version of each?", ""])
-def test_no_record_loses_where_none_is_named(question):
-    values = [0.1, 0.6, 0.2, 0.3, 0.5, 0.2, 0.1, 0.7, 0.2]
-    assert line_probabilities(question, values) == values
-
-
-def test_a_record_is_named_by_its_fields_where_its_name_is_not_asked_for():
-    found = line_probabilities("Which package does Bea maintain?", [0.5] * 9)
-    assert min(found[3:6]) == 0.5 > max(found[:3] + found[6:])
-    found = line_probabilities("What does Ana Lund maintain?", [0.5] * 9)
-    assert min(found[:3] + found[6:]) == 0.5 > max(found[3:6])
-
-
-def test_a_field_of_one_record_that_is_asked_for_is_as_good_in_the_other():
-    values = [0.1, 0.6, 0.2, 0.3, 0.01, 0.2, 0.1, 0.01, 0.2]
-    found = line_probabilities("versions of libssl3 and curl", values)
-    assert found[1] == 0.6
-    assert found[4] == pytest.approx(1 / (1 + math.exp(0.5) * 0.4 / 0.6))
-    assert found[7] < 0.01
-
-
-def test_a_name_counts_for_more_than_where_it_is_mentioned_unless_that_says_more():
-    text = PACKAGES.replace("Maintainer: Bea Hall", "Depends: nginx, libssl3")
-    passages = [Passage(text)]
-    units = units_of(passages)
-    found = tell_records("version of nginx", passages, units, [0.5] * len(units))
-    assert min(found[6:9]) == 0.5 > max(found[:6])
-    found = tell_records("What depends on nginx?", passages, units, [0.5] * len(units))
-    assert min(found[3:6]) == 0.5 > max(found[:3] + found[6:])
-
-
-@pytest.mark.parametrize(
-    "of_each", ["Host h{0}\n    Port {0}\n    User u{0}\n\n", "# h{0}\n## A\nB\n"]
-)
-def test_records_are_told_apart_in_linear_time(of_each):
-    def seconds(count):
-        passages = [Passage("".join(of_each.format(i) for i in range(count)))]
-        units = units_of(passages)
-        clock = time.process_time()
-        tell_records("port and user of h1, h2 and h3", passages, units, [0.5] * len(units))
-        return time.process_time() - clock
-
-    seconds(50)
-    short, long = (min(seconds(count) for _ in range(3)) for count in (500, 2_000))
-    assert long < 8 * max(0.01, short)  # in quadratic time sixteen times as long

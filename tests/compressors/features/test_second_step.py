@@ -10,15 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.compressors.features import second_step
+from tamis.compressors.features.scales import z_scores
 from tamis.compressors.features.second_step import (
+    COSINE_WEIGHT,
     ENCODER_SHARE,
     SHORT_UNITS,
-    WORDS_WEIGHT,
     RequestTexts,
     candidate_cosines,
     encoder_candidates,
-    order_by_words,
+    is_short,
+    order_by_cosines,
     unit_scores,
+    unit_structure,
 )
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods import question_rows
@@ -119,48 +122,33 @@ def _candidates(probe, texts, first):
     return marked
 
 
-@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.floats(-2, 4)), min_size=1, max_size=30))
-def test_words_change_the_order_of_probabilities_and_none_of_them(scored):
-    probabilities = torch.tensor([p for p, _ in scored])
-    given_by_words = order_by_words(probabilities, first_step([words for _, words in scored]))
-    assert sorted(given_by_words.tolist()) == sorted(probabilities.tolist())
-    blended = probabilities.logit() + WORDS_WEIGHT * torch.tensor([words for _, words in scored])
-    best = int(blended.argmax())
-    assert given_by_words[best] == probabilities.max()
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.floats(-1, 1)), min_size=1, max_size=30))
+def test_cosines_change_the_order_of_probabilities_and_none_of_them(scored):
+    probabilities, cosines = torch.tensor(scored).T
+    given_anew = order_by_cosines(probabilities, cosines)
+    assert sorted(given_anew.tolist()) == sorted(probabilities.tolist())
+    likeness = torch.from_numpy(z_scores(cosines.double().numpy(), 1e-6))
+    best = int((probabilities.logit() + COSINE_WEIGHT * likeness).argmax())
+    assert given_anew[best] == probabilities.max()
 
 
-def test_without_a_word_of_the_question_the_order_stays():
+def test_units_that_are_equally_like_the_question_stay_in_order():
     probabilities = torch.tensor([0.2, 0.7, 0.1, 0.7])
-    assert order_by_words(probabilities, first_step([0.0] * 4)).equal(probabilities)
+    assert order_by_cosines(probabilities, torch.full((4,), 0.3)).equal(probabilities)
+    assert order_by_cosines(probabilities, torch.full((4,), torch.nan)).equal(probabilities)
 
 
-def test_words_decide_between_units_that_are_nearly_as_good():
+def test_cosines_decide_between_units_that_are_nearly_as_good():
     probabilities = torch.tensor([0.30, 0.31, 0.9])
-    changed = order_by_words(probabilities, first_step([2.0, -0.5, -0.5]))
+    changed = order_by_cosines(probabilities, torch.tensor([0.8, 0.1, 0.1]))
     assert changed.equal(torch.tensor([0.31, 0.30, 0.9]))
 
 
-def test_words_weigh_less_in_a_long_document():
-    nearly = torch.tensor([0.30, 0.31])
-    for units, changed in ((SHORT_UNITS, True), (20 * SHORT_UNITS, False)):
-        probabilities = torch.cat([nearly, torch.full((units - 2,), 0.01)])
-        given_by_words = order_by_words(probabilities, first_step([2.0, *[-0.5] * (units - 1)]))
-        assert bool(given_by_words[0] > given_by_words[1]) == changed
+def test_one_document_of_few_units_is_short():
+    def structure(*units_of_each):
+        passages = [Passage("A line.\n" * count) for count in units_of_each]
+        return unit_structure(passages, units_of(passages))
 
-
-def test_the_weight_of_words_falls_as_the_square_of_the_number_of_units():
-    for times in (1, 2, 3):
-        weight, units = WORDS_WEIGHT / times**2, times * SHORT_UNITS
-        for share, changed in ((0.9, True), (1.1, False)):
-            logits = torch.tensor([0.0, share * weight, *[-5.0] * (units - 2)])
-            given_by_words = order_by_words(
-                logits.sigmoid(), first_step([1.0, *[0.0] * (units - 1)])
-            )
-            assert bool(given_by_words[0] > given_by_words[1]) == changed, (times, share)
-
-
-def first_step(bm25_z):
-    """Features of the first step with these z-scores of BM25, and no others."""
-    features = torch.zeros(len(bm25_z), 8 + len(WORD_FEATURES))
-    features[:, 8 + WORD_FEATURES.index("bm25_z")] = torch.tensor(bm25_z)
-    return features
+    assert is_short(structure(SHORT_UNITS))
+    assert not is_short(structure(SHORT_UNITS + 1))
+    assert not is_short(structure(2, 2))

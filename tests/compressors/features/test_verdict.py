@@ -56,18 +56,12 @@ def test_the_floors_of_the_card_decide(answerability, verdict):
 
 
 @pytest.mark.parametrize(
-    ("question", "floor"),
-    [
-        ("When does the tenancy start?", 0.069),  # all words are there
-        ("Are dogs allowed?", 0.168),  # none is
-        ("How much is it?", 0.1),  # none to look for
-    ],
+    "question", ["When does the tenancy start?", "Are dogs allowed?", "How much is it?"]
 )
-def test_the_floor_rises_with_the_share_of_words_that_are_in_no_document(question, floor):
+def test_the_floor_is_the_same_whatever_words_the_question_has(question):
     card = probe({"partly": 0.1, "answerable": 0.4})
-    for answerability, verdict in ((floor - 0.002, "unanswerable"), (floor + 0.002, "partly")):
-        found = judge(card, answerability, texts_of(question), None)
-        assert (found["verdict"], found["floor"]) == (verdict, pytest.approx(floor, abs=0.001))
+    for answerability, verdict in ((0.098, "unanswerable"), (0.102, "partly")):
+        assert judge(card, answerability, texts_of(question), None)["verdict"] == verdict
 
 
 @pytest.mark.parametrize(
@@ -75,7 +69,7 @@ def test_the_floor_rises_with_the_share_of_words_that_are_in_no_document(questio
     [
         (None, 0.5, None, "no floor was calibrated"),
         ({"partly": 0.1, "answerable": 0.4}, None, None, "not fitted to tell"),
-        ({"partly": 0.1, "answerable": 0.4}, 0.01, ("de", "en"), "another language"),
+        ({"partly": 0.1, "answerable": 0.4}, 0.01, ("de", "en"), "is in 'en', not 'de'"),
     ],
 )
 def test_there_is_no_verdict_without_a_calibration_that_holds(
@@ -115,8 +109,9 @@ def test_words_that_any_question_has_are_not_absent(question, absent):
         ("Сколько стоит аренда?", [LEASE], ("ru", "en")),
         ("How high is the rent?", [LEASE], None),
         ("Wie hoch ist die Miete?", [MIETE], None),
-        # one passage in the language of the question is enough
-        ("Wie hoch ist die Miete?", [LEASE, MIETE], None),
+        # a language is told document by document
+        ("Wie hoch ist die Miete?", [MIETE, LEASE], ("de", "en")),
+        ("How high is the rent?", [LEASE, MIETE], ("en", "de")),
         # names, keywords, code: nothing is plain
         ("What does 'die Miete' mean?", [LEASE], None),
         ("Mietvertrag?", [LEASE], None),

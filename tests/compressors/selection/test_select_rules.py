@@ -20,12 +20,19 @@ from tests.compressors.selection.select_kit import PLAIN, pairs, select_words
 from tests.compressors.selection.test_rendering import split
 
 
-def test_a_unit_that_does_not_fit_is_skipped_not_final() -> None:
-    got = select_words("a b. c d e f. g h.", [3, 2, 1], 4)
+def test_the_first_unit_that_does_not_fit_ends_the_choice_unless_it_is_to_fill_the_room() -> None:
+    text, values = "a b. c d e f. g h.", [3, 2, 1]
+    assert select_words(text, values, 4).units == (0,)
+    got = select_words(text, values, 4, Rules(fill=True))
     assert (got.units, got.text, got.tokens) == ((0, 2), "a b. g h.", 4)
+    assert select_words(text, values, 6, Rules(fill=True)).units == (0, 1)
 
 
-def test_a_unit_skipped_before_is_taken_once_closing_an_elision_pays_for_it() -> None:
+def test_units_before_any_fits_are_passed_over() -> None:
+    assert select_words("a b c d. e f g. h. i.", [4, 3, 2, 1], 2).units == (2, 3)
+
+
+def test_a_unit_that_alone_is_too_long_is_taken_once_closing_an_elision_pays_for_it() -> None:
     passages = [Passage("a. b b b. c. d."), Passage("z z z z z z z z z.")]
     # a and d take 6 with the elision, b does not fit, c does, and then b saves 4 for its 3
     got = select_words(passages, [9, 7, 6, 8, 0], 8, Rules(elision="left out: a lot", dedup=None))
@@ -95,7 +102,7 @@ def test_a_span_to_keep_touches_no_unit_that_only_borders_on_it() -> None:
 
 def test_mandatory_units_that_exceed_the_budget_are_kept_by_value_with_a_warning() -> None:
     got = select_words("1 a b. 2 c d. 3 e f. g.", [1, 3, 2, 9], 7, Rules(protect=(r"\d",)))
-    assert got.units == (1, 2, 3)
+    assert got.units == (1, 2)
     says = "3 sentences are mandatory and take 9 tokens, the budget is 7; 1 of them"
     assert says in got.warnings[0]
 
@@ -134,6 +141,16 @@ def test_neighbours_of_a_mandatory_unit_come_after_all_mandatory_ones() -> None:
     rules = Rules(context_window=1, protect=(r"\d",))
     assert select_words("a. 1. b. c. d. 2. e.", [0, 9, 0, 0, 0, 1, 0], 3, rules).units == (0, 1, 5)
     assert select_words("a. 1. b. c.", [0, 5, 0, 3], 2, rules).units == (0, 1)
+
+
+def test_neighbours_that_repeat_a_kept_unit_are_left_out() -> None:
+    text, rules = "a b c d. x. a b c d. y.", Rules(context_window=1)
+    assert select_words(text, [9, 5, 0, 0], 99, rules).units == (0, 1, 3)
+
+
+def test_least_tokens_are_not_met_by_what_repeats_a_kept_unit() -> None:
+    passages = [Passage("a b c d. a b c d. e f.", min_tokens=5), Passage("g. h.")]
+    assert select_words(passages, [5, 4, 3, 9, 8], 7).units == (0, 2, 3)
 
 
 def test_a_unit_that_repeats_a_better_one_is_left_out() -> None:
@@ -202,6 +219,7 @@ def test_the_best_row_is_kept_alone_where_its_header_leaves_no_room() -> None:
         select_words(passages, [1, 2], 3, units=only)
     assert select_words(passages, [1, 2], 4, units=only).units == (1,)
     assert select_words(passages, [1, 2], 7, units=only).units == (1,)  # the header would fit
+    assert select_words(passages, [1, 2], 10, units=only).units == (1,)
     assert select_words(passages, [1, 2], 11, units=only).units == (0, 1)
 
 
