@@ -516,7 +516,7 @@ class QuestionRows(TwoStepMethod):
             prefix = ENCODER
         known = {"answerability": answerable, "is_unlike": is_unlike}
         values = unit_probabilities(self.probe, z, prefix)
-        if prefix and is_short(step.texts.structure):
+        if reading.cosines is not None and prefix and is_short(step.texts.structure):
             values = order_by_cosines(values, reading.cosines)
         return values, known
 

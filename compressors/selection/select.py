@@ -326,7 +326,7 @@ def _make_selection(
             )
     text = packer.renderer.text(packer.kept_units)
     return SelectedUnits(
-        tuple(sorted(packer.kept_units)), text, packer.used_tokens, tuple(warnings)
+        tuple(sorted(packer.kept_units)), text, int(packer.used_tokens), tuple(warnings)
     )
 
 
