@@ -43,8 +43,9 @@ from tamis.compressors.types import (
     to_probability,
 )
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.code import cut_unit
 from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.segment import cut_failures, split_long_units, units_of
+from tamis.probes.segmentation.segment import ROOM_SHARE, split_long_units, units_of
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.segmentation.tool_output.parts import Level, Part
 from tamis.probes.text import Passage, Unit
@@ -619,6 +620,27 @@ def _budget_warnings(
             f"unanswerable {rules.unanswerable} does nothing: no floor was calibrated for this "
             "probe; give answerable_floor"
         )
+
+
+def cut_failures(
+    passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, budget: int
+) -> Iterator[Unit]:
+    """Cuts lines that report a failure at their blanks, where they have more tokens than a budget.
+
+    Nothing of such a line could be kept otherwise. No other unit is cut.
+    """
+    for unit in units:
+        text, (first, last) = passages[unit.passage].text, unit.visible
+        line, starts = text[first:last], [first]
+        tokens = counter.count(line) if 4 * len(line) > budget else 0
+        if tokens > budget and any(
+            part.level == Level.MESSAGE for part in parse_tool_output(line).parts
+        ):
+            chars = max(1, int(ROOM_SHARE * budget) * len(line) // tokens)
+            while last - starts[-1] > chars:
+                at = text.rfind(" ", starts[-1] + 1, starts[-1] + chars) + 1
+                starts.append(at or starts[-1] + chars)
+        yield from cut_unit(text, unit, starts)
 
 
 def _failure_warnings(found: Compressed) -> Iterator[str]:

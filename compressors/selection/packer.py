@@ -38,8 +38,7 @@ _GROWTH = 1.25
 _MOST_TRIALS = 64
 """So many units are counted in vain to fill the room: of a long list none may fit."""
 SHORT_LEAD_TOKENS = 30
-"""Of a lead that is shown where it is short: more than these, and it has to be no longer than what
-it leads to."""
+"""A lead with more tokens than these is shown only if it is no longer than what it leads to."""
 
 
 class BudgetPacker:

@@ -54,8 +54,6 @@ from tamis.probes.segmentation.lines import (
     markup_spans,
 )
 from tamis.probes.segmentation.markdown import document_marks, markdown_marks, table_marks
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import Level
 from tamis.probes.segmentation.xml_html import html_marks, xml_marks
 from tamis.probes.text import KINDS, Passage, Piece, Unit, UnitKind
 from tamis.probes.tokens import TextTokenizer, replace_surrogates
@@ -163,27 +161,6 @@ def split_long_units(
         ]
         found += cut_unit(text, unit, starts)
     return found
-
-
-def cut_failures(
-    passages: Sequence[Passage], units: Sequence[Unit], counter: TextTokenizer, budget: int
-) -> Iterator[Unit]:
-    """Cuts lines that report a failure at their blanks, where they have more tokens than a budget.
-
-    Nothing of such a line could be kept otherwise. No other unit is cut.
-    """
-    for unit in units:
-        text, (first, last) = passages[unit.passage].text, unit.visible
-        line, starts = text[first:last], [first]
-        tokens = counter.count(line) if 4 * len(line) > budget else 0
-        if tokens > budget and any(
-            part.level == Level.MESSAGE for part in parse_tool_output(line).parts
-        ):
-            chars = max(1, int(ROOM_SHARE * budget) * len(line) // tokens)
-            while last - starts[-1] > chars:
-                at = text.rfind(" ", starts[-1] + 1, starts[-1] + chars) + 1
-                starts.append(at or starts[-1] + chars)
-        yield from cut_unit(text, unit, starts)
 
 
 _CELL = re.compile(r"[^,;|\t]+(?:[,;] [^,;|\t]*)*")

@@ -36,7 +36,7 @@ _FIRST_WORD = re.compile(r"[\w./~@%+=-]+(?=\s|[*?]|:\*|\Z)")
 _NO_LITERAL = re.compile(r"[\[\]{}()!,:\\]")
 _WILDCARD = re.compile(r"[*?\[{$]")
 _FILE_TOOLS = ("Read", "Edit", "Write", "MultiEdit")
-"""Of Claude Code, whose rules on them also apply to arguments of the shell's commands."""
+"""The tools of Claude Code whose rules also apply to arguments of the shell's commands."""
 _JSON_EXTRAS = (r"//[^\n]*|/\*.*?\*/", r",(?=\s*[}\]])")
 """What files of settings have beside JSON: comments, and commas behind the last of a list."""
 _PROJECTS = ("CLAUDE_PROJECT_DIR", "GEMINI_PROJECT_DIR", "CURSOR_PROJECT_DIR")

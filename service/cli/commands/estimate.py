@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 _LEAST_SHARE = 0.05
-"""Of all tokens between tags that were not named, from which on they are."""
+"""Tags are named from this share of all tokens between tags that were not named on."""
 EPILOG = """
 A line is a request as it was sent: a chat for OpenAI's (also `/v1/responses`), Anthropic's or
 Gemini's API, a body of `/v1/compress`, or a row of `tamis batch`; bare, or in `request` or `body`,

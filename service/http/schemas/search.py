@@ -24,7 +24,7 @@ from tamis.service.http.schemas.base import (
 Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_CONDITION_CHARS})]
 """A condition on metadata as text; what reads conditions everywhere refuses a longer one."""
 MOST_VALUES = 10_000
-"""Of all conditions of a search."""
+"""The most values that all conditions of a search may have."""
 
 
 class SearchRequest(StrictRequest):
