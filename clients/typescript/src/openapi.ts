@@ -413,7 +413,7 @@ export interface components {
             top_n?: number | null;
             /**
              * Unanswerable
-             * @description What to return when the context seems to hold no answer; auto is nothing with coverage, best_effort otherwise.
+             * @description What to return when the context seems to hold no answer: auto and best_effort keep the best there is.
              * @default auto
              * @enum {string}
              */
@@ -763,7 +763,7 @@ export interface components {
             top_n?: number | null;
             /**
              * Unanswerable
-             * @description What to return when the context seems to hold no answer; auto is nothing with coverage, best_effort otherwise.
+             * @description What to return when the context seems to hold no answer: auto and best_effort keep the best there is.
              * @default auto
              * @enum {string}
              */
