@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from tamis.compressors.rules import Rules, parse_citation
 from tamis.compressors.selection.order import at_both_ends
-from tamis.probes.segmentation.lines import is_after_text, line_starts
+from tamis.probes.segmentation.lines import line_starts
 from tamis.probes.text import KINDS, Passage, Unit
 
 
@@ -139,7 +139,8 @@ class Renderer:
         """
         unit = self.units[u]
         blanks, line = "", self._line_starts[u]
-        if KINDS[unit.kind].is_indented and not is_after_text(self.units, u, line):
+        at, stop = self.units[u - 1].visible if self._first_unit[unit.passage] < u else (0, 0)
+        if KINDS[unit.kind].is_indented and stop <= max(at, line):  # no text before it on its line
             blanks = self.passages[unit.passage].text[line : unit.visible[0]]
         return self._title_and_citation(u) + (blanks if blanks.isspace() else "")
 

@@ -232,13 +232,6 @@ def line_starts(passages: Sequence[Passage], units: Sequence[Unit]) -> list[int]
     return found
 
 
-def is_after_text(units: Sequence[Unit], u: int, line: int) -> bool:
-    """Whether the unit before one has text on its line, which begins at `line`."""
-    before = units[u - 1]
-    has_text = before.visible[1] > max(line, before.visible[0])
-    return u > 0 and before.passage == units[u].passage and has_text
-
-
 def has_function_word(line: str) -> bool:
     """Whether a bare line has a word that holds English sentences together, and another."""
     words = _WORD.findall(line)

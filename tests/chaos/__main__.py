@@ -70,6 +70,14 @@ def linear_parsers(folder: Path, count: int, draw: random.Random) -> FaultOutcom
     return FaultOutcome(len(chosen), len(chosen), 0, f"{len(linear_time.PARSERS)} parsers")
 
 
+def linear_stages(folder: Path, count: int, draw: random.Random) -> FaultOutcome:
+    """Stages on texts of two halves; raises AssertionError at the first that is slow."""
+    chosen = draw.sample(list(linear_time.stage_cases()), count)
+    for case in chosen:
+        linear_time.check_stage(*case)
+    return FaultOutcome(count, count, 0, f"{len(linear_time.STAGES)} stages")
+
+
 def mended_patterns(folder: Path, examples: int, draw: random.Random) -> FaultOutcome:
     """Patterns that were slow; raises AssertionError at one that is, or that finds other things."""
     used = {one.source: one for one in patterns.find_patterns()}
@@ -148,6 +156,12 @@ PROMISES = (
         "every parser of what a request holds takes time in proportion to its length",
         1000,
         linear_parsers,
+    ),
+    Promise(
+        "stages",
+        "every stage behind the parsers takes time in proportion to its text, up to a megabyte",
+        40,
+        linear_stages,
     ),
     Promise(
         "mended",

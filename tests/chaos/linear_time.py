@@ -1,8 +1,10 @@
-"""Every parser that runs over text of a request takes time in proportion to its length.
+"""All that runs over text of a request takes time in proportion to its length.
 
-    python -m tests.chaos --only parsers
+    python -m tests.chaos --only parsers,stages
 
-Each is timed on texts that repeat one part, at three lengths, in processor time.
+Parsers are timed on texts that repeat one part, the stages behind them on texts of two halves: what
+is apart in one is together in the other, or a long line is beside short ones. Each has its names
+and numbers. All at three lengths, in processor time.
 """
 
 from __future__ import annotations
@@ -10,19 +12,44 @@ from __future__ import annotations
 import gc
 import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
 
+import numpy as np
+
+from tamis.compressors.features.bm25 import visible_texts
+from tamis.compressors.features.second_step import RequestTexts, level_features, unit_structure
+from tamis.compressors.features.words import (
+    NamedTexts,
+    hop_features,
+    record_texts,
+    word_features,
+)
 from tamis.compressors.inputs import parse_keep_tags
-from tamis.compressors.rules import parse_citation
+from tamis.compressors.methods.lexical import Lexical
+from tamis.compressors.pipeline.compression import Compressor, Prepared, Request
+from tamis.compressors.rules import Budget, Rules, parse_citation
+from tamis.compressors.selection.groups import Groups
+from tamis.compressors.selection.rendering import Renderer
+from tamis.compressors.selection.select import select
+from tamis.compressors.tools.lossless import write_shorter
+from tamis.compressors.tools.markers import default_marker
+from tamis.compressors.tools.novelty import novelty
+from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
+from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import TamisError
 from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.segmentation.segment import segment, split_long_units, units_of
 from tamis.probes.segmentation.terms import words
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.text import Passage
-from tamis.probes.tokens import TextTokenizer
+from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import TextTokenizer, estimating_tokenizer
+from tamis.retrieval.index.filters import meets_all, parse_conditions
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.schemas.dialects.compressing import InputRequest
 from tamis.service.http.schemas.json import Decoder, PatientDecoder, loads
@@ -37,6 +64,9 @@ SIZES = (1 << 12, 1 << 15, 1 << 18)
 SHORT_SIZES = (1 << 10, 1 << 13, 1 << 16)
 MOST_SHORT_SLOPE = 1.4
 """Of short texts, where what is new to the caches is a larger part."""
+STAGE_SIZES, MOST_STAGE_SLOPE = (1 << 16, 1 << 18, 1 << 20), 1.1
+"""Up to a megabyte. What takes more time in proportion does so in both steps; where one step passes
+the size of a cache, or the last of a budget is hard to fill, the other does not."""
 ATTEMPTS = 12
 
 
@@ -252,7 +282,144 @@ def cases() -> Iterator[tuple[str, str]]:
             yield name, part
 
 
-def seconds(parse: Callable[[str], object], text: str, times: int = 2) -> float:
+LINES = (
+    "It is so!",
+    "😀 It is so!",
+    "k{n}: a",
+    "name: SO-{n}",
+    "a = {n}",
+    "- a {n}.",
+    "  - SO-{n}: a",
+    "# a {n}",
+    "Is it {n}?",
+    "See {n}:",
+    "| a | {n} |",
+    "a,SO-{n},",
+    '{{"SO-{n}": "a"}},',
+    '"k{n}": [{n}],',
+    "    k{n}:\n      a: {n}",
+    "> a {n}",
+    "User: a",
+    "12:00 a: b",
+    "def a{n}():",
+    "[a{n}]",
+    "[^{n}] a.",
+    "<li>a</li>",
+    "在这里。",
+    "a{n}.py:1:1: error: b",
+    "    at a.b(C{n}.java:1)",
+    "Regards, A",
+    "((",
+)
+HALVES = (("\n\n", "\n"), (" ", "\n"), ("\n", " "), (" ", " "))
+"""What ends the lines of either half."""
+ASKED = "What is the name of SO-10490 or k3, it was a?"
+
+
+def two_halves(line: str, ends: tuple[str, str], size: int) -> str:
+    """A text of at most so many characters in which a line is repeated with two ends."""
+    longest = len(line.format(n=size)) + 2
+    count = size // 2 // longest
+    halves = ("".join(line.format(n=n) + end for n in range(count)) for end in ends)
+    return "\n".join(halves)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A text whose units were found."""
+
+    text: str
+
+    @cached_property
+    def passages(self) -> list[Passage]:
+        return [Passage(self.text)]
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        return list(units_of(self.passages))
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return visible_texts(self.passages, self.units)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        return COMPRESSOR.prepare(Request(ASKED, self.passages, Budget(ratio=0.5)))
+
+    @cached_property
+    def values(self) -> list[float]:
+        draw = random.Random(0)
+        return [draw.random() for _ in self.units]
+
+    @cached_property
+    def outputs(self) -> PreparedToolOutputs:
+        return prepare_tool_outputs([ToolOutput(self.text)], ASKED, COUNTER)
+
+
+COUNTER = estimating_tokenizer()
+COMPRESSOR = Compressor(Lexical(), "lexical", COUNTER)
+
+
+def named(read: Read) -> None:
+    headings = unit_structure(read.passages, read.units).heading
+    NamedTexts.find(ASKED, lambda: record_texts(read.passages, read.units, headings))
+
+
+def filtered(read: Read) -> None:
+    words = read.text.split()
+    (condition,) = parse_conditions({"tags": words})
+    documents = ({"id": "", "title": None, "metadata": {"tags": ["", w]}} for w in words[::-1])
+    assert all(meets_all(document, [condition]) for document in documents)
+
+
+def word_steps(read: Read) -> None:
+    texts = RequestTexts.of(ASKED, read.passages, read.units, [len(t) for t in read.texts])
+    word_features(ASKED, texts.lexicon, texts.tokens)
+    scores = np.array(read.values)
+    hop_features(texts.lexicon, scores)
+    level_features(texts.structure, scores)
+
+
+STAGES: dict[str, Callable[[Read], object]] = {
+    "segments": lambda read: segment(read.text),
+    "groups": lambda read: Groups(read.units, read.passages),
+    "worths": lambda read: Groups(read.units, read.passages).worths(read.values, True),
+    "identifiers": named,
+    "filters": filtered,
+    "words": word_steps,
+    "selection": lambda read: COMPRESSOR.select(read.prepared, COMPRESSOR.score(read.prepared)),
+    "selection by value": lambda read: select(
+        read.passages,
+        read.units,
+        read.values,
+        [1.0],
+        Budget(max_tokens=len(read.text) // 16),
+        Rules(fill=True, citations="[{doc}.{unit}]", elision="…"),
+        COUNTER,
+        calibrated=True,
+    ),
+    "rendering": lambda read: Renderer(read.passages, read.units, Rules(elision="…")).text(
+        range(0, len(read.units), 2)
+    ),
+    "tool outputs": lambda read: prepare_tool_outputs([ToolOutput(read.text)], ASKED, COUNTER),
+    "tool outputs cut": lambda read: read.outputs.select(
+        [0.5] * len(read.outputs.units), [read.outputs.tokens_in[0] // 3], default_marker
+    ),
+    "tool outputs without loss": lambda read: write_shorter(read.text, COUNTER),
+    "repeats told apart": lambda read: novelty(
+        read.text, parse_tool_output(read.text).parts, ASKED
+    ),
+}
+
+
+def stage_cases() -> Iterator[tuple[str, str, tuple[str, str]]]:
+    for name in STAGES:
+        for line in LINES:
+            for ends in HALVES:
+                yield name, line, ends
+
+
+def seconds(run: Callable[[], object], times: int = 2) -> float:
     """The least time of several runs, without collections of garbage that others made."""
     least = math.inf
     gc.disable()
@@ -260,7 +427,7 @@ def seconds(parse: Callable[[str], object], text: str, times: int = 2) -> float:
         for _ in range(times):
             began = time.thread_time()
             with suppress(TamisError, ValueError):  # refused, in time
-                parse(text)
+                run()
             least = min(least, time.thread_time() - began)
     finally:
         gc.enable()
@@ -268,15 +435,18 @@ def seconds(parse: Callable[[str], object], text: str, times: int = 2) -> float:
 
 
 def growth(
-    parse: Callable[[str], object], part: str, sizes: tuple[int, ...], most: float
+    of_size: Callable[[int], Callable[[], object]],
+    sizes: tuple[int, ...],
+    most: float,
+    slope_of: Callable[[dict[int, float]], float] | None = None,
 ) -> tuple[float, dict[int, float]]:
     """The slope of log time against log size, and the times; repeated while the slope is large."""
     # other work on the machine makes some runs slower and none faster
     least, slope = dict.fromkeys(sizes, math.inf), math.inf
     for _ in range(ATTEMPTS):
         for size in sizes:
-            least[size] = min(least[size], seconds(parse, part * (size // len(part))))
-        slope = _slope(least)
+            least[size] = min(least[size], seconds(of_size(size)))
+        slope = (slope_of or _slope)(least)
         if slope <= most:
             break
     return slope, least
@@ -286,8 +456,33 @@ def check_growth(
     name: str, part: str, sizes: tuple[int, ...] = SIZES, most: float = MOST_SLOPE
 ) -> None:
     """Fails where a parser takes more time than in proportion to the length of its text."""
-    slope, least = growth(PARSERS[name][0], part, sizes, most)
+    parse = PARSERS[name][0]
+    slope, least = growth(lambda n: partial(parse, part * (n // len(part))), sizes, most)
     assert slope <= most, (name, part, least)
+
+
+def check_stage(
+    name: str,
+    line: str,
+    ends: tuple[str, str],
+    sizes: tuple[int, ...] = STAGE_SIZES,
+    most: float = MOST_STAGE_SLOPE,
+) -> None:
+    """Fails where a stage takes more time than in proportion to the length of its text."""
+
+    def of_size(size: int) -> Callable[[], object]:
+        read = Read(two_halves(line, ends, size))
+        with suppress(TamisError):
+            STAGES[name](read)  # what it needs is there
+        return lambda: STAGES[name](read)
+
+    slope, least = growth(of_size, sizes, most, _least_slope)
+    assert slope <= most, (name, line, ends, least)
+
+
+def _least_slope(times: dict[int, float]) -> float:
+    """The least of those between two sizes that follow each other."""
+    return min(_slope(dict(step)) for step in pairwise(times.items()))
 
 
 def _slope(times: dict[int, float]) -> float:

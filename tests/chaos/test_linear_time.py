@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from tests.chaos.linear_time import MOST_SHORT_SLOPE, SHORT_SIZES, cases, check_growth, growth
+from tests.chaos.linear_time import (
+    HALVES,
+    MOST_SHORT_SLOPE,
+    SHORT_SIZES,
+    STAGES,
+    cases,
+    check_growth,
+    check_stage,
+    growth,
+    two_halves,
+)
 
 
 @pytest.mark.parametrize(("name", "part"), list(cases()))
@@ -12,10 +24,26 @@ def test_time_grows_with_the_length_and_no_faster(name, part):
     check_growth(name, part, SHORT_SIZES, MOST_SHORT_SLOPE)
 
 
+@pytest.mark.parametrize("ends", HALVES, ids=["apart", "long line", "short lines", "one line"])
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_behind_the_parsers_take_time_in_proportion(name, ends):
+    line = "k{n}: a" if "\n" in ends else "😀 It is SO-{n}!"
+    check_stage(name, line, ends, (1 << 12, 1 << 15), MOST_SHORT_SLOPE)
+
+
+@pytest.mark.parametrize("ends", HALVES)
+def test_two_halves_have_the_same_lines_and_their_own_ends(ends):
+    text = two_halves("k{n}: a", ends, 1000)
+    assert 500 < len(text) <= 1000
+    assert text.count("k1: a" + ends[0]) >= 1
+    assert text.count("k1: a") == 2
+
+
 def test_a_parser_that_looks_at_all_that_came_before_is_found():
     def quadratic(text: str) -> None:
         for i in range(0, len(text), 64):
             text[:i].count("a")
 
-    slope, _ = growth(quadratic, "a", SHORT_SIZES, most=0.0)  # the least of all attempts
+    # the least of all attempts
+    slope, _ = growth(lambda size: partial(quadratic, "a" * size), SHORT_SIZES, most=0.0)
     assert slope > MOST_SHORT_SLOPE
