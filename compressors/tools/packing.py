@@ -434,8 +434,6 @@ class Packer:
 
 CUT_TOKENS, CUT_SHARE = 200, 0.25
 """A failure of fewer tokens than both, the second of the limit, is never cut."""
-_SPARE = 4
-"""Tokens that a marker may have beyond the usual."""
 _LEAST_CHARS = 120
 """Stay of a line, or of a string of JSON, in any case; two thirds at its front."""
 _STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.S)
@@ -508,7 +506,7 @@ def _most_tokens(
     """What one may have, so that all fit with their markers, or as many as can."""
     wanted = _wanted(parts)
     gaps = 1 + sum(b > a + 1 for a, b in pairwise([-1, *wanted]))
-    left, most = limit - gaps * (marker_tokens + _SPARE), limit
+    left, most = limit - gaps * marker_tokens * 3 // 2, limit  # some have more than is usual
     counts = sorted(tokens[i] for i in wanted)
     for n, count in enumerate(counts):
         most = left // (len(counts) - n)

@@ -5,9 +5,10 @@ outputs ─ parse ─► parts, their kinds ─► units ─ any scorer ─► v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 
 from tamis.compressors.method import Scorer
 from tamis.compressors.tools.lossless import write_within
@@ -28,6 +29,11 @@ _NEAR = ((1, 0.5), (2, 0.25))
 _FROM_HEADER = 0.4
 
 
+_HIT = re.compile(
+    r"error|fail|fatal|exception|panic|traceback|assert|not found|exit code|✕|●", re.I
+)
+LAST_SHARE, LAST_FROM, TAIL_SHARE, LONG = 0.4, 600, 0.25, 10
+"""The last failures and the end get a share of a limit, as far as it is above so many tokens."""
 NOVELTY = 0.4
 """What a unit of log odds that a part is used later weighs against the best score of a part."""
 
@@ -184,13 +190,18 @@ class PreparedToolOutputs:
         news = novelty(text, parsed.parts, self.questions[index]) if is_small else None
         asked = _spread(parsed.parts, _relative(by_part))
         room, marker_tokens = limit, packer.marker_tokens(marker)
+        last = _room_of_last(parsed.parts, packer.tokens, limit, marker_tokens)
         for _ in range(_MOST_CUTS):
             cut, counts, origins = cut_failures(
-                text, parsed, packer.tokens, room, marker_tokens, packer.counter
+                text, parsed, packer.tokens, room - last, marker_tokens, packer.counter
             )
             order, protected = order_parts(
                 cut, [by_part[i] for i in origins], counts, news and [news[i] for i in origins]
             )
+            if last:
+                order, protected = _with_last(
+                    text, cut.parts, counts, order, protected, limit - last, last, marker_tokens
+                )
             idle = {i for i in order[protected:] if _is_idle(text, cut.parts, i, asked[origins[i]])}
             packed = Packer(text, cut, counts, packer.counter)
             found = packed.pack(order, protected, limit, marker, tokens, idle)
@@ -198,6 +209,56 @@ class PreparedToolOutputs:
                 break
             room -= found.tokens_out - limit  # markers had more than is usual
         return found
+
+
+def _room_of_last(
+    parts: Sequence[Part], tokens: Sequence[int], limit: int, marker_tokens: int
+) -> int:
+    """Tokens of a limit that the end and the last failures get: `LAST_SHARE` where the protected
+    parts do not fit into the others, or the text is `LONG` times the limit; grows with the limit.
+    """
+    room = min(int(LAST_SHARE * min(limit, sum(tokens) / LONG)), limit - LAST_FROM)
+    if room <= 0 or any(part.place != "line" for part in parts):
+        return 0
+    own = [i for i, part in enumerate(parts) if part.level <= LAST_PROTECTED]
+    gaps = 1 + sum(b > a + 1 for a, b in pairwise([-1, *own]))
+    protected = sum(tokens[i] for i in own) + 2 * marker_tokens * gaps
+    return room if protected > limit - room or sum(tokens) > LONG * limit else 0
+
+
+def _with_last(
+    text: str,
+    parts: Sequence[Part],
+    tokens: Sequence[int],
+    order: Sequence[int],
+    protected: int,
+    free: int,
+    room: int,
+    marker_tokens: int,
+) -> tuple[list[int], int]:
+    """The order with the last words of failure, each with the lines around it, and the end behind
+    the first protected parts: what ended a job is said last.
+
+    Args:
+        free: tokens of the first protected parts. room: of what follows them.
+    """
+    ahead = dict[int, None]()
+    for i in order[:protected]:
+        free -= tokens[i] + marker_tokens * (i - 1 not in ahead)
+        if ahead and free < 0:
+            break
+        ahead[i] = None
+    tail = int(TAIL_SHARE * room)
+    for i in range(len(parts) - 1, -1, -1):
+        near = [i] if (tail := tail - tokens[i]) >= 0 else []
+        if _HIT.search(text, parts[i].start, parts[i].stop):
+            near = [i, *range(i + 1, min(len(parts), i + 7)), *range(max(0, i - 2), i)]
+        for j in near:
+            if j not in ahead and not parts[j].is_frame and room >= 0:
+                room -= tokens[j]
+                ahead[j] = None
+    front = [*ahead, *(i for i in order[:protected] if i not in ahead)]
+    return [*front, *(i for i in order[protected:] if i not in ahead)], len(front)
 
 
 def _is_idle(text: str, parts: Sequence[Part], i: int, asked: float) -> bool:

@@ -243,3 +243,26 @@ def test_a_document_whose_failures_are_all_left_out_comes_with_a_warning(text, b
     lost = [warning for warning in found.warnings if "a failure, and none was kept" in warning]
     assert bool(lost) == (not shown and not cut and "ERROR" in text)
     assert not lost or f" {text.count('ERROR')} line" in lost[0]
+
+
+def test_the_end_of_a_long_log_and_its_last_failure_are_shown_among_many_failures():
+    """With the lines around it: what ended a job is said last, and next to no word of failure."""
+    words = "disk mail net user cart shop index cache queue token page route".split()
+    rows = [
+        f"ERROR {one} of {two} lost {three}, trying again"
+        for one in words
+        for two in words
+        for three in words
+    ]
+    end = [
+        "deploying to eu-west",
+        "the key of the registry is too old",
+        "exit code 1",
+        "cleaning up",
+    ]
+    text = "\n".join([*rows, *end])
+    found = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=1500)
+    assert found.tokens_out <= 1500
+    assert "\n".join(end) in found.text
+    assert rows[0] in found.text
+    assert found.text.count("trying again") > 20
