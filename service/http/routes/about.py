@@ -27,6 +27,7 @@ from tamis.service.http.routes.base import (
     run_connected,
     service_state,
 )
+from tamis.service.http.runtime.errors import ErrorBody
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.runtime.telemetry import CONTENT_TYPE
 from tamis.service.http.schemas import about as schemas
@@ -45,7 +46,7 @@ _UNREADY_RESPONSES: dict[int | str, dict[str, Any]] = {
 @routes.get(
     "/livez",
     response_model=schemas.Alive,
-    responses=error_responses(503, post=False),
+    responses={503: {"model": ErrorBody, "description": "All threads for requests are stuck."}},
     summary="Whether it runs",
 )
 async def livez(request: Request) -> Response:
