@@ -9,7 +9,8 @@ import typer.main
 
 from tamis.compressors.rules import RULES, Rules
 from tamis.service.cli.app import build_app
-from tamis.service.http.schemas.compress import CompressRequest, Protect
+from tamis.service.http.schemas.compress import CompressRequest, Protect, patterns_of
+from tamis.service.http.schemas.patterns import SearchTime
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
 NUMBER = "It has 12 rooms."
@@ -59,7 +60,8 @@ def test_numbers_and_addresses_can_be_protected(text, free, tmp_path, command, w
 def test_the_presets_are_those_of_the_service():
     (protect,) = [one for one in RULES if one.name == "protect"]
     for name, (pattern, _) in protect.presets.items():
-        assert Protect(regex=["a"], **{name: True}).patterns() == ["a", pattern]
+        asked = patterns_of(Protect(regex=["a"], **{name: True}), SearchTime())
+        assert [one.pattern for one in asked] == ["a", pattern]
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
