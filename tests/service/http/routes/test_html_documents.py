@@ -33,7 +33,7 @@ def test_spans_are_into_the_text_that_the_page_shows_and_the_answer_has_it(servi
         "/v1/compress",
         question=QUESTION,
         documents=["A short note on bread.", SAID],
-        max_tokens=60,
+        max_tokens=160,
         offset_unit=unit,
     )
     plain, page = found["results"]
