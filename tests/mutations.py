@@ -9,7 +9,7 @@ The faults are made from the source as it stands: operators of arithmetic, compa
 and conditions, in the areas of `NEAREST`. A hash of the seed and of a fault's own text draws them,
 so that a change elsewhere draws no others, and areas and kinds take turns. They go into a copy of
 the tree, never into the tree itself; the tests beside the area run on the copy. What was found is
-kept in `build/mutations.jsonl` until the file of the fault or its tests change.
+kept in `build/mutations.jsonl` until the file of the fault or the tests that noticed it change.
 
 A fault that no test notices is a promise that nobody watches, or none at all: `mutations.toml`
 names the latter with the reason. The exit code is 1 where others survive.
@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -400,18 +401,21 @@ def check_copy(tree: Path) -> None:
 class Trials:
     """Tries faults on a copy of the tree; what was found in an earlier run is not tried again."""
 
-    def __init__(self, tree: Path, results: Path) -> None:
-        self.tree, self.results = tree, results
+    def __init__(self, tree: Path, results: Path, files: int | None = None) -> None:
+        self.tree, self.results, self.files = tree, results, files
         self._passing: set[str] = set()
         self._clock = 1_000_000_000
         rows = results.read_text("utf-8").splitlines() if results.exists() else []
-        self._known = {row["digest"]: row for row in map(json.loads, rows)}
+        self._known = {row["fault"]: row for row in map(json.loads, rows)}
 
-    def known(self, fault: Fault) -> Mapping[str, str] | None:
+    def known(self, fault: Fault) -> dict[str, Any] | None:
         """What an earlier run found, of the same file and the same tests."""
-        return self._known.get(self._digest_of(fault))
+        row = self._known.get(fault.key)
+        if row is None or row["digest"] != self._digest_of(fault, row["tests"]):
+            return None
+        return row if row["noticed_by"] or {*fault.tests[: self.files]} <= {*row["tests"]} else None
 
-    def try_one(self, fault: Fault) -> Mapping[str, str]:
+    def try_one(self, fault: Fault) -> dict[str, Any]:
         """The row of a fault: by which test it was noticed, empty if by none.
 
         Raises:
@@ -421,20 +425,23 @@ class Trials:
         whole = file.read_text("utf-8")
         self._write(file, fault.put_into(whole))
         try:
-            passed, by = tested(self.tree, fault.tests)
+            passed, by = tested(self.tree, fault.tests[: self.files])
         finally:
             self._write(file, whole)
-        if not passed:
-            self._check_passes(by if "::" in by else fault.tests[0])
+        tests = [*fault.tests[: self.files]]
+        if "::" in by:
+            self._check_passes(by)
+            tests = [by.split("::")[0]]
         row = {
-            "digest": self._digest_of(fault),
             "fault": fault.key,
             "noticed_by": "" if passed else by,
+            "tests": tests,
+            "digest": self._digest_of(fault, tests),
         }
         self.results.parent.mkdir(parents=True, exist_ok=True)
         with self.results.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
-        self._known[row["digest"]] = row
+        self._known[fault.key] = row
         return row
 
     def _write(self, file: Path, text: str) -> None:
@@ -452,8 +459,8 @@ class Trials:
                 raise RuntimeError(f"without any fault {test} fails: {said}")
             self._passing.add(test)
 
-    def _digest_of(self, fault: Fault) -> str:
-        texts = ((self.tree / file).read_text("utf-8") for file in (fault.file, *fault.tests))
+    def _digest_of(self, fault: Fault, tests: Sequence[str]) -> str:
+        texts = ((self.tree / file).read_text("utf-8") for file in (fault.file, *tests))
         return _digest(fault.key, *texts)
 
 
@@ -464,7 +471,7 @@ def said(line: str) -> None:
 
 
 def show(
-    faults: Sequence[Fault], rows: Mapping[str, Mapping[str, str]], known: dict[str, str]
+    faults: Sequence[Fault], rows: Mapping[str, Mapping[str, Any]], known: dict[str, str]
 ) -> bool:
     """Prints what was noticed, by area and kind, and what was not; whether that is enough."""
     screen = Console(width=None if sys.stdout.isatty() else 200)
@@ -494,6 +501,7 @@ def main() -> int:
     words.add_argument("--share", type=float, default=1.0, help="of the faults, 0 to 1")
     words.add_argument("--seed", type=int, default=0, help="draws others")
     words.add_argument("--only", default="", help="those with this in their area, file or function")
+    words.add_argument("--files", type=int, metavar="N", help="only the N nearest files of tests")
     words.add_argument("--list", action="store_true", help="what would be tried")
     words.add_argument("--results", type=Path, default=RESULTS, help="what was found, kept")
     given = words.parse_args()
@@ -510,13 +518,13 @@ def main() -> int:
         for fault in chosen:
             said(f"{fault.area:10}{fault.kind:11}{fault.line:5} {fault.key}")
         return 0
-    rows: dict[str, Mapping[str, str]] = {}
+    rows: dict[str, Mapping[str, Any]] = {}
     for name in ("torch", "numpy", "hypothesis", "tokenizers", "safetensors.torch"):
         import_module(name)
     with tempfile.TemporaryDirectory() as home:
         tree = copied(Path(home))
         check_copy(tree)
-        trials = Trials(tree, given.results)
+        trials = Trials(tree, given.results, given.files)
         for i, fault in enumerate(fault for fault in chosen if fault.key not in known):
             row = rows[fault.key] = trials.known(fault) or trials.try_one(fault)
             by = row["noticed_by"] or "NOBODY"
