@@ -384,6 +384,7 @@ def _run_here(tree: Path, tests: Sequence[str]) -> None:
     others = [path for path in sys.path if Path(path).resolve() not in (ROOT, ROOT / ".types")]
     sys.path[:] = [str(tree), str(tree / ".types"), *others]
     words = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    words += ["-m", "not model and not data"]  # those take seconds each, and notice late
     os._exit(pytest.main([*words, *tests]))
 
 

@@ -324,6 +324,21 @@ def test_a_budget_that_no_sentence_fits_is_refused_before_anything_is_read():
         assert bool(reader.prompts_read) == is_read
 
 
+@pytest.mark.parametrize(
+    ("rules", "shortest"),
+    [
+        (Rules(), 10),  # "It is red."
+        (Rules(granularity="block"), len(HAY)),
+        (Rules(granularity="document"), len(HAY)),
+        (Rules(top_n=1), 10),
+    ],
+)
+def test_a_refused_budget_is_told_the_shortest_of_what_is_kept_whole(rules: Rules, shortest: int):
+    compressor, _ = compressor_and_reader()
+    with pytest.raises(BudgetTooSmall, match=f"the shortest sentence has {shortest} tokens"):
+        compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=3), rules)
+
+
 @settings(max_examples=300)
 @given(contexts(), all_rules(), st.integers(1, 12), some_counter, st.booleans())
 def test_what_is_refused_before_reading_is_refused_alike_whatever_the_scores(
