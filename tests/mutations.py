@@ -120,7 +120,7 @@ NEAREST: dict[str, dict[str, tuple[str, ...]]] = {
     "pipeline": {
         "compressors/pipeline/compression.py": (
             *(f"tests/compressors/pipeline/test_{name}.py" for name in ("compression", "adaptive")),
-            "tests/compressors/features/test_coverage.py",
+            *(f"tests/compressors/features/test_{name}.py" for name in ("coverage", "stages")),
             f"{SELECTION}/test_ordering.py",
         ),
         "compressors/pipeline/reranking.py": ("tests/compressors/pipeline/test_reranking.py",),

@@ -100,6 +100,24 @@ def test_what_a_heading_in_the_overlap_introduces_stays_below_it():
     ]
 
 
+def test_of_what_both_have_whole_the_firsts_stays_up_to_a_heading_and_from_it_on_the_seconds():
+    prices = "Adults pay nine euros. Children pay four euros."
+    for between, repeats in (
+        ("", {"Adults pay nine euros.": 1, "Children pay four euros.": 1}),
+        (
+            "# Prices\n\n",
+            {"# Prices": 0, "Adults pay nine euros.": 0, "Children pay four euros.": 0},
+        ),
+    ):
+        shared = between + prices
+        texts = [f"It is shut on Monday.\n\n{shared}", f"{shared} Dogs are free."]
+        passages = [Passage(text) for text in texts]
+        units = units_of(passages, "en")
+        found = find_shared(passages, units, Groups(units, passages).stops).repeats
+        told = {texts[units[u].passage][slice(*units[u].visible)]: units[u].passage for u in found}
+        assert told == repeats
+
+
 def test_a_phrase_is_no_overlap():
     texts = ["Shop A. Open 9 to 17 daily.", "Open 9 to 17 daily. Shop B."]
     assert len("Open 9 to 17 daily.") < LEAST_CHARS
