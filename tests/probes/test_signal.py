@@ -13,11 +13,11 @@ from tamis.probes.signal import (
     Pool,
     SharedRows,
     Signal,
-    _pool_on_device,
     box_filter,
     pool_shared,
     pool_tokens,
 )
+from tests.pretend_device import PretendDevice
 
 # fp32 keeps 7 digits; sums are of at most 30 numbers below 1
 FP32 = 1e-6
@@ -102,8 +102,21 @@ def test_a_card_pools_as_the_processor_does(
     how: Pool, tokens: int, cuts: list[tuple[int, int]]
 ) -> None:
     weights, spans = signal(tokens).weights, spans_within(cuts, tokens)
-    pooled = _pool_on_device(weights, spans, how)
+    with PretendDevice("cuda"):
+        pooled = pool_tokens(weights.to("cuda"), spans, how).cpu()
     torch.testing.assert_close(pooled, pool_tokens(weights, spans, how), atol=FP32, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+def test_many_spans_cost_a_card_no_more_calls_than_few(how: Pool) -> None:
+    calls = []
+    with PretendDevice("cuda") as device:
+        weights = signal(900).weights.to("cuda")
+        for count in (4, 40):
+            device.reset()
+            pool_tokens(weights, [(20 * i, 20 * i + 20) for i in range(count)], how)
+            calls.append(device.launches)
+    assert calls[0] == calls[1]
 
 
 @pytest.mark.parametrize("how", ["sum", "mean", "max"])
