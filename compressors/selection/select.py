@@ -164,7 +164,8 @@ class Selector:
             useful = [u for u in candidates if self.values[u] >= floor]
         else:
             useful = candidates if limit is None else self._useful(candidates)
-        if floor == -math.inf and (rules.fill or len(useful) == len(candidates)):
+        every = len(candidates) == len(renderer.units)  # else neighbours may be none of them
+        if floor == -math.inf and (rules.fill or (every and len(useful) == len(candidates))):
             packer.take_all(candidates)
         if not packer.kept_units:
             _take_steps(packer, self._steps(packer, useful))

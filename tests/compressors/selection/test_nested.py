@@ -110,7 +110,8 @@ def check_nested(of: Selector, threshold: float | None = None, every: int = 1) -
         for u in now - short:
             assert now.issuperset(packer.unit_with_leads(u)), (limit, u, "without its lead")
     can_be_empty = packer.mandatory | {u for u in before if renderer.rules.dedup is None}
-    if any(u not in groups for u in before):
+    reached = [u for u in of.candidates if values[u] >= least]
+    if any(u not in groups for u in before) and any(u not in groups for u in reached):
         below = {lead for u in before if u not in groups for lead in groups.ancestors(u)}
         assert before & set(groups.stops) <= below | can_be_empty, "leads to nothing"
 
