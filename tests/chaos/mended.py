@@ -85,8 +85,8 @@ MENDED = [
     ),
     Mended(
         builds._MAVEN_GRADLE,
-        r"\* What went wrong|> Task \S+ FAILED|.* > .* FAILED$|FAILURE: ",
-        ["> Task ", " > ", " FAILED", "x", " ", "\n", "FAILURE: "],
+        r"> Task \S+ FAILED|.* > .* FAILED$",
+        ["> Task ", " > ", " FAILED", "x", " ", "\n"],
     ),
     Mended(
         document_text._START,

@@ -33,6 +33,7 @@ from rich.console import Console
 from tamis.compressors.features.words import _patterns
 from tamis.probes.segmentation.terms import _marked_word_pattern
 from tamis.probes.segmentation.tool_output.blocks import BLOCKS
+from tamis.service.agents.before import _GUARDED, _JSON_EXTRAS, _OUTSIDE
 from tamis.service.http.conversation.tagged import RetrievalTags
 
 ROOT = Path(__file__).parents[2]
@@ -412,6 +413,14 @@ LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     ),
     "compressors/features/words.py _patterns": lambda: tuple(
         form for name in ("so-10490", "3.2.0", "2025-02-07", "4f9c21e") for form in _patterns(name)
+    ),
+    "service/agents/before.py _begins_word": lambda: (re.compile(r"(?<![\w-])rm", re.IGNORECASE),),
+    "service/agents/before.py before_answer": lambda: (
+        re.compile(_GUARDED),
+        re.compile(f"{_GUARDED}|{_OUTSIDE}"),
+    ),
+    "service/agents/before.py text": lambda: tuple(
+        re.compile(rf'("(?:\\.|[^"\\])*")|{extra}', re.DOTALL) for extra in _JSON_EXTRAS
     ),
     "service/http/conversation/tagged.py __init__": lambda: (RetrievalTags(["context"])._tag,),
 }
