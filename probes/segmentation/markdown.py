@@ -409,7 +409,7 @@ _EAST_ASIAN_TITLE = re.compile(
     rf"(?P<name>[^。，！？：:|\t]*{_EAST_ASIAN}[^。，！？：:|\t]*)"
 )
 _IN_BRACKETS = re.compile(
-    rf"\s*[【〈《［〔][^【】〈〉《》]*{_EAST_ASIAN}[^【】〈〉《》]*[】〉》］〕]"
+    rf"\s*[【〈《［〔](?=[^【】〈〉《》]*{_EAST_ASIAN})[^【】〈〉《》]*[】〉》］〕]"
 )
 _OF_ARTICLE = re.compile(r"[（(][^（）()]{1,20}[)）]")
 _EAST_ASIAN_DATE = re.compile(r"\d\s?[月월]\s?\d{1,2}\s?[日일]")
