@@ -281,7 +281,9 @@ def test_labelled_records_are_a_set_in_the_order_they_came_in(tmp_path):
 @pytest.mark.usefixtures("encoder_folder")
 def test_the_sum_of_both_free_methods_is_ranked_where_the_encoder_is(folder):
     of = report(folder, "--sets", "stard:4")["sets"]["stard"]
-    assert set(bench.FREE) - {bench.LARGE} < set(of["rankers"])
+    # models that may be added need not be here
+    needed = {name for name in bench.FREE if not name.startswith("cross:")} - {bench.LARGE}
+    assert needed < set(of["rankers"])
     files = bench.choose_sets(bench.find_ranking_sets([folder]), "stard:4", 1)[0]
     loaded = bench.load_ranking_set(files, "bm25", 100)
     assert loaded.queries == [
