@@ -68,7 +68,7 @@ def opened(browser, url):
         "Object.defineProperty(navigator, 'clipboard', {configurable: true, value:"
         " {writeText: async (text) => { window.copied = text }}})"
     )
-    wait_until(lambda: len(options_of(browser)) > 3)
+    wait_until(lambda: options_of(browser))
     yield browser
     errors = [row for row in browser.get_log("browser") if row["level"] == "SEVERE"]
     assert not errors
