@@ -49,7 +49,7 @@ demo: $(PLAIN) ## compress the example pages to 300 tokens, without the developm
 
 types: ## link the folders under the names they install as, for mypy
 	@mkdir -p .types/tamis .types/tamis_lab
-	@for path in $(wildcard probes compressors retrieval service service/front/*.py*); do \
+	@for path in $(wildcard probes text compressors retrieval service service/front/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis/$${path##*/}; done
 	@for path in $(wildcard lab/bench lab/datasets lab/methods lab/options lab/train lab/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis_lab/$${path##*/}; done

@@ -11,7 +11,7 @@ one, one under a deadline) implements the protocol alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
@@ -19,7 +19,7 @@ from tamis.compressors.options import Configured
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.folder_registry import EntryInfo
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 if TYPE_CHECKING:
     from tamis.probes.model.encoder import VectorSource
@@ -311,3 +311,17 @@ def best_unit_scores(
     for value, unit in zip(values, units, strict=True):
         best[unit.passage] = max(best[unit.passage], value)
     return tuple(best)
+
+
+OrdererFactory = Callable[[str], Orderer]
+"""Builds the ordering method of a name."""
+
+
+def best_first(scores: Sequence[float]) -> list[int]:
+    """Indexes by falling score; ties keep their order."""
+    return sorted(range(len(scores)), key=lambda p: (-scores[p], p))
+
+
+def at_both_ends(ranked: Sequence[int]) -> list[int]:
+    """The best two at the ends, the worst in the middle: 0 2 4 .. 5 3 1."""
+    return [*ranked[::2], *ranked[1::2][::-1]]

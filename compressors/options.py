@@ -14,8 +14,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
-from tamis.compressors.inputs import is_number, is_whole
 from tamis.probes.errors import BadInput
+from tamis.text.inputs import is_number, is_whole
 
 _DESCRIPTIONS = {
     bool: "true or false",

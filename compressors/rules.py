@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tamis.compressors.inputs import check_field_names
 from tamis.compressors.options import Option, check_fields, no_hint, option, options_of
 from tamis.compressors.registry import install_hint, method_names
 from tamis.probes.errors import BadInput
+from tamis.text.inputs import check_field_names
 
 Granularity = Literal["sentence", "block", "document", "token"]
 Unanswerable = Literal["auto", "best_effort", "nothing", "pass_through"]

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, Literal, TypeVar
 
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 T = TypeVar("T")
 Status = Literal["ok", "passthrough", "unanswerable"]

@@ -31,9 +31,9 @@ from tamis.langchain import TamisRetriever
 from tamis.probes.hub.zoo import locate
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.encoder import Encoder
-from tamis.retrieval.storage.chunks import CorpusDocument as Page
 from tamis.retrieval.storage.chunks import chunk_document
 from tamis.service.api.compress import counter_of
+from tamis.text.types import CorpusDocument as Page
 
 HERE = Path(__file__).parent
 PROMPT = ChatPromptTemplate.from_template(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tamis.service.cli.display.short_help import hide_flag_types
+from tamis.service.cli.display.short_help import finish_help
 from tamis.service.cli.main import run_command_line
 from tamis_lab.bench import app as bench
 from tamis_lab.listing import kinds
@@ -30,5 +30,5 @@ app.command("kinds")(kinds)
 def run() -> None:
     """Runs `tamis-lab`."""
     command = typer.main.get_command(app)
-    hide_flag_types(command)
+    finish_help(command)
     run_command_line(lambda: command(prog_name="tamis-lab"))

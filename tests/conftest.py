@@ -28,7 +28,7 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("probes", "compressors", "retrieval", "service")
+FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
 SOURCES = (*FOLDERS, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE")
 
 

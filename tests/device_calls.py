@@ -24,7 +24,7 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 from tests.laws.methods import head_profile, sentinel_probe
 from tests.pretend_device import PretendDevice, varlen_stand_in
 from tests.probes import tiny

@@ -1,6 +1,6 @@
 """Who imports whom, read from the source: `python tests/import_graph.py` prints rooms by floor.
 
-A room is a folder of `service/` or of `lab/`, or one of the other three top folders as a whole. A
+A room is a folder of `service/` or of `lab/`, or one of the other four top folders as a whole. A
 room stands one floor above the highest room that it imports; floor 1 imports none of ours. The
 graphs are of what ships as tamis, unless the lab is asked for, too.
 """
@@ -15,14 +15,14 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("probes", "compressors", "retrieval", "service")
+FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
 LAB = "lab"
 """The folder of the second distribution, `tamis_lab`; its tests and its log are no part of it."""
 Graph = Mapping[str, set[str]]
 
 
 def source_files() -> list[Path]:
-    """Every module of the four folders."""
+    """Every module of the five folders."""
     return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 

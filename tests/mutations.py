@@ -69,7 +69,7 @@ NEAREST: dict[str, dict[str, tuple[str, ...]]] = {
             *(f"{SELECTION}/test_{name}.py" for name in ("select_rules", "leads", "spans")),
             *(f"{SELECTION}/test_{name}.py" for name in ("sections", "granularity", "select")),
         ),
-        "compressors/selection/order.py": (f"{SELECTION}/test_rendering.py",),
+        "compressors/method.py": (f"{SELECTION}/test_rendering.py",),
     },
     "rendering": {
         "compressors/selection/rendering.py": (

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("probes", "compressors", "retrieval", "service")
+FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
 FRONT = "service/front/"
 NEEDLE = "Keys are rotated every 90 days."
 LEFT_OUT = {"__pycache__"}

@@ -27,9 +27,7 @@ from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage
 from tamis.retrieval.index.models import ChunkModels, QuestionModels
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index
@@ -39,6 +37,8 @@ from tamis.service.api.kept_chunks import ChunkKeeper
 from tamis.service.batch.row_compressor import PooledReader
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.features.test_stages import gate_probe
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
 from tests.pretend_device import MixedDevices, PretendDevice, varlen_stand_in

@@ -241,7 +241,7 @@ def test_every_file_that_is_named_exists():
         name
         for page in [*PAGES, *ROOT_PAGES]
         for name in re.findall(
-            r"`((?:deploy|tests|probes|compressors|retrieval|service|lab|examples)/[\w./-]*\w)`",
+            r"`((?:deploy|tests|probes|text|compressors|retrieval|service|lab|examples)/[\w./-]*\w)`",
             page.read_text("utf-8"),
         )
     }
@@ -373,7 +373,7 @@ def test_every_citation_of_the_log_in_the_source_leads_to_an_entry():
     """Page and heading: a page alone holds dozens of measurements."""
     cited = [
         (path.relative_to(ROOT).as_posix(), *found)
-        for folder in ("probes", "compressors", "retrieval", "service", "tests", "lab")
+        for folder in ("probes", "text", "compressors", "retrieval", "service", "tests", "lab")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if path != Path(__file__)
         for found in CITATION.findall(path.read_text("utf-8"))

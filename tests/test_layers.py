@@ -36,33 +36,34 @@ HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
 FLOORS, LAB_FLOORS = 7, 9
 BELOW = {
     "probes": set(),
-    "compressors": {"probes"},
-    "retrieval": {"probes"},
+    "text": {"probes"},
+    "compressors": {"probes", "text"},
+    "retrieval": {"probes", "text"},
     "service": set(),
-    "service/files": {"probes", "compressors", "retrieval"},
-    "service/engine": {"probes", "compressors"},
+    "service/files": {"probes", "text"},
+    "service/engine": {"probes", "text", "compressors"},
     "service/api": {
-        *("probes", "compressors", "retrieval"),
+        *("probes", "text", "compressors", "retrieval"),
         "service/files",
     },
     "service/front": {
-        *("probes", "compressors", "retrieval"),
+        *("probes", "text", "compressors", "retrieval"),
         *("service/files", "service/api", "service/integrations"),
     },
     "service/http": {
-        *("probes", "compressors", "retrieval"),
+        *("probes", "text", "compressors", "retrieval"),
         *("service/files", "service/engine", "service/api"),
     },
     "service/batch": {
-        *("probes", "compressors"),
+        *("probes", "text", "compressors"),
         *("service/files", "service/api"),
     },
     "service/agents": {
-        *("probes", "compressors", "retrieval"),
+        *("probes", "text", "compressors", "retrieval"),
         *("service/files", "service/api"),
     },
     "service/integrations": {
-        *("probes", "compressors", "retrieval"),
+        *("probes", "text", "compressors", "retrieval"),
         *("service/files", "service/api", "service/http", "service/agents"),
     },
 }
@@ -128,6 +129,7 @@ def within(name: str, *modules: str) -> bool:
 def test_there_is_something_to_judge():
     assert {path.relative_to(ROOT).parts[0] for path in source_files()} >= {
         "probes",
+        "text",
         "compressors",
         "service",
     }

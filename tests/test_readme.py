@@ -16,7 +16,7 @@ import pytest
 import tamis
 from tamis.compressors.registry import DEFAULT_MODELS, layers_needed, load_proxy
 from tamis.probes.hub.zoo import ZOO
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 from tests import fences
 from tests.service.http.app_kit import served
 

@@ -14,7 +14,7 @@ from tests.bare_environment import install, make_bare_environment, run_there
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("probes", "compressors", "retrieval", "service")
+FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 
-from tamis.compressors.inputs import read_before
-from tamis.probes.segmentation.terms import cached_words
-from tamis.probes.text import Passage, Unit
+from tamis.text.inputs import read_before
+from tamis.text.terms import cached_words
+from tamis.text.types import Passage, Unit
 
 
 class Collection:

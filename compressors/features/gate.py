@@ -50,7 +50,7 @@ from tamis.probes.errors import BadModelFile
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 GATE = "gate"
 """What cards call it, in place of a method."""

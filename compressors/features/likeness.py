@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import whole_texts
 from tamis.compressors.features.words import NamedTexts
-from tamis.probes.segmentation.language import guess_language, is_latin
-from tamis.probes.text import Passage
+from tamis.text.language import guess_language, is_latin
+from tamis.text.types import Passage
 
 ENCODE_DOCUMENTS = 40
 """So many documents of a longer list are read by a second encoder, those that are most like the

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from tamis.compressors import registry
 from tamis.compressors.features.scales import scalar_log_odds, z_scores
-from tamis.compressors.inputs import is_number
 from tamis.compressors.method import Method
 from tamis.probes.errors import BadInput
+from tamis.text.inputs import is_number
 
 FirstStage = Sequence[float] | Literal["order"]
 FusionMode = Literal["rrf", "fitted"] | float

@@ -25,14 +25,14 @@ from tamis.compressors.features.bm25 import Collection
 from tamis.compressors.features.likeness import LikenessJudges, most_alike, spread_values
 from tamis.compressors.features.scales import log_odds
 from tamis.compressors.features.shipped_probes import choose_probe
-from tamis.compressors.inputs import read_before
 from tamis.compressors.method import ranks_from_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import Calibration, LinearProbe
-from tamis.probes.segmentation.terms import cached_words, stem
-from tamis.probes.text import Passage, Unit, units_among
+from tamis.text.inputs import read_before
+from tamis.text.terms import cached_words, stem
+from tamis.text.types import Passage, Unit, units_among
 
 RANK_WORDS = ("bm25", "covered", "title_covered", "log_tokens")
 _TINY = 1e-9

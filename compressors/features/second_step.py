@@ -50,15 +50,15 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadModelFile
 from tamis.probes.hub import zoo
 from tamis.probes.probing.gated import GatedFeatures, gated_scores, is_unlike_fit
 from tamis.probes.probing.linear import Calibration, LinearProbe
-from tamis.probes.segmentation.language import DEFAULT_LANGUAGE, guess_language
-from tamis.probes.segmentation.terms import cached_words, stem
-from tamis.probes.text import KINDS, Passage, Unit
+from tamis.text.inputs import read_before
+from tamis.text.language import DEFAULT_LANGUAGE, guess_language
+from tamis.text.terms import cached_words, stem
+from tamis.text.types import KINDS, Passage, Unit
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]

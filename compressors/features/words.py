@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import Collection, visible_texts
 from tamis.compressors.features.scales import log_odds, z_scores
-from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import question_sentences
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.lines import line_starts
-from tamis.probes.segmentation.terms import cached_words, stem
-from tamis.probes.text import Passage, Unit
+from tamis.text.inputs import read_before
+from tamis.text.lines import line_starts
+from tamis.text.terms import cached_words, stem
+from tamis.text.types import Passage, Unit
 
 Features = NDArray[np.float32]
 Floats = NDArray[np.float64]

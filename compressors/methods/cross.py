@@ -20,8 +20,8 @@ from tamis.compressors.options import option
 from tamis.compressors.registry import CROSS_ENCODERS, DEFAULT_ENCODER
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import is_latin
-from tamis.probes.text import Passage, Unit
+from tamis.text.language import is_latin
+from tamis.text.types import Passage, Unit
 
 _NAMES = " or ".join(CROSS_ENCODERS)
 _ENGLISH_ALONE = "cross knows English alone; question_rows ranks other languages"

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.selection.order import at_both_ends, best_first
-from tamis.probes.text import Passage
+from tamis.compressors.method import MethodInfo, OrderingMethod, at_both_ends, best_first
+from tamis.text.types import Passage
 
 
 class Edges(OrderingMethod):

@@ -69,7 +69,7 @@ from tamis.probes.signal import (
     pool_shared,
     pool_tokens,
 )
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 OBSERVED_ROWS, POOL_TOKENS = 16, 32
 HEAD_SHARE = 8 / 32

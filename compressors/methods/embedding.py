@@ -16,7 +16,7 @@ from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.pooling import DEFAULT_POOLING
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 
 class Embedding(ScoringMethod):

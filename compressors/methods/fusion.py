@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.compressors.features.scales import log_odds, scalar_log_odds, z_scores
-from tamis.compressors.inputs import is_number
 from tamis.compressors.method import (
     MethodInfo,
     ModelSource,
@@ -32,7 +31,8 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.options import option
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
-from tamis.probes.text import Passage, Unit
+from tamis.text.inputs import is_number
+from tamis.text.types import Passage, Unit
 
 UNIT_WEIGHTS = {"attention": 1.0, "lexical": 0.1, "embedding": 0.05}
 """The default weight of each part; a part of another name weighs 1."""

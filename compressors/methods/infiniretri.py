@@ -53,7 +53,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.signal import Signal, Want, box_filter, pool_tokens
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8
 HEADS = 16

@@ -20,7 +20,7 @@ from tamis.compressors.options import option
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.model.encoder import CachedEncoder
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 
 class LateInteraction(RankingMethod):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, ScoringMethod
 from tamis.compressors.types import Scores
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 
 class Lead(ScoringMethod):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tamis.compressors.features.bm25 import Collection, visible_texts, whole_texts
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.segmentation.terms import cached_words
-from tamis.probes.text import Passage, Unit
+from tamis.text.terms import cached_words
+from tamis.text.types import Passage, Unit
 
 
 class Lexical(ScoringMethod):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 
 class Original(OrderingMethod):

@@ -78,7 +78,7 @@ from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.heads import Head, HeadProfile, choose_profile
 from tamis.probes.probing.linear import LinearProbe, conformal_threshold
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 if TYPE_CHECKING:
     from tamis.compressors.features.gate import Gate, Stage

@@ -39,7 +39,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.prompt import TEMPLATES, Template
 from tamis.probes.signal import SharedRows, Signal, Spans, Want, pool_shared
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 CHUNK_TOKENS = 1024
 LEAST_AUC = 0.8

@@ -16,21 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tamis.compressors.inputs import (
-    COMPRESSION_REASON,
-    attach_closing_tags,
-    check_keep,
-    check_list,
-    check_question,
-    header_warnings,
-    parse_keep_tags,
-    to_passage,
-    with_headers,
+from tamis.compressors.method import (
+    Orderer,
+    OrdererFactory,
+    Scorer,
+    check_scores,
+    reading_everything,
 )
-from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
 from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules, Unanswerable
-from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import Renderer, render_whole, render_without_citations
 from tamis.compressors.selection.select import merge_units, select, split_words
 from tamis.compressors.types import (
@@ -43,13 +37,24 @@ from tamis.compressors.types import (
     to_probability,
 )
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.code import cut_unit
-from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.segment import ROOM_SHARE, split_long_units, units_of
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import Level, Part
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.inputs import (
+    COMPRESSION_REASON,
+    attach_closing_tags,
+    check_keep,
+    check_list,
+    check_question,
+    header_warnings,
+    parse_keep_tags,
+    to_passage,
+    with_headers,
+)
+from tamis.text.language import AUTO, resolve_language
+from tamis.text.readers.code import cut_unit
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.readers.outputs.parts import Level, Part
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import ROOM_SHARE, split_long_units, units_of
 
 ADAPTIVE_THRESHOLD = 0.5
 MUCH_KEPT, NEARLY_ALL = 0.5, 0.95

@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
-from tamis.compressors.inputs import (
+from tamis.compressors.method import Ranker
+from tamis.compressors.types import Ranked, Ranks, Reranked, check_result_type, check_values
+from tamis.probes.errors import BadInput
+from tamis.text.inputs import (
     check_field_names,
     check_list,
     check_question,
@@ -24,12 +27,9 @@ from tamis.compressors.inputs import (
     to_passage,
     with_headers,
 )
-from tamis.compressors.method import Ranker
-from tamis.compressors.types import Ranked, Ranks, Reranked, check_result_type, check_values
-from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit, units_among
+from tamis.text.language import AUTO, resolve_language
+from tamis.text.types import Passage, Unit, units_among
+from tamis.text.units.segment import units_of
 
 
 class Reranker:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tamis.compressors.inputs import read_before
 from tamis.compressors.reading.windows import Window
 from tamis.probes.prompt import PassageTokens
-from tamis.probes.text import Passage, Unit
+from tamis.text.inputs import read_before
+from tamis.text.types import Passage, Unit
 
 
 def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:

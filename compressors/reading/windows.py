@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tamis.compressors.inputs import read_before
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.types import Scores, passage_runs
 from tamis.probes.card import ModelCard
@@ -33,10 +32,11 @@ from tamis.probes.prompt import (
     token_batches,
     token_spans,
 )
-from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import SharedRows, Signal, Spans, Want
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TokenizedText
+from tamis.text.inputs import read_before
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import segment
 
 EMPTY_QUERY = "N/A"
 """The question whose scores are subtracted: what is attended to whatever is asked (ICR)."""

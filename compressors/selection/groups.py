@@ -20,9 +20,9 @@ from itertools import groupby
 from typing import Literal
 
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.lines import INTRODUCES
-from tamis.probes.segmentation.markdown import begins_entry, heading_levels
-from tamis.probes.text import KINDS, Passage, Unit
+from tamis.text.lines import INTRODUCES
+from tamis.text.readers.markdown import begins_entry, heading_levels
+from tamis.text.types import KINDS, Passage, Unit
 
 Lead = Literal["heading", "header", "lead_in"]
 

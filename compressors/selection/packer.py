@@ -27,9 +27,9 @@ from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.rendering import Renderer
 from tamis.compressors.types import passage_runs
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.terms import cached_words
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.terms import cached_words
+from tamis.text.types import Passage, Unit
 
 _DOUBT_TOKENS = 3
 """A unit has two ends, and its passage's heading one more, where tokens may merge or split."""

@@ -18,10 +18,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from tamis.compressors.method import at_both_ends
 from tamis.compressors.rules import Rules, parse_citation
-from tamis.compressors.selection.order import at_both_ends
-from tamis.probes.segmentation.lines import line_starts
-from tamis.probes.text import KINDS, Passage, Unit
+from tamis.text.lines import line_starts
+from tamis.text.types import KINDS, Passage, Unit
 
 
 def render_whole(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:

@@ -41,8 +41,8 @@ from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.types import Scores, SelectedUnits, check_values, passage_runs
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import KINDS, Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import KINDS, Passage, Unit
 
 RELATIVE_FLOOR = 0.01
 """What is worth less than this share of the best unit is not kept merely because there is room."""

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from tamis.compressors.tools.types import CompressedToolOutput, is_json
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.lines import split_at_line_feeds
-from tamis.probes.segmentation.tool_output.json_parts import json_tokens, json_tree
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.lines import split_at_line_feeds
+from tamis.text.readers.outputs.json_parts import json_tokens, json_tree
 
 _COLOUR = re.compile(r"\x1b\[[\d;:]*[mK]")
 _HEADER = re.compile(r"\[The whole text, written shorter: ([^\n]*)\.\]\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tamis.compressors.tools.types import Omission
-from tamis.probes.segmentation.tool_output.parts import Place
+from tamis.text.readers.outputs.parts import Place
 
 
 def default_marker(omission: Omission, key: str | None = None) -> str:

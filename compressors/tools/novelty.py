@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tamis.probes.segmentation.tool_output.parts import Part
+from tamis.text.readers.outputs.parts import Part
 
 _TOKEN = re.compile(r"[\w#@$~][\w#@$~./+-]*")
 _DATE = re.compile(r"\d{4}-\d\d(?:-\d\d)?(?:T\w*)?")

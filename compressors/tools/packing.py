@@ -15,16 +15,16 @@ from itertools import accumulate, groupby, pairwise
 
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
-from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
-from tamis.probes.segmentation.tool_output.line_table import ENTRIES, LIKE_IT
-from tamis.probes.segmentation.tool_output.parts import (
+from tamis.probes.tokens import TextTokenizer
+from tamis.text.readers.outputs.json_parts import SMALL_CHARS
+from tamis.text.readers.outputs.line_table import ENTRIES, LIKE_IT
+from tamis.text.readers.outputs.parts import (
     LAST_PROTECTED,
     Level,
     ParsedOutput,
     Part,
     Place,
 )
-from tamis.probes.tokens import TextTokenizer
 
 _KIND_TOKENS = 5
 """What a marker has more where it counts failures."""

@@ -16,11 +16,11 @@ from tamis.compressors.tools.novelty import novelty
 from tamis.compressors.tools.packing import Packer, cut_failures
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.tool_output.json_parts import SMALL_CHARS
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, Level, ParsedOutput, Part
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.readers.outputs.json_parts import SMALL_CHARS
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.readers.outputs.parts import LAST_PROTECTED, Level, ParsedOutput, Part
+from tamis.text.types import Passage, Unit
 
 LARGE_TOKENS, LARGE_SHARE = 200, 0.1
 """A protected part of more tokens than both goes behind the others: it would keep them out."""

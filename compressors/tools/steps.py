@@ -24,9 +24,9 @@ from typing import Any, Literal
 
 from tamis.compressors.features.bm25 import Collection
 from tamis.compressors.tools.types import ToolOutput
-from tamis.probes.segmentation.terms import cached_words
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import Level
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.readers.outputs.parts import Level
+from tamis.text.terms import cached_words
 
 Access = Literal["read", "write"]
 Reason = Literal["repeated", "read again", "written anew", "recovered", "older"]

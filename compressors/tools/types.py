@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tamis.probes.segmentation.tool_output.parts import PartUnit
+from tamis.text.readers.outputs.parts import PartUnit
 
 RETRIEVE = "tamis run --retrieve"
 """What a marker names, with an id behind it; texts with it were shortened or given back already."""

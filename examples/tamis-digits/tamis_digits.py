@@ -8,7 +8,7 @@ import typer
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.options import option
 from tamis.compressors.types import Scores
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 
 class Digits(ScoringMethod):

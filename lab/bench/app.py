@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from tamis.service.cli.display.short_help import hide_flag_types
+from tamis.service.cli.display.short_help import finish_help
 
 BENCHES = {
     "speed": "Time whole requests: cold, and of passages that were read before.",
@@ -73,7 +73,7 @@ def load_bench(name: str) -> Any:
     holder = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     holder.command(name, epilog=module.EPILOG)(getattr(module, function))
     command = get_command(holder)
-    hide_flag_types(command)
+    finish_help(command)
     return command
 
 

@@ -35,9 +35,9 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.text import Passage, Unit
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally, tally_sets
 from tamis_lab.bench.panel import Panel
 from tamis_lab.bench.speed import count_linear_weights

@@ -39,7 +39,10 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.rules import WORTHLESS, Budget
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.lines import (
+from tamis.service.api.compress import counter_of
+from tamis.service.cli.display.output import report_errors
+from tamis.service.files.streams import read_json_lines
+from tamis.text.lines import (
     bare_line,
     count_words,
     ends_open,
@@ -49,12 +52,9 @@ from tamis.probes.segmentation.lines import (
     is_code,
     markup_spans,
 )
-from tamis.probes.segmentation.segment import segment
-from tamis.probes.segmentation.terms import words
-from tamis.probes.text import Passage, Piece, Unit
-from tamis.service.api.compress import counter_of
-from tamis.service.cli.display.output import report_errors
-from tamis.service.files.streams import read_json_lines
+from tamis.text.terms import words
+from tamis.text.types import Passage, Piece, Unit
+from tamis.text.units.segment import segment
 from tamis_lab.bench.panel import build_panel
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.records import is_covered, take_evenly

@@ -37,11 +37,11 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.segmentation.lines import is_prose
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
+from tamis.text.lines import is_prose
 from tamis_lab.bench.panel import BLENDS, build_panel
 from tamis_lab.bench.study import Study, heading, table
 from tamis_lab.datasets.installed import installed_rows

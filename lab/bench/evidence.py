@@ -28,10 +28,10 @@ from tamis.compressors.selection.rendering import render_whole
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.panel import BLENDS, Panel, build_panel, code_hashes
 from tamis_lab.bench.study import Study, estimate, heading, table
 from tamis_lab.datasets.record_files import RecordFile, file_sha256

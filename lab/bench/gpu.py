@@ -49,10 +49,10 @@ from tamis.probes.model.hf_backend import random_model
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage
 from tamis.service.engine.engine import Engine, EngineBounds, EngineReader, PromptCache
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.speed import WorkloadText, example_text
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -63,10 +63,10 @@ from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, token_batches
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.evidence import evidence_figures, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel, proxy_facts
 from tamis_lab.bench.study import Study, ends, table

@@ -32,11 +32,11 @@ from rich.text import Text
 from tamis.compressors.rules import Budget
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.tool_output.json_parts import JsonNode, json_tree
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.readers.outputs.json_parts import JsonNode, json_tree
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.bench.tools import (
     LabelledOutput,

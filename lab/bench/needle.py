@@ -27,12 +27,12 @@ from tamis.compressors.rules import DEFAULT_RULES, Budget
 from tamis.compressors.selection.select import select
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, Template
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.panel import BLENDS, parse_method_spec, source_names
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.reading_store import SignalReadings

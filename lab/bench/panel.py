@@ -19,8 +19,8 @@ from tamis.compressors.method import check_scores
 from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
-from tamis.probes.text import Passage, Unit
 from tamis.service.cli.options.typer_options import parse_value
+from tamis.text.types import Passage, Unit
 from tamis_lab.datasets.reading_store import (
     CaseReadings,
     ReadingScorer,

@@ -47,10 +47,10 @@ from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.probes.hub.zoo import model_folder
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.peer_process import (
     PEERS_FOLDER,
     Peer,

@@ -29,10 +29,10 @@ from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.registry import CROSS_ENCODERS, DEFAULT, DEFAULT_ENCODER
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub.zoo import locate
-from tamis.probes.text import Passage
 from tamis.service.api.rerank import reranker
 from tamis.service.cli.display.output import print_note, report_errors
 from tamis.service.files.streams import read_json_lines
+from tamis.text.types import Passage
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.rerank import (
     RANK_CUTOFF,

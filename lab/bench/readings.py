@@ -35,8 +35,8 @@ from tamis.compressors.options import check_options_of
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
-from tamis.probes.text import Unit
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Unit
 from tamis_lab.bench.evidence import count_kept_gold
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.study import Study, table

@@ -31,11 +31,11 @@ from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub.zoo import locate
 from tamis.probes.model.encoder import CachedEncoder, Encoder
-from tamis.probes.text import Passage, Unit
 from tamis.service.api.rerank import reranker
 from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.options.typer_options import parse_fuse, parse_options
 from tamis.service.files.row_values import replace_non_finite
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.study import Study, ends, table
 from tamis_lab.datasets.qrels import JudgedQuery, load_corpus, load_queries
 from tamis_lab.datasets.ranking_metrics import ndcg, recall

@@ -29,12 +29,12 @@ from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import FORMAT, Manifest
 from tamis.retrieval.storage.postings import ScoreArray
 from tamis.service.api.index import index_settings, load_readers, open_index
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
+from tamis.text.types import CorpusDocument
 from tamis_lab.bench.study import Study, estimate, table
 from tamis_lab.datasets.ranking_metrics import ndcg, recall
 from tamis_lab.datasets.records import load_records

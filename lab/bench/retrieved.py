@@ -36,12 +36,12 @@ from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.retrieved import EXACT, KeptCorpus, RetrievedReader, find_selector
 from tamis.probes.kv_cache.storage import layer_bytes
 from tamis.probes.prompt import Prompt
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage
 from tamis.service.api.kept_chunks import selector_queries
 from tamis.service.api.languages import SHARP
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.study import Study, environment_facts, table, timed
 from tamis_lab.datasets.records import gold_spans, load_records, passages_of, take_evenly
 from tamis_lab.datasets.statistics import rank_correlations

@@ -44,11 +44,11 @@ from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
-from tamis.probes.segmentation.segment import segment
 from tamis.probes.signal import Want
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.command_inputs import InputOptions, gather_inputs
 from tamis.service.files.streams import read_json_lines
+from tamis.text.units.segment import segment
 from tamis_lab.bench.study import Study, environment_facts, table, timed
 from tamis_lab.datasets.records import load_records, read_text, take_evenly
 from tamis_lab.datasets.statistics import rank_correlations

@@ -37,10 +37,10 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Want, pool_tokens
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.evidence import evidence_figures, load_gold_records, tally_evidence
 from tamis_lab.bench.panel import Panel
 from tamis_lab.bench.study import Study, ends, heading, table

@@ -64,9 +64,9 @@ from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.storage import STORAGES, Storage
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Layout, Prompt, token_batches
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.speed_documents import time_documents
 from tamis_lab.bench.study import Study, table, timed
 from tamis_lab.datasets.records import read_text

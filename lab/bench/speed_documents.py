@@ -33,8 +33,8 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.encoder import CachedEncoder
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.record_files import RecordFile, answerable_records
 from tamis_lab.datasets.records import Record, gold_spans, is_covered, passages_of

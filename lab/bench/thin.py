@@ -45,9 +45,9 @@ from tamis.probes.kv_cache.storage import layer_bytes, store_layers, thin_layer
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.depth import loss_cells, losses, pool_tallies
 from tamis_lab.bench.evidence import EvidenceTally, load_gold_records, tally_sets
 from tamis_lab.bench.panel import Panel

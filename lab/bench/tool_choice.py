@@ -30,7 +30,6 @@ from tamis.compressors.registry import DEFAULT_ENCODER, SMALL_RANK_ENCODER
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.zoo import locate
 from tamis.probes.model.encoder import CachedEncoder, Encoder
-from tamis.probes.segmentation.terms import cached_words
 from tamis.service.api.rank_tools import (
     ENGLISH,
     MULTILINGUAL,
@@ -43,6 +42,7 @@ from tamis.service.api.rank_tools import (
     user_turns,
 )
 from tamis.service.cli.display.output import report_errors
+from tamis.text.terms import cached_words
 from tamis_lab.bench.study import Study, table
 from tamis_lab.datasets.statistics import paired_interval
 from tamis_lab.options import shared

@@ -68,11 +68,11 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import Omission, ToolOutput
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
+from tamis.text.types import Passage, Unit
 from tamis_lab.bench.panel import parse_method_spec
 from tamis_lab.bench.peer_process import PEERS_FOLDER, Peer, PeerFailed, PeerProcess, PeerRegistry
 from tamis_lab.bench.study import Study, ends, estimate, table

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import segment
-from tamis.probes.segmentation.terms import words
 from tamis.service.files.html_text import html_text
+from tamis.text.terms import words
+from tamis.text.units.segment import segment
 from tamis_lab.datasets.records import Record
 
 PAGE_ENDINGS = (".html", ".htm", ".md", ".markdown")

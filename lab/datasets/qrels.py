@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
 from tamis.service.files.streams import read_json_lines
+from tamis.text.types import Passage
 from tamis_lab.datasets.records import Record
 
 

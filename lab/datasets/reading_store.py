@@ -40,7 +40,7 @@ from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 from tamis_lab.datasets.record_files import file_sha256
 
 FORMAT = 1

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.files.streams import open_unpacked, read_json_lines
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tamis_lab.datasets.record_checks import (
     check_document,
     check_labels,

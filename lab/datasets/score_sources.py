@@ -16,7 +16,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.model.encoder import CachedEncoder
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 from tamis_lab.datasets.reading_store import CaseReadings, ReadingStore, StoreKey, case_identity
 
 DATASET_VECTOR_BYTES = 512 << 20

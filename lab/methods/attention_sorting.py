@@ -19,7 +19,7 @@ from typing import ClassVar
 from tamis.compressors.method import MethodInfo, OrderingMethod
 from tamis.compressors.options import option
 from tamis.compressors.reading.windows import Reader, document_tokens_left
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods.documents import document_ids, mean_attention
 
 WINDOW_TOKENS = 4096

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tamis.compressors.method import MethodInfo, ModelSource, OrderingMethod
+from tamis.compressors.method import MethodInfo, ModelSource, OrderingMethod, best_first
 from tamis.compressors.options import option
-from tamis.compressors.selection.order import best_first
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods.position_bias import PositionProfile
 
 

@@ -12,7 +12,7 @@ from tamis.compressors.reading.windows import Reader, innermost_reader
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 
 def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int, ...]]:

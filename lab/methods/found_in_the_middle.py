@@ -32,7 +32,7 @@ from tamis.compressors.options import option
 from tamis.compressors.reading.windows import EMPTY_QUERY, Reader, document_tokens_left
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import QuestionTokens, token_batches
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods.attention_sorting import WINDOW_TOKENS
 from tamis_lab.methods.documents import document_ids, mean_attention
 

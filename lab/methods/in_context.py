@@ -39,7 +39,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_profile
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, QuestionTokens, Template, token_spans
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 from tamis_lab.methods.documents import long_range_layers
 from tamis_lab.methods.head_scores import masked_sum
 

@@ -27,7 +27,7 @@ from tamis.compressors.reading.windows import Reading, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.signal import Signal, Want, pool_tokens
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 WINDOW_TOKENS = 1024
 SIGMA = 1.0

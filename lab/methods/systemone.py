@@ -27,7 +27,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.http_client import opener_without_redirects
 from tamis.probes.interruption import check_interruption
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 _MOST_ANSWER_BYTES = 1 << 24
 

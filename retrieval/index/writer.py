@@ -46,7 +46,7 @@ from tamis.retrieval.approximate.segment_search import (
 )
 from tamis.retrieval.approximate.types import Floats, Progress
 from tamis.retrieval.index.models import ChunkModels
-from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
+from tamis.retrieval.storage.chunks import Chunk, chunk_document, title_line
 from tamis.retrieval.storage.files import (
     LOCK,
     PARTIAL_SUFFIX,
@@ -70,6 +70,7 @@ from tamis.retrieval.storage.segment import (
     document_fingerprint,
     read_deletions,
 )
+from tamis.text.types import CorpusDocument
 
 if TYPE_CHECKING:
     from tamis.probes.attention.kv_layers import ExactKVLayers

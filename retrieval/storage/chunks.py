@@ -1,7 +1,7 @@
 """Splits documents into chunks: runs of whole units that follow the structure of the text.
 
 document   [0, n)                         verbatim
-units      [0, a) [a, b) …  [z, n)        sentences, list items, rows, code: probes/segmentation
+units      [0, a) [a, b) …  [z, n)        sentences, list items, rows, code: text
 chunks     [0, c) [c, d) …  [y, n)        runs of units; a heading begins one
 """
 
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import segment
-from tamis.probes.text import KINDS, Piece
+from tamis.text.types import KINDS, CorpusDocument, Piece
+from tamis.text.units.segment import segment
 
 _HIDDEN = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
@@ -57,65 +55,6 @@ _MIN_FILL_DIVISOR = 4
 """A heading begins a chunk once the one before it has a quarter of `chunk_chars`; else it joins."""
 
 _BLOCK_TAG = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusDocument:
-    """A document of an index, added and deleted by its id.
-
-    Attributes:
-        id: the caller's own, unique in the index.
-        text: verbatim. title: read and indexed with every chunk.
-        metadata: JSON values, for filters and for the caller.
-        source: the file that it was read from, as seen from the index; `/./` ends the folder that
-            was named. None where it is of no file.
-    """
-
-    id: str
-    text: str
-    title: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    source: str | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:
-            raise BadInput(f"a document's id is {self.id!r}; give a text that is not empty")
-        if not isinstance(self.text, str):
-            raise BadInput(f"document {self.id!r} has {type(self.text).__name__} as its text")
-        if self.title is not None and not isinstance(self.title, str):
-            raise BadInput(
-                f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
-            )
-        if not isinstance(self.metadata, Mapping) or (
-            odd := _describe_non_json(dict(self.metadata))
-        ):
-            what = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
-            raise BadInput(
-                f"document {self.id!r} has metadata that JSON has not: {what}; give texts, "
-                "numbers, true, false, null, lists and mappings by text, dates as their text"
-            )
-
-
-_MAX_INTEGER_BITS = 10_000
-"""Integers up to about 3,000 digits: Python converts no more than 4,300 to and from text."""
-
-
-def _describe_non_json(metadata: Any) -> str:
-    """The first value found that JSON cannot hold, in words; empty if there is none."""
-    remaining = [metadata]
-    while remaining:
-        value = remaining.pop()
-        if isinstance(value, dict):
-            if odd := [key for key in value if not isinstance(key, str)]:
-                return f"the key {odd[0]!r}"
-            remaining += value.values()
-        elif isinstance(value, list | tuple):
-            remaining += value
-        elif value is not None and not isinstance(value, str | int | float):
-            return f"{value!r} ({type(value).__name__})"
-        elif isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
-            return f"a whole number of {value.bit_length():,} bits"
-    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.terms import stem, words
 from tamis.retrieval.storage.chunks import visible_text
 from tamis.retrieval.storage.files import CheckedFile, save_array, write_durably
+from tamis.text.terms import stem, words
 
 K1, B = 1.2, 0.75
 ScoreArray = NDArray[np.float32]

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from tamis.probes.atomic_file import sync_path
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, blank_markup, title_line
+from tamis.retrieval.storage.chunks import Chunk, blank_markup, title_line
 from tamis.retrieval.storage.files import (
     PARTIAL_SUFFIX,
     CheckedFile,
@@ -45,6 +45,7 @@ from tamis.retrieval.storage.files import (
 )
 from tamis.retrieval.storage.manifest import SEGMENTS, Manifest, SegmentEntry
 from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, index_terms
+from tamis.text.types import CorpusDocument
 
 _PLACE_DTYPE = np.dtype([("start", "<u8"), ("size", "<u4"), ("check", "<u8")])
 

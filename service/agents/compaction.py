@@ -13,9 +13,9 @@ from fnmatch import fnmatchcase
 from tamis.compressors.tools.steps import Superseded, is_floor, rank_steps, superseded_steps
 from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.probes.text import to_bytes
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore
+from tamis.text.types import to_bytes
 
 MIN_KEEP_STEPS = 2
 _OLDER = Superseded("older")

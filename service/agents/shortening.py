@@ -18,8 +18,8 @@ from tamis.compressors.tools.types import (
     ToolOutput,
 )
 from tamis.probes.errors import BadInput
-from tamis.probes.text import to_bytes
 from tamis.service.agents.store import OutputStore
+from tamis.text.types import to_bytes
 
 if TYPE_CHECKING:
     from tamis.compressors.tools.prepare import PreparedToolOutputs
@@ -268,8 +268,8 @@ class Shortening:
         if self.tokenizer == ESTIMATE:  # the other tokenizers are found by what also loads models
             return estimating_tokenizer()
         from tamis.compressors.registry import DEFAULT_PROXY
-        from tamis.probes.segmentation.language import AUTO
         from tamis.service.api.compress import counter_of
+        from tamis.text.language import AUTO
 
         return counter_of(self.tokenizer, DEFAULT_PROXY if self.proxy == AUTO else self.proxy)
 

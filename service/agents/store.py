@@ -17,7 +17,7 @@ from pathlib import Path
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.probes.text import ID_DIGITS, content_id
+from tamis.text.types import ID_DIGITS, content_id
 
 MAX_BYTES = 1 << 28
 MAX_AGE_S = 7 * 24 * 3600.0
@@ -106,7 +106,7 @@ def some_lines(text: str, lines: str) -> str:
     Raises:
         BadInput: they are no such numbers, or the text has fewer lines.
     """
-    from tamis.probes.segmentation.lines import split_at_line_feeds
+    from tamis.text.lines import split_at_line_feeds
 
     found = _LINES.fullmatch(lines)
     all_lines = split_at_line_feeds(text)

@@ -18,10 +18,10 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.extras import needing
 from tamis.probes.lru import LruCache
-from tamis.probes.text import content_id, to_bytes
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore, some_lines
 from tamis.service.api.arguments import suggest_name
+from tamis.text.types import content_id, to_bytes
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer

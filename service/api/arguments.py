@@ -11,8 +11,8 @@ from tamis.compressors.options import option_names
 from tamis.compressors.registry import method_class, method_info, method_name
 from tamis.compressors.rules import RULES, Rules
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
 from tamis.service.files.document_text import read_given
+from tamis.text.types import Passage
 
 _RULE_NAMES = tuple(rule.name for rule in RULES)
 _SYNONYMS = {

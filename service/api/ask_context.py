@@ -19,13 +19,13 @@ from tamis.compressors.registry import DEFAULT, layers_needed, method_info
 from tamis.compressors.rules import MAX_TOKENS, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO, DEFAULT_LANGUAGE
-from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit, Hits
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 from tamis.service.api.languages import STANDARD, choose_proxy
 from tamis.service.api.model_pool import shared_proxy
+from tamis.text.language import AUTO, DEFAULT_LANGUAGE
+from tamis.text.types import Passage
 
 ReadingKind = Literal["cold", "warm", "none"]
 Read = Literal["passages", "retrieved"]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from tamis.compressors.inputs import question_text
 from tamis.compressors.method import Method
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_info, method_name
@@ -27,8 +26,6 @@ from tamis.probes.named_tokenizers import (
     named_tokenizer,
     tokenizer_of_file,
 )
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
 from tamis.probes.tokens import ESTIMATE, FunctionTokenizer, TextTokenizer, estimating_tokenizer
 from tamis.service.api.arguments import check_keywords, read_documents, rules_of
 from tamis.service.api.languages import STANDARD, choose_proxy
@@ -36,6 +33,9 @@ from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import compression_attributes, traced
 from tamis.service.files.document_text import raw_html_warning
+from tamis.text.inputs import question_text
+from tamis.text.language import AUTO
+from tamis.text.types import Passage
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache

@@ -42,9 +42,7 @@ from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt, QuestionTokens
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage
 from tamis.retrieval.index.models import QuestionModels, WindowObserver, load_encoder
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import load_questions
@@ -52,6 +50,8 @@ from tamis.retrieval.storage.kept_windows import KeptWindow, kept_windows
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.segment import Segment
 from tamis.service.api.languages import choose_proxy
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 
 T = TypeVar("T")
 

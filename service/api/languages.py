@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from tamis.compressors.registry import DEFAULT_PROXY, METHODS, method_info, ships_for
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import zoo
-from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
+from tamis.text.language import AUTO, primary_subtag, resolve_language
 
 T = TypeVar("T")
 FILE = Path(__file__).with_name("languages.json")

@@ -14,6 +14,7 @@ from tamis.compressors.method import (
     MethodInfo,
     MethodKind,
     Orderer,
+    OrdererFactory,
     check_scores,
     reading_everything,
 )
@@ -27,11 +28,10 @@ from tamis.compressors.registry import (
     method_name,
     method_names,
 )
-from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.types import Ranks, Scores, check_result_type
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage, Unit
 from tamis.service.api.model_pool import shared_proxy
+from tamis.text.types import Passage, Unit
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache

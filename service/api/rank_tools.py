@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from tamis.compressors.features.rank_probe import WordIndex
-from tamis.compressors.inputs import check_list, check_question, is_number, is_whole
 from tamis.compressors.registry import DEFAULT_ENCODER, SMALL_RANK_ENCODER
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.interruption import end_with_task
 from tamis.probes.lru import LruCache
 from tamis.probes.model.encoder import CachedEncoder, LazyEncoder
-from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
+from tamis.text.inputs import check_list, check_question, is_number, is_whole
+from tamis.text.language import AUTO, primary_subtag, resolve_language
 
 TOP_N = 12
 THRESHOLD = 0.5

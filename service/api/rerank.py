@@ -13,14 +13,14 @@ from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_name
 from tamis.compressors.types import Reranked
 from tamis.probes.interruption import end_with_task
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
 from tamis.service.api.arguments import check_keywords, read_documents
 from tamis.service.api.compress import check_parts
 from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import ranking_attributes, traced
+from tamis.text.language import AUTO
+from tamis.text.types import Passage
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache

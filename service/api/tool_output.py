@@ -18,10 +18,10 @@ from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput, shows_source
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import end_with_task
-from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import check_parts, compressor, counter_of
 from tamis.service.api.languages import english_proxy
+from tamis.text.language import AUTO
 
 DEFAULT_METHOD = "lexical"
 DEFAULT_RATIO = 0.4

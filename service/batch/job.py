@@ -12,7 +12,7 @@ from tamis.compressors.options import option, options_of
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, method_class
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
+from tamis.text.language import AUTO
 
 Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")

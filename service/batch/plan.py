@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.text import to_bytes
 from tamis.service.batch.job import PartLimits
 from tamis.service.files import streams
 from tamis.service.files.input_files import InputFile
 from tamis.service.files.row_values import open_parquet
 from tamis.service.files.streams import read_lines
+from tamis.text.types import to_bytes
 
 Columns = tuple[tuple[str, str], ...]
 """Name and type of each input column of a Parquet output: string, int64, double, bool, strings (a

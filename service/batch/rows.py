@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from tamis.compressors.inputs import check_question_length, question_text, to_passage
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.probes.segmentation.language import resolve_language
-from tamis.probes.text import Passage
 from tamis.service.batch.job import (
     OLD_QUESTION_FIELD,
     OUTPUT_FIELDS,
@@ -30,6 +27,9 @@ from tamis.service.files.document_text import PAGE_STARTS, InputFormat, read_doc
 from tamis.service.files.input_files import InputFile
 from tamis.service.files.row_values import iterate_rows, open_parquet, to_json
 from tamis.service.files.streams import read_lines
+from tamis.text.inputs import check_question_length, question_text, to_passage
+from tamis.text.language import resolve_language
+from tamis.text.types import Passage
 
 _SHOWN_CHARS = 60
 _DOCUMENT_FIELDS = ("id", "title", "metadata", "keep", "min_tokens")

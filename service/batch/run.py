@@ -20,8 +20,6 @@ from tamis.compressors.pipeline.compression import (
 )
 from tamis.compressors.registry import build_method, method_class, method_info
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.service.api.languages import ProxyChoice, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.batch.job import BatchJob, RunOptions, describe_differences, resume_settings
@@ -30,6 +28,8 @@ from tamis.service.batch.output import OutputFolder, PartReceipt
 from tamis.service.batch.plan import BatchPart, BatchPlan, Columns, file_stamp, survey_files
 from tamis.service.batch.rows import InputRow, PartRows, RowRequest, request_of
 from tamis.service.files.input_files import InputFile, find_input_files
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 
 if TYPE_CHECKING:
     from tamis.service.batch.row_compressor import RowCompressor

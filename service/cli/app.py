@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from tamis.probes.plugins import COMMANDS_GROUP, LAB_INSTALL, Plugin, find_plugins
 from tamis.service.cli.display.output import report_errors
-from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
+from tamis.service.cli.display.short_help import ShortHelpCommand, finish_help
 from tamis.service.cli.quick.options import typer_command
 
 COMMANDS = {
@@ -123,7 +123,7 @@ def command_of(plugin: Plugin) -> Any:
         command = typer.main.get_command(holder)
     else:
         raise plugin.broken_error(f"{plugin.entry.value} is no typer.Typer, command or function")
-    hide_flag_types(command)
+    finish_help(command)
     return command
 
 
@@ -188,5 +188,5 @@ def root_command(words: Sequence[str] = ()) -> Any:
     command = typer.main.get_command(
         build_app([name for name in words[:1] if name in COMMANDS] or COMMANDS)
     )
-    hide_flag_types(command)
+    finish_help(command)
     return command

@@ -19,8 +19,8 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.interruption import interruptible
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
 from tamis.service.engine.errors import OutOfTime, Refused
+from tamis.text.types import Passage, Unit
 
 _current: ContextVar[QueuedRequest | None] = ContextVar("queued_request", default=None)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.probes.text import Passage
 from tamis.service.files import document_text
 from tamis.service.files.document_text import (
     JSON_SUFFIXES,
@@ -31,6 +30,8 @@ from tamis.service.files.document_text import (
     read_given,
 )
 from tamis.service.files.streams import unpacked, unpacked_suffix
+from tamis.text.inputs import KNOWN_FIELDS, to_passage
+from tamis.text.types import Passage
 
 NO_FILE = "is no regular file"
 _BEGINNING_CHARS = 4096
@@ -138,8 +139,6 @@ def _resembles_request(text: str) -> bool:
 
 def _named_text(value: Any) -> Any:
     """The value; a document whose text has another of an index's names has it as `text`."""
-    from tamis.compressors.inputs import KNOWN_FIELDS
-
     if not isinstance(value, dict) or "text" in value:
         return value
     name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str)), None)
@@ -323,9 +322,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 def is_index(folder: Path) -> bool:
     """Whether a folder is what `tamis index build` made."""
-    from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-
-    return (folder / MANIFEST).is_file() and (folder / SEGMENTS).is_dir()
+    return (folder / "manifest.json").is_file() and (folder / "segments").is_dir()
 
 
 def _read_bytes(file: Path, max_bytes: int) -> bytes:
@@ -372,8 +369,6 @@ def _add_input(
 
 
 def _passages(documents: list[Any], name: str) -> list[Passage]:
-    from tamis.compressors.inputs import to_passage
-
     try:
         read = [read_given(document, index) for index, document in enumerate(documents)]
         return [to_passage(document, index) for index, document in enumerate(read)]

@@ -21,7 +21,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.service.files.command_inputs import NO_FILE, is_index, record_of, visible_files
 from tamis.service.files.document_text import (
     FORMAT,
@@ -41,6 +40,7 @@ from tamis.service.files.streams import (
     read_lines,
     unpacked_suffix,
 )
+from tamis.text.types import CorpusDocument
 
 _FOLDER_END = "/./"
 _ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")

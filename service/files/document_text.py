@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
 from tamis.probes.extras import import_extra
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 FORMAT, PAGE_STARTS = "format", "page_starts"
 """Metadata of a passage that was read from another format than text."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tamis.probes.errors import TamisError as TamisError
     from tamis.probes.kv_cache.cache import PassageCache as PassageCache
     from tamis.probes.model.proxy import Proxy as Proxy
-    from tamis.probes.text import Passage as Passage
     from tamis.retrieval.index.store import CorpusIndex as CorpusIndex
     from tamis.service.api.ask_context import ask_context as ask_context
     from tamis.service.api.compress import acompress as acompress
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from tamis.service.api.tool_output import compress_tool_output as compress_tool_output
     from tamis.service.files.command_inputs import read_files as read_files
     from tamis.service.files.command_inputs import read_html as read_html
+    from tamis.text.types import Passage as Passage
 
 _NAMES = {
     "tamis.service.api.compress": ("compress", "acompress"),
@@ -58,7 +58,7 @@ _NAMES = {
     "tamis.compressors.tools.types": ("CompressedToolOutput",),
     "tamis.probes.kv_cache.cache": ("PassageCache",),
     "tamis.probes.model.proxy": ("Proxy",),
-    "tamis.probes.text": ("Passage",),
+    "tamis.text.types": ("Passage",),
     "tamis.probes.errors": ("TamisError", "BadInput", "BudgetTooSmall", "ProxyMissing"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

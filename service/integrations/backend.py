@@ -17,19 +17,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tamis.compressors.method import at_both_ends, best_first
 from tamis.compressors.pipeline.compression import per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget, Rules
-from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.compressors.types import Compressed, to_probability
 from tamis.probes.errors import TamisError
 from tamis.probes.interruption import end_with_task
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import STANDARD, choose_proxy, probe_option
 from tamis.service.api.rerank import rerank
+from tamis.text.language import AUTO
+from tamis.text.types import Passage
 
 T = TypeVar("T")
 logger = logging.getLogger("tamis")

@@ -22,14 +22,11 @@ from pydantic import (
     model_validator,
 )
 
-from tamis.compressors.inputs import is_whole
 from tamis.compressors.method import check_scores
 from tamis.compressors.options import options_of
 from tamis.compressors.registry import DEFAULT, check_options, method_info
 from tamis.compressors.rules import BUDGETS, Budget, budget_of, rules_from, rules_in
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
 from tamis.service.agents.remote import check_address
 from tamis.service.api.languages import STANDARD
 from tamis.service.api.option_fields import option_fields
@@ -42,6 +39,9 @@ from tamis.service.integrations.backend import (
     pass_through,
     to_shadow,
 )
+from tamis.text.inputs import is_whole
+from tamis.text.language import AUTO
+from tamis.text.types import Passage
 
 if TYPE_CHECKING:
     from tamis.service.integrations.remote import RemoteBackend

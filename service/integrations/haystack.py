@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 from tamis.compressors.rules import BUDGETS, MAX_TOKENS
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 try:
     from langchain_core.callbacks import (

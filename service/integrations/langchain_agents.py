@@ -25,13 +25,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, create_model, model_validator
 
-from tamis.compressors.inputs import is_whole
 from tamis.compressors.options import options_of
 from tamis.compressors.tools.steps import KEEP_LAST, LEAST_TOKENS, superseded_steps
 from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.lru import LruCache
-from tamis.probes.text import content_id, to_bytes
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.hook import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
@@ -42,6 +40,8 @@ from tamis.service.http.conversation.billing import LIST_PRICES, MESSAGE_TOKENS,
 from tamis.service.integrations.backend import log_errors, run_in_thread
 from tamis.service.integrations.client import Client
 from tamis.service.integrations.fields import CONFIG, OnError
+from tamis.text.inputs import is_whole
+from tamis.text.types import content_id, to_bytes
 
 try:
     from langchain.agents.middleware import AgentMiddleware

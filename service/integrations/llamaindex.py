@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor

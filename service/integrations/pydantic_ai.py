@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tamis.compressors.inputs import is_whole
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.compaction import MIN_KEEP_STEPS, StepCompaction
 from tamis.service.agents.shortening import Shortening
 from tamis.service.integrations.backend import log_errors
+from tamis.text.inputs import is_whole
 
 try:
     from pydantic_ai.messages import (

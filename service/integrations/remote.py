@@ -11,8 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
 from tamis.service.api.option_fields import request_fields
 from tamis.service.integrations.backend import (
     CompressedContext,
@@ -21,6 +19,8 @@ from tamis.service.integrations.backend import (
     RankingPlan,
     order_parts,
 )
+from tamis.text.language import AUTO
+from tamis.text.types import Passage
 
 try:
     from tamis.service.http.schemas.about import Info, Limits

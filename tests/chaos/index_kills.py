@@ -33,9 +33,9 @@ from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import IndexWriter, create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.kept_chunks import ChunkKeeper, KeptPassages
+from tamis.text.types import CorpusDocument
 from tests.probes import tiny
 from tests.retrieval.keys.test_encoder import recipe_for
 

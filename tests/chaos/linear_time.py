@@ -30,7 +30,6 @@ from tamis.compressors.features.words import (
     record_texts,
     word_features,
 )
-from tamis.compressors.inputs import parse_keep_tags
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.pipeline.compression import Compressor, Prepared, Request
 from tamis.compressors.rules import Budget, Rules, parse_citation
@@ -43,17 +42,18 @@ from tamis.compressors.tools.novelty import novelty
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import TamisError
-from tamis.probes.segmentation.language import resolve_language
-from tamis.probes.segmentation.segment import segment, split_long_units, units_of
-from tamis.probes.segmentation.terms import words
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer, estimating_tokenizer
 from tamis.retrieval.index.filters import meets_all, parse_conditions
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.schemas.dialects.compressing import InputRequest
 from tamis.service.http.schemas.json import Decoder, PatientDecoder, loads
 from tamis.service.http.schemas.patterns import count_states
+from tamis.text.inputs import parse_keep_tags
+from tamis.text.language import resolve_language
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.terms import words
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import segment, split_long_units, units_of
 
 MOST_SLOPE = 1.2
 """Of log time against log size; a quadratic parser has 2."""

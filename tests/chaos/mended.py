@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.probes.segmentation import lines
-from tamis.probes.segmentation.tool_output import builds, git, line_table, logs, runners
 from tamis.service.files import document_text
 from tamis.service.http.schemas import patterns
+from tamis.text import lines
+from tamis.text.readers.outputs import builds, git, line_table, logs, runners
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ import regex
 from rich.console import Console
 
 from tamis.compressors.features.words import _patterns
-from tamis.probes.segmentation.terms import _marked_word_pattern
-from tamis.probes.segmentation.tool_output.blocks import BLOCKS
 from tamis.service.agents.before import _GUARDED, _JSON_EXTRAS, _OUTSIDE
 from tamis.service.http.conversation.tagged import RetrievalTags
+from tamis.text.readers.outputs.blocks import BLOCKS
+from tamis.text.terms import _marked_word_pattern
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("probes", "compressors", "retrieval", "service")
+FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
 MODULES = ("re", "regex")
 FUNCTIONS = frozenset(
     ("compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
@@ -403,8 +403,8 @@ OF_CALLERS = frozenset(
 """Made of what a caller gives: over HTTP each match has a time limit, see
 `service/http/schemas/patterns.py`; elsewhere who gives it runs it."""
 LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
-    "probes/segmentation/terms.py _marked_word_pattern": lambda: (_marked_word_pattern(),),
-    "probes/segmentation/tool_output/blocks.py _any_of": lambda: tuple(
+    "text/terms.py _marked_word_pattern": lambda: (_marked_word_pattern(),),
+    "text/readers/outputs/blocks.py _any_of": lambda: tuple(
         hint for block in BLOCKS for hint in block.hints
     ),
     "retrieval/storage/chunks.py close": lambda: (
@@ -428,15 +428,15 @@ LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
 
 
 ONLY_MATCH = frozenset(
-    f"probes/segmentation/markdown.py {name}"
+    f"text/readers/markdown.py {name}"
     for name in ("_INTERRUPTING_ITEM", "_TIMED", "_NICK", "_ROLE", "_SPEAKER")
 )
 """Given to functions that call `match` of it, in modules that search with others."""
 BOUNDED: dict[str, str] = {
-    "probes/segmentation/segment.py _DOTTED": "the 12 characters before a sentence's end",
-    "probes/segmentation/segment.py _SECTION_NUMBER": "the 12 characters before its end",
-    "probes/segmentation/tool_output/logs.py _SAID": "the last 120 characters of a row",
-    "probes/segmentation/tool_output/runners.py _UNITTEST_SKIPPED": "rows: in a text without a "
+    "text/units/segment.py _DOTTED": "the 12 characters before a sentence's end",
+    "text/units/segment.py _SECTION_NUMBER": "the 12 characters before its end",
+    "text/readers/outputs/logs.py _SAID": "the last 120 characters of a row",
+    "text/readers/outputs/runners.py _UNITTEST_SKIPPED": "rows: in a text without a "
     "line break, what begins with skipped matches at the first try",
 }
 """Slow patterns that get short texts."""

@@ -22,7 +22,6 @@ from tamis.probes.errors import BadIndex, BadInput, BadModelFile
 from tamis.probes.kv_cache.serialization import deserialize
 from tamis.probes.probing.heads import read_profile
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.segmentation.segment import segment
 from tamis.retrieval.index.filters import MetadataCondition, parse_condition
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.recipe import KeyRecipe
@@ -32,6 +31,7 @@ from tamis.service.files.command_inputs import InputOptions, gather_inputs
 from tamis.service.files.streams import read_lines
 from tamis.service.http.middleware.auth import Key, read_keys
 from tamis.service.http.schemas.json import dumps, loads
+from tamis.text.units.segment import segment
 from tests.probes.probing.test_linear import CARD, WEIGHTS
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, Running, served
 

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tamis.probes.segmentation.segment import segment
+from tamis.text.units.segment import segment
 from tests.chaos.mended import MENDED
 from tests.chaos.patterns import (
     BOUNDED,

@@ -13,9 +13,9 @@ from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.text import Passage
 from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings
+from tamis.text.types import Passage
 from tests.laws.texts import NEEDLE, OTHER, PLAIN, QUESTION
 from tests.service.http.app_kit import served
 

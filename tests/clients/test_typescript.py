@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tamis.compressors.registry import layers_needed, load_proxy
-from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import build_index
 from tests.service.http.app_kit import NEEDLE, served
 

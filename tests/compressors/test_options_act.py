@@ -12,9 +12,9 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.methods.attention_kit import QUESTION
 from tests.laws.methods import head_profile, make_probe, question_probe, sentinel_probe
 from tests.probes import tiny

@@ -26,8 +26,8 @@ from tamis.probes import folder_registry
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch, ProxyMissing, UnknownMethod
 from tamis.probes.folder_registry import written_info
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
 from tests.scripted import ScriptedReader
 

@@ -34,7 +34,7 @@ from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import METHODS, method_class, method_info
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.segmentation.terms import words
+from tamis.text.terms import words
 from tests.laws.texts import NEEDLE
 from tests.scripted import ScriptedReader
 

@@ -12,7 +12,7 @@ from tamis.compressors.selection.rendering import Renderer, render_without_citat
 from tamis.compressors.selection.select import RELATIVE_FLOOR, Selector
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BudgetTooSmall
-from tamis.probes.text import Unit
+from tamis.text.types import Unit
 from tests.compressors.selection.test_nested import first_budget
 from tests.laws.halves import (
     RULES,

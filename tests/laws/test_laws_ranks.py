@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.halves import every_context, every_small_context
 from tests.laws.methods import ORDERERS, RANKERS, build_orderer, build_ranker
 from tests.laws.texts import CONTEXTS, OTHER, PLAIN, QUESTION, SMALL_CONTEXTS, Context

@@ -18,9 +18,9 @@ from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.reading.windows import EMPTY_QUERY
 from tamis.compressors.rules import Budget
 from tamis.compressors.types import Scores
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.probes.tokens import replace_surrogates
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.halves import (
     THREADS,
     compressor,

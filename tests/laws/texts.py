@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 # words that no hostile text has, so that the needle is unambiguous
 NEEDLE = "Vasquez hid the xylophone under the quarry bridge."

@@ -9,9 +9,9 @@ import pytest
 from tamis import compress
 from tamis.compressors.features.bm25 import Collection
 from tamis.probes.interruption import check_interruption, interruptible
-from tamis.probes.segmentation.segment import segment, units_of
-from tamis.probes.segmentation.terms import words
-from tamis.probes.text import Passage
+from tamis.text.terms import words
+from tamis.text.types import Passage
+from tamis.text.units.segment import segment, units_of
 
 LONG = {
     "prose": "Room 7 is painted in spring, and nobody knows why. " * 2000,

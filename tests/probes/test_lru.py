@@ -3,8 +3,8 @@
 import threading
 
 from tamis.probes.lru import LruCache
-from tamis.probes.segmentation import segment
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units import segment
 
 
 def test_a_cached_result_is_not_computed_again():

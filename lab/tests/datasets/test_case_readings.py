@@ -9,9 +9,9 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.datasets.reading_store import (
     CaseReadings,
     SignalReadings,

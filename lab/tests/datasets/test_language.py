@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.probes.segmentation.language import guess_language
+from tamis.text.language import guess_language
 from tamis_lab.datasets.records import load_records
 
 

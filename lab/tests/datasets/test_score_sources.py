@@ -10,8 +10,8 @@ from tamis.compressors.methods.lead import Lead
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
 from tamis.probes.model.encoder import CachedEncoder
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.datasets.reading_store import CaseReadings, StoreKey
 from tamis_lab.datasets.score_sources import (
     EmbeddingSource,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tamis.probes.segmentation.terms import words
+from tamis.text.terms import words
 from tamis_lab.methods.systemone import Decisions
 
 

@@ -7,7 +7,7 @@ import pytest
 from tamis.compressors.reading.windows import EMPTY_QUERY
 from tamis.compressors.registry import build_method
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods.attention_sorting import WINDOW_TOKENS, AttentionSorting
 from tamis_lab.methods.found_in_the_middle import DUMMY, FoundInTheMiddle
 from tests.probes import tiny

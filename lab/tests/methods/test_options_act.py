@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods import in_context
 from tamis_lab.methods.attention_sorting import AttentionSorting
 from tamis_lab.methods.attnrank import AttnRank

@@ -6,7 +6,7 @@ import pytest
 
 from tamis.compressors.registry import method_names
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods.attention_sorting import AttentionSorting
 from tamis_lab.methods.attnrank import AttnRank
 from tamis_lab.methods.position_bias import PositionProfile

@@ -15,7 +15,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES, Layout, Prompt
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.methods.corehead import CoReHead
 from tamis_lab.methods.head_scores import masked_sum
 from tamis_lab.methods.icr import ICR

@@ -59,8 +59,8 @@ def test_a_request_is_one_of_the_protocol(server):
 
 
 def _segmented(passages=PASSAGES):
-    from tamis.probes.segmentation.segment import units_of
-    from tamis.probes.text import Passage
+    from tamis.text.types import Passage
+    from tamis.text.units.segment import units_of
 
     whole = [Passage(text) for text in passages]
     return whole, units_of(whole)

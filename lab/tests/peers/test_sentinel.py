@@ -7,8 +7,8 @@ import torch
 
 from lab.tests.bench.records import people
 from tamis.compressors import registry
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.peer_process import PEERS_FOLDER
 
 

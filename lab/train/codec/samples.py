@@ -20,8 +20,8 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
+from tamis.text.units.segment import units_of
 from tamis_lab.datasets.record_files import RecordFile, ReportProgress
 from tamis_lab.datasets.records import load_records, passages_of
 from tamis_lab.methods.attention_math import rotate

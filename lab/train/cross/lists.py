@@ -26,7 +26,7 @@ from torch import Tensor
 from tamis.compressors.features.bm25 import whole_texts
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.record_files import question_fold
 from tamis_lab.datasets.records import Record

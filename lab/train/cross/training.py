@@ -20,8 +20,8 @@ from tamis.compressors.features.bm25 import whole_texts
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.card_file import write_weights_and_card
 from tamis.probes.model.cross_encoder import CrossEncoderCard
-from tamis.probes.segmentation.lines import ENGLISH_FUNCTION_WORDS
-from tamis.probes.text import Passage
+from tamis.text.lines import ENGLISH_FUNCTION_WORDS
+from tamis.text.types import Passage
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import exponential_gains, ndcg
 from tamis_lab.train.cross.lists import Pool, Report

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import token_spans
-from tamis.probes.segmentation.segment import segment
+from tamis.text.units.segment import segment
 from tamis_lab.datasets.records import Record
 from tamis_lab.methods.window_attention.edited_pass import final_states, token_losses, unembedding
 

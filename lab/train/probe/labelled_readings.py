@@ -13,7 +13,7 @@ from tamis.compressors.features.second_step import RequestTexts, first_features,
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading
-from tamis.probes.text import Unit
+from tamis.text.types import Unit
 from tamis_lab.datasets.domains import domain_of
 from tamis_lab.datasets.excerpts import excerpt_records
 from tamis_lab.datasets.reading_store import CaseReadings, store_key

@@ -17,7 +17,7 @@ import numpy as np
 
 from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.terms import stem, words
+from tamis.text.terms import stem, words
 from tamis_lab.datasets.records import Record, record_id
 
 K1, B = 0.9, 0.4

@@ -24,8 +24,8 @@ from tamis.compressors.features.rank_probe import (
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import Calibration, LinearProbe, ProbeCard
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.ranking_metrics import ndcg
 from tamis_lab.datasets.reading_store import CaseReadings, store_key

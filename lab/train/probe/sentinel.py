@@ -23,7 +23,7 @@ from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.text import Unit
+from tamis.text.types import Unit
 from tamis_lab.datasets.reading_store import CaseReadings, store_key
 from tamis_lab.datasets.record_files import (
     RecordFile,

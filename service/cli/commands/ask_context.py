@@ -9,11 +9,11 @@ import typer
 
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.output import dump_json, nothing_found, print_note
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import INDEX, parse_legs, takes_options
+from tamis.text.language import AUTO
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext
@@ -79,7 +79,6 @@ def ask_context(
     home: HomeFolder = None,
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
-    from tamis.compressors.inputs import check_question_length
     from tamis.compressors.method import check_scores
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.ask_context import ask_context as build_context
@@ -87,6 +86,7 @@ def ask_context(
     from tamis.service.api.kept_chunks import keeps_for
     from tamis.service.api.languages import choose_proxy
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
+    from tamis.text.inputs import check_question_length
 
     check_question_length(question)
     models = models_folder(home)

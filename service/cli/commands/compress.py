@@ -16,13 +16,13 @@ from tamis.compressors.rules import OUTPUT, Budget, Rules
 from tamis.compressors.types import Compressed, token_usage
 from tamis.probes.atomic_file import write_whole
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
 from tamis.service.cli.display.output import UNCUT_WIDTH, dump_json, make_console, print_note
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import gate_options, parse_options, takes_options
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 from tamis.service.files.document_text import FORMAT, InputFormat, page_at
+from tamis.text.types import Passage
 
 if TYPE_CHECKING:
     from tamis.probes.tokens import TextTokenizer
@@ -113,12 +113,12 @@ def compress(
         print_note(passed_over)
     query = found.question(question)
 
-    from tamis.compressors.inputs import check_question_length, question_text
     from tamis.probes.named_tokenizers import approximation_warning
     from tamis.service.api.compress import counter_of
     from tamis.service.api.languages import choose_proxy, probe_option
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
+    from tamis.text.inputs import check_question_length, question_text
 
     asked = check_question_length(question_text(query, instruction, history or ()))
     models = models_folder(home)

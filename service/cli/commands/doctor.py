@@ -317,8 +317,8 @@ def _check_reading(models: Path) -> Iterator[Finding]:
         yield Finding("reading", "warn", "not tried", str(error))
         return
     from tamis.compressors.registry import build_method
-    from tamis.probes.segmentation.segment import units_of
-    from tamis.probes.text import Passage
+    from tamis.text.types import Passage
+    from tamis.text.units.segment import units_of
 
     text = " ".join([*(f"Shelf {n} holds nothing of note." for n in range(40)), NEEDLE])
     passages = [Passage(text)]

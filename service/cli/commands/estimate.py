@@ -15,12 +15,12 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import Budget
 from tamis.probes.extras import import_extra
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.display.batch_progress import duration_text
 from tamis.service.cli.display.output import dump_json, make_console
 from tamis.service.cli.options.compress_options import SHARED, AsJson
 from tamis.service.cli.options.model_folder import HomeFolder
 from tamis.service.cli.options.typer_options import takes_options
+from tamis.text.language import AUTO
 
 if TYPE_CHECKING:
     from tamis.service.cli.dry_run import Estimate

@@ -67,9 +67,9 @@ def mcp(
     """
     if wrap is not None:
         _wrap(wrap, max_tokens, header or (), method, proxy, transport)
-    from tamis.probes.segmentation.language import AUTO
     from tamis.service.agents.tools import AgentTools, mcp_server
     from tamis.service.api.languages import quality_warning
+    from tamis.text.language import AUTO
 
     method = method or DEFAULT
     method_info(method)

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tamis.compressors.inputs import check_question_length
 from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Ranked, Reranked, to_probability
@@ -31,6 +30,7 @@ from tamis.service.cli.options.typer_options import (
 )
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 from tamis.service.files.document_text import InputFormat
+from tamis.text.inputs import check_question_length
 
 _BYTES_A_TOKEN = 64
 EPILOG = """

@@ -83,10 +83,14 @@ def _print_long_help(ctx: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-def hide_flag_types(command: Any) -> None:
-    """Takes the type off every flag of a command and of those below it: `<bool>` says nothing."""
-    for param in command.get_params(typer.Context(command)):
+def finish_help(command: Any) -> None:
+    """Gives a command and those below it the long help, and takes `<bool>` off their flags."""
+    params = command.get_params(typer.Context(command))
+    if not any(LONG_HELP in param.opts for param in params):
+        command.params.append(_long_help_option())
+        command.params[-1].hidden = True  # it says what `--help` says
+    for param in params:
         if getattr(param, "is_flag", False):
             param.display_type_rich = lambda **_: None
     for below in getattr(command, "commands", {}).values():
-        hide_flag_types(below)
+        finish_help(below)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.languages import FAST, SHARP
 from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.model_folder import describe_origin
+from tamis.text.language import AUTO
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache

@@ -33,9 +33,6 @@ from tamis.compressors.tools.types import Omission, ToolOutput, share_budget, sh
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import check_interruption
-from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import served_language_warning
 from tamis.service.engine.request import QueuedRequest, UnderDeadline, current_request
@@ -60,6 +57,9 @@ from tamis.service.http.schemas.messages import (
     Omitted,
 )
 from tamis.service.http.schemas.patterns import BoundedPattern
+from tamis.text.language import AUTO, resolve_language
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.types import Passage, Unit
 
 _ELISION = "[…]"
 

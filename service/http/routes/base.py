@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from tamis.compressors.inputs import check_question_length
 from tamis.probes.errors import BadInput
 from tamis.service.api.spans import operation_span
 from tamis.service.engine.errors import OutOfTime, Overloaded, TooLarge, TooLong
@@ -38,6 +37,7 @@ from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.dialects.table import error_format
 from tamis.service.http.schemas.json import JsonResponse, loads
+from tamis.text.inputs import check_question_length
 
 T = TypeVar("T")
 _MAX_CHARS_PER_TOKEN = 6

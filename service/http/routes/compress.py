@@ -20,7 +20,6 @@ from tamis.compressors.types import Compressed, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
 from tamis.probes.named_tokenizers import approximation_warning
-from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.tokens import ESTIMATE
 from tamis.service.api.languages import served_language_warning
 from tamis.service.api.spans import set_attributes
@@ -66,6 +65,7 @@ from tamis.service.http.schemas.explain import (
     budget_selections,
     build_explanation,
 )
+from tamis.text.language import resolve_language
 
 R = TypeVar("R", bound=CompressRequest)
 MAX_CONCURRENT = 4

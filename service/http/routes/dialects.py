@@ -16,13 +16,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import Discriminator, Tag
 
-from tamis.compressors.inputs import question_text
 from tamis.compressors.method import reading_everything
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
 from tamis.compressors.registry import method_info
 from tamis.compressors.types import Reranked, to_probability
 from tamis.probes.named_tokenizers import approximation_warning
-from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.spans import ranking_attributes, set_attributes
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest, UnderDeadline
@@ -58,6 +56,8 @@ from tamis.service.http.schemas.dialects.base import (
 from tamis.service.http.schemas.dialects.table import ENDPOINTS, Endpoint
 from tamis.service.http.schemas.json import MEDIA_TYPE
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+from tamis.text.inputs import question_text
+from tamis.text.language import resolve_language
 
 
 async def compress_messages(request: Request, body: MessagesRequest) -> MessagesAnswer:

@@ -19,8 +19,6 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.lines import split_at_line_feeds
-from tamis.probes.text import ID_DIGITS
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.ask_context import check_reading
 from tamis.service.api.rank_tools import ToolDefinition, read_tools
@@ -45,6 +43,8 @@ from tamis.service.http.schemas.search import (
     SearchHit,
     SearchRequest,
 )
+from tamis.text.lines import split_at_line_feeds
+from tamis.text.types import ID_DIGITS
 
 routes = create_router()
 

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tamis.probes.text import content_id, to_bytes
 from tamis.service.engine.errors import NotFound
+from tamis.text.types import content_id, to_bytes
 
 ENTRY_BYTES = 512
 """What an entry takes beside its text, about."""

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from tamis.compressors.inputs import MAX_QUESTION_CHARS
 from tamis.compressors.options import Option, option, options_of
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
 from tamis.service.api.languages import STANDARD
+from tamis.text.inputs import MAX_QUESTION_CHARS
 
 PREFIX = "TAMIS_"
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")

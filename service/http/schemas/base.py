@@ -25,9 +25,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
 from tamis.service.api.arguments import suggest_name
 from tamis.service.http.runtime.settings import KNOBS, flag
+from tamis.text.language import LANGUAGE_CODE, check_language
 
 WARNINGS_HEADER = "X-Tamis-Warnings"
 MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096

@@ -15,7 +15,6 @@ from pydantic import (
     create_model,
 )
 
-from tamis.compressors.inputs import question_text
 from tamis.compressors.options import options_of
 from tamis.compressors.pipeline.compression import AdaptiveLimits, Request, per_passage
 from tamis.compressors.rules import (
@@ -32,8 +31,6 @@ from tamis.compressors.rules import (
 from tamis.compressors.selection.rendering import render_whole
 from tamis.compressors.types import Compressed, Scores, Verdict, token_usage
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.option_fields import option_fields
 from tamis.service.engine.request import QueuedRequest
@@ -56,6 +53,9 @@ from tamis.service.http.schemas.base import (
     with_example,
 )
 from tamis.service.http.schemas.patterns import BoundedPattern, SearchTime
+from tamis.text.inputs import question_text
+from tamis.text.language import AUTO
+from tamis.text.types import Passage
 
 OnError = Literal["fail", "passthrough"]
 Position = Annotated[int, Field(ge=0, le=2**53)]

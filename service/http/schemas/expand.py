@@ -12,9 +12,6 @@ from pydantic import Field, model_validator
 
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO, resolve_language
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
 from tamis.service.files.document_text import read_html
 from tamis.service.http.schemas.base import (
     MOST_MS,
@@ -29,6 +26,9 @@ from tamis.service.http.schemas.base import (
     with_example,
 )
 from tamis.service.http.schemas.compress import Document, Position
+from tamis.text.language import AUTO, resolve_language
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 
 
 class Span(StrictRequest):

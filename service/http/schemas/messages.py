@@ -13,7 +13,6 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, 
 
 from tamis.compressors.tools.steps import Reason
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
     MOST_MS,
     NOT_LOGGED,
@@ -29,6 +28,7 @@ from tamis.service.http.schemas.base import (
     with_current_names,
 )
 from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return, Status
+from tamis.text.language import AUTO
 
 CCR = "ccr"
 """The `config.mode` of Headroom's clients in which what is left out can be had again."""

@@ -9,7 +9,6 @@ from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from tamis.probes.segmentation.language import AUTO
 from tamis.retrieval.index.filters import MAX_CONDITION_CHARS
 from tamis.service.api.rank_tools import THRESHOLD, TOP_N, asked_of
 from tamis.service.http.schemas.base import (
@@ -20,6 +19,7 @@ from tamis.service.http.schemas.base import (
     StrictRequest,
     Text,
 )
+from tamis.text.language import AUTO
 
 Condition = Annotated[Text, WithJsonSchema({"type": "string", "maxLength": MAX_CONDITION_CHARS})]
 """A condition on metadata as text; what reads conditions everywhere refuses a longer one."""

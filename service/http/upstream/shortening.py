@@ -32,8 +32,6 @@ from tamis.compressors.tools.steps import LEAST_TOKENS, Superseded
 from tamis.compressors.tools.types import MOST_TOKENS
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.lru import LruCache
-from tamis.probes.segmentation.tool_output.json_parts import JsonNode, json_tree
-from tamis.probes.text import to_bytes
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.rank_tools import ToolDefinition, read_tools
 from tamis.service.engine.errors import OutOfTime, Overloaded
@@ -64,6 +62,8 @@ from tamis.service.http.runtime.settings import flag
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.messages import CCR, MessagesAnswer, MessagesRequest
+from tamis.text.readers.outputs.json_parts import JsonNode, json_tree
+from tamis.text.types import to_bytes
 
 
 def replace_strings(text: str, new: Mapping[str, str]) -> str:

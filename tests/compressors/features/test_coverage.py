@@ -7,15 +7,15 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tamis.compressors.inputs import parse_keep_tags, question_text
 from tamis.compressors.method import MethodInfo
 from tamis.compressors.pipeline.compression import Compressor, Request
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.probing.linear import conformal_threshold
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.inputs import parse_keep_tags, question_text
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.scripted import ScriptedReader
 
 TEXT = "The sky is blue. The grass is green. The door is shut."

@@ -17,9 +17,9 @@ from tamis.compressors.features.words import (
     identifiers,
     record_texts,
 )
-from tamis.probes.segmentation.segment import split_long_units, units_of
-from tamis.probes.text import Passage
 from tamis.probes.tokens import estimating_tokenizer
+from tamis.text.types import Passage
+from tamis.text.units.segment import split_long_units, units_of
 
 ORDERS = """\
 order_id,order_date,customer,country,sku,product,qty,status,ship_date,note

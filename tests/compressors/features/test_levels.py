@@ -12,8 +12,8 @@ from tamis.compressors.features.second_step import (
     neighbour_correlation,
     unit_structure,
 )
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 
 LEVELS = (
     *("near_2", "near_4", "near_8", "paragraph"),

@@ -35,8 +35,8 @@ from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tests.laws.methods import HEADS, LAYERS, make_probe, question_probe, scripted_reader
 from tests.laws.texts import NEEDLE
 

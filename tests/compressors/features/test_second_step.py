@@ -26,8 +26,8 @@ from tamis.compressors.features.second_step import (
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods import question_rows
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.scripted import ScriptedReader
 

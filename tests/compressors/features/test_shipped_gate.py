@@ -11,8 +11,8 @@ from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.registry import load_proxy
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 
 SHARP = "smollm2-135m-sharp"
 QUESTION = "When was the bridge opened?"

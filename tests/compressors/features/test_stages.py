@@ -18,12 +18,12 @@ from tamis.compressors.pipeline.compression import Compressor, Request
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.service.batch.row_compressor import PooledReader
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import TooLarge
 from tamis.service.engine.request import UnderDeadline
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -15,8 +15,8 @@ from tamis.compressors.features.second_step import (
 )
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 
 SHARP = "smollm2-135m-sharp"
 LEASE = (

@@ -20,9 +20,9 @@ from tamis.compressors.features.words import (
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.segmentation.terms import words
-from tamis.probes.text import Passage, Unit
+from tamis.text.terms import words
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 
 FP32 = 1e-5
 

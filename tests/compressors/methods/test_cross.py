@@ -9,8 +9,8 @@ import pytest
 import tamis
 from tamis.compressors.methods.cross import Cross
 from tamis.probes.errors import BadInput, ProxyMissing
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.methods import ScriptedCrossEncoder
 
 QUESTION = "When was the bridge over the Medlock opened?"

@@ -10,9 +10,9 @@ from tamis.compressors.registry import ships_for
 from tamis.probes.errors import ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.methods.attention_kit import QUESTION, signal_of
 from tests.laws.methods import head_profile
 from tests.probes import tiny

@@ -12,9 +12,9 @@ from tamis.compressors.registry import ships_for
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import PassageTokens, Prompt
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want, box_filter
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.methods.attention_kit import QUESTION
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 from tests.scripted import ScriptedReader

@@ -30,9 +30,9 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.gated import PARTS, gated_scores
 from tamis.probes.probing.linear import Calibration
 from tamis.probes.prompt import TEMPLATES
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tests.compressors.features.test_words import BRIDGE, QUESTION, bridge
 from tests.laws.methods import ScriptedEncoder, make_probe, question_probe
 from tests.scripted import ScriptedReader

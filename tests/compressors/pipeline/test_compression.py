@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.compressors.inputs import to_passage
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor, Request, check_room
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.inputs import to_passage
+from tamis.text.types import Passage
 from tests.compressors.selection.test_select import all_rules, contexts, some_counter
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny

@@ -12,7 +12,7 @@ from tamis.compressors.features.rank_fusion import first_scores, fuse_ranks
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 
 TEXTS = ["bread", "the harbour of Malo", "", "the harbour", "bread", "\ud800 harbour"]
 

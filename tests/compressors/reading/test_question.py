@@ -12,7 +12,7 @@ from tamis.compressors.reading.windows import (
     question_sentences,
     tokenize_question,
 )
-from tamis.probes.segmentation.segment import segment
+from tamis.text.units.segment import segment
 from tests.probes import tiny
 
 

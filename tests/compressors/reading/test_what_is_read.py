@@ -11,8 +11,8 @@ from tamis.compressors.methods import ehpc, infiniretri, question_rows
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.methods.attention_kit import QUESTION
 from tests.laws.methods import question_probe, sentinel_probe
 from tests.scripted import ScriptedReader

@@ -11,9 +11,9 @@ from torch import Tensor
 from tamis.compressors.reading import windows as windows_module
 from tamis.compressors.reading.windows import read_windows, split_windows
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 from tests.scripted import ScriptedReader

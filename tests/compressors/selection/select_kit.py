@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import SelectedUnits
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage, Unit
 from tests.compressors.selection.test_rendering import split
 
 SENTENCES = [

@@ -6,9 +6,9 @@ import pytest
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import select
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.probes import tiny
 
 COUNTER = TextTokenizer(tiny.tokenizer(), "tiny")

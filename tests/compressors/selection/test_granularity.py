@@ -13,8 +13,8 @@ from tamis.compressors.rules import Rules
 from tamis.compressors.selection.select import merge_units, split_words
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.laws.methods import head_profile
 from tests.scripted import ScriptedReader
 

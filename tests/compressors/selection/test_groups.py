@@ -13,9 +13,9 @@ from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import LEAD_SHARE, LEAST_OF_IT, Groups
 from tamis.compressors.selection.select import select
 from tamis.probes.errors import BudgetTooSmall
-from tamis.probes.segmentation.code import split_long_code
-from tamis.probes.segmentation.segment import ROOM_SHARE, split_long_units, units_of
-from tamis.probes.text import Passage, Unit
+from tamis.text.readers.code import split_long_code
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import ROOM_SHARE, split_long_units, units_of
 from tests.compressors.selection.select_kit import words
 
 

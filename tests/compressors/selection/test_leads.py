@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import select
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import words
 
 PAGE = """The middleware compresses answers. It is added like this:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import Selector
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import pairs, words
 
 BLOCKS = (

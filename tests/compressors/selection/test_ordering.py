@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from tamis.compressors.method import at_both_ends, best_first
 from tamis.compressors.methods.edges import Edges
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.original import Original
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build_method, method_names
 from tamis.compressors.rules import Budget, Rules
-from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage
 from tests.plugin_kit import backwards  # noqa: F401 - a fixture
 from tests.probes import tiny
 

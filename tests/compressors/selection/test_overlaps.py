@@ -12,8 +12,8 @@ from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.packer import LEAST_CHARS, find_overlaps, find_shared
 from tamis.compressors.selection.select import select
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import words
 
 MINUTES = (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tamis.compressors.rules import Rules
 from tamis.compressors.selection.rendering import Renderer, render_whole
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
 
 # lone surrogates and NUL are text; a full stop or a line break ends a unit
 NASTY = st.text(alphabet=st.sampled_from("ab .\n。你é|😀\u2028\ud800\x00<{"), max_size=40)

@@ -7,8 +7,8 @@ import random
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.groups import Groups
 from tamis.compressors.selection.select import select
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import words
 
 PAGE = """# Cats

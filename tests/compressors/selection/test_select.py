@@ -20,10 +20,10 @@ from tamis.compressors.selection.select import Selector, select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import interruptible
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.segmentation.terms import words as words_of
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.terms import words as words_of
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
 from tests.compressors.selection.test_rendering import NASTY, render, rules_for_rendering, split
 

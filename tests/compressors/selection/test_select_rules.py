@@ -13,9 +13,9 @@ from tamis.compressors.selection.packer import NearDuplicates
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage, Unit
+from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import PLAIN, pairs, select_words
 from tests.compressors.selection.test_rendering import split
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tamis.probes.segmentation.tool_output.json_parts import NAME_CHARS, json_tree
-from tamis.probes.segmentation.tool_output.line_table import SHORT_LIST
+from tamis.text.readers.outputs.json_parts import NAME_CHARS, json_tree
+from tamis.text.readers.outputs.line_table import SHORT_LIST
 from tests.compressors.tools.tool_kit import COUNTER, at_ratio, shorten
 
 NAMES = st.text("abcdef-_/.", min_size=1, max_size=12)

@@ -12,9 +12,9 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.novelty import FEATURES, part_features
 from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED
 from tamis.probes.tokens import estimating_tokenizer
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.readers.outputs.parts import LAST_PROTECTED
 
 COUNTER = estimating_tokenizer()
 BOOKING = {

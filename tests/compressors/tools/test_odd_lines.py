@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tamis.probes.segmentation.tool_output.parse import parse_tool_output
-from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, Level
+from tamis.text.readers.outputs.parse import parse_tool_output
+from tamis.text.readers.outputs.parts import LAST_PROTECTED, Level
 from tests.compressors.tools.tool_kit import COUNTER, shorten
 
 DRAWN = random.Random(2)

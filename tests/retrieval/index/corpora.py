@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.text.types import CorpusDocument
 
 HARBOUR = CorpusDocument(
     "harbour",

@@ -11,8 +11,8 @@ import pytest
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import BUILDING, IndexSettings
+from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import BREAD, build_index, make_documents, put
 
 NEW = [CorpusDocument(f"n{i}", f"fresh word{i}") for i in range(20)]

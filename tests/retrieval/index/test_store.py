@@ -14,8 +14,8 @@ import pytest
 from tamis.probes.errors import BadIndex, BadInput, IndexBusy
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import (
     BREAD,
     DOCUMENTS,

@@ -9,7 +9,7 @@ from pathlib import Path
 from tamis.probes.errors import IndexBusy
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import open_writer
-from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.text.types import CorpusDocument
 from tests.chaos.index_kills import run
 from tests.retrieval.index.corpora import build_index
 

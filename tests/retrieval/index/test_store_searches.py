@@ -15,9 +15,9 @@ from tamis.retrieval.index import writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, next_merge, open_writer
 from tamis.retrieval.storage import files
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings, SegmentEntry
 from tamis.retrieval.storage.segment import find_faults
+from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, put
 
 

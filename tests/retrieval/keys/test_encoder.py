@@ -17,8 +17,8 @@ from tamis.retrieval.keys import encoder as module
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.text.types import CorpusDocument
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
 from tests.retrieval.index.corpora import make_documents

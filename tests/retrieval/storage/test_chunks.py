@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.storage.chunks import CorpusDocument, chunk_document, chunk_id, title_line
+from tamis.retrieval.storage.chunks import chunk_document, chunk_id, title_line
+from tamis.text.types import CorpusDocument
 
 GUIDE = """# Keys
 

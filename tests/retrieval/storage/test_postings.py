@@ -6,8 +6,8 @@ import bm25s
 import numpy as np
 import pytest
 
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.postings import K1, B, index_terms
+from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import bm25_scores, build_index, delete, make_documents, put
 
 QUESTION = "word1 word2 word2 word39 nowhere"

@@ -8,10 +8,10 @@ import pytest
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.probes.text import content_id
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore
+from tamis.text.types import content_id
 
 
 def test_an_output_is_kept_by_its_content(tmp_path):

@@ -10,10 +10,10 @@ import tamis as front
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.ask_context import ask_context
 from tamis.service.cli.commands.ask_context import context_json
+from tamis.text.types import CorpusDocument
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
 FILLER = "Nothing of note happened that year. People went about their work as before. "

@@ -18,20 +18,19 @@ from tamis.probes.kv_cache.retrieved import ExactKeys
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
-from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.segment import find_faults
 from tamis.service.api import kept_chunks
 from tamis.service.api.ask_context import ask_context
 from tamis.service.api.index import index_settings, load_readers
 from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, KeptPassages, keeps_for, load_keeper
+from tamis.text.types import CorpusDocument, Passage
+from tamis.text.units.segment import units_of
 from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.retrieval.keys.test_encoder import recipe_for

@@ -12,12 +12,12 @@ from tamis.compressors.features.shipped_probes import shipped_probe, weights_fil
 from tamis.compressors.registry import method_info, method_names
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
 from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
 from tamis.service.cli.commands.doctor import proxy_lines
 from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings
+from tamis.text.language import AUTO
 
 GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
 CHINESE = "密钥每九十天更换一次，旧密钥保留一周。"
@@ -94,7 +94,7 @@ def test_one_that_is_behind_at_any_budget_is_not_chosen(table, monkeypatch):
     [([CHINESE], "gemma3-270m"), ([GERMAN], "smollm2-135m"), ([ENGLISH], "smollm2-135m-sharp")],
 )
 def test_auto_detects_the_language_of_text_in_any_shape(table, here, texts, proxy):
-    from tamis.probes.text import Passage
+    from tamis.text.types import Passage
 
     shapes = [texts, [{"text": t} for t in texts], [Passage(t) for t in texts]]
     for passages in shapes:

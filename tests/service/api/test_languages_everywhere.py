@@ -7,7 +7,6 @@ import json
 import pytest
 
 from tamis.probes.hub import model_store, zoo
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
 from tamis.service.api.compress import compress
 from tamis.service.api.rerank import rerank
@@ -17,6 +16,7 @@ from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import proxy_choice
 from tamis.service.integrations.backend import CompressionPlan, LocalBackend
 from tamis.service.integrations.fields import CompressionFields
+from tamis.text.language import AUTO
 from tests.probes import tiny
 from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
 from tests.service.cli.cli_kit import tamis

@@ -52,6 +52,12 @@ def test_whatever_the_help_says_is_shown(words, monkeypatch):
             assert plain(line) in shown
 
 
+@pytest.mark.parametrize("words", [[], ["index"], ["index", "build"], ["run"], ["lab", "bench"]])
+def test_every_command_takes_the_long_help(words):
+    short, full = (CliRunner().invoke(root_command(), [*words, o]) for o in ("--help", LONG_HELP))
+    assert (full.exit_code, full.output) == (0, short.output)
+
+
 LONG = [words for words in commands(ROOT) if isinstance(find_command(words), ShortHelpCommand)]
 
 

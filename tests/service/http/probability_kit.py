@@ -16,7 +16,7 @@ _CODE = """
 from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Scores
-from tamis.probes.segmentation.terms import words
+from tamis.text.terms import words
 
 
 class Shares(ScoringMethod):

@@ -13,7 +13,6 @@ import tamis
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
-from tamis.retrieval.storage.chunks import CorpusDocument as IndexDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.integrations.langchain import (
     TamisCompressor,
@@ -21,6 +20,7 @@ from tamis.service.integrations.langchain import (
     TamisDocumentTransformer,
     TamisRetriever,
 )
+from tamis.text.types import CorpusDocument as IndexDocument
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS
 from tests.service.integrations.langchain_kit import Fixed, documents
 

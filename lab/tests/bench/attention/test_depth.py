@@ -12,7 +12,7 @@ from lab.tests.bench.records import write
 from lab.tests.train.lora.examples import example_records
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.probes.segmentation.segment import units_of
+from tamis.text.units.segment import units_of
 from tamis_lab.bench import depth
 from tamis_lab.bench.depth import VERDICT_QUESTIONS, cut_figures, pool_tallies, verdict
 from tamis_lab.bench.evidence import BudgetOutcome, EvidenceTally

@@ -11,9 +11,9 @@ import torch
 from lab.tests.bench.records import counting_folder, people, write
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.bench import sinks
 from tamis_lab.datasets.records import passages_of
 from tamis_lab.train.fit import LabelledFeatures, fit_listwise

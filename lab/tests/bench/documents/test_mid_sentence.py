@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.probes.text import Piece
+from tamis.text.types import Piece
 from tamis_lab.bench.documents import stops_mid_sentence
 
 STOPS = [

@@ -13,8 +13,8 @@ from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.bench.panel import (
     BLENDS,
     Panel,

@@ -13,8 +13,8 @@ from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
+from tamis.text.types import Passage
 from tamis_lab.bench import needle
 from tamis_lab.bench.needle import (
     NEEDLE,
@@ -109,7 +109,7 @@ def test_memoized_signals_score_as_fresh_ones(method, haystack, counter):
     kept = METHODS[method](reader)
     cells(kept, reader, haystack, counter, (1500,))
     fresh = METHODS[method](needle_reader())
-    from tamis.probes.segmentation.segment import units_of
+    from tamis.text.units.segment import units_of
 
     passages, _ = insert_needle(haystack.first_passages(1500), NEEDLE, 0.5)
     case = QUESTION, passages, units_of(passages)

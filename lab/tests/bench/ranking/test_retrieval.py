@@ -10,8 +10,8 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.text.types import CorpusDocument
 from tamis_lab.bench.retrieval import (
     GradedQuery,
     RetrievalTask,

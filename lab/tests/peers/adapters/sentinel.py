@@ -13,9 +13,9 @@ from protocol import serve
 from sentences import select_sentences
 
 from tamis.compressors import registry
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
 from tamis.service.api.compress import counter_of
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 
 
 def load(settings):

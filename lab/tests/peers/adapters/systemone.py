@@ -13,8 +13,8 @@ from protocol import serve
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build_method
 from tamis.compressors.rules import Budget
-from tamis.probes.text import Passage
 from tamis.service.api.compress import counter_of
+from tamis.text.types import Passage
 
 
 def load(settings):

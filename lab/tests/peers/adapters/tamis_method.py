@@ -12,8 +12,8 @@ from tamis.compressors import registry
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.text import Passage
 from tamis.service.api.compress import counter_of
+from tamis.text.types import Passage
 
 
 def load(settings):

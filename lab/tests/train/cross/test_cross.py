@@ -7,7 +7,7 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.probes.model.cross_encoder import CrossEncoder
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
 from tamis_lab.datasets.qrels import JudgedQuery
 from tamis_lab.datasets.record_files import question_fold
 from tamis_lab.train.cross import lists, training

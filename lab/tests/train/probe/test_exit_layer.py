@@ -8,8 +8,8 @@ import torch
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.registry import load_proxy
-from tamis.probes.segmentation.segment import units_of
-from tamis.probes.text import Passage
+from tamis.text.types import Passage
+from tamis.text.units.segment import units_of
 from tamis_lab.train.probe.labelled_readings import cut_to_exit_layer
 
 QUESTION = "When was the bridge opened?"

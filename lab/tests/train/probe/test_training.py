@@ -12,7 +12,7 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.segmentation.segment import units_of
+from tamis.text.units.segment import units_of
 from tamis_lab.datasets.record_files import FOLDS, RecordFile, answerable_records, fold_of
 from tamis_lab.datasets.records import passages_of, request_units
 from tamis_lab.train.fit import LabelledFeatures

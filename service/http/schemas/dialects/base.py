@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from pydantic_core import PydanticCustomError
 
 from tamis.compressors.types import Reranked, to_probability
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.runtime.errors import ErrorFormat
 from tamis.service.http.schemas.base import (
     WARNINGS_HEADER,
@@ -22,6 +21,7 @@ from tamis.service.http.schemas.base import (
     cut_name,
 )
 from tamis.service.http.schemas.compress import CompressRequest
+from tamis.text.language import AUTO
 
 IN_HEADER = f"header `{WARNINGS_HEADER}`"
 DOCUMENTS_PER_UNIT = 100

@@ -19,7 +19,6 @@ from pydantic import Field, RootModel, SerializerFunctionWrapHandler, model_seri
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
     NOTHING_TRUNCATED,
     READ_WHOLE,
@@ -50,6 +49,7 @@ from tamis.service.http.schemas.dialects.base import (
     search_units,
     texts_of,
 )
+from tamis.text.language import AUTO
 
 COHERE_MODELS = re.compile(r"rerank-(?:v\d|english|multilingual)")
 """Matches the beginning of the names of Cohere's models."""

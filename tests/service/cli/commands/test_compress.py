@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tamis.compressors.inputs import MAX_QUESTION_CHARS
 from tamis.probes.errors import DownloadFailed
 from tamis.probes.hub import zoo
 from tamis.service.http.runtime.settings import Settings
+from tamis.text.inputs import MAX_QUESTION_CHARS
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
 ANSWER = "The old harbour of Malo was closed in 1907."

@@ -13,7 +13,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.pipeline.compression import Compressor, PassageResult, per_passage
 from tamis.compressors.rules import Budget, Rules
-from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.cli.display.heatmap import (
     explanation,
@@ -24,6 +23,7 @@ from tamis.service.cli.display.heatmap import (
     unit_runs,
 )
 from tamis.service.cli.display.output import printable
+from tamis.text.types import Passage
 
 HOSTILE = (
     "<script>alert(1)</script> harbour. </script></div></body> \"double\" 'single' & &amp; done. "

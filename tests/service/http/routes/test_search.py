@@ -9,8 +9,8 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
-from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.service.api.index import IndexPool, index_settings, load_readers
+from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.http.app_kit import served
