@@ -140,7 +140,7 @@ class AgentTools:
             question or None,
             lambda omission: default_marker(omission, key),
         )
-        return found.text
+        return "\n".join([found.text, *(f"[{warning}]" for warning in found.warnings)])
 
     def rerank(
         self, question: Question, documents: Documents, top_n: TopN = None

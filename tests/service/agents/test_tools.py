@@ -34,6 +34,12 @@ def test_lines_are_retrieved_by_the_numbers_in_their_marker(sign):
         assert len(str(refused.value)) < 200
 
 
+def test_a_limit_that_is_exceeded_is_said_below_the_text():
+    shown = AgentTools().shorten("INFO request ok\n" * 40 + "ERROR " + "broken " * 90, max_tokens=4)
+    assert "ERROR" in shown
+    assert shown.splitlines()[-1].startswith("[4 tokens are too few")
+
+
 def test_lossless_leaves_nothing_out_and_takes_no_limit():
     log = "".join(f"2026-11-29 08:00:00 worker-{i} started\n" + "retrying\n" * 40 for i in range(9))
     shown = AgentTools(method="lexical").shorten(log, lossless=True)
