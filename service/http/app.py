@@ -28,7 +28,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.errors import TamisError
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.auth import (
@@ -37,7 +37,6 @@ from tamis.service.http.middleware.auth import (
     AuthMiddleware,
     Keyring,
     parse_inline_keys,
-    read_keys,
 )
 from tamis.service.http.middleware.body_limits import (
     BodyLimitMiddleware,
@@ -292,15 +291,10 @@ def load_keyring(settings: Settings) -> Keyring:
     """The keys of the settings: those of the keys file and those given in plain.
 
     Raises:
-        BadInput: a keys file without a key, which would leave the service open; or see `read_keys`.
+        BadInput: see `Keyring` and `parse_inline_keys`.
     """
-    written = read_keys(settings.keys_file) if settings.keys_file else []
-    if settings.keys_file and not written:
-        raise BadInput(
-            f"the keys file {settings.keys_file} holds no key, so anybody could come in; make one "
-            f"with `tamis keys new NAME --file {settings.keys_file}`, or leave --keys-file out"
-        )
-    return Keyring([*written, *parse_inline_keys(settings.api_keys)], settings.rate_limit)
+    keys = parse_inline_keys(settings.api_keys)
+    return Keyring(keys, settings.rate_limit, settings.keys_file)
 
 
 async def _docs_page(request: Request) -> Response:

@@ -13,6 +13,7 @@ import hmac
 import re
 import secrets
 import time
+import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -113,21 +114,51 @@ def parse_inline_keys(texts: Iterable[str]) -> list[Key]:
 
 
 class Keyring:
-    """The keys of a service.
+    """The keys of a service; a file that changes is read again at the next request.
 
     Args:
+        keys: given in plain, beside those of the file.
         limit: the rate limit of keys that have none of their own.
+        file: a keys file. One that cannot be read, or has no key, leaves those that were read.
+
+    Raises:
+        BadInput: the file is no keys file or has no key, which would leave the service open; or a
+            name stands twice.
     """
 
-    def __init__(self, keys: Iterable[Key] = (), limit: str | None = None) -> None:
-        self.keys = list(keys)
-        names = Counter(key.name for key in self.keys)
-        if repeated := sorted(name for name, times in names.items() if times > 1):
-            raise BadInput(f"more than one key is called {repeated}; give each a name of its own")
-        self._default = _parse_limit(limit) if limit else None
-        self._limits = {key.name: _parse_limit(key.limit) for key in self.keys if key.limit}
+    def __init__(
+        self, keys: Iterable[Key] = (), limit: str | None = None, file: Path | None = None
+    ) -> None:
+        self._given, self._limit, self._file = list(keys), limit, file
+        self._read_at = _state_of(file)
+        self._set_keys()
         # `limits` counts by the clock on the wall: where that jumped back, callers were locked out
         self._served = defaultdict[str, deque[float]](deque)
+
+    def _set_keys(self) -> None:
+        written = read_keys(self._file) if self._file else []
+        if self._file and not written:
+            raise BadInput(
+                f"the keys file {self._file} holds no key, so anybody could come in; make one "
+                f"with `tamis keys new NAME --file {self._file}`, or leave --keys-file out"
+            )
+        keys = [*written, *self._given]
+        names = Counter(key.name for key in keys)
+        if repeated := sorted(name for name, times in names.items() if times > 1):
+            raise BadInput(f"more than one key is called {repeated}; give each a name of its own")
+        self._default = _parse_limit(self._limit) if self._limit else None
+        self._limits = {key.name: _parse_limit(key.limit) for key in keys if key.limit}
+        self.keys = keys
+
+    def _read_again(self) -> None:
+        """Takes the keys of a file that has changed, so that one can be added or revoked."""
+        if (state := _state_of(self._file)) == self._read_at:
+            return
+        self._read_at = state
+        try:
+            self._set_keys()
+        except BadInput as error:
+            warnings.warn(f"{error}; the keys that were read before stay", stacklevel=2)
 
     def owner(self, authorization: str | None) -> str:
         """The name of the key's owner; compares with every key in constant time.
@@ -135,6 +166,7 @@ class Keyring:
         Raises:
             Unauthorized: the key is missing or unknown.
         """
+        self._read_again()
         if not self.keys:
             return ANONYMOUS
         scheme, _, secret = (authorization or "").partition(" ")
@@ -162,6 +194,15 @@ class Keyring:
             wait_s = served[0] + limit.get_expiry() - now
             raise RateLimited(f"{name} may send {limit}", wait_s)
         served.append(now)
+
+
+def _state_of(file: Path | None) -> tuple[int, ...] | None:
+    """What differs once a file was written again; None where it is not there."""
+    try:
+        found = file.stat() if file else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
 
 
 def _parse_limit(text: str) -> RateLimitItem:

@@ -234,8 +234,8 @@ def check_limits(
     """
     if characters > _MAX_CHARS_PER_TOKEN * (most := settings.max_request_tokens):
         raise TooLarge(
-            f"the documents have {characters:,} characters, with what is written around each, and "
-            f"{most:,} tokens is the most; send them in parts"
+            f"the documents have {characters:,} characters with what stands around each; the most "
+            f"is {most:,} tokens, at {_MAX_CHARS_PER_TOKEN} characters each; send them in parts"
         )
     if documents > settings.max_documents:
         raise BadInput(

@@ -62,7 +62,8 @@ async function read(event) {
     if (state.reading !== reading) return;
     showAnswer(answer);
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    showMessage([`Read ${answer.usage.input_tokens.toLocaleString()} tokens in ${seconds} s. The slider needs no further reading.`, ...answer.warnings].join(" "));
+    state.said = `Read ${answer.usage.input_tokens.toLocaleString()} tokens in ${seconds} s. The slider needs no further reading.`;
+    showMessage([state.said, ...answer.warnings].join(" "));
     $("result").focus({ preventScroll: true });
     $("result").scrollIntoView({ block: "start" });
   } catch (error) {
@@ -144,6 +145,12 @@ function select(at) {
   const total = state.answer.usage.input_tokens;
   const share = Math.max(0, Math.round(100 * (1 - tokens / total)));
   $("saved").textContent = `${tokens.toLocaleString()} of ${total.toLocaleString()} tokens, ${share} % saved`;
+}
+
+/** Shows another stop than the one that was read for, whose warnings are not about this one. */
+function move(at) {
+  select(at);
+  showMessage(state.said);
 }
 
 function open(indexes, focused) {
@@ -231,8 +238,8 @@ $("example").onclick = async () => {
   read();
 };
 $("files").onchange = (event) => documents.addFiles(event.target.files);
-$("budget").oninput = () => { select(Number($("budget").value)); $("tokens").value = stop().budget; };
-$("tokens").oninput = () => { if (Number($("tokens").value) >= 1) select(stopWithin(state.stops, Number($("tokens").value))); };
+$("budget").oninput = () => { move(Number($("budget").value)); $("tokens").value = stop().budget; };
+$("tokens").oninput = () => { if (Number($("tokens").value) >= 1) move(stopWithin(state.stops, Number($("tokens").value))); };
 $("tokens").onchange = () => {
   const budget = Math.min(Math.floor(Number($("tokens").value)), state.stops.at(-1).budget);
   if (budget < 1 || budget === stop().budget) return void ($("tokens").value = stop().budget);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,31 @@ def test_a_keys_file_without_a_key_does_not_open_the_service(tmp_path, text):
         create_app(Settings(keys_file=file, host="0.0.0.0"))
     with pytest.raises(BadInput, match="holds no key"):
         create_app(Settings(keys_file=file, api_keys=("bob:0123456789abcdef",)))
+
+
+def test_a_key_is_added_and_revoked_while_the_service_runs(tmp_path):
+    file = tmp_path / "keys.txt"
+    (first, ada), (second, bob) = new_key("ada"), new_key("bob")
+    with served(keys_file=_with_lines(file, ada.to_line())) as service:
+
+        def status(secret: str) -> int:
+            headers = {"authorization": f"Bearer {secret}"}
+            return service.http.post("/v1/compress", json=BODY, headers=headers).status_code
+
+        assert (status(first), status(second)) == (200, 401)
+        _with_lines(file, ada.to_line(), bob.to_line())
+        assert (status(first), status(second)) == (200, 200)
+        _with_lines(file, bob.to_line())
+        assert (status(first), status(second)) == (401, 200)
+        for unreadable in ("ada", ""):
+            _with_lines(file, unreadable)
+            with pytest.warns(UserWarning, match="the keys that were read before stay"):
+                assert status(second) == 200
+
+
+def _with_lines(file: Path, *lines: str) -> Path:
+    file.write_text("\n".join(lines))
+    return file
 
 
 def test_tamis_keys_new_shows_a_key_once_and_adds_its_hash(tmp_path):
