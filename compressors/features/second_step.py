@@ -576,11 +576,14 @@ def judge(
     answerability: float | None,
     texts: RequestTexts,
     languages: tuple[str, str] | None,
+    is_unlike: bool = False,
 ) -> dict[str, Any]:
     """The fields `verdict`, `floor` and `reason` of `Scores`, by a probe's calibration.
 
     Args:
         languages: those of the question and of a document in another: then there is no verdict.
+        is_unlike: whether the request is unlike the fit's: then there is none in place of
+            `unanswerable`.
     """
     seen = "the probe was not fitted to tell"
     if answerability is not None:
@@ -599,6 +602,8 @@ def judge(
     seen += f", below {low:.2g}" if is_low else f", between {low:.2g} and {high:g}"
     if missing:
         seen += f"; in no document: {', '.join(map(repr, missing[:_SHOWN_WORDS]))}"
+    if is_low and is_unlike:
+        return {"floor": low, "reason": f"{seen}; the passages are unlike those of the fit"}
     return {"verdict": "unanswerable" if is_low else "partly", "floor": low, "reason": seen}
 
 

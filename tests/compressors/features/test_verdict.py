@@ -55,6 +55,14 @@ def test_the_floors_of_the_card_decide(answerability, verdict):
     assert ("in no document: 'dogs', 'live'" in found["reason"]) == (verdict != "answerable")
 
 
+def test_nothing_is_unanswerable_where_the_passages_are_unlike_those_of_the_fit():
+    card, texts = probe({"partly": 0.1, "answerable": 0.4}), texts_of("Do dogs live here?")
+    found = judge(card, 0.05, texts, None, is_unlike=True)
+    assert "verdict" not in found
+    assert "unlike" in found["reason"]
+    assert judge(card, 0.2, texts, None, is_unlike=True)["verdict"] == "partly"
+
+
 @pytest.mark.parametrize(
     "question", ["When does the tenancy start?", "Are dogs allowed?", "How much is it?"]
 )
