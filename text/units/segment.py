@@ -18,7 +18,6 @@ from tamis.probes.lru import LruCache
 from tamis.probes.tokens import TextTokenizer, replace_surrogates
 from tamis.text.lines import (
     FEW_WORDS,
-    INTRODUCES,
     PERMALINK,
     Mark,
     count_words,
@@ -104,31 +103,25 @@ def split_long_units(
 ) -> list[Unit]:
     """Splits what has more tokens than `ROOM_SHARE` of a budget, at its own joints.
 
-    Code and entries: `split_long_code`. An item that has no room beside the lead-in of its list is
-    read sentence by sentence. Lines that are no wrapped prose, such as statements of SQL, are
-    parted where they have more tokens than that. So is a row of a table, not of HTML: behind
-    the cell that names it, before its longest cell, if that says something, and at the sentences of
-    that. No sentence is cut.
+    Code and entries: `split_long_code`. An item that is longer than the budget is read sentence by
+    sentence: under all that hold it, it is the same unit, with the same score. Lines that are no
+    wrapped prose, such as statements of SQL, are parted where they have more tokens than that. So
+    is a row of a table, not of HTML: behind the cell that names it, before its longest cell, if
+    that says something, and at the sentences of that. No sentence is cut.
     """
     found: list[Unit] = []
-    lead = 0  # tokens of what introduces the list
-    above: Unit | None = None
     safe, safe_of = "", -1
     budget, limit = limit, max(1, int(ROOM_SHARE * limit))
     for unit in split_long_code(passages, units, counter, limit):
         text, (first, last) = passages[unit.passage].text, unit.visible
         tokens = 0
-        if unit.kind == "list_item" and (above is None or above.kind != "list_item"):
-            before = text[slice(*above.visible)] if above and above.passage == unit.passage else ""
-            lead = counter.count(before) if before.endswith(INTRODUCES) else 0
-        most = limit - (lead if unit.kind == "list_item" else 0)
-        above = unit
+        most = budget if unit.kind == "list_item" else limit
         # no tokenizer makes more tokens than bytes, of which a character has four at most
         parted = unit.kind in ("sentence", "list_item")
         parted |= unit.kind == "table_row" and text[first] != "<"  # none of HTML
         if parted and 4 * (last - first) > most:
             tokens = counter.count(text[first:last])
-        if tokens <= max(most, 0):
+        if tokens <= most:
             found.append(unit)
             continue
         if unit.passage != safe_of:
