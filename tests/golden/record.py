@@ -214,7 +214,7 @@ class Session:
         found = {}
         for words, command in commands(root_command()):
             flags = ["--help"]
-            if any("--help-all" in one.opts for one in command.params):
+            if any("--help-all" in one.opts and not one.hidden for one in command.params):
                 flags.append("--help-all")
             for flag in flags:
                 shown = self._run([*words, flag])
