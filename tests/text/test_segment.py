@@ -101,6 +101,8 @@ GOLDEN = [
     ("en", ["The club is based at Cheshunt F.C..", "The stress is high.[citation needed]", "Yes."]),
     ("en", ["It’s the boys’ `own’ fault.", "The dog’s too.", "And the cat’s."]),
     ("en", ["It was released by Warner Bros. Records in Vol. 3 of the series.", "It sold."]),
+    ("en", ["A cat of 12 lbs. is permitted from Mon. to Fri. only.", "It takes 2 hrs. to cool."]),
+    ("en", ["i went home.", "then i slept."]),
     ("de", ["Am 3. Oktober 1990, d. h. vor 30 Jahren, kam z. B. Dr. Müller.", "Der 1. FC gewann."]),
     ("de", ["Es ging in diese Richtung.", "1950 ernannte er „Herrn Kintner.“", "Gut."]),
     ("es", ["¿Qué dijo el Sr. López?", "¡Nada!", "EE. UU. es grande.", "Fin."]),

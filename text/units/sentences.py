@@ -102,6 +102,7 @@ _MEASURE = re.compile(r"(?:^|[\s(])(?:[Mm](?:ax|in)|[Aa]pprox|s\.\s?[de])\.\s*$"
 _NUMBERED = re.compile(r"(?:^|[\s(])(?:ca|[Aa]rt|[Nn]os?|[Qq]ty)\.\s*$")
 _USAGE = re.compile(r"[\]>A-Z]\.\.\.\s*$")
 _SMALL_LETTERS = re.compile(r"(?:^|[\s(])[а-я]{1,2}\.\s*$")  # 'т. е. на улице'
+_SHORT_WORD = re.compile(r"(?<![^\s(])[^\W\d_]{1,5}\. *$")
 # '5.1.2. ' at the beginning of a line
 _SECTION_NUMBER = re.compile(r"(?:^|\n)\s*(?:\d{1,3}\.){2,}\s*$")
 _NAME_CHARS = 40
@@ -261,8 +262,11 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
         return True
     if _OPENING_DOT.search(before) and _DOTTED_NAME.match(text, at):
         return True
-    if _SMALL_LETTERS.search(before) and text[at : at + 1].islower():
-        return True
+    if text[at : at + 1].islower() and _SHORT_WORD.search(before):
+        # 'lbs. is', 'Mon. to': but in a chat a small letter begins a sentence
+        first = _LETTER.search(text, start, at)
+        if _SMALL_LETTERS.search(before) or (first is not None and first[0].isupper()):
+            return True
     if _SECTION_NUMBER.search(before) or _CELL_GAP.search(before):
         return True
     following = text[at : at + 1]
