@@ -14,6 +14,7 @@ ENTRIES = {
         "[09:07] Ben: Me. I do.",
     ],
     "behind": ["Anna (09:06): Hi. You there?", "Ben Lee (09:07): Yes. Here."],
+    "nick and time": ["anna_k 09:06: hi. you there?", "ben 09:07: yes. here.", "dora 09:07 - me"],
     "dash": ["09:06 - Anna: Hi. You there?", "09:07 - Ben: Yes. Here."],
     "dated": ["2024-01-05 09:06 Anna: Hi. You?", "2024-01-05 09:07 Ben: Yes. Here."],
     "exported": [
