@@ -8,8 +8,13 @@ from functools import partial
 from typing import NamedTuple
 
 from tamis.text.readers.outputs import builds, logs, runners, table, traces
-from tamis.text.readers.outputs.line_table import LineTable, mark_rows, parts_of_lines
-from tamis.text.readers.outputs.parts import ParsedOutput
+from tamis.text.readers.outputs.line_table import (
+    LineTable,
+    WholeText,
+    mark_rows,
+    parts_of_lines,
+)
+from tamis.text.readers.outputs.parts import LAST_PROTECTED, Level, ParsedOutput
 
 _LEAST_SHARE, _FAIR_SHARE = 0.02, 0.3
 """A text is named after a format from these shares of its lines on."""
@@ -144,10 +149,51 @@ BLOCKS = (
 
 def parse_lines(lines: LineTable) -> ParsedOutput:
     """The parts of lines, by what the tools of `BLOCKS` print."""
+    return parts_of_lines(lines, _mark_lines(lines))
+
+
+def parse_whole(found: WholeText) -> ParsedOutput:
+    """The parts of a text of one format, in which another tool may have printed something, too."""
+    lines = found.lines
+    if lines.loose:
+        _mark_loose(lines)
+    if found.has_lists:
+        lines.keep_lists_whole()
+    return parts_of_lines(lines, found.format_name, found.unit, found.first_row)
+
+
+def _mark_loose(lines: LineTable) -> None:
+    """Reads what a format does not explain as what any tool prints; a few such lines are odd."""
+    places, pieces = list[int](), list[str]()
+    for i, row in enumerate(lines.rows):
+        if row and i not in lines.loose:
+            continue
+        if places and places[-1] != i - 1:  # what the format explains stood between
+            places.append(-1)
+            pieces.append("\n")
+        places.append(i)
+        pieces.append(lines.text[lines.starts[i] : lines.stops[i]])
+    plain = LineTable("".join(pieces), split_redraws=False)
+    _mark_lines(plain)
+    for at, i in enumerate(places):
+        if i < 0 or (level := plain.levels[at]) == Level.ORDINARY:
+            continue
+        if level == Level.REPEATED:
+            lines.repeated(i)
+            continue
+        header = places[plain.headers[at]] if plain.headers[at] >= 0 else -1
+        if header >= 0 or level <= LAST_PROTECTED:
+            lines.headers[i] = header
+        lines.mark(i, level, plain.turns[at])
+        lines.joined[i] |= plain.joined[at] and places[at - 1] == i - 1
+    table.mark_few_lines(lines, sorted(lines.loose))
+
+
+def _mark_lines(lines: LineTable) -> str:
     name = _mark_blocks(lines)
     if name in ("text", "log"):
         table.mark_odd_lines(lines)
-    return parts_of_lines(lines, name)
+    return name
 
 
 def _mark_blocks(lines: LineTable) -> str:

@@ -37,6 +37,7 @@ class LineTable:
         judged: lines of which a tool's own file says all: general files leave them alone.
         joined: whether each is shown with the line before, as one part.
         lists: the first lines of lists that are shown whole or not at all.
+        loose: lines that the format of the whole text does not explain.
     """
 
     def __init__(self, text: str, split_redraws: bool = True) -> None:
@@ -55,6 +56,7 @@ class LineTable:
         self.joined = [False] * count
         self.judged: set[int] = set()
         self.lists: set[int] = set()
+        self.loose: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -243,6 +245,21 @@ def _run_name(row: str) -> str:
     if match := _LAST_WORD.search(row):
         return match.group(1)
     return LIKE_IT
+
+
+class WholeText(NamedTuple):
+    """The lines of a text that is of one format.
+
+    Attributes:
+        unit: what ordinals count. first_row: the line that is the first such unit.
+        has_lists: whether neighbours under one header are shown whole or not at all.
+    """
+
+    lines: LineTable
+    format_name: str
+    unit: PartUnit = "lines"
+    first_row: int = 0
+    has_lists: bool = False
 
 
 def parts_of_lines(

@@ -14,8 +14,9 @@ _TIME = (
     r"|\d{1,2}/[A-Z][a-z]{2}/\d{4}:\d\d|[IWEF]\d{4} \d\d:\d\d|\[ *\d+\.\d{6}\]"
 )
 TIMES = re.compile(_TIME)
+SEVERITY = r"(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
 _RECORD = re.compile(
-    rf"\W{{0,2}}(?:{_TIME})|\[?(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
+    rf"\W{{0,2}}(?:{_TIME})|(?:[^\s:]+:\d+: )?\[?{SEVERITY}"
     rf"|(?:\S+ ){{1,4}}\W?(?:{_TIME})|[\w.@-]+ *\| *(?:{_TIME})"
     rf"|(?:\w+=(?:\"[^\"]*\"|\S*) +){{0,4}}(?:level|lvl|severity)="
 )
