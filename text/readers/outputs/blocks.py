@@ -8,13 +8,8 @@ from functools import partial
 from typing import NamedTuple
 
 from tamis.text.readers.outputs import builds, logs, runners, table, traces
-from tamis.text.readers.outputs.line_table import (
-    LineTable,
-    WholeText,
-    mark_rows,
-    parts_of_lines,
-)
-from tamis.text.readers.outputs.parts import LAST_PROTECTED, Level, ParsedOutput
+from tamis.text.readers.outputs.line_table import LineTable, WholeText, mark_rows, parts_of_lines
+from tamis.text.readers.outputs.parts import LAST_PROTECTED, ParsedOutput
 
 _LEAST_SHARE, _FAIR_SHARE = 0.02, 0.3
 """A text is named after a format from these shares of its lines on."""
@@ -164,9 +159,10 @@ def parse_whole(found: WholeText) -> ParsedOutput:
 
 def _mark_loose(lines: LineTable) -> None:
     """Reads what a format does not explain as what any tool prints; a few such lines are odd."""
-    places, pieces = list[int](), list[str]()
+    places, pieces, is_loose = list[int](), list[str](), False
     for i, row in enumerate(lines.rows):
-        if row and i not in lines.loose:
+        is_loose = i in lines.loose if row else is_loose
+        if not is_loose:
             continue
         if places and places[-1] != i - 1:  # what the format explains stood between
             places.append(-1)
@@ -176,14 +172,11 @@ def _mark_loose(lines: LineTable) -> None:
     plain = LineTable("".join(pieces), split_redraws=False)
     _mark_lines(plain)
     for at, i in enumerate(places):
-        if i < 0 or (level := plain.levels[at]) == Level.ORDINARY:
+        if i < 0:
             continue
-        if level == Level.REPEATED:
-            lines.repeated(i)
-            continue
-        header = places[plain.headers[at]] if plain.headers[at] >= 0 else -1
+        header, level = plain.headers[at], plain.levels[at]
         if header >= 0 or level <= LAST_PROTECTED:
-            lines.headers[i] = header
+            lines.headers[i] = places[header] if header >= 0 else -1
         lines.mark(i, level, plain.turns[at])
         lines.joined[i] |= plain.joined[at] and places[at - 1] == i - 1
     table.mark_few_lines(lines, sorted(lines.loose))

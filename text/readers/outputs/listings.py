@@ -19,9 +19,6 @@ _NAMED = re.compile(r"((?!\s)[\w./@+-]{1,300}\.\w{1,12}|[\w.@+-]*/[\w./@+-]{1,30
 _UNDER = re.compile(r"(?!\d{4}-\d\d|\d\d:\d\d\b)\d+[:-]")
 _FILE = re.compile(r"[\w./@+~-][^:\s]{0,300}$")
 _GREP_CALL = re.compile(r"\b(?:grep|rg|ag|ack|egrep|ripgrep|Grep)\b", re.I)
-_GREP_FAULT = re.compile(
-    r"(?:grep|rg|\S+): .*(?:No such file|Permission denied|Is a directory|regex)"
-)
 _GREP_LEAST_SHARE = 0.8
 _GREP_FEW = 3
 
@@ -66,9 +63,7 @@ def _mark_hits(lines: LineTable, is_called: bool) -> None:
         match = _HIT.match(row) or _NAMED.match(row)
         if row and row != "--" and not _is_only_hit(row, match, is_called):
             lines.loose.add(i)
-        if _GREP_FAULT.match(row):
-            lines.mark(i, Level.MESSAGE)
-        elif match is not None and match.group(1) not in seen:
+        if match is not None and match.group(1) not in seen:
             seen.add(match.group(1))
             lines.mark(i, Level.WARNING)
         elif row == "--" or (match is not None and row[match.end(1)] == "-"):
@@ -189,9 +184,7 @@ def _paths(lines: LineTable) -> WholeText:
     seen: set[str] = set()
     for i, row in enumerate(lines.rows):
         folder = row.rpartition("/")[0]
-        if _LISTING_FAULT.match(row) and ": " in row:
-            lines.mark(i, Level.MESSAGE)
-        elif row and not _is_entry(row):
+        if row and not _is_entry(row):
             lines.loose.add(i)
         elif folder and folder not in seen:
             seen.add(folder)
@@ -319,11 +312,11 @@ class _DiffParser:
 
     def _read_message(self, i: int, row: str) -> bool:
         """A line of a commit; False where another tool's lines begin."""
-        if not (" " not in row or _COMMIT_HEAD.match(row) or _COMMIT_LINE.match(row)):
+        if " " not in row and not _is_path(row):  # the name of a file, or `Killed`
+            self.lines.loose.add(i)
+        elif " " in row and not (_COMMIT_HEAD.match(row) or _COMMIT_LINE.match(row)):
             return False
         self.lines.put_under(i, self.commit)
-        if not _is_path(row) and " " not in row:
-            self.lines.loose.add(i)
         if _STAT.match(row):
             self.lines.mark(i, Level.CONTEXT)
         elif row.startswith("    "):
@@ -357,7 +350,7 @@ def parse_status(text: str, call: str) -> WholeText | None:
         return None
     lines = LineTable(text)
     mark_rows(lines, _STATUS_RULES)
-    for i, row in enumerate(lines.rows):
-        if row and not any(rule.pattern.match(row) for rule in _STATUS_RULES[:-1]):
-            lines.loose.add(i)
+    known = [rule.pattern for rule in _STATUS_RULES[:-1]]
+    loose = (i for i, row in enumerate(lines.rows) if row and not any(p.match(row) for p in known))
+    lines.loose.update(loose)
     return WholeText(lines, "git status", has_lists=True)

@@ -100,7 +100,7 @@ _ERROR = re.compile(
 _SAID = re.compile(
     r": (?:No such file or directory|Permission denied|command not found|not found|Is a directory"
     r"|cannot access .*|Connection (?:refused|timed out|reset.*)|Operation not permitted"
-    r"|No space left on device|Address already in use|Device or resource busy)\.?$"
+    r"|No space left on device|Address already in use|Device or resource busy)\.?(?: \([\w ]+\))?$"
 )
 _CONFLICT = re.compile(
     r"CONFLICT \(|(?:<{7}|>{7}|={7})(?: |$)|error: |fatal: |! \[rejected\]|hint: "
