@@ -194,7 +194,8 @@ def _mark_blocks(lines: LineTable) -> str:
 
     One that is general (a log) gives its name where none of the others has a fair share.
     """
-    counts = {block: block.mark(lines) for block in BLOCKS if block.hinted_in(lines.text)}
+    seen = "\n".join(lines.rows)
+    counts = {block: block.mark(lines) for block in BLOCKS if block.hinted_in(seen)}
     special = {block: count for block, count in counts.items() if not block.is_general}
     for found, share in ((special, _FAIR_SHARE), (counts, _LEAST_SHARE)):
         best = max(found, key=found.__getitem__, default=None)

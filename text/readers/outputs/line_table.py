@@ -22,6 +22,10 @@ ROW_CHARS = 500
 PROGRESS_CHARS = 300
 """Longer lines with carriage returns in them are progress bars, a part a redraw."""
 _REDRAW = re.compile(r"[^\r]*\r+|[^\r]+")
+_STAMP = re.compile(
+    r"\A\ufeff?(?:[^\t]*\t[^\t]*\t)?\ufeff?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z ?"
+)
+"""What a service that runs jobs puts before each line that a tool prints."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]{0,200}\x07|[()][A-Z0-9])")
 
 
@@ -31,7 +35,7 @@ class LineTable:
     Attributes:
         starts, stops: the span of each line, with its line end.
         numbers: of each line, from 1. Redraws of one progress bar have the same.
-        rows: the front of each line without colours and white space at its end.
+        rows: the front of each line without colours, white space at its end, and a job's stamp.
         levels: how much each matters. turns: which one of its failure's lines of this level it is.
         headers: the line that each is shown under, or -1.
         judged: lines of which a tool's own file says all: general files leave them alone.
@@ -46,9 +50,10 @@ class LineTable:
         edges = list(accumulate(map(len, lines), initial=0))
         self.starts, self.stops = edges[:-1], edges[1:]
         heads = [line[:ROW_CHARS].rstrip() for line in lines]
-        self.rows = (
-            [_ESCAPE.sub("", h) if "\x1b" in h else h for h in heads] if "\x1b" in text else heads
-        )
+        if "\x1b" in text:
+            heads = [_ESCAPE.sub("", h) if "\x1b" in h else h for h in heads]
+        is_stamped = any(_STAMP.match(head) for head in heads[:2])
+        self.rows = [_STAMP.sub("", h, 1) for h in heads] if is_stamped else heads
         count = len(lines)
         self.levels: list[Level] = [Level.ORDINARY] * count
         self.turns = [0] * count

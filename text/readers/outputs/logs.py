@@ -16,7 +16,7 @@ _TIME = (
 TIMES = re.compile(_TIME)
 SEVERITY = r"(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
 _RECORD = re.compile(
-    rf"\W{{0,2}}(?:{_TIME})|(?:[^\s:]+:\d+: )?\[?{SEVERITY}"
+    rf"\W{{0,2}}(?:{_TIME})|##\[|(?:[^\s:]+:\d+: )?\[?{SEVERITY}"
     rf"|(?:\S+ ){{1,4}}\W?(?:{_TIME})|[\w.@-]+ *\| *(?:{_TIME})"
     rf"|(?:\w+=(?:\"[^\"]*\"|\S*) +){{0,4}}(?:level|lvl|severity)="
 )
@@ -115,7 +115,11 @@ _FEW_ERRORS = re.compile(
 )
 
 
-_ILL = re.compile(r"\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?down)\b", re.I)
+_ILL = re.compile(
+    r"\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?(?:down"
+    r"|(CrashLoopBackOff|ImagePullBackOff|ErrImagePull|OOMKilled|Evicted)))\b",
+    re.I,
+)
 _ERRORS_BELOW = re.compile(r"\W*(?:ERRORS?|[Ee]rrors?|FAILURES?|[Ff]ailures?)\W*:\s*")
 _MOST_BELOW = 10
 
@@ -125,8 +129,8 @@ def mark_shell(lines: LineTable) -> int:
     _mark_below(lines)
     may_be_ill = bool(_ILL.search(lines.text))
     for i, row in enumerate(lines.rows):
-        if may_be_ill and _ILL.search(row):
-            lines.mark(i, Level.WARNING)
+        if may_be_ill and (ill := _ILL.search(row)):
+            lines.mark(i, Level.MESSAGE if ill[1] else Level.WARNING)
         if ":" in row and (_ERROR.match(row) or _SAID.search(row[-120:])):
             lines.mark(i, Level.MESSAGE)
         elif "xit" in row or "eturn" in row or "rc=" in row:
