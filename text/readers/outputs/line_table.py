@@ -22,10 +22,9 @@ ROW_CHARS = 500
 PROGRESS_CHARS = 300
 """Longer lines with carriage returns in them are progress bars, a part a redraw."""
 _REDRAW = re.compile(r"[^\r]*\r+|[^\r]+")
-_STAMP = re.compile(
-    r"\A\ufeff?(?:[^\t]*\t[^\t]*\t)?\ufeff?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z ?"
-)
-"""What a service that runs jobs puts before each line that a tool prints."""
+JOB_STAMP = r"\ufeff?(?:[^\t\n]*\t[^\t\n]*\t)?\ufeff?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z ?"
+_STAMP = re.compile(rf"(?:{JOB_STAMP})?(?:#\d+ \d+\.\d+ )?")
+"""What a service that runs jobs, and Docker, put before each line that a tool prints."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]{0,200}\x07|[()][A-Z0-9])")
 
 
@@ -52,8 +51,7 @@ class LineTable:
         heads = [line[:ROW_CHARS].rstrip() for line in lines]
         if "\x1b" in text:
             heads = [_ESCAPE.sub("", h) if "\x1b" in h else h for h in heads]
-        is_stamped = any(_STAMP.match(head) for head in heads[:2])
-        self.rows = [_STAMP.sub("", h, 1) for h in heads] if is_stamped else heads
+        self.rows = [_STAMP.sub("", h, 1) for h in heads]
         count = len(lines)
         self.levels: list[Level] = [Level.ORDINARY] * count
         self.turns = [0] * count
