@@ -150,8 +150,7 @@ def parse_lines(lines: LineTable) -> ParsedOutput:
 def parse_whole(found: WholeText) -> ParsedOutput:
     """The parts of a text of one format, in which another tool may have printed something, too."""
     lines = found.lines
-    if lines.loose:
-        _mark_loose(lines)
+    _mark_loose(lines)
     if found.has_lists:
         lines.keep_lists_whole()
     return parts_of_lines(lines, found.format_name, found.unit, found.first_row)
@@ -162,13 +161,12 @@ def _mark_loose(lines: LineTable) -> None:
     places, pieces, is_loose = list[int](), list[str](), False
     for i, row in enumerate(lines.rows):
         is_loose = i in lines.loose if row else is_loose
-        if not is_loose:
-            continue
-        if places and places[-1] != i - 1:  # what the format explains stood between
+        if is_loose and places and places[-1] != i - 1:  # what the format explains is between
             places.append(-1)
             pieces.append("\n")
-        places.append(i)
-        pieces.append(lines.text[lines.starts[i] : lines.stops[i]])
+        if is_loose:
+            places.append(i)
+            pieces.append(lines.text[lines.starts[i] : lines.stops[i]])
     plain = LineTable("".join(pieces), split_redraws=False)
     _mark_lines(plain)
     for at, i in enumerate(places):

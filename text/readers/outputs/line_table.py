@@ -23,7 +23,7 @@ PROGRESS_CHARS = 300
 """Longer lines with carriage returns in them are progress bars, a part a redraw."""
 _REDRAW = re.compile(r"[^\r]*\r+|[^\r]+")
 JOB_STAMP = r"\ufeff?(?:[^\t\n]*\t[^\t\n]*\t)?\ufeff?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z ?"
-_STAMP = re.compile(rf"(?:{JOB_STAMP})?(?:#\d+ \d+\.\d+ )?")
+_STAMP = re.compile(rf"(?:{JOB_STAMP})?(?:#\d+ \d+\.\d+(?: |$))?")
 """What a service that runs jobs, and Docker, put before each line that a tool prints."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]{0,200}\x07|[()][A-Z0-9])")
 

@@ -350,7 +350,7 @@ def parse_status(text: str, call: str) -> WholeText | None:
         return None
     lines = LineTable(text)
     mark_rows(lines, _STATUS_RULES)
-    known = [rule.pattern for rule in _STATUS_RULES[:-1]]
-    loose = (i for i, row in enumerate(lines.rows) if row and not any(p.match(row) for p in known))
-    lines.loose.update(loose)
+    for i, row in enumerate(lines.rows):
+        if row and not any(rule.pattern.match(row) for rule in _STATUS_RULES[:-1]):
+            lines.loose.add(i)
     return WholeText(lines, "git status", has_lists=True)

@@ -116,9 +116,8 @@ _FEW_ERRORS = re.compile(
 
 
 _ILL = re.compile(
-    r"\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?(?:down"
-    r"|(CrashLoopBackOff|ImagePullBackOff|ErrImagePull|OOMKilled|Evicted)))\b",
-    re.I,
+    r"(?i)\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?(?:down"
+    r"|(CrashLoopBackOff|ImagePullBackOff|ErrImagePull|OOMKilled|Evicted)))\b"
 )
 _ERRORS_BELOW = re.compile(r"\W*(?:ERRORS?|[Ee]rrors?|FAILURES?|[Ff]ailures?)\W*:\s*")
 _MOST_BELOW = 10

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from tamis.text.readers.outputs import json_parts, listings, table
 from tamis.text.readers.outputs.blocks import parse_lines, parse_whole
-from tamis.text.readers.outputs.line_table import LineTable
+from tamis.text.readers.outputs.line_table import LineTable, WholeText
 from tamis.text.readers.outputs.parts import LAST_PROTECTED, Level, ParsedOutput, Part
 from tamis.text.readers.xml_html import html_marks
 
@@ -50,9 +50,8 @@ def _failures_beside(text: str) -> Iterator[tuple[int, int]]:
     spans.append((below, len(text)))
     fronts = list(accumulate((stop - start + 1 for start, stop in spans), initial=0))
     found = parse_lines(LineTable("\n".join(text[start:stop] for start, stop in spans)))
-    failed = (part.start for part in found.parts if part.level <= LAST_PROTECTED)
-    for n in dict.fromkeys(bisect(fronts, at) - 1 for at in failed):
-        yield spans[n]
+    failed = {bisect(fronts, p.start) - 1 for p in found.parts if p.level <= LAST_PROTECTED}
+    yield from (spans[n] for n in failed)
 
 
 def _line_start(text: str, at: int) -> int:
@@ -69,16 +68,17 @@ def _level(front: str) -> Level:
     return Level.CONTEXT if _HEADING.search(front) else Level.ORDINARY
 
 
-FORMATS = (json_parts.parse_json_lines, json_parts.parse_json, parse_html)
-"""What is recognised in a whole text by its values or elements: the parts of a text, or None."""
-LINE_FORMATS = (
+FORMATS = (
+    json_parts.parse_json_lines,
+    json_parts.parse_json,
+    parse_html,
     listings.parse_diff,
     listings.parse_status,
     table.parse_table,
     listings.parse_listing,
     listings.parse_grep,
 )
-"""What is recognised in a whole text by its lines, the strictest first: they are marked."""
+"""What is recognised in a whole text, the strictest first: its parts, or its marked lines."""
 
 
 def parse_tool_output(text: str, call: str = "") -> ParsedOutput:
@@ -90,8 +90,5 @@ def parse_tool_output(text: str, call: str = "") -> ParsedOutput:
     """
     for parse in FORMATS:
         if (parsed := parse(text, call)) is not None:
-            return parsed
-    for mark in LINE_FORMATS:
-        if (marked := mark(text, call)) is not None:
-            return parse_whole(marked)
+            return parse_whole(parsed) if isinstance(parsed, WholeText) else parsed
     return parse_lines(LineTable(text))
