@@ -543,8 +543,16 @@ def _edges_of_pieces(
         chars = max(_LEAST_CHARS, chars * 9 // 10)
 
 
+FAILURE_WORD = re.compile(
+    r"error|fail|fatal|exception|panic|traceback|assert|not found|exit code|✕|●", re.I
+)
+
+
 def _inner_edges(text: str, part: Part, chars: int) -> list[int]:
-    """Where so many characters of a line stay, or of each string of JSON."""
+    """Where so many characters of a line stay, or of each string of JSON.
+
+    They are its front and its end and, where a word of failure is between alone, what is around it.
+    """
     if part.place in ("line", "string_line"):
         strings = [(part.start, part.stop)]
     else:
@@ -554,12 +562,18 @@ def _inner_edges(text: str, part: Part, chars: int) -> list[int]:
     for start, stop in strings:
         if stop - start <= chars:
             continue
-        first, last = start + chars * 2 // 3, stop - chars // 3
+        front, first, last = start + chars // 3, start + chars * 2 // 3, stop - chars // 3
         if part.place != "line":
             for escape in _ESCAPE.finditer(text, start, stop):
                 first, last = (
                     escape.end() if escape.start() < at < escape.end() else at
                     for at in (first, last)
                 )
+        elif not FAILURE_WORD.search(text, front, first) and (
+            word := FAILURE_WORD.search(text, front, last)
+        ):
+            after = word.start() + chars // 4
+            edges += [front, after - chars // 3]
+            first = after
         edges += [first, last] * (first < last)
     return edges

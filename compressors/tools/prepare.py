@@ -5,7 +5,6 @@ outputs ─ parse ─► parts, their kinds ─► units ─ any scorer ─► v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -13,7 +12,7 @@ from itertools import chain, islice, pairwise
 from tamis.compressors.method import Scorer
 from tamis.compressors.tools.lossless import write_within
 from tamis.compressors.tools.novelty import novelty
-from tamis.compressors.tools.packing import Packer, cut_failures
+from tamis.compressors.tools.packing import FAILURE_WORD, Packer, cut_failures
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
@@ -29,9 +28,6 @@ _NEAR = ((1, 0.5), (2, 0.25))
 _FROM_HEADER = 0.4
 
 
-_HIT = re.compile(
-    r"error|fail|fatal|exception|panic|traceback|assert|not found|exit code|✕|●", re.I
-)
 LAST_SHARE, LAST_FROM, TAIL_SHARE, LONG = 0.4, 600, 0.25, 10
 """The last failures and the end get a share of a limit, as far as it is above so many tokens."""
 NOVELTY = 0.4
@@ -251,7 +247,7 @@ def _with_last(
     tail = int(TAIL_SHARE * room)
     for i in range(len(parts) - 1, -1, -1):
         near = [i] if (tail := tail - tokens[i]) >= 0 else []
-        if _HIT.search(text, parts[i].start, parts[i].stop):
+        if FAILURE_WORD.search(text, parts[i].start, parts[i].stop):
             near = [i, *range(i + 1, min(len(parts), i + 7)), *range(max(0, i - 2), i)]
         for j in near:
             if j not in ahead and not parts[j].is_frame and room >= 0:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tamis.service.files import document_text
 from tamis.service.http.schemas import patterns
 from tamis.text import lines
-from tamis.text.readers.outputs import builds, git, line_table, logs, runners
+from tamis.text.readers.outputs import builds, line_table, listings, logs, runners
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ MENDED = [
         [*"12 :=s", "error", "failed", "failure"],
     ),
     Mended(
-        git._HUNK,
+        listings._HUNK,
         r"@@+ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))?.* @@+",
         ["@@", "@", " ", "-", "+", ",", "1", "2", " -1,2 +3", "x"],
     ),

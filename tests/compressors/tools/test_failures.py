@@ -266,3 +266,61 @@ def test_the_end_of_a_long_log_and_its_last_failure_are_shown_among_many_failure
     assert "\n".join(end) in found.text
     assert rows[0] in found.text
     assert found.text.count("trying again") > 20
+
+
+STATED = ["CrashLoopBackOff", "OOMKilled", "ImagePullBackOff"]
+
+
+@pytest.mark.parametrize("state", STATED)
+def test_the_state_of_a_pod_that_failed_is_a_failure_where_it_is_stated(state):
+    text = f"State:          Waiting\n  Reason:       {state}\nLast: None\nOOMKilled is a word\n"
+    parts = parse_tool_output(text).parts
+    assert [part.first for part in parts if part.level == Level.MESSAGE] == [2]
+
+
+MOCHA = """\
+  1) Session
+       expires:
+
+      AssertionError [ERR_ASSERTION]: Expected values to be strictly equal:
+
+1799 !== 1800
+
+      + expected - actual
+
+      -1799
+      +1800
+
+      at Context.<anonymous> (test/session.spec.js:44:14)
+"""
+PIP = "ERROR: No matching distribution found for acme==4.2\n"
+
+
+@pytest.mark.parametrize("report", [MOCHA, PIP, "a.c:3:5: error: no\n", "npm ERR! code E404\n"])
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        *("2026-03-14T08:08:35.5533026Z ", "\ufeff2026-03-14T08:08:35.5533026Z "),
+        *("test\tRun npm test\t2026-03-14T08:08:35.5533026Z ", "#11 2.301 "),
+        "2026-03-14T08:08:35.5533026Z #11 2.301 ",
+    ],
+)
+def test_lines_matter_as_much_with_what_a_job_puts_before_each(report, stamp):
+    plain, stamped = (
+        [part.level for part in parse_tool_output(text).parts]
+        for text in (report, "".join(f"{stamp}{row}\n" for row in report.splitlines()))
+    )
+    assert stamped == plain
+    assert Level.MESSAGE in plain
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 3000), st.integers(0, 3000), st.sampled_from([200, 300, 600]))
+def test_a_cut_line_keeps_its_word_of_failure_wherever_it_stands(before, after, budget):
+    item = '{"id": 7, "name": "alpha"}, '
+    said = f'ERROR reply: [{item * before}{{"error": "quota_exceeded"}}, {item * after}]\n'
+    found = tamis.compress_tool_output(
+        "".join([*INFO, said, *INFO]), tokenizer="estimate", max_tokens=budget
+    )
+    assert "ERROR reply" in found.text
+    assert '"error": "quota_' in found.text

@@ -8,8 +8,8 @@ from functools import partial
 from typing import NamedTuple
 
 from tamis.text.readers.outputs import builds, logs, runners, table, traces
-from tamis.text.readers.outputs.line_table import LineTable, mark_rows, parts_of_lines
-from tamis.text.readers.outputs.parts import ParsedOutput
+from tamis.text.readers.outputs.line_table import LineTable, WholeText, mark_rows, parts_of_lines
+from tamis.text.readers.outputs.parts import LAST_PROTECTED, ParsedOutput
 
 _LEAST_SHARE, _FAIR_SHARE = 0.02, 0.3
 """A text is named after a format from these shares of its lines on."""
@@ -144,10 +144,47 @@ BLOCKS = (
 
 def parse_lines(lines: LineTable) -> ParsedOutput:
     """The parts of lines, by what the tools of `BLOCKS` print."""
+    return parts_of_lines(lines, _mark_lines(lines))
+
+
+def parse_whole(found: WholeText) -> ParsedOutput:
+    """The parts of a text of one format, in which another tool may have printed something, too."""
+    lines = found.lines
+    _mark_loose(lines)
+    if found.has_lists:
+        lines.keep_lists_whole()
+    return parts_of_lines(lines, found.format_name, found.unit, found.first_row)
+
+
+def _mark_loose(lines: LineTable) -> None:
+    """Reads what a format does not explain as what any tool prints; a few such lines are odd."""
+    places, pieces, is_loose = list[int](), list[str](), False
+    for i, row in enumerate(lines.rows):
+        is_loose = i in lines.loose if row else is_loose
+        if is_loose and places and places[-1] != i - 1:  # what the format explains is between
+            places.append(-1)
+            pieces.append("\n")
+        if is_loose:
+            places.append(i)
+            pieces.append(lines.text[lines.starts[i] : lines.stops[i]])
+    plain = LineTable("".join(pieces), split_redraws=False)
+    _mark_lines(plain)
+    for at, i in enumerate(places):
+        if i < 0:
+            continue
+        header, level = plain.headers[at], plain.levels[at]
+        if header >= 0 or level <= LAST_PROTECTED:
+            lines.headers[i] = places[header] if header >= 0 else -1
+        lines.mark(i, level, plain.turns[at])
+        lines.joined[i] |= plain.joined[at] and places[at - 1] == i - 1
+    table.mark_few_lines(lines, sorted(lines.loose))
+
+
+def _mark_lines(lines: LineTable) -> str:
     name = _mark_blocks(lines)
     if name in ("text", "log"):
         table.mark_odd_lines(lines)
-    return parts_of_lines(lines, name)
+    return name
 
 
 def _mark_blocks(lines: LineTable) -> str:
@@ -155,7 +192,8 @@ def _mark_blocks(lines: LineTable) -> str:
 
     One that is general (a log) gives its name where none of the others has a fair share.
     """
-    counts = {block: block.mark(lines) for block in BLOCKS if block.hinted_in(lines.text)}
+    seen = "\n".join(lines.rows)
+    counts = {block: block.mark(lines) for block in BLOCKS if block.hinted_in(seen)}
     special = {block: count for block, count in counts.items() if not block.is_general}
     for found, share in ((special, _FAIR_SHARE), (counts, _LEAST_SHARE)):
         best = max(found, key=found.__getitem__, default=None)

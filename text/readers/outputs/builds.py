@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tamis.text.readers.outputs.line_table import LineTable, Rule, mark_rows
+from tamis.text.readers.outputs.line_table import JOB_STAMP, LineTable, Rule, mark_rows
 from tamis.text.readers.outputs.parts import Level
 
 _COMPILER_PLACED = re.compile(
@@ -112,7 +112,7 @@ def _level(row: str) -> Level | None:
     return _COMPILER_LEVELS.get(match.group(2), Level.CONTEXT)
 
 
-_DOCKER_STEP = re.compile(r"#(\d+) ")
+_DOCKER_STEP = re.compile(rf"(?:{JOB_STAMP})?#(\d+) ")
 _DOCKER_DONE = re.compile(
     r"#\d+ (?:DONE|CACHED|sha256:|extracting|transferring|resolve|exporting|writing|naming)"
 )
@@ -137,7 +137,7 @@ def mark_docker(lines: LineTable) -> int:
     steps: dict[str, int] = {}
     count, classic = 0, -1
     for i, row in enumerate(lines.rows):
-        if match := _DOCKER_STEP.match(row):
+        if match := _DOCKER_STEP.match(lines.text, lines.starts[i]):
             count += 1
             lines.put_under(i, steps.setdefault(match.group(1), i))
             if _DOCKER_DONE.match(row):

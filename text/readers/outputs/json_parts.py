@@ -291,9 +291,9 @@ def parse_json(text: str, call: str) -> ParsedOutput | None:
         return None
     start, stop, value = found
     parts: list[Part] = []
-    _add_lines(parts, text, 0, start)
+    add_lines(parts, text, 0, start)
     JsonParts(text, parts).add_root(json_tree(text, start, stop), value)
-    _add_lines(parts, text, stop, len(text))
+    add_lines(parts, text, stop, len(text))
     is_notebook = isinstance(value, dict) and "cells" in value and "nbformat" in value
     return ParsedOutput("notebook" if is_notebook else "json", parts)
 
@@ -315,8 +315,8 @@ def _find_json(text: str) -> tuple[int, int, Any] | None:
     return None
 
 
-def _add_lines(parts: list[Part], text: str, start: int, stop: int) -> None:
-    """The lines before or after the JSON; white space alone is no part."""
+def add_lines(parts: list[Part], text: str, start: int, stop: int) -> None:
+    """Lines beside what has a format of its own; white space alone is no part."""
     if not text[start:stop].strip():
         return
     found = parse_lines(LineTable(text[start:stop])).parts

@@ -22,6 +22,9 @@ ROW_CHARS = 500
 PROGRESS_CHARS = 300
 """Longer lines with carriage returns in them are progress bars, a part a redraw."""
 _REDRAW = re.compile(r"[^\r]*\r+|[^\r]+")
+JOB_STAMP = r"\ufeff?(?:[^\t\n]*\t[^\t\n]*\t)?\ufeff?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z ?"
+_STAMP = re.compile(rf"(?:{JOB_STAMP})?(?:#\d+ \d+\.\d+(?: |$))?")
+"""What a service that runs jobs, and Docker, put before each line that a tool prints."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]{0,200}\x07|[()][A-Z0-9])")
 
 
@@ -31,12 +34,13 @@ class LineTable:
     Attributes:
         starts, stops: the span of each line, with its line end.
         numbers: of each line, from 1. Redraws of one progress bar have the same.
-        rows: the front of each line without colours and white space at its end.
+        rows: the front of each line without colours, white space at its end, and a job's stamp.
         levels: how much each matters. turns: which one of its failure's lines of this level it is.
         headers: the line that each is shown under, or -1.
         judged: lines of which a tool's own file says all: general files leave them alone.
         joined: whether each is shown with the line before, as one part.
         lists: the first lines of lists that are shown whole or not at all.
+        loose: lines that the format of the whole text does not explain.
     """
 
     def __init__(self, text: str, split_redraws: bool = True) -> None:
@@ -45,9 +49,9 @@ class LineTable:
         edges = list(accumulate(map(len, lines), initial=0))
         self.starts, self.stops = edges[:-1], edges[1:]
         heads = [line[:ROW_CHARS].rstrip() for line in lines]
-        self.rows = (
-            [_ESCAPE.sub("", h) if "\x1b" in h else h for h in heads] if "\x1b" in text else heads
-        )
+        if "\x1b" in text:
+            heads = [_ESCAPE.sub("", h) if "\x1b" in h else h for h in heads]
+        self.rows = [_STAMP.sub("", h, 1) for h in heads]
         count = len(lines)
         self.levels: list[Level] = [Level.ORDINARY] * count
         self.turns = [0] * count
@@ -55,6 +59,7 @@ class LineTable:
         self.joined = [False] * count
         self.judged: set[int] = set()
         self.lists: set[int] = set()
+        self.loose: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -243,6 +248,21 @@ def _run_name(row: str) -> str:
     if match := _LAST_WORD.search(row):
         return match.group(1)
     return LIKE_IT
+
+
+class WholeText(NamedTuple):
+    """The lines of a text that is of one format.
+
+    Attributes:
+        unit: what ordinals count. first_row: the line that is the first such unit.
+        has_lists: whether neighbours under one header are shown whole or not at all.
+    """
+
+    lines: LineTable
+    format_name: str
+    unit: PartUnit = "lines"
+    first_row: int = 0
+    has_lists: bool = False
 
 
 def parts_of_lines(

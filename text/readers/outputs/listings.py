@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import re
 
-from tamis.text.readers.outputs.line_table import LineTable, Rule, mark_rows, parts_of_lines
-from tamis.text.readers.outputs.logs import mark_shell
-from tamis.text.readers.outputs.parts import Level, ParsedOutput
+from tamis.text.readers.outputs.line_table import LineTable, Rule, WholeText, mark_rows
+from tamis.text.readers.outputs.logs import SEVERITY
+from tamis.text.readers.outputs.parts import Level
 
 _HIT = re.compile(r"(?![\s\[({<\"']|\d{4}[-/]\d\d|\d\d:\d\d|https?:)([^:\0]{1,300}?)[:-](\d+)[:-]")
 _DIAGNOSTIC = re.compile(
-    r"\S[^:]*:\d+:(?:\d+:)? (?:(?:fatal )?error|warning|note|info|[A-Z]{1,4}\d{2,4})\b"
+    r"\S[^:]*:\d+:(?:\d+:)? (?:(?:fatal )?error|warning|note|info|[A-Z]{1,4}\d{2,4}"
+    rf"|{SEVERITY})\b"
 )
+_COLUMN = re.compile(r"[^:]+:\d+:\d+: \S")
 _PLAIN_HIT = re.compile(r"[\w@+-]*[./][\w./@+-]{0,300}[:-]\d+[:-]")
 _NAMED = re.compile(r"((?!\s)[\w./@+-]{1,300}\.\w{1,12}|[\w.@+-]*/[\w./@+-]{1,300}):(?!//)")
-_UNDER = re.compile(r"\d+[:-]")
+_UNDER = re.compile(r"(?!\d{4}-\d\d|\d\d:\d\d\b)\d+[:-]")
 _FILE = re.compile(r"[\w./@+~-][^:\s]{0,300}$")
 _GREP_CALL = re.compile(r"\b(?:grep|rg|ag|ack|egrep|ripgrep|Grep)\b", re.I)
-_GREP_FAULT = re.compile(
-    r"(?:grep|rg|\S+): .*(?:No such file|Permission denied|Is a directory|regex)"
-)
 _GREP_LEAST_SHARE = 0.8
 _GREP_FEW = 3
 
 
-def parse_grep(text: str, call: str) -> ParsedOutput | None:
+def parse_grep(text: str, call: str) -> WholeText | None:
     """The lines of a text of which nearly all are hits; without a call by grep, more strictly."""
     is_called = bool(_GREP_CALL.search(call))
     front = text[:4_000].splitlines()[:40]
@@ -36,8 +35,8 @@ def parse_grep(text: str, call: str) -> ParsedOutput | None:
     if len(written) >= _GREP_FEW and hits >= (0.5 if is_called else _GREP_LEAST_SHARE) * len(
         written
     ):
-        _mark_hits(lines)
-        return parts_of_lines(lines, "grep")
+        _mark_hits(lines, is_called)
+        return WholeText(lines, "grep")
     under = sum(bool(_UNDER.match(row)) for row in written)
     if under >= (0.5 if is_called else _GREP_LEAST_SHARE) * max(_GREP_FEW, len(written) - 1):
         return _under_files(lines)
@@ -50,21 +49,28 @@ def _is_hit(row: str, is_called: bool) -> bool:
     return bool(_PLAIN_HIT.match(row) and _HIT.match(row) and not _DIAGNOSTIC.match(row))
 
 
-def _mark_hits(lines: LineTable) -> None:
+def _is_only_hit(row: str, match: re.Match[str] | None, is_called: bool) -> bool:
+    """Whether nothing but a search prints such a line; it may say whatever it finds."""
+    if match is None or " " in match[1] or not is_called:
+        return _is_hit(row, False)
+    return not (_COLUMN.match(row) if match.re is _HIT else row.startswith(" ", match.end()))
+
+
+def _mark_hits(lines: LineTable, is_called: bool) -> None:
     """The first hit of each file goes before its others; lines around hits last."""
     seen: set[str] = set()
     for i, row in enumerate(lines.rows):
         match = _HIT.match(row) or _NAMED.match(row)
-        if _GREP_FAULT.match(row):
-            lines.mark(i, Level.MESSAGE)
-        elif match is not None and match.group(1) not in seen:
+        if row and row != "--" and not _is_only_hit(row, match, is_called):
+            lines.loose.add(i)
+        if match is not None and match.group(1) not in seen:
             seen.add(match.group(1))
             lines.mark(i, Level.WARNING)
         elif row == "--" or (match is not None and row[match.end(1)] == "-"):
             lines.repeated(i)
 
 
-def _under_files(lines: LineTable) -> ParsedOutput | None:
+def _under_files(lines: LineTable) -> WholeText | None:
     file, files = -1, 0
     for i, row in enumerate(lines.rows):
         if _UNDER.match(row) or row == "--":
@@ -75,7 +81,9 @@ def _under_files(lines: LineTable) -> ParsedOutput | None:
             file, files = i, files + 1
         elif row:
             file = -1
-    return parts_of_lines(lines, "grep") if files else None
+        if row and not (_UNDER.match(row) or row == "--" or _is_path(row)):
+            lines.loose.add(i)
+    return WholeText(lines, "grep") if files else None
 
 
 _FOLDER = re.compile(r"(?:\.{0,2}/|[\w.~@+-])[^:|\t]{0,400}:$")
@@ -90,7 +98,7 @@ _LISTING_LEAST_SHARE = 0.9
 _LISTING_FEW = 5
 
 
-def parse_listing(text: str, call: str) -> ParsedOutput | None:
+def parse_listing(text: str, call: str) -> WholeText | None:
     """The lines of a listing."""
     lines = LineTable(text, split_redraws=False)
     written = [row for row in lines.rows if row]
@@ -114,6 +122,15 @@ def parse_listing(text: str, call: str) -> ParsedOutput | None:
     return _paths(lines) if paths >= few else None
 
 
+def _is_path(row: str) -> bool:
+    """Whether a line is a path or the name of a file, and no word of another tool."""
+    return bool(_PATH.match(row)) and ("." in row or "/" in row)
+
+
+def _is_entry(row: str) -> bool:
+    return row.startswith("total ") or _is_path(row) or bool(_LONG.match(row))
+
+
 def _is_folder(lines: LineTable, i: int) -> bool:
     """Whether a line names a folder, as ls -R does: after a blank line, or first."""
     row = lines.rows[i]
@@ -127,7 +144,7 @@ def _are_names(lines: LineTable, folders: list[int]) -> bool:
     return names >= _LISTING_LEAST_SHARE * len(entries) and folders[0] <= 2
 
 
-def _under_folders(lines: LineTable, folders: list[int]) -> ParsedOutput:
+def _under_folders(lines: LineTable, folders: list[int]) -> WholeText:
     ahead, folder = iter([*folders, len(lines)]), -1
     after = next(ahead)
     for i, row in enumerate(lines.rows):
@@ -138,18 +155,20 @@ def _under_folders(lines: LineTable, folders: list[int]) -> ParsedOutput:
             lines.put_under(i, folder)
         elif row.startswith("total ") or not row:
             lines.repeated(i)
-    mark_shell(lines)
-    lines.keep_lists_whole()
-    return parts_of_lines(lines, "listing", "lines")
+        if row and not _is_entry(row.removesuffix(":") if i == folder else row):
+            lines.loose.add(i)
+    return WholeText(lines, "listing", has_lists=True)
 
 
-def _tree(lines: LineTable) -> ParsedOutput:
+def _tree(lines: LineTable) -> WholeText:
     above: list[tuple[int, int]] = []
     for i, row in enumerate(lines.rows):
         match = _BRANCH.match(row)
         depth = len(match.group(1)) // 4 + 1 if match else 0
         if _COUNT.match(row):
             lines.mark(i, Level.OUTCOME)
+        elif row and not match and not _is_path(row):
+            lines.loose.add(i)
         if not row:
             continue
         while above and above[-1][0] >= depth:
@@ -157,30 +176,37 @@ def _tree(lines: LineTable) -> ParsedOutput:
         if above and match:
             lines.put_under(i, above[-1][1])
         above.append((depth, i))
-    return parts_of_lines(lines, "listing")
+    return WholeText(lines, "listing")
 
 
-def _paths(lines: LineTable) -> ParsedOutput:
+def _paths(lines: LineTable) -> WholeText:
     """Paths, or the entries of one folder; each stands for itself, the first of a folder first."""
     seen: set[str] = set()
     for i, row in enumerate(lines.rows):
         folder = row.rpartition("/")[0]
-        if _LISTING_FAULT.match(row) and ": " in row:
-            lines.mark(i, Level.MESSAGE)
+        if row and not _is_entry(row):
+            lines.loose.add(i)
         elif folder and folder not in seen:
             seen.add(folder)
             lines.mark(i, Level.WARNING)
-    lines.keep_lists_whole()
-    return parts_of_lines(lines, "listing")
+    return WholeText(lines, "listing", has_lists=True)
 
 
 _DIFF = re.compile(r"^(?:diff --(?:git|cc|combined) |@@+ -\d|commit [0-9a-f]{7,40}\b)", re.M)
 _HUNK = re.compile(r"@@+ -(\d+)(?:,(\d+))? \+\d++(?:,(\d++))?+.* @@+")
 _COMMIT = re.compile(r"(?:\* )?commit [0-9a-f]{7,40}\b")
 _STAT = re.compile(r" \d+ files? changed")
+_FILE_HEAD = re.compile(
+    r"index |(?:dis)?similarity |rename |copy |(?:new|deleted|old) |--- |\+\+\+ |Binary files "
+    r"|GIT binary |literal |delta |(?:@@@|[ +-]).*"
+)
+_COMMIT_HEAD = re.compile(r"(?:Author|AuthorDate|Commit|CommitDate|Merge):")
+_COMMIT_LINE = re.compile(
+    r"Date: |Reflog|gpg: |Notes\b|    |\|| .* \| |:\d{6} |[ACDMRT]\d*\t| (?:create|delete|rename) "
+)
 
 
-def parse_diff(text: str, call: str) -> ParsedOutput | None:
+def parse_diff(text: str, call: str) -> WholeText | None:
     """The lines of a text with commits, files of a diff or hunks."""
     if not _DIFF.search(text):
         return None
@@ -190,9 +216,7 @@ def parse_diff(text: str, call: str) -> ParsedOutput | None:
         parser.read(i)
     if parser.count < 2:
         return None
-    if parser.loose:
-        mark_shell(lines)
-    return parts_of_lines(lines, "diff" if parser.hunks else "git log")
+    return WholeText(lines, "diff" if parser.hunks else "git log")
 
 
 class _DiffParser:
@@ -202,7 +226,8 @@ class _DiffParser:
         self.lines = lines
         self.commit = self.file = self.hunk = -1
         self.old = self.new = 0
-        self.count = self.hunks = self.loose = 0
+        self.count = self.hunks = 0
+        self.in_commit = False
 
     def read(self, i: int) -> None:
         """One line; counts of a hunk's header say which lines are the hunk's."""
@@ -216,7 +241,7 @@ class _DiffParser:
         elif row.startswith("diff --") or (row.startswith("--- ") and self._is_plain(i)):
             self._begin_file(i)
         elif _COMMIT.match(row):
-            self.commit, self.file, self.hunk = i, -1, -1
+            self.commit, self.file, self.hunk, self.in_commit = i, -1, -1, True
             self.count += 1
             self.lines.mark(i, Level.CONTEXT)
         else:
@@ -253,7 +278,7 @@ class _DiffParser:
         self.lines.mark(i, Level.CONTEXT, header=self.file)
 
     def _begin_file(self, i: int) -> None:
-        self.file, self.hunk = i, -1
+        self.file, self.hunk, self.in_commit = i, -1, False
         self.count += 1
         self.lines.mark(i, Level.CONTEXT, header=self.commit)
 
@@ -264,18 +289,19 @@ class _DiffParser:
         return is_pair and (self.file < 0 or self.hunk >= 0)
 
     def _read_header(self, i: int, row: str) -> None:
-        if self.file >= 0 and self.hunk < 0:
+        if self.file >= 0 and self.hunk < 0 and (" " not in row or _FILE_HEAD.match(row)):
             self.lines.put_under(i, self.file)
             if row.startswith(("index ", "similarity ", "--- ", "+++ ")):
                 self.lines.repeated(i)
             if row.startswith("+++ ") and i + 1 < len(self.lines):
                 self._join_file_lines(i)
-        elif self.commit >= 0 and row:
-            self._read_message(i, row)
+        elif self.in_commit and row and self._read_message(i, row):
+            return
         elif _STAT.match(row):
             self.lines.mark(i, Level.OUTCOME)
-        elif row:
-            self.loose += 1
+        elif row and not row.startswith("\\ "):  # no newline at the end of the file
+            self.file, self.in_commit = -1, False
+            self.lines.loose.add(i)
 
     def _join_file_lines(self, i: int) -> None:
         """`---` and `+++` say which file it is: shown with its hunks."""
@@ -284,15 +310,21 @@ class _DiffParser:
             self.lines.joined[i] = True
             self.file = i - 1 if self.lines.rows[self.file].startswith("diff --") else self.file
 
-    def _read_message(self, i: int, row: str) -> None:
+    def _read_message(self, i: int, row: str) -> bool:
+        """A line of a commit; False where another tool's lines begin."""
+        if " " not in row and not _is_path(row):  # the name of a file, or `Killed`
+            self.lines.loose.add(i)
+        elif " " in row and not (_COMMIT_HEAD.match(row) or _COMMIT_LINE.match(row)):
+            return False
         self.lines.put_under(i, self.commit)
         if _STAT.match(row):
             self.lines.mark(i, Level.CONTEXT)
         elif row.startswith("    "):
             is_subject = not self.lines.rows[i - 1].strip()
             self.lines.mark(i, Level.CONTEXT if is_subject else Level.WARNING)
-        elif row.startswith(("Author:", "AuthorDate:", "Commit:", "CommitDate:", "Merge:")):
+        elif _COMMIT_HEAD.match(row):
             self.lines.repeated(i)
+        return True
 
 
 _STATUS = re.compile(
@@ -312,12 +344,13 @@ _STATUS_RULES = (
 )
 
 
-def parse_status(text: str, call: str) -> ParsedOutput | None:
+def parse_status(text: str, call: str) -> WholeText | None:
     """The lines of `git status`: files under the heading that says what is the matter with them."""
     if len(_STATUS.findall(text)) < 2:
         return None
     lines = LineTable(text)
     mark_rows(lines, _STATUS_RULES)
-    mark_shell(lines)
-    lines.keep_lists_whole()
-    return parts_of_lines(lines, "git status")
+    for i, row in enumerate(lines.rows):
+        if row and not any(rule.pattern.match(row) for rule in _STATUS_RULES[:-1]):
+            lines.loose.add(i)
+    return WholeText(lines, "git status", has_lists=True)

@@ -14,8 +14,9 @@ _TIME = (
     r"|\d{1,2}/[A-Z][a-z]{2}/\d{4}:\d\d|[IWEF]\d{4} \d\d:\d\d|\[ *\d+\.\d{6}\]"
 )
 TIMES = re.compile(_TIME)
+SEVERITY = r"(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
 _RECORD = re.compile(
-    rf"\W{{0,2}}(?:{_TIME})|\[?(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
+    rf"\W{{0,2}}(?:{_TIME})|##\[|(?:[^\s:]+:\d+: )?\[?{SEVERITY}"
     rf"|(?:\S+ ){{1,4}}\W?(?:{_TIME})|[\w.@-]+ *\| *(?:{_TIME})"
     rf"|(?:\w+=(?:\"[^\"]*\"|\S*) +){{0,4}}(?:level|lvl|severity)="
 )
@@ -99,7 +100,7 @@ _ERROR = re.compile(
 _SAID = re.compile(
     r": (?:No such file or directory|Permission denied|command not found|not found|Is a directory"
     r"|cannot access .*|Connection (?:refused|timed out|reset.*)|Operation not permitted"
-    r"|No space left on device|Address already in use|Device or resource busy)\.?$"
+    r"|No space left on device|Address already in use|Device or resource busy)\.?(?: \([\w ]+\))?$"
 )
 _CONFLICT = re.compile(
     r"CONFLICT \(|(?:<{7}|>{7}|={7})(?: |$)|error: |fatal: |! \[rejected\]|hint: "
@@ -114,7 +115,10 @@ _FEW_ERRORS = re.compile(
 )
 
 
-_ILL = re.compile(r"\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?down)\b", re.I)
+_ILL = re.compile(
+    r"(?i)\b(?:not ok|unhealthy|degraded|unreachable|(?:[:=]|is) *\"?(?:down"
+    r"|(CrashLoopBackOff|ImagePullBackOff|ErrImagePull|OOMKilled|Evicted)))\b"
+)
 _ERRORS_BELOW = re.compile(r"\W*(?:ERRORS?|[Ee]rrors?|FAILURES?|[Ff]ailures?)\W*:\s*")
 _MOST_BELOW = 10
 
@@ -124,8 +128,8 @@ def mark_shell(lines: LineTable) -> int:
     _mark_below(lines)
     may_be_ill = bool(_ILL.search(lines.text))
     for i, row in enumerate(lines.rows):
-        if may_be_ill and _ILL.search(row):
-            lines.mark(i, Level.WARNING)
+        if may_be_ill and (ill := _ILL.search(row)):
+            lines.mark(i, Level.MESSAGE if ill[1] else Level.WARNING)
         if ":" in row and (_ERROR.match(row) or _SAID.search(row[-120:])):
             lines.mark(i, Level.MESSAGE)
         elif "xit" in row or "eturn" in row or "rc=" in row:

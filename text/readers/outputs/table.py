@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from tamis.text.readers.outputs.line_table import LineTable, parts_of_lines
+from tamis.text.readers.outputs.line_table import LineTable, WholeText
 from tamis.text.readers.outputs.logs import TIMES, mark_shell
-from tamis.text.readers.outputs.parts import Level, ParsedOutput
+from tamis.text.readers.outputs.parts import Level
 
 LEAST_ROWS = 8
 """None of fewer rows is unusual."""
@@ -61,7 +61,7 @@ _FRONT = 60
 _DIGITS = re.compile(r"\d+")
 
 
-def parse_table(text: str, call: str) -> ParsedOutput | None:
+def parse_table(text: str, call: str) -> WholeText | None:
     """The rows of a text that is one table, each under its header."""
     lines = LineTable(text, split_redraws=False)
     header = _header(lines, call)
@@ -72,6 +72,7 @@ def parse_table(text: str, call: str) -> ParsedOutput | None:
         lines.mark(i, Level.CONTEXT)
         if i > first:
             lines.joined[i] = True
+    least = _least_cells(lines, first, body, separator)
     rows, is_ready = [], "READY" in lines.rows[first].split()
     for i in range(body, len(lines)):
         row = lines.rows[i]
@@ -80,12 +81,25 @@ def parse_table(text: str, call: str) -> ParsedOutput | None:
         elif row and not _is_rule(row):
             lines.put_under(i, first)
             rows.append(i)
+            if _cells(row, separator) < least and '"' not in row:
+                lines.loose.add(i)
             if _FAULT.search(row) or (is_ready and _is_not_ready(row)):
                 lines.mark(i, Level.MESSAGE)
     _mark_unusual(lines, rows, None if separator == "  " else separator)
     if separator == "  ":
         mark_shell(lines)
-    return parts_of_lines(lines, "table", "rows", lines.numbers[body] - 1)
+    return WholeText(lines, "table", "rows", lines.numbers[body] - 1)
+
+
+def _cells(row: str, separator: str) -> int:
+    return len(row.split(None if separator == "  " else separator))
+
+
+def _least_cells(lines: LineTable, first: int, body: int, separator: str) -> int:
+    """The fewest cells of a row; what has fewer was not printed by what printed the table."""
+    if separator == "  ":
+        return max(3, len(lines.rows[first].split()) - 4)
+    return _cells(lines.rows[body if separator == "|" else first], separator)
 
 
 def _is_rule(row: str) -> bool:
@@ -136,8 +150,8 @@ def _csv_separator(lines: LineTable, at: int) -> str | None:
 def _have_columns(lines: LineTable, at: int) -> bool:
     """Whether the lines below have about as many words as the header."""
     rows = [row for row in lines.rows[at + 1 :] if row]
-    least = max(3, len(lines.rows[at].split()) - 4)
-    return bool(rows) and sum(len(row.split()) >= least for row in rows) >= 0.8 * len(rows)
+    least = _least_cells(lines, at, at + 1, "  ")
+    return bool(rows) and sum(_cells(row, "  ") >= least for row in rows) >= 0.8 * len(rows)
 
 
 def _is_not_ready(row: str) -> bool:
@@ -154,6 +168,17 @@ def mark_odd_lines(lines: LineTable) -> None:
         _mark_unusual(lines, rows, None)
 
 
+def mark_few_lines(lines: LineTable, rows: Sequence[int]) -> None:
+    """Marks rows that are unlike all others of a text, if they are few."""
+    if len(rows) <= _most_odd(len(lines)):
+        for i in rows:
+            lines.mark(i, Level.DETAIL, turn=1)
+
+
+def _most_odd(rows: int) -> float:
+    return max(_FEW_ODD, _FEW_SHARE * rows) if rows >= LEAST_ALIKE else 0
+
+
 def _mark_unusual(lines: LineTable, rows: Sequence[int], separator: str | None) -> None:
     """Marks rows with a cell that hardly any other has, in a column of few values or few shapes."""
     texts = [TIMES.sub("", row[:_FRONT]) + row[_FRONT:] for row in (lines.rows[i] for i in rows)]
@@ -164,7 +189,7 @@ def _mark_unusual(lines: LineTable, rows: Sequence[int], separator: str | None) 
         is_full = counts.pop(None, 0) <= 0.5 * len(rows)
         if is_full and (rare := _rare_values(counts, len(rows), len(rows))):
             found.append({i for i, cell in enumerate(column) if cell in rare})
-    most = max(_FEW_ODD, _FEW_SHARE * len(rows)) if len(rows) >= LEAST_ALIKE else 0
+    most = _most_odd(len(rows))
     for odd in sorted(found, key=len):
         few |= odd if len(few | odd) <= most else set()
     for i in set().union(*found):

@@ -103,7 +103,7 @@ _JAVASCRIPT_FRAME = re.compile(
 _JAVASCRIPT_SOURCE = re.compile(r"(?:file://)?\S+\.[cm]?[jt]sx?:\d+$")
 _JAVASCRIPT_LIBRARY = re.compile(r"node_modules|node:|\(internal/|<anonymous>")
 _JAVASCRIPT_ERROR = re.compile(r"\b\w*(?:Error|Exception|Rejection)\b")
-_JAVASCRIPT_REACH = 7
+_JAVASCRIPT_REACH = 12
 
 
 def mark_javascript(lines: LineTable) -> int:
