@@ -94,10 +94,15 @@ class CorpusFile:
 
 @dataclass(slots=True)
 class ReadingNotes:
-    """Which files of a corpus were not read, and why; which were read as plain text."""
+    """Which files and rows of a corpus were not read, and why; which were read as plain text."""
 
     passed_over: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+
+    def skip(self, error: BadInput) -> None:
+        """Notes a row that is passed over; the message begins with its place."""
+        place, _, why = str(error).partition(": ")
+        self.passed_over[place] = why
 
 
 def source_place(home: Path, source: str | None) -> str:
@@ -227,19 +232,20 @@ def read_documents(
     """The documents of a corpus, in order.
 
     Args:
-        notes: takes the files in folders that cannot be read, or not to their end, and why;
-            without it, such a file raises as one that was named does.
+        notes: takes the files in folders, and their rows, that cannot be read, and why; without
+            it, such a file raises as one that was named does.
         home: the folder of the index, as seen from which documents have their `source`.
 
     Raises:
-        BadInput: a row or a file is not a document, with its location; or no file could be read.
+        BadInput: a file is not a document, with its location; or nothing could be read.
             MissingExtra: a PDF or DOCX, without the package for it.
     """
     told, read = notes or ReadingNotes(), 0
     for file in found:
         source = file.source(home)
         try:
-            for document in _documents_of(file, fields, encoding, told.faults.append):
+            skip = notes.skip if notes is not None and file.in_folder else None
+            for document in _documents_of(file, fields, encoding, told.faults.append, skip):
                 read += 1
                 yield replace(document, source=source)
         except (BadInput, MissingExtra) as error:
@@ -255,19 +261,26 @@ def _irregular(file: CorpusFile) -> bool:
     return "://" not in file.path and not Path(file.path).is_file()
 
 
+_Skip = Callable[[BadInput], object] | None
+
+
 def _documents_of(
-    file: CorpusFile, fields: CorpusFields, encoding: str, note: Callable[[str], object]
+    file: CorpusFile,
+    fields: CorpusFields,
+    encoding: str,
+    note: Callable[[str], object],
+    skip: _Skip,
 ) -> Iterator[CorpusDocument]:
     """The documents of one file: those that it holds as JSON or Parquet, or the text it is."""
     if _irregular(file):
         raise BadInput(f"{file.path} {NO_FILE}")
     if file.kind == ".parquet":
-        return _row_documents(file, _parquet_rows(file.path), fields)
+        return _row_documents(file, _parquet_rows(file.path), fields, skip)
     if file.kind in LINE_SUFFIXES:
-        rows = read_json_lines(file.path)
+        rows = read_json_lines(file.path, skip)
         first = list(islice(rows, 1))
         if not first or fields.text or _first_field(first[0][1], TEXT_FIELDS):
-            return _row_documents(file, chain(first, rows), fields)
+            return _row_documents(file, chain(first, rows), fields, skip)
         note(
             f"{file.path} is one text, since there is no text in 'text' of its first line but "
             f"{sorted(first[0][1])}; --text-field names another"
@@ -277,7 +290,7 @@ def _documents_of(
         record = record_of(document.text, file.path, file.kind, note)
         if record is not None:
             given = (one if isinstance(one, dict) else {"text": one} for one in record["documents"])
-            return _row_documents(file, enumerate(given, 1), fields)
+            return _row_documents(file, enumerate(given, 1), fields, skip)
     metadata = {} if document.format == "text" else {FORMAT: document.format}
     text = document.text.removeprefix("\ufeff")
     return iter((CorpusDocument(file.name, text, document.title, metadata),))
@@ -299,11 +312,16 @@ def _read_whole(path: str) -> bytes:
 
 
 def _row_documents(
-    source: CorpusFile, rows: Iterable[tuple[int, Any]], fields: CorpusFields
+    source: CorpusFile, rows: Iterable[tuple[int, Any]], fields: CorpusFields, skip: _Skip
 ) -> Iterator[CorpusDocument]:
     for number, row in rows:
         place = f"{source.path}, {'line' if source.kind in LINE_SUFFIXES else 'row'} {number}"
-        yield _document_of(row, place, f"{source.name}:{number}", fields)
+        try:
+            yield _document_of(row, place, f"{source.name}:{number}", fields)
+        except BadInput as error:
+            if skip is None:
+                raise
+            skip(error)
 
 
 def _document_of(

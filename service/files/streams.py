@@ -231,25 +231,37 @@ def read_lines(
         yield size, None
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: str | Path, skip: Callable[[BadInput], object] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number, from 1, and the object of each line of a file, packed or not.
 
     Blank lines are counted and passed over; a byte order mark is no part of a line.
+
+    Args:
+        skip: takes the fault of a line, which is passed over; without it, the fault is raised.
 
     Raises:
         BadInput: the file cannot be read, or a line is not a JSON object in UTF-8, with its number.
     """
     with open_unpacked(str(path)) as stream:
         for number, (_, line) in enumerate(read_lines(stream), 1):
-            place = f"{path}, line {number}"
-            if line is None:
-                raise BadInput(f"{place}: the line is over 256 MiB; split it")
-            if not line.strip():
-                continue
             try:
-                row = json.loads(decode_text(line, place, "utf-8").removeprefix("\ufeff"))
-            except (ValueError, RecursionError) as error:
-                raise BadInput(f"{place}: not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise BadInput(f"{place}: a row is a JSON object, got {type(row).__name__}")
-            yield number, row
+                if line is None or line.strip():
+                    yield number, _json_object(line, f"{path}, line {number}")
+            except BadInput as error:
+                if skip is None:
+                    raise
+                skip(error)
+
+
+def _json_object(line: bytes | None, place: str) -> dict[str, Any]:
+    if line is None:
+        raise BadInput(f"{place}: the line is over 256 MiB; split it")
+    try:
+        row = json.loads(decode_text(line, place, "utf-8").removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{place}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise BadInput(f"{place}: a row is a JSON object, got {type(row).__name__}")
+    return row

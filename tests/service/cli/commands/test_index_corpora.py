@@ -84,10 +84,11 @@ def test_a_file_that_cannot_be_read_stops_no_build_of_its_folder(twins, home, tm
     os.mkfifo(folder / "pipe.log")
     for number in range(9):
         (folder / f"data{number}").write_bytes(bytes(range(99)))
-    unread = {file.name for file in folder.iterdir()} - {"readme.md"}
+    unread = {file.name for file in folder.iterdir()} - {"readme.md", "bad.jsonl"}
     stderr = build(home, folder, exit_code=1)
     told = [line for line in stderr.splitlines() if line.startswith("passed over ")]
-    assert {line.partition(" (")[0].rpartition("/")[2] for line in told} == unread
+    places = {line.partition(" (")[0].rpartition("/")[2] for line in told}
+    assert places == unread | {"bad.jsonl, line 2"}
     assert all(line.endswith(")") for line in told)
     assert "2 documents added" in stderr
     assert tamis("index", "sync", home, folder, "--quiet").exit_code == 1
@@ -96,6 +97,14 @@ def test_a_file_that_cannot_be_read_stops_no_build_of_its_folder(twins, home, tm
     (folder / "bad.jsonl").unlink()
     message = refusal_message("index", "build", folder, "-o", tmp_path / "other", "--no-model")
     assert "nothing could be read; passed over 14 files" in message
+
+
+def test_a_row_that_cannot_be_read_stops_no_row_behind_it(twins, home):
+    lines = ['{"text": "One."}', '{"text": null}', "{", "[1]", '{"text": "Five."}']
+    (twins[0] / "rows.jsonl").write_text("\n".join(lines))
+    message = build(home, twins[0], exit_code=1)
+    assert ids(home) == {"readme.md", "rows.jsonl:1", "rows.jsonl:5"}
+    assert [n for n in range(1, 6) if f"rows.jsonl, line {n} (" in message] == [2, 3, 4]
 
 
 def test_a_repeated_id_is_reported(tmp_path, home):
