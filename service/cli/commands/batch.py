@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -17,12 +17,12 @@ from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
-from tamis.service.cli.display.output import print_note
+from tamis.service.cli.display.output import print_note, printable
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import parse_options, takes_options
-from tamis.service.files.document_text import InputFormat, files_passed_over
+from tamis.service.files.document_text import InputFormat, name_reasons
 
 if TYPE_CHECKING:
     from tamis.service.files.input_files import InputFile
@@ -84,8 +84,9 @@ A row is `{"id", "question", "documents": ["text", {"id", "text", "title", "meta
 `scores`, `tokens_in`, `tokens_out`, `status`, `answerability`, `verdict`, `reason`, `warnings`
 and `error`.
 
-Exit status: 0 all rows are done; 1 some rows failed, or parts are missing or damaged; 2 the call
-cannot be carried out; 130 interrupted. Whatever stopped it: the same command goes on.
+Exit status: 0 all rows are done; 1 some rows failed, files of a folder were passed over, or parts
+are missing or damaged; 2 the call cannot be carried out; 130 interrupted. Whatever stopped it: the
+same command goes on.
 
 **Examples**
 
@@ -210,9 +211,7 @@ def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
     with survey_status(quiet):
         prepared = prepare_batch(job, options)
     rows_now = prepared.remaining_rows
-    passed_over = ChainMap(*(dict(source.passed_over) for source in prepared.plan.sources))
-    if not quiet and (note := files_passed_over(passed_over)):
-        print_note(note)
+    passed_over = _print_passed_over(prepared.plan.sources)
     if prepared.summary.parts and not quiet:
         print_note(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already")
     if prepared.parts < options.workers and not quiet:
@@ -231,8 +230,16 @@ def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
         raise
     if not quiet:
         print_summary(summary, options.out, time.monotonic() - started, rows_now)
-    if summary.failed:
+    if summary.failed or passed_over:
         raise typer.Exit(EXIT_ROWS_FAILED)
+
+
+def _print_passed_over(sources: Iterable[InputFile]) -> bool:
+    """Names the files of folders that are no rows, quiet or not, since it is a loss."""
+    passed_over = ChainMap(*(dict(source.passed_over) for source in sources))
+    for reason in name_reasons(passed_over):
+        print_note(f"passed over {printable(reason)}")
+    return bool(passed_over)
 
 
 @contextlib.contextmanager
@@ -256,7 +263,9 @@ def _print_forecast(job: BatchJob, options: RunOptions) -> None:
     from tamis.service.cli.display.batch_progress import forecast_text
 
     before = None if options.overwrite else OutputFolder(options.out).read_plan()
-    estimate = estimate_batch(job, plan_batch(job, options, before))
+    plan = plan_batch(job, options, before)
+    _print_passed_over(plan.sources)
+    estimate = estimate_batch(job, plan)
     typer.echo(forecast_text(estimate, options.workers))
 
 
