@@ -130,7 +130,7 @@ bench: models ## how much evidence each method keeps, at which budget
 READERS := qwen2.5-coder-0.5b qwen2.5-coder-1.5b
 bench-answers: models ## how well two readers (1.6 GB) still answer from what is kept; hours, and goes on where it stopped
 	for reader in $(READERS); do \
-	  $(BIN)/tamis models pull $$reader --root build/readers && \
+	  $(BIN)/tamis models pull $$reader --home build/readers && \
 	  $(BIN)/tamis lab bench answers --reader build/readers/models/$$reader --coverage 0.9 \
 	    --results build/answers-$$reader.jsonl --plot build/answers-$$reader.png || exit 1; \
 	done

@@ -10,11 +10,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from tamis.probes.attention.linear_kernels import Product, can_fuse, pack_weight
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.convert import quiet_transformers
+from tamis.probes.model.hf_backend import ATTENTION
 from tamis.probes.model.loading import choose_device, choose_dtype
 
 _END = "<|im_end|>"
@@ -228,3 +229,11 @@ def _join_caches(caches: Sequence[Any], lengths: Sequence[int]) -> Any:
 def _chat_text(messages: Sequence[Mapping[str, str]]) -> str:
     turns = [f"<|im_start|>{m['role']}\n{m['content']}{_END}\n" for m in messages]
     return "".join(turns) + "<|im_start|>assistant\n"
+
+
+def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
+    """A decoder of a model type known to transformers, with random weights; fetches nothing."""
+    config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
+    with torch.random.fork_rng(devices=[]):  # it draws on the CPU alone
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config)

@@ -45,7 +45,6 @@ from tamis.probes.card import ModelCard
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import PassageCache
-from tamis.probes.model.hf_backend import random_model
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
@@ -53,6 +52,7 @@ from tamis.probes.signal import Signal, Want
 from tamis.service.engine.engine import Engine, EngineBounds, EngineReader, PromptCache
 from tamis.text.types import Passage
 from tamis.text.units.segment import units_of
+from tamis_lab.bench.generate import random_model
 from tamis_lab.bench.speed import WorkloadText, example_text
 
 SHAPES: dict[str, dict[str, Any]] = {

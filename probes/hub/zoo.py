@@ -252,12 +252,12 @@ def disk_error(entry: ZooEntry, root: Path, error: OSError) -> DownloadFailed:
     """The error for an `OSError` during installation, with the numbers and the remedy."""
     if error.errno != errno.ENOSPC:
         return DownloadFailed(
-            f"{entry.name} cannot be stored in {root} ({error}); choose another folder with --root"
+            f"{entry.name} cannot be stored in {root} ({error}); choose another folder with --home"
         )
     free = shutil.disk_usage(root).free
     return DownloadFailed(
         f"{entry.name} needs {entry.disk_bytes:,} bytes on the disk of {root} while it installs "
-        f"and {free:,} are free; make room, or choose another folder with --root"
+        f"and {free:,} are free; make room, or choose another folder with --home"
     )
 
 

@@ -121,14 +121,6 @@ def _refuse_hooks(module: nn.Module) -> None:
         )
 
 
-def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
-    """A decoder of a model type known to transformers, with random weights; fetches nothing."""
-    config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
-    with torch.random.fork_rng(devices=[]):  # it draws on the CPU alone
-        torch.manual_seed(seed)
-        return AutoModel.from_config(config)
-
-
 def attend(
     module: Any,
     query: Tensor,

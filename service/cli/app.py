@@ -43,16 +43,6 @@ COMMANDS = {
 """The function of each command, or its `typer.Typer`, below this package."""
 SHORT_HELP = ("compress", "rerank", "serve")
 """Commands whose help shows their first options, until it is asked for all."""
-OLD_FLAGS = {
-    "query": "question",
-    "query-field": "question-field",
-    "docs-field": "documents-field",
-    "max-query-chars": "max-question-chars",
-    "root": "home",
-}
-"""What flags were called before, and are called now; help shows the latter, both are read."""
-LAB_COMMANDS = ("bench", "heads", "lab", "probe")
-"""Commands of the lab, which may not be installed, and of tamis before the lab had them."""
 
 
 class PluginGroup(TyperGroup):
@@ -73,18 +63,9 @@ class PluginGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments name; one of the lab's says how to install it."""
-        name = args[0] if args else ""
-        if name in LAB_COMMANDS and self.get_command(ctx, name) is None:
-            ctx.fail(_where_it_is(name))
+        if args[:1] == ["lab"] and self.get_command(ctx, "lab") is None:
+            ctx.fail(f"there is no command 'lab': it comes with another package: {LAB_INSTALL}")
         return super().resolve_command(ctx, args)
-
-
-def _where_it_is(name: str) -> str:
-    """Where a command is that the lab has."""
-    words = "tamis lab" if name == "lab" else f"tamis lab {name}"
-    if "lab" in find_plugins(COMMANDS_GROUP):
-        return f"there is no command {name!r}: it is {words!r}"
-    return f"there is no command {name!r}: {words!r} comes with another package: {LAB_INSTALL}"
 
 
 class PluginCommand(TyperCommand):
@@ -165,8 +146,6 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
-        # of all commands below, too; a flag that a command declares by an old name stays its own
-        context_settings={"token_normalize_func": lambda name: OLD_FLAGS.get(name, name)},
     )
     app.callback()(_root)
     for name in names:

@@ -286,11 +286,6 @@ class Engine:
         worker = self._worker
         return worker.is_alive() and worker.ready.is_set() and not self.draining
 
-    @property
-    def thread_id(self) -> int | None:
-        """The id of the thread that owns the model."""
-        return self._worker.ident
-
     def admit(
         self,
         tokens: int,

@@ -127,7 +127,7 @@ class QueuedRequest:
         if self.fault is not None:
             raise self.fault
         if self.stops_at_deadline and self.is_late():
-            raise OutOfTime("timeout_ms was over before anything was read; raise it, or send less")
+            raise OutOfTime("timeout_ms was over before anything was read; raise it")
 
     def is_late(self, by_s: float = 0.0) -> bool:
         """Whether the deadline has passed, by so many seconds."""

@@ -36,6 +36,7 @@ from tamis.service.files.streams import (
     MAX_LINE_BYTES,
     codec_of,
     open_unpacked,
+    raise_fault,
     read_json_lines,
     read_lines,
     unpacked_suffix,
@@ -90,6 +91,9 @@ class CorpusFile:
             return os.path.relpath(self.place, start)
         below = self.place.removeprefix(_inside(self.folder))
         return f"{os.path.relpath(self.folder, start)}{_FOLDER_END}{below}"
+
+
+_Skip = Callable[[BadInput], object]
 
 
 @dataclass(slots=True)
@@ -244,8 +248,8 @@ def read_documents(
     for file in found:
         source = file.source(home)
         try:
-            skip = notes.skip if notes is not None and file.in_folder else None
-            for document in _documents_of(file, fields, encoding, told.faults.append, skip):
+            skip = notes.skip if notes is not None and file.in_folder else raise_fault
+            for document in _documents_of(file, fields, encoding, told, skip):
                 read += 1
                 yield replace(document, source=source)
         except (BadInput, MissingExtra) as error:
@@ -261,15 +265,8 @@ def _irregular(file: CorpusFile) -> bool:
     return "://" not in file.path and not Path(file.path).is_file()
 
 
-_Skip = Callable[[BadInput], object] | None
-
-
 def _documents_of(
-    file: CorpusFile,
-    fields: CorpusFields,
-    encoding: str,
-    note: Callable[[str], object],
-    skip: _Skip,
+    file: CorpusFile, fields: CorpusFields, encoding: str, told: ReadingNotes, skip: _Skip
 ) -> Iterator[CorpusDocument]:
     """The documents of one file: those that it holds as JSON or Parquet, or the text it is."""
     if _irregular(file):
@@ -281,13 +278,13 @@ def _documents_of(
         first = list(islice(rows, 1))
         if not first or fields.text or _first_field(first[0][1], TEXT_FIELDS):
             return _row_documents(file, chain(first, rows), fields, skip)
-        note(
+        told.faults.append(
             f"{file.path} is one text, since there is no text in 'text' of its first line but "
             f"{sorted(first[0][1])}; --text-field names another"
         )
     document = read_document(_read_whole(file.path), file.path, encoding)
     if file.kind == ".json" and document.format == "text":
-        record = record_of(document.text, file.path, file.kind, note)
+        record = record_of(document.text, file.path, file.kind, told.faults.append)
         if record is not None:
             given = (one if isinstance(one, dict) else {"text": one} for one in record["documents"])
             return _row_documents(file, enumerate(given, 1), fields, skip)
@@ -319,8 +316,6 @@ def _row_documents(
         try:
             yield _document_of(row, place, f"{source.name}:{number}", fields)
         except BadInput as error:
-            if skip is None:
-                raise
             skip(error)
 
 

@@ -231,15 +231,20 @@ def read_lines(
         yield size, None
 
 
+def raise_fault(fault: BadInput) -> None:
+    """What is done about a row that cannot be read, where nothing else is."""
+    raise fault
+
+
 def read_json_lines(
-    path: str | Path, skip: Callable[[BadInput], object] | None = None
+    path: str | Path, skip: Callable[[BadInput], object] = raise_fault
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number, from 1, and the object of each line of a file, packed or not.
 
     Blank lines are counted and passed over; a byte order mark is no part of a line.
 
     Args:
-        skip: takes the fault of a line, which is passed over; without it, the fault is raised.
+        skip: takes the fault of a line, which is passed over then.
 
     Raises:
         BadInput: the file cannot be read, or a line is not a JSON object in UTF-8, with its number.
@@ -250,8 +255,6 @@ def read_json_lines(
                 if line is None or line.strip():
                     yield number, _json_object(line, f"{path}, line {number}")
             except BadInput as error:
-                if skip is None:
-                    raise
                 skip(error)
 
 

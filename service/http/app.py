@@ -293,8 +293,7 @@ def load_keyring(settings: Settings) -> Keyring:
     Raises:
         BadInput: see `Keyring` and `parse_inline_keys`.
     """
-    keys = parse_inline_keys(settings.api_keys)
-    return Keyring(keys, settings.rate_limit, settings.keys_file)
+    return Keyring(parse_inline_keys(settings.api_keys), settings.rate_limit, settings.keys_file)
 
 
 async def _docs_page(request: Request) -> Response:

@@ -433,8 +433,8 @@ ONLY_MATCH = frozenset(
 )
 """Given to functions that call `match` of it, in modules that search with others."""
 BOUNDED: dict[str, str] = {
-    "text/units/sentences.py _DOTTED": "the 12 characters before a sentence's end",
-    "text/units/sentences.py _SECTION_NUMBER": "the 12 characters before its end",
+    "text/units/segment.py _DOTTED": "the 12 characters before a sentence's end",
+    "text/units/segment.py _SECTION_NUMBER": "the 12 characters before its end",
     "text/readers/outputs/logs.py _SAID": "the last 120 characters of a row",
     "text/readers/outputs/runners.py _UNITTEST_SKIPPED": "rows: in a text without a "
     "line break, what begins with skipped matches at the first try",

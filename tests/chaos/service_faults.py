@@ -57,7 +57,7 @@ def kill_workers(_folder: Path, times: int, _draw: random.Random) -> FaultOutcom
             wait_until(lambda calls=calls: gated.calls == calls + 1)
             requests += [pool.submit(service.post, "/v1/compress", **BODY) for _ in range(2)]
             wait_until(lambda: engine.queue_load().requests == 3)
-            kill(engine.thread_id)
+            kill(engine._worker.ident)
             gated.gate.release()  # a thread that waits for a lock dies when it gets it
             wait_until(lambda restarts=restarts: engine.restarts == restarts + 1)
             _open_until(gated, lambda requests=requests: all(f.done() for f in requests))

@@ -16,11 +16,9 @@ import typer
 from pydantic import ValidationError
 
 import tamis
-from tamis.probes.errors import BadInput
-from tamis.service.cli.app import OLD_FLAGS, build_app
+from tamis.service.cli.app import build_app
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.environment import load_settings
-from tamis.service.http.runtime.settings import OLD_KNOBS, Settings
+from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.dialects.table import DIALECTS, ENDPOINTS, HEADROOM, TAMIS
 from tamis.service.http.schemas.expand import ExpandRequest
@@ -177,37 +175,3 @@ def check_retrieval(http: httpx.Client) -> None:
     conversation = {**asked, "queries": ["a?", "b?"]}
     refused = http.post("/v1/compress", json=conversation).json()["error"]["message"]
     assert "questions has no form with messages" in refused
-
-
-@pytest.mark.parametrize("old", OLD_FLAGS)
-def test_a_flag_is_read_by_its_old_name_and_shown_by_that_of_today(old, names):
-    assert OLD_FLAGS[old] in names["flags"]
-    command = typer.main.get_command(build_app())
-    words = {
-        "query": ["batch", "run", "in", "-o", "out", "--query", "a?"],
-        "query-field": ["batch", "run", "in", "-o", "out", "--query-field", "q"],
-        "docs-field": ["batch", "run", "in", "-o", "out", "--docs-field", "d"],
-        "max-query-chars": ["serve", "--max-query-chars", "9"],
-        "root": ["models", "list", "--root", "here"],
-    }[old]
-    context = command.make_context("tamis", words)
-    while hasattr(context.command, "commands"):
-        _, below, rest = context.command.resolve_command(
-            context, [*context._protected_args, *context.args]
-        )
-        context = below.make_context(below.name, rest, parent=context)
-    parameter = OLD_FLAGS[old].replace("-", "_")
-    assert str(context.params[parameter]) == words[-1]
-
-
-def test_a_variable_is_read_by_its_old_name(monkeypatch):
-    assert set(OLD_KNOBS) <= {name.replace("-", "_") for name in OLD_FLAGS}
-    monkeypatch.setenv("TAMIS_MAX_QUERY_CHARS", "77")
-    assert load_settings().max_question_chars == 77
-    assert load_settings({"max_question_chars": 9}).max_question_chars == 9
-    monkeypatch.setenv("TAMIS_MAX_QUESTION_CHARS", "78")
-    assert load_settings().max_question_chars == 78
-    monkeypatch.setenv("TAMIS_MAX_QUERY_CHARS", "many")
-    monkeypatch.delenv("TAMIS_MAX_QUESTION_CHARS")
-    with pytest.raises(BadInput, match="max-question-chars"):
-        load_settings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.text.units.sentences import CLAUSE_CHARS, LONG_CJK_CHARS
+from tamis.text.units.segment import CLAUSE_CHARS, LONG_CJK_CHARS
 from tests.text.segment_kit import visible_texts
 
 THAI = (

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tamis.text.units.sentences import sentence_starts
+from tamis.text.units.segment import sentence_starts
 from tests.text.segment_kit import kinds, visible_texts
 
 

@@ -130,7 +130,7 @@ class Keyring:
         self, keys: Iterable[Key] = (), limit: str | None = None, file: Path | None = None
     ) -> None:
         self._given, self._limit, self._file = list(keys), limit, file
-        self._read_at = _state_of(file)
+        self._read_at = _written_at(file)
         self._set_keys()
         # `limits` counts by the clock on the wall: where that jumped back, callers were locked out
         self._served = defaultdict[str, deque[float]](deque)
@@ -152,9 +152,9 @@ class Keyring:
 
     def _read_again(self) -> None:
         """Takes the keys of a file that has changed, so that one can be added or revoked."""
-        if (state := _state_of(self._file)) == self._read_at:
+        if (written_at := _written_at(self._file)) == self._read_at:
             return
-        self._read_at = state
+        self._read_at = written_at
         try:
             self._set_keys()
         except BadInput as error:
@@ -196,13 +196,9 @@ class Keyring:
         served.append(now)
 
 
-def _state_of(file: Path | None) -> tuple[int, ...] | None:
-    """What differs once a file was written again; None where it is not there."""
-    try:
-        found = file.stat() if file else None
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
+def _written_at(file: Path | None) -> int | None:
+    """When a file was last written, in nanoseconds; None where it is not there."""
+    return file.stat().st_mtime_ns if file and file.exists() else None
 
 
 def _parse_limit(text: str) -> RateLimitItem:

@@ -17,7 +17,6 @@ from tamis.compressors.options import Option
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import (
     KNOBS,
-    OLD_KNOBS,
     PREFIX,
     Settings,
     flag,
@@ -42,9 +41,6 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     for name, way_out in unknown_variables(os.environ):
         raise BadInput(f"{name} is no setting; {way_out}")
     given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
-    for old, name in OLD_KNOBS.items():
-        if (value := os.environ.get(variable(old))) and not os.environ.get(variable(name)):
-            given.setdefault(name, value)
     try:
         read = _settings_model()(**given)
     except ValidationError as error:

@@ -307,8 +307,6 @@ class Settings:
 
 
 KNOBS: tuple[Option, ...] = options_of(Settings)
-OLD_KNOBS = {"max_query_chars": "max_question_chars"}
-"""What knobs were called before; such a flag or variable still sets them."""
 _OTHER_VARIABLES = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
 """Variables with the prefix that are read by clients, the smoke test and the compose file."""
 
@@ -320,7 +318,7 @@ def variable(name: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Variables with tamis's prefix that nothing reads, each with the way out."""
-    known = {*map(variable, OLD_KNOBS), *_OTHER_VARIABLES, *(variable(k.name) for k in KNOBS)}
+    known = {*_OTHER_VARIABLES, *(variable(k.name) for k in KNOBS)}
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, 1)

@@ -304,7 +304,7 @@ def test_a_file_of_a_folder_that_is_no_row_is_named_and_fails_the_run(free, tmp_
     source.mkdir()
     (source / "a.md").write_text("Keys are rotated every day.")
     (source / "blob.bin").write_bytes(bytes(range(256)))
-    asked = ("--query", "How often are keys rotated?")
+    asked = ("--question", "How often are keys rotated?")
     for more, status in ((("--dry-run",), 0), (("--quiet",), 1), (("--quiet",), 1)):
         done = free.run_to_end(source, "-o", tmp_path / "out", *asked, *more, status=status)
         assert "passed over blob.bin (holds binary data" in done.stderr
@@ -319,7 +319,7 @@ def test_pages_and_pdfs_of_a_folder_are_rows_whose_spans_point_into_their_contex
     (source / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (source / "torn.pdf").write_bytes((SAMPLES / "keys.pdf").read_bytes()[:500])
     question = "After how many days is a signing key rotated?"
-    done = free.run_to_end(source, "-o", tmp_path / "out", "--query", question, status=1)
+    done = free.run_to_end(source, "-o", tmp_path / "out", "--question", question, status=1)
     assert "passed over picture.png (is a picture; " in done.stderr
     *whole, torn = read_rows(tmp_path / "out")
     assert "torn.pdf cannot be read as PDF" in torn["error"]

@@ -103,7 +103,7 @@ def test_a_folder_that_is_not_there_is_refused_and_not_made(command, folder):
 
 
 def test_the_default_folder_is_in_tamis_home_and_may_be_missing(tmp_path):
-    done = tamis("cache", "stats", "--root", tmp_path / "home")
+    done = tamis("cache", "stats", "--home", tmp_path / "home")
     assert done.exit_code == 0
     assert f"{tmp_path / 'home' / 'passages'}: 0 passages" in done.stdout
     assert not (tmp_path / "home").exists()

@@ -56,7 +56,7 @@ def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
         wait_until(lambda: gated.calls == 1)
         engine = service.service_state.engine
         dead = engine._worker
-        kill(engine.thread_id)
+        kill(engine._worker.ident)
         gated.gate.release()  # a thread that waits for a lock dies when it gets it
         answer = in_flight.result()
         assert answer.status_code == 503
@@ -80,7 +80,7 @@ def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
     ):
         engine = service.service_state.engine
         engine._load, load = lambda: blocked.wait() and load(), engine._load
-        kill(engine.thread_id)
+        kill(engine._worker.ident)
         first = pool.submit(service.post, "/v1/compress", **BODY)  # wakes the thread, to die
         wait_until(lambda: not engine.ready)
         unready = service.http.get("/readyz")
