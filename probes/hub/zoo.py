@@ -394,8 +394,7 @@ def pull(
 
 def needs_terms(name: str, root: Path | None = None) -> bool:
     """Whether `pull` would require accepting terms: the model has some and is not installed."""
-    entry = ZOO.get(name)
-    if entry is None or entry.terms is None:
+    if (entry := ZOO.get(name)) is None or entry.terms is None:
         return False
     stored = stored_entry(entry)
     return _find_fault(stored, models_root(root) / stored.name) is not None

@@ -129,8 +129,8 @@ class Keyring:
     def __init__(
         self, keys: Iterable[Key] = (), limit: str | None = None, file: Path | None = None
     ) -> None:
-        self._given, self._limit, self._file = list(keys), limit, file
-        self._read_at = _written_at(file)
+        self._given, self._limit = list(keys), limit
+        self._file, self._read_at = file, _written_at(file)
         self._set_keys()
         # `limits` counts by the clock on the wall: where that jumped back, callers were locked out
         self._served = defaultdict[str, deque[float]](deque)
@@ -152,11 +152,10 @@ class Keyring:
 
     def _read_again(self) -> None:
         """Takes the keys of a file that has changed, so that one can be added or revoked."""
-        if (written_at := _written_at(self._file)) == self._read_at:
-            return
-        self._read_at = written_at
+        before, self._read_at = self._read_at, _written_at(self._file)
         try:
-            self._set_keys()
+            if before != self._read_at:
+                self._set_keys()
         except BadInput as error:
             warnings.warn(f"{error}; the keys that were read before stay", stacklevel=2)
 
