@@ -154,12 +154,13 @@ class CorpusDocument:
             raise BadInput(
                 f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
             )
-        if not isinstance(self.metadata, Mapping) or (
-            odd := _describe_non_json(dict(self.metadata))
-        ):
-            what = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
+        is_mapping = isinstance(self.metadata, Mapping)
+        odd = (
+            _describe_non_json(dict(self.metadata)) if is_mapping else type(self.metadata).__name__
+        )
+        if odd:
             raise BadInput(
-                f"document {self.id!r} has metadata that JSON has not: {what}; give texts, "
+                f"document {self.id!r} has metadata that JSON has not: {odd}; give texts, "
                 "numbers, true, false, null, lists and mappings by text, dates as their text"
             )
 
