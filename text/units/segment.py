@@ -372,7 +372,8 @@ _STOP = re.compile(r"[.!?。！？…:：;]$")
 _AMOUNT = re.compile(r"\S(?: {3,}|\t)\S{0,4} ?\d[\d.,'’]*(?: ?\S{1,4})?$")
 
 # three cells, with gaps that no prose has, and such a gap before a cell: '2 pers.      19,00 €'
-_ROW, _CELL_GAP = re.compile(r"\S.* {3,}\S.* {3,}\S"), re.compile(r"\S {3,}\Z")
+_ROW = re.compile(r"\S(?:(?: {0,2}[^ ])*+ {3,}[^ ]){2}")
+_CELL_GAP = re.compile(r"\S {3,}\Z")
 
 _CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
 _OPENING = "\"'“„«‘‹(\\["
