@@ -80,12 +80,13 @@ class Passage:
 
     Attributes:
         text: verbatim; may be empty.
-        id: the caller's own identifier, or None.
+        id: the caller's own, or None.
         title: read before the passage and shown when titles are requested; never a unit.
-        metadata: passed through unchanged.
-        keep: half-open spans that must be kept whatever their score.
+        metadata: passed through.
+        keep: half-open spans that are kept whatever their score.
         min_tokens: the fewest tokens of this passage to keep, if the budget allows.
-        header: a line read before the title and never shown, such as who speaks and when.
+        header: a line read before the title, never shown, such as who speaks.
+        pieces: its units; by default those of `text`.
     """
 
     text: str
@@ -95,6 +96,7 @@ class Passage:
     keep: tuple[tuple[int, int], ...] = ()
     min_tokens: int = 0
     header: str | None = None
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

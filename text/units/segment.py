@@ -99,11 +99,12 @@ def segment(text: str, language: str = "en") -> list[Piece]:
 
 
 def units_of(passages: Sequence[Passage], language: str = "en") -> list[Unit]:
-    """The pieces of every passage, in order, each with the index of its passage."""
+    """The pieces of every passage, in order, each with the index of its passage; those of its text
+    where it brings none."""
     return [
         Unit(index, piece.start, piece.stop, piece.visible, piece.kind)
         for index, passage in enumerate(passages)
-        for piece in _cached_pieces(passage.text, language)
+        for piece in passage.pieces or _cached_pieces(passage.text, language)
     ]
 
 
