@@ -14,7 +14,6 @@ from tamis.service.cli.display.short_help import finish_help
 BENCHES = {
     "speed": "Time whole requests: cold, and of passages that were read before.",
     "run": "Compress every record of a file and write what was kept, a line per record.",
-    "everyday": "Count whole answers kept from chats, FAQs, runbooks, invoices, code and the like.",
     "evidence": "Compare methods by the share of gold sentences they keep at each budget.",
     "answers": "Exact match and F1 of a reader with the whole context, a compressed one, and none.",
     "break-even": "What compression costs and saves a request, and from which price on it pays.",
@@ -30,6 +29,7 @@ BENCHES = {
     "places": "Gold sentences kept by where the evidence stands, and how far the places lie apart.",
     "prefill": "Compare patterns of sparse prefill: blocks, attention, evidence and time.",
     "ranking": "Compare rerankers over many sets: nDCG@10, MRR, time and regret.",
+    "real": "Count the whole answers kept from real documents, in folds by repository.",
     "readings": "Compare readings of attention: gold kept, AUC, MRR, answerability and time.",
     "rerank": "Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM.",
     "retrieval": "Compare BM25, attention keys, sentence vectors and their fusion.",
