@@ -88,23 +88,6 @@ class Hit:
         }
 
 
-def make_hit(
-    chunk: Mapping[str, Any], document: Mapping[str, Any], score: float, scores: Mapping[str, float]
-) -> Hit:
-    """The hit of a chunk: `text`, `start`, `stop`, `heading`, maybe `pieces`; and of its document
-    `id`, `title`, `metadata`."""
-    return Hit(
-        id=chunk_id(document["id"], chunk["start"], chunk["stop"]),
-        doc=document["id"],
-        score=score,
-        metadata=document["metadata"],
-        title=document["title"],
-        scores=scores,
-        pieces=tuple(Piece(a, b, (c, d), kind) for a, b, (c, d), kind in chunk.get("pieces", ())),
-        **{name: chunk[name] for name in ("text", "start", "stop", "heading")},
-    )
-
-
 class Hits(list[Hit]):
     """The hits of one search, best first.
 
@@ -365,9 +348,21 @@ class CorpusIndex:
     def _make_hit(self, chunk: int, score: float, legs: Mapping[str, LegScores]) -> Hit:
         s = int(np.searchsorted(self._bounds, chunk, "right")) - 1
         segment, number = self.segments[s], chunk - int(self._bounds[s])
+        found = segment.chunks[number]
         document = segment.docs[int(segment.chunk_docs[number])]
         scores = {name: float(leg.values[chunk]) for name, leg in legs.items()}
-        return make_hit(segment.chunks[number], document, score, scores)
+        return Hit(
+            id=chunk_id(document["id"], found["start"], found["stop"]),
+            doc=document["id"],
+            score=score,
+            metadata=document["metadata"],
+            title=document["title"],
+            scores=scores,
+            pieces=tuple(
+                Piece(a, b, (c, d), kind) for a, b, (c, d), kind in found.get("pieces", ())
+            ),
+            **{name: found[name] for name in ("text", "start", "stop", "heading")},
+        )
 
 
 def _fuse(

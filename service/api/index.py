@@ -31,8 +31,6 @@ from tamis.retrieval.index.writer import (
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
 from tamis.retrieval.storage.manifest import IndexSettings, Manifest
-from tamis.retrieval.stores.engines import DEFAULT_NAME
-from tamis.retrieval.stores.search import StoreIndex
 from tamis.service.files.corpus import (
     CorpusFields,
     ReadingNotes,
@@ -75,39 +73,18 @@ def open_index(
     )
 
 
-def open_store(
-    engine: str,
-    target: str | Path,
-    name: str = DEFAULT_NAME,
-    *,
-    proxy: Any = None,
-    root: Path | None = None,
-) -> StoreIndex:
-    """Opens an index that `tamis index export` copied into a search engine.
-
-    Args:
-        engine: `lancedb` or `qdrant`. target: a folder, or the URL of what holds the data.
-        name: of the table or collection.
-
-    Raises:
-        BadInput: nothing was exported there, or not to the end.
-        MissingExtra: the engine's package is not installed.
-    """
-    return StoreIndex.open(engine, target, name, proxy=proxy, root=root)
-
-
 class IndexPool:
     """An index that other processes write to and threads search; keeps open each state in use.
 
     Args:
-        index: the first state, or an engine that shows each search its newest.
+        index: the first state.
         owned: nobody else uses that state, so it may be closed when a newer one takes its place.
     """
 
-    def __init__(self, index: CorpusIndex | StoreIndex, owned: bool = True) -> None:
+    def __init__(self, index: CorpusIndex, owned: bool = True) -> None:
         self._newest, self._lock = index, threading.Lock()
         self._kept = None if owned else index
-        self._readers: Counter[CorpusIndex | StoreIndex] = Counter()
+        self._readers: Counter[CorpusIndex] = Counter()
 
     def search(self, *args: Any, **options: Any) -> Hits:
         """As `CorpusIndex.search`, in the state committed last."""
@@ -115,20 +92,14 @@ class IndexPool:
             return index.search(*args, **options)
 
     def rank_retrieved(self, *args: Any, **options: Any) -> Hits:
-        """As `ask_context.rank_retrieved`, in the state committed last.
-
-        Raises:
-            BadInput: it is an export, which keeps no keys and values.
-        """
+        """As `ask_context.rank_retrieved`, in the state committed last."""
         from tamis.service.api.ask_context import rank_retrieved
 
         with self._borrow_newest() as index:
-            if not isinstance(index, CorpusIndex):
-                raise BadInput("an exported index keeps no keys and values; leave out read")
             return rank_retrieved(index, *args, **options)
 
     @contextmanager
-    def _borrow_newest(self) -> Iterator[CorpusIndex | StoreIndex]:
+    def _borrow_newest(self) -> Iterator[CorpusIndex]:
         with self._lock:
             index = self._refresh()
             self._readers[index] += 1
@@ -139,7 +110,7 @@ class IndexPool:
                 self._readers[index] -= 1
                 self._close_if_unused(index)
 
-    def _refresh(self) -> CorpusIndex | StoreIndex:
+    def _refresh(self) -> CorpusIndex:
         """The newest state; if it cannot be opened, the state served so far stays."""
         old = self._newest
         try:
@@ -147,12 +118,12 @@ class IndexPool:
         except TamisError as error:
             log.warning(
                 "index not refreshed",
-                extra={"index": str(getattr(old, "folder", old)), "why": str(error)},
+                extra={"index": str(old.folder), "why": str(error)},
             )
         self._close_if_unused(old)
         return self._newest
 
-    def _close_if_unused(self, index: CorpusIndex | StoreIndex) -> None:
+    def _close_if_unused(self, index: CorpusIndex) -> None:
         """Closes a state that is neither the newest nor in use."""
         if self._readers[index] == 0:
             del self._readers[index]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tamis.service.api.compress import acompress as acompress
     from tamis.service.api.compress import compress as compress
     from tamis.service.api.index import open_index as open_index
-    from tamis.service.api.index import open_store as open_store
     from tamis.service.api.rank_tools import RankedTools as RankedTools
     from tamis.service.api.rank_tools import arank_tools as arank_tools
     from tamis.service.api.rank_tools import rank_tools as rank_tools
@@ -48,7 +47,7 @@ _NAMES = {
     "tamis.service.api.compress": ("compress", "acompress"),
     "tamis.service.api.tool_output": ("compress_tool_output", "acompress_tool_output"),
     "tamis.service.api.ask_context": ("ask_context",),
-    "tamis.service.api.index": ("open_index", "open_store"),
+    "tamis.service.api.index": ("open_index",),
     "tamis.retrieval.index.store": ("CorpusIndex",),
     "tamis.service.files.command_inputs": ("read_files", "read_html"),
     "tamis.service.api.rank_tools": ("rank_tools", "arank_tools", "RankedTools"),

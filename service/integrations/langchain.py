@@ -246,15 +246,13 @@ class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
 class TamisRetriever(_DocumentCompression, BaseRetriever):
     """Finds documents, by any retriever or in a tamis index, and keeps what answers the query.
 
-    Give `retriever`; or `index`: a `CorpusIndex` or the folder of one; or `store`: an exported
-    index, as `tamis.open_store` opens it. `ratio=1.0` keeps all.
+    Give `retriever`; or `index`: a `CorpusIndex` or the folder of one. `ratio=1.0` keeps all.
     """
 
     model_config = CONFIG
 
     retriever: RetrieverLike | None = None
     index: Any = None
-    store: Any = Field(None, description="an exported index, as tamis.open_store opens it")
     k: int = Field(10, ge=1, description="how many passages of the index to look at")
     where: Any = Field(None, description="conditions on metadata, as CorpusIndex.search takes")
     search: str = Field("auto", description="how keys of the index are searched")
@@ -262,10 +260,8 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
 
     @model_validator(mode="after")
     def _check_origin(self) -> Any:
-        if sum(of is not None for of in (self.retriever, self.index, self.store)) != 1:
-            raise BadInput(
-                "give a retriever, an index (a CorpusIndex or the folder of one), or a store"
-            )
+        if (self.retriever is None) == (self.index is None):
+            raise BadInput("give a retriever or an index (a CorpusIndex or the folder of one)")
         return self
 
     def _get_relevant_documents(
@@ -287,7 +283,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
     def _search_index(self, query: str) -> list[Document]:
         """The best passages of the index in its newest state, each with its offsets."""
         if self._pool is None:
-            self._pool = _pool_of(self.index if self.store is None else self.store)
+            self._pool = _pool_of(self.index)
         hits = self._pool.search(query, self.k, where=self.where, search=self.search)
         return [
             Document(hit.text, id=hit.id, metadata=_hit_metadata(hit, hits.keys_read))

@@ -98,56 +98,6 @@ def hits_table(hits: Sequence[Hit]) -> Table:
     return table
 
 
-EXPORT_EPILOG = """
-**Examples**
-
-`tamis index export docs.index --to lancedb docs.lance`, or an object store: `s3://bucket/docs`
-
-`tamis index export docs.index --to qdrant http://localhost:6333 --name docs`; a folder in place of
-the URL is Qdrant's local mode
-
-Then, in Python: `tamis.open_store("lancedb", "docs.lance").search("How are keys rotated?")`
-"""
-
-
-@takes_options(
-    OPTIONS,
-    target=Option(
-        "A folder, or the URL of what holds the data.", metavar="TARGET", is_argument=True
-    ),
-    to=Option("The engine: lancedb or qdrant."),
-    name=Option("Of the table or collection."),
-    overwrite=Option("Replace what is there under this name."),
-)
-def export(
-    index: Path,
-    target: str,
-    to: str,
-    name: str = "tamis",
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> None:
-    """Copy chunks and keys into a search engine, which then finds them.
-
-    Keys become multi-vectors, which the engine compares by late interaction. Words are not copied:
-    an exported index is searched by keys alone.
-    """
-    from tamis.retrieval.stores.engines import open_engine
-    from tamis.retrieval.stores.search import export_index
-
-    started = time.perf_counter()
-    opened = open_index(index)
-    with counting_bar("chunks", len(opened), quiet) as report:
-        store = open_engine(to, target, name)
-        try:
-            count = export_index(opened, store, overwrite, report)
-        finally:
-            store.close()
-    if not quiet:
-        took = time.perf_counter() - started
-        print_note(f"{to} {target}: {count:,} chunks in {name!r}, {took:.1f} s")
-
-
 OPTIMISE_EPILOG = """
 **Examples**
 
@@ -346,7 +296,6 @@ def delete(index: Path, ids: list[str], quiet: bool = False) -> None:
 
 
 app.command("optimise", epilog=OPTIMISE_EPILOG)(optimise)
-app.command("export", epilog=EXPORT_EPILOG, hidden=True)(export)
 
 
 @app.command("search", epilog=EPILOG)
