@@ -170,7 +170,7 @@ class Selector:
         if not packer.kept_units:
             _take_steps(packer, self._steps(packer, useful))
         if not packer.kept_units and floor == -math.inf:  # nothing of use is short enough
-            useful = candidates
+            useful = [u for u in candidates if u not in packer.groups.vain] or candidates
             _take_steps(packer, self._steps(packer, useful))
         kinds = packer.groups.kinds
         rest = [u for u in (candidates if floor == -math.inf else useful) if kinds.get(u) != "key"]

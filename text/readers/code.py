@@ -189,7 +189,8 @@ def split_long_code(
     at its statements and keys, and each entry of a log, at its lines.
 
     The parts have at most half as many, where lines allow, so that one fits beside another. Keys
-    with values are split from half the limit on.
+    with values are split from half the limit on. The first and the last piece of a block are parted
+    from its fences, which any of its pieces is shown with.
     """
     found: list[Unit] = []
     for unit in units:
@@ -204,10 +205,13 @@ def split_long_code(
             found += cut_unit(text, unit, _member_cuts(text, first, last, (last - first) // parts))
             continue
         most = limit if tokens > limit or not _has_keys_alone(text[first:last]) else limit // 2
-        if tokens <= most:
+        most_chars = last - first if tokens <= most else (last - first) * most // (2 * tokens)
+        rows = text[first:last].split("\n") if unit.kind == "code" else []
+        is_part = len(rows) > 1 and _is_fence(rows[0]) != _is_fence(rows[-1])
+        if tokens <= most and not is_part:
             found.append(unit)
             continue
-        starts = piece_starts(text, first, last, (last - first) * most // (2 * tokens))
+        starts = piece_starts(text, first, last, most_chars)
         found += cut_unit(text, unit, starts)
     return found
 
@@ -250,8 +254,15 @@ def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]
     margin = start - (len(before) - len(before.rstrip(" \t")))
     is_indented = margin == 0 or text[margin - 1] == "\n"  # like the lines below it
     lines = lines_of(text, margin if is_indented else start, stop)
-    listing = Listing(lines, 0, len(lines.rows), lambda row, has_body: False, most_chars)
-    return [start, *(lines.starts[line] for line in list(listing.cut_lines())[1:])]
+    inner = range(_is_fence(lines.rows[0]), len(lines.rows) - _is_fence(lines.rows[-1]))
+    inner = inner or range(len(lines.rows))
+    listing = Listing(lines, inner.start, inner.stop, lambda row, has_body: False, most_chars)
+    cuts = [*range(1, inner.start + 1), *list(listing.cut_lines())[1:]]
+    return [start, *(lines.starts[line] for line in (*cuts, *range(inner.stop, len(lines.rows))))]
+
+
+def _is_fence(row: str) -> bool:
+    return FENCE.match(row.lstrip("> ")) is not None
 
 
 def _is_definition(row: str, has_body: bool) -> bool:
