@@ -72,7 +72,7 @@ def test_a_wheel_alone_has_everything_but_the_lab_and_says_where_that_is(
     text = "Keys are rotated every 90 days. Rooms are painted in spring."
     kept = run_there(python, "tamis", "compress", "-", "-q", "rotated keys?", *words, stdin=text)
     assert kept.stdout.strip() == "Keys are rotated every 90 days."
-    for asked in (("lab",), ("bench", "speed"), ("compress", "-", "-q", "?", "--method", "icr")):
+    for asked in (("lab",), ("lab", "bench"), ("compress", "-", "-q", "?", "--method", "icr")):
         done = run_there(python, "tamis", *asked, stdin=text)
         assert done.returncode == 2
         assert "pip install tamis-lab" in " ".join(done.stderr.replace("│", "").split())

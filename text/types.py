@@ -80,12 +80,13 @@ class Passage:
 
     Attributes:
         text: verbatim; may be empty.
-        id: the caller's own identifier, or None.
+        id: the caller's own, or None.
         title: read before the passage and shown when titles are requested; never a unit.
-        metadata: passed through unchanged.
-        keep: half-open spans that must be kept whatever their score.
+        metadata: passed through.
+        keep: half-open spans that are kept whatever their score.
         min_tokens: the fewest tokens of this passage to keep, if the budget allows.
-        header: a line read before the title and never shown, such as who speaks and when.
+        header: a line read before the title, never shown, such as who speaks.
+        pieces: its units; by default those of `text`.
     """
 
     text: str
@@ -95,6 +96,7 @@ class Passage:
     keep: tuple[tuple[int, int], ...] = ()
     min_tokens: int = 0
     header: str | None = None
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +156,13 @@ class CorpusDocument:
             raise BadInput(
                 f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
             )
-        if not isinstance(self.metadata, Mapping) or (
-            odd := _describe_non_json(dict(self.metadata))
-        ):
-            what = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
+        is_mapping = isinstance(self.metadata, Mapping)
+        odd = (
+            _describe_non_json(dict(self.metadata)) if is_mapping else type(self.metadata).__name__
+        )
+        if odd:
             raise BadInput(
-                f"document {self.id!r} has metadata that JSON has not: {what}; give texts, "
+                f"document {self.id!r} has metadata that JSON has not: {odd}; give texts, "
                 "numbers, true, false, null, lists and mappings by text, dates as their text"
             )
 

@@ -497,8 +497,8 @@ class QuestionRows(TwoStepMethod):
             if named:
                 values = torch.tensor(named.raise_probabilities(values.tolist(), OTHERS))
                 known["warnings"] = tuple(named.warnings)
-            sure, unlike = known["answerability"], known["is_unlike"]
-            known |= judge(self.probe, sure, step.texts, languages, unlike)
+            answerable, is_unlike = known["answerability"], known["is_unlike"]
+            known |= judge(self.probe, answerable, step.texts, languages, is_unlike)
         if languages:
             warned = language_warning(model, *languages)
             known["warnings"] = (warned, *known.get("warnings", ()))

@@ -468,7 +468,8 @@ def _passage_order(
         text = prepared.passages[unit.passage].text[slice(*unit.visible)]
         by_passage.setdefault(unit.passage, []).append(text)
     shown = list(by_passage)
-    texts = [replace(prepared.passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
+    own = prepared.passages
+    texts = [replace(own[p], text=" ".join(by_passage[p]), keep=(), pieces=()) for p in shown]
     order = orderer.order(prepared.request.question, texts, [scores.passages[p] for p in shown])
     rest = (p for p in range(len(prepared.passages)) if p not in by_passage)
     return [*(shown[i] for i in order), *rest]

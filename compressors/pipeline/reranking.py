@@ -208,15 +208,16 @@ def prepare_ranking(
 
 @dataclass(frozen=True, slots=True)
 class DistinctPassages:
-    """Passages that differ in title or text, and for each passage given its place among them."""
+    """Passages that differ in title, text or units, and for each one given its place among them."""
 
     passages: tuple[Passage, ...]
     place: tuple[int, ...]
 
     @classmethod
     def find(cls, given: Sequence[Passage]) -> DistinctPassages:
-        places: dict[tuple[str, str], int] = {}
-        place = tuple(places.setdefault((read_before(p), p.text), len(places)) for p in given)
+        places: dict[tuple[Any, ...], int] = {}
+        keys = ((read_before(p), p.text, p.pieces) for p in given)
+        place = tuple(places.setdefault(key, len(places)) for key in keys)
         firsts = dict(reversed(list(zip(place, given, strict=True))))
         return cls(tuple(firsts[d] for d in range(len(places))), place)
 

@@ -17,7 +17,7 @@ _DATE = re.compile(r"\d{4}-\d\d(?:-\d\d)?(?:T\w*)?")
 _NUMBER = re.compile(r"\d{3,}|\d+\.\d+")
 _IDENTIFIER = re.compile(
     r"(?=.*\d)(?=.*[^\W\d]).{3,}"  # letters and digits
-    r"|[^\W\d]*[\w#@$~+-]*[_/@#.~][\w/][\w#@$~./+-]*"  # marks within
+    r"|[\w#@$~+-]*[_/@#.~][\w/][\w#@$~./+-]*"  # marks within
     r"|\w*[a-z][A-Z]\w*"
 )
 _NAMES_ID = re.compile(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tamis.probes.prompt import PassageTokens
     from tamis.retrieval.keys.encoder import KeyEncoder
     from tamis.retrieval.storage.kept_windows import KeptWindow
+    from tamis.text.types import Passage
 
 
 WindowObserver = Callable[[int, "PassageTokens", "ExactKVLayers"], None]
@@ -30,12 +31,9 @@ class ChunkKeeper(Protocol):
         """The model that reads them."""
 
     def keep_chunks(
-        self,
-        texts: Sequence[str],
-        titles: Sequence[str | None],
-        observe: WindowObserver | None = None,
+        self, passages: Sequence[Passage], observe: WindowObserver | None = None
     ) -> Iterator[Sequence[KeptWindow]]:
-        """The kept windows of each text under its title line, in order.
+        """The kept windows of each chunk under its title line, in order.
 
         Args:
             observe: sees each window exactly as it was read, in order.

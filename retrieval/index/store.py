@@ -38,6 +38,7 @@ from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.retrieval.storage.segment import MISMATCH, Segment, file_fault, open_snapshot
+from tamis.text.types import Piece
 
 _COMPARED_AT_A_TIME = 1_000
 """Documents with conditions."""
@@ -51,6 +52,7 @@ class Hit:
         id: of the chunk, `doc#start-stop`; it stays the same as long as the document's text does.
         score: for ranking the hits of this search only. scores: the score of each leg.
         title, heading: of the document, and of the section that the chunk belongs to.
+        pieces: its units as those of the whole document, where its text alone is read otherwise.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Hit:
     title: str | None = None
     heading: str | None = None
     scores: Mapping[str, float] | None = None
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def title_line(self) -> str | None:
@@ -88,7 +91,8 @@ class Hit:
 def make_hit(
     chunk: Mapping[str, Any], document: Mapping[str, Any], score: float, scores: Mapping[str, float]
 ) -> Hit:
-    """The hit of a chunk: `text`, `start`, `stop`, `heading`; and `id`, `title`, `metadata`."""
+    """The hit of a chunk: `text`, `start`, `stop`, `heading`, maybe `pieces`; and of its document
+    `id`, `title`, `metadata`."""
     return Hit(
         id=chunk_id(document["id"], chunk["start"], chunk["stop"]),
         doc=document["id"],
@@ -96,6 +100,7 @@ def make_hit(
         metadata=document["metadata"],
         title=document["title"],
         scores=scores,
+        pieces=tuple(Piece(a, b, (c, d), kind) for a, b, (c, d), kind in chunk.get("pieces", ())),
         **{name: chunk[name] for name in ("text", "start", "stop", "heading")},
     )
 

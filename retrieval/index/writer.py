@@ -70,7 +70,7 @@ from tamis.retrieval.storage.segment import (
     document_fingerprint,
     read_deletions,
 )
-from tamis.text.types import CorpusDocument
+from tamis.text.types import CorpusDocument, Passage
 
 if TYPE_CHECKING:
     from tamis.probes.attention.kv_layers import ExactKVLayers
@@ -483,8 +483,9 @@ class IndexWriter:
         self, writer: SegmentWriter, batch: list[tuple[CorpusDocument, list[Chunk]]]
     ) -> None:
         """Writes the keys, vectors and kept readings of chunks, where the index has them."""
-        texts = [d.text[c.start : c.stop] for d, chunks in batch for c in chunks]
-        titles = [title_line(d.title, c.heading) for d, chunks in batch for c in chunks]
+        split = [(d, chunk) for d, chunks in batch for chunk in chunks]
+        texts = [d.text[c.start : c.stop] for d, c in split]
+        titles = [title_line(d.title, c.heading) for d, c in split]
         keys: list[list[Keys]] = [[] for _ in texts]
         encoder, keeper = self.models.keys, self.models.kv
 
@@ -494,7 +495,9 @@ class IndexWriter:
 
         if keeper:
             observe = take_keys if self.models.read_once else None
-            write_kept_windows(writer.folder, keeper.keep_chunks(texts, titles, observe))
+            parts = zip(texts, titles, split, strict=True)
+            passages = [Passage(text, None, line, pieces=c.pieces) for text, line, (_, c) in parts]
+            write_kept_windows(writer.folder, keeper.keep_chunks(passages, observe))
         if encoder:
             # where nothing is kept: of all chunks, or of those that have no sentence
             unread = [chunk for chunk, own in enumerate(keys) if not own]

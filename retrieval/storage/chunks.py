@@ -64,6 +64,7 @@ class Chunk:
     Attributes:
         heading: the last heading before it; None where it begins with a heading itself.
         units: visible spans of its units, counted from `start`.
+        pieces: its units, where its text alone, no prose, is read as others; else empty.
         html: whether the document is HTML, whose tags are not words.
     """
 
@@ -72,6 +73,7 @@ class Chunk:
     heading: str | None
     units: tuple[tuple[int, int], ...]
     html: bool = False
+    pieces: tuple[Piece, ...] = ()
 
 
 def chunk_id(doc: str, start: int, stop: int) -> str:
@@ -94,10 +96,17 @@ def chunk_document(
     pieces = segment(document.text, language)
     html = any(_is_html(document.text, piece) for piece in pieces)
     heading: str | None = None
-    for first, stop in _chunk_runs(pieces, chunk_chars):
-        run = pieces[first:stop]
-        starts_with_heading = run[0].kind == "heading"
-        yield _make_chunk(run, None if starts_with_heading else heading, html)
+    for run in _chunk_runs(pieces, chunk_chars):
+        start, stop = run[0].start, run[-1].stop
+        units = tuple((one.visible[0] - start, one.visible[1] - start) for one in run)
+        own = tuple(
+            Piece(one.start - start, one.stop - start, shown, one.kind)
+            for one, shown in zip(run, units, strict=True)
+        )
+        is_prose = all(one.kind == "sentence" for one in own)
+        same = is_prose or own == tuple(segment(document.text[start:stop], language))
+        above = None if run[0].kind == "heading" else heading
+        yield Chunk(start, stop, above, units, html, () if same else own)
         for piece in run:
             if piece.kind == "heading":
                 heading = _heading_words(document.text[slice(*piece.visible)], html) or heading
@@ -119,18 +128,16 @@ def _heading_words(text: str, html: bool) -> str:
     return lines[0].strip("#= \t") if lines else ""
 
 
-def _chunk_runs(pieces: Sequence[Piece], chunk_chars: int) -> Iterator[tuple[int, int]]:
-    """Half-open runs of pieces, a chunk each."""
+def _chunk_runs(pieces: Sequence[Piece], chunk_chars: int) -> Iterator[Sequence[Piece]]:
+    """Runs of pieces, a chunk each."""
     first = 0
-    for i in range(1, len(pieces) + 1):
-        if i == len(pieces):
-            if first < i:
-                yield first, i
-            return
+    for i in range(1, len(pieces)):
         is_full = pieces[i].visible[1] - pieces[first].start > chunk_chars
         if is_full or _heading_begins_chunk(pieces, first, i, chunk_chars):
-            yield first, i
+            yield pieces[first:i]
             first = i
+    if pieces:
+        yield pieces[first:]
 
 
 def _heading_begins_chunk(pieces: Sequence[Piece], first: int, i: int, chunk_chars: int) -> bool:
@@ -140,15 +147,4 @@ def _heading_begins_chunk(pieces: Sequence[Piece], first: int, i: int, chunk_cha
         pieces[i].kind == "heading"
         and chars * _MIN_FILL_DIVISOR >= chunk_chars
         and any(piece.kind != "heading" for piece in pieces[first:i])
-    )
-
-
-def _make_chunk(run: Sequence[Piece], heading: str | None, html: bool) -> Chunk:
-    start = run[0].start
-    return Chunk(
-        start,
-        run[-1].stop,
-        heading,
-        tuple((piece.visible[0] - start, piece.visible[1] - start) for piece in run),
-        html,
     )

@@ -197,7 +197,8 @@ class SegmentWriter:
             terms += index_terms(shown[chunk.start : chunk.stop], self.language, is_html)
             self._postings.add(terms)
             place = {"start": chunk.start, "stop": chunk.stop, "heading": chunk.heading}
-            self._add_chunk({**place, "units": chunk.units, "text": text})
+            pieces = [(one.start, one.stop, one.visible, one.kind) for one in chunk.pieces]
+            self._add_chunk({**place, "units": chunk.units, "pieces": pieces, "text": text})
         record = {"id": document.id, "title": document.title, "metadata": dict(document.metadata)}
         record |= {"fingerprint": document_fingerprint(document), "source": document.source}
         self._add_document(record, len(chunks))

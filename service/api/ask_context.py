@@ -134,11 +134,13 @@ def ask_context(
     if read == "retrieved" and not method_info(method).needs_proxy:
         raise BadInput(f"{method} reads no keys and values; leave out read, or the method")
     clock = time.perf_counter()
-    opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
+    loaded = None if isinstance(proxy, str | Path) else proxy
+    if not isinstance(index, CorpusIndex):
+        index = CorpusIndex.open(index, proxy=loaded, root=root)
     if read == "retrieved" and selector != INDEX_SEARCH:
-        hits = opened.all_chunks(where)
+        hits = index.all_chunks(where)
     else:
-        hits = opened.search(question, top_k, where, by=by, search=search)
+        hits = index.search(question, top_k, where, by=by, search=search)
     search_ms = (time.perf_counter() - clock) * 1e3
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
@@ -146,15 +148,15 @@ def ask_context(
     passages = _passages(hits)
     probe = options.get("probe", AUTO)
     choice = choose_proxy(
-        proxy, method, language_of(opened), question, passages, root, probe, quality
+        proxy, method, language_of(index), question, passages, root, probe, quality
     )
     reader = choice.proxy
     if read == "retrieved":
-        reader = _retrieved_reader(opened, reader, method, passages, keys, selector, root, own)
-    if (cache is None or read == "retrieved") and opened.manifest.settings.kv is not None:
+        reader = _retrieved_reader(index, reader, method, passages, keys, selector, root, own)
+    if (cache is None or read == "retrieved") and index.manifest.settings.kv is not None:
         from tamis.service.api.kept_chunks import cache_of
 
-        cache = cache_of(opened, choice.proxy)
+        cache = cache_of(index, choice.proxy)
     result = compress(
         question,
         passages,
@@ -221,7 +223,7 @@ def rank_retrieved(
 
 def _passages(hits: Sequence[Hit]) -> list[Passage]:
     """Chunks as passages, as they were read when the index was built."""
-    return [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits]
+    return [Passage(h.text, h.id, h.title_line, h.metadata, pieces=h.pieces) for h in hits]
 
 
 def _retrieved_reader(
@@ -273,12 +275,6 @@ def language_of(index: CorpusIndex) -> str:
     """The index's language; `auto` if it is `en`, since `en` may be just the default."""
     language = index.manifest.settings.language
     return AUTO if language == DEFAULT_LANGUAGE else language
-
-
-def _open_index(home: str | Path, proxy: Any, root: Path | None) -> CorpusIndex:
-    """Opens an index with the caller's proxy if that is a loaded one."""
-    loaded = None if isinstance(proxy, str | Path) else proxy
-    return CorpusIndex.open(home, proxy=loaded, root=root)
 
 
 def _citations(result: Compressed, hits: Sequence[Hit]) -> list[Citation]:

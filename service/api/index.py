@@ -284,8 +284,7 @@ def add_documents(
         counted = writer.put(read_documents(found, fields, encoding, notes, home), report, sync)
         if sync:
             # of rows that cannot be read nobody knows the ids
-            of_rows = {place.rpartition(", ")[0] for place in notes.passed_over}
-            unread = {one.place for one in found if one.path in of_rows | {*notes.passed_over}}
+            unread = {file.place for file in found if file.path in notes.unread}
             places = {doc: source_place(home, of) for doc, of in writer.unput().items()}
             others = {doc: place for doc, place in places.items() if place not in unread}
             gone = [doc for doc, place in others.items() if is_below(place, paths)]

@@ -119,13 +119,9 @@ class ChunkKeeper:
         self._reader = CachedReader(proxy, PassageCache(1, storage=STORAGE))
 
     def keep_chunks(
-        self,
-        texts: Sequence[str],
-        titles: Sequence[str | None],
-        observe: WindowObserver | None = None,
+        self, passages: Sequence[Passage], observe: WindowObserver | None = None
     ) -> Iterator[list[KeptWindow]]:
-        """What is kept of each text under its title line, in order: windows, vectors of units."""
-        passages = [Passage(text, title=title) for text, title in zip(texts, titles, strict=True)]
+        """What is kept of each chunk under its title line, in order: windows, vectors of units."""
         units = units_of(passages, self.language)
         windows = split_windows(self.proxy.layout, passages, units, WINDOW_TOKENS)
         prompts = [Prompt(window.tokens, QuestionTokens((), 0)) for window in windows]

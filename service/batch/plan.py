@@ -194,6 +194,11 @@ class BatchPlan:
     columns: Columns = ()
     rows: int = 0
 
+    @property
+    def passed_over(self) -> Mapping[str, str]:
+        """The files of folders that are no rows, and why."""
+        return {file: why for one in self.sources for file, why in one.passed_over.items()}
+
     def part_file(self, part: BatchPart) -> str:
         """The name of a part's file."""
         return f"{part.stem}.{self.suffix}"

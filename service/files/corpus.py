@@ -98,10 +98,15 @@ _Skip = Callable[[BadInput], object]
 
 @dataclass(slots=True)
 class ReadingNotes:
-    """Which files and rows of a corpus were not read, and why; which were read as plain text."""
+    """Which files and rows of a corpus were not read, and why; which were read as plain text.
+
+    Attributes:
+        unread: the paths of files that were not read, or not whole.
+    """
 
     passed_over: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
 
     def skip(self, error: BadInput) -> None:
         """Notes a row that is passed over; the message begins with its place."""
@@ -246,16 +251,18 @@ def read_documents(
     """
     told, read = notes or ReadingNotes(), 0
     for file in found:
-        source = file.source(home)
+        source, before = file.source(home), len(told.passed_over)
+        skip = told.skip if notes is not None and file.in_folder else raise_fault
         try:
-            skip = notes.skip if notes is not None and file.in_folder else raise_fault
             for document in _documents_of(file, fields, encoding, told, skip):
                 read += 1
                 yield replace(document, source=source)
         except (BadInput, MissingExtra) as error:
-            if notes is None or not file.in_folder:
+            if skip is raise_fault:
                 raise
             told.passed_over[file.path] = str(error)
+        if len(told.passed_over) > before:
+            told.unread.add(file.path)
     if not read and told.passed_over:
         raise BadInput(f"nothing could be read; {files_passed_over(told.passed_over)}")
 

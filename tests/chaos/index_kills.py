@@ -35,7 +35,7 @@ from tamis.retrieval.index.writer import IndexWriter, create_index, open_writer
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.kept_chunks import ChunkKeeper, KeptPassages
-from tamis.text.types import CorpusDocument
+from tamis.text.types import CorpusDocument, Passage
 from tests.probes import tiny
 from tests.retrieval.keys.test_encoder import recipe_for
 
@@ -112,7 +112,8 @@ def on_disk(home: Path) -> State:
     assert len(set(by_keys)) == len(by_keys)
     assert set(by_keys) <= {hit.id for hit in hits}
     kept, some = KeptPassages(index.segments), hits[:KEPT_CHECKED]
-    read_again = models().kv.keep_chunks([h.text for h in some], [h.title_line for h in some])
+    passages = [Passage(h.text, title=h.title_line, pieces=h.pieces) for h in some]
+    read_again = models().kv.keep_chunks(passages)
     assert all(kept.load(key) for windows in read_again for key, _ in windows)
     texts: dict[str, list[tuple[int, str]]] = {}
     for hit in hits:

@@ -42,6 +42,8 @@ MODULES = ("re", "regex")
 FUNCTIONS = frozenset(
     ("compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
 )
+ONCE = "sub once"
+"""The method of a pattern whose first match alone is replaced."""
 SIZES = (30, 120, 500, 2000, 8000)
 """Characters of the texts, growing, so that what is exponential ends with the small ones."""
 MOST_SLOPE = 1.45
@@ -129,10 +131,11 @@ def find_patterns(root: Path = ROOT, folders: tuple[str, ...] = FOLDERS) -> list
 def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
     """Calls of the modules of patterns, each with the name that its pattern is given."""
     names = {
-        id(node.value): target.id
+        id(value): target.id
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
-        for target in node.targets
+        for one in node.targets
+        for target, value in _pairs(one, node.value)
         if isinstance(target, ast.Name)
     }
     names |= {id(node.args[0]): "Rule" for node in ast.walk(tree) if _is_rule(node)}
@@ -147,6 +150,22 @@ def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
         ):
             around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
             yield node, names.get(id(node), around[-1].name if around else "")
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What an assignment names, each with its value, also where it names several at once."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(target.elts, value.elts, strict=True)
+    else:
+        yield target, value
+
+
+def _replaces_once(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether it is a call that replaces the first match alone."""
+    if not isinstance(node, ast.Call) or getattr(node.func, "attr", "") != "sub":
+        return False
+    counts = [*node.args[2:3], *(one.value for one in node.keywords if one.arg == "count")]
+    return any(isinstance(one, ast.Constant) and one.value == 1 for one in counts)
 
 
 def _is_rule(node: ast.AST) -> TypeGuard[ast.Call]:
@@ -193,6 +212,7 @@ def _uses(files: dict[Path, ast.Module]) -> dict[tuple[tuple[str, ...], str], fr
             if isinstance(node, ast.ImportFrom)
             for one in node.names
         }
+        once = {id(node.func) for node in ast.walk(tree) if _replaces_once(node)}
         for node in ast.walk(tree):
             if _is_rule(node):
                 name = getattr(node.args[0], "id", "Rule")
@@ -200,8 +220,9 @@ def _uses(files: dict[Path, ast.Module]) -> dict[tuple[tuple[str, ...], str], fr
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 home = homes.get(node.value.id, (own, node.value.id))
                 if node.attr in FUNCTIONS and node.value.id not in MODULES:
-                    found.setdefault(home, set()).add(node.attr)
-                    found.setdefault((own, ""), set()).add(node.attr)
+                    method = ONCE if id(node) in once else node.attr
+                    found.setdefault(home, set()).add(method)
+                    found.setdefault((own, ""), set()).add(method)
     return {home: frozenset(methods) for home, methods in found.items()}
 
 
@@ -374,8 +395,9 @@ def _least_time(compiled: Any, method: str, text: Any, runs: int) -> float:
         if method == "finditer":
             for _ in compiled.finditer(text):
                 pass
-        elif method in ("sub", "subn"):
-            getattr(compiled, method)(text[:0], text)
+        elif method in ("sub", "subn", ONCE):
+            count = 1 if method == ONCE else 0
+            getattr(compiled, method.partition(" ")[0])(text[:0], text, count)
         else:
             getattr(compiled, method)(text)
         least = min(least, time.thread_time() - began)
@@ -436,6 +458,13 @@ BOUNDED: dict[str, str] = {
     "text/units/segment.py _DOTTED": "the 12 characters before a sentence's end",
     "text/units/segment.py _SECTION_NUMBER": "the 12 characters before its end",
     "text/readers/outputs/logs.py _SAID": "the last 120 characters of a row",
+    "text/readers/outputs/runners.py _PYTEST_STATUS": "rows, of 500 characters at most",
+    "text/readers/outputs/runners.py _PYTEST_BARE_STATUS": "rows, of 500 characters at most",
+    "text/readers/markdown.py _TABULAR_END": "the last 100 characters of a row",
+    "text/readers/markdown.py _EAST_ASIAN_TITLE": "rows of 30 characters at most",
+    "text/readers/markdown.py _QUOTED": "rows at whose front it matches",
+    "compressors/tools/novelty.py _IDENTIFIER": "words of the first 2,000 characters of a part",
+    "compressors/tools/novelty.py _KEY": "the first 2,000 characters of a part",
     "text/readers/outputs/runners.py _UNITTEST_SKIPPED": "rows: in a text without a "
     "line break, what begins with skipped matches at the first try",
 }

@@ -40,6 +40,7 @@ SLOW = [
 ]
 LINEAR = [
     (r"\s+", "sub"),
+    (r"\s*x?", "sub once"),
     (r"\s*\S", "match"),
     (r"<[^<>]*>", "finditer"),
     (r"[^\W_]+", "findall"),

@@ -147,7 +147,7 @@ def _strip_quote_marks(lines: Lines) -> Lines:
     quoted = frozenset(at for at, row in enumerate(lines.rows) if _QUOTED.match(row))
     if not quoted:
         return lines
-    rows = [_QUOTED.sub("", row) if at in quoted else row for at, row in enumerate(lines.rows)]
+    rows = [_QUOTED.sub("", row, 1) if at in quoted else row for at, row in enumerate(lines.rows)]
     return lines._replace(rows=rows, quoted=quoted)
 
 

@@ -99,11 +99,12 @@ def segment(text: str, language: str = "en") -> list[Piece]:
 
 
 def units_of(passages: Sequence[Passage], language: str = "en") -> list[Unit]:
-    """The pieces of every passage, in order, each with the index of its passage."""
+    """The pieces of every passage, in order, each with the index of its passage; those of its text
+    where it brings none."""
     return [
         Unit(index, piece.start, piece.stop, piece.visible, piece.kind)
         for index, passage in enumerate(passages)
-        for piece in _cached_pieces(passage.text, language)
+        for piece in passage.pieces or _cached_pieces(passage.text, language)
     ]
 
 
@@ -372,7 +373,8 @@ _STOP = re.compile(r"[.!?。！？…:：;]$")
 _AMOUNT = re.compile(r"\S(?: {3,}|\t)\S{0,4} ?\d[\d.,'’]*(?: ?\S{1,4})?$")
 
 # three cells, with gaps that no prose has, and such a gap before a cell: '2 pers.      19,00 €'
-_ROW, _CELL_GAP = re.compile(r"\S.* {3,}\S.* {3,}\S"), re.compile(r"\S {3,}\Z")
+_ROW = re.compile(r"\S(?:(?: {0,2}[^ ])*+ {3,}[^ ]){2}")
+_CELL_GAP = re.compile(r"\S {3,}\Z")
 
 _CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
 _OPENING = "\"'“„«‘‹(\\["
@@ -582,14 +584,11 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
         return True
     if _OPENING_DOT.search(before) and _DOTTED_NAME.match(text, at):
         return True
-    if text[at : at + 1].islower() and _SHORT_WORD.search(before):
-        # 'lbs. is', 'Mon. to': but in a chat a small letter begins a sentence
-        first = _LETTER.search(text, start, at)
-        if _SMALL_LETTERS.search(before) or (first is not None and first[0].isupper()):
-            return True
+    following = text[at : at + 1]
+    if following.islower() and _is_abbreviated(text, start, at, before):
+        return True
     if _SECTION_NUMBER.search(before) or _CELL_GAP.search(before):
         return True
-    following = text[at : at + 1]
     if (following.isdigit() or following.islower()) and _MEASURE.search(before):
         return True
     if following.isdigit() and _NUMBERED.search(before):
@@ -600,6 +599,15 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
         return True
     own = _ORDINAL if language in _ORDINAL_LANGUAGES else _MONSIEUR if language == "fr" else None
     return bool(_OPEN_END.search(before) or (own is not None and own.search(before)))
+
+
+def _is_abbreviated(text: str, start: int, at: int, before: str) -> bool:
+    """Whether a word with a stop before a small letter is a short form: 'lbs. is', 'Mon. to'.
+
+    In a chat, which begins with a small letter, sentences do, too.
+    """
+    front = next(filter(str.isalpha, text[start : min(at, start + _NAME_CHARS)]), "")
+    return bool((front.isupper() and _SHORT_WORD.search(before)) or _SMALL_LETTERS.search(before))
 
 
 def _skip_tail(text: str, at: int, stop: int) -> int:

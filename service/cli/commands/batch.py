@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections import ChainMap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -17,12 +16,12 @@ from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchEngine, BatchJob, Format, PartLimits, RowFields, RunOptions
-from tamis.service.cli.display.output import print_note, printable
+from tamis.service.cli.display.output import print_note, print_passed_over
 from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.options.compress_options import MAX_INPUT_TOKENS, SHARED
 from tamis.service.cli.options.model_folder import HomeFolder, models_folder
 from tamis.service.cli.options.typer_options import parse_options, takes_options
-from tamis.service.files.document_text import InputFormat, name_reasons
+from tamis.service.files.document_text import InputFormat
 
 if TYPE_CHECKING:
     from tamis.service.files.input_files import InputFile
@@ -211,7 +210,8 @@ def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
     with survey_status(quiet):
         prepared = prepare_batch(job, options)
     rows_now = prepared.remaining_rows
-    passed_over = _print_passed_over(prepared.plan.sources)
+    # quiet or not, since it is a loss
+    print_passed_over(prepared.plan.passed_over)
     if prepared.summary.parts and not quiet:
         print_note(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already")
     if prepared.parts < options.workers and not quiet:
@@ -230,16 +230,8 @@ def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
         raise
     if not quiet:
         print_summary(summary, options.out, time.monotonic() - started, rows_now)
-    if summary.failed or passed_over:
+    if summary.failed or prepared.plan.passed_over:
         raise typer.Exit(EXIT_ROWS_FAILED)
-
-
-def _print_passed_over(sources: Iterable[InputFile]) -> bool:
-    """Names the files of folders that are no rows, quiet or not, since it is a loss."""
-    passed_over = ChainMap(*(dict(source.passed_over) for source in sources))
-    for reason in name_reasons(passed_over):
-        print_note(f"passed over {printable(reason)}")
-    return bool(passed_over)
 
 
 @contextlib.contextmanager
@@ -264,9 +256,8 @@ def _print_forecast(job: BatchJob, options: RunOptions) -> None:
 
     before = None if options.overwrite else OutputFolder(options.out).read_plan()
     plan = plan_batch(job, options, before)
-    _print_passed_over(plan.sources)
-    estimate = estimate_batch(job, plan)
-    typer.echo(forecast_text(estimate, options.workers))
+    print_passed_over(plan.passed_over)
+    typer.echo(forecast_text(estimate_batch(job, plan), options.workers))
 
 
 def _choose_format(given: str | None, sources: Sequence[InputFile]) -> Format:

@@ -21,6 +21,7 @@ from tamis.service.cli.display.output import (
     make_console,
     nothing_found,
     print_note,
+    print_passed_over,
     printable,
 )
 from tamis.service.cli.options.compress_options import INPUT, SHARED
@@ -61,12 +62,9 @@ def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) ->
     Raises:
         typer.Exit: some were not, with `EXIT_NOT_ALL`.
     """
-    from tamis.service.files.document_text import name_reasons
-
     if not quiet:
         _print_counts(index, counts, started)
-    for reason in () if quiet else name_reasons(counts.passed_over):
-        print_note(f"passed over {printable(reason)}")
+        print_passed_over(counts.passed_over)
     if counts.passed_over:
         raise typer.Exit(EXIT_NOT_ALL)
 
@@ -79,7 +77,7 @@ def _print_counts(index: Path, counts: PutCounts, started: float) -> None:
         f"{time.perf_counter() - started:.1f} s"
     )
     for note in counts.notes:
-        print_note(printable(note))
+        print_note(note)
     if counts.elsewhere:
         print_note(
             f"{index}: {counts.elsewhere:,} documents stay that are of other files, or of none"

@@ -52,6 +52,14 @@ def print_note(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
+def print_passed_over(passed_over: Mapping[str, str]) -> None:
+    """Names each file or row that was not read, and why, on standard error."""
+    from tamis.service.files.document_text import name_reasons
+
+    for reason in name_reasons(passed_over):
+        print_note(f"passed over {reason}")
+
+
 def nothing_found(chunks: int, where: list[str] | None) -> str:
     """What to try after a search without hits, in an index of so many chunks."""
     if not chunks:

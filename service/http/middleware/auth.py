@@ -129,8 +129,8 @@ class Keyring:
     def __init__(
         self, keys: Iterable[Key] = (), limit: str | None = None, file: Path | None = None
     ) -> None:
-        self._given, self._limit = list(keys), limit
-        self._file, self._read_at = file, _written_at(file)
+        self._given, self._default = list(keys), _parse_limit(limit) if limit else None
+        self._file, self._written_ns = file, 0
         self._set_keys()
         # `limits` counts by the clock on the wall: where that jumped back, callers were locked out
         self._served = defaultdict[str, deque[float]](deque)
@@ -146,17 +146,17 @@ class Keyring:
         names = Counter(key.name for key in keys)
         if repeated := sorted(name for name, times in names.items() if times > 1):
             raise BadInput(f"more than one key is called {repeated}; give each a name of its own")
-        self._default = _parse_limit(self._limit) if self._limit else None
         self._limits = {key.name: _parse_limit(key.limit) for key in keys if key.limit}
         self.keys = keys
 
     def _read_again(self) -> None:
         """Takes the keys of a file that has changed, so that one can be added or revoked."""
-        before, self._read_at = self._read_at, _written_at(self._file)
+        before = self._written_ns
         try:
-            if before != self._read_at:
+            self._written_ns = self._file.stat().st_mtime_ns if self._file else 0
+            if self._written_ns != before:
                 self._set_keys()
-        except BadInput as error:
+        except (BadInput, OSError) as error:
             warnings.warn(f"{error}; the keys that were read before stay", stacklevel=2)
 
     def owner(self, authorization: str | None) -> str:
@@ -193,11 +193,6 @@ class Keyring:
             wait_s = served[0] + limit.get_expiry() - now
             raise RateLimited(f"{name} may send {limit}", wait_s)
         served.append(now)
-
-
-def _written_at(file: Path | None) -> int | None:
-    """When a file was last written, in nanoseconds; None where it is not there."""
-    return file.stat().st_mtime_ns if file and file.exists() else None
 
 
 def _parse_limit(text: str) -> RateLimitItem:

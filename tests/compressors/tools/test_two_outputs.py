@@ -29,7 +29,7 @@ def named_commit(i: int) -> str:
     return f"{commit(i)}{word(i)}/{word(i + 1)}{i}.py\nLICENSE\n\n"
 
 
-def changed(i: int) -> str:
+def file_diff(i: int) -> str:
     name, same = f"{word(i)}{i}.py", f" {word(i + 1)} = {word(i)}\n" * 3
     head = f"diff --git a/{name} b/{name}\nindex 12..34 100644\n--- a/{name}\n+++ b/{name}\n"
     return f"{head}@@ -1,7 +1,7 @@\n{same}-{word(i)} = 1\n+{word(i)} = 2\n{same}"
@@ -42,7 +42,7 @@ def folder(i: int) -> str:
 FORMATS = {
     "git log": ("git log", "git log", "", commit),
     "names": ("git log --name-only", "git log", "", named_commit),
-    "git diff": ("git diff", "diff", "", changed),
+    "git diff": ("git diff", "diff", "", file_diff),
     "ls -R": ("ls -R", "listing", "", folder),
     "grep": ("grep -rn", "grep", "", lambda i: f"src/{word(i)}{i}.py:{i}:    {word(i)}({i})\n"),
     "paths": ("find .", "listing", "", lambda i: f"./{word(i)}/{word(i + 1)}{i}.img\n"),
@@ -121,7 +121,7 @@ ConnectionError: refused by 10.0.0.9
 """What tools print that fail, by the front of the line that says why."""
 
 
-def mixed(name: str, report: str, at: float) -> str:
+def output_with_report(name: str, report: str, at: float) -> str:
     _, kind, head, record = FORMATS[name]
     records = [record(i) for i in range(400 if record(7).count("\n") == 1 else 50)]
     place = int(at * len(records))
@@ -149,7 +149,7 @@ def line_starting(text: str, front: str) -> int:
     st.booleans(),
 )
 def test_a_failure_beside_a_format_is_shown_or_counted(name, front, at, budget, is_called):
-    text = mixed(name, REPORTS[front], at)
+    text = output_with_report(name, REPORTS[front], at)
     call = {"name": "bash", "arguments": {"command": f"{FORMATS[name][0]}; ./check"}}
     found = tamis.compress_tool_output(
         text, tokenizer="estimate", max_tokens=budget, call=call if is_called else None
@@ -171,7 +171,7 @@ def test_a_failure_is_as_urgent_beside_a_format_as_alone(name):
             for part in parse_tool_output(report).parts
             if part.level <= LAST_PROTECTED
         }
-        text = mixed(name, report, 0.6)
+        text = output_with_report(name, report, 0.6)
         parsed = parse_tool_output(text, FORMATS[name][0])
         assert parsed.format == FORMATS[name][1]
         beside = {text[part.start : part.stop]: part.level for part in parsed.parts}
@@ -187,7 +187,7 @@ def test_a_failure_is_as_urgent_beside_a_format_as_alone(name):
         ("".join(f"app.log:{i}:10:22:07 ERROR lost {i}\n" for i in range(30)), "grep -n ERROR"),
         ("".join(f"a.py:{i}: ERROR = {i}\n" for i in range(30)), "grep -rn ERROR"),
         ("error.log\nerrors.txt\nfatal.py\nFAILED.md\nfail/\nerror\nx.err\n", "ls"),
-        (changed(1).replace("= 2", "= 2  # error: fatal").replace("+d", "+fatal: d"), "git diff"),
+        (file_diff(1).replace("= 2", "= 2  # error: fatal").replace("+d", "+fatal: d"), "git diff"),
         (commit(1).replace("Because", "error: Because") + commit(2), "git log"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import chunk_document, chunk_id, title_line
-from tamis.text.types import CorpusDocument
+from tamis.text.types import CorpusDocument, Passage
+from tamis.text.units.segment import segment, units_of
 
 GUIDE = """# Keys
 
@@ -42,6 +44,37 @@ def test_chunks_partition_the_text(text: str, most: int):
     for chunk in chunks:
         for start, stop in chunk.units:
             assert chunk.start + start < chunk.start + stop <= chunk.stop
+
+
+RECORDS = [{"n": f"user{i}", "quota": i * 37 % 101} for i in range(40)]
+STRUCTURED = {
+    "json": json.dumps({"users": RECORDS}, indent=1),
+    "json lines": "\n".join(map(json.dumps, RECORDS)),
+    "table": "n,quota\n" + "".join(f"{r['n']},{r['quota']}\n" for r in RECORDS),
+    "markdown": "| n | quota |\n|---|---|\n" + "".join(f"| {r['n']} | 7 |\n" for r in RECORDS),
+    "code": "import re\n\n" + "".join(f"def {r['n']}(a):\n    return a\n\n" for r in RECORDS),
+    "guide": GUIDE,
+}
+
+
+@pytest.mark.parametrize("form", STRUCTURED)
+def test_a_chunk_is_read_as_the_units_of_its_document(form: str):
+    text = STRUCTURED[form]
+    whole = [(*piece.visible, piece.kind) for piece in segment(text)]
+    for most in (60, 200, 600):
+        found = []
+        for chunk in chunk_document(CorpusDocument("d", text), most):
+            own = text[chunk.start : chunk.stop]
+            passage = Passage(own, pieces=chunk.pieces)
+            units = units_of([passage])
+            assert [units[0].start, *(unit.stop for unit in units)] == [
+                *(unit.start for unit in units),
+                len(own),
+            ]
+            found += [
+                (*(chunk.start + place for place in unit.visible), unit.kind) for unit in units
+            ]
+        assert found == whole
 
 
 def test_a_chunk_is_as_long_as_asked_or_a_single_unit():

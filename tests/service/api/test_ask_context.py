@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tamis as front
 from tamis.probes.errors import BadInput
@@ -53,6 +55,29 @@ def test_the_prompt_fits_and_every_citation_is_a_slice_of_its_document(index, fr
         assert text in asked.text
         assert f"[{citation.chunk}]" in asked.text
     assert {"search", "select", "total"} <= set(asked.timings_ms)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(20, 60), st.sampled_from([None, 1, 2]), st.integers(1, 4), st.data())
+def test_of_a_record_all_pairs_are_kept_or_none(tmp_path, free, count, indent, pairs, data):
+    """A value without its record would be taken for that of another one."""
+    records = [
+        {"name": f"user{i}", **{f"quota{p}": f"v{i}x{p}" for p in range(pairs)}}
+        for i in range(count)
+    ]
+    text = json.dumps({"users": records}, indent=indent)
+    with create_index(tmp_path / "r", IndexSettings(chunk_chars=300), overwrite=True) as writer:
+        writer.put([CorpusDocument("users.json", text)])
+        writer.finish()
+    asked = data.draw(st.integers(0, count - 1))
+    question = f"What is quota0 of user{asked}?"
+    answer = ask_context(tmp_path / "r", question, max_tokens=25, **free).text
+    for record in records:
+        shown = [f'"{word}"' in answer for word in record.values()]
+        assert all(shown) or not any(shown)
+    assert f'"v{asked}x0"' in answer
 
 
 def test_filters_and_the_number_of_chunks_are_kept(index, free):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Iterator
 from itertools import accumulate
 
 from tamis.text.readers.outputs import json_parts, listings, table
@@ -30,7 +29,7 @@ def parse_html(text: str, call: str) -> ParsedOutput | None:
     starts = {0, *(_line_start(text, at) for at, _ in html_marks(text))}
     if len(starts) < 2:
         return None
-    loose = dict(_failures_beside(text))
+    loose = _failures_beside(text)
     starts -= {at for first, stop in loose.items() for at in starts if first < at < stop}
     edges = sorted({*starts, *loose, *loose.values()} - {len(text)})
     parts: list[Part] = []
@@ -43,15 +42,16 @@ def parse_html(text: str, call: str) -> ParsedOutput | None:
     return ParsedOutput("html", parts)
 
 
-def _failures_beside(text: str) -> Iterator[tuple[int, int]]:
-    """Where lines between the elements of a page, or below it, say that something failed."""
+def _failures_beside(text: str) -> dict[int, int]:
+    """Where lines between the elements of a page, or below it, say that something failed: start to
+    stop."""
     below = max((match.end() for match in _END.finditer(text)), default=len(text))
     spans = [match.span(1) for match in _BESIDE.finditer(text, 0, below)]
     spans.append((below, len(text)))
     fronts = list(accumulate((stop - start + 1 for start, stop in spans), initial=0))
     found = parse_lines(LineTable("\n".join(text[start:stop] for start, stop in spans)))
     failed = {bisect(fronts, p.start) - 1 for p in found.parts if p.level <= LAST_PROTECTED}
-    yield from (spans[n] for n in failed)
+    return dict(spans[n] for n in failed)
 
 
 def _line_start(text: str, at: int) -> int:
