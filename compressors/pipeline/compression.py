@@ -250,8 +250,9 @@ class Compressor:
         tokens_in = whole.tokens
         if rules.citations:  # which are shown around the context, and are no part of it
             tokens_in = counter.count(render_without_citations(context, units, rules))
-        fits, limit = context_fits(budget, tokens_in, whole, rules), budget.tokens(tokens_in)
-        if limit is not None and rules.granularity == "sentence" and not fits:
+        fits = context_fits(budget, tokens_in, whole, rules)
+        if rules.granularity == "sentence" and not fits:
+            limit = budget.tokens(tokens_in) or 2 * tokens_in
             units = split_long_units(context, units, counter, limit, language)
             units = list(cut_failures(context, units, counter, limit))
         return Prepared(

@@ -5,6 +5,8 @@
     header    the rows of its table                             always
     lead-in   the list, code, table or paragraph after a colon  always; a paragraph's if short
     entry     its further lines, the next cells of a row        always; of a long one if short
+    fence     its code, and the fence that closes it            always
+    key       the lines nested in it                            always, or they are not shown
 
 A lead says nothing by itself: it is kept for what is below it, and that inherits a share of its
 worth, for the choice alone. Figures of each relation, and of the many that brought nothing on
@@ -21,10 +23,11 @@ from typing import Literal
 
 from tamis.probes.interruption import check_interruption
 from tamis.text.lines import INTRODUCES
+from tamis.text.readers.code import FENCE, is_open_key, key_parents
 from tamis.text.readers.markdown import begins_entry, heading_levels
 from tamis.text.types import KINDS, Passage, Unit
 
-Lead = Literal["heading", "header", "lead_in"]
+Lead = Literal["heading", "header", "lead_in", "key", "fence"]
 
 LEAD_SHARE, LEAST_OF_IT = 0.9, 0.5
 """What the best unit below a lead has of its worth, and of that what the worst has at least."""
@@ -39,11 +42,12 @@ class Groups:
     """The lead of each unit, and what is below each lead.
 
     Attributes:
-        parents: the lead of each unit, or -1. bonds: whether it is shown with it: 2 always, 1 where
-            it is short, 0 no.
+        parents: the lead of each unit, or -1. bonds: whether it is shown with it: 3 always, 2 where
+            both fit, 1 where it is short, 0 no.
         kinds: of the units that have others below them. stops: the end of what is below each lead
             that says nothing by itself, which begins right after it.
-        vain: units without content: rules of tables, bare tags.
+        closings: the fence that closes each.
+        vain: units without content: rules of tables, bare tags, fences.
     """
 
     def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
@@ -56,14 +60,25 @@ class Groups:
         self.stops: dict[int, int] = {}
         self.vain = {u for u in range(len(units)) if passages and self._is_bare(u)}
         self._levels = self._find_levels()
+        self.closings = self._find_closings()
+        self._keys = self._find_keys()
+        bare = {
+            u for u in self._keys.values() if all(map(is_open_key, self._texts[u].splitlines()))
+        }
         open_leads: list[int] = []
         for u in range(len(units)):
             check_interruption()
             while open_leads and self._ends(open_leads[-1], u):
                 self._close(open_leads.pop(), u)
-            self.parents[u] = open_leads[-1] if open_leads else -1
-            self.bonds[u] = self._bond(u)
-            if (head := self._head_of_piece(u)) >= 0:
+            if u in self._keys:
+                self.parents[u], self.bonds[u] = self._keys[u], 3
+            else:
+                self.parents[u] = open_leads[-1] if open_leads else -1
+                self.bonds[u] = self._bond(u)
+            if u in bare or u in self.closings:
+                self.kinds[u] = "key" if u in bare else "fence"
+                open_leads.append(u)
+            elif (head := self._head_of_piece(u)) >= 0:
                 inside = "\n" not in self._gap(u)
                 is_long = inside or len(self._texts[head]) > _SHORT_CHARS
                 self.parents[u], self.bonds[u] = head, 1 if is_long else 2
@@ -80,20 +95,22 @@ class Groups:
     def ancestors(self, u: int) -> list[int]:
         """The lead of a unit, that one's lead, and so on."""
         found = list[int]()
-        while (u := self.parents[u]) >= 0 and len(found) < _MOST_LEADS:
-            found.append(u)
+        # keys have no limit: text cannot be nested deeper than it is long
+        while self.parents[u] >= 0 and (self.bonds[u] == 3 or len(found) < _MOST_LEADS):
+            found.append(u := self.parents[u])
         return found
 
     def shown_with(self, u: int) -> list[tuple[int, int]]:
-        """The leads that a unit is shown with, the nearest first, each with its bond.
+        """The leads that a unit is shown with, the nearest first, each with its bond, and a fence
+        with the one that closes it.
 
         What is beyond one that is shown if it is short has no stronger bond.
         """
-        found, bond = [], 2
+        found, bond = [(self.closings[u], 3)] if u in self.closings else [], 3
         for lead in self.ancestors(u):
             if not (bond := min(bond, self.bonds[u])):
                 break
-            found.append((lead, bond))
+            found += ((v, bond) for v in (lead, self.closings.get(lead, u)) if v != u)
             u = lead
         return found
 
@@ -129,6 +146,45 @@ class Groups:
             found |= zip(members, heading_levels(texts), strict=True)
         return found
 
+    def _find_keys(self) -> dict[int, int]:
+        """The units of configuration that are nested in a key, each with the unit that has it."""
+        found: dict[int, int] = {}
+        everything = range(len(self._units))
+        for (_, kind), run in groupby(
+            everything, key=lambda u: (self._units[u].passage, self._units[u].kind)
+        ):
+            lines = [
+                (u, row)
+                for u in run
+                for row in f"{' ' * self._indent(u)}{self._texts[u]}".splitlines()
+                if kind == "code"
+            ]
+            for (u, _), up in zip(lines, key_parents([row for _, row in lines]), strict=False):
+                if up >= 0 and lines[up][0] != u:
+                    found.setdefault(u, lines[up][0])
+        return found
+
+    def _find_closings(self) -> dict[int, int]:
+        """The fences that are units of their own, each with the one that closes it."""
+        found: dict[int, int] = {}
+        opened: tuple[int, str] | None = None
+        for u, unit in enumerate(self._units):
+            if unit.kind != "code" or (opened and unit.passage != self._units[opened[0]].passage):
+                opened = None
+            if (fence := self._fence(u)) is None:
+                continue
+            if opened is None:
+                opened = u, fence[1]
+            elif fence[1].startswith(opened[1]) and not fence[2].strip():
+                found[opened[0]] = u
+                opened = None
+        return found
+
+    def _fence(self, u: int) -> re.Match[str] | None:
+        """The fence that a unit is, if it is one."""
+        text = self._texts[u].strip("> \r\n") if self._units[u].kind == "code" else ""
+        return FENCE.match(text) if text and "\n" not in text else None
+
     def _lead_kind(self, u: int) -> Lead | None:
         """What a unit is to those after it, if it is anything to them."""
         unit = self._units[u]
@@ -150,6 +206,12 @@ class Groups:
         unit, kind = self._units[u], self.kinds[lead]
         if unit.passage != self._units[lead].passage:
             return True
+        if kind == "key":
+            while u > lead:
+                u = self._keys.get(u, -1)
+            return u != lead
+        if kind == "fence":
+            return u > self.closings[lead]
         if u in self._levels:
             return kind != "heading" or self._levels[u] <= self._levels[lead]
         if kind != "lead_in":
@@ -170,8 +232,8 @@ class Groups:
         kind = self.kinds.get(lead)
         if kind is None or (not self._passages and kind != "header"):
             return 0
-        if kind == "header":
-            return 2
+        if kind in ("header", "fence"):
+            return 2 + (u == self.closings.get(lead))
         if kind == "lead_in":
             first = self._units[lead + 1].kind
             return 2 if KINDS[first].is_listed or first == "table_header" else 1
@@ -199,7 +261,8 @@ class Groups:
         kind, text = self._units[u].kind, self._texts[u]
         if kind == "table_row":
             return not any(map(str.isalnum, text))
-        return kind == "html" and _BARE_TAGS.fullmatch(text) is not None
+        bare = _BARE_TAGS.fullmatch(text) if kind == "html" else self._fence(u)
+        return bare is not None
 
     def _gap(self, u: int) -> str:
         """The white space before a unit, from the visible end of the one before."""

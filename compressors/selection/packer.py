@@ -187,9 +187,9 @@ class BudgetPacker:
         check_interruption()
         return self.counter.count(self.renderer.text(chosen))
 
-    def unit_with_leads(self, u: int) -> tuple[int, ...]:
-        """A unit after those leads that it is never shown without."""
-        leads = [lead for lead, bond in self.groups.shown_with(u) if bond == 2]
+    def unit_with_leads(self, u: int, least: int = 2) -> tuple[int, ...]:
+        """A unit after those leads that it has such a bond to."""
+        leads = [lead for lead, bond in self.groups.shown_with(u) if bond >= least]
         return (*sorted(leads), u)
 
     def short_leads(self, u: int) -> list[int]:
@@ -201,7 +201,7 @@ class BudgetPacker:
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, kept alone."""
         shortest = nsmallest(64, candidates, key=lambda u: (self.unit_tokens[u], u))
-        return min(self.count_tokens((u,)) for u in shortest)
+        return min(self.count_tokens(self.unit_with_leads(u, 3)) for u in shortest)
 
     def _estimate_added_tokens(self, group: tuple[int, ...]) -> int:
         """Estimates how many tokens a group adds."""

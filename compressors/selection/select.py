@@ -170,9 +170,10 @@ class Selector:
         if not packer.kept_units:
             _take_steps(packer, self._steps(packer, useful))
         if not packer.kept_units and floor == -math.inf:  # nothing of use is short enough
-            useful = candidates
+            useful = [u for u in candidates if u not in packer.groups.vain] or candidates
             _take_steps(packer, self._steps(packer, useful))
-        rest = candidates if floor == -math.inf else useful
+        kinds = packer.groups.kinds
+        rest = [u for u in (candidates if floor == -math.inf else useful) if kinds.get(u) != "key"]
         if rules.fill:  # what leads to nothing, too; counted one by one only where room is short
             more = (u for u in rest if not packer.is_near_duplicate(u))
             _take_steps(packer, map(packer.unit_with_leads, more))
@@ -204,7 +205,8 @@ class Selector:
                     continue
                 yield packer.unit_with_leads(u)
                 if not packer.kept_units:
-                    yield (u,)  # with its leads it is longer than the budget
+                    # with all its leads it is longer than the budget
+                    yield packer.unit_with_leads(u, 3)
             if u in packer.kept_units:  # be it by the rules, or beside another
                 yield from ([lead] for lead in packer.short_leads(u))
                 # what is above it and worth more led to nothing when its turn came

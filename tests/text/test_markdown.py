@@ -618,3 +618,11 @@ def test_lines_of_east_asian_text_that_were_broken_at_the_margin_go_on() -> None
 )
 def test_messages_of_east_asian_chats_are_entries(chat: list[str]) -> None:
     assert kinds("トーク\n\n" + "\n".join(chat))[1:] == [("entry", line) for line in chat]
+
+
+def test_where_three_lines_name_parts_a_short_name_in_such_a_place_does_too() -> None:
+    names = ("Installation", "First use", "Troubleshooting", "Cleaning", "Warranty")
+    text = "".join(f"{name}\nIt is said here how this is done.\n\n" for name in names)
+    assert [shown for kind, shown in kinds(text) if kind == "heading"] == [*names]
+    signed = "The lamp is of brass and shines.\n\nWarranty\nIt is said here how this is done.\n"
+    assert "heading" not in {kind for kind, _ in kinds(signed)}

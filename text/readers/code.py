@@ -189,7 +189,8 @@ def split_long_code(
     at its statements and keys, and each entry of a log, at its lines.
 
     The parts have at most half as many, where lines allow, so that one fits beside another. Keys
-    with values are split from half the limit on.
+    with values are split from half the limit on. The first and the last piece of a block are parted
+    from its fences, which any of its pieces is shown with.
     """
     found: list[Unit] = []
     for unit in units:
@@ -204,10 +205,13 @@ def split_long_code(
             found += cut_unit(text, unit, _member_cuts(text, first, last, (last - first) // parts))
             continue
         most = limit if tokens > limit or not _has_keys_alone(text[first:last]) else limit // 2
-        if tokens <= most:
+        most_chars = last - first if tokens <= most else (last - first) * most // (2 * tokens)
+        rows = text[first:last].split("\n") if unit.kind == "code" else []
+        is_part = len(rows) > 1 and _is_fence(rows[0]) != _is_fence(rows[-1])
+        if tokens <= most and not is_part:
             found.append(unit)
             continue
-        starts = piece_starts(text, first, last, (last - first) * most // (2 * tokens))
+        starts = piece_starts(text, first, last, most_chars)
         found += cut_unit(text, unit, starts)
     return found
 
@@ -250,8 +254,15 @@ def piece_starts(text: str, start: int, stop: int, most_chars: int) -> list[int]
     margin = start - (len(before) - len(before.rstrip(" \t")))
     is_indented = margin == 0 or text[margin - 1] == "\n"  # like the lines below it
     lines = lines_of(text, margin if is_indented else start, stop)
-    listing = Listing(lines, 0, len(lines.rows), lambda row, has_body: False, most_chars)
-    return [start, *(lines.starts[line] for line in list(listing.cut_lines())[1:])]
+    inner = range(_is_fence(lines.rows[0]), len(lines.rows) - _is_fence(lines.rows[-1]))
+    inner = inner or range(len(lines.rows))
+    listing = Listing(lines, inner.start, inner.stop, lambda row, has_body: False, most_chars)
+    cuts = [*range(1, inner.start + 1), *list(listing.cut_lines())[1:]]
+    return [start, *(lines.starts[line] for line in (*cuts, *range(inner.stop, len(lines.rows))))]
+
+
+def _is_fence(row: str) -> bool:
+    return FENCE.match(row.lstrip("> ")) is not None
 
 
 def _is_definition(row: str, has_body: bool) -> bool:
@@ -290,6 +301,7 @@ class Listing:
             len(lines.rows[line]) - len(text)
             for line, text in zip(self.line_numbers, self.texts, strict=True)
         ]
+        self._leading = self._lines_before_values()
         gaps = (b - a > 1 for a, b in pairwise(self.line_numbers))
         self._after_blank = [True, *gaps][: len(self.line_numbers)]
         self._in_brackets = list(self._bracket_states())
@@ -304,8 +316,43 @@ class Listing:
 
     def cut_lines_from(self, starts: Sequence[int]) -> Iterator[int]:
         """Like `cut_lines`, where the outermost pieces begin at 0 and at the given starts."""
-        for first, last in pairwise([0, *starts, len(self.line_numbers)]):
-            yield from (self.line_numbers[i] for i in self._piece_starts(first, last, _LEVELS))
+        edges = pairwise([0, *starts, len(self.line_numbers)])
+        cuts = (i for first, last in edges for i in self._piece_starts(first, last, _LEVELS))
+        return (self.line_numbers[i] for i in self._before_keys(cuts))
+
+    def _before_keys(self, cuts: Iterator[int]) -> Iterator[int]:
+        """The starts of pieces, moved up to the keys that their first lines are nested in.
+
+        Where these are all of the piece above, each is one of its own, up to one that begins an
+        item: that would be shown without its value for what else the item has.
+        """
+        above = -1
+        for i in cuts:
+            start = i
+            while start > above + 1 and self._leading[start - 1]:
+                start -= 1
+            if start == above + 1 and above >= 0 and self._leading[above]:
+                items = (key for key in range(above, i) if _ITEM.match(self.texts[key]))
+                i = next(items, i)
+            else:
+                i = start
+            yield from range(start, i + 1)
+            above = i
+
+    def _lines_before_values(self) -> list[bool]:
+        """For each line, whether it is a key whose value begins below it, or a comment between."""
+        is_comment = [_COMMENT.match(text) is not None for text in self.texts]
+        are_items = [text.startswith("- ") for text in self.texts]
+        for i in reversed(range(len(self.texts) - 1)):
+            if is_comment[i]:  # as deep as what it stands above
+                self.indents[i] = max(self.indents[i], self.indents[i + 1])
+                are_items[i] = are_items[i + 1]
+        found = [False] * len(self.texts)
+        for i, (depth, below) in enumerate(pairwise(self.indents)):
+            as_deep = are_items[i + 1] or _SECTION.match(self.texts[i]) is not None
+            leads = below > depth or (below == depth and as_deep)
+            found[i] = found[i - 1] if is_comment[i] else leads and is_open_key(self.texts[i])
+        return found
 
     def margin_statements(self) -> list[int]:
         """The statements at the margin after the first."""
@@ -428,6 +475,7 @@ _SECTION = re.compile(r"\[{1,2}[^\[\]]{1,80}\]{1,2}(?:\s*[#;].*)?$")
 _NEUTRAL = re.compile(r"[#;!]|---|\.\.\.$|%YAML|[\])}]+,?$")
 _ITEM = re.compile(r"- +\S|-$")
 _IDENTIFIER = re.compile(r"[a-z_][\w.\-/]*$")
+_VALUE_SIGNS = "|>&#"
 _VALUE_CHARS = 80  # a longer value, or one that ends in a full stop, may be a sentence
 
 
@@ -494,6 +542,40 @@ def _is_tree(rows: Sequence[str]) -> bool:
         and 5 * sum(key is not None for key in keys) >= 3 * len(rows)
         and 10 * told <= len(rows)
     )
+
+
+def is_open_key(row: str) -> bool:
+    """Whether a line is of a section, or a key whose value is below it; or it says nothing."""
+    inner = row.strip()
+    if not inner or _SECTION.match(inner) or _NEUTRAL.match(inner):
+        return True
+    key = _KEY.match(inner)
+    return key is not None and (key[2] or _VALUE_SIGNS)[0] in _VALUE_SIGNS
+
+
+def key_parents(rows: Sequence[str]) -> list[int]:
+    """The line that each line is nested in, or -1; none of what is no configuration.
+
+    A section has the lines up to the next one, and `---` its document.
+    """
+    margin = min((indent_of(row) for row in rows if row), default=0)
+    rows = ["" if FENCE.match(row) else row[margin:].rstrip() for row in rows]
+    filled = [row for row in rows if row]
+    if not filled or not (_is_config(filled) or _is_tree(filled)):
+        return []
+    found = [-1] * len(rows)
+    open_lines: list[tuple[float, int]] = []  # with their depths
+    for at, row in enumerate(rows):
+        depth = indent_of(row) + 0.5 * (_ITEM.match(row.lstrip()) is not None)
+        if row.startswith("---") or _SECTION.match(row):
+            depth = -1.0 - (row[0] == "-")
+        elif not row or _NEUTRAL.match(row.lstrip()):
+            continue
+        while open_lines and open_lines[-1][0] >= depth:
+            open_lines.pop()
+        found[at] = open_lines[-1][1] if open_lines else -1
+        open_lines.append((depth, at))
+    return found
 
 
 def _has_children(row: str, has_body: bool) -> bool:

@@ -527,7 +527,7 @@ def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
     """The lines without signs that are titles, with prose or a point below each.
 
     One that stands so more than once is: of a speaker in what was taken down, for example. Where
-    there are several of these, other names in such places are, too; and three that name parts are.
+    there are several of these, other names in such places are, too; where three name parts, all.
     """
     places: dict[str, list[int]] = {}
     for at, row in enumerate(rows):
@@ -544,7 +544,7 @@ def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
     words = {row for row in names if len(row) > _LONG_WORD_CHARS and " " not in row}
     parts = words | (places.keys() - names)
     if len(parts) > 2:
-        titles |= parts
+        titles |= places.keys()
     return frozenset(at for row in titles for at in places[row])
 
 
