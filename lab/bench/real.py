@@ -174,7 +174,7 @@ def compressing(name: str, proxy: str, folder: Path) -> Callable[[str, Any, int]
         blend = Compressor(scorer, name, counter)
         return lambda q, given, tokens: blend.compress(q, read_documents([given]), Budget(tokens))
     kept = PassageCache()
-    options = {} if method_info(name).needs == "nothing" else {"proxy": proxy}
+    options: dict[str, Any] = {} if method_info(name).needs == "nothing" else {"proxy": proxy}
     return lambda q, given, tokens: compress(
         q, [given], max_tokens=tokens, method=name, cache=kept, **options
     )
@@ -273,11 +273,11 @@ def _budget_figures(rows: Sequence[Mapping[str, Any]], name: str, budget: float)
 def _lead(own: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The lead in whole answers, documents drawn with replacement."""
     sums: dict[str, list[int]] = {}
-    for mine, theirs in zip(own, other, strict=True):
-        of = sums.setdefault(mine["document"], [0, 0, 0])
-        of[0], of[1], of[2] = of[0] + _is_whole(mine), of[1] + _is_whole(theirs), of[2] + 1
-    columns = np.array(list(sums.values())).T
-    return paired_interval(*columns, name="lead")
+    for one, peer in zip(own, other, strict=True):
+        of = sums.setdefault(one["document"], [0, 0, 0])
+        of[0], of[1], of[2] = of[0] + _is_whole(one), of[1] + _is_whole(peer), of[2] + 1
+    mine, theirs, questions = np.array(list(sums.values())).T
+    return paired_interval(mine, theirs, questions, name="lead")
 
 
 def lead_table(figures: Mapping[str, Any]) -> Table:
