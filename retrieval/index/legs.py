@@ -3,7 +3,7 @@
 The leg of attention keys is late interaction with every chunk, or with those that promise most:
 
                      ┌ segment without a structure ──────► every chunk read ┐
-query vectors ───────┼ graph or ivf: keys ─► their chunks ─► best promise ──┼─► chunks read whole
+query vectors ───────┼ graph: keys ─► their chunks ─► best promise ──┼─► chunks read whole
                      └ chunks that other legs rank high ────────────────────┘    late interaction
 
 Every search of an index compares a chunk with the same: with what was fitted where structures were
@@ -136,7 +136,7 @@ def open_shard(segment: Segment, heads: int, drawn: Numbers) -> KeyShard:
     """The keys of a segment that has keys, memory-mapped.
 
     Raises:
-        BadIndex: bytes are not those that were written. MissingExtra: its structure is FAISS's.
+        BadIndex: bytes are not those that were written.
     """
     stored = segment.keys()
     assert stored is not None
@@ -525,7 +525,7 @@ class Legs:
         """The scores of each leg.
 
         Args:
-            search: how keys are searched: `auto`, `exact`, `graph` or `ivf`.
+            search: how keys are searched: `auto`, `exact` or `graph`.
             allowed: `[C]`, the chunks that may be hits.
             depth: how many hits are wanted.
 

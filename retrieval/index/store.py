@@ -185,8 +185,8 @@ class CorpusIndex:
             by: the legs to search by; by default all that the index has.
             fuse: `standard` adds standard scores up, `ranks` reciprocal ranks.
             weights: of the legs in that sum; 1 where none is given.
-            search: how keys are searched: `exact` reads them all; `graph` and `ivf` read those that
-                promise most, and need an index that was built for it; `auto` takes what each
+            search: how keys are searched: `exact` reads them all; `graph` reads those that
+                promise most, and needs an index that was built for it; `auto` takes what each
                 segment has. A chunk that is found has the same score by each.
 
         Raises:
