@@ -64,7 +64,7 @@ from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.files import write_durably
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
-from tamis_lab.bench.retrieval import query_metrics
+from tamis_lab.bench.retrieval import chunk_documents, query_metrics
 from tamis_lab.bench.study import Study, table, timed
 from tamis_lab.methods.kv_search.faiss_module import faiss, search_and_count
 from tamis_lab.options import shared
@@ -239,7 +239,7 @@ class SearchRun:
     def _encode_questions(self, encoder: KeyEncoder, step: StepListener) -> list[KeyQuestion]:
         found = []
         for text, grades in self.questions:
-            words = self.index.scores(text, ["bm25"])["bm25"]
+            words = self.index.leg_scores(text, ["bm25"])["bm25"].values
             found.append(KeyQuestion(encoder.encode_question(text), words, grades))
             step("questions", 1, len(self.questions))
         return found
@@ -256,7 +256,7 @@ class SearchRun:
         N, chunks = len(corpus.keys), len(corpus.starts) - 1
         owners = np.full(chunks, "", dtype=object)
         owners[: corpus.real_chunks] = [
-            of or "" for of in self.index.chunk_documents()[: corpus.real_chunks]
+            of or "" for of in chunk_documents(self.index)[: corpus.real_chunks]
         ]
         own = [
             KeyQuestion(q.queries, q.bm25[: corpus.real_chunks], _present(q.grades, owners))
@@ -472,7 +472,7 @@ class KeyCorpus:
 
 def index_corpus(index: CorpusIndex, tokens: int | None = None) -> KeyCorpus:
     """The keys of an index, of its first chunks where there are more than `tokens`."""
-    parts = index.key_arrays()
+    parts = [part for segment in index.segments if (part := segment.keys()) is not None]
     keys = np.concatenate([part[0] for part in parts])
     sizes = np.concatenate([np.diff(part[1]) for part in parts])
     starts = np.cumsum([0, *sizes], dtype=np.int64)
@@ -738,7 +738,7 @@ def measure_bm25(searched: SearchedCorpus) -> dict[str, float]:
     rows = []
     for question, exact in zip(searched.questions, searched.exact, strict=True):
         words = _bm25_leg(question, live)
-        wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}, {}), live, TOP)
+        wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}), live, TOP)
         rows.append(
             {
                 "recall_at_10_keys": _share_found(_top(exact), _top(words)),
@@ -768,8 +768,8 @@ def _fused_figures(
 ) -> dict[str, float]:
     live = np.ones(len(words.values), bool)
     known = live if found.known is None else found.known
-    wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}, {}), live, TOP)
-    fused = fuse_standard_scores({"b": words, "k": found}, {})
+    wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}), live, TOP)
+    fused = fuse_standard_scores({"b": words, "k": found})
     ranked = np.where(known, fused, -np.inf)
     return {
         "recall_at_10": _share_found(wanted, top_indexes(fused, known, TOP)),

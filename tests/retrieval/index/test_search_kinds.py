@@ -134,7 +134,7 @@ def test_with_a_fitted_floor_no_search_reads_chunks_to_compare_with(home, models
     assert not read
     found = index.search(QUESTION, 2, by=["keys"], search="graph")
     assert [len(own) for own in read] == [5]
-    sizes = np.diff(index.key_arrays()[0][1])
+    sizes = np.diff(index.segments[0].keys()[1])
     assert found.keys_read > sizes[read[0]].sum()  # lists and anchors of the floor count, too
     both = index.search(QUESTION, 2, search="graph")
     assert [hit.score for hit in both] == pytest.approx([exact[hit.id] for hit in both], rel=1e-4)
