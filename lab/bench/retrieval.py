@@ -27,10 +27,11 @@ from rich.text import Text
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
+from tamis.retrieval.index.legs import complete_scores, fuse_standard_scores, top_indexes
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index
 from tamis.retrieval.storage.manifest import FORMAT, Manifest
-from tamis.retrieval.storage.postings import ScoreArray
+from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.service.api.index import index_settings, load_readers, open_index
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
@@ -269,16 +270,17 @@ def measure_index(
         intervals.
     """
     systems = {name: legs for name, legs in SYSTEMS.items() if set(legs) <= set(index.legs)}
-    owners = np.array([_DELETED if d is None else d for d in index.chunk_documents()], dtype=object)
+    owners = np.array([_DELETED if d is None else d for d in chunk_documents(index)], dtype=object)
+    live = np.concatenate([segment.live for segment in index.segments])
     rows: dict[str, list[list[float]]] = {}
     leg_ms: dict[str, list[float]] = {leg: [] for leg in index.legs}
     for query in task.queries:
         scored: dict[str, ScoreArray] = {}
         for leg in index.legs:
             clock = time.perf_counter()
-            scored |= index.scores(query.text, [leg])
+            scored[leg] = index.leg_scores(query.text, [leg], "exact")[leg].values
             leg_ms[leg].append((time.perf_counter() - clock) * 1e3)
-        for name, fused in _system_scores(index, systems, scored):
+        for name, fused in _system_scores(live, systems, scored):
             metrics = query_metrics(_rank_documents(fused, owners), query.grades)
             rows.setdefault(name, []).append(metrics)
         report()
@@ -299,13 +301,44 @@ def measure_index(
 
 
 def _system_scores(
-    index: CorpusIndex, systems: Mapping[str, tuple[str, ...]], scored: Mapping[str, ScoreArray]
+    live: Mask, systems: Mapping[str, tuple[str, ...]], scored: Mapping[str, ScoreArray]
 ) -> Iterator[tuple[str, ScoreArray]]:
     for name, legs in systems.items():
         part = {leg: scored[leg] for leg in legs}
-        yield name, index.fuse_scores(part)
+        yield name, fuse_standard_scores({n: complete_scores(s, live) for n, s in part.items()})
         if len(legs) > 1:
-            yield f"{name} (rrf)", index.fuse_scores(part, "ranks", depth=1000)
+            yield f"{name} (rrf)", fuse_reciprocal_ranks(part, live)
+
+
+def chunk_documents(index: CorpusIndex) -> list[str | None]:
+    """The id of each chunk's document; None for chunks that were deleted."""
+    ids: list[str | None] = []
+    for segment in index.segments:
+        names = [record["id"] for record in segment.documents()]
+        owners = zip(segment.chunk_docs, segment.live, strict=True)
+        ids += [names[doc] if is_live else None for doc, is_live in owners]
+    return ids
+
+
+_RANK_OFFSET = 60
+"""k of reciprocal rank fusion, as its authors set it."""
+
+
+def fuse_reciprocal_ranks(
+    legs: Mapping[str, ScoreArray], allowed: Mask, depth: int = 1000
+) -> ScoreArray:
+    """Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): `[C]`, 0 for what no leg found.
+
+    Args:
+        allowed: the chunks that ranks are counted among.
+        depth: how many of each leg's best chunks count; a score of 0 means that the leg did not
+            find the chunk.
+    """
+    fused = np.zeros(len(allowed), np.float32)
+    for scores in legs.values():
+        ranked = top_indexes(scores, allowed & (scores != 0), depth)
+        fused[ranked] += 1 / (_RANK_OFFSET + 1 + np.arange(len(ranked)))
+    return fused
 
 
 def _rank_documents(scores: ScoreArray, owners: Any, depth: int = 100) -> list[str]:

@@ -14,7 +14,8 @@ A drawn chunk is a chunk of the index whose every key was moved by what separate
 the centre of its list (some 24 near keys), and brought to unit length again: the same crowds of
 near keys and lengths of chunks, in another place. Drawn chunks have no text.
 
-FAISS's HNSW over the keys of one head: what the graph of lists is compared with.
+FAISS's HNSW and IVF over the keys of one head: what the graph of lists is compared with. FAISS
+compares bytes: it rounds query vectors, too. What it finds is scored again, exactly.
 
 Measures searches of token keys against the exact search, at one size of a corpus.
 
@@ -32,7 +33,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +44,6 @@ from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.graph import GraphSearch, KeyClusters, cluster_keys
-from tamis.retrieval.approximate.segment_search import IvfSearch, faiss, search_bytes
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, KeySearch, Progress
 from tamis.retrieval.index.legs import (
     OTHERS_DEPTH,
@@ -64,8 +64,9 @@ from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.files import write_durably
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
-from tamis_lab.bench.retrieval import query_metrics
+from tamis_lab.bench.retrieval import chunk_documents, query_metrics
 from tamis_lab.bench.study import Study, table, timed
+from tamis_lab.methods.kv_search.faiss_module import faiss, search_and_count
 from tamis_lab.options import shared
 from tamis_lab.options.figures import Chart
 
@@ -238,7 +239,7 @@ class SearchRun:
     def _encode_questions(self, encoder: KeyEncoder, step: StepListener) -> list[KeyQuestion]:
         found = []
         for text, grades in self.questions:
-            words = self.index.scores(text, ["bm25"])["bm25"]
+            words = self.index.leg_scores(text, ["bm25"])["bm25"].values
             found.append(KeyQuestion(encoder.encode_question(text), words, grades))
             step("questions", 1, len(self.questions))
         return found
@@ -255,7 +256,7 @@ class SearchRun:
         N, chunks = len(corpus.keys), len(corpus.starts) - 1
         owners = np.full(chunks, "", dtype=object)
         owners[: corpus.real_chunks] = [
-            of or "" for of in self.index.chunk_documents()[: corpus.real_chunks]
+            of or "" for of in chunk_documents(self.index)[: corpus.real_chunks]
         ]
         own = [
             KeyQuestion(q.queries, q.bm25[: corpus.real_chunks], _present(q.grades, owners))
@@ -471,7 +472,7 @@ class KeyCorpus:
 
 def index_corpus(index: CorpusIndex, tokens: int | None = None) -> KeyCorpus:
     """The keys of an index, of its first chunks where there are more than `tokens`."""
-    parts = index.key_arrays()
+    parts = [part for segment in index.segments if (part := segment.keys()) is not None]
     keys = np.concatenate([part[0] for part in parts])
     sizes = np.concatenate([np.diff(part[1]) for part in parts])
     starts = np.cumsum([0, *sizes], dtype=np.int64)
@@ -523,6 +524,9 @@ def _offsets(keys: NDArray[Any]) -> NDArray[np.float32]:
 
 DEGREE, CONSTRUCTION, BEAM = 32, 100, 512
 _BLOCK_KEYS = 1 << 14
+_PROBES, _KEYS_FOUND = 64, 512
+_SAMPLE_KEYS, _ROUNDS, _IVF_BLOCK_KEYS = 1 << 17, 10, 1 << 16
+_BYTE = 127
 
 
 class HnswSearch:
@@ -551,6 +555,69 @@ class HnswSearch:
         params = faiss().SearchParametersHNSW(efSearch=beam)
         k = min(beam, int(self._index.ntotal))
         return search_bytes(self._index, self._keys, queries, k, params)
+
+
+class IvfSearch:
+    """Finds keys of one head by FAISS's IVF: the clusters nearest to a query are read whole.
+
+    Raises:
+        MissingExtra: FAISS is not installed.
+    """
+
+    def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
+        module = faiss()
+        self._keys, self._bytes = keys, arrays["index"]  # read in place
+        reader = module.ZeroCopyIOReader(module.swig_ptr(self._bytes), self._bytes.size)
+        self._index = module.read_index(reader, module.IO_FLAG_MMAP_IFC)
+        self._reader = reader
+
+    @staticmethod
+    def build(keys: NDArray[Any], queries: Floats | None, report: Progress) -> Arrays:
+        """The index of `[N, d]` int8 keys, with 4 √N clusters; queries change nothing."""
+        module = faiss()
+        N, d = keys.shape
+        lists = min(N, max(1, round(4 * N**0.5)))
+        product = module.METRIC_INNER_PRODUCT
+        index = module.IndexIVFScalarQuantizer(
+            module.IndexFlat(d, product),
+            d,
+            lists,
+            module.ScalarQuantizer.QT_8bit_direct_signed,
+            product,
+        )
+        index.by_residual = False
+        index.cp.niter = _ROUNDS
+        index.cp.min_points_per_centroid = 1  # else FAISS warns on stderr where keys are few
+        index.train(keys[:: -(-N // _SAMPLE_KEYS)].astype(np.float32))
+        for start in range(0, N, _IVF_BLOCK_KEYS):
+            part = keys[start : start + _IVF_BLOCK_KEYS].astype(np.float32)
+            index.add(part)
+            report(len(part))
+        return {"index": module.serialize_index(index)}
+
+    def find(self, queries: Floats, effort: float = 1.0) -> FoundKeys:
+        """The best keys in the clusters nearest to each query."""
+        probes = min(int(self._index.nlist), max(1, round(_PROBES * effort)))
+        params = faiss().SearchParametersIVF(nprobe=probes)
+        k = min(int(self._index.ntotal), max(1, round(_KEYS_FOUND * effort)))
+        found = search_bytes(self._index, self._keys, queries, k, params)
+        return replace(found, read=found.read + len(queries) * int(self._index.nlist))
+
+
+def search_bytes(index: Any, keys: NDArray[Any], queries: Floats, k: int, params: Any) -> FoundKeys:
+    """The keys that a FAISS index of `[N, d]` int8 keys finds, with exact inner products.
+
+    Args:
+        k: at most so many for each of `[R, d]` queries.
+        params: FAISS's search parameters.
+    """
+    largest = np.maximum(np.abs(queries).max(1, keepdims=True), 1e-9)
+    whole = np.ascontiguousarray(np.rint(queries * (_BYTE / largest)), np.float32)
+    (_, ids), read = search_and_count(lambda: index.search(whole, k, params=params))
+    rows, columns = np.nonzero(ids >= 0)
+    found = ids[rows, columns]
+    scores = np.einsum("fd,fd->f", queries[rows], keys[found].astype(np.float32))
+    return FoundKeys(rows, found, scores, read)
 
 
 STRUCTURES: Mapping[str, type[KeySearch]] = {
@@ -671,7 +738,7 @@ def measure_bm25(searched: SearchedCorpus) -> dict[str, float]:
     rows = []
     for question, exact in zip(searched.questions, searched.exact, strict=True):
         words = _bm25_leg(question, live)
-        wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}, {}), live, TOP)
+        wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}), live, TOP)
         rows.append(
             {
                 "recall_at_10_keys": _share_found(_top(exact), _top(words)),
@@ -701,8 +768,8 @@ def _fused_figures(
 ) -> dict[str, float]:
     live = np.ones(len(words.values), bool)
     known = live if found.known is None else found.known
-    wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}, {}), live, TOP)
-    fused = fuse_standard_scores({"b": words, "k": found}, {})
+    wanted = top_indexes(fuse_standard_scores({"b": words, "k": exact}), live, TOP)
+    fused = fuse_standard_scores({"b": words, "k": found})
     ranked = np.where(known, fused, -np.inf)
     return {
         "recall_at_10": _share_found(wanted, top_indexes(fused, known, TOP)),

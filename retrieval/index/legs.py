@@ -3,7 +3,7 @@
 The leg of attention keys is late interaction with every chunk, or with those that promise most:
 
                      ┌ segment without a structure ──────► every chunk read ┐
-query vectors ───────┼ graph or ivf: keys ─► their chunks ─► best promise ──┼─► chunks read whole
+query vectors ───────┼ graph: keys ─► their chunks ─► best promise ──┼─► chunks read whole
                      └ chunks that other legs rank high ────────────────────┘    late interaction
 
 Every search of an index compares a chunk with the same: with what was fitted where structures were
@@ -136,7 +136,7 @@ def open_shard(segment: Segment, heads: int, drawn: Numbers) -> KeyShard:
     """The keys of a segment that has keys, memory-mapped.
 
     Raises:
-        BadIndex: bytes are not those that were written. MissingExtra: its structure is FAISS's.
+        BadIndex: bytes are not those that were written.
     """
     stored = segment.keys()
     assert stored is not None
@@ -261,13 +261,6 @@ def partial_scores(
     return LegScores(values, mean, spread, known, keys_read)
 
 
-FusionRule = Literal["standard", "ranks"]
-RANK_OFFSET = 60
-"""k of reciprocal rank fusion, as its authors set it."""
-RANK_DEPTH = 100
-"""How many of each leg's best chunks get a rank, at least."""
-
-
 def top_indexes(scores: ScoreArray, allowed: Mask, k: int) -> NDArray[Any]:
     """Indexes of the k best allowed scores, best first; equal scores in the order of the array."""
     masked = np.where(allowed, scores, -np.inf)
@@ -279,34 +272,19 @@ def top_indexes(scores: ScoreArray, allowed: Mask, k: int) -> NDArray[Any]:
     return candidates[np.argsort(-masked[candidates], kind="stable")][:k]
 
 
-def fuse_standard_scores(legs: Mapping[str, LegScores], weights: Mapping[str, float]) -> ScoreArray:
-    """The weighted sum of each leg's standard scores: `[C]`.
+def fuse_standard_scores(legs: Mapping[str, LegScores]) -> ScoreArray:
+    """The sum of the legs' standard scores, `[C]`; the scores of a single leg stay as they are.
 
     Args:
         legs: at least one; a leg whose scores are all equal adds nothing.
-        weights: of each leg; 1 where none is given.
     """
-    fused = np.zeros_like(next(iter(legs.values())).values)
-    for name, leg in legs.items():
+    first, *others = legs.values()
+    if not others:
+        return first.values
+    fused = np.zeros_like(first.values)
+    for leg in legs.values():
         if leg.spread > 0:
-            fused += np.float32(weights.get(name, 1.0)) * (leg.values - leg.mean) / leg.spread
-    return fused
-
-
-def fuse_reciprocal_ranks(
-    legs: Mapping[str, ScoreArray], allowed: Mask, depth: int, weights: Mapping[str, float]
-) -> ScoreArray:
-    """Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): `[C]`, 0 for what no leg found.
-
-    Args:
-        allowed: the chunks that ranks are counted among.
-        depth: how many of each leg's best chunks count; a score of 0 means that the leg did not
-            find the chunk.
-    """
-    fused = np.zeros(len(allowed), np.float32)
-    for name, scores in legs.items():
-        ranked = top_indexes(scores, allowed & (scores != 0), depth)
-        fused[ranked] += weights.get(name, 1.0) / (RANK_OFFSET + 1 + np.arange(len(ranked)))
+            fused += (leg.values - leg.mean) / leg.spread
     return fused
 
 
@@ -525,7 +503,7 @@ class Legs:
         """The scores of each leg.
 
         Args:
-            search: how keys are searched: `auto`, `exact`, `graph` or `ivf`.
+            search: how keys are searched: `auto`, `exact` or `graph`.
             allowed: `[C]`, the chunks that may be hits.
             depth: how many hits are wanted.
 

@@ -15,20 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 from tamis.probes.interruption import check_interruption
 from tamis.retrieval.approximate.segment_search import structure_kind
 from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
 from tamis.retrieval.index.legs import (
-    RANK_DEPTH,
-    FusionRule,
     Legs,
     LegScores,
     SearchEngine,
-    complete_scores,
-    fuse_reciprocal_ranks,
     fuse_standard_scores,
     top_indexes,
 )
@@ -36,7 +31,7 @@ from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.storage.chunks import chunk_id, title_line
 from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
-from tamis.retrieval.storage.postings import Mask, ScoreArray
+from tamis.retrieval.storage.postings import Mask
 from tamis.retrieval.storage.segment import MISMATCH, Segment, file_fault, open_snapshot
 from tamis.text.types import Piece
 
@@ -174,8 +169,6 @@ class CorpusIndex:
         where: Mapping[str, Any] | Sequence[str] | str | None = None,
         *,
         by: Sequence[str] | None = None,
-        fuse: FusionRule = "standard",
-        weights: Mapping[str, float] | None = None,
         search: str = "auto",
     ) -> Hits:
         """The best chunks for a question, best first; fewer than k where no more are allowed.
@@ -183,10 +176,8 @@ class CorpusIndex:
         Args:
             where: conditions on metadata, all of which hits meet: see `retrieval/index/filters.py`.
             by: the legs to search by; by default all that the index has.
-            fuse: `standard` adds standard scores up, `ranks` reciprocal ranks.
-            weights: of the legs in that sum; 1 where none is given.
-            search: how keys are searched: `exact` reads them all; `graph` and `ivf` read those that
-                promise most, and need an index that was built for it; `auto` takes what each
+            search: how keys are searched: `exact` reads them all; `graph` reads those that
+                promise most, and needs an index that was built for it; `auto` takes what each
                 segment has. A chunk that is found has the same score by each.
 
         Raises:
@@ -197,13 +188,11 @@ class CorpusIndex:
         k = check_k(k)
         allowed = self._allowed_chunks(parse_conditions(where))
         scored = self.leg_scores(question, by, search, allowed, k)
-        fused = _fuse(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
+        fused = fuse_standard_scores(scored)
         for leg in scored.values():
             allowed = allowed if leg.known is None else allowed & leg.known
         if tuple(scored) == ("bm25",):  # a chunk that shares no word with the question is no hit
             allowed = allowed & (fused > 0)
-        elif fuse == "ranks" and len(scored) > 1:  # nor is one that no leg ranked
-            allowed = allowed & (fused != 0)
         best = top_indexes(fused, allowed, k)
         hits = (self._make_hit(int(c), float(fused[c]), scored) for c in best)
         return Hits(hits, sum(leg.keys_read for leg in scored.values()))
@@ -231,44 +220,6 @@ class CorpusIndex:
         """
         wanted = self._legs.live if allowed is None else allowed
         return self._legs.score(question, by, search, wanted, k)
-
-    def scores(self, question: str, by: Sequence[str] | None = None) -> dict[str, ScoreArray]:
-        """Each leg's exact score of every chunk, `[C]`, in the order of `chunk_documents`.
-
-        Raises:
-            As `search`.
-        """
-        return {leg: of.values for leg, of in self.leg_scores(question, by, "exact").items()}
-
-    def fuse_scores(
-        self,
-        scored: Mapping[str, ScoreArray],
-        fuse: FusionRule = "standard",
-        weights: Mapping[str, float] | None = None,
-        depth: int = RANK_DEPTH,
-        allowed: Mask | None = None,
-    ) -> ScoreArray:
-        """Fuses the scores of several legs into one array, `[C]`; a single leg's stay as they are.
-
-        Args:
-            allowed: the chunks that ranks are counted among; by default all live ones.
-        """
-        live = self._legs.live
-        legs = {name: complete_scores(scores, live) for name, scores in scored.items()}
-        return _fuse(legs, fuse, weights, depth, live if allowed is None else allowed)
-
-    def chunk_documents(self) -> list[str | None]:
-        """The id of each chunk's document; None for chunks that were deleted."""
-        ids: list[str | None] = []
-        for segment in self.segments:
-            names = [record["id"] for record in segment.documents()]
-            owners = zip(segment.chunk_docs, segment.live, strict=True)
-            ids += [names[doc] if is_live else None for doc, is_live in owners]
-        return ids
-
-    def key_arrays(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """By segment, the keys `[N, H·d]` int8 and where each chunk's begin `[C + 1]`."""
-        return [part for segment in self.segments if (part := segment.keys()) is not None]
 
     def documents(self) -> Iterator[dict[str, Any]]:
         """The live documents: `id`, `title`, `metadata`."""
@@ -363,24 +314,6 @@ class CorpusIndex:
             ),
             **{name: found[name] for name in ("text", "start", "stop", "heading")},
         )
-
-
-def _fuse(
-    legs: Mapping[str, LegScores],
-    fuse: FusionRule,
-    weights: Mapping[str, float] | None,
-    depth: int,
-    ranked: Mask,
-) -> ScoreArray:
-    """The scores of several legs as one array, `[C]`; a single leg's stay as they are."""
-    if fuse not in ("standard", "ranks"):
-        raise BadInput(f"fuse is {fuse!r}; give 'standard' or 'ranks'")
-    if len(legs) == 1:
-        return next(iter(legs.values())).values
-    if fuse == "standard":
-        return fuse_standard_scores(legs, weights or {})
-    values = {name: leg.values for name, leg in legs.items()}
-    return fuse_reciprocal_ranks(values, ranked, depth, weights or {})
 
 
 def check_k(k: Any) -> int:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from tamis.probes.atomic_file import TEMPORARY_GLOB, sync_path
 from tamis.probes.errors import BadIndex, BadInput, TamisError
 from tamis.retrieval.approximate.segment_search import (
-    build_structures,
+    build_graphs,
     check_kind,
     has_floor,
     kind_for,
@@ -419,11 +419,11 @@ class IndexWriter:
         """Merges segments as `compact` does, and gives large ones the structure for a search.
 
         Args:
-            search: `auto` or `graph`, `ivf`, `exact` for none; later segments get it, too.
+            search: `auto` or `graph`, `exact` for none; later segments get it, too.
             renew: compute training queries anew, and build all structures again.
 
         Raises:
-            BadInput: no such search. MissingExtra: it needs FAISS, which is not installed.
+            BadInput: no such search.
         """
         check_kind(search)
         queries = None if renew else self.manifest.queries
@@ -545,10 +545,9 @@ class IndexWriter:
         if not recipe:
             return
         keys = len(np.load(folder / "keys.npy", mmap_mode="r"))
-        kind = kind_for(self.manifest.search, keys)
-        if kind != "exact":
+        if kind_for(self.manifest.search, keys) == "graph":
             queries = self._training_queries(old)
-            build_structures(folder, kind, len(recipe["heads"]), queries, self.report_keys)
+            build_graphs(folder, len(recipe["heads"]), queries, self.report_keys)
 
     def _training_queries(self, old: Sequence[Segment]) -> Floats | None:
         """Those of the index; else new ones; None where no model can make them."""
@@ -640,12 +639,11 @@ def create_index(
         overwrite: replace an existing index; searches use the old one until `finish`.
         sources: fingerprint of the corpus. A build is resumed with the same corpus only, and a
             replacement without a fingerprint starts from nothing.
-        search: the structure that large segments get: `auto` or `graph`, `ivf`, `exact` for none.
+        search: the structure that large segments get: `auto` or `graph`, `exact` for none.
 
     Raises:
         BadInput: the folder holds a complete index, part of one with other settings or of another
             corpus, or something else; no such search. IndexBusy: another process writes.
-        MissingExtra: `ivf` needs FAISS, which is not installed.
     """
     check_kind(search)
     _make_folder(home)

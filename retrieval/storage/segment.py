@@ -7,7 +7,7 @@ terms.json, term_*.npy, lengths.npy     BM25
 keys.npy, key_starts.npy    [N, H·d] int8, and where the keys of each chunk begin
 vectors.npy                 [C, D] fp16
 kv.bin, kv_*.npy            what chunks need to be asked again unread, see `kept_windows.py`
-graph0_*.npy, ivf0_*.npy    structures over the keys of a head, see `retrieval/approximate`
+graph0_*.npy                the graph over the keys of a head, see `retrieval/approximate`
 
 Records are lines of JSON, each with a number to find it by and a checksum:
 

@@ -201,13 +201,12 @@ def build_index(
     In a folder, a file that cannot be read is passed over, and listed with its reason.
 
     Args:
-        search: the structure that large segments get: `auto`, `graph`, `ivf`, or `exact` for none.
+        search: the structure that large segments get: `auto`, `graph`, or `exact` for none.
         questions: a text file with questions that the graph follows, one a line.
 
     Raises:
         BadInput: an index exists already, or the corpus or the questions cannot be read. IndexBusy:
             another process writes to it. ProxyMissing: a model is not on this machine.
-            MissingExtra: `ivf` needs FAISS.
     """
     check_kind(search)
     _check_has_keys(settings, search, questions)
@@ -222,7 +221,7 @@ def build_index(
 
 
 def _check_has_keys(settings: IndexSettings, search: str, questions: Path | None) -> None:
-    if settings.keys is None and (search in ("graph", "ivf") or questions):
+    if settings.keys is None and (search == "graph" or questions):
         raise BadInput(
             "an index of words alone has no keys to search: leave out the search and its questions"
         )
@@ -282,15 +281,15 @@ def optimise_index(
     """Merges the segments of an index without what was deleted; large ones get a structure.
 
     Args:
-        search: `auto`, `graph`, `ivf`, or `exact` for none; what is added later gets it, too.
+        search: `auto`, `graph`, or `exact` for none; what is added later gets it, too.
         questions: a text file with questions that the graph follows, one a line; all structures are
             then built again.
         report: called with how many more keys a structure has taken in, of each head.
 
     Raises:
         BadInput: there is no index, or no such search, or the index has no keys to search so, or
-            the questions cannot be read. IndexBusy: another process writes to it. MissingExtra:
-            `ivf` needs FAISS. ProxyMissing: the model that makes training queries is not here.
+            the questions cannot be read. IndexBusy: another process writes to it. ProxyMissing: the
+            model that makes training queries is not here.
     """
     settings = Manifest.read(home).settings
     check_kind(search)

@@ -1569,7 +1569,7 @@ export interface components {
              * @default auto
              * @enum {string}
              */
-            search?: "auto" | "exact" | "graph" | "ivf";
+            search?: "auto" | "exact" | "graph";
             /** Timeout Ms */
             timeout_ms?: number | null;
             /** Where */

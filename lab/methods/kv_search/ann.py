@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.approximate.segment_search import FaissHits, faiss, search_and_count
 from tamis_lab.methods.kv_search.exact import pad_hits
+from tamis_lab.methods.kv_search.faiss_module import FaissHits, faiss, search_and_count
 from tamis_lab.methods.kv_search.types import KeyHits, check_effort, check_k, check_vectors
 
 KeyForm = Literal["ip", "augmented_l2"]

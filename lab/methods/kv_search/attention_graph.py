@@ -53,9 +53,9 @@ from tamis.retrieval.approximate.graph import (
     shared_neighbours,
     table_of_links,
 )
-from tamis.retrieval.approximate.segment_search import faiss, search_and_count
 from tamis_lab.methods.kv_search.ann import to_numpy, to_tensors
 from tamis_lab.methods.kv_search.exact import ExactIndex, pad_hits
+from tamis_lab.methods.kv_search.faiss_module import faiss, search_and_count
 from tamis_lab.methods.kv_search.types import KeyHits, check_effort, check_k, check_vectors
 
 

@@ -106,8 +106,7 @@ with 400,000 keys or more gets a graph
 
 `tamis index optimise docs.index --questions asked.txt` builds the graph for questions like yours
 
-`tamis index optimise docs.index --search ivf` takes FAISS's IVF instead (pip install
-"tamis[retrieval]"), `--search exact` neither
+`tamis index optimise docs.index --search exact` takes it away
 """
 
 

@@ -178,7 +178,7 @@ INDEX = {
         metavar="CONDITION",
     ),
     "search": Option(
-        "How keys are searched: exact, graph or ivf; auto takes what the index has.",
+        "How keys are searched: exact or graph; auto takes what the index has.",
         flag="--search",
     ),
     "questions": Option("Questions that the graph follows, a line each. Default: general ones."),
@@ -187,7 +187,7 @@ INDEX = {
 }
 """What the commands of `tamis index` and `tamis ask-context` share, by their parameters."""
 STRUCTURE = Option(
-    "What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact below "
+    "What a search finds keys by: graph, or exact for every key; auto is exact below "
     "400,000 keys and graph above."
 )
 """`--search` where an index is made."""

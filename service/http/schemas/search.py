@@ -38,7 +38,7 @@ class SearchRequest(StrictRequest):
     index: Text | None = None
     where: dict[str, Any] | list[Condition] | Condition | None = None
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
-    search: Literal["auto", "exact", "graph", "ivf"] = "auto"
+    search: Literal["auto", "exact", "graph"] = "auto"
     read: Annotated[Literal["retrieved"] | None, SkipJsonSchema()] = None
     selector: Annotated[Text, SkipJsonSchema()] = "index"
     keys: Annotated[Annotated[int, Field(ge=1, le=2**31)] | None, SkipJsonSchema()] = None

@@ -1,9 +1,6 @@
-"""The structures over keys: lists of near keys, the graph over them, FAISS's IVF."""
+"""The structures over keys: lists of near keys, and the graph over them."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,7 +14,6 @@ from tamis.retrieval.approximate.graph import (
     build_list_graph,
     cluster_keys,
 )
-from tamis.retrieval.approximate.segment_search import IvfSearch
 from tamis.retrieval.keys.late_interaction import SCALE
 from tests.retrieval.approximate import clouds
 
@@ -93,9 +89,8 @@ def test_the_same_keys_and_queries_make_the_same_graph(keys, training, threads):
         assert np.array_equal(array, second[name]), name
 
 
-@pytest.mark.parametrize("kind", [GraphSearch, IvfSearch])
-def test_more_effort_reads_more_and_finds_more(kind, keys, training, queries):
-    search = kind(keys, kind.build(keys, training, ignore))
+def test_more_effort_reads_more_and_finds_more(keys, training, queries):
+    search = GraphSearch(keys, GraphSearch.build(keys, training, ignore))
     wanted = exact_best(keys, queries, 20)
     found = [search.find(queries, effort) for effort in (0.05, 1.0)]
     assert found[0].read < found[1].read < len(queries) * N
@@ -103,9 +98,8 @@ def test_more_effort_reads_more_and_finds_more(kind, keys, training, queries):
     assert recall(found[1], wanted) > 0.9
 
 
-@pytest.mark.parametrize("kind", [GraphSearch, IvfSearch])
-def test_with_all_effort_every_key_is_found_with_its_inner_product(kind, keys, training, queries):
-    search = kind(keys[:500], kind.build(keys[:500], training, ignore))
+def test_with_all_effort_every_key_is_found_with_its_inner_product(keys, training, queries):
+    search = GraphSearch(keys[:500], GraphSearch.build(keys[:500], training, ignore))
     found = search.find(queries, 100.0)
     assert len(found.rows) == len(set(zip(found.rows, found.keys, strict=True))) == 20 * 500
     products = (queries[found.rows] * keys[found.keys]).sum(1)
@@ -151,23 +145,3 @@ def test_few_and_equal_keys_make_a_graph_too(count, queries):
     keys = np.repeat(stored(1), count, axis=0)
     search = GraphSearch(keys, GraphSearch.build(keys, None, ignore))
     assert sorted(search.find(queries[:1]).keys.tolist()) == list(range(count))
-
-
-def test_without_faiss_there_is_a_graph_and_ivf_names_the_extra():
-    code = """
-import sys; sys.modules["faiss"] = None
-import numpy as np
-from tamis.probes.errors import MissingExtra
-from tamis.retrieval.approximate.segment_search import check_kind, structure_class
-keys = np.random.default_rng(0).integers(-127, 128, (300, 8)).astype(np.int8)
-graph = structure_class("graph")
-found = graph(keys, graph.build(keys, None, lambda n: None)).find(np.ones((1, 8), np.float32))
-assert len(found.keys)
-check_kind("auto")
-try:
-    check_kind("ivf")
-except MissingExtra as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "tamis[retrieval]" in done.stdout

@@ -83,31 +83,29 @@ def test_a_large_index_gets_a_graph_and_a_small_one_stays_exact(built, models, t
     assert opened(tmp_path / "small", models).stats()["searches"] == {"exact": 1}
 
 
-@pytest.mark.parametrize("kind", ["graph", "ivf"])
-def test_a_structure_that_was_asked_for_is_built_at_any_size(models, tmp_path, kind):
+def test_a_structure_that_was_asked_for_is_built_at_any_size(models, tmp_path):
     home = tmp_path / "i"
     settings = IndexSettings(keys=as_lists(models.keys.recipe.as_json()))
     with create_index(home, settings, models) as writer:
         writer.put(make_documents(3))
         writer.finish()
-    with pytest.raises(BadInput, match=rf"has no {kind}; build it with `tamis index optimise"):
-        opened(home, models).search(QUESTION, search=kind)
+    with pytest.raises(BadInput, match="has no graph; build it with `tamis index optimise"):
+        opened(home, models).search(QUESTION, search="graph")
     with open_writer(home, models) as writer:
-        writer.optimise(kind)
+        writer.optimise("graph")
     index = opened(home, models)
-    assert index.stats()["searches"] == {kind: 1}
-    exact, found = (index.search(QUESTION, by=["keys"], search=how) for how in ("exact", kind))
+    assert index.stats()["searches"] == {"graph": 1}
+    exact, found = (index.search(QUESTION, by=["keys"], search=how) for how in ("exact", "graph"))
     assert scores(found) == pytest.approx(scores(exact), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["graph", "ivf"])
-def test_a_chunk_that_is_found_has_the_score_of_an_exact_search(home, models, kind, monkeypatch):
+def test_a_chunk_that_is_found_has_the_score_of_an_exact_search(home, models, monkeypatch):
     with open_writer(home, models) as writer:
-        writer.optimise(kind)
+        writer.optimise("graph")
     index = opened(home, models)
     exact = index.search(QUESTION, COUNT, by=["keys"], search="exact")
     monkeypatch.setattr(legs, "CANDIDATES", 20)
-    found = index.search(QUESTION, 5, by=["keys"], search=kind)
+    found = index.search(QUESTION, 5, by=["keys"], search="graph")
     assert [hit.id for hit in found] == [hit.id for hit in exact[:5]]
     for hit in found:
         assert hit.score == pytest.approx(scores(exact)[hit.id], rel=1e-4)
@@ -136,7 +134,7 @@ def test_with_a_fitted_floor_no_search_reads_chunks_to_compare_with(home, models
     assert not read
     found = index.search(QUESTION, 2, by=["keys"], search="graph")
     assert [len(own) for own in read] == [5]
-    sizes = np.diff(index.key_arrays()[0][1])
+    sizes = np.diff(index.segments[0].keys()[1])
     assert found.keys_read > sizes[read[0]].sum()  # lists and anchors of the floor count, too
     both = index.search(QUESTION, 2, search="graph")
     assert [hit.score for hit in both] == pytest.approx([exact[hit.id] for hit in both], rel=1e-4)
@@ -248,7 +246,7 @@ def test_the_same_documents_make_the_same_graph(built, models, tmp_path):
 
 
 def test_optimise_changes_the_structure_and_exact_takes_it_away(home, models):
-    for kind, expected in (("ivf", "ivf"), ("exact", "exact"), ("auto", "graph")):
+    for kind, expected in (("exact", "exact"), ("auto", "graph")):
         with open_writer(home, models) as writer:
             writer.optimise(kind)
         assert opened(home, models).stats()["searches"] == {expected: 1}
@@ -268,8 +266,7 @@ def test_new_questions_make_new_training_queries(home, models):
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"search": "ivf"}, "has no ivf; build it with `tamis index optimise"),
-        ({"search": "annoy"}, "choose from auto, exact, graph, ivf"),
+        ({"search": "ivf"}, "choose from auto, exact, graph"),
         ({"search": "graph", "by": ["bm25"]}, "is a search of keys"),
     ],
 )

@@ -21,14 +21,6 @@ from tamis.text.types import CorpusDocument
 from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, put
 
 
-class IndexWithTwoLegs(CorpusIndex):
-    """An index that scores words twice, as two legs."""
-
-    def leg_scores(self, question, *_):
-        found = super().leg_scores(question)["bm25"]
-        return {"bm25": found, "vectors": found}
-
-
 def test_a_search_that_is_over_ends_while_it_compares_documents_with_conditions(tmp_path):
     index = build_index(tmp_path / "i", make_documents(2_500))
 
@@ -41,17 +33,6 @@ def test_a_search_that_is_over_ends_while_it_compares_documents_with_conditions(
     assert checks({"i": {">=": 0}}) >= checks(None) + 3  # every thousand documents
     many = [f"i!={-n}" for n in range(1, 501)]
     assert checks(many) >= checks(None) + 1_250  # every thousand comparisons
-
-
-def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):
-    big = [CorpusDocument(f"a{i}", "needle needle needle", None, {"g": "big"}) for i in range(300)]
-    texts = ["something else", "needle in a haystack with more words", "needle needle in text"]
-    small = [CorpusDocument(f"z{i}", text, None, {"g": "small"}) for i, text in enumerate(texts)]
-    build_index(tmp_path / "i", big + small)
-    index = IndexWithTwoLegs.open(tmp_path / "i")
-    hits = index.search("needle", 3, {"g": "small"}, fuse="ranks")
-    assert [hit.doc for hit in hits] == ["z2", "z1"]
-    assert hits[0].score > hits[1].score > 0
 
 
 @pytest.mark.parametrize("where", [5, [1], {3: 4}, {"n": {}}, b"n=3", {"n": {">=": None}}])

@@ -79,7 +79,7 @@ def test_one_model_of_keys_and_kept_values_reads_each_chunk_once(tmp_path, model
             writer.put(DOCUMENTS)
             writer.finish()
         index = CorpusIndex.open(tmp_path / name)
-        ((every, starts),) = index.key_arrays()
+        every, starts = index.segments[0].keys()
         found[name] = (every.tobytes(), starts.tobytes())
         assert len(read) == (1 if name == "once" else 2) * len(index)
         assert find_faults(tmp_path / name) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from tamis.probes.errors import BadInput
@@ -15,6 +16,7 @@ from tamis.text.types import CorpusDocument
 from tamis_lab.bench.retrieval import (
     GradedQuery,
     RetrievalTask,
+    fuse_reciprocal_ranks,
     load_judged_task,
     measure_index,
     pool_records,
@@ -31,6 +33,13 @@ def rows(tmp_path):
     corpus.write_text("\n".join(json.dumps({"docid": n, "text": t}) for n, t in TEXTS.items()))
     queries.write_text(json.dumps({"query": "quay", "qrels": {"b": 1, "c": 1, "a": 0}}))
     return corpus, queries
+
+
+def test_reciprocal_ranks_by_hand():
+    a = np.array([3, 2, 1, 0], np.float32)
+    b = np.array([0, 5, 9, 0], np.float32)
+    fused = fuse_reciprocal_ranks({"a": a, "b": b}, np.ones(4, bool), 2)
+    assert fused == pytest.approx([1 / 61, 1 / 62 + 1 / 62, 1 / 61, 0])
 
 
 def test_figures_by_hand(tmp_path):

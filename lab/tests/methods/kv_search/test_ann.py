@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.approximate.segment_search import faiss
 from tamis_lab.methods.kv_search import ann
 from tamis_lab.methods.kv_search.exact import ExactIndex
+from tamis_lab.methods.kv_search.faiss_module import faiss
 from tests.retrieval.approximate import clouds
 
 FORMS = ("ip", "augmented_l2")
@@ -146,7 +146,7 @@ def test_without_faiss_the_error_names_the_extra():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.stdout.startswith("MissingExtra")
-    assert "pip install 'tamis[retrieval]'" in run.stdout
+    assert "pip install 'tamis-lab[retrieval]'" in run.stdout
 
 
 @pytest.mark.parametrize("degree", [1, 2])

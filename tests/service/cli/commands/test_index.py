@@ -179,7 +179,7 @@ def test_a_search_of_words_loads_no_model_library(index):
 def test_optimise_and_search_say_what_an_index_of_words_has_not(index, corpus, tmp_path):
     assert "no keys" in refusal_message("index", "optimise", index, "--search", "graph")
     asked = ("index", "search", index, "-q", "keys", "--search")
-    assert "choose from auto, exact, graph, ivf" in refusal_message(*asked, "annoy")
+    assert "choose from auto, exact, graph" in refusal_message(*asked, "annoy")
     assert "is a search of keys" in refusal_message(*asked, "graph")
     build = ("index", "build", corpus, "-o", tmp_path / "n", "--no-model", "--search")
     assert "choose from" in refusal_message(*build, "annoy")
