@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.probes.atomic_file import TEMPORARY_GLOB, sync_path
-from tamis.probes.errors import BadIndex, BadInput, TamisError
+from tamis.probes.atomic_file import TEMPORARY_GLOB, sync_path, write_lock
+from tamis.probes.errors import BadIndex, BadInput, IndexBusy, TamisError
 from tamis.retrieval.approximate.segment_search import (
     build_structures,
     check_kind,
@@ -53,7 +53,6 @@ from tamis.retrieval.storage.files import (
     CheckedFile,
     FileEntry,
     save_state_array,
-    write_lock,
 )
 from tamis.retrieval.storage.kept_windows import copy_kept_windows, write_kept_windows
 from tamis.retrieval.storage.manifest import (
@@ -621,7 +620,7 @@ def open_writer(home: Path, models: ChunkModels | None = None) -> Iterator[Index
         BadInput: there is no index. BadIndex: it is damaged. IndexBusy: another process writes.
     """
     Manifest.read(home)
-    with write_lock(home):
+    with write_lock(home / LOCK, IndexBusy):
         yield IndexWriter(home, Manifest.read(home), models or ChunkModels())
 
 
@@ -649,7 +648,7 @@ def create_index(
     """
     check_kind(search)
     _make_folder(home)
-    with write_lock(home):
+    with write_lock(home / LOCK, IndexBusy):
         name = BUILDING if overwrite and (home / MANIFEST).exists() else MANIFEST
         started = _read_replacement(home) if name == BUILDING else _read_existing(home)
         if started is not None and not overwrite:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.atomic_file import atomic_path
+from tamis.probes.atomic_file import atomic_path, write_lock
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.model_store import lock_model
 from tamis.service.batch.job import describe_differences
@@ -88,6 +89,24 @@ class OutputFolder:
             if self.read_plan() is None:
                 self.write_plan(plan)
             return self.read_plan() or plan
+
+    def hold(self, shard: tuple[int, int], held: contextlib.ExitStack) -> None:
+        """Keeps the parts of a shard from other runs on this machine until `held` is closed.
+
+        Raises:
+            BadInput: another run has some of them; where the file system has no locks, none does.
+        """
+        with contextlib.suppress(OSError, ImportError):
+            if streams.is_local(self.fs):
+                home = Path(self.path)
+                home.mkdir(parents=True, exist_ok=True)
+                own = home / f".lock-{shard[0]}-{shard[1]}"
+                held.enter_context(write_lock(own, BadInput))
+                for other in home.glob(".lock-*-*"):
+                    index, count = map(int, other.name.split("-")[1:])
+                    if other != own and (index - shard[0]) % math.gcd(count, shard[1]) == 0:
+                        with write_lock(other, BadInput):
+                            pass
 
     def read_plan(self) -> BatchPlan | None:
         """The plan in the folder; None in a new folder.
