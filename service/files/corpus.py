@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.files.command_inputs import NO_FILE, is_index, record_of, visible_files
+from tamis.service.files.command_inputs import is_index, record_of, visible_files
 from tamis.service.files.document_text import (
     FORMAT,
     LINE_SUFFIXES,
@@ -35,6 +35,7 @@ from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_pa
 from tamis.service.files.streams import (
     MAX_LINE_BYTES,
     codec_of,
+    irregular,
     open_unpacked,
     raise_fault,
     read_json_lines,
@@ -267,17 +268,17 @@ def read_documents(
         raise BadInput(f"nothing could be read; {files_passed_over(told.passed_over)}")
 
 
-def _irregular(file: CorpusFile) -> bool:
-    """Whether it is a pipe, a link to nothing or the like, which cannot be read as a file."""
-    return "://" not in file.path and not Path(file.path).is_file()
+def _irregular(file: CorpusFile) -> str | None:
+    """Why it cannot be read as a file, as a pipe or a link to nothing."""
+    return None if "://" in file.path else irregular(file.path)
 
 
 def _documents_of(
     file: CorpusFile, fields: CorpusFields, encoding: str, told: ReadingNotes, skip: _Skip
 ) -> Iterator[CorpusDocument]:
     """The documents of one file: those that it holds as JSON or Parquet, or the text it is."""
-    if _irregular(file):
-        raise BadInput(f"{file.path} {NO_FILE}")
+    if fault := _irregular(file):
+        raise BadInput(f"{file.path} {fault}")
     if file.kind == ".parquet":
         return _row_documents(file, _parquet_rows(file.path), fields, skip)
     if file.kind in LINE_SUFFIXES:
@@ -289,7 +290,7 @@ def _documents_of(
             f"{file.path} is one text, since there is no text in 'text' of its first line but "
             f"{sorted(first[0][1])}; --text-field names another"
         )
-    document = read_document(_read_whole(file.path), file.path, encoding)
+    document = read_document(read_whole(file.path), file.path, encoding)
     if file.kind == ".json" and document.format == "text":
         record = record_of(document.text, file.path, file.kind, told.faults.append)
         if record is not None:
@@ -300,7 +301,7 @@ def _documents_of(
     return iter((CorpusDocument(file.name, text, document.title, metadata),))
 
 
-def _read_whole(path: str) -> bytes:
+def read_whole(path: str) -> bytes:
     """All of a file; of a packed one at most as much as one row may have, of a binary one none."""
     with open_unpacked(path) as stream:
         head = stream.read(SNIFFED_BYTES)

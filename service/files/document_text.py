@@ -178,8 +178,9 @@ _IN_ZIP = (
     ("content.xml", "OpenDocument"),
 )
 _WAYS = {
-    "gzip": "unpack it, or name a file that ends in .gz",
-    "zstd": "unpack it, or name a file that ends in .zst where those are read",
+    "gzip": "unpack it, or have its name end in .gz",
+    "zstd": "unpack it, or have its name end in .zst",
+    "xz": "unpack it, or have its name end in .xz",
     "Parquet": "tamis batch run and tamis index build read it, if its name ends in .parquet",
     "old Office": "save it as .docx or .pdf",
     "RTF": "save it as .docx or .pdf",

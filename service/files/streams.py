@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -83,6 +84,19 @@ _BUFFER_BYTES = 1 << 20
 _ZSTD_READ_BYTES = 1 << 12
 """Bytes read at once from a .zst: 4 KiB unpack to 128 MiB at most, so that a decompression bomb
 does not fill the memory."""
+
+
+def irregular(path: str | Path) -> str | None:
+    """Why what a local path names is not read as a file; None where it is one."""
+    if os.path.isdir(path):
+        return "is a link to a folder; name it, too, and its files are read"
+    return None if os.path.isfile(path) else "is no regular file"
+
+
+def leads_elsewhere(link: str | Path, home: str | Path) -> bool:
+    """Whether a link in a folder leads out of it, or to what is hidden there."""
+    path = os.path.relpath(os.path.realpath(link), os.path.realpath(home))
+    return any(part.startswith(".") for part in Path(path).parts)
 
 
 def open_unpacked(url: str) -> IO[bytes]:

@@ -24,6 +24,8 @@ from tamis.service.files.corpus import find_corpus_files
 from tests.service.cli.cli_kit import tamis
 from tests.service.cli.commands.test_index import refusal_message, search_hits
 
+ESTIMATED = ("--tokenizer", "estimate")
+
 
 @pytest.fixture
 def home(tmp_path):
@@ -232,6 +234,42 @@ def test_an_index_takes_every_file_that_compress_takes(tmp_path, home):
         assert f"passed over {file} (" in stderr
     assert stderr.count("passed over") == len(found.skipped) == 5
     assert f"{docs}/i.jsonl is one text" in stderr
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder with links to a folder outside, to a hidden one, to one in it, and to itself."""
+    docs, other = tmp_path / "docs", tmp_path / "other"
+    for folder in (docs / "new", docs / ".old", other):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name.strip('.')}.md").write_text(f"Words of {folder.name}.")
+    for name, target in {"latest": "new", "self": ".", "old": ".old", "far": other}.items():
+        (docs / name).symlink_to(target)
+    return docs
+
+
+def test_a_link_to_a_folder_is_not_followed_and_is_named_where_something_is_left_out(
+    linked, home, tmp_path
+):
+    asked = ("-q", "Which words?", "--method", "lexical", "--max-tokens", 99)
+    calls = [
+        (("index", "build", linked, "-o", home, "--no-model"), 1),
+        (("batch", "run", linked, "-o", tmp_path / "out", *asked, *ESTIMATED), 1),
+        (("compress", linked, *asked, *ESTIMATED), 0),
+    ]
+    for words, status in calls:
+        done = tamis(*words)
+        assert done.exit_code == status, done.output
+        left_out = ("far", "old")
+        for name in left_out:
+            assert f"{name} (is a link to a folder; name it, too, and its files are" in done.stderr
+        assert done.stderr.count("is a link to a folder") == len(left_out)
+    assert ids(home) == {"new/new.md"}
+    tamis("index", "add", home, linked / "far")
+    assert ids(home) == {"new/new.md", "other.md"}
+    done = tamis("index", "sync", home, linked)
+    assert "0 documents added, 0 replaced, 1 unchanged" in done.stderr
+    assert len(ids(home)) == 2
 
 
 SETTINGS = [
