@@ -500,7 +500,7 @@ def raw_html_warning(texts: Sequence[str]) -> str | None:
     if not pages:
         return None
     return (
-        f"HTML is read as text, tags and all, in document {_name_first(pages)}; with "
+        f"HTML is read as text, tags and all, in document {name_first(pages)}; with "
         '"format": "html" what the page shows is read instead'
     )
 
@@ -531,7 +531,7 @@ def files_passed_over(skipped: Mapping[Any, str]) -> str | None:
     if not skipped:
         return None
     files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
-    return f"passed over {files}: {_name_first(name_reasons(skipped))}"
+    return f"passed over {files}: {name_first(name_reasons(skipped))}"
 
 
 def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
@@ -539,7 +539,7 @@ def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
     return [f"{path} ({why.removeprefix(f'{path} ')})" for path, why in skipped.items()]
 
 
-def _name_first(items: Sequence[Any]) -> str:
+def name_first(items: Sequence[Any]) -> str:
     """The first few items, and how many more there are."""
     more = len(items) - _NAMED
     return ", ".join(map(str, items[:_NAMED])) + (f" and {more:,} more" if more > 0 else "")

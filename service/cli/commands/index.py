@@ -83,8 +83,11 @@ def _print_counts(index: Path, counts: PutCounts, started: float) -> None:
             f"{index}: {counts.elsewhere:,} documents stay that are of other files, or of none"
         )
     if counts.repeated:
+        from tamis.service.files.document_text import name_first
+
         print_note(
-            f"{index}: {counts.repeated:,} documents had an id that came again; the later counts"
+            f"{index}: {counts.repeated.total():,} documents had an id that came again; the later "
+            f"counts: {name_first(sorted(counts.repeated))}"
         )
 
 

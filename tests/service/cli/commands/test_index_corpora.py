@@ -111,10 +111,13 @@ def test_a_row_that_cannot_be_read_stops_no_row_behind_it(twins, home):
 
 def test_a_repeated_id_is_reported(tmp_path, home):
     message = build(
-        home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": "x"} for i in range(5)))
+        home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": f"Row {i}."} for i in range(5)))
     )
     assert "2 documents added" in message
-    assert "3 documents had an id that came again; the later counts" in message
+    assert "3 documents had an id that came again; the later counts: 0, 1\n" in message
+    for command in ("add", "sync"):
+        again = tamis("index", command, home, tmp_path / "r.jsonl").stderr
+        assert "0 documents added, 0 replaced, 2 unchanged" in again
 
 
 def test_a_file_has_one_id_however_it_is_added(tmp_path, home, monkeypatch):
