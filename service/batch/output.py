@@ -41,6 +41,7 @@ class PartReceipt:
         part: the index of the part.
         failed: number in its input file and message of each row whose status is `error`.
         sha256, bytes: of the part's file. seconds: how long the part took.
+        unusable: how many of the failed rows were refused unread.
     """
 
     part: int
@@ -51,6 +52,7 @@ class PartReceipt:
     sha256: str
     bytes: int
     seconds: float
+    unusable: int = 0
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> PartReceipt:
@@ -122,7 +124,8 @@ class OutputFolder:
                 BatchPart(*json.loads(line)) for line in self.read(PLAN_FILE).splitlines()
             )
             sources = tuple(
-                InputFile(s["url"], s["kind"], tuple(s["names"])) for s in manifest["sources"]
+                InputFile(s["url"], s["kind"], tuple(s["names"]), s.get("passed_over", {}))
+                for s in manifest["sources"]
             )
             columns = tuple((str(name), str(kind)) for name, kind in manifest["columns"])
             if len(parts) != (declared := manifest["parts"]):
@@ -227,6 +230,7 @@ class VerificationReport:
         missing: parts that are in no folder. damaged: files that differ from what was written.
         stray: files that belong to no part.
         failed: messages of the rows that failed.
+        passed_over: the files of folders that are no rows, and why.
     """
 
     parts: int = 0
@@ -235,6 +239,7 @@ class VerificationReport:
     damaged: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -249,7 +254,7 @@ def verify_batch(outs: Sequence[str]) -> VerificationReport:
         BadInput: a folder holds no batch, or the folders hold different ones.
     """
     plan, outputs = open_batch(outs)
-    report = VerificationReport(len(plan.parts), plan.rows)
+    report = VerificationReport(len(plan.parts), plan.rows, passed_over=plan.passed_over)
     found = locate_parts(plan, outputs)
     for part in plan.parts:
         name = plan.part_file(part)

@@ -105,7 +105,8 @@ def parse_row(number: int, data: bytes | None, job: BatchJob, size: int = 0) -> 
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        more = "; an array has to be one object a line, or a file .json" if text[:1] == "[" else ""
+        array = "; a JSON array has to be one object a line, or a file in .json"
+        more = array if text.startswith("[") else ""
         return InputRow(number, text, fault=f"the line is not JSON ({error}){more}")
     if not isinstance(value, dict):
         return InputRow(number, text, fault=f"the row is {_shorten(value)}; give a JSON object")

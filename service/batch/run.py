@@ -45,6 +45,7 @@ class RunSummary:
     Attributes:
         failures: location and message of the first hundred failed rows.
         rows, failed, tokens_in, tokens_out, parts: of all completed parts of the shard.
+        unusable: how many of the failed rows were refused unread.
     """
 
     rows: int = 0
@@ -52,6 +53,7 @@ class RunSummary:
     tokens_in: int = 0
     tokens_out: int = 0
     parts: int = 0
+    unusable: int = 0
     failures: list[str] = field(default_factory=list)
 
     def add(self, receipt: PartReceipt) -> None:
@@ -59,6 +61,7 @@ class RunSummary:
         self.parts += 1
         self.rows += receipt.rows
         self.failed += len(receipt.failed)
+        self.unusable += receipt.unusable
         self.tokens_in += receipt.tokens_in
         self.tokens_out += receipt.tokens_out
         self.failures += [why for _, why in receipt.failed[: 100 - len(self.failures)]]

@@ -312,5 +312,6 @@ def verify(outs: list[str]) -> None:
     typer.echo(
         f"{report.rows:,} rows in {report.parts:,} parts: {state}, {len(report.failed):,} failed"
     )
-    if not report.is_whole or report.failed:
+    print_passed_over(report.passed_over)
+    if not report.is_whole or report.failed or report.passed_over:
         raise typer.Exit(EXIT_ROWS_FAILED)

@@ -14,6 +14,7 @@ import zstandard
 
 import tamis
 from tests.service.batch.kit import QUERY, read_rows, rows, write_lines
+from tests.service.cli.cli_kit import tamis as tamis_command
 
 
 def library(row, free, **changed):
@@ -309,6 +310,10 @@ def test_a_file_of_a_folder_that_is_no_row_is_named_and_fails_the_run(free, tmp_
     for more, status in ((("--dry-run",), 0), (("--quiet",), 1), (("--quiet",), 1)):
         done = free.run_to_end(source, "-o", tmp_path / "out", *asked, *more, status=status)
         assert "passed over blob.bin (holds binary data" in done.stderr
+    verified = tamis_command("batch", "verify", tmp_path / "out")
+    assert verified.exit_code == 1
+    assert verified.stdout == "1 rows in 1 parts: whole, 0 failed\n"
+    assert verified.stderr.startswith("passed over blob.bin (holds binary data")
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["a.md"]
 
 
