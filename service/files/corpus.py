@@ -134,7 +134,10 @@ def is_below(place: str, paths: Sequence[str]) -> bool:
 
 
 def find_corpus_files(
-    paths: Sequence[str], home: Path = Path(), known: Mapping[str, str] | None = None
+    paths: Sequence[str],
+    home: Path = Path(),
+    known: Mapping[str, str] | None = None,
+    allow_empty: bool = False,
 ) -> list[CorpusFile]:
     """The files of a corpus, each once, by the names that they have in an index.
 
@@ -151,7 +154,7 @@ def find_corpus_files(
     # what the index knows goes first, and an outer folder before those in it
     folders += sorted(os.path.realpath(path) for path in paths if Path(path).is_dir())
     found = []
-    for file in walk_corpus(paths):
+    for file in walk_corpus(paths, allow_empty):
         place = file.place
         doc, name = ids.get(place, ""), file.name
         folder = next((one for one in folders if place.startswith(_inside(one))), None)
@@ -163,11 +166,11 @@ def find_corpus_files(
     return _distinct_files(found)
 
 
-def walk_corpus(paths: Sequence[str]) -> list[CorpusFile]:
+def walk_corpus(paths: Sequence[str], allow_empty: bool = False) -> list[CorpusFile]:
     """The files of a corpus, folders walked and sorted; hidden files and indexes are skipped.
 
     Raises:
-        BadInput: a path does not exist or is in an index, or a folder has no file.
+        BadInput: a path does not exist or is in an index, or a folder has no file and must have.
     """
     found: list[CorpusFile] = []
     for path in paths:
@@ -177,8 +180,11 @@ def walk_corpus(paths: Sequence[str]) -> list[CorpusFile]:
             raise BadInput(f"{path} lies in the index {index}; name the corpus, not its index")
         if Path(path).is_dir():
             inside = sorted(visible_files(Path(path)))
-            if not inside:
-                raise BadInput(f"{path} holds no file, hidden ones aside; name another folder")
+            if not inside and not allow_empty:
+                raise BadInput(
+                    f"{path} holds no file, hidden ones aside; name another folder, or if it was "
+                    "emptied give tamis index sync --allow-empty"
+                )
             found += [CorpusFile(str(file), str(file), in_folder=True) for file in inside]
         elif "://" in path or Path(path).is_file():
             found.append(CorpusFile(path, path))

@@ -39,12 +39,12 @@ OPTIONS = SHARED | INDEX
 
 @contextmanager
 def indexing_progress(
-    corpus: Sequence[str], quiet: bool
+    corpus: Sequence[str], quiet: bool, allow_empty: bool = False
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
     from tamis.service.files.corpus import count_documents, walk_corpus
 
-    total = count_documents(walk_corpus(corpus))
+    total = count_documents(walk_corpus(corpus, allow_empty))
     with counting_bar("indexing", total, quiet) as advance:
         yield (lambda *_: advance()), time.perf_counter()
 
@@ -242,7 +242,10 @@ def build(
 def _add_or_sync(sync: bool) -> Callable[..., None]:
     """The command `add`, or the same with `sync`, which also removes."""
 
-    @takes_options(OPTIONS)
+    @takes_options(
+        OPTIONS,
+        allow_empty=Option("Take a folder without files as emptied: its documents may all go."),
+    )
     def put(
         index: Path,
         corpus: list[str],
@@ -251,6 +254,7 @@ def _add_or_sync(sync: bool) -> Callable[..., None]:
         title_field: str = "title",
         proxy: str | None = None,
         encoding: str = "utf-8",
+        allow_empty: bool = False,
         quiet: bool = False,
         home: HomeFolder = None,
     ) -> None:
@@ -259,7 +263,7 @@ def _add_or_sync(sync: bool) -> Callable[..., None]:
         from tamis.service.files.corpus import CorpusFields
 
         Manifest.read(index)
-        with indexing_progress(corpus, quiet) as (report, clock):
+        with indexing_progress(corpus, quiet, allow_empty) as (report, clock):
             counted = indexing.add_documents(
                 index,
                 corpus,
@@ -269,6 +273,7 @@ def _add_or_sync(sync: bool) -> Callable[..., None]:
                 root=models_folder(home),
                 report=report,
                 sync=sync,
+                allow_empty=allow_empty,
             )
         print_counts(index, counted, clock, quiet)
 

@@ -239,6 +239,28 @@ def test_an_index_takes_every_file_that_compress_takes(tmp_path, home):
     assert f"{docs}/i.jsonl is one text" in stderr
 
 
+def test_an_index_is_emptied_on_request_alone(twins, home, tmp_path):
+    """A folder is empty where the disk that belongs there is not mounted."""
+    given = rows(tmp_path / "rows.jsonl", {"text": "One."})
+    build(home, twins[0], given)
+    (twins[0] / "readme.md").unlink()
+    folder = ("index", "sync", home, twins[0])
+    assert "if it was emptied give tamis index sync --allow-empty" in refusal_message(*folder)
+    assert len(ids(home)) == 2
+    assert "1 removed" in tamis(*folder, "--allow-empty").stderr
+    left = {f"{given}:1"}
+    assert ids(home) == left
+    given.write_text("")
+    file = ("index", "sync", home, given)
+    assert "hold none of the index's 1 documents any more" in refusal_message(*file)
+    assert ids(home) == left
+    for told in ("0 replaced, 1 removed", "0 replaced, 0 unchanged"):
+        done = tamis(*file, "--allow-empty")
+        assert (done.exit_code, ids(home)) == (0, set())
+        assert told in done.stderr
+    assert tamis(*file).exit_code == 0
+
+
 @pytest.fixture
 def linked(tmp_path):
     """A folder with links to a folder outside, to a hidden one, to one in it, and to itself."""
