@@ -227,10 +227,11 @@ def _passage(given: Any, index: int, text: str) -> Passage:
 
 def _shorten(value: Any) -> str:
     """A value for a message, cut after some characters."""
-    shown = repr(value)
+    is_bytes = isinstance(value, bytes)
+    shown = repr(value) if is_bytes else json.dumps(value, ensure_ascii=False, default=str)
     if len(shown) > _SHOWN_CHARS:
-        shown = f"{type(value).__name__} {shown[:_SHOWN_CHARS]}…"
-    return f"{shown} (bytes: cast the column to a string)" if isinstance(value, bytes) else shown
+        shown = f"{streams.json_kind(value)} {shown[:_SHOWN_CHARS]}…"
+    return f"{shown} (bytes: cast the column to a string)" if is_bytes else shown
 
 
 def _field_names(value: Mapping[str, Any]) -> str:

@@ -29,7 +29,13 @@ from tamis.service.files.document_text import (
     read_document,
     read_given,
 )
-from tamis.service.files.streams import irregular, leads_elsewhere, unpacked, unpacked_suffix
+from tamis.service.files.streams import (
+    irregular,
+    is_repeated,
+    json_kind,
+    unpacked,
+    unpacked_suffix,
+)
 from tamis.text.inputs import KNOWN_FIELDS, to_passage
 from tamis.text.types import Passage
 
@@ -321,7 +327,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
         shown = (name for name in folders if not name.startswith("."))
         folders[:] = sorted(name for name in shown if not is_index(Path(home, name)))
         links = [name for name in folders if Path(home, name).is_symlink()]
-        files += [name for name in links if leads_elsewhere(Path(home, name), folder)]
+        files += [name for name in links if not is_repeated(Path(home, name), folder)]
         yield from (Path(home, name) for name in sorted(files) if not name.startswith("."))
 
 
@@ -361,8 +367,7 @@ def _add_input(
         return
     question = next((record[key] for key in _QUESTION_FIELDS if record.get(key) is not None), None)
     if question is not None and not isinstance(question, str):
-        kind = type(question).__name__
-        raise BadInput(f"{display_name(name)}: the question is of type {kind}; give a text")
+        raise BadInput(f"{display_name(name)}: the question is {json_kind(question)}; give a text")
     if question is not None and question.strip() and question not in found.questions:
         found.questions.append(question)
     if unread := [key for key in record if key not in _READ_FIELDS and record[key] is not None]:

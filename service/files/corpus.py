@@ -27,6 +27,7 @@ from tamis.service.files.document_text import (
     LINE_SUFFIXES,
     SNIFFED_BYTES,
     TEXT_FIELDS,
+    PassedOver,
     binary_fault,
     files_passed_over,
     read_document,
@@ -36,6 +37,7 @@ from tamis.service.files.streams import (
     MAX_LINE_BYTES,
     codec_of,
     irregular,
+    json_kind,
     open_unpacked,
     raise_fault,
     read_json_lines,
@@ -105,7 +107,7 @@ class ReadingNotes:
         unread: the paths of files that were not read, or not whole.
     """
 
-    passed_over: dict[str, str] = field(default_factory=dict)
+    passed_over: PassedOver = field(default_factory=PassedOver)
     faults: list[str] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)
 
@@ -258,7 +260,7 @@ def read_documents(
     """
     told, read = notes or ReadingNotes(), 0
     for file in found:
-        source, before = file.source(home), len(told.passed_over)
+        source, before = file.source(home), told.passed_over.count
         skip = told.skip if notes is not None and file.in_folder else raise_fault
         try:
             for document in _documents_of(file, fields, encoding, told, skip):
@@ -268,7 +270,7 @@ def read_documents(
             if skip is raise_fault:
                 raise
             told.passed_over[file.path] = str(error)
-        if len(told.passed_over) > before:
+        if told.passed_over.count > before:
             told.unread.add(file.path)
     if not read and told.passed_over:
         raise BadInput(f"nothing could be read; {files_passed_over(told.passed_over)}")
@@ -341,7 +343,7 @@ def _document_of(
     if not isinstance(row.get(text_field), str):
         fault = f"the text in {text_field!r} is null" if text_field in row else ""
         if row.get(text_field) is not None:
-            fault = f"there is no text in {text_field!r} but {type(row[text_field]).__name__}"
+            fault = f"there is no text in {text_field!r} but {json_kind(row[text_field])}"
         raise BadInput(
             f"{place}: {fault or f'there is no text in {text_field!r}'}; its fields are "
             f"{sorted(row)}; name the right one with --text-field"

@@ -526,12 +526,28 @@ def left_out_note(documents: Iterable[DocumentText]) -> str | None:
     )
 
 
+MOST_REASONS = 20
+"""So many of the files and rows that are passed over are named with why."""
+
+
+class PassedOver(dict[Any, str]):
+    """Why files and rows were passed over, of the first of them; `count` is of all."""
+
+    count = 0
+
+    def __setitem__(self, place: Any, why: str) -> None:
+        self.count += 1
+        if len(self) < MOST_REASONS:
+            super().__setitem__(place, why)
+
+
 def files_passed_over(skipped: Mapping[Any, str]) -> str | None:
     """The files of folders that were not read, the first of them by name with why; None without."""
     if not skipped:
         return None
-    files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
-    return f"passed over {files}: {name_first(name_reasons(skipped))}"
+    count = skipped.count if isinstance(skipped, PassedOver) else len(skipped)
+    files = "1 file" if count == 1 else f"{count:,} files"
+    return f"passed over {files}: {name_first(name_reasons(skipped), count)}"
 
 
 def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
@@ -539,7 +555,7 @@ def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
     return [f"{path} ({why.removeprefix(f'{path} ')})" for path, why in skipped.items()]
 
 
-def name_first(items: Sequence[Any]) -> str:
-    """The first few items, and how many more there are."""
-    more = len(items) - _NAMED
+def name_first(items: Sequence[Any], count: int | None = None) -> str:
+    """The first few items, and how many more there are, of `count` if not all are given."""
+    more = (len(items) if count is None else count) - _NAMED
     return ", ".join(map(str, items[:_NAMED])) + (f" and {more:,} more" if more > 0 else "")

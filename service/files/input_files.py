@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, Literal
 
 from tamis.probes.errors import BadInput, MissingExtra
@@ -140,9 +139,7 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
     names = [str(name)[len(home) + 1 :] for name in sorted(fs.find(folder))]
     shown = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
     if streams.is_local(fs):  # where links to folders are among the files
-        paths = {name: f"{home}/{name}" for name in shown}
-        outer = streams.leads_elsewhere
-        shown = [n for n, path in paths.items() if not Path(path).is_dir() or outer(path, home)]
+        shown = [name for name in shown if not streams.is_repeated(f"{home}/{name}", home)]
     kinds, passed_over = dict[str, Kind](), dict[str, str]()
     for name in shown:
         try:

@@ -93,10 +93,10 @@ def irregular(path: str | Path) -> str | None:
     return None if os.path.isfile(path) else "is no regular file"
 
 
-def leads_elsewhere(link: str | Path, home: str | Path) -> bool:
-    """Whether a link in a folder leads out of it, or to what is hidden there."""
+def is_repeated(link: str | Path, home: str | Path) -> bool:
+    """Whether a link leads to a folder that is read, since it is in the same one, not hidden."""
     path = os.path.relpath(os.path.realpath(link), os.path.realpath(home))
-    return any(part.startswith(".") for part in Path(path).parts)
+    return os.path.isdir(link) and not any(part.startswith(".") for part in Path(path).parts)
 
 
 def open_unpacked(url: str) -> IO[bytes]:
@@ -272,6 +272,15 @@ def read_json_lines(
                 skip(error)
 
 
+def json_kind(value: Any) -> str:
+    """What those who write JSON call a value; of another value, its type."""
+    return next((n for kind, n in _KINDS.items() if isinstance(value, kind)), type(value).__name__)
+
+
+_KINDS: dict[Any, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+_KINDS |= {int: "a number", float: "a number", type(None): "null"}
+
+
 def _json_object(line: bytes | None, place: str) -> dict[str, Any]:
     if line is None:
         raise BadInput(f"{place}: the line is over 256 MiB; split it")
@@ -280,5 +289,5 @@ def _json_object(line: bytes | None, place: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}: not JSON ({error})") from error
     if not isinstance(row, dict):
-        raise BadInput(f"{place}: a row is a JSON object, got {type(row).__name__}")
+        raise BadInput(f"{place}: a row is a JSON object, got {json_kind(row)}")
     return row

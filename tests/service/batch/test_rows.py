@@ -240,7 +240,7 @@ def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_p
     wrong = write_lines(tmp_path / "wrong.jsonl", [{**given[0], "turns": "Malo"}])
     result = free.run(wrong, "-o", tmp_path / "three", "--history-field", "turns")
     assert result.exit_code == 2
-    assert "line 1: 'turns' is 'Malo'; give a list of earlier turns" in result.stderr
+    assert "line 1: 'turns' is \"Malo\"; give a list of earlier turns" in result.stderr
 
 
 def test_fewer_parts_than_workers_are_reported(free, tmp_path):
@@ -391,7 +391,7 @@ def test_an_error_row_of_a_file_has_its_name_and_a_text_that_is_an_object_is_sai
     given = [*rows(1), {"question": QUERY, "documents": [{"text": {"x": 1}}]}]
     free.run(write_lines(tmp_path / "in.jsonl", given), "-o", tmp_path / "two")
     _, got = read_rows(tmp_path / "two")
-    assert "document 0: 'text' is {'x': 1}; give a text" in got["error"]
+    assert "document 0: 'text' is {\"x\": 1}; give a text" in got["error"]
 
 
 @pytest.mark.parametrize("packing", ["", ".gz"])

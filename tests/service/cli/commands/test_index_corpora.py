@@ -109,6 +109,26 @@ def test_a_row_that_cannot_be_read_stops_no_row_behind_it(twins, home):
     assert [n for n in range(1, 6) if f"rows.jsonl, line {n} (" in message] == [2, 3, 4]
 
 
+def test_of_much_that_is_passed_over_the_first_is_named_and_the_rest_counted(twins, home, tmp_path):
+    (twins[0] / "rows.jsonl").write_text('{"text": "One."}\n' + "{\n" * 1000)
+    for number in range(5):
+        (twins[0] / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    *told, rest = build(home, twins[0], exit_code=1).splitlines()[-21:]
+    assert [line.partition(" (")[0] for line in told] == [
+        f"passed over {twins[0]}/rows.jsonl, line {n}" for n in range(2, 22)
+    ]
+    assert rest == "passed over 985 more"
+    found = find_corpus_files([str(twins[0])])
+    notes = corpus.ReadingNotes()
+    assert len(list(corpus.read_documents(found, corpus.CorpusFields(), "utf-8", notes))) == 2
+    assert (len(notes.passed_over), notes.passed_over.count, len(notes.unread)) == (20, 1005, 6)
+    (twins[0] / "rows.jsonl").write_text("{\n" * 1000)
+    (twins[0] / "readme.md").unlink()
+    message = refusal_message("index", "build", twins[0], "-o", tmp_path / "j", "--no-model")
+    assert "passed over 1,005 files" in message
+    assert message.strip().endswith(" and 1,000 more")
+
+
 def test_a_repeated_id_is_reported(tmp_path, home):
     message = build(
         home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": f"Row {i}."} for i in range(5)))
