@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tamis.probes.errors import BadInput, TamisError
+
 TEMPORARY_GLOB = ".*.tmp"
 """Matches, within a folder, the temporary files of `atomic_path`."""
 
@@ -100,3 +102,36 @@ def _is_replaceable(path: Path, file: Path) -> bool:
     if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
         return False
     return os.access(file.parent, os.W_OK)
+
+
+@contextmanager
+def write_lock(path: Path, busy: type[TamisError]) -> Iterator[None]:
+    """Holds the lock of those who write a folder, a file in it, that ends with the process.
+
+    Raises:
+        busy: another process holds it. BadInput: the folder cannot be written.
+    """
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise BadInput(
+            f"{path.parent} cannot be written ({error.strerror}); check its permissions"
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            owner = os.read(handle, 20).decode("ascii", "replace").strip() or "unknown"
+            raise busy(
+                f"{path.parent} is being written by another process (pid {owner}); wait until it "
+                "is done"
+            ) from error
+        os.truncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)

@@ -26,6 +26,7 @@ graph: lab/log/retrieval-and-selectors.md#2026-11-26-approximate-search-of-an-in
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,8 +36,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.probes.atomic_file import TEMPORARY_GLOB, sync_path
-from tamis.probes.errors import BadIndex, BadInput, TamisError
+from tamis.probes.atomic_file import TEMPORARY_GLOB, sync_path, write_lock
+from tamis.probes.errors import BadIndex, BadInput, IndexBusy, TamisError
 from tamis.retrieval.approximate.segment_search import (
     build_graphs,
     check_kind,
@@ -53,7 +54,6 @@ from tamis.retrieval.storage.files import (
     CheckedFile,
     FileEntry,
     save_state_array,
-    write_lock,
 )
 from tamis.retrieval.storage.kept_windows import copy_kept_windows, write_kept_windows
 from tamis.retrieval.storage.manifest import (
@@ -291,7 +291,7 @@ class PutCounts:
     """How many documents one call of `put` added, replaced or left alone, and their chunks.
 
     Attributes:
-        repeated: documents whose id came before in the same call; the later one counts.
+        repeated: how often each id came again in the same call; the last document counts.
         passed_over: files in folders that were not read, and why.
         notes: of files that were read as something else than their names say.
         removed: documents that left since their files do not hold them any more.
@@ -302,7 +302,7 @@ class PutCounts:
     replaced: int = 0
     unchanged: int = 0
     chunks: int = 0
-    repeated: int = 0
+    repeated: Counter[str] = field(default_factory=Counter)
     passed_over: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     removed: int = 0
@@ -333,6 +333,7 @@ class IndexWriter:
         self.deleted_docs = read_deletions(home, manifest.deleted)
         self._queries = manifest.queries  # those of the next merge, which may make them
         self._places: dict[str, tuple[DocumentPlace, str, str | None]] = {}
+        self._repeated: set[str] = set()
         for entry in manifest.segments:
             self._register(entry)
 
@@ -361,13 +362,11 @@ class IndexWriter:
         Args:
             follow: a document that is of another file now counts as changed.
         """
-        counts, ids = PutCounts(), set[str]()
+        counts = PutCounts()
         batch, batch_chunks = dict[str, tuple[CorpusDocument, list[Chunk]]](), 0
         has_models = self.models.keys or self.models.vectors or self.models.kv
         max_chunks = MODEL_BATCH_CHUNKS if has_models else BATCH_CHUNKS
-        for document in documents:
-            counts.repeated += document.id in ids
-            ids.add(document.id)
+        for document in self._each(documents, counts.repeated):
             indexed = self._places.get(document.id)
             is_known = indexed and indexed[1] == document_fingerprint(document)
             if follow and indexed and indexed[2] not in (None, document.source):
@@ -386,8 +385,23 @@ class IndexWriter:
                 batch, batch_chunks = {}, 0
         if batch:
             self._commit_batch(batch, counts)
-        self._put_ids |= ids
         return counts
+
+    def _each(
+        self, documents: Iterable[CorpusDocument], repeated: Counter[str]
+    ) -> Iterator[CorpusDocument]:
+        """The documents; where their ids are known to come again, the last of each, at the end."""
+        ids, last = set[str](), dict[str, CorpusDocument]()
+        for document in documents:
+            if document.id in ids:
+                repeated[document.id] += 1
+            ids.add(document.id)
+            if document.id in self._repeated:
+                last[document.id] = document
+            else:
+                yield document
+        yield from last.values()
+        self._put_ids |= ids
 
     def delete(self, docs: Sequence[str]) -> int:
         """Deletes documents by id, all in one commit; returns how many.
@@ -471,7 +485,7 @@ class IndexWriter:
             self.home, self.manifest.next_segment, self.manifest.settings.language
         )
         for document, chunks in batch.values():
-            writer.add(document, chunks)
+            writer.add(document, chunks, document.id in counts.repeated)
         self._encode(writer, list(batch.values()))
         self._commit(writer.close(), replaced)
         counts.replaced += len(replaced)
@@ -601,6 +615,7 @@ class IndexWriter:
                 if number not in self.deleted_docs.get(int(entry.name), ()):
                     place, source = (int(entry.name), number), record.get("source")
                     self._places[record["id"]] = (place, record["fingerprint"], source)
+                    self._repeated |= {record["id"]} if record.get("repeated") else set()
         finally:
             segment.close()
 
@@ -620,7 +635,7 @@ def open_writer(home: Path, models: ChunkModels | None = None) -> Iterator[Index
         BadInput: there is no index. BadIndex: it is damaged. IndexBusy: another process writes.
     """
     Manifest.read(home)
-    with write_lock(home):
+    with write_lock(home / LOCK, IndexBusy):
         yield IndexWriter(home, Manifest.read(home), models or ChunkModels())
 
 
@@ -647,7 +662,7 @@ def create_index(
     """
     check_kind(search)
     _make_folder(home)
-    with write_lock(home):
+    with write_lock(home / LOCK, IndexBusy):
         name = BUILDING if overwrite and (home / MANIFEST).exists() else MANIFEST
         started = _read_replacement(home) if name == BUILDING else _read_existing(home)
         if started is not None and not overwrite:

@@ -6,15 +6,12 @@ read      size checked when the file is opened, bytes checked before the first o
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import math
 import mmap
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.atomic_file import atomic_path
-from tamis.probes.errors import BadIndex, BadInput, IndexBusy
+from tamis.probes.errors import BadIndex
 
 PARTIAL_SUFFIX = ".part"
 """Ends the name of a segment's folder until everything in it is on disk."""
@@ -181,36 +178,3 @@ class CheckedFile:
         """Closes the file; arrays that were handed out stay readable."""
         self._stream.close()
         self._array = self._buffer = None
-
-
-@contextmanager
-def write_lock(home: Path) -> Iterator[None]:
-    """Holds the index's write lock; the system frees it when the process ends, however it ends.
-
-    Raises:
-        IndexBusy: another process holds the lock. BadInput: the folder cannot be written.
-    """
-    import fcntl
-
-    path = home / LOCK
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise BadInput(
-            f"{home} cannot be written ({error.strerror}); check its permissions"
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            owner = os.read(handle, 20).decode("ascii", "replace").strip() or "unknown"
-            raise IndexBusy(
-                f"{home} is being written by another process (pid {owner}); wait until it is done"
-            ) from error
-        os.truncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(handle)

@@ -1,6 +1,7 @@
 """One segment of an index: documents and chunks that never change, written once and then read.
 
-docs.jsonl, docs.npy        id, title, metadata, chunks `[first, stop)`, fingerprint, source
+docs.jsonl, docs.npy        id, title, metadata, chunks `[first, stop)`, fingerprint, source,
+                            whether others of its id came before
 chunks.jsonl, chunks.npy    start, stop, heading, units, text; a document's chunks make up its text
 chunk_docs.npy              [C] the document of each chunk
 terms.json, term_*.npy, lengths.npy     BM25
@@ -185,8 +186,14 @@ class SegmentWriter:
         self._chunk_docs: list[int] = []
         self._chars = 0
 
-    def add(self, document: CorpusDocument, chunks: Sequence[Chunk]) -> None:
-        """Adds a document and its chunks."""
+    def add(
+        self, document: CorpusDocument, chunks: Sequence[Chunk], repeated: bool = False
+    ) -> None:
+        """Adds a document and its chunks.
+
+        Args:
+            repeated: another document of this id came before it.
+        """
         is_html = any(chunk.html for chunk in chunks)
         # of the whole document: a script may extend over two chunks
         shown = blank_markup(document.text) if is_html else document.text
@@ -200,8 +207,9 @@ class SegmentWriter:
             pieces = [(one.start, one.stop, one.visible, one.kind) for one in chunk.pieces]
             self._add_chunk({**place, "units": chunk.units, "pieces": pieces, "text": text})
         record = {"id": document.id, "title": document.title, "metadata": dict(document.metadata)}
+        marks = {"repeated": True} if repeated else {}
         record |= {"fingerprint": document_fingerprint(document), "source": document.source}
-        self._add_document(record, len(chunks))
+        self._add_document({**record, **marks}, len(chunks))
 
     def copy_live(self, old: Segment) -> None:
         """Adds the live documents of another segment, in order, without computing anything anew."""

@@ -237,12 +237,14 @@ def add_documents(
     root: Path | None = None,
     report: DocumentCallback | None = None,
     sync: bool = False,
+    allow_empty: bool = False,
 ) -> PutCounts:
     """Adds documents to an index; a document whose id exists is replaced.
 
     Args:
         sync: remove what the index has of the paths and they have no more. Documents of a file that
             is there and cannot be read stay, and those of other files.
+        allow_empty: whether all documents may be removed, as of a folder without files.
 
     Raises:
         As `build_index`; BadInput also where there is no index.
@@ -250,7 +252,7 @@ def add_documents(
     readers = load_readers(Manifest.read(home).settings, proxy, root)
     notes, gone, elsewhere = ReadingNotes(), list[str](), 0
     with open_writer(home, readers) as writer:
-        found = find_corpus_files(paths, home, writer.sources())
+        found = find_corpus_files(paths, home, writer.sources(), allow_empty)
         counted = writer.put(read_documents(found, fields, encoding, notes, home), report, sync)
         if sync:
             # of rows that cannot be read nobody knows the ids
@@ -258,6 +260,11 @@ def add_documents(
             places = {doc: source_place(home, of) for doc, of in writer.unput().items()}
             others = {doc: place for doc, place in places.items() if place not in unread}
             gone = [doc for doc, place in others.items() if is_below(place, paths)]
+            if gone and len(gone) == len(writer) and not allow_empty:
+                raise BadInput(
+                    f"{', '.join(paths)} hold none of the index's {len(gone):,} documents any "
+                    "more; to remove them all, give --allow-empty"
+                )
             writer.delete(gone)
             elsewhere = len(others) - len(gone)
     return replace(

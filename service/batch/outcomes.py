@@ -30,6 +30,7 @@ class RowOutcome:
         answerability: the probability that the documents hold an answer, if known.
         verdict, reason: what follows from it, and why, as in `Compressed`.
         warnings: what the caller should know of the result.
+        unusable: whether the row itself was refused, so that no other run can do better.
     """
 
     compressed: str | None = None
@@ -43,6 +44,7 @@ class RowOutcome:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    unusable: bool = False
 
     @classmethod
     def from_compressed(cls, result: Compressed, warnings: Sequence[str] = ()) -> RowOutcome:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.atomic_file import atomic_path
+from tamis.probes.atomic_file import atomic_path, write_lock
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.model_store import lock_model
 from tamis.service.batch.job import describe_differences
@@ -40,6 +41,7 @@ class PartReceipt:
         part: the index of the part.
         failed: number in its input file and message of each row whose status is `error`.
         sha256, bytes: of the part's file. seconds: how long the part took.
+        unusable: how many of the failed rows were refused unread.
     """
 
     part: int
@@ -50,6 +52,7 @@ class PartReceipt:
     sha256: str
     bytes: int
     seconds: float
+    unusable: int = 0
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> PartReceipt:
@@ -89,6 +92,24 @@ class OutputFolder:
                 self.write_plan(plan)
             return self.read_plan() or plan
 
+    def hold(self, shard: tuple[int, int], held: contextlib.ExitStack) -> None:
+        """Keeps the parts of a shard from other runs on this machine until `held` is closed.
+
+        Raises:
+            BadInput: another run has some of them; where the file system has no locks, none does.
+        """
+        with contextlib.suppress(OSError, ImportError):
+            if streams.is_local(self.fs):
+                home = Path(self.path)
+                home.mkdir(parents=True, exist_ok=True)
+                own = home / f".lock-{shard[0]}-{shard[1]}"
+                held.enter_context(write_lock(own, BadInput))
+                for other in home.glob(".lock-*-*"):
+                    index, count = map(int, other.name.split("-")[1:])
+                    if other != own and (index - shard[0]) % math.gcd(count, shard[1]) == 0:
+                        with write_lock(other, BadInput):
+                            pass
+
     def read_plan(self) -> BatchPlan | None:
         """The plan in the folder; None in a new folder.
 
@@ -103,7 +124,8 @@ class OutputFolder:
                 BatchPart(*json.loads(line)) for line in self.read(PLAN_FILE).splitlines()
             )
             sources = tuple(
-                InputFile(s["url"], s["kind"], tuple(s["names"])) for s in manifest["sources"]
+                InputFile(s["url"], s["kind"], tuple(s["names"]), s.get("passed_over", {}))
+                for s in manifest["sources"]
             )
             columns = tuple((str(name), str(kind)) for name, kind in manifest["columns"])
             if len(parts) != (declared := manifest["parts"]):
@@ -208,6 +230,7 @@ class VerificationReport:
         missing: parts that are in no folder. damaged: files that differ from what was written.
         stray: files that belong to no part.
         failed: messages of the rows that failed.
+        passed_over: the files of folders that are no rows, and why.
     """
 
     parts: int = 0
@@ -216,6 +239,7 @@ class VerificationReport:
     damaged: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -230,7 +254,7 @@ def verify_batch(outs: Sequence[str]) -> VerificationReport:
         BadInput: a folder holds no batch, or the folders hold different ones.
     """
     plan, outputs = open_batch(outs)
-    report = VerificationReport(len(plan.parts), plan.rows)
+    report = VerificationReport(len(plan.parts), plan.rows, passed_over=plan.passed_over)
     found = locate_parts(plan, outputs)
     for part in plan.parts:
         name = plan.part_file(part)

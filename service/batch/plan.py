@@ -10,7 +10,7 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import PartLimits
 from tamis.service.files import streams
-from tamis.service.files.input_files import InputFile
+from tamis.service.files.input_files import InputFile, open_rows
 from tamis.service.files.row_values import open_parquet
 from tamis.service.files.streams import read_lines
 from tamis.text.types import to_bytes
@@ -118,7 +118,7 @@ PartBounds = tuple[int, int, int, int]
 def _line_bounds(source: InputFile, limits: PartLimits, digest: Any) -> Iterator[PartBounds]:
     first, rows, start, at = 1, 0, 0, 0
     try:
-        with streams.open_unpacked(source.url) as stream:
+        with open_rows(source.url) as stream:
             for number, (size, data) in enumerate(read_lines(stream, on_block=digest.update), 1):
                 blank = data is not None and not data.strip()
                 if rows and not blank and (rows >= limits.rows or at + size - start > limits.bytes):

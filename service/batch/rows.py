@@ -23,8 +23,9 @@ from tamis.service.batch.job import (
 )
 from tamis.service.batch.plan import BatchPart
 from tamis.service.files import row_values, streams
+from tamis.service.files.corpus import read_whole
 from tamis.service.files.document_text import PAGE_STARTS, InputFormat, read_document
-from tamis.service.files.input_files import InputFile
+from tamis.service.files.input_files import InputFile, open_rows
 from tamis.service.files.row_values import iterate_rows, open_parquet, to_json
 from tamis.service.files.streams import read_lines
 from tamis.text.inputs import check_question_length, question_text, to_passage
@@ -104,12 +105,11 @@ def parse_row(number: int, data: bytes | None, job: BatchJob, size: int = 0) -> 
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        more = "; a JSON array has to be one object a line" if text.startswith("[") else ""
+        array = "; a JSON array has to be one object a line, or a file in .json"
+        more = array if text.startswith("[") else ""
         return InputRow(number, text, fault=f"the line is not JSON ({error}){more}")
     if not isinstance(value, dict):
-        return InputRow(
-            number, text, fault=f"the row is {_shorten(value)}; give a JSON object a line"
-        )
+        return InputRow(number, text, fault=f"the row is {_shorten(value)}; give a JSON object")
     if taken := sorted(
         {*map(job.field_name, OUTPUT_FIELDS), job.field_name(RAW_FIELD)} & set(value)
     ):
@@ -227,10 +227,11 @@ def _passage(given: Any, index: int, text: str) -> Passage:
 
 def _shorten(value: Any) -> str:
     """A value for a message, cut after some characters."""
-    shown = repr(value)
+    is_bytes = isinstance(value, bytes)
+    shown = repr(value) if is_bytes else json.dumps(value, ensure_ascii=False, default=str)
     if len(shown) > _SHOWN_CHARS:
-        shown = f"{type(value).__name__} {shown[:_SHOWN_CHARS]}…"
-    return f"{shown} (bytes: cast the column to a string)" if isinstance(value, bytes) else shown
+        shown = f"{streams.json_kind(value)} {shown[:_SHOWN_CHARS]}…"
+    return f"{shown} (bytes: cast the column to a string)" if is_bytes else shown
 
 
 def _field_names(value: Mapping[str, Any]) -> str:
@@ -306,7 +307,7 @@ class _LineFile:
 
     def __init__(self, url: str) -> None:
         self.packed = streams.codec_of(url) is not None
-        self.stream: IO[bytes] = streams.open_unpacked(url)
+        self.stream: IO[bytes] = open_rows(url)
         self.at = 0
 
     def can_reach(self, part: BatchPart) -> bool:
@@ -409,11 +410,10 @@ def table_rows(table: Any, first: int, job: BatchJob) -> Iterator[InputRow]:
 def _text_rows(source: InputFile, part: BatchPart, job: BatchJob) -> Iterator[InputRow]:
     """Text files as rows: the name is the id, the text the context; of a PDF, where pages begin."""
     _check_field_names(job)
-    fs, folder = streams.filesystem(source.url)
     for number in range(part.first, part.first + part.rows):
         name = source.names[number - 1]
-        data = fs.cat_file(f"{folder.rstrip('/')}/{name}")
         try:
+            data = read_whole(source.location(number))
             document = read_document(data, name, job.encoding, InputFormat(job.input_format))
         except (BadInput, MissingExtra) as error:
             yield InputRow(number, value={job.fields.id: name}, fault=str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from operator import attrgetter
@@ -44,6 +45,7 @@ class RunSummary:
     Attributes:
         failures: location and message of the first hundred failed rows.
         rows, failed, tokens_in, tokens_out, parts: of all completed parts of the shard.
+        unusable: how many of the failed rows were refused unread.
     """
 
     rows: int = 0
@@ -51,6 +53,7 @@ class RunSummary:
     tokens_in: int = 0
     tokens_out: int = 0
     parts: int = 0
+    unusable: int = 0
     failures: list[str] = field(default_factory=list)
 
     def add(self, receipt: PartReceipt) -> None:
@@ -58,6 +61,7 @@ class RunSummary:
         self.parts += 1
         self.rows += receipt.rows
         self.failed += len(receipt.failed)
+        self.unusable += receipt.unusable
         self.tokens_in += receipt.tokens_in
         self.tokens_out += receipt.tokens_out
         self.failures += [why for _, why in receipt.failed[: 100 - len(self.failures)]]
@@ -85,19 +89,23 @@ class PreparedBatch:
         return sum(part.rows for part in (*self.remaining, *self.redo))
 
 
-def prepare_batch(job: BatchJob, options: RunOptions) -> PreparedBatch:
+def prepare_batch(job: BatchJob, options: RunOptions, held: ExitStack) -> PreparedBatch:
     """Surveys the input, or loads the plan of an earlier run, and finds the remaining parts.
 
+    Args:
+        held: keeps other runs from the parts until it is closed.
+
     Raises:
-        BadInput: there is no input, its fields have other names, or the output folder holds
-            another batch, maybe of a run that was started at the same time; then the message names
-            the differences.
+        BadInput: there is no input, its fields have other names, another run writes the same parts,
+            or the output folder holds another batch, maybe of a run that was started at the same
+            time; then the message names the differences.
     """
     output = OutputFolder(options.out)
+    before = None if options.overwrite else output.read_plan()
+    plan = plan_batch(job, options, before)
+    output.hold((1, 1) if options.overwrite else options.shard, held)
     if options.overwrite:
         output.clear()
-    before = output.read_plan()
-    plan = plan_batch(job, options, before)
     if (found := output.keep_plan(plan)) != before:  # written just now, maybe by another run
         plan = plan_batch(job, options, found)
     index, count = options.shard  # from 1

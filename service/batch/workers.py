@@ -101,6 +101,7 @@ class PartWorker:
             sha256_hex(data),
             len(data),
             round(time.perf_counter() - clock, 4),
+            sum(outcome.unusable for outcome in done),
         )
         self.output.write_part(self.plan.part_file(part), data, receipt)
         return receipt
@@ -129,7 +130,9 @@ class PartWorker:
                 try:
                     requests.append((place, request_of(row, self.job)))
                 except BadInput as error:
-                    refused = self._locate_error(part, row, RowOutcome(error=str(error)))
+                    refused = self._locate_error(
+                        part, row, RowOutcome(error=str(error), unusable=True)
+                    )
                     found[place] = refused
                     if on_outcome:
                         on_outcome(refused)
@@ -148,7 +151,7 @@ class PartWorker:
         """
         if outcome.status == "error":
             place = self.plan.sources[part.source].location(row.number)
-            outcome = RowOutcome(error=f"{place}: {outcome.error}")
+            outcome = replace(outcome, error=f"{place}: {outcome.error}")
             if self.stop_on_error:
                 raise RowFailed(f"{outcome.error}; nothing is lost: run again with --on-error keep")
         return outcome

@@ -29,11 +29,16 @@ from tamis.service.files.document_text import (
     read_document,
     read_given,
 )
-from tamis.service.files.streams import unpacked, unpacked_suffix
+from tamis.service.files.streams import (
+    irregular,
+    is_repeated,
+    json_kind,
+    unpacked,
+    unpacked_suffix,
+)
 from tamis.text.inputs import KNOWN_FIELDS, to_passage
 from tamis.text.types import Passage
 
-NO_FILE = "is no regular file"
 _BEGINNING_CHARS = 4096
 _REQUEST = re.compile(
     r"""\s*\{(?:\s*"(?:question|query)"\s*:|.*?"(?:documents|passages)"\s*:\s*\[)""", re.DOTALL
@@ -296,8 +301,9 @@ def _text_files(folder: Path, found: CommandInputs, max_bytes: int) -> Iterator[
     texts, others = 0, len(found.skipped)
     for file in visible_files(folder):
         try:
-            data = _read_bytes(file, max_bytes) if file.is_file() else b""
-            fault = binary_fault(data, str(file)) if file.is_file() else NO_FILE
+            fault = irregular(file)
+            data = b"" if fault else _read_bytes(file, max_bytes)
+            fault = fault or binary_fault(data, str(file))
         except (BadInput, MissingExtra) as error:
             fault = str(error)
         if fault is not None:
@@ -313,10 +319,15 @@ def _text_files(folder: Path, found: CommandInputs, max_bytes: int) -> Iterator[
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """All below a folder that is none, sorted; hidden ones and those of indexes are left out."""
+    """All below a folder that is none, sorted; hidden ones and those of indexes are left out.
+
+    Links to folders are not followed: those that lead out of the folder are among the files.
+    """
     for home, folders, files in os.walk(folder):
         shown = (name for name in folders if not name.startswith("."))
         folders[:] = sorted(name for name in shown if not is_index(Path(home, name)))
+        links = [name for name in folders if Path(home, name).is_symlink()]
+        files += [name for name in links if not is_repeated(Path(home, name), folder)]
         yield from (Path(home, name) for name in sorted(files) if not name.startswith("."))
 
 
@@ -356,8 +367,7 @@ def _add_input(
         return
     question = next((record[key] for key in _QUESTION_FIELDS if record.get(key) is not None), None)
     if question is not None and not isinstance(question, str):
-        kind = type(question).__name__
-        raise BadInput(f"{display_name(name)}: the question is of type {kind}; give a text")
+        raise BadInput(f"{display_name(name)}: the question is {json_kind(question)}; give a text")
     if question is not None and question.strip() and question not in found.questions:
         found.questions.append(question)
     if unread := [key for key in record if key not in _READ_FIELDS and record[key] is not None]:

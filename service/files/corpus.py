@@ -21,12 +21,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.files.command_inputs import NO_FILE, is_index, record_of, visible_files
+from tamis.service.files.command_inputs import is_index, record_of, visible_files
 from tamis.service.files.document_text import (
     FORMAT,
     LINE_SUFFIXES,
     SNIFFED_BYTES,
     TEXT_FIELDS,
+    PassedOver,
     binary_fault,
     files_passed_over,
     read_document,
@@ -35,6 +36,8 @@ from tamis.service.files.row_values import import_pyarrow, iterate_rows, open_pa
 from tamis.service.files.streams import (
     MAX_LINE_BYTES,
     codec_of,
+    irregular,
+    json_kind,
     open_unpacked,
     raise_fault,
     read_json_lines,
@@ -104,7 +107,7 @@ class ReadingNotes:
         unread: the paths of files that were not read, or not whole.
     """
 
-    passed_over: dict[str, str] = field(default_factory=dict)
+    passed_over: PassedOver = field(default_factory=PassedOver)
     faults: list[str] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)
 
@@ -133,7 +136,10 @@ def is_below(place: str, paths: Sequence[str]) -> bool:
 
 
 def find_corpus_files(
-    paths: Sequence[str], home: Path = Path(), known: Mapping[str, str] | None = None
+    paths: Sequence[str],
+    home: Path = Path(),
+    known: Mapping[str, str] | None = None,
+    allow_empty: bool = False,
 ) -> list[CorpusFile]:
     """The files of a corpus, each once, by the names that they have in an index.
 
@@ -150,7 +156,7 @@ def find_corpus_files(
     # what the index knows goes first, and an outer folder before those in it
     folders += sorted(os.path.realpath(path) for path in paths if Path(path).is_dir())
     found = []
-    for file in walk_corpus(paths):
+    for file in walk_corpus(paths, allow_empty):
         place = file.place
         doc, name = ids.get(place, ""), file.name
         folder = next((one for one in folders if place.startswith(_inside(one))), None)
@@ -162,11 +168,11 @@ def find_corpus_files(
     return _distinct_files(found)
 
 
-def walk_corpus(paths: Sequence[str]) -> list[CorpusFile]:
+def walk_corpus(paths: Sequence[str], allow_empty: bool = False) -> list[CorpusFile]:
     """The files of a corpus, folders walked and sorted; hidden files and indexes are skipped.
 
     Raises:
-        BadInput: a path does not exist or is in an index, or a folder has no file.
+        BadInput: a path does not exist or is in an index, or a folder has no file and must have.
     """
     found: list[CorpusFile] = []
     for path in paths:
@@ -176,8 +182,11 @@ def walk_corpus(paths: Sequence[str]) -> list[CorpusFile]:
             raise BadInput(f"{path} lies in the index {index}; name the corpus, not its index")
         if Path(path).is_dir():
             inside = sorted(visible_files(Path(path)))
-            if not inside:
-                raise BadInput(f"{path} holds no file, hidden ones aside; name another folder")
+            if not inside and not allow_empty:
+                raise BadInput(
+                    f"{path} holds no file, hidden ones aside; name another folder, or if it was "
+                    "emptied give tamis index sync --allow-empty"
+                )
             found += [CorpusFile(str(file), str(file), in_folder=True) for file in inside]
         elif "://" in path or Path(path).is_file():
             found.append(CorpusFile(path, path))
@@ -251,7 +260,7 @@ def read_documents(
     """
     told, read = notes or ReadingNotes(), 0
     for file in found:
-        source, before = file.source(home), len(told.passed_over)
+        source, before = file.source(home), told.passed_over.count
         skip = told.skip if notes is not None and file.in_folder else raise_fault
         try:
             for document in _documents_of(file, fields, encoding, told, skip):
@@ -261,23 +270,23 @@ def read_documents(
             if skip is raise_fault:
                 raise
             told.passed_over[file.path] = str(error)
-        if len(told.passed_over) > before:
+        if told.passed_over.count > before:
             told.unread.add(file.path)
     if not read and told.passed_over:
         raise BadInput(f"nothing could be read; {files_passed_over(told.passed_over)}")
 
 
-def _irregular(file: CorpusFile) -> bool:
-    """Whether it is a pipe, a link to nothing or the like, which cannot be read as a file."""
-    return "://" not in file.path and not Path(file.path).is_file()
+def _irregular(file: CorpusFile) -> str | None:
+    """Why it cannot be read as a file, as a pipe or a link to nothing."""
+    return None if "://" in file.path else irregular(file.path)
 
 
 def _documents_of(
     file: CorpusFile, fields: CorpusFields, encoding: str, told: ReadingNotes, skip: _Skip
 ) -> Iterator[CorpusDocument]:
     """The documents of one file: those that it holds as JSON or Parquet, or the text it is."""
-    if _irregular(file):
-        raise BadInput(f"{file.path} {NO_FILE}")
+    if fault := _irregular(file):
+        raise BadInput(f"{file.path} {fault}")
     if file.kind == ".parquet":
         return _row_documents(file, _parquet_rows(file.path), fields, skip)
     if file.kind in LINE_SUFFIXES:
@@ -289,7 +298,7 @@ def _documents_of(
             f"{file.path} is one text, since there is no text in 'text' of its first line but "
             f"{sorted(first[0][1])}; --text-field names another"
         )
-    document = read_document(_read_whole(file.path), file.path, encoding)
+    document = read_document(read_whole(file.path), file.path, encoding)
     if file.kind == ".json" and document.format == "text":
         record = record_of(document.text, file.path, file.kind, told.faults.append)
         if record is not None:
@@ -300,7 +309,7 @@ def _documents_of(
     return iter((CorpusDocument(file.name, text, document.title, metadata),))
 
 
-def _read_whole(path: str) -> bytes:
+def read_whole(path: str) -> bytes:
     """All of a file; of a packed one at most as much as one row may have, of a binary one none."""
     with open_unpacked(path) as stream:
         head = stream.read(SNIFFED_BYTES)
@@ -334,7 +343,7 @@ def _document_of(
     if not isinstance(row.get(text_field), str):
         fault = f"the text in {text_field!r} is null" if text_field in row else ""
         if row.get(text_field) is not None:
-            fault = f"there is no text in {text_field!r} but {type(row[text_field]).__name__}"
+            fault = f"there is no text in {text_field!r} but {json_kind(row[text_field])}"
         raise BadInput(
             f"{place}: {fault or f'there is no text in {text_field!r}'}; its fields are "
             f"{sorted(row)}; name the right one with --text-field"

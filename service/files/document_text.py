@@ -178,8 +178,9 @@ _IN_ZIP = (
     ("content.xml", "OpenDocument"),
 )
 _WAYS = {
-    "gzip": "unpack it, or name a file that ends in .gz",
-    "zstd": "unpack it, or name a file that ends in .zst where those are read",
+    "gzip": "unpack it, or have its name end in .gz",
+    "zstd": "unpack it, or have its name end in .zst",
+    "xz": "unpack it, or have its name end in .xz",
     "Parquet": "tamis batch run and tamis index build read it, if its name ends in .parquet",
     "old Office": "save it as .docx or .pdf",
     "RTF": "save it as .docx or .pdf",
@@ -499,7 +500,7 @@ def raw_html_warning(texts: Sequence[str]) -> str | None:
     if not pages:
         return None
     return (
-        f"HTML is read as text, tags and all, in document {_name_first(pages)}; with "
+        f"HTML is read as text, tags and all, in document {name_first(pages)}; with "
         '"format": "html" what the page shows is read instead'
     )
 
@@ -525,12 +526,28 @@ def left_out_note(documents: Iterable[DocumentText]) -> str | None:
     )
 
 
+MOST_REASONS = 20
+"""So many of the files and rows that are passed over are named with why."""
+
+
+class PassedOver(dict[Any, str]):
+    """Why files and rows were passed over, of the first of them; `count` is of all."""
+
+    count = 0
+
+    def __setitem__(self, place: Any, why: str) -> None:
+        self.count += 1
+        if len(self) < MOST_REASONS:
+            super().__setitem__(place, why)
+
+
 def files_passed_over(skipped: Mapping[Any, str]) -> str | None:
     """The files of folders that were not read, the first of them by name with why; None without."""
     if not skipped:
         return None
-    files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
-    return f"passed over {files}: {_name_first(name_reasons(skipped))}"
+    count = skipped.count if isinstance(skipped, PassedOver) else len(skipped)
+    files = "1 file" if count == 1 else f"{count:,} files"
+    return f"passed over {files}: {name_first(name_reasons(skipped), count)}"
 
 
 def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
@@ -538,7 +555,7 @@ def name_reasons(skipped: Mapping[Any, str]) -> list[str]:
     return [f"{path} ({why.removeprefix(f'{path} ')})" for path, why in skipped.items()]
 
 
-def _name_first(items: Sequence[Any]) -> str:
-    """The first few items, and how many more there are."""
-    more = len(items) - _NAMED
+def name_first(items: Sequence[Any], count: int | None = None) -> str:
+    """The first few items, and how many more there are, of `count` if not all are given."""
+    more = (len(items) if count is None else count) - _NAMED
     return ", ".join(map(str, items[:_NAMED])) + (f" and {more:,} more" if more > 0 else "")

@@ -5,14 +5,18 @@ Which files are text is told by how they begin, as where folders are compressed 
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.files import streams
 from tamis.service.files.document_text import JSON_SUFFIXES, SNIFFED_BYTES, binary_fault
+
+Kind = Literal["lines", "parquet", "texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class InputFile:
     """
 
     url: str
-    kind: Literal["lines", "parquet", "texts"]
+    kind: Kind
     names: tuple[str, ...] = ()
     passed_over: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -39,7 +43,8 @@ class InputFile:
         """Where a row is, for a message; rows count from 1, empty lines included."""
         if self.kind == "texts":
             return f"{self.url.rstrip('/')}/{self.names[row - 1]}"
-        return f"{self.url}, {'line' if self.kind == 'lines' else 'row'} {row}"
+        is_line = self.kind == "lines" and streams.unpacked_suffix(self.url) != ".json"
+        return f"{self.url}, {'line' if is_line else 'row'} {row}"
 
 
 def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[InputFile]:
@@ -70,20 +75,37 @@ def find_input_files(inputs: Sequence[str], out: str | None = None) -> list[Inpu
     return found
 
 
-def kind_of(name: str) -> Literal["lines", "parquet", "texts"]:
-    """What a file of that name holds; packed ones hold lines."""
-    if streams.unpacked_suffix(name) in JSON_SUFFIXES:
+def _kind_of(fs: Any, path: str, name: str) -> Kind:
+    """What a file holds: rows, by its name, or text.
+
+    Raises:
+        BadInput: it is neither. MissingExtra: it is packed, without the package for that.
+    """
+    if streams.is_local(fs) and (fault := streams.irregular(path)):
+        raise BadInput(f"{name} {fault}")  # a pipe and the like cannot be read twice, or at all
+    if streams.unpacked_suffix(path) in JSON_SUFFIXES:
         return "lines"
-    return "parquet" if name.lower().endswith(".parquet") else "texts"
+    if path.lower().endswith(".parquet"):
+        return "parquet"
+    with streams.open_unpacked(_url(fs, path)) as stream:
+        if fault := binary_fault(stream.read(SNIFFED_BYTES), name):
+            raise BadInput(fault)
+    return "texts"
 
 
-def _fault(fs: Any, path: str, name: str) -> str | None:
-    """Why a file is no row of its own; None if it may be."""
-    if streams.is_local(fs) and not Path(path).is_file():
-        return f"{name} is no regular file"  # a pipe and the like cannot be read twice, or at all
-    if kind_of(name) != "texts":
-        return None
-    return binary_fault(fs.cat_file(path, 0, SNIFFED_BYTES), name)
+def open_rows(url: str) -> IO[bytes]:
+    """A file of a row a line, unpacked. If one in .json is one JSON text of many lines or an array,
+    its rows are written on a line each.
+    """
+    with streams.open_unpacked(url) as stream:
+        if streams.unpacked_suffix(url) == ".json":
+            data = stream.read(streams.MAX_LINE_BYTES)
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(b"" if stream.read(1) else data)
+                if isinstance(value, list) or b"\n" in data.strip():
+                    rows = value if isinstance(value, list) else [value]
+                    return io.BytesIO(b"\n".join(json.dumps(row).encode() for row in rows))
+    return streams.open_unpacked(url)
 
 
 def _expand(given: str, out: str | None) -> Iterator[InputFile]:
@@ -100,9 +122,7 @@ def _expand(given: str, out: str | None) -> Iterator[InputFile]:
 
 
 def _single_file(given: str, fs: Any, path: str) -> InputFile:
-    if fault := _fault(fs, path, given):
-        raise BadInput(fault)
-    if (kind := kind_of(path)) == "texts":
+    if (kind := _kind_of(fs, path, given)) == "texts":
         parent, _, name = given.rpartition("/")
         return InputFile(parent or ".", "texts", (name,))
     return InputFile(given, kind)
@@ -118,10 +138,16 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
     home = folder.rstrip("/")
     names = [str(name)[len(home) + 1 :] for name in sorted(fs.find(folder))]
     shown = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
-    passed_over = {name: why for name in shown if (why := _fault(fs, f"{home}/{name}", name))}
-    files = [name for name in shown if name not in passed_over]
-    rows = [(name, kind) for name in files if (kind := kind_of(name)) != "texts"]
-    texts = tuple(name for name in files if kind_of(name) == "texts")
+    if streams.is_local(fs):  # where links to folders are among the files
+        shown = [name for name in shown if not streams.is_repeated(f"{home}/{name}", home)]
+    kinds, passed_over = dict[str, Kind](), dict[str, str]()
+    for name in shown:
+        try:
+            kinds[name] = _kind_of(fs, f"{home}/{name}", name)
+        except (BadInput, MissingExtra) as error:
+            passed_over[name] = str(error)
+    rows = [(name, kind) for name, kind in kinds.items() if kind != "texts"]
+    texts = tuple(name for name, kind in kinds.items() if kind == "texts")
     if not rows and not texts:
         raise BadInput(
             f"{given} holds no JSON Lines, Parquet or text among its {len(names)} files; "

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -83,6 +84,19 @@ _BUFFER_BYTES = 1 << 20
 _ZSTD_READ_BYTES = 1 << 12
 """Bytes read at once from a .zst: 4 KiB unpack to 128 MiB at most, so that a decompression bomb
 does not fill the memory."""
+
+
+def irregular(path: str | Path) -> str | None:
+    """Why what a local path names is not read as a file; None where it is one."""
+    if os.path.isdir(path):
+        return "is a link to a folder; name it, too, and its files are read"
+    return None if os.path.isfile(path) else "is no regular file"
+
+
+def is_repeated(link: str | Path, home: str | Path) -> bool:
+    """Whether a link leads to a folder that is read, since it is in the same one, not hidden."""
+    path = os.path.relpath(os.path.realpath(link), os.path.realpath(home))
+    return os.path.isdir(link) and not any(part.startswith(".") for part in Path(path).parts)
 
 
 def open_unpacked(url: str) -> IO[bytes]:
@@ -258,6 +272,15 @@ def read_json_lines(
                 skip(error)
 
 
+def json_kind(value: Any) -> str:
+    """What those who write JSON call a value; of another value, its type."""
+    return next((n for kind, n in _KINDS.items() if isinstance(value, kind)), type(value).__name__)
+
+
+_KINDS: dict[Any, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+_KINDS |= {int: "a number", float: "a number", type(None): "null"}
+
+
 def _json_object(line: bytes | None, place: str) -> dict[str, Any]:
     if line is None:
         raise BadInput(f"{place}: the line is over 256 MiB; split it")
@@ -266,5 +289,5 @@ def _json_object(line: bytes | None, place: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}: not JSON ({error})") from error
     if not isinstance(row, dict):
-        raise BadInput(f"{place}: a row is a JSON object, got {type(row).__name__}")
+        raise BadInput(f"{place}: a row is a JSON object, got {json_kind(row)}")
     return row

@@ -198,17 +198,18 @@ def run(
     if dry_run:
         _print_forecast(job, options)
     else:
-        _run_job(job, options, quiet)
+        with contextlib.ExitStack() as held:
+            _run_job(job, options, quiet, held)
 
 
-def _run_job(job: BatchJob, options: RunOptions, quiet: bool) -> None:
+def _run_job(job: BatchJob, options: RunOptions, quiet: bool, held: contextlib.ExitStack) -> None:
     from tamis.service.batch.run import prepare_batch, run_batch
     from tamis.service.batch.workers import RowFailed
     from tamis.service.cli.display.batch_progress import BatchProgress, print_summary, survey_status
 
     started = time.monotonic()
     with survey_status(quiet):
-        prepared = prepare_batch(job, options)
+        prepared = prepare_batch(job, options, held)
     rows_now = prepared.remaining_rows
     # quiet or not, since it is a loss
     print_passed_over(prepared.plan.passed_over)
@@ -311,5 +312,6 @@ def verify(outs: list[str]) -> None:
     typer.echo(
         f"{report.rows:,} rows in {report.parts:,} parts: {state}, {len(report.failed):,} failed"
     )
-    if not report.is_whole or report.failed:
+    print_passed_over(report.passed_over)
+    if not report.is_whole or report.failed or report.passed_over:
         raise typer.Exit(EXIT_ROWS_FAILED)

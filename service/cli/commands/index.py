@@ -39,12 +39,12 @@ OPTIONS = SHARED | INDEX
 
 @contextmanager
 def indexing_progress(
-    corpus: Sequence[str], quiet: bool
+    corpus: Sequence[str], quiet: bool, allow_empty: bool = False
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
     from tamis.service.files.corpus import count_documents, walk_corpus
 
-    total = count_documents(walk_corpus(corpus))
+    total = count_documents(walk_corpus(corpus, allow_empty))
     with counting_bar("indexing", total, quiet) as advance:
         yield (lambda *_: advance()), time.perf_counter()
 
@@ -83,8 +83,11 @@ def _print_counts(index: Path, counts: PutCounts, started: float) -> None:
             f"{index}: {counts.elsewhere:,} documents stay that are of other files, or of none"
         )
     if counts.repeated:
+        from tamis.service.files.document_text import name_first
+
         print_note(
-            f"{index}: {counts.repeated:,} documents had an id that came again; the later counts"
+            f"{index}: {counts.repeated.total():,} documents had an id that came again; the later "
+            f"counts: {name_first(sorted(counts.repeated))}"
         )
 
 
@@ -238,7 +241,10 @@ def build(
 def _add_or_sync(sync: bool) -> Callable[..., None]:
     """The command `add`, or the same with `sync`, which also removes."""
 
-    @takes_options(OPTIONS)
+    @takes_options(
+        OPTIONS,
+        allow_empty=Option("Take a folder without files as emptied: its documents may all go."),
+    )
     def put(
         index: Path,
         corpus: list[str],
@@ -247,6 +253,7 @@ def _add_or_sync(sync: bool) -> Callable[..., None]:
         title_field: str = "title",
         proxy: str | None = None,
         encoding: str = "utf-8",
+        allow_empty: bool = False,
         quiet: bool = False,
         home: HomeFolder = None,
     ) -> None:
@@ -255,7 +262,7 @@ def _add_or_sync(sync: bool) -> Callable[..., None]:
         from tamis.service.files.corpus import CorpusFields
 
         Manifest.read(index)
-        with indexing_progress(corpus, quiet) as (report, clock):
+        with indexing_progress(corpus, quiet, allow_empty) as (report, clock):
             counted = indexing.add_documents(
                 index,
                 corpus,
@@ -265,6 +272,7 @@ def _add_or_sync(sync: bool) -> Callable[..., None]:
                 root=models_folder(home),
                 report=report,
                 sync=sync,
+                allow_empty=allow_empty,
             )
         print_counts(index, counted, clock, quiet)
 

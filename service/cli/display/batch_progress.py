@@ -134,8 +134,13 @@ def print_summary(summary: RunSummary, out: str, seconds: float, rows_now: int) 
         print_note(f"failed: {why}")
     if summary.failed > _LISTED:
         print_note(f"and {summary.failed - _LISTED:,} more; they have status 'error'")
-    if summary.failed:
-        print_note(f"{summary.failed:,} rows failed; try them again with --retry-errors")
+    if summary.unusable:
+        print_note(
+            f"{summary.unusable:,} rows cannot be used as they are, and --retry-errors alone does "
+            "not help: mend them, and start again in another folder or with --overwrite"
+        )
+    if others := summary.failed - summary.unusable:
+        print_note(f"{others:,} rows failed; try them again with --retry-errors")
 
 
 def forecast_text(estimate: BatchEstimate, workers: int) -> str:

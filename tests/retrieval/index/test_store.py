@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tamis.probes.errors import BadIndex, BadInput, IndexBusy
+from tamis.retrieval.index import writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import create_index, open_writer
 from tamis.retrieval.storage.manifest import IndexSettings
@@ -61,8 +62,8 @@ def test_a_document_that_is_put_again_replaces_the_old_one(tmp_path):
 
 def test_what_has_not_changed_is_not_indexed_again(tmp_path):
     index = build_index(tmp_path / "i")
-    with open_writer(tmp_path / "i") as writer:
-        counted = writer.put(DOCUMENTS)
+    with open_writer(tmp_path / "i") as opened:
+        counted = opened.put(DOCUMENTS)
     assert (counted.unchanged, counted.added, counted.replaced) == (3, 0, 0)
     assert index.newest() is index
 
@@ -71,6 +72,30 @@ def test_of_two_documents_of_one_id_the_later_one_counts(tmp_path):
     index = build_index(tmp_path / "i", [HARBOUR, CorpusDocument("harbour", "Gulls."), BREAD])
     assert index.search("harbour") == []
     assert [hit.text for hit in index.search("gulls")] == ["Gulls."]
+
+
+@pytest.mark.parametrize("most", [2, 2048])
+def test_ids_that_come_again_are_put_once_however_far_apart(tmp_path, monkeypatch, most):
+    """Or the second of two equal calls would index both documents of such an id again."""
+    monkeypatch.setattr(writer, "BATCH_CHUNKS", most)
+    texts = [("a", "One."), ("b", "Two."), ("c", "Three."), ("a", "Four."), ("a", "Five.")]
+    given = [CorpusDocument(name, text) for name, text in texts]
+    with create_index(tmp_path / "i", IndexSettings()) as made:
+        assert made.put(given).repeated == {"a": 2}
+        made.finish()
+    for _ in range(2):
+        with open_writer(tmp_path / "i") as again:
+            counts = again.put(given, follow=True)
+        assert (counts.added, counts.replaced, counts.chunks) == (0, 0, 0)
+        assert (counts.unchanged, counts.repeated) == (3, {"a": 2})
+    with open_writer(tmp_path / "i") as again:
+        assert again.put([*given, CorpusDocument("a", "Six.")]).replaced == 1
+        assert again.put(given[:1]).replaced == 1
+    assert sorted(hit.text for hit in CorpusIndex.open(tmp_path / "i").all_chunks()) == [
+        "One.",
+        "Three.",
+        "Two.",
+    ]
 
 
 def test_deleted_documents_are_gone_and_their_room_comes_back(tmp_path):

@@ -181,7 +181,7 @@ def test_a_used_cell_that_is_not_valid_text_fails_its_row_alone(free, tmp_path):
         out = tmp_path / form
         done = free.run_to_end(tmp_path / "in.parquet", "-o", out, "--format", form, status=1)
         assert "row 1: 'context' holds text that is not UTF-8 (byte 0xfe at 9 of" in done.stderr
-        assert "1 rows failed" in done.stderr
+        assert "1 rows cannot be used" in done.stderr
         again = free.run(tmp_path / "in.parquet", "-o", out, "--format", form, "--retry-errors")
         assert again.exit_code == 1
 

@@ -160,10 +160,14 @@ def test_rows_that_fail_are_kept_named_and_tried_again_alone(free, tmp_path):
             assert f"failed: {row['error']}" in first.stderr
     assert (got[3]["raw"], got[7]["context"]) == ("{not json", long["context"])
     assert "600 tokens and at most 500" in got[7]["error"]
+    assert "\n4 rows cannot be used as they are, and --retry-errors alone does not" in first.stderr
+    assert "\n1 rows failed; try them again with --retry-errors" in first.stderr
     before = part_bytes(tmp_path / "out")
     free.run_to_end(source, "-o", tmp_path / "out", status=1)
     assert part_bytes(tmp_path / "out") == before
-    free.run_to_end(source, "-o", tmp_path / "out", "--retry-errors", status=1)
+    done = free.run_to_end(source, "-o", tmp_path / "out", "--retry-errors", status=1)
+    assert "4 rows cannot be used" in done.stderr
+    assert "rows failed" not in done.stderr
     again = read_rows(tmp_path / "out")
     assert [row["status"] for row in again[3:8]] == ["error"] * 4 + ["ok"]
     assert again[:7] + again[8:] == got[:7] + got[8:]

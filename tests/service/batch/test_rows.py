@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import zstandard
 
 import tamis
 from tests.service.batch.kit import QUERY, read_rows, rows, write_lines
+from tests.service.cli.cli_kit import tamis as tamis_command
 
 
 def library(row, free, **changed):
@@ -238,7 +240,7 @@ def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_p
     wrong = write_lines(tmp_path / "wrong.jsonl", [{**given[0], "turns": "Malo"}])
     result = free.run(wrong, "-o", tmp_path / "three", "--history-field", "turns")
     assert result.exit_code == 2
-    assert "line 1: 'turns' is 'Malo'; give a list of earlier turns" in result.stderr
+    assert "line 1: 'turns' is \"Malo\"; give a list of earlier turns" in result.stderr
 
 
 def test_fewer_parts_than_workers_are_reported(free, tmp_path):
@@ -308,6 +310,10 @@ def test_a_file_of_a_folder_that_is_no_row_is_named_and_fails_the_run(free, tmp_
     for more, status in ((("--dry-run",), 0), (("--quiet",), 1), (("--quiet",), 1)):
         done = free.run_to_end(source, "-o", tmp_path / "out", *asked, *more, status=status)
         assert "passed over blob.bin (holds binary data" in done.stderr
+    verified = tamis_command("batch", "verify", tmp_path / "out")
+    assert verified.exit_code == 1
+    assert verified.stdout == "1 rows in 1 parts: whole, 0 failed\n"
+    assert verified.stderr.startswith("passed over blob.bin (holds binary data")
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["a.md"]
 
 
@@ -385,4 +391,52 @@ def test_an_error_row_of_a_file_has_its_name_and_a_text_that_is_an_object_is_sai
     given = [*rows(1), {"question": QUERY, "documents": [{"text": {"x": 1}}]}]
     free.run(write_lines(tmp_path / "in.jsonl", given), "-o", tmp_path / "two")
     _, got = read_rows(tmp_path / "two")
-    assert "document 0: 'text' is {'x': 1}; give a text" in got["error"]
+    assert "document 0: 'text' is {\"x\": 1}; give a text" in got["error"]
+
+
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_a_json_text_of_many_lines_has_the_rows_of_its_array_or_is_one(free, tmp_path, packing):
+    given = [{**row, "more": "größe", "n": [1.5, None]} for row in rows(9)]
+    lines = write_lines(tmp_path / "lines.jsonl", [*given, 7])
+    free.run_to_end(lines, "-o", tmp_path / "lines", status=1)
+    folder, pack = tmp_path / "in", gzip.compress if packing else bytes
+    folder.mkdir()
+    texts = {
+        "pretty": json.dumps([*given, 7], indent=2),
+        "flat": json.dumps([*given, 7], ensure_ascii=False),
+        "lines": lines.read_text("utf-8"),
+    }
+    for name, text in texts.items():
+        source = folder / f"{name}.json{packing}"
+        source.write_bytes(pack(text.encode()))
+        free.run_to_end(source, "-o", tmp_path / name / "out", status=1)
+        *got, bad = read_rows(tmp_path / name / "out")
+        assert got == read_rows(tmp_path / "lines")[:-1]
+        assert bad["error"] == f"{source}, row 10: the row is 7; give a JSON object"
+    one = folder / f"one.json{packing}"
+    one.write_bytes(pack(json.dumps(given[0], indent=2).encode()))
+    free.run_to_end(folder, "-o", tmp_path / "out", status=1)
+    assert len(read_rows(tmp_path / "out")) == 31
+
+
+def test_a_packed_text_is_a_row_as_the_text_itself_is(free, tmp_path):
+    folder, texts = tmp_path / "in", tmp_path / "texts"
+    folder.mkdir()
+    texts.mkdir()
+    for name, pack in {"a.md.gz": gzip.compress, "b.md.xz": lzma.compress}.items():
+        text = f"{name} was closed. ".encode() * 20
+        (folder / name).write_bytes(pack(text))
+        (texts / name[:4]).write_bytes(text)
+    (folder / "blob.bin.gz").write_bytes(gzip.compress(bytes(range(256))))
+    (folder / "torn.md.gz").write_bytes(gzip.compress(b"Torn.")[:-6])
+    (folder / "packed").write_bytes(gzip.compress(b"Text."))
+    done = free.run_to_end(folder, "-o", tmp_path / "out", "-q", QUERY, status=1)
+    free.run_to_end(texts, "-o", tmp_path / "plain", "-q", QUERY)
+    unnamed = [
+        [{**row, "id": row["id"][:4]} for row in read_rows(tmp_path / out)]
+        for out in ("out", "plain")
+    ]
+    assert unnamed[0] == unnamed[1]
+    assert "blob.bin.gz (holds binary data" in done.stderr
+    assert "torn.md.gz is damaged" in done.stderr
+    assert "packed (is packed with gzip; unpack it, or have its name end in .gz)" in done.stderr

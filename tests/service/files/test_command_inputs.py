@@ -80,7 +80,7 @@ def test_fields_of_a_request_that_are_not_read_are_named(tmp_path):
 
 def test_a_question_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "in.json").write_text(json.dumps({"question": 5, "documents": DOCUMENTS}))
-    with pytest.raises(BadInput, match=r"in\.json: the question is of type int; give a text"):
+    with pytest.raises(BadInput, match=r"in\.json: the question is a number; give a text"):
         read(tmp_path / "in.json")
 
 

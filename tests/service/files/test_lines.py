@@ -26,7 +26,11 @@ def test_rows_have_the_numbers_of_their_lines_whatever_they_are_packed_with(tmp_
 @packed
 @pytest.mark.parametrize(
     ("line", "why"),
-    [(b"{", "not JSON"), (b"[1]", "a row is a JSON object, got list"), (b'"\xff"', "not utf-8")],
+    [
+        (b"{", "not JSON"),
+        (b"[1]", "a row is a JSON object, got an array"),
+        (b'"\xff"', "not utf-8"),
+    ],
 )
 def test_a_line_that_is_no_object_is_named_after_those_before_it(tmp_path, packing, line, why):
     path = tmp_path / f"rows.jsonl{packing}"

@@ -24,6 +24,8 @@ from tamis.service.files.corpus import find_corpus_files
 from tests.service.cli.cli_kit import tamis
 from tests.service.cli.commands.test_index import refusal_message, search_hits
 
+ESTIMATED = ("--tokenizer", "estimate")
+
 
 @pytest.fixture
 def home(tmp_path):
@@ -107,12 +109,35 @@ def test_a_row_that_cannot_be_read_stops_no_row_behind_it(twins, home):
     assert [n for n in range(1, 6) if f"rows.jsonl, line {n} (" in message] == [2, 3, 4]
 
 
+def test_of_much_that_is_passed_over_the_first_is_named_and_the_rest_counted(twins, home, tmp_path):
+    (twins[0] / "rows.jsonl").write_text('{"text": "One."}\n' + "{\n" * 1000)
+    for number in range(5):
+        (twins[0] / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    *told, rest = build(home, twins[0], exit_code=1).splitlines()[-21:]
+    assert [line.partition(" (")[0] for line in told] == [
+        f"passed over {twins[0]}/rows.jsonl, line {n}" for n in range(2, 22)
+    ]
+    assert rest == "passed over 985 more"
+    found = find_corpus_files([str(twins[0])])
+    notes = corpus.ReadingNotes()
+    assert len(list(corpus.read_documents(found, corpus.CorpusFields(), "utf-8", notes))) == 2
+    assert (len(notes.passed_over), notes.passed_over.count, len(notes.unread)) == (20, 1005, 6)
+    (twins[0] / "rows.jsonl").write_text("{\n" * 1000)
+    (twins[0] / "readme.md").unlink()
+    message = refusal_message("index", "build", twins[0], "-o", tmp_path / "j", "--no-model")
+    assert "passed over 1,005 files" in message
+    assert message.strip().endswith(" and 1,000 more")
+
+
 def test_a_repeated_id_is_reported(tmp_path, home):
     message = build(
-        home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": "x"} for i in range(5)))
+        home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": f"Row {i}."} for i in range(5)))
     )
     assert "2 documents added" in message
-    assert "3 documents had an id that came again; the later counts" in message
+    assert "3 documents had an id that came again; the later counts: 0, 1\n" in message
+    for command in ("add", "sync"):
+        again = tamis("index", command, home, tmp_path / "r.jsonl").stderr
+        assert "0 documents added, 0 replaced, 2 unchanged" in again
 
 
 def test_a_file_has_one_id_however_it_is_added(tmp_path, home, monkeypatch):
@@ -232,6 +257,64 @@ def test_an_index_takes_every_file_that_compress_takes(tmp_path, home):
         assert f"passed over {file} (" in stderr
     assert stderr.count("passed over") == len(found.skipped) == 5
     assert f"{docs}/i.jsonl is one text" in stderr
+
+
+def test_an_index_is_emptied_on_request_alone(twins, home, tmp_path):
+    """A folder is empty where the disk that belongs there is not mounted."""
+    given = rows(tmp_path / "rows.jsonl", {"text": "One."})
+    build(home, twins[0], given)
+    (twins[0] / "readme.md").unlink()
+    folder = ("index", "sync", home, twins[0])
+    assert "if it was emptied give tamis index sync --allow-empty" in refusal_message(*folder)
+    assert len(ids(home)) == 2
+    assert "1 removed" in tamis(*folder, "--allow-empty").stderr
+    left = {f"{given}:1"}
+    assert ids(home) == left
+    given.write_text("")
+    file = ("index", "sync", home, given)
+    assert "hold none of the index's 1 documents any more" in refusal_message(*file)
+    assert ids(home) == left
+    for told in ("0 replaced, 1 removed", "0 replaced, 0 unchanged"):
+        done = tamis(*file, "--allow-empty")
+        assert (done.exit_code, ids(home)) == (0, set())
+        assert told in done.stderr
+    assert tamis(*file).exit_code == 0
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder with links to a folder outside, to a hidden one, to one in it, and to itself."""
+    docs, other = tmp_path / "docs", tmp_path / "other"
+    for folder in (docs / "new", docs / ".old", other):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name.strip('.')}.md").write_text(f"Words of {folder.name}.")
+    for name, target in {"latest": "new", "self": ".", "old": ".old", "far": other}.items():
+        (docs / name).symlink_to(target)
+    return docs
+
+
+def test_a_link_to_a_folder_is_not_followed_and_is_named_where_something_is_left_out(
+    linked, home, tmp_path
+):
+    asked = ("-q", "Which words?", "--method", "lexical", "--max-tokens", 99)
+    calls = [
+        (("index", "build", linked, "-o", home, "--no-model"), 1),
+        (("batch", "run", linked, "-o", tmp_path / "out", *asked, *ESTIMATED), 1),
+        (("compress", linked, *asked, *ESTIMATED), 0),
+    ]
+    for words, status in calls:
+        done = tamis(*words)
+        assert done.exit_code == status, done.output
+        left_out = ("far", "old")
+        for name in left_out:
+            assert f"{name} (is a link to a folder; name it, too, and its files are" in done.stderr
+        assert done.stderr.count("is a link to a folder") == len(left_out)
+    assert ids(home) == {"new/new.md"}
+    tamis("index", "add", home, linked / "far")
+    assert ids(home) == {"new/new.md", "other.md"}
+    done = tamis("index", "sync", home, linked)
+    assert "0 documents added, 0 replaced, 1 unchanged" in done.stderr
+    assert len(ids(home)) == 2
 
 
 SETTINGS = [
