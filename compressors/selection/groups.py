@@ -153,11 +153,12 @@ class Groups:
         for (_, kind), run in groupby(
             everything, key=lambda u: (self._units[u].passage, self._units[u].kind)
         ):
+            if kind != "code":
+                continue
             lines = [
                 (u, row)
                 for u in run
                 for row in f"{' ' * self._indent(u)}{self._texts[u]}".splitlines()
-                if kind == "code"
             ]
             for (u, _), up in zip(lines, key_parents([row for _, row in lines]), strict=False):
                 if up >= 0 and lines[up][0] != u:

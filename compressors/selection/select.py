@@ -172,9 +172,9 @@ class Selector:
         if not packer.kept_units and floor == -math.inf:  # nothing of use is short enough
             useful = [u for u in candidates if u not in packer.groups.vain] or candidates
             _take_steps(packer, self._steps(packer, useful))
-        kinds = packer.groups.kinds
-        rest = [u for u in (candidates if floor == -math.inf else useful) if kinds.get(u) != "key"]
         if rules.fill:  # what leads to nothing, too; counted one by one only where room is short
+            kinds, wanted = packer.groups.kinds, candidates if floor == -math.inf else useful
+            rest = [u for u in wanted if kinds.get(u) != "key"]
             more = (u for u in rest if not packer.is_near_duplicate(u))
             _take_steps(packer, map(packer.unit_with_leads, more))
         packer.close()

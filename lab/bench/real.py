@@ -15,6 +15,7 @@ authors that the fit has not seen; with `--fold` only its documents are asked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,12 @@ EPILOG = """
 
 `tamis lab bench real documents.jsonl.gz --methods question_rows,lexical --results rows.jsonl`
 
+**A row** is a document with its questions; `must` has the texts that an answer needs, each as a
+text or a list of ways to write it, and `gold` the first and last line of each marked passage
+
+`{"id": "1", "source": {"repo": "who/what"}, "text": "Keys are rotated every 90 days.", "questions":
+[{"q": "How often are keys rotated?", "answerable": true, "must": ["90 days"], "gold": [[1, 1]]}]}`
+
 The first column of each budget are the questions of which all is kept that a person needs. With
 `--json` each question is listed; a run that was cut short goes on where `--results` names a file.
 """
@@ -81,7 +88,7 @@ def real(
     )
     asked = load_questions(documents, fold, limit)
     study.keep_rows({"documents": documents.name, "proxy": proxy})
-    made = {name: compressing(name, proxy, shared.readings_folder(cache)) for name in names}
+    made = {name: compress_with(name, proxy, shared.readings_folder(cache)) for name in names}
     cases = {
         f"{question.key} {name} {multiple:g}": (question, name, multiple)
         for question in asked
@@ -148,9 +155,9 @@ def folds_of(repositories: Sequence[str]) -> dict[str, int]:
     """The fold of each repository: those with most documents first, each into the smallest."""
     sizes = dict.fromkeys(range(1, FOLDS + 1), 0)
     found: dict[str, int] = {}
-    for name in sorted(set(repositories), key=lambda name: (-repositories.count(name), name)):
+    for name, count in sorted(Counter(repositories).items(), key=lambda one: (-one[1], one[0])):
         found[name] = min(sizes, key=lambda fold: (sizes[fold], fold))
-        sizes[found[name]] += repositories.count(name)
+        sizes[found[name]] += count
     return found
 
 
@@ -162,8 +169,8 @@ def _question(row: Mapping[str, Any], place: int, one: Mapping[str, Any], fold: 
     return Question(f"{row['id']}/{place}", one["q"], ways, len(marked) // 4, row, fold)
 
 
-def compressing(name: str, proxy: str, folder: Path) -> Callable[[str, Any, int], Compressed]:
-    """Compresses as `tamis.compress` does, or with a blend of methods.
+def compress_with(name: str, proxy: str, folder: Path) -> Callable[[str, Any, int], Compressed]:
+    """What compresses as `tamis.compress` does, or with a blend of methods.
 
     Args:
         folder: where the readings of a blend are kept.
@@ -181,7 +188,7 @@ def compressing(name: str, proxy: str, folder: Path) -> Callable[[str, Any, int]
 
 
 def measure_question(
-    question: Question, name: str, multiple: float, compressing: Callable[[str, Any, int], Any]
+    question: Question, name: str, multiple: float, compress_one: Callable[[str, Any, int], Any]
 ) -> dict[str, Any]:
     """The row of one question: what of its answer is kept, and what is said of the document."""
     document = question.document
@@ -190,17 +197,25 @@ def measure_question(
         given["format"] = "html"
     budget = max(60, round(multiple * question.marked_tokens)) if question.must else 100
     try:
-        out = compressing(question.question, given, budget)
+        out = compress_one(question.question, given, budget)
         text, tokens, verdict, sure = out.text, out.tokens_out, out.verdict, out.answerability
     except BudgetTooSmall:
         text, tokens, verdict, sure = "", 0, None, None
     found = sum(any(way in text for way in ways) for ways in question.must)
     return {
-        **{"document": document["id"], "fold": question.fold, "question": question.question},
-        **{"kind": document.get("kind", ""), "format": document.get("format", "")},
-        **{"method": name, "budget": multiple, "answerable": bool(question.must)},
-        **{"found": found, "needed": len(question.must)},
-        **{"tokens": tokens, "verdict": verdict, "answerability": sure},
+        "document": document["id"],
+        "fold": question.fold,
+        "question": question.question,
+        "kind": document.get("kind", ""),
+        "format": document.get("format", ""),
+        "method": name,
+        "budget": multiple,
+        "answerable": bool(question.must),
+        "found": found,
+        "needed": len(question.must),
+        "tokens": tokens,
+        "verdict": verdict,
+        "answerability": sure,
     }
 
 

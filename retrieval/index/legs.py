@@ -3,7 +3,7 @@
 The leg of attention keys is late interaction with every chunk, or with those that promise most:
 
                      ┌ segment without a structure ──────► every chunk read ┐
-query vectors ───────┼ graph: keys ─► their chunks ─► best promise ──┼─► chunks read whole
+query vectors ───────┼ graph: keys ─► their chunks ─► best promise ─────────┼─► chunks read whole
                      └ chunks that other legs rank high ────────────────────┘    late interaction
 
 Every search of an index compares a chunk with the same: with what was fitted where structures were

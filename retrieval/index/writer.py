@@ -615,7 +615,8 @@ class IndexWriter:
                 if number not in self.deleted_docs.get(int(entry.name), ()):
                     place, source = (int(entry.name), number), record.get("source")
                     self._places[record["id"]] = (place, record["fingerprint"], source)
-                    self._repeated |= {record["id"]} if record.get("repeated") else set()
+                    if record.get("repeated"):
+                        self._repeated.add(record["id"])
         finally:
             segment.close()
 

@@ -541,11 +541,16 @@ class PassedOver(dict[Any, str]):
             super().__setitem__(place, why)
 
 
+def count_passed_over(skipped: Mapping[Any, str]) -> int:
+    """How many files and rows were passed over, those that are not named included."""
+    return skipped.count if isinstance(skipped, PassedOver) else len(skipped)
+
+
 def files_passed_over(skipped: Mapping[Any, str]) -> str | None:
     """The files of folders that were not read, the first of them by name with why; None without."""
     if not skipped:
         return None
-    count = skipped.count if isinstance(skipped, PassedOver) else len(skipped)
+    count = count_passed_over(skipped)
     files = "1 file" if count == 1 else f"{count:,} files"
     return f"passed over {files}: {name_first(name_reasons(skipped), count)}"
 

@@ -54,14 +54,12 @@ def print_note(text: str) -> None:
 
 def print_passed_over(passed_over: Mapping[str, str]) -> None:
     """Names the first files or rows that were not read, and why, on standard error."""
-    from tamis.service.files.document_text import MOST_REASONS, PassedOver, name_reasons
+    from tamis.service.files.document_text import MOST_REASONS, count_passed_over, name_reasons
 
-    reasons = name_reasons(passed_over)
-    count = passed_over.count if isinstance(passed_over, PassedOver) else len(reasons)
-    for reason in reasons[:MOST_REASONS]:
+    for reason in name_reasons(passed_over)[:MOST_REASONS]:
         print_note(f"passed over {reason}")
-    if count > MOST_REASONS:
-        print_note(f"passed over {count - MOST_REASONS:,} more")
+    if (more := count_passed_over(passed_over) - MOST_REASONS) > 0:
+        print_note(f"passed over {more:,} more")
 
 
 def nothing_found(chunks: int, where: list[str] | None) -> str:

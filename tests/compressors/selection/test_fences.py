@@ -33,7 +33,7 @@ PROSE = st.sampled_from(
 
 
 @st.composite
-def fenced(draw: st.DrawFn) -> str:
+def fenced_blocks(draw: st.DrawFn) -> str:
     """A block of code, in a quotation or not."""
     fence = draw(st.sampled_from(["```", "````", "~~~~"]))
     inner = "".join(
@@ -46,7 +46,7 @@ def fenced(draw: st.DrawFn) -> str:
     return "\n".join(f"{quote}{line}" for line in block.splitlines())
 
 
-DOCUMENTS = st.lists(PROSE | fenced(), min_size=2, max_size=5).map("\n\n".join)
+DOCUMENTS = st.lists(PROSE | fenced_blocks(), min_size=2, max_size=5).map("\n\n".join)
 VALUES = st.lists(st.floats(0.01, 1), min_size=5, max_size=40)
 
 

@@ -282,7 +282,7 @@ def test_an_index_is_emptied_on_request_alone(twins, home, tmp_path):
 
 
 @pytest.fixture
-def linked(tmp_path):
+def linked_folder(tmp_path):
     """A folder with links to a folder outside, to a hidden one, to one in it, and to itself."""
     docs, other = tmp_path / "docs", tmp_path / "other"
     for folder in (docs / "new", docs / ".old", other):
@@ -294,13 +294,13 @@ def linked(tmp_path):
 
 
 def test_a_link_to_a_folder_is_not_followed_and_is_named_where_something_is_left_out(
-    linked, home, tmp_path
+    linked_folder, home, tmp_path
 ):
     asked = ("-q", "Which words?", "--method", "lexical", "--max-tokens", 99)
     calls = [
-        (("index", "build", linked, "-o", home, "--no-model"), 1),
-        (("batch", "run", linked, "-o", tmp_path / "out", *asked, *ESTIMATED), 1),
-        (("compress", linked, *asked, *ESTIMATED), 0),
+        (("index", "build", linked_folder, "-o", home, "--no-model"), 1),
+        (("batch", "run", linked_folder, "-o", tmp_path / "out", *asked, *ESTIMATED), 1),
+        (("compress", linked_folder, *asked, *ESTIMATED), 0),
     ]
     for words, status in calls:
         done = tamis(*words)
@@ -310,9 +310,9 @@ def test_a_link_to_a_folder_is_not_followed_and_is_named_where_something_is_left
             assert f"{name} (is a link to a folder; name it, too, and its files are" in done.stderr
         assert done.stderr.count("is a link to a folder") == len(left_out)
     assert ids(home) == {"new/new.md"}
-    tamis("index", "add", home, linked / "far")
+    tamis("index", "add", home, linked_folder / "far")
     assert ids(home) == {"new/new.md", "other.md"}
-    done = tamis("index", "sync", home, linked)
+    done = tamis("index", "sync", home, linked_folder)
     assert "0 documents added, 0 replaced, 1 unchanged" in done.stderr
     assert len(ids(home)) == 2
 
