@@ -208,10 +208,11 @@ class Selector:
                     # with all its leads it is longer than the budget
                     yield packer.unit_with_leads(u, 3)
             if u in packer.kept_units:  # be it by the rules, or beside another
-                yield from ([lead] for lead in packer.short_leads(u))
-                # what is above it and worth more led to nothing when its turn came
-                above = (v for v in groups.ancestors(u) if worths[v] >= worths[u])
-                yield from (packer.unit_with_leads(v) for v in above if v in wanted)
+                if plain or not packer.is_empty_lead(u):
+                    yield from ([lead] for lead in packer.short_leads(u))
+                    # what is above it and worth more led to nothing when its turn came
+                    above = (v for v in groups.ancestors(u) if worths[v] >= worths[u])
+                    yield from (packer.unit_with_leads(v) for v in above if v in wanted)
                 for near in _neighbours(packer.renderer.units, u, reach):
                     if not packer.is_unwanted(near, plain):
                         yield packer.unit_with_leads(near)
