@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from operator import itemgetter
@@ -197,8 +197,7 @@ class Selector:
         # where leads are all there is, as in a table of contents, they are taken as they are
         plain = all(u in groups for u in useful)
         best = [u for u in useful if plain or u not in groups][:1]
-        worths, wanted = self.worths, {*useful}
-        reach = packer.renderer.rules.context_window
+        wanted = {*useful}
         for u in [*best, *useful]:
             if u not in packer.kept_units:
                 if packer.is_unwanted(u, plain):
@@ -208,14 +207,22 @@ class Selector:
                     # with all its leads it is longer than the budget
                     yield packer.unit_with_leads(u, 3)
             if u in packer.kept_units:  # be it by the rules, or beside another
-                if plain or not packer.is_empty_lead(u):
-                    yield from ([lead] for lead in packer.short_leads(u))
-                    # what is above it and worth more led to nothing when its turn came
-                    above = (v for v in groups.ancestors(u) if worths[v] >= worths[u])
-                    yield from (packer.unit_with_leads(v) for v in above if v in wanted)
-                for near in _neighbours(packer.renderer.units, u, reach):
-                    if not packer.is_unwanted(near, plain):
-                        yield packer.unit_with_leads(near)
+                yield from self._steps_around(packer, u, wanted, plain)
+
+    def _steps_around(
+        self, packer: BudgetPacker, u: int, wanted: Container[int], plain: bool
+    ) -> Iterator[Sequence[int]]:
+        """What is taken after a kept unit: its short leads, and its neighbours."""
+        if plain or not packer.is_empty_lead(u):
+            yield from ([lead] for lead in packer.short_leads(u))
+            # what is above it and worth more led to nothing when its turn came
+            for above in packer.groups.ancestors(u):
+                if above in wanted and self.worths[above] >= self.worths[u]:
+                    yield packer.unit_with_leads(above)
+        renderer = packer.renderer
+        for near in _neighbours(renderer.units, u, renderer.rules.context_window):
+            if not packer.is_unwanted(near, plain):
+                yield packer.unit_with_leads(near)
 
     def _useful(self, candidates: Sequence[int]) -> list[int]:
         """The candidates that are of use: content, then leads; those of any worth."""

@@ -358,7 +358,7 @@ def test_least_tokens_of_passages_come_before_better_units_of_others(
     context: dict[str, Any], rules: Rules, tokens: int, counter: TextTokenizer, data: st.DataObject
 ) -> None:
     """A unit of a passage that asked for nothing means that others have what they asked for, unless
-    all they have left are repeats, or the first of theirs had no room."""
+    all they have left are repeats or longer than the budget, or the first of theirs had no room."""
     least = st.integers(0, 20)
     context["passages"] = [replace(p, min_tokens=data.draw(least)) for p in context["passages"]]
     rules = replace(rules, protect=(), context_window=0, top_n=None)
@@ -373,7 +373,7 @@ def test_least_tokens_of_passages_come_before_better_units_of_others(
     for p, passage in enumerate(context["passages"]):
         own = [u for u in selector.candidates if units[u].passage == p]
         kept = [u for u in own if u in taken]
-        left_out = [u for u in own if u not in taken]
+        left_out = [u for u in own if u not in taken and tokens_of[u] <= tokens]
         left_out = [u for u in left_out if not has_near_duplicate(context, u, taken, rules.dedup)]
         enough = sum(tokens_of[u] for u in kept) >= passage.min_tokens
         free = {u for u in taken if not context["passages"][units[u].passage].min_tokens}
