@@ -138,8 +138,8 @@ class BudgetPacker:
                     run, self.used_tokens = longer, tokens
         if self.limit == math.inf:
             run, self.used_tokens = len(steps), self.count_tokens(self.kept_units)
-        while len(steps) > run:
-            self._drop(steps.pop())
+        self._drop({*chain.from_iterable(steps[run:])})
+        del steps[run:]
 
     def top_up(self, eligible: Sequence[int]) -> None:
         """Takes whatever still fits, each with its leads, counted one by one, until nothing does.
@@ -235,19 +235,17 @@ class BudgetPacker:
         self._taken.append(step)
         self.kept_units.update(step)
         for u in step:
+            insort(self._kept_in_order, u)
             self._count(u, 1)
 
     def _drop(self, units: Collection[int]) -> None:
         self.kept_units.difference_update(units)
+        self._kept_in_order = sorted(self.kept_units)  # one by one, each would move all behind it
         for u in units:
             self._count(u, -1)
 
     def _count(self, u: int, change: int) -> None:
         """Notes that a unit is kept, or no longer."""
-        if change > 0:
-            insort(self._kept_in_order, u)
-        else:
-            self._kept_in_order.remove(u)
         self.passage_tokens[self.renderer.units[u].passage] += change * self.unit_tokens[u]
         if self._near_duplicates:
             (self._near_duplicates.add if change > 0 else self._near_duplicates.remove)(u)
