@@ -12,7 +12,7 @@ import pytest
 
 from tests.size import Size, code_lines, commands, import_lines, measure
 
-BOUNDS = Size(43_400, 306, 10.5, 38, 31, 3)
+BOUNDS = Size(43_345, 306, 10.5, 38, 31, 3)
 GOALS = Size(30_000, 300, 10.0, 100, 30, 3)
 ROOM = Size(150, 2, 0.1, 2, 0, 0)
 """For what is meant to be added without leave: a method, a vendor's dialect."""

@@ -551,7 +551,7 @@ FAILURE_WORD = re.compile(
 def _inner_edges(text: str, part: Part, chars: int) -> list[int]:
     """Where so many characters of a line stay, or of each string of JSON.
 
-    They are its front and its end and, where a word of failure is between alone, what is around it.
+    They are its front and its end and, where what a word of failure says is between them, that.
     """
     if part.place in ("line", "string_line"):
         strings = [(part.start, part.stop)]
@@ -569,11 +569,10 @@ def _inner_edges(text: str, part: Part, chars: int) -> list[int]:
                     escape.end() if escape.start() < at < escape.end() else at
                     for at in (first, last)
                 )
-        elif not FAILURE_WORD.search(text, front, first) and (
-            word := FAILURE_WORD.search(text, front, last)
-        ):
-            after = word.start() + chars // 4
-            edges += [front, after - chars // 3]
-            first = after
+        elif word := FAILURE_WORD.search(text, front, stop):
+            after = word.start() + chars // 4  # and what it is said of
+            if word.start() < last and after > first:
+                edges += [front, after - chars // 3]
+                first = after
         edges += [first, last] * (first < last)
     return edges

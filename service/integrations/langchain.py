@@ -243,6 +243,10 @@ class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
         return RankingPlan(method=self.method, options=self.options, language=self.language)
 
 
+_HITS = 10
+"""Passages of an index that are looked at."""
+
+
 class TamisRetriever(_DocumentCompression, BaseRetriever):
     """Finds documents, by any retriever or in a tamis index, and keeps what answers the query.
 
@@ -253,7 +257,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
 
     retriever: RetrieverLike | None = None
     index: Any = None
-    k: int = Field(10, ge=1, description="how many passages of the index to look at")
+    k: int | None = Field(None, ge=1, description="the most to look at: 10 of an index, else all")
     where: Any = Field(None, description="conditions on metadata, as CorpusIndex.search takes")
     search: str = Field("auto", description="how keys of the index are searched")
     _pool: Any = PrivateAttr(None)
@@ -265,26 +269,36 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
         return self
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
+        most = self._most(k)
         if self.retriever is None:
-            return self.keep(self._search_index(query), query)
+            return self.keep(self._search_index(query, most), query)
         child = RunnableConfig(callbacks=run_manager.get_child())
-        return self.keep(self.retriever.invoke(query, child), query)
+        return self.keep(list(self.retriever.invoke(query, child))[:most], query)
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
+        most = self._most(k)
         if self.retriever is None:
-            return await self.akeep(await run_in_thread(partial(self._search_index, query)), query)
+            hits = await run_in_thread(partial(self._search_index, query, most))
+            return await self.akeep(hits, query)
         child = RunnableConfig(callbacks=run_manager.get_child())
-        return await self.akeep(await self.retriever.ainvoke(query, child), query)
+        found = list(await self.retriever.ainvoke(query, child))
+        return await self.akeep(found[:most], query)
 
-    def _search_index(self, query: str) -> list[Document]:
+    def _most(self, k: int | None) -> int | None:
+        """How many documents a call looks at, by its own `k` or that of the constructor."""
+        if k is not None and (not isinstance(k, int) or k < 1):
+            raise BadInput(f"k is {k!r}; give the most documents to look at, 1 or more")
+        return self.k if k is None else k
+
+    def _search_index(self, query: str, most: int | None) -> list[Document]:
         """The best passages of the index in its newest state, each with its offsets."""
         if self._pool is None:
             self._pool = _pool_of(self.index)
-        hits = self._pool.search(query, self.k, where=self.where, search=self.search)
+        hits = self._pool.search(query, most or _HITS, where=self.where, search=self.search)
         return [
             Document(hit.text, id=hit.id, metadata=_hit_metadata(hit, hits.keys_read))
             for hit in hits

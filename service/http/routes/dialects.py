@@ -345,14 +345,11 @@ def _method_or_default(state: ServiceState, model: str | None) -> str:
 
 
 def _answered_model(state: ServiceState, named_model: str | None) -> str:
-    """The `model` of an answer: a method that was named, else the proxy that read.
-
-    A method that reads without a proxy is always named itself.
-    """
-    method = _method_or_default(state, named_model)
-    if named_model == method or not method_info(method).needs_proxy:
-        return method
-    return state.methods.reader.card.name
+    """The `model` of an answer: the one that was asked for, else the proxy or method that read."""
+    if named_model is not None:
+        return named_model
+    method = state.settings.method
+    return state.methods.reader.card.name if method_info(method).needs_proxy else method
 
 
 def _scores_by_document(found: Reranked) -> list[float]:

@@ -90,6 +90,19 @@ def test_a_retriever_needs_one_origin(free):
             TamisRetriever(max_tokens=WORDS, **both, **free)
 
 
+def test_a_retriever_looks_at_no_more_documents_than_asked_for(free):
+    fields = {"retriever": Fixed(found=documents()), "ratio": 1.0, **free}
+    for retriever, asked, count in [
+        (TamisRetriever(**fields), {}, 3),
+        (TamisRetriever(k=1, **fields), {}, 1),
+        (TamisRetriever(k=1, **fields), {"k": 2}, 2),
+    ]:
+        assert [d.id for d in retriever.invoke(ASKED, **asked)] == [f"id-{n}" for n in range(count)]
+        assert asyncio.run(retriever.ainvoke(ASKED, **asked)) == retriever.invoke(ASKED, **asked)
+    with pytest.raises(BadInput, match="k is 0; give"):
+        TamisRetriever(**fields).invoke(ASKED, k=0)
+
+
 @pytest.fixture
 def corpus(tmp_path):
     settings = IndexSettings()
@@ -112,6 +125,8 @@ def test_a_retriever_finds_in_an_index_and_says_where_each_passage_stands(corpus
         assert (kept.metadata["title"], kept.metadata["tags"]) == ("Of barns", ["farm"])
         assert hit["keys_read"] == 0  # an index of words
         assert asyncio.run(retriever.ainvoke(ASKED)) == [kept]
+    kept = TamisRetriever(index=corpus, ratio=1.0, **free)
+    assert [len(kept.invoke("hay", **asked)) for asked in ({"k": 1}, {})] == [1, 2]
 
 
 def test_a_retriever_searches_as_it_was_told_to(corpus, free):

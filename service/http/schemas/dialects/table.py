@@ -75,9 +75,10 @@ class Endpoint:
     statuses: tuple[int, ...] = ()
 
     def dialect_of(self, body: Any) -> Dialect:
-        """The dialect of a body, by its keys."""
+        """The dialect of a body, by its keys; the most general where none claims it."""
         keys = body if isinstance(body, dict) else {}
-        return next(row for row in reversed(self.dialects) if _claims(row, keys))
+        claiming = (row for row in reversed(self.dialects) if _claims(row, keys))
+        return next(claiming, self.dialects[0])
 
 
 def _claims(row: Dialect, body: Mapping[str, Any]) -> bool:
@@ -128,6 +129,12 @@ ENDPOINTS = (
         },
         (*_V1, TEI),
         "Sorts documents; TEI's requests have `texts`, and its answer is a bare list.",
+    ),
+    Endpoint(
+        "invocations",
+        {"/invocations": "As /v1/rerank or, without a `query`, /score, for SageMaker"},
+        (*_V1, VLLM_SCORE),
+        "Sorts documents, or scores pairs.",
     ),
     Endpoint(
         "ranking",

@@ -188,10 +188,15 @@ def test_cohere_s_ids_are_uuids(service):
 
 @pytest.mark.parametrize(
     ("asked_for", "named"),
-    [("lexical", "lexical"), ("question_rows", "question_rows"), ("gpt-4o", None), (None, None)],
+    [
+        ("lexical", "lexical"),
+        ("question_rows", "question_rows"),
+        ("gpt-4o", "gpt-4o"),
+        (None, None),
+    ],
 )
-def test_the_answer_names_the_method_that_was_asked_and_used(service, asked_for, named):
-    """Else the proxy that read: a name that nobody has here is not repeated as if it were."""
+def test_the_answer_names_the_model_that_was_asked_for(service, asked_for, named):
+    """Else the proxy that read: clients compare the name with their own."""
     named = named or service.http.get("/info").json()["model_id"]
     for path in ("/v1/rerank", "/rerank", "/score"):
         assert asked(service, path, model=asked_for, queries=QUESTION)["model"] == named
@@ -200,7 +205,17 @@ def test_the_answer_names_the_method_that_was_asked_and_used(service, asked_for,
 
 def test_a_default_that_reads_with_no_proxy_goes_by_its_own_name():
     with served(method="lexical") as plain:
-        assert asked(plain, "/v1/rerank", model="rerank-v4.0")["model"] == "lexical"
+        assert asked(plain, "/v1/rerank")["model"] == "lexical"
+
+
+def test_sagemaker_s_path_ranks_a_query_and_scores_pairs(service):
+    pairs = {"queries": QUESTION, "documents": DOCUMENTS}
+    for path, body in (
+        ("/v1/rerank", {"query": QUESTION, "documents": DOCUMENTS}),
+        ("/score", pairs),
+    ):
+        one, other = (service.post(at, **body).json() for at in (path, "/invocations"))
+        assert {**one, "id": None, "created": None} == {**other, "id": None, "created": None}
 
 
 def test_llama_cpp_s_path_is_the_same(service):
