@@ -1,0 +1,4 @@
+"""tamis_agents stands beside an agent and before a model: shorter results, tools, a gateway.
+
+Imports `tamis`; tamis never imports it, but finds its commands and its gateway by entry points.
+"""
