@@ -13,7 +13,7 @@ from tamis.compressors.options import Option
 from tamis.service.agents.shortening import Shortening
 from tamis.service.cli.display import EXIT_REFUSED
 from tamis_agents.commands.options import SHORTENING, print_warning, shortening_from
-from tamis_agents.hooks.after import AFTER, HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, parse_event
+from tamis_agents.hooks.after import AFTER, SKIPPED_TOOLS, hook_answer, parse_event
 from tamis_agents.hooks.before import (
     BEFORE,
     any_line,
@@ -45,7 +45,7 @@ results with its model
 `tamis hook claude-code < event.json` is what the agent does after every tool
 """
 OPTIONS = (
-    Option("Whose hook this is.", choices=lambda: tuple(HOOK_AGENTS), is_argument=True).of(
+    Option("Whose hook this is.", choices=lambda: tuple(BEFORE), is_argument=True).of(
         "agent", str, Parameter.empty
     ),
     Option("Print the agent's settings that call this, and end.").of("print_settings", bool, False),
@@ -139,7 +139,7 @@ def _print_settings(agent: str, before: bool, allow: bool, given: dict[str, Any]
         settings = nested_settings("PostToolUse", "*", round(timeout_s) + _SPARE_S)(command)
     text = settings if isinstance(settings, str) else json.dumps(settings, indent=2) + "\n"
     sys.stdout.write(text)
-    sys.stderr.write(f"put this into {HOOK_AGENTS[agent].file}\n")
+    sys.stderr.write(f"put this into {BEFORE[agent].file}\n")
     return 0
 
 

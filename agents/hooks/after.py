@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -82,20 +82,6 @@ _OF_SERVERS = "mcp__"
 """Tools of MCP servers, whose results are what the servers make them."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookAgent:
-    """An agent that has hooks.
-
-    Attributes:
-        file: where its settings are, as its user names it.
-        answer: the answer that replaces a result by another; None where it cannot be replaced, or
-            where this agent replaces none.
-    """
-
-    file: str
-    answer: Callable[[Any], dict[str, Any] | None] = lambda response: None
-
-
 def _updated_output(response: Any) -> dict[str, Any]:
     """Claude Code: the result in the shape that it had."""
     return {"hookSpecificOutput": {"hookEventName": "PostToolUse", "updatedToolOutput": response}}
@@ -123,16 +109,12 @@ def is_text_block(block: Any) -> bool:
     )
 
 
-HOOK_AGENTS = {
-    "claude-code": HookAgent("~/.claude/settings.json", _updated_output),
-    "codex": HookAgent("~/.codex/hooks.json", _blocked_output),
-    "cursor": HookAgent("~/.cursor/hooks.json"),
-    "gemini-cli": HookAgent("~/.gemini/settings.json"),
-    "opencode": HookAgent("~/.config/opencode/plugins/tamis.js"),
-    "copilot-cli": HookAgent("~/.copilot/hooks/tamis.json"),
+AFTER: dict[str, Callable[[Any], dict[str, Any] | None]] = {
+    "claude-code": _updated_output,
+    "codex": _blocked_output,
 }
-AFTER = ("claude-code", "codex")
-"""Those that have hooks after a tool which replace its result."""
+"""The answers that replace a result by another, of agents with hooks after a tool; None where this
+result cannot be replaced."""
 
 
 def hook_answer(
@@ -174,7 +156,7 @@ def hook_answer(
         return None
     if persisted is not None:
         holder["tool_response"]["stdout"] += f"\n[the whole output: {persisted}]"
-    answer = HOOK_AGENTS[agent].answer(holder["tool_response"])
+    answer = AFTER[agent](holder["tool_response"])
     return None if answer is None else json.dumps(answer).encode("ascii")
 
 

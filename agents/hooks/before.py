@@ -58,6 +58,7 @@ class BeforeTool:
     """How an agent asks before its shell runs a line.
 
     Attributes:
+        file: where its settings are, as its user names it.
         event: what it calls this. tools: its names of the shell.
         answer: the answer that puts other arguments in place of those that the call had.
         settings: what its user puts into the file; takes the command that is called.
@@ -68,6 +69,7 @@ class BeforeTool:
         shell: that runs its lines; None for the user's own.
     """
 
+    file: str
     event: str
     tools: tuple[str, ...]
     answer: Callable[[dict[str, Any]], dict[str, Any]]
@@ -228,6 +230,7 @@ _GEMINI_FILES = (
 BEFORE = {
     # without a decision the new line is asked for as any other
     "claude-code": BeforeTool(
+        "~/.claude/settings.json",
         "PreToolUse",
         ("Bash",),
         _updated_input(),
@@ -245,6 +248,7 @@ BEFORE = {
     ),
     # which refuses a new line without "allow", and then asks by its own policy all the same
     "codex": BeforeTool(
+        "~/.codex/hooks.json",
         "PreToolUse",
         ("Bash",),
         _updated_input(permissionDecision="allow"),
@@ -256,6 +260,7 @@ BEFORE = {
         _prefix_rules,
     ),
     "cursor": BeforeTool(
+        "~/.cursor/hooks.json",
         "preToolUse",
         ("Shell", "Bash"),
         lambda given: {"permission": "allow", "updated_input": given},
@@ -270,6 +275,7 @@ BEFORE = {
         needs_allow=True,
     ),
     "gemini-cli": BeforeTool(
+        "~/.gemini/settings.json",
         "BeforeTool",
         ("run_shell_command",),
         lambda given: {"hookSpecificOutput": {"hookEventName": "BeforeTool", "tool_input": given}},
@@ -285,6 +291,7 @@ BEFORE = {
         shell="bash",
     ),
     "opencode": BeforeTool(
+        "~/.config/opencode/plugins/tamis.js",
         "tool.execute.before",
         ("bash",),
         lambda given: {"command": given["command"]},
@@ -302,6 +309,7 @@ BEFORE = {
         f"{_GUARDED}|{_OUTSIDE}",
     ),
     "copilot-cli": BeforeTool(
+        "~/.copilot/hooks/tamis.json",
         "preToolUse",
         ("bash",),
         lambda given: {"modifiedArgs": given},
