@@ -30,7 +30,7 @@ setup: $(STAMP) ## make .venv and install tamis, tamis-agents, the lab and the d
 $(STAMP): pyproject.toml agents/pyproject.toml lab/pyproject.toml | .venv/bin/python
 	@echo "installing tamis and its tools into .venv; torch is large, so the first time takes minutes"
 	$(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[dev]' -e ./agents
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -e './agents[mcp]'
 	$(BIN)/python -m pip install --quiet -e './lab[dev]'
 	@touch $@ $(PLAIN)
 
@@ -51,7 +51,7 @@ types: ## link the folders under the names they install as, for mypy
 	@mkdir -p .types/tamis .types/tamis_agents .types/tamis_lab
 	@for path in $(wildcard probes text compressors retrieval service service/front/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis/$${path##*/}; done
-	@for path in $(wildcard agents/commands agents/gateway agents/hooks agents/mcp agents/*.py*); do \
+	@for path in $(wildcard agents/commands agents/gateway agents/*.js agents/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis_agents/$${path##*/}; done
 	@for path in $(wildcard lab/bench lab/datasets lab/methods lab/options lab/train lab/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis_lab/$${path##*/}; done

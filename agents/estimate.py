@@ -519,7 +519,7 @@ def estimate(
     Raises:
         UnknownMethod: there is no such method. UnknownTokenizer: no such tokenizer.
     """
-    run, faults = DryRun(state, choices, prices), dict[str, int]()
+    run, faults = DryRun(state, choices, prices), Counter[str]()
     with progress("counting", len(requests)) as done:
         units = run.units(requests, done)
     wholes, samples = ({kind: list[list[float]]() for kind in KINDS} for _ in range(2))
@@ -533,8 +533,7 @@ def estimate(
                 for place in range(len(unit.requests)):
                     short.append(run.shorten(runner, unit, place, method))
                     done()
-                for fault in filter(None, (one.fault for one in short)):
-                    faults[fault] = faults.get(fault, 0) + 1
+                faults.update(one.fault for one in short if one.fault)
                 after = bills([one.prompt for one in short], prices)
                 samples[unit.kind].append(_figures(bills(unit.prompts, prices), after))
     usage = _compare_usage(units, prices)

@@ -28,8 +28,11 @@ SELECTORS_GROUP, COMMANDS_GROUP = "tamis.selectors", "tamis.commands"
 HTTP_GROUP = "tamis.http"
 LAB, AGENTS = "tamis-lab", "tamis-agents"
 """The benchmarks, the fits and the published methods; and what stands beside or before an agent."""
-LAB_INSTALL = f"pip install {LAB}"
-AGENTS_INSTALL = f"pip install {AGENTS}"
+INSTALL = {
+    LAB: "pip install ./lab in a clone of tamis",
+    AGENTS: "pip install ./agents in a clone of tamis",
+}
+"""No index has them, so a name alone could bring somebody else's package."""
 
 
 class PluginWarning(UserWarning):

@@ -111,7 +111,7 @@ def package_of(module: str) -> str:
 
 
 def room_of(module: str) -> str:
-    """`service/http`, `probes`, `agents/hooks`: what a newcomer sees as one thing.
+    """`service/http`, `probes`, `agents/gateway`: what a newcomer sees as one thing.
 
     The commands of the lab are a room each, for a command may import any benchmark or fit.
     """

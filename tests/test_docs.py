@@ -242,7 +242,7 @@ def test_every_file_that_is_named_exists():
         name
         for page in [*PAGES, *ROOT_PAGES]
         for name in re.findall(
-            r"`((?:deploy|tests|probes|text|compressors|retrieval|service|lab|examples)/[\w./-]*\w)`",
+            r"`((?:deploy|tests|probes|text|compressors|retrieval|service|agents|lab|examples)/[\w./-]*\w)`",
             page.read_text("utf-8"),
         )
     }

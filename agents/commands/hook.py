@@ -12,9 +12,8 @@ from typing import Any, BinaryIO
 from tamis.compressors.options import Option
 from tamis.service.agents.shortening import Shortening
 from tamis.service.cli.display import EXIT_REFUSED
-from tamis_agents.commands.options import SHORTENING, print_warning, shortening_from
-from tamis_agents.hooks.after import AFTER, SKIPPED_TOOLS, hook_answer, parse_event
-from tamis_agents.hooks.before import (
+from tamis_agents.after import AFTER, SKIPPED_TOOLS, hook_answer, parse_event
+from tamis_agents.before import (
     BEFORE,
     any_line,
     before_answer,
@@ -22,6 +21,7 @@ from tamis_agents.hooks.before import (
     nested_settings,
     rules_of,
 )
+from tamis_agents.commands import SHORTENING, print_warning, shortening_from
 
 _SPARE_S = 5
 _NO_KEY = (

@@ -13,6 +13,7 @@ from tamis.compressors.options import Option
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.tools.types import MOST_TOKENS
 from tamis.probes.errors import BadInput
+from tamis.service.agents.shortening import Shortening
 from tamis.service.cli.display.output import print_note
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import takes_options
@@ -66,10 +67,12 @@ def mcp(
     fetched. With --wrap the tools are those of the other server, and retrieve.
     """
     if wrap is not None:
-        _wrap(wrap, max_tokens, header or (), method, proxy, transport)
+        if transport != "stdio":
+            raise BadInput("--wrap serves over stdio; leave --transport out")
+        _wrap(wrap, Shortening(max_tokens, method=method, proxy=proxy), header or ())
     from tamis.service.api.languages import quality_warning
     from tamis.text.language import AUTO
-    from tamis_agents.mcp.tools import AgentTools, mcp_server
+    from tamis_agents.tools import AgentTools, mcp_server
 
     method = method or DEFAULT
     method_info(method)
@@ -93,21 +96,10 @@ def mcp(
         server.run("streamable-http", host=host, port=port)
 
 
-def _wrap(
-    server: str,
-    max_tokens: int,
-    headers: Sequence[str],
-    method: str | None,
-    proxy: str,
-    transport: str,
-) -> None:
+def _wrap(server: str, shortening: Shortening, headers: Sequence[str]) -> None:
     """Stands before a server, and ends with its exit code."""
-    from tamis.service.agents.shortening import Shortening
-    from tamis_agents.mcp.proxy import Wrapped, wrap_command, wrap_url
+    from tamis_agents.mcp_proxy import Wrapped, wrap_command, wrap_url
 
-    if transport != "stdio":
-        raise BadInput("--wrap serves over stdio; leave --transport out")
-    shortening = Shortening(max_tokens, method=method, proxy=proxy)
     shortening.check_method()
     pairs = [line.partition(":") for line in headers]
     if wrong := [name for name, colon, _ in pairs if not (colon and name.strip())]:

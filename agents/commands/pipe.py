@@ -14,7 +14,7 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import MAX_BYTES, Shortening
 from tamis.service.cli.display import EXIT_INTERRUPTED, EXIT_REFUSED
-from tamis_agents.commands.options import (
+from tamis_agents.commands import (
     SHORTENING,
     limited_memory,
     print_warning,

@@ -28,13 +28,13 @@ from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import MAX_BYTES, MIN_TOKENS, Shortening
 from tamis.service.agents.store import OutputStore, some_lines
 from tamis.service.cli.display import EXIT_REFUSED
-from tamis_agents.commands.options import (
+from tamis_agents.commands import (
     SHORTENING,
     limited_memory,
     print_warning,
     shortening_from,
 )
-from tamis_agents.hooks.shell import inner_line, lasts, narrows
+from tamis_agents.shell import inner_line, lasts, narrows
 
 LIVE_AFTER_S, SHORTEN_S = 100.0, 20.0
 """Together within the two minutes after which agents end a command."""

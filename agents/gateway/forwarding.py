@@ -16,7 +16,7 @@ from starlette.types import Scope, Send
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import MethodNotAllowed, NotFound, UpstreamBusy
 from tamis.service.http.middleware.auth import key_header_of
-from tamis.service.http.runtime.settings import flag, variable
+from tamis.service.http.runtime.settings import Settings, flag, variable
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 
 CHAT_PATHS = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
@@ -159,42 +159,34 @@ _IN_QUERY = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "#")
 
 
 class Upstream:
-    """A service that speaks OpenAI's or Anthropic's API.
+    """The service of `settings.upstream`, which speaks OpenAI's or Anthropic's API.
 
-    Args:
-        url: its address, with or without `/v1`.
+    Attributes:
+        url: its address, without `/v1`.
         api_key: sent in place of the client's; None: the client's own is sent.
-        timeout_s: for its answer to begin, and between two chunks.
-        max_connections: to it, in use or kept.
         paths: which are sent on.
 
     Raises:
         BadInput: the URL is none, or the key cannot be sent in a header.
     """
 
-    def __init__(
-        self,
-        url: str,
-        api_key: str | None,
-        timeout_s: float,
-        max_connections: int,
-        paths: ForwardedPaths,
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
+        url, self.api_key = settings.upstream or "", settings.upstream_api_key
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise BadInput(f"upstream is {url!r}; give an address such as https://api.openai.com")
-        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise BadInput(
                 "upstream_api_key has a line break or a character that no header can hold; give "
                 "the key alone"
             )
         self.url = url.rstrip("/").removesuffix("/v1")
-        self.api_key, self.paths = api_key, paths
-        self.max_connections = max_connections
+        self.paths = ForwardedPaths(settings.upstream_paths)
+        self.max_connections, wait_s = settings.max_connections, settings.upstream_timeout_s
         self._timeout = httpx.Timeout(
-            timeout_s, connect=min(timeout_s, _CONNECT_S), pool=min(timeout_s, POOL_WAIT_S)
+            wait_s, connect=min(wait_s, _CONNECT_S), pool=min(wait_s, POOL_WAIT_S)
         )
-        limits = httpx.Limits(max_connections=max_connections)
+        limits = httpx.Limits(max_connections=self.max_connections)
         self._client = httpx.AsyncClient(timeout=self._timeout, limits=limits)
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import httpx
@@ -32,7 +32,7 @@ from tamis.service.http.runtime.executor import (
 from tamis.service.http.runtime.settings import Settings, flag
 from tamis.service.http.schemas.base import MAX_NAME_CHARS, WARNINGS_HEADER, warnings_header
 from tamis.service.http.schemas.json import JsonResponse
-from tamis_agents.gateway.forwarding import CHAT_PATHS, ROOTS, ForwardedPaths, Upstream, is_chat
+from tamis_agents.gateway.forwarding import CHAT_PATHS, ROOTS, Upstream, is_chat
 from tamis_agents.gateway.shortening import ChatOptions, ChatShortener, ShortChat
 
 MAX_BODY_BYTES = 64 << 20
@@ -42,13 +42,6 @@ _SWITCH, _RATIO, _METHOD = "x-tamis", "x-tamis-ratio", "x-tamis-method"
 _TOOLS = "x-tamis-tools"
 _READ = (_SWITCH, _RATIO, _METHOD, _TOOLS)
 """The headers of a request that are for this service."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ForwardedRoute:
-    """What the log and the meters call the route; clients choose the other paths."""
-
-    path: str
 
 
 class Gateway:
@@ -78,13 +71,7 @@ class Gateway:
         self.settings, self.prices = settings, _prices(settings)
         self.answer_headers = ANSWER_HEADERS
         self.shortener = ChatShortener(RetrievalTags(settings.upstream_retrieval_tags))
-        self.upstream = Upstream(
-            settings.upstream or "",
-            settings.upstream_api_key,
-            settings.upstream_timeout_s,
-            settings.max_connections,
-            ForwardedPaths(settings.upstream_paths),
-        )
+        self.upstream = Upstream(settings)
 
     def layer(self, app: ASGIApp, room: BodyRoom) -> ASGIApp:
         """Stands before an app."""
@@ -101,7 +88,8 @@ class Gateway:
             await self.app(scope, receive, send)
             return
         raw_path = _raw_path(scope)
-        scope["route"] = _ForwardedRoute(_shown_route(raw_path))
+        # what the log and the meters call the route; clients choose the other paths
+        scope["route"] = SimpleNamespace(path=_shown_route(raw_path))
         has_begun, held = False, self.room.of_request()
 
         async def note_begin(message: Message) -> None:

@@ -146,7 +146,7 @@ class TurnRequest:
 
 
 class ChatTurns:
-    """The messages of a chat, in any of the shapes of `conversation/providers.py`.
+    """The messages of a chat, in any of the shapes of `providers`.
 
     Args:
         turns: of the body of a request.

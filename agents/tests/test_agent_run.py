@@ -12,7 +12,7 @@ from typing import Any
 from mcp import Client
 
 from agents.tests.gateway.chat_server import ChatServer, chat_server
-from agents.tests.mcp.test_mcp_proxy import BEHIND, talk, wrapped
+from agents.tests.test_mcp_proxy import BEHIND, talk, wrapped
 from tests.service.agents.recorded import ERROR, LOG, QUESTION, SUMMARY
 from tests.service.cli.cli_kit import SCRIPT, process
 from tests.service.http.app_kit import Running, served

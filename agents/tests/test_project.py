@@ -9,7 +9,7 @@ import pytest
 
 from tamis.probes import plugins
 from tamis.probes.errors import BadInput
-from tamis.probes.plugins import AGENTS
+from tamis.probes.plugins import AGENTS, INSTALL
 from tamis.service.cli.commands import COMMANDS
 from tamis.service.cli.quick import find_quick_command
 from tamis.service.http.app import open_gateway
@@ -64,15 +64,14 @@ def test_a_command_is_answered_with_the_line_that_installs_it(name: str):
         done = tamis(*words)
         assert done.exit_code == 2
         said = " ".join(done.stderr.replace("│", "").split())
-        assert f"there is no command '{name}': it comes with another package:" in said
-        assert f"pip install {AGENTS}" in said
+        assert f"there is no command '{name}': it comes with {AGENTS}: {INSTALL[AGENTS]}" in said
     assert name not in tamis("--help").stdout.split()
 
 
 @pytest.mark.usefixtures("alone")
 def test_an_upstream_is_answered_with_the_line_that_installs_its_gateway():
     assert open_gateway(Settings()) is None
-    with pytest.raises(BadInput, match=f"pip install {AGENTS}$"):
+    with pytest.raises(BadInput, match=f"{INSTALL[AGENTS]}$"):
         open_gateway(Settings(upstream="http://localhost:9"))
 
 

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_module_and_all_data_are_in_it_and_no_test(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         members = {name for name in archive.namelist() if ".dist-info/" not in name}
-    files = [*agents_files(), FOLDER / "py.typed", FOLDER / "hooks/opencode.js"]
+    files = [*agents_files(), FOLDER / "py.typed", FOLDER / "opencode.js"]
     assert members == {f"tamis_agents/{path.relative_to(FOLDER).as_posix()}" for path in files}
 
 
@@ -50,7 +50,7 @@ def test_beside_a_wheel_of_tamis_its_commands_and_its_gateway_are_found(
     alone = run_there(python, "tamis", "pipe", stdin=log)
     assert alone.returncode == 2
     assert alone.stdout == log  # what a command printed is not lost
-    assert "pip install tamis-agents" in " ".join(alone.stderr.replace("│", "").split())
+    assert "pip install ./agents" in " ".join(alone.stderr.replace("│", "").split())
     install(python, wheel)
     done = run_there(python, "tamis", "pipe", "--max-tokens", 100, stdin=log)
     assert done.returncode == 0, done.stderr

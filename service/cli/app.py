@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tamis.probes.errors import BrokenPlugin
-from tamis.probes.plugins import AGENTS, COMMANDS_GROUP, LAB, Plugin, find_plugins
+from tamis.probes.plugins import AGENTS, COMMANDS_GROUP, INSTALL, LAB, Plugin, find_plugins
 from tamis.service.cli.commands import COMMANDS
 from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand, finish_help
@@ -50,12 +50,9 @@ class PluginGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments name; one of a package of ours says how to install it."""
         name = args[0] if args else ""
-        package = {"lab": LAB, **COMMANDS}.get(name)
-        if package in (AGENTS, LAB) and self.get_command(ctx, name) is None:
-            ctx.fail(
-                f"there is no command {name!r}: it comes with another package: "
-                f"pip install {package}"
-            )
+        package = {"lab": LAB, **COMMANDS}.get(name, "")
+        if package in INSTALL and self.get_command(ctx, name) is None:
+            ctx.fail(f"there is no command {name!r}: it comes with {package}: {INSTALL[package]}")
         return super().resolve_command(ctx, args)
 
 

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp
 
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput, TamisError
-from tamis.probes.plugins import AGENTS_INSTALL, HTTP_GROUP, find_plugins
+from tamis.probes.plugins import AGENTS, HTTP_GROUP, INSTALL, find_plugins
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.middleware.auth import (
     DOCS_ASSETS,
@@ -297,7 +297,7 @@ def open_gateway(settings: Settings) -> Gateway | None:
         return None
     plugin = find_plugins(HTTP_GROUP).get("upstream")
     if plugin is None:
-        raise BadInput(f"what forwards to an upstream is another package: {AGENTS_INSTALL}")
+        raise BadInput(f"what forwards to an upstream comes with {AGENTS}: {INSTALL[AGENTS]}")
     opened: Gateway = plugin.load()(settings)
     return opened
 

@@ -34,7 +34,7 @@ from tamis.compressors.features.words import _patterns
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.text.readers.outputs.blocks import BLOCKS
 from tamis.text.terms import _marked_word_pattern
-from tamis_agents.hooks.before import _GUARDED, _JSON_EXTRAS, _OUTSIDE
+from tamis_agents.before import _GUARDED, _JSON_EXTRAS, _OUTSIDE
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("probes", "text", "compressors", "retrieval", "service", "agents")
@@ -448,12 +448,12 @@ LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "compressors/features/words.py _patterns": lambda: tuple(
         form for name in ("so-10490", "3.2.0", "2025-02-07", "4f9c21e") for form in _patterns(name)
     ),
-    "agents/hooks/before.py _begins_word": lambda: (re.compile(r"(?<![\w-])rm", re.IGNORECASE),),
-    "agents/hooks/before.py before_answer": lambda: (
+    "agents/before.py _begins_word": lambda: (re.compile(r"(?<![\w-])rm", re.IGNORECASE),),
+    "agents/before.py before_answer": lambda: (
         re.compile(_GUARDED),
         re.compile(f"{_GUARDED}|{_OUTSIDE}"),
     ),
-    "agents/hooks/before.py text": lambda: tuple(
+    "agents/before.py text": lambda: tuple(
         re.compile(rf'("(?:\\.|[^"\\])*")|{extra}', re.DOTALL) for extra in _JSON_EXTRAS
     ),
     "service/http/conversation/tagged.py __init__": lambda: (RetrievalTags(["context"])._tag,),

@@ -588,7 +588,7 @@ def test_a_word_in_place_of_a_key_is_no_secret(upstream):
 def test_a_key_that_no_header_can_hold_stops_the_start_and_is_not_shown(upstream, key):
     """As every request would fail with an error that names it."""
     with pytest.raises(BadInput) as caught:
-        Upstream(upstream.url, key, 1.0, 1, ForwardedPaths())
+        Upstream(Settings(upstream=upstream.url, upstream_api_key=key))
     assert SECRET not in str(caught.value)
     assert "sk-" not in str(caught.value)
 

@@ -18,7 +18,7 @@ from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.shortening import Shortening
 from tamis.text.readers.outputs.parse import parse_tool_output
 from tamis.text.readers.outputs.parts import Level
-from tamis_agents.mcp.tools import AgentTools
+from tamis_agents.tools import AgentTools
 from tests.compressors.tools.test_tool_properties import JSON_CONTAINERS, PHRASES
 from tests.compressors.tools.tool_kit import spans_in_order
 

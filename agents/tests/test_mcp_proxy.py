@@ -17,14 +17,14 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.types import CreateMessageResult, ElicitResult, TextContent
 
-from agents.tests.mcp.wrapped_server import rows
+from agents.tests.wrapped_server import rows
 from tamis.service.agents.shortening import Shortening
-from tamis_agents.mcp.proxy import OMITTED, Wrapped
+from tamis_agents.mcp_proxy import OMITTED, Wrapped
 from tests.service.agents.recorded import ERROR, LOG
 from tests.service.cli.cli_kit import SCRIPT, tamis
 from tests.service.http.app_kit import wait_until
 
-MODULE = ["-m", "agents.tests.mcp.wrapped_server"]
+MODULE = ["-m", "agents.tests.wrapped_server"]
 BEHIND = shlex.join([sys.executable, *MODULE])
 MOST = 600
 

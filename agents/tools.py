@@ -32,7 +32,7 @@ _INSTRUCTIONS = (
     "tamis shortens long texts to what answers a question, verbatim. Markers say what was left "
     "out; retrieve gives it back by the id that they name."
 )
-NEEDS_MCP = "{name} is not installed: pip install 'tamis[mcp]'"
+NEEDS_MCP = "{name} is not installed: pip install 'mcp>=2'"
 STORE_CHARS = 1 << 26
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.shortening import MIN_TOKENS
-from tamis_agents.hooks.before import BEFORE, before_answer, is_before, rewrite
+from tamis_agents.before import BEFORE, before_answer, is_before, rewrite
 from tests.service.cli.cli_kit import SCRIPT, process
 
 RUN = "tamis run --"

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tamis_agents.hooks.shell import part_to_run
+from tamis_agents.shell import part_to_run
 
 _SHELLS = ("bash", "zsh", "sh", "dash", "ksh")
 _ON_ITS_OWN = ("run_in_background", "is_background", "isBackground", "background")
@@ -314,12 +314,7 @@ BEFORE = {
         ("bash",),
         lambda given: {"modifiedArgs": given},
         _listed_settings(
-            lambda line: {
-                "type": "command",
-                "bash": line,
-                "matcher": "bash",
-                "timeoutSec": _TIMEOUT_S,
-            }
+            lambda line: dict(type="command", bash=line, matcher="bash", timeoutSec=_TIMEOUT_S)
         ),
         shell="bash",
     ),

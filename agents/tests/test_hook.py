@@ -10,7 +10,7 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.shortening import MIN_TOKENS, Shortening
-from tamis_agents.hooks.after import hook_answer, last_user_text, parse_event
+from tamis_agents.after import hook_answer, last_user_text, parse_event
 from tests.service.agents.recorded import ERROR, LOG, QUESTION, SUMMARY, claude_code, codex
 
 TIGHT = Shortening(ratio=0.2)

@@ -9,7 +9,7 @@ import pytest
 from tamis.compressors.tools.lossless import restore
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.store import CorpusIndex
-from tamis_agents.mcp.tools import AgentTools
+from tamis_agents.tools import AgentTools
 from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put
 
 MARKER = re.compile(r"lines (\d+)-(\d+) omitted, .*; id ([0-9a-f]{24})")

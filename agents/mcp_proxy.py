@@ -26,8 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from types import FrameType
-from typing import Any
+from typing import Any, get_type_hints
 
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import Omission, ToolOutput, shows_source
@@ -36,8 +35,8 @@ from tamis.probes.extras import needing
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.result_texts import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening, token_limits
-from tamis_agents.hooks.after import is_text_block
-from tamis_agents.mcp.tools import NEEDS_MCP, AgentTools
+from tamis_agents.after import is_text_block
+from tamis_agents.tools import NEEDS_MCP, AgentTools
 
 logger = logging.getLogger("tamis")
 Message = dict[str, Any]
@@ -292,11 +291,8 @@ def _validator(schema: Any) -> Callable[[Any], bool]:
 
 
 def _retrieve_tool(name: str) -> Message:
-    texts = {
-        "id": "From a marker, 24 hex digits.",
-        "lines": "Only these, such as 12-47.",
-        "question": "Only what this asks for.",
-    }
+    hints = get_type_hints(AgentTools.retrieve, include_extras=True)
+    texts = {key: hints[key].__metadata__[0].description for key in ("id", "lines", "question")}
     fields = {key: {"type": "string", "description": text} for key, text in texts.items()}
     return {
         "name": name,
@@ -353,9 +349,6 @@ def wrap_command(command: str, wrapped: Wrapped) -> int:
     assert from_server is not None
     output = _Output(wrapped)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        server.send_signal(number)
-
     def read_client() -> None:
         with suppress(OSError):  # the server is gone, which its exit code tells
             for line in _lines(sys.stdin.fileno()):
@@ -366,7 +359,7 @@ def wrap_command(command: str, wrapped: Wrapped) -> int:
             to_server.close()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, lambda number, _: server.send_signal(number))
     threading.Thread(target=read_client, daemon=True).start()
     for line in _lines(from_server.fileno()):
         output.show(line)
@@ -427,12 +420,7 @@ class _RemoteServer:
                     return await super().handle_async_request(request)
                 except httpx2.TransportError as error:
                     why = f"the server cannot be reached ({type(error).__name__})"
-                    fault = {
-                        "jsonrpc": "2.0",
-                        "id": None,
-                        "error": {"code": -32000, "message": why},
-                    }
-                    return httpx2.Response(503, json=fault)
+                    return httpx2.Response(503, json=_fault(-32000, why))
 
         async with (
             httpx2.AsyncClient(
@@ -462,8 +450,7 @@ class _RemoteServer:
             message = jsonrpc_message_adapter.validate_json(passed, by_name=False)
             headers = _headers(json.loads(passed), self.version, self.wrapped.listed)
         except ValueError as error:
-            fault = {"code": -32700, "message": f"no message of JSON-RPC: {error}"[:300]}
-            self.output.write(_line({"jsonrpc": "2.0", "id": None, "error": fault}))
+            self.output.write(_line(_fault(-32700, f"no message of JSON-RPC: {error}"[:300])))
         else:
             await to.send(SessionMessage(message, ClientMessageMetadata(headers=headers)))
 
@@ -477,6 +464,11 @@ class _RemoteServer:
             if isinstance(result, dict) and isinstance(result.get("protocolVersion"), str):
                 self.version = result["protocolVersion"]
             await asyncio.to_thread(self.output.show, _line(message))
+
+
+def _fault(code: int, why: str) -> Message:
+    """An error that answers no known request."""
+    return {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": why}}
 
 
 def _lines_of_client(loop: asyncio.AbstractEventLoop) -> asyncio.Queue[bytes | None]:
@@ -499,24 +491,16 @@ def _headers(message: Message, version: str, listed: Mapping[str, Message]) -> d
         version: of the handshake; messages of newer versions have their own.
         listed: the tools, which say what of their arguments stands in headers.
     """
-    from mcp.shared.inbound import (
-        MCP_METHOD_HEADER,
-        MCP_NAME_HEADER,
-        MCP_PROTOCOL_VERSION_HEADER,
-        NAME_BEARING_METHODS,
-        encode_header_value,
-        mcp_param_headers,
-        x_mcp_header_map,
-    )
+    from mcp.shared import inbound
 
     method, params = str(message.get("method")), message.get("params") or {}
     modern = (params.get("_meta") or {}).get(_MODERN)
     if modern is None:
-        return {MCP_PROTOCOL_VERSION_HEADER: version} if version else {}
-    headers = {MCP_PROTOCOL_VERSION_HEADER: str(modern), MCP_METHOD_HEADER: method}
-    if isinstance(name := params.get(NAME_BEARING_METHODS.get(method, "")), str):
-        headers[MCP_NAME_HEADER] = encode_header_value(name)
+        return {inbound.MCP_PROTOCOL_VERSION_HEADER: version} if version else {}
+    headers = {inbound.MCP_PROTOCOL_VERSION_HEADER: str(modern), inbound.MCP_METHOD_HEADER: method}
+    if isinstance(name := params.get(inbound.NAME_BEARING_METHODS.get(method, "")), str):
+        headers[inbound.MCP_NAME_HEADER] = inbound.encode_header_value(name)
         if method == "tools/call" and name in listed:
-            shown = x_mcp_header_map(listed[name].get("inputSchema"))
-            headers |= mcp_param_headers(shown, params.get("arguments") or {})
+            shown = inbound.x_mcp_header_map(listed[name].get("inputSchema"))
+            headers |= inbound.mcp_param_headers(shown, params.get("arguments") or {})
     return headers
