@@ -18,7 +18,7 @@ SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP) ## make .venv and install tamis, its development tools and the lab
+setup: $(STAMP) ## make .venv and install tamis, tamis-agents, the lab and the development tools
 
 .venv/bin/python:
 	@test -x $(BIN)/python || $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,17 +27,17 @@ setup: $(STAMP) ## make .venv and install tamis, its development tools and the l
 	  { rm -rf .venv; echo "$(PY) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(STAMP): pyproject.toml lab/pyproject.toml | .venv/bin/python
+$(STAMP): pyproject.toml agents/pyproject.toml lab/pyproject.toml | .venv/bin/python
 	@echo "installing tamis and its tools into .venv; torch is large, so the first time takes minutes"
 	$(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -e './agents[mcp]'
 	$(BIN)/python -m pip install --quiet -e './lab[dev]'
 	@touch $@ $(PLAIN)
 
-$(PLAIN): pyproject.toml | .venv/bin/python
+$(PLAIN): pyproject.toml agents/pyproject.toml | .venv/bin/python
 	@echo "installing tamis into .venv; torch is large, so the first time takes minutes"
 	$(TORCH)
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -e . -e ./agents
 	@touch $@
 
 models: setup ## fetch the models of the default method (346 MB, once)
@@ -48,9 +48,11 @@ demo: $(PLAIN) ## compress the example pages to 300 tokens, without the developm
 	$(BIN)/tamis compress examples/fastapi-docs -q "$(QUESTION)" --max-tokens 300 --explain
 
 types: ## link the folders under the names they install as, for mypy
-	@mkdir -p .types/tamis .types/tamis_lab
+	@mkdir -p .types/tamis .types/tamis_agents .types/tamis_lab
 	@for path in $(wildcard probes text compressors retrieval service service/front/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis/$${path##*/}; done
+	@for path in $(wildcard agents/commands agents/gateway agents/*.js agents/*.py*); do \
+	  ln -sfn ../../$$path .types/tamis_agents/$${path##*/}; done
 	@for path in $(wildcard lab/bench lab/datasets lab/methods lab/options lab/train lab/*.py*); do \
 	  ln -sfn ../../$$path .types/tamis_lab/$${path##*/}; done
 
@@ -63,7 +65,7 @@ format: setup ## rewrite the files as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: models check ## check, then every test of tamis that needs no data set (ORDER=random, WORKERS=1)
+test: models check ## check, then every test of tamis and tamis-agents that needs no data set (ORDER=random, WORKERS=1)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
 
 test-lab: models check ## check, then every test of the lab that needs no data set
@@ -72,10 +74,10 @@ test-lab: models check ## check, then every test of the lab that needs no data s
 
 coverage: models ## line coverage of the quick tests, a figure and no gate
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data and not slow" $(SHARED_OUT) \
-	  --cov=tamis --cov-report=term --cov-report=xml
+	  --cov=tamis --cov=tamis_agents --cov-report=term --cov-report=xml
 
 test-data: models ## the tests that measure on ../shared/data
-	$(BIN)/python -m pytest tests lab/tests -m data
+	$(BIN)/python -m pytest tests agents/tests lab/tests -m data
 
 test-integrations: models ## tamis inside other projects, each in an environment of its own
 	$(BIN)/python -m tests.integrations.environments
@@ -108,9 +110,10 @@ typescript-types: setup types ## the types of the TypeScript client, anew from t
 	$(BIN)/python clients/typescript/openapi_document.py > .types/openapi.json
 	cd clients/typescript && npm run --silent types -- ../../.types/openapi.json --output src/openapi.ts
 
-dist: setup ## wheels and source distributions of tamis and the lab, into dist/
+dist: setup ## wheels and source distributions of tamis, tamis-agents and the lab, into dist/
 	rm -rf dist build
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist agents
 	$(BIN)/python -m build --outdir dist lab
 
 release-check: dist ## open both, install the wheel into empty environments, ask it, list licences

@@ -15,7 +15,7 @@ from tamis.compressors.method import Method, MethodInfo, MethodKind
 from tamis.compressors.options import check_options_of
 from tamis.probes.errors import BadInput, BrokenPlugin, ProxyMissing
 from tamis.probes.folder_registry import FolderRegistry
-from tamis.probes.plugins import LAB_INSTALL, METHODS_GROUP, warn_of_plugin
+from tamis.probes.plugins import INSTALL, LAB, METHODS_GROUP, warn_of_plugin
 
 if TYPE_CHECKING:
     from tamis.probes.model.encoder import VectorSource
@@ -55,7 +55,7 @@ METHODS = MethodRegistry(
     "tamis/compressors/methods",
     MethodInfo,
     METHODS_GROUP,
-    elsewhere=dict.fromkeys(LAB_METHODS, LAB_INSTALL),
+    elsewhere=dict.fromkeys(LAB_METHODS, INSTALL[LAB]),
 )
 
 
@@ -81,7 +81,7 @@ def install_hint(name: Any) -> str:
     """How to install a method that is known and not here, as a clause; empty for others."""
     if name not in LAB_METHODS or name in METHODS.names():
         return ""
-    return f"; {name} is not installed: {LAB_INSTALL}"
+    return f"; {name} is not installed: {INSTALL[LAB]}"
 
 
 def method_name(method: Any) -> str:

@@ -26,7 +26,7 @@ USER ada
 WORKDIR /home/ada
 ENV HOME=/home/ada
 RUN mkdir -p ~/.cache/pip
-RUN --mount=type=cache,id=pip,uid=1000,target=/home/ada/.cache/pip python3 -m venv empty && empty/bin/pip install -q /dist/tamis-*.whl
+RUN --mount=type=cache,id=pip,uid=1000,target=/home/ada/.cache/pip python3 -m venv empty && empty/bin/pip install -q /dist/tamis-*.whl /dist/tamis_agents-*.whl
 RUN empty/bin/tamis models pull smollm2-135m
 RUN --network=none printf 'Keys are rotated every 90 days. Rooms are painted in spring.' | \
     empty/bin/tamis compress -q 'How are keys rotated?' --max-tokens 10

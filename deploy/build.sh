@@ -20,18 +20,19 @@ runtime) # what runs: Python alone, and a user who owns nothing
   groupadd --gid 10001 tamis
   useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tamis
   ;;
-wheel) # FOLDER OUT: the wheel of the sources in a folder
+wheel) # FOLDER OUT: the wheels of tamis and tamis-agents, of the sources in a folder
   python3 -m venv /opt/build
   /opt/build/bin/pip install -q build
   /opt/build/bin/python -m build --wheel --outdir "$3" "$2"
+  /opt/build/bin/python -m build --wheel --outdir "$3" "$2/agents"
   ;;
 torch) # torch alone, from an index of its own where TORCH_INDEX names one: it is most of the image
   python3 -m venv "$venv"
   "$venv/bin/pip" install -q ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.6"
   "$venv/bin/python" -c 'import torch; print("torch", torch.__version__)'
   ;;
-install) # WHEELS EXTRAS: the wheel of that folder
-  "$venv/bin/pip" install -q "$(echo "$2"/tamis-*.whl)[$3]"
+install) # WHEELS EXTRAS: the wheels of that folder, the extras of tamis
+  "$venv/bin/pip" install -q "$(echo "$2"/tamis-*.whl)[$3]" "$2"/tamis_agents-*.whl
   "$venv/bin/pip" check
   ;;
 model) # HOME [NAME]...: models in a folder that the image takes along

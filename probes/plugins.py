@@ -1,4 +1,4 @@
-"""What other packages add to tamis, by entry points: methods, poolings, selectors and commands.
+"""What other packages add to tamis, by entry points: methods, commands, a gateway and so on.
 
     [project.entry-points."tamis.methods"]
     digits = "tamis_digits:Digits"
@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 METHODS_GROUP, POOLINGS_GROUP = "tamis.methods", "tamis.poolings"
 SELECTORS_GROUP, COMMANDS_GROUP = "tamis.selectors", "tamis.commands"
-LAB_INSTALL = "pip install tamis-lab"
-"""Installs the benchmarks, the fits and the published methods that tamis does not ship."""
+HTTP_GROUP = "tamis.http"
+LAB, AGENTS = "tamis-lab", "tamis-agents"
+"""The benchmarks, the fits and the published methods; and what stands beside or before an agent."""
+INSTALL = {
+    LAB: "pip install ./lab in a clone of tamis",
+    AGENTS: "pip install ./agents in a clone of tamis",
+}
+"""No index has them, so a name alone could bring somebody else's package."""
 
 
 class PluginWarning(UserWarning):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tamis.probes.folder_registry import EntryInfo, FolderRegistry
-from tamis.probes.plugins import LAB_INSTALL, POOLINGS_GROUP
+from tamis.probes.plugins import INSTALL, LAB, POOLINGS_GROUP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,5 +45,5 @@ POOLINGS: FolderRegistry[type[Pooling], EntryInfo] = FolderRegistry(
     "tamis/probes/poolings",
     EntryInfo,
     POOLINGS_GROUP,
-    elsewhere=dict.fromkeys(("all_layers", "ditto", "weighted_mean"), LAB_INSTALL),
+    elsewhere=dict.fromkeys(("all_layers", "ditto", "weighted_mean"), INSTALL[LAB]),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -30,7 +31,9 @@ def install(python: Path, *what: Path) -> None:
     """Installs wheels or source trees, without what they require and without a network."""
     flags = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")
     command = [sys.executable, "-m", "pip", "--python", python, "install", *flags, *what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(
+        command, env=_own_environment(), capture_output=True, text=True, check=False, timeout=240
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -43,8 +46,14 @@ def run_there(
         command,
         input=stdin,
         cwd=python.parents[1],
+        env=_own_environment(),
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
     )
+
+
+def _own_environment() -> dict[str, str]:
+    """The variables of this process, without the one that would lend it our sources."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

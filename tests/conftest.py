@@ -55,7 +55,7 @@ def nothing_kept() -> Iterator[None]:
     for name, module in list(sys.modules.items()):
         if name in ("tamis.service.api.compress", "tamis.service.api.rerank"):
             module._built.clear()
-        elif name.startswith("tests."):
+        elif name.startswith(("tests.", "agents.tests.")):
             for value in vars(module).values():
                 if isinstance(value, _lru_cache_wrapper) and value.__module__ == name:
                     value.cache_clear()

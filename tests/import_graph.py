@@ -1,8 +1,8 @@
 """Who imports whom, read from the source: `python tests/import_graph.py` prints rooms by floor.
 
-A room is a folder of `service/` or of `lab/`, or one of the other four top folders as a whole. A
-room stands one floor above the highest room that it imports; floor 1 imports none of ours. The
-graphs are of what ships as tamis, unless the lab is asked for, too.
+A room is a folder of `service/`, of `agents/` or of `lab/`, or one of the other four top folders as
+a whole. A room stands one floor above the highest room that it imports; floor 1 imports none of
+ours. The graphs are of what ships as tamis, unless the others are asked for, too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
-LAB = "lab"
-"""The folder of the second distribution, `tamis_lab`; its tests and its log are no part of it."""
+AGENTS, LAB = "agents", "lab"
+"""The folders of `tamis_agents` and `tamis_lab`; their tests and the log are no part of them."""
+_PACKAGES = {"tamis": "", "tamis_agents": f"{AGENTS}/", "tamis_lab": f"{LAB}/"}
+_NAMES = tuple(f"{name}." for name in _PACKAGES)
 Graph = Mapping[str, set[str]]
 
 
@@ -26,9 +28,23 @@ def source_files() -> list[Path]:
     return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
+def agents_files() -> list[Path]:
+    """Every module of tamis-agents."""
+    return _without_tests(ROOT / AGENTS)
+
+
 def lab_files() -> list[Path]:
     """Every module of the lab."""
-    return sorted(p for p in (ROOT / LAB).rglob("*.py") if (ROOT / LAB / "tests") not in p.parents)
+    return _without_tests(ROOT / LAB)
+
+
+def all_files() -> list[Path]:
+    """Every module of all three distributions."""
+    return [*source_files(), *agents_files(), *lab_files()]
+
+
+def _without_tests(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if folder / "tests" not in path.parents)
 
 
 def module_of(path: Path) -> str:
@@ -77,18 +93,15 @@ def _targets(node: ast.AST, modules: set[str]) -> Iterator[str]:
             found = _find(f"{node.module}.{alias.name}", modules) or _find(node.module, modules)
             if found:
                 yield found
-    elif isinstance(node, ast.Constant) and str(node.value).startswith(("tamis.", "tamis_lab.")):
+    elif isinstance(node, ast.Constant) and str(node.value).startswith(_NAMES):
         # a module that is named in a string is imported late: by import_module, or by the front
         if found := _find(node.value, modules):
             yield found
 
 
 def _find(name: str, modules: set[str]) -> str | None:
-    if name in ("tamis", "tamis_lab"):
-        path = "service/front" if name == "tamis" else LAB
-        return path if path in modules else None
     top, _, rest = name.partition(".")
-    path = {"tamis": "", "tamis_lab": f"{LAB}/"}.get(top, "?") + rest.replace(".", "/")
+    path = (_PACKAGES.get(top, "?") + rest.replace(".", "/")).rstrip("/") or "service/front"
     return path if path in modules else None
 
 
@@ -98,14 +111,14 @@ def package_of(module: str) -> str:
 
 
 def room_of(module: str) -> str:
-    """`service/http`, `probes`, `lab/train`: what a newcomer sees as one thing.
+    """`service/http`, `probes`, `agents/gateway`: what a newcomer sees as one thing.
 
     The commands of the lab are a room each, for a command may import any benchmark or fit.
     """
     parts = package_of(module).split("/")
     if parts[0] == LAB and parts[-1] == "commands":
         return "/".join(parts[:3])
-    return "/".join(parts[:2]) if parts[0] in ("service", LAB) else parts[0]
+    return "/".join(parts[:2]) if parts[0] in ("service", AGENTS, LAB) else parts[0]
 
 
 def group_graph(graph: Graph, group_of: Callable[[str], str]) -> Graph:
@@ -157,7 +170,7 @@ def floors(graph: Graph) -> dict[str, int]:
 def main() -> int:
     """Prints the rooms from the top floor down, and every circle there is."""
     sys.setrecursionlimit(10_000)
-    modules = module_graph([*source_files(), *lab_files()])
+    modules = module_graph(all_files())
     packages, rooms = group_graph(modules, package_of), group_graph(modules, room_of)
     tied = [*circles(modules), *circles(packages), *circles(rooms)]
     for one in tied:

@@ -11,11 +11,14 @@ import io
 import sys
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from tests.import_graph import module_graph, source_files
+from tamis.probes.plugins import AGENTS
+from tamis.service.cli.commands import COMMANDS
+from tests.import_graph import agents_files, module_graph, module_of, source_files
 
 _NO_CODE = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENCODING),
@@ -31,8 +34,8 @@ class Size:
         code_lines: lines without blank lines, comments and docstrings.
         files: modules, the `__init__` of packages included.
         import_percent: the share of the code lines that import.
-        single_importer: modules that exactly one other module imports.
-        commands: what `tamis` can be told to do, without what other packages add.
+        single_importer: modules that exactly one other module imports, of either package.
+        commands: what `tamis` can be told to do with it, without what others add.
         registries: objects that are made by a class called a registry.
     """
 
@@ -45,9 +48,18 @@ class Size:
 
 
 def measure() -> Size:
-    """The figures of the tree as it stands."""
+    """The figures of tamis as it stands."""
+    own = [name for name, home in COMMANDS.items() if home != AGENTS]
+    return _measure(source_files(), len(list(commands(own))))
+
+
+def measure_agents() -> Size:
+    """Those of tamis-agents."""
+    return _measure(agents_files(), sum(home == AGENTS for home in COMMANDS.values()))
+
+
+def _measure(files: list[Path], count: int) -> Size:
     code = imports = registries = 0
-    files = source_files()
     for path in files:
         text = path.read_text("utf-8")
         tree = ast.parse(text)
@@ -55,10 +67,10 @@ def measure() -> Size:
         code += len(lines)
         imports += len(lines & import_lines(tree))
         registries += sum(map(is_registry, ast.walk(tree)))
-    importers = Counter(target for targets in module_graph().values() for target in targets)
-    single = sum(count == 1 for count in importers.values())
-    percent = round(100 * imports / code, 1)
-    return Size(code, len(files), percent, single, len(list(commands())), registries)
+    graph = module_graph([*source_files(), *agents_files()])
+    importers = Counter(target for targets in graph.values() for target in targets)
+    single = sum(importers[module_of(path)] == 1 for path in files)
+    return Size(code, len(files), round(100 * imports / code, 1), single, count, registries)
 
 
 def code_lines(text: str, tree: ast.AST) -> set[int]:
@@ -100,13 +112,13 @@ def is_registry(node: ast.AST) -> bool:
     return isinstance(made, ast.Name) and made.id.endswith("Registry")
 
 
-def commands() -> Iterator[str]:
-    """The commands of `tamis` itself: `compress`, `index build` and so on."""
+def commands(names: Iterable[str] = COMMANDS) -> Iterator[str]:
+    """The commands below these: `compress`, `index build` and so on."""
     import typer
 
     from tamis.service.cli.app import build_app
 
-    yield from _leaves(typer.main.get_command(build_app()), "")
+    yield from _leaves(typer.main.get_command(build_app(names)), "")
 
 
 def _leaves(command: Any, path: str) -> Iterator[str]:
@@ -119,9 +131,11 @@ def _leaves(command: Any, path: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Prints each figure on a line."""
-    for name, value in asdict(measure()).items():
-        sys.stdout.write(f"{name.replace('_', ' '):16} {value:>8,}\n")
+    """Prints each figure of tamis and of tamis-agents on a line."""
+    sizes = [asdict(measure()), asdict(measure_agents())]
+    for one in fields(Size):
+        values = "".join(f"{size[one.name]:>9,}" for size in sizes)
+        sys.stdout.write(f"{one.name.replace('_', ' '):16}{values}\n")
 
 
 if __name__ == "__main__":

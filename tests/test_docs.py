@@ -26,6 +26,7 @@ import tamis
 from tamis.compressors.registry import DEFAULT_MODELS, layers_needed, load_proxy
 from tamis.probes.hub.zoo import ZOO
 from tests import fences
+from tests.import_graph import FOLDERS
 from tests.service.http.app_kit import served
 
 ROOT = Path(__file__).parents[1]
@@ -241,7 +242,7 @@ def test_every_file_that_is_named_exists():
         name
         for page in [*PAGES, *ROOT_PAGES]
         for name in re.findall(
-            r"`((?:deploy|tests|probes|text|compressors|retrieval|service|lab|examples)/[\w./-]*\w)`",
+            r"`((?:deploy|tests|probes|text|compressors|retrieval|service|agents|lab|examples)/[\w./-]*\w)`",
             page.read_text("utf-8"),
         )
     }
@@ -373,7 +374,7 @@ def test_every_citation_of_the_log_in_the_source_leads_to_an_entry():
     """Page and heading: a page alone holds dozens of measurements."""
     cited = [
         (path.relative_to(ROOT).as_posix(), *found)
-        for folder in ("probes", "text", "compressors", "retrieval", "service", "tests", "lab")
+        for folder in (*FOLDERS, "agents", "tests", "lab")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if path != Path(__file__)
         for found in CITATION.findall(path.read_text("utf-8"))

@@ -16,11 +16,11 @@ import pytest
 from tests.import_graph import (
     FOLDERS,
     ROOT,
+    all_files,
     circles,
     floors,
     group_graph,
     imported_names,
-    lab_files,
     main,
     module_graph,
     package_of,
@@ -68,6 +68,33 @@ BELOW = {
     },
 }
 """What each room may import. The command line may import everything of tamis."""
+AGENTS_BELOW = {
+    "agents/gateway": set(),
+    "agents": {"agents/gateway"},
+    "agents/commands": {"agents"},
+}
+"""What each room of tamis-agents may import of tamis-agents."""
+FOR_AGENTS = {
+    "probes": "errors extras lru tokens",
+    "text": "language readers/outputs/json_parts types",
+    "compressors": """
+        method options pipeline/compression registry rules tools/markers tools/steps tools/types""",
+    "service/files": "document_text streams",
+    "service/engine": "errors request",
+    "service/api": "arguments compress index languages rank_tools rerank",
+    "service/agents": "result_texts shortening store",
+    "service/batch": "job rows",
+    "service/http": """
+        conversation/billing conversation/candidates conversation/job conversation/tagged
+        conversation/texts middleware/auth middleware/body_limits middleware/request_log
+        routes/compress runtime/errors runtime/executor runtime/originals runtime/settings
+        runtime/state runtime/telemetry schemas/base schemas/compress schemas/json
+        schemas/messages""",
+    "service/cli": """
+        display display/bars display/batch_progress display/output options/compress_options
+        options/model_folder options/typer_options""",
+}
+"""The modules of tamis that tamis-agents imports, by room: each is a promise to be kept."""
 LAB_BELOW = {
     "lab/datasets": set(),
     "lab/methods": set(),
@@ -116,7 +143,7 @@ def offences(
 ) -> list[str]:
     """`file: name` for every name that `why(file, name)` objects to."""
     found = []
-    for path in [*source_files(), *lab_files()]:
+    for path in all_files():
         file = path.relative_to(ROOT).as_posix()
         found += [f"{file}: {name}" for name in names_in(path, read) if why(file, name)]
     return found
@@ -146,29 +173,39 @@ def test_a_room_imports_only_rooms_below_it():
 
 
 def test_the_lab_imports_what_is_below_it():
-    rooms = group_graph(module_graph([*source_files(), *lab_files()]), room_of)
+    rooms = group_graph(module_graph(all_files()), room_of)
     for room, targets in rooms.items():
         if room.startswith("lab"):
-            own = {target for target in targets if target.startswith("lab")}
+            own = {target for target in targets if target.startswith(("lab", "agents"))}
             assert own <= LAB_BELOW[room], room
             assert not targets & SERVING, room
             assert room in COMMANDS or "service/cli" not in targets, room
 
 
-def test_tamis_names_the_lab_in_the_line_that_installs_it_and_nowhere_else():
-    """It finds what the lab has by entry points, as it finds what any package has."""
+def test_tamis_agents_imports_what_is_below_it_and_the_named_modules_of_tamis():
+    modules = module_graph(all_files())
+    own = {module: targets for module, targets in modules.items() if module.startswith("agents")}
+    for room, targets in group_graph(own, room_of).items():
+        assert {one for one in targets if one.startswith("agents")} <= AGENTS_BELOW[room], room
+    used = {target for targets in own.values() for target in targets if target not in own}
+    named = {f"{room}/{name}" for room, names in FOR_AGENTS.items() for name in names.split()}
+    assert sorted(used) == sorted(named)
+
+
+def test_tamis_names_its_companions_where_it_says_how_to_install_them_and_nowhere_else():
+    """It finds what they have by entry points, as it finds what any package has."""
     named = [
         (path.relative_to(ROOT).as_posix(), line.strip())
         for path in source_files()
         for line in path.read_text("utf-8").splitlines()
-        if re.search("tamis[_-]lab", line)
+        if re.search("tamis_(lab|agents)|[\"']tamis-(lab|agents)", line)
     ]
-    assert named == [("probes/plugins.py", 'LAB_INSTALL = "pip install tamis-lab"')]
+    assert named == [("probes/plugins.py", 'LAB, AGENTS = "tamis-lab", "tamis-agents"')]
 
 
 def test_no_import_leads_back_to_where_it_began():
     """Among modules, among folders, and among rooms; imports for types alone count, too."""
-    modules = module_graph([*source_files(), *lab_files()])
+    modules = module_graph(all_files())
     for graph in (modules, group_graph(modules, package_of), group_graph(modules, room_of)):
         assert circles(graph) == []
 
@@ -179,7 +216,7 @@ def test_a_circle_would_be_found():
 
 def test_the_import_graph_has_few_floors(capsys: pytest.CaptureFixture[str]):
     assert max(floors(group_graph(module_graph(), room_of)).values()) <= FLOORS
-    both = module_graph([*source_files(), *lab_files()])
+    both = module_graph(all_files())
     assert max(floors(group_graph(both, room_of)).values()) <= LAB_FLOORS
     assert main() == 0
     assert capsys.readouterr().out.startswith("floor ")
@@ -189,7 +226,7 @@ def test_the_front_is_for_callers_alone():
     """`import tamis` from below would go out to come in again."""
 
     def imports_front(file: str, name: str) -> bool:
-        outside = ("service/integrations", "service/cli", "lab/")
+        outside = ("service/integrations", "service/cli", "agents/", "lab/")
         return name == "tamis" and not file.startswith(outside)
 
     assert offences(imports_front, imported_names) == []
@@ -215,16 +252,19 @@ def test_a_private_name_stays_in_its_folder():
 
     def foreign(file: str, name: str) -> bool:
         parts = name.split(".")
-        if parts[0] != "tamis" or not any(p[0] == "_" and p[:2] != "__" for p in parts):
+        if parts[0] not in ("tamis", "tamis_agents") or not any(
+            p[0] == "_" and p[:2] != "__" for p in parts
+        ):
             return False
         first = next(i for i, p in enumerate(parts) if p.startswith("_"))
-        return "/".join(parts[1:first]).rpartition("/")[0] != file.rpartition("/")[0]
+        home = "/".join(parts[1:first] if parts[0] == "tamis" else ["agents", *parts[1:first]])
+        return home.rpartition("/")[0] != file.rpartition("/")[0]
 
     assert offences(foreign, imported_names) == []
 
 
 def test_every_folder_says_what_it_is_for_and_what_it_may_import():
-    for path in [*source_files(), *lab_files()]:
+    for path in all_files():
         if path.name == "__init__.py" and path.parent.name != "front":
             text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             assert len([line for line in text.splitlines() if line.strip()]) >= 2, path
@@ -251,6 +291,7 @@ def test_imports_are_absolute():
         ("transformers", lambda file: file in TRANSFORMERS),
         ("faiss", lambda file: file.startswith("lab/")),
         ("fastapi", lambda file: file.startswith("service/")),
+        ("mcp", lambda file: file.startswith("agents/")),
     ],
 )
 def test_a_library_stays_where_it_belongs(module: str, home: Callable[[str], bool]):
@@ -266,7 +307,7 @@ def test_only_the_service_reads_the_environment():
     def reads(file: str, name: str) -> bool:
         if file == "probes/attention/linear_kernels.py" and within(setdefault, name):
             return False
-        return not file.startswith(("service/", "lab/")) and within(
+        return not file.startswith(("service/", "agents/", "lab/")) and within(
             name, "os.environ", "os.getenv", "os.environb", "os.putenv"
         )
 

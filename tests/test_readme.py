@@ -45,7 +45,7 @@ def test_only_the_set_up_is_not_run():
         match words:
             case ["make", target, *_]:
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-            case ["pip", "install", ".", "#", *_]:
+            case ["pip", "install", ".", "./agents", "#", *_]:
                 pass
             case ["tamis", "doctor"]:
                 pass
@@ -154,7 +154,7 @@ OF_THE_MAKEFILE = {
     "lint, types and every test that needs no data set": (
         r"^test: models check(?s:.)*?-m \"not data\""
     ),
-    "in a clone; or the wheel of a release": r"pip install --quiet -e \.$",
+    "in a clone; or the wheels of a release": r"pip install --quiet -e \. -e \./agents$",
 }
 OF_THE_ZOO = {"the proxy and three sentence encoders": DEFAULT_MODELS}
 

@@ -59,12 +59,13 @@ def test_the_licence_is_in_the_wheel(members: set[str]):
     assert [name for name in members if name.endswith(".dist-info/licenses/LICENSE")]
 
 
-def test_a_wheel_alone_has_everything_but_the_lab_and_says_where_that_is(
+def test_a_wheel_alone_has_everything_but_its_companions_and_says_where_these_are(
     dist: Path, tmp_path: Path
 ):
     python = make_bare_environment(tmp_path / "env")
     install(python, *dist.glob("tamis-*.whl"))
-    assert run_there(python, "python", "-c", "import tamis_lab").returncode == 1
+    for name in ("tamis_agents", "tamis_lab"):
+        assert run_there(python, "python", "-c", f"import {name}").returncode == 1
     rows = json.loads(run_there(python, "tamis", "methods", "--all", "--json").stdout)
     assert {row["package"] for row in rows} == {"tamis"}
     assert {row["name"] for row in rows} == set(METHODS.own_names())
@@ -75,4 +76,6 @@ def test_a_wheel_alone_has_everything_but_the_lab_and_says_where_that_is(
     for asked in (("lab",), ("lab", "bench"), ("compress", "-", "-q", "?", "--method", "icr")):
         done = run_there(python, "tamis", *asked, stdin=text)
         assert done.returncode == 2
-        assert "pip install tamis-lab" in " ".join(done.stderr.replace("│", "").split())
+        assert "pip install ./lab" in " ".join(done.stderr.replace("│", "").split())
+    serve = run_there(python, "tamis", "serve", "--upstream", "http://localhost:9", "--port", "0")
+    assert (serve.returncode, "pip install ./agents" in serve.stderr) == (2, True)

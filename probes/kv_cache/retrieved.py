@@ -45,7 +45,7 @@ from tamis.probes.attention.recorder import (
 )
 from tamis.probes.errors import BadInput, ProxyUnsupported, UnknownMethod
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.plugins import LAB_INSTALL, SELECTORS_GROUP, find_plugins
+from tamis.probes.plugins import INSTALL, LAB, SELECTORS_GROUP, find_plugins
 from tamis.probes.prompt import Prompt, QuestionTokens, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
@@ -379,7 +379,7 @@ def find_selector(name: str) -> BuildSelector:
     plugins = find_plugins(SELECTORS_GROUP)
     if name not in plugins:
         known = ", ".join([EXACT, *plugins])
-        more = "" if len(plugins) else f"; more come with {LAB_INSTALL}"
+        more = "" if len(plugins) else f"; more come with {INSTALL[LAB]}"
         raise UnknownMethod(f"there is no selector {name!r:.80}; there are: {known}{more}")
     found: BuildSelector = plugins[name].load()
     return found

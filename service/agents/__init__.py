@@ -1,6 +1,5 @@
-"""tamis beside an agent: shorter tool results in pipes and hooks, and tools over MCP.
+"""Results of tools, shortened and kept: what adapters for agents and tamis-agents share.
 
-Imports `api`, `documents`, `retrieval`, `compressors` and `probes`; knows neither our HTTP server
-nor the command line. What a pipe or a hook needs is imported where it is used: both start for every
-call.
+Imports `api`, `compressors` and `probes`; knows neither our HTTP server nor the command line. What
+a pipe or a hook needs is imported where it is used: both start for every call.
 """

@@ -4,12 +4,15 @@ A command that the command line names is imported alone; help imports all of the
 
 Other packages add commands by entry points of `tamis.commands`. An entry point names a
 `typer.Typer`, a command of typer's or a function. Help shows it with its package's summary; the
-package is imported when its command is run.
+package is imported when its command is run. Those of tamis-agents stand among our own, each a
+function in a module with its `EPILOG`, and with `OPTIONS` if it is quick.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, cast
@@ -17,30 +20,13 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tamis.probes.plugins import COMMANDS_GROUP, LAB_INSTALL, Plugin, find_plugins
+from tamis.probes.errors import BrokenPlugin
+from tamis.probes.plugins import AGENTS, COMMANDS_GROUP, INSTALL, LAB, Plugin, find_plugins
+from tamis.service.cli.commands import COMMANDS
 from tamis.service.cli.display.output import report_errors
 from tamis.service.cli.display.short_help import ShortHelpCommand, finish_help
-from tamis.service.cli.quick.options import typer_command
+from tamis.service.cli.quick import typer_command
 
-COMMANDS = {
-    "compress": "commands.compress:compress",
-    "rerank": "commands.rerank:rerank",
-    "ask-context": "commands.ask_context:ask_context",
-    "pipe": "quick.pipe:run",
-    "run": "quick.run:run",
-    "hook": "quick.hook:run",
-    "mcp": "commands.mcp:mcp",
-    "methods": "commands.methods:methods",
-    "doctor": "commands.doctor:doctor",
-    "estimate": "commands.estimate:estimate",
-    "serve": "commands.serve:command",
-    "keys": "commands.serve:keys_app",
-    "index": "commands.index:app",
-    "models": "commands.models:app",
-    "cache": "commands.cache:app",
-    "batch": "commands.batch:app",
-}
-"""The function of each command, or its `typer.Typer`, below this package."""
 SHORT_HELP = ("compress", "rerank", "serve")
 """Commands whose help shows their first options, until it is asked for all."""
 
@@ -62,9 +48,11 @@ class PluginGroup(TyperGroup):
         return PluginCommand(plugin) if plugin else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the arguments name; one of the lab's says how to install it."""
-        if args[:1] == ["lab"] and self.get_command(ctx, "lab") is None:
-            ctx.fail(f"there is no command 'lab': it comes with another package: {LAB_INSTALL}")
+        """The command that the arguments name; one of a package of ours says how to install it."""
+        name = args[0] if args else ""
+        package = {"lab": LAB, **COMMANDS}.get(name, "")
+        if package in INSTALL and self.get_command(ctx, name) is None:
+            ctx.fail(f"there is no command {name!r}: it comes with {package}: {INSTALL[package]}")
         return super().resolve_command(ctx, args)
 
 
@@ -149,17 +137,27 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     app.callback()(_root)
     for name in names:
-        path, _, attribute = COMMANDS[name].partition(":")
-        module = import_module(f"tamis.service.cli.{path}")
-        command = getattr(module, attribute)
+        command = _find_command(name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
-            continue
-        if path.startswith("quick."):
-            command = typer_command(command, module.OPTIONS)
-        shown = ShortHelpCommand if name in SHORT_HELP else None
-        app.command(name, cls=shown, epilog=module.EPILOG)(command)
+        elif command is not None:
+            module = sys.modules[command.__module__]
+            if options := getattr(module, "OPTIONS", ()):
+                command = typer_command(command, options)
+            shown = ShortHelpCommand if name in SHORT_HELP else None
+            app.command(name, cls=shown, epilog=module.EPILOG)(command)
     return app
+
+
+def _find_command(name: str) -> Any:
+    """The function or the `typer.Typer` of a command; None where its package is not here."""
+    path, _, attribute = COMMANDS[name].partition(":")
+    if path != AGENTS:
+        return getattr(import_module(f"tamis.service.cli.commands.{path}"), attribute)
+    plugin = find_plugins(COMMANDS_GROUP).get(name)
+    with suppress(BrokenPlugin):  # the command says so when it is run
+        return plugin and plugin.load()
+    return None
 
 
 def root_command(words: Sequence[str] = ()) -> Any:

@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tamis.service.cli.display import EXIT_REFUSED
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-QUICK_COMMANDS = ("hook", "pipe", "run")
-"""Loaded alone, and without typer: see `quick`."""
 
 # read when torch is loaded: waiting threads spin for microseconds, then sleep. The default, to spin
 # for long, takes ten times as long beside another busy process; to sleep at once takes a fifth
@@ -59,10 +56,9 @@ def run_command_line(command: Callable[[], None]) -> None:
 
 
 def _run_command(words: list[str]) -> None:
-    if words and words[0] in QUICK_COMMANDS:
-        from tamis.service.cli.quick.options import parse_quickly
+    from tamis.service.cli.quick import find_quick_command, parse_quickly
 
-        quick = import_module(f"tamis.service.cli.quick.{words[0]}")
+    if words and (quick := find_quick_command(words[0])) is not None:
         if (values := parse_quickly(words[1:], quick.OPTIONS)) is not None:
             sys.exit(quick.run(**values))
     warnings.showwarning = _show_warning

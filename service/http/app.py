@@ -8,14 +8,14 @@ request ─ log entry ─ key ─ body ─ route ─ executor ─ thread ─ met
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,11 +26,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.errors import TamisError
+from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.plugins import AGENTS, HTTP_GROUP, INSTALL, find_plugins
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
-from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.auth import (
     DOCS_ASSETS,
     OPEN_PATHS,
@@ -61,8 +62,6 @@ from tamis.service.http.runtime.telemetry import (
 )
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 from tamis.service.http.schemas.dialects.table import DIALECTS
-from tamis.service.http.upstream.forwarding import ForwardedPaths, Upstream
-from tamis.service.http.upstream.middleware import ANSWER_HEADERS, UpstreamMiddleware
 
 _SCHEME = "ApiKey"
 _SCHEMA_REF = "#/components/schemas/"
@@ -163,6 +162,25 @@ _PAGE_HEADERS = {
 """The page loads its own scripts and styles, and talks to its own service alone."""
 
 
+class Gateway(Protocol):
+    """Stands before the routes and answers for paths that they do not have.
+
+    It is the class that the entry point `upstream` of `tamis.http` names, made of the settings; it
+    raises `BadInput` where it cannot follow them.
+
+    Attributes:
+        answer_headers: names of the headers that its answers may have.
+    """
+
+    answer_headers: Sequence[str]
+
+    def layer(self, app: ASGIApp, room: BodyRoom) -> ASGIApp:
+        """The app with this before it. What it holds of bodies is taken from `room`."""
+
+    async def close(self) -> None:
+        """Ends its connections, once all is served."""
+
+
 def create_app(
     settings: Settings | None = None, reader: Reader | Future[Reader] | None = None
 ) -> FastAPI:
@@ -180,11 +198,10 @@ def create_app(
         from tamis.service.http.runtime.environment import load_settings
 
         settings = load_settings()
-    tags = RetrievalTags(settings.upstream_retrieval_tags)
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
     end_traces = start_traces(settings.traces)
     idle = IdleMemory()
-    keyring, upstream = load_keyring(settings), create_upstream(settings)
+    keyring, gateway = load_keyring(settings), open_gateway(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -209,8 +226,8 @@ def create_app(
         yield
         giving_back.cancel()
         finished = await asyncio.to_thread(state.close)
-        if upstream is not None:
-            await upstream.close()
+        if gateway is not None:
+            await gateway.close()
         await asyncio.to_thread(end_traces)
         log.info("closed", everything_served=finished)
 
@@ -240,10 +257,8 @@ def create_app(
         timeout_s=settings.body_timeout_s,
         room=room,
     )
-    if upstream is not None:
-        app.add_middleware(
-            UpstreamMiddleware, upstream=upstream, settings=settings, tags=tags, room=room
-        )
+    if gateway is not None:
+        app.add_middleware(gateway.layer, room=room)
     is_open = bool(keyring.keys) or settings.allow_public
     app.add_middleware(
         AuthMiddleware, keyring=keyring, hosts=() if is_open else settings.local_hosts
@@ -258,9 +273,10 @@ def create_app(
                 REQUEST_ID_HEADER.decode(),
                 "Retry-After",
                 *base.PASSTHROUGH_HEADERS,
+                *base.WARNINGS_HEADERS,
                 dialects.CACHE_HEADER,
                 *(name for row in DIALECTS for name in row.headers),
-                *ANSWER_HEADERS,
+                *(gateway.answer_headers if gateway is not None else ()),
             ],
         )
     app.add_middleware(FramingMiddleware)
@@ -270,21 +286,20 @@ def create_app(
     return app
 
 
-def create_upstream(settings: Settings) -> Upstream | None:
-    """The service that chats are forwarded to, if there is one.
+def open_gateway(settings: Settings) -> Gateway | None:
+    """What forwards chats to the upstream; None where the settings name none.
 
     Raises:
-        BadInput: its address is none, its key no header can hold, or a path is none.
+        BadInput: no package is installed that forwards, or it cannot follow the settings.
+        BrokenPlugin: that package cannot be loaded.
     """
     if settings.upstream is None:
         return None
-    return Upstream(
-        settings.upstream,
-        settings.upstream_api_key,
-        settings.upstream_timeout_s,
-        settings.max_connections,
-        ForwardedPaths(settings.upstream_paths),
-    )
+    plugin = find_plugins(HTTP_GROUP).get("upstream")
+    if plugin is None:
+        raise BadInput(f"what forwards to an upstream comes with {AGENTS}: {INSTALL[AGENTS]}")
+    opened: Gateway = plugin.load()(settings)
+    return opened
 
 
 def load_keyring(settings: Settings) -> Keyring:

@@ -100,11 +100,11 @@ def run_on_ray(settings: Settings) -> None:
         BadInput: see `check_settings` and `CopyShare.of`; or the copies do not start.
         MissingExtra: Ray Serve is not installed.
     """
-    from tamis.service.http.app import create_upstream, load_keyring
+    from tamis.service.http.app import load_keyring, open_gateway
     from tamis.service.http.runtime.state import proxy_choice
 
     check_settings(settings)
-    for check in (load_keyring, create_upstream, proxy_choice):
+    for check in (load_keyring, open_gateway, proxy_choice):
         check(settings)  # what a copy would refuse is refused here
     ray, serve = _ray_and_serve()
     stop = _stop_signal()

@@ -31,7 +31,7 @@ from tamis.compressors.tools.types import RETRIEVE, ToolOutput
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.lru import LruCache
 from tamis.probes.tokens import estimating_tokenizer
-from tamis.service.agents.hook import replace_texts, result_texts
+from tamis.service.agents.result_texts import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.store import OutputStore
 from tamis.service.api.option_fields import option_fields

@@ -31,13 +31,13 @@ import regex
 from rich.console import Console
 
 from tamis.compressors.features.words import _patterns
-from tamis.service.agents.before import _GUARDED, _JSON_EXTRAS, _OUTSIDE
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.text.readers.outputs.blocks import BLOCKS
 from tamis.text.terms import _marked_word_pattern
+from tamis_agents.before import _GUARDED, _JSON_EXTRAS, _OUTSIDE
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("probes", "text", "compressors", "retrieval", "service")
+FOLDERS = ("probes", "text", "compressors", "retrieval", "service", "agents")
 MODULES = ("re", "regex")
 FUNCTIONS = frozenset(
     ("compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
@@ -90,19 +90,31 @@ class Slowness:
         )
 
 
+def source_files(root: Path = ROOT, folders: tuple[str, ...] = FOLDERS) -> list[Path]:
+    """The modules below these folders, their tests left out."""
+    found = [file for top in folders for file in (root / top).rglob("*.py")]
+    return [file for file in found if "tests" not in file.relative_to(root).parts]
+
+
+def module_name(path: Path) -> str:
+    """What a file installs as."""
+    name = ".".join(path.with_suffix("").parts)
+    return f"tamis_{name}" if path.parts[0] == "agents" else f"tamis.{name}"
+
+
 def find_patterns(root: Path = ROOT, folders: tuple[str, ...] = FOLDERS) -> list[UsedPattern]:
     """All patterns of the source.
 
     Raises:
         LookupError: a pattern that is made where it is used, and cannot be told from outside.
     """
-    files = {f: ast.parse(f.read_text()) for top in folders for f in (root / top).rglob("*.py")}
+    files = {f: ast.parse(f.read_text()) for f in source_files(root, folders)}
     calls = {file: list(_calls(tree)) for file, tree in files.items()}
     uses = _uses(files)
     found, unknown = [], []
     for file in sorted(file for file, of_file in calls.items() if of_file):
         path = file.relative_to(root)
-        module = importlib.import_module(".".join(("tamis", *path.with_suffix("").parts)))
+        module = importlib.import_module(module_name(path))
         for call, name in calls[file]:
             place = f"{path}:{call.lineno} {name}"
             try:
@@ -436,12 +448,12 @@ LOCAL: dict[str, Callable[[], tuple[re.Pattern[str], ...]]] = {
     "compressors/features/words.py _patterns": lambda: tuple(
         form for name in ("so-10490", "3.2.0", "2025-02-07", "4f9c21e") for form in _patterns(name)
     ),
-    "service/agents/before.py _begins_word": lambda: (re.compile(r"(?<![\w-])rm", re.IGNORECASE),),
-    "service/agents/before.py before_answer": lambda: (
+    "agents/before.py _begins_word": lambda: (re.compile(r"(?<![\w-])rm", re.IGNORECASE),),
+    "agents/before.py before_answer": lambda: (
         re.compile(_GUARDED),
         re.compile(f"{_GUARDED}|{_OUTSIDE}"),
     ),
-    "service/agents/before.py text": lambda: tuple(
+    "agents/before.py text": lambda: tuple(
         re.compile(rf'("(?:\\.|[^"\\])*")|{extra}', re.DOTALL) for extra in _JSON_EXTRAS
     ),
     "service/http/conversation/tagged.py __init__": lambda: (RetrievalTags(["context"])._tag,),

@@ -13,7 +13,6 @@ from tamis.text.units.segment import segment
 from tests.chaos.mended import MENDED
 from tests.chaos.patterns import (
     BOUNDED,
-    FOLDERS,
     LOCAL,
     OF_CALLERS,
     ONLY_MATCH,
@@ -21,6 +20,7 @@ from tests.chaos.patterns import (
     UsedPattern,
     find_patterns,
     slowness_of,
+    source_files,
 )
 
 OLD_CONDITION = r"(?s)\s*([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*"
@@ -80,14 +80,13 @@ def test_every_pattern_of_the_source_is_found():
     """By the letters of the source, which the syntax tree agrees with."""
     found = {one.place.partition(" ")[0] for one in all_patterns()}
     written = re.compile(r"^[^#\n\"']*\b(?:re|regex)\.compile\(", re.M)
-    for top in FOLDERS:
-        for file in (ROOT / top).rglob("*.py"):
-            text = file.read_text()
-            path = file.relative_to(ROOT)
-            lines = {text.count("\n", 0, at.end()) + 1 for at in written.finditer(text)}
-            names = {f"{path}:{line}" for line in lines}
-            is_known = any(place.startswith(f"{path} ") for place in OF_CALLERS)
-            assert len(names - found) <= is_known, names - found
+    for file in source_files():
+        text = file.read_text()
+        path = file.relative_to(ROOT)
+        lines = {text.count("\n", 0, at.end()) + 1 for at in written.finditer(text)}
+        names = {f"{path}:{line}" for line in lines}
+        is_known = any(place.startswith(f"{path} ") for place in OF_CALLERS)
+        assert len(names - found) <= is_known, names - found
 
 
 @pytest.mark.parametrize("place", sorted([*BOUNDED, *ONLY_MATCH, *OF_CALLERS, *LOCAL]))

@@ -71,14 +71,17 @@ def test_both_targets_run_as_nobody_and_start_without_a_network(target):
     assert "/readyz" in health
 
 
-def test_the_context_is_what_the_wheel_is_built_of_and_nothing_else():
+def test_the_context_is_what_the_wheels_are_built_of_and_nothing_else():
     files = dockerfile.context_files(ROOT, dockerfile.ignore_patterns(DEPLOY / "Dockerfile"))
     folders = {name.split("/")[0] for name in files}
     package_folders = {
         f.split("/")[0] for f in PROJECT["tool"]["setuptools"]["package-dir"].values()
     }
-    assert folders == {*package_folders, "deploy", "pyproject.toml", "README.md", "LICENSE"}
-    assert [name for name in files if "__pycache__" in name] == []
+    assert folders == {
+        *(*package_folders, "agents", "deploy"),
+        *("pyproject.toml", "README.md", "LICENSE"),
+    }
+    assert [name for name in files if "__pycache__" in name or "/tests/" in name] == []
     wanted = {
         s.rest.split()[0] for stage in STAGES.values() for s in stage.steps if s.verb == "COPY"
     }

@@ -35,9 +35,9 @@ from typing import Any
 import torch
 
 import tamis
+from agents.tests.gateway.chat_server import chat_server
 from tamis.probes.attention.linear_kernels import cpu_capabilities
 from tests.golden.table import FILES, REQUESTS, SERVICES, Row
-from tests.service.http.upstream.chat_server import chat_server
 
 ANSWERS = Path(__file__).with_name("answers.jsonl.xz")
 TOLERANCE, LEAST = 1e-3, 1e-5

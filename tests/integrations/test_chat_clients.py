@@ -9,9 +9,9 @@ import anthropic
 import openai
 import pytest
 
+from agents.tests.gateway.chat_server import chat_server
 from tests.service.agents.recorded import ERROR, LOG, QUESTION
 from tests.service.http.app_kit import served
-from tests.service.http.upstream.chat_server import chat_server
 
 CALL = {"name": "bash", "arguments": json.dumps({"command": "pytest -v"})}
 MESSAGES = [

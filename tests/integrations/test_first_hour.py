@@ -87,11 +87,12 @@ def megabytes(folder: Path) -> float:
 
 def test_the_lines_of_the_readme_install_what_answers(hour: FirstHour, capsys) -> None:
     package, *then = install_lines()
-    assert package == "pip install ."
+    assert package == "pip install . ./agents"
     index = os.environ.get("TORCH_INDEX")
     hour.run("pip", "install", "torch", *(["--index-url", index] if index else []))
-    hour.run("pip", "wheel", "--no-deps", "--wheel-dir", hour.home, hour.clone)
-    hour.run("pip", "install", next(hour.home.glob("tamis-*.whl")))
+    sources = (hour.clone, hour.clone / "agents")
+    hour.run("pip", "wheel", "--no-deps", "--wheel-dir", hour.home, *sources)
+    hour.run("pip", "install", *hour.home.glob("tamis*.whl"))
     for line in then:
         done = hour.run(*line.split(), folder=hour.home)
     assert "ok" in done.stdout + done.stderr  # the verdict of `tamis doctor`, which comes last

@@ -22,7 +22,7 @@ from tamis.service.cli.app import build_app
 from tamis.service.cli.commands.batch import BATCH, MERGE
 from tamis.service.cli.options.compress_options import SHARED
 from tamis.service.cli.options.typer_options import INDEX, takes_options
-from tamis.service.cli.quick.options import parse_quickly
+from tamis.service.cli.quick import parse_quickly
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.shortening import Shortening
-from tamis.service.agents.tools import AgentTools
 from tamis.text.readers.outputs.parse import parse_tool_output
 from tamis.text.readers.outputs.parts import Level
+from tamis_agents.tools import AgentTools
 from tests.compressors.tools.test_tool_properties import JSON_CONTAINERS, PHRASES
 from tests.compressors.tools.tool_kit import spans_in_order
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tamis.service.agents.hook import result_texts
+from tamis.service.agents.result_texts import result_texts
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

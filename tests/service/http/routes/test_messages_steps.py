@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from agents.tests.gateway.step_kit import Step, chat_of
+from agents.tests.gateway.test_steps import DONE, edit
 from tests.service.http.app_kit import served
 from tests.service.http.conversation_kit import at
-from tests.service.http.upstream.step_kit import Step, chat_of
-from tests.service.http.upstream.test_steps import DONE, edit
 
 FILE = "".join(f"def step_{i}(order):\n    return order.part_{i}\n" for i in range(40))
 FRAMES = "".join(f"  File 'part_{i}.py', line {7 * i}, in part_{i}\n" for i in range(60))

@@ -21,8 +21,8 @@ from typing import Any
 import httpx
 import pytest
 
+from agents.tests.gateway.chat_server import chat_server
 from tests.service.http.app_kit import QUESTION, Running, served
-from tests.service.http.upstream.chat_server import chat_server
 
 MOST_S = 0.015
 """Several times what the loop takes for each of these bodies."""
