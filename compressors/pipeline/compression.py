@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -652,17 +653,21 @@ def cut_failures(
 
 def _failure_warnings(found: Compressed) -> Iterator[str]:
     """The warnings of documents that are read as logs: no failure was kept, or a part of one."""
+    starts: dict[int, list[int]] = {}
+    stops: dict[int, list[int]] = {}
+    for unit in sorted(found.kept, key=lambda unit: unit.start):
+        starts.setdefault(unit.passage, []).append(unit.start)
+        stops.setdefault(unit.passage, []).append(unit.stop)
     for p, passage in enumerate(found.passages):
-        kept = [unit for unit in found.kept if unit.passage == p]
-        if not kept or not _MAY_FAIL.search(passage.text):
+        if p not in starts or not _MAY_FAIL.search(passage.text):
             continue
         parsed = parse_tool_output(passage.text)
         failures = [part for part in parsed.parts if part.level == Level.MESSAGE]
         if parsed.format in _NO_LOGS or not failures:
             continue
         lacking = [
-            sum(not any(k.start <= at < k.stop for k in kept) for at in _ends(passage.text, part))
-            for part in failures
+            sum(bisect_right(starts[p], at) == bisect_right(stops[p], at) for at in ends)
+            for ends in (_ends(passage.text, part) for part in failures)
         ]
         if all(lacks == 2 for lacks in lacking):
             lines = "line reports" if len(failures) == 1 else "lines report"

@@ -31,6 +31,11 @@ def test_stages_behind_the_parsers_take_time_in_proportion(name, ends):
     check_stage(name, line, ends, (1 << 12, 1 << 15), MOST_SHORT_SLOPE)
 
 
+def test_failures_among_documents_are_found_in_proportion():
+    line = "a{n}.py:1:1: error: b"
+    check_stage("selection", line, HALVES[0], (1 << 14, 1 << 18), MOST_SHORT_SLOPE)
+
+
 @pytest.mark.parametrize("ends", HALVES)
 def test_two_halves_have_the_same_lines_and_their_own_ends(ends):
     text = two_halves("k{n}: a", ends, 1000)
