@@ -653,21 +653,19 @@ def cut_failures(
 
 def _failure_warnings(found: Compressed) -> Iterator[str]:
     """The warnings of documents that are read as logs: no failure was kept, or a part of one."""
-    starts: dict[int, list[int]] = {}
-    stops: dict[int, list[int]] = {}
+    edges: dict[int, list[int]] = {}  # an odd number before what is kept
     for unit in sorted(found.kept, key=lambda unit: unit.start):
-        starts.setdefault(unit.passage, []).append(unit.start)
-        stops.setdefault(unit.passage, []).append(unit.stop)
+        edges.setdefault(unit.passage, []).extend((unit.start, unit.stop))
     for p, passage in enumerate(found.passages):
-        if p not in starts or not _MAY_FAIL.search(passage.text):
+        if p not in edges or not _MAY_FAIL.search(passage.text):
             continue
         parsed = parse_tool_output(passage.text)
         failures = [part for part in parsed.parts if part.level == Level.MESSAGE]
         if parsed.format in _NO_LOGS or not failures:
             continue
         lacking = [
-            sum(bisect_right(starts[p], at) == bisect_right(stops[p], at) for at in ends)
-            for ends in (_ends(passage.text, part) for part in failures)
+            sum(bisect_right(edges[p], at) % 2 == 0 for at in _ends(passage.text, part))
+            for part in failures
         ]
         if all(lacks == 2 for lacks in lacking):
             lines = "line reports" if len(failures) == 1 else "lines report"

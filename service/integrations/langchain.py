@@ -271,22 +271,20 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        most = self._most(k)
+        k = self._most(k)
         if self.retriever is None:
-            return self.keep(self._search_index(query, most), query)
+            return self.keep(self._find(query, k), query)
         child = RunnableConfig(callbacks=run_manager.get_child())
-        return self.keep(list(self.retriever.invoke(query, child))[:most], query)
+        return self.keep(list(self.retriever.invoke(query, child))[:k], query)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        most = self._most(k)
+        k = self._most(k)
         if self.retriever is None:
-            hits = await run_in_thread(partial(self._search_index, query, most))
-            return await self.akeep(hits, query)
+            return await self.akeep(await run_in_thread(partial(self._find, query, k)), query)
         child = RunnableConfig(callbacks=run_manager.get_child())
-        found = list(await self.retriever.ainvoke(query, child))
-        return await self.akeep(found[:most], query)
+        return await self.akeep(list(await self.retriever.ainvoke(query, child))[:k], query)
 
     def _most(self, k: int | None) -> int | None:
         """How many documents a call looks at, by its own `k` or that of the constructor."""
@@ -294,7 +292,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
             raise BadInput(f"k is {k!r}; give the most documents to look at, 1 or more")
         return self.k if k is None else k
 
-    def _search_index(self, query: str, most: int | None) -> list[Document]:
+    def _find(self, query: str, most: int | None) -> list[Document]:
         """The best passages of the index in its newest state, each with its offsets."""
         if self._pool is None:
             self._pool = _pool_of(self.index)
