@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from tamis.probes.attention.coded_layer import CodedKVLayer
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer
 from tamis.probes.attention.recorder import KVBatch, KVLayer
 from tamis.probes.attention.rounding.int8 import Int8KVLayer, Int8Vectors
-from tamis.probes.attention.rounding.low_bits import LowBitVectors
-from tamis.probes.attention.thin_layer import ThinKVLayer
+from tamis.probes.attention.rounding.low_bits import CHUNK_ELEMENTS, LowBitVectors, is_joinable
+from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.kv_cache.codec import KVCodec
 
 Storage = Literal["exact", "int8", "thin"]
@@ -78,6 +79,9 @@ def store_batch(
     if storage == "thin" and codec is not None and codec.covers(batch.first, stop, may_go_on):
         return codec.encode_batch(batch)
     parts = batch.parts if may_go_on else batch.parts[:-1]
+    _, tokens, size = parts[0].shape
+    if storage == "thin" and tokens and KEY_BITS == VALUE_BITS and is_joinable(KEY_BITS, size):
+        return _thin_batch(batch, parts)
     if storage != "int8":
         layers = batch.exact(with_last_values=may_go_on)
         if storage == "exact":
@@ -96,6 +100,21 @@ def store_batch(
         pairs = zip(vectors[::2], vectors[1::2], strict=True)
         found.append([Int8KVLayer(*pair) for pair in pairs])
     return found
+
+
+def _thin_batch(batch: KVBatch, parts: Sequence[Tensor]) -> list[KVLayers]:
+    """What `thin_layer` makes of each passage, the last layer perhaps without values."""
+    heads, _, size = parts[0].shape
+    together = max(1, CHUNK_ELEMENTS // parts[0].numel())
+    vectors: list[list[Vectors]] = [[] for _ in batch.sizes]
+    for start in range(0, len(parts), together):
+        some = torch.stack(list(parts[start : start + together]))
+        made = LowBitVectors.quantize_passages(some, KEY_BITS, batch.tokens, batch.sizes)
+        for own, few in zip(vectors, made, strict=True):
+            own += few
+    for own in vectors:
+        own += [parts[0].new_empty(heads, 0, size)] * (len(own) % 2)
+    return [list(map(ThinKVLayer, own[::2], own[1::2])) for own in vectors]
 
 
 def thin_layer(layer: KVLayer, key_bits: int, value_bits: int) -> ThinKVLayer:

@@ -20,7 +20,7 @@ from tamis.probes.attention import batched, packed
 from tamis.probes.attention.batched import BatchedAttention
 from tamis.probes.attention.recorder import AttentionInput, KVLayer, Recorder, StopForward
 from tamis.probes.attention.rounding import low_bits
-from tamis.probes.attention.rounding.low_bits import LowBitVectors, TokenPlaces
+from tamis.probes.attention.rounding.low_bits import LowBitVectors, TokenPlaces, unpack_codes
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
@@ -280,21 +280,36 @@ def test_pooling_keeps_the_order_of_prompts_over_several_tensors() -> None:
     assert [one.cached_tokens for one in found] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("elements", [1, 64 << 20])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_passages_in_few_bits_are_decoded_together_as_one_by_one(bits: int) -> None:
+def test_passages_in_few_bits_are_coded_and_decoded_as_one_by_one(
+    bits: int, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(low_bits, "CHUNK_ELEMENTS", elements)
     sizes = [7, 0, 1, 90, 2, 7, 33]
     draw = torch.Generator().manual_seed(bits)
     vectors = torch.randn(3, HKV, sum(sizes), D, generator=draw) * torch.arange(1.0, D + 1)
     plan = batched._plan_tokens(sizes)
     tokens = TokenPlaces(**{name: torch.from_numpy(array) for name, array in plan.items()})
-    layers = [
-        [LowBitVectors.quantize(own, bits, "channel") for own in layer.split(sizes, 1)]
-        for layer in vectors
-    ]
-    joined = low_bits.JoinedLowBits(layers, tokens)
+    together = LowBitVectors.quantize_passages(vectors, bits, tokens, sizes)
+    joined = low_bits.JoinedLowBits([[own[n] for own in together] for n in range(3)], tokens)
     decoded = torch.cat([joined.decode(0, 1), joined.decode(1, 3)], 1)
-    for n, layer in enumerate(layers):
-        for own, found in zip(layer, decoded[:, n].split(sizes, 1), strict=True):
-            target = torch.empty(own.shape)
-            own.dequantize_into(target)
-            close(found, target)
+    at = 0
+    for own, n in zip(together, sizes, strict=True):
+        for layer, ours in enumerate(own):
+            exact = vectors[layer, :, at : at + n]
+            theirs = LowBitVectors.quantize(exact, bits, "channel")
+            assert (ours.bits, ours.shape, ours.nbytes) == (bits, theirs.shape, theirs.nbytes)
+            if not n:
+                continue
+            for name in ("lows", "steps"):  # within the last digit of fp16
+                pair = getattr(ours, name), getattr(theirs, name)
+                torch.testing.assert_close(*pair, atol=1e-5, rtol=1e-3)
+            codes = [unpack_codes(one.packed, bits, n * D).int() for one in (ours, theirs)]
+            moved = (codes[0] - codes[1]).abs()
+            assert moved.max() <= 1
+            assert moved.float().mean() < 0.02
+            target = torch.empty(ours.shape)
+            ours.dequantize_into(target)
+            close(decoded[:, layer, at : at + n], target)
+        at += n

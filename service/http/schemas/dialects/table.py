@@ -75,10 +75,9 @@ class Endpoint:
     statuses: tuple[int, ...] = ()
 
     def dialect_of(self, body: Any) -> Dialect:
-        """The dialect of a body, by its keys; the most general where none claims it."""
+        """The dialect of a body, by its keys."""
         keys = body if isinstance(body, dict) else {}
-        claiming = (row for row in reversed(self.dialects) if _claims(row, keys))
-        return next(claiming, self.dialects[0])
+        return next(row for row in reversed(self.dialects) if _claims(row, keys))
 
 
 def _claims(row: Dialect, body: Mapping[str, Any]) -> bool:
@@ -129,12 +128,6 @@ ENDPOINTS = (
         },
         (*_V1, TEI),
         "Sorts documents; TEI's requests have `texts`, and its answer is a bare list.",
-    ),
-    Endpoint(
-        "invocations",
-        {"/invocations": "As /v1/rerank or, without a `query`, /score, for SageMaker"},
-        (*_V1, VLLM_SCORE),
-        "Sorts documents, or scores pairs.",
     ),
     Endpoint(
         "ranking",

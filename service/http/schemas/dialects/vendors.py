@@ -627,10 +627,4 @@ def _as_list(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given
 
 
-VLLM_SCORE = Dialect(
-    name="vLLM",
-    request=ScoreRequest,
-    answer=ScoreAnswer,
-    to_answer=score_answer,
-    claims=lambda body: "query" not in body,  # of a ranking, where both have one path
-)
+VLLM_SCORE = Dialect(name="vLLM", request=ScoreRequest, answer=ScoreAnswer, to_answer=score_answer)

@@ -208,16 +208,6 @@ def test_a_default_that_reads_with_no_proxy_goes_by_its_own_name():
         assert asked(plain, "/v1/rerank")["model"] == "lexical"
 
 
-def test_sagemaker_s_path_ranks_a_query_and_scores_pairs(service):
-    pairs = {"queries": QUESTION, "documents": DOCUMENTS}
-    for path, body in (
-        ("/v1/rerank", {"query": QUESTION, "documents": DOCUMENTS}),
-        ("/score", pairs),
-    ):
-        one, other = (service.post(at, **body).json() for at in (path, "/invocations"))
-        assert {**one, "id": None, "created": None} == {**other, "id": None, "created": None}
-
-
 def test_llama_cpp_s_path_is_the_same(service):
     one, other = (asked(service, path)["results"] for path in ("/reranking", "/rerank"))
     assert one == other
