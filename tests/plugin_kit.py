@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,15 @@ class Backwards(OrderingMethod):
         return tuple(reversed(range(len(passages))))
 """
 BACKWARDS_ENTRY = {"tamis.methods": {"backwards": "tamis_backwards:Backwards"}}
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An environment in which nothing is added to tamis."""
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
+    forget_plugins()
+    yield
+    forget_plugins()
 
 
 def install_package(

@@ -15,7 +15,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from tests.service.agents.recorded import ERROR, LOG
 from tests.service.cli.cli_kit import SCRIPT, process, tamis
-from tests.service.http.app_kit import wait_until
+from tests.service.http.app_kit import listens, wait_until
 
 PAGE = "The harbour was closed in 1907. " + "Ships came and went, and nobody counted them. " * 40
 
@@ -149,7 +149,7 @@ def test_over_http(folder):
     words = ["mcp", "--method", "lexical", "--transport", "http", "--port", str(port)]
     server = subprocess.Popen([sys.executable, "-c", SCRIPT, *words], stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _listens(port), 120)
+        wait_until(lambda: listens(port), 120)
 
         async def run() -> str:
             async with Client(f"http://127.0.0.1:{port}/mcp") as client:
@@ -162,14 +162,6 @@ def test_over_http(folder):
     finally:
         server.terminate()
         server.wait(30)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tamis.service.agents.shortening import Shortening
 from tamis_agents.mcp_proxy import OMITTED, Wrapped
 from tests.service.agents.recorded import ERROR, LOG
 from tests.service.cli.cli_kit import SCRIPT, tamis
-from tests.service.http.app_kit import wait_until
+from tests.service.http.app_kit import listens, wait_until
 
 MODULE = ["-m", "agents.tests.wrapped_server"]
 BEHIND = shlex.join([sys.executable, *MODULE])
@@ -93,19 +93,11 @@ def over_http() -> Iterator[str]:
     command = [sys.executable, *MODULE, str(port)]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _listens(port), 60)
+        wait_until(lambda: listens(port), 60)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         server.terminate()
         server.wait(30)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 async def shortens(client: Client) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tamis.probes import plugins
 from tamis.probes.errors import BadInput
 from tamis.probes.plugins import AGENTS, INSTALL
 from tamis.service.cli.commands import COMMANDS
@@ -15,7 +14,7 @@ from tamis.service.cli.quick import find_quick_command
 from tamis.service.http.app import open_gateway
 from tamis.service.http.runtime.settings import Settings
 from tests.import_graph import agents_files
-from tests.plugin_kit import forget_plugins
+from tests.plugin_kit import alone as alone
 from tests.service.cli.cli_kit import tamis
 
 FOLDER = Path(__file__).parents[1]
@@ -23,15 +22,6 @@ PROJECT = tomllib.loads((FOLDER / "pyproject.toml").read_text("utf-8"))
 TAMIS = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text("utf-8"))
 POINTS = PROJECT["project"]["entry-points"]
 NAMES = sorted(POINTS["tamis.commands"])
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """An environment in which nothing is added to tamis."""
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
-    forget_plugins()
-    yield
-    forget_plugins()
 
 
 def test_every_package_on_disk_is_listed():

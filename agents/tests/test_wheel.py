@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.bare_environment import install, make_bare_environment, run_there
+from tests.bare_environment import build_wheel, install, make_bare_environment, run_there
 from tests.conftest import dist as dist
 from tests.import_graph import agents_files
 
@@ -21,17 +18,7 @@ FOLDER = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no stale build folder can lend it files."""
-    home = tmp_path_factory.mktemp("agents")
-    skip = shutil.ignore_patterns("__pycache__", "tests", "build", "*.egg-info")
-    shutil.copytree(FOLDER, home / "agents", ignore=skip)
-    words = ["-m", "build", "--wheel", "--no-isolation", "--outdir", home / "dist", home / "agents"]
-    done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (made,) = (home / "dist").glob("*.whl")
-    return made
+    return build_wheel(FOLDER, tmp_path_factory.mktemp("agents"))
 
 
 def test_every_module_and_all_data_are_in_it_and_no_test(wheel: Path):

@@ -138,8 +138,12 @@ class BudgetPacker:
                     run, self.used_tokens = longer, tokens
         if self.limit == math.inf:
             run, self.used_tokens = len(steps), self.count_tokens(self.kept_units)
-        self._drop({*chain.from_iterable(steps[run:])})
-        del steps[run:]
+        if dropped := [*chain.from_iterable(steps[run:])]:
+            del steps[run:]
+            self.kept_units.difference_update(dropped)
+            self._kept_in_order = sorted(self.kept_units)  # one by one, each would move many
+            for u in dropped:
+                self._count(u, -1)
 
     def top_up(self, eligible: Sequence[int]) -> None:
         """Takes whatever still fits, each with its leads, counted one by one, until nothing does.
@@ -237,12 +241,6 @@ class BudgetPacker:
         for u in step:
             insort(self._kept_in_order, u)
             self._count(u, 1)
-
-    def _drop(self, units: Collection[int]) -> None:
-        self.kept_units.difference_update(units)
-        self._kept_in_order = sorted(self.kept_units)  # one by one, each would move all behind it
-        for u in units:
-            self._count(u, -1)
 
     def _count(self, u: int, change: int) -> None:
         """Notes that a unit is kept, or no longer."""

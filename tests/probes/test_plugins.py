@@ -16,6 +16,7 @@ from tamis.probes import plugins
 from tamis.probes.errors import BadInput, BrokenPlugin, UnknownMethod
 from tamis.probes.pooling import POOLINGS
 from tests.plugin_kit import BACKWARDS, BACKWARDS_ENTRY, forget_plugins, install_package
+from tests.plugin_kit import alone as alone
 from tests.service.cli.cli_kit import SCRIPT, tamis
 
 METHOD = """
@@ -48,15 +49,6 @@ TEXTS = ["bananas are yellow. AAA is a grade. nobody knows."]
 def install(tmp_path, monkeypatch):
     """Installs packages for one test."""
     yield lambda *package: install_package(tmp_path, monkeypatch, *package)
-    forget_plugins()
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """An environment in which nothing is added to tamis."""
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
-    forget_plugins()
-    yield
     forget_plugins()
 
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from agents.tests.gateway.chat_server import chat_server
 from agents.tests.gateway.test_upstream import LOG, body_of, sent, turns
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import Settings
@@ -15,12 +14,6 @@ from tests.service.http.app_kit import NEEDLE, QUESTION, served
 
 FILL = " ".join(f"Room {i} is painted in spring." for i in range(80))
 CONTEXT = f"<context>{FILL} {NEEDLE} {FILL}</context>"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    with chat_server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

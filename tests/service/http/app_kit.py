@@ -94,6 +94,15 @@ def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.005)
 
 
+def listens(port: int) -> bool:
+    """Whether something on this machine accepts connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def busy_ratio() -> float:
     """How many times as long as on an idle machine work takes at present; at least 1.
 
