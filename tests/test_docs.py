@@ -393,4 +393,3 @@ def test_the_repository_has_one_address():
     for page in [*EVERY_PAGE, ROOT / "pyproject.toml", ROOT / "CHANGELOG.md"]:
         for found in own.findall(page.read_text("utf-8")):
             assert found == repository or found.startswith(f"{repository}/"), page
-    assert f"git clone {repository}\n" in (DOCS / "tutorial.md").read_text("utf-8")

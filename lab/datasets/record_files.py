@@ -152,10 +152,10 @@ def _limit_each_article(records: Sequence[Record], most: int | None) -> list[Rec
 
 
 def fold_of(record: Record) -> int:
-    """A number below `FOLDS` that all questions on one article share."""
+    """A number below `FOLDS` that all questions on one article, or of one group, share."""
     docs = [record["docs"][d] for d, _, _ in gold_spans(record)] or record["docs"]
     title = next((doc.get("title") for doc in docs), None)
-    key = (title or record_id(record)).replace("_", " ").casefold()
+    key = (record.get("group") or title or record_id(record)).replace("_", " ").casefold()
     return hashlib.sha256(key.encode()).digest()[0] % FOLDS
 
 

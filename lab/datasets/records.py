@@ -2,7 +2,8 @@
 
 The format is one JSON object a line: `id`, `question`, `answerable`, `docs` of
 `{"title", "text", "sents", "gold"}`; a document given as `{"ref", "gold"}` is found in
-`<name>_docs.jsonl[.gz]` beside the file. Offsets are half-open code points.
+`<name>_docs.jsonl[.gz]` beside the file. Offsets are half-open code points. Documents with
+questions and marked lines are taken, too, as `tamis lab bench real` asks them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.files.streams import open_unpacked, read_json_lines
 from tamis.text.types import Passage, Unit
 from tamis.text.units.segment import units_of
+from tamis_lab.datasets.marked_documents import is_marked_document, records_of
 from tamis_lab.datasets.record_checks import (
     check_document,
     check_labels,
@@ -61,7 +63,7 @@ def load_records(path: str | Path) -> list[Record]:
             without its document.
     """
     path = Path(path)
-    numbered = list(read_json_lines(path))
+    numbered = list(_questions_of(path))
     for number, row in numbered:
         check_shape(row, path, number)
     rows = [row for _, row in numbered]
@@ -72,6 +74,21 @@ def load_records(path: str | Path) -> list[Record]:
             row["docs"] = [resolve_reference(doc, stored, path, number) for doc in row["docs"]]
     check_labels(rows, path)
     return rows
+
+
+def _questions_of(path: Path) -> Iterator[tuple[int, Record]]:
+    """Each row with its line; of a document with questions, a record for each."""
+    for number, row in read_json_lines(path):
+        if not is_marked_document(row):
+            yield number, row
+            continue
+        try:
+            yield from ((number, record) for record in records_of(row))
+        except (LookupError, TypeError) as error:
+            raise BadInput(
+                f"{path}, line {number} is no document with marked lines ({error!r}); see "
+                "'tamis lab bench real --help'"
+            ) from error
 
 
 def record_id(record: Record) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from lab.tests.bench.records import doc, record, write
 from tamis.probes.errors import BadInput
+from tamis_lab.datasets.record_files import fold_of
 from tamis_lab.datasets.records import is_covered, load_records, record_id
 
 
@@ -89,3 +90,40 @@ def test_a_record_without_an_id_is_refused():
 def test_a_record_that_is_whole_is_read_as_it_was_written(tmp_path):
     rows = [one(), {**one(), "answer_spans": [[0, 0, 3]]}]
     assert load_records(write(tmp_path / "set.jsonl", rows)) == json.loads(json.dumps(rows))
+
+
+MARKED = {
+    "id": "keys",
+    "source": {"repo": "who/what"},
+    "format": "markdown",
+    "text": "# Keys\n\nThey turn. Ask Ann about it.\nRooms are red.\n",
+    "questions": [
+        {"q": "Who knows?", "answerable": True, "must": [["Bob", "Ann"]], "gold": [[4, 4]]},
+        {"q": "Since when?", "answerable": False, "must": [], "gold": []},
+    ],
+}
+
+
+def test_a_marked_document_is_a_record_for_each_question(tmp_path):
+    """Gold is what is marked and what the answer needs; a near miss has none."""
+    known, open_ = load_records(write(tmp_path / "marked.jsonl", [MARKED]))
+    (shown,) = known["docs"]
+    texts = [shown["text"][a:b] for a, b in shown["sents"]]
+    assert [texts[i] for i in shown["gold"]] == ["Ask Ann about it.", "Rooms are red."]
+    assert (known["answerable"], open_["answerable"]) == (True, False)
+    assert open_["docs"][0]["gold"] == []
+
+
+def test_questions_of_a_repository_share_a_fold(tmp_path):
+    """A fit that leaves a fold out has seen no text of its authors."""
+    rows = [MARKED | {"id": str(i), "text": f"{MARKED['text']}{i}"} for i in range(20)]
+    assert len({fold_of(r) for r in load_records(write(tmp_path / "marked.jsonl", rows))}) == 1
+    others = [row | {"source": {"repo": row["id"]}} for row in rows]
+    assert len({fold_of(r) for r in load_records(write(tmp_path / "others.jsonl", others))}) > 1
+
+
+def test_lines_outside_a_marked_document_are_refused(tmp_path):
+    """With the file and the line."""
+    far = MARKED | {"questions": [MARKED["questions"][0] | {"gold": [[4, 9]]}]}
+    with pytest.raises(BadInput, match=r"marked\.jsonl, line 1 is no document with marked lines"):
+        load_records(write(tmp_path / "marked.jsonl", [far]))

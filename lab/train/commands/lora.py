@@ -65,6 +65,10 @@ def train_adapters(
         str, typer.Option(help="Adapted: letters of q(uery), k(ey), v(alue), o(utput).")
     ] = "qk",
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
+    question_tokens: Annotated[
+        int,
+        typer.Option(min=1, help="Of the passages shown with a question; gold ones always are."),
+    ] = 400,
     seed: Annotated[int, typer.Option(help="Of adapters, and of the order of questions.")] = 0,
     judge: Annotated[
         int, typer.Option(min=1, help="Held-out questions a judgement, all files alike.")
@@ -108,6 +112,7 @@ def train_adapters(
         rank=rank,
         projections=projections,
         rate=rate,
+        question_tokens=question_tokens,
         seed=seed,
     )
     files = [parse_record_file(given) for given in data]
