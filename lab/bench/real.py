@@ -38,6 +38,7 @@ from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
 from tamis_lab.bench.panel import BLENDS, build_panel
 from tamis_lab.bench.study import Study, estimate, table
+from tamis_lab.datasets.marked_documents import ways_of
 from tamis_lab.datasets.score_sources import SourceScorer
 from tamis_lab.datasets.statistics import paired_interval
 from tamis_lab.options import shared
@@ -164,8 +165,7 @@ def folds_of(repositories: Sequence[str]) -> dict[str, int]:
 def _question(row: Mapping[str, Any], place: int, one: Mapping[str, Any], fold: int) -> Question:
     lines = row["text"].split("\n")
     marked = "\n".join("\n".join(lines[first - 1 : last]) for first, last in one["gold"])
-    must = one["must"] if one["answerable"] else ()
-    ways = tuple((way,) if isinstance(way, str) else tuple(way) for way in must)
+    ways = ways_of(one["must"] if one["answerable"] else ())
     return Question(f"{row['id']}/{place}", one["q"], ways, len(marked) // 4, row, fold)
 
 

@@ -31,12 +31,17 @@ def records_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if row["format"] == "html":
         return
     text, language = row["text"], row.get("lang", "en")
-    visible = [unit.visible for unit in units_of([Passage(text)], language)]
-    sents = [span for span in visible if text[slice(*span)].strip()]
+    sents = [unit.visible for unit in units_of([Passage(text)], language)]
     starts = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
     for place, one in enumerate(row["questions"]):
         marked = [(starts[first - 1], starts[last]) for first, last in one["gold"]]
-        gold = sorted(_inside(sents, marked) | _touched(sents, _needed(text, one["must"])))
+        needed = _needed_spans(text, one["must"])
+        gold = [
+            i
+            for i, sent in enumerate(sents)
+            if any(share_half(sent, span) for span in marked)
+            or any(sent[0] < stop and start < sent[1] for start, stop in needed)
+        ]
         yield {
             "id": f"{row['id']}/{place}",
             "group": row["source"]["repo"],
@@ -47,22 +52,18 @@ def records_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _needed(text: str, must: Sequence[str | Sequence[str]]) -> list[Span]:
-    """Where each text that an answer needs stands first, or the first of its ways that does."""
-    ways = [[way] if isinstance(way, str) else way for way in must]
-    found = [next((way for way in those if way in text), "") for those in ways]
+def ways_of(must: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """For each text that an answer needs, the ways it may be written."""
+    return tuple((ways,) if isinstance(ways, str) else tuple(ways) for ways in must)
+
+
+def share_half(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether at least half of the shorter of two spans is in both."""
+    shorter = min(one[1] - one[0], other[1] - other[0])
+    return 2 * (min(one[1], other[1]) - max(one[0], other[0])) >= max(1, shorter)
+
+
+def _needed_spans(text: str, must: Sequence[str | Sequence[str]]) -> list[Span]:
+    """Where each text that an answer needs stands first, by the first of its ways that does."""
+    found = [next((way for way in ways if way in text), "") for ways in ways_of(must)]
     return [(at := text.index(way), at + len(way)) for way in found if way]
-
-
-def _touched(sents: Sequence[Span], spans: Sequence[Span]) -> set[int]:
-    return {i for i, (a, b) in enumerate(sents) for start, stop in spans if a < stop and start < b}
-
-
-def _inside(sents: Sequence[Span], spans: Sequence[Span]) -> set[int]:
-    """The sentences of which at least half is in a span, or that hold half of one."""
-    return {
-        i
-        for i, (a, b) in enumerate(sents)
-        for start, stop in spans
-        if 2 * (min(b, stop) - max(a, start)) >= max(1, min(b - a, stop - start))
-    }

@@ -20,7 +20,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.files.streams import open_unpacked, read_json_lines
 from tamis.text.types import Passage, Unit
 from tamis.text.units.segment import units_of
-from tamis_lab.datasets.marked_documents import is_marked_document, records_of
+from tamis_lab.datasets.marked_documents import is_marked_document, records_of, share_half
 from tamis_lab.datasets.record_checks import (
     check_document,
     check_labels,
@@ -278,15 +278,10 @@ def is_covered(text: str, kept: Sequence[tuple[int, int]], start: int, stop: int
 def gold_labels(record: Record, units: Sequence[Unit]) -> list[bool]:
     """Which units are gold: at least half of the unit, or of a gold sentence, is in both."""
     gold = gold_spans(record)
-    return [any(_overlaps(unit, span) for span in gold) for unit in units]
-
-
-def _overlaps(unit: Unit, gold: tuple[int, int, int]) -> bool:
-    doc, start, stop = gold
-    a, b = unit.visible
-    if unit.passage != doc:
-        return False
-    return 2 * (min(b, stop) - max(a, start)) >= max(1, min(b - a, stop - start))
+    return [
+        any(doc == unit.passage and share_half(unit.visible, span) for doc, *span in gold)
+        for unit in units
+    ]
 
 
 def join_articles(records: Sequence[Record]) -> list[Record]:
