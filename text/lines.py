@@ -34,19 +34,15 @@ _ROWS_AT_A_TIME = 1 << 14
 class Lines(NamedTuple):
     """Lines of a text: the offset of each, and its content without trailing white space.
 
-    `entries` are the lines that begin an entry of a chat or log, and `next_items` those with the
-    number that follows an item's, if these were determined; `quoted` are those whose marks of a
-    quotation are left out, and `titles` those with the name of a speaker or a part. `documents`
-    gives for the first line of JSON, and `trees` for that of nested keys, the line after it.
+    `entries` are the lines that begin an entry of a chat or log, if these were determined, and
+    `quoted` those whose marks of a quotation are left out. `trees` gives for the first line of
+    nested keys the line after them.
     """
 
     starts: list[int]
     rows: list[str]
     entries: frozenset[int] = frozenset()
-    next_items: frozenset[int] = frozenset()
     quoted: frozenset[int] = frozenset()
-    titles: frozenset[int] = frozenset()
-    documents: Mapping[int, int] = MappingProxyType({})
     trees: Mapping[int, int] = MappingProxyType({})
 
     def count_chars(self, first: int, last: int) -> int:
@@ -105,8 +101,6 @@ _SIGN = "[¶\ue000-\uf8ff#]"
 _TITLE_LINK = rf"\[{_SIGN}\]\([^()\n]{{0,300}}\)"
 PERMALINK = re.compile(rf"{_SIGN}|{_TITLE_LINK}")
 """A pilcrow or `[#](…)`, the link from a heading to itself."""
-LINKED_TITLE = re.compile(rf"\S.{{0,300}}(?:[¶\ue000-\uf8ff]|{_TITLE_LINK})$")
-"""A line that ends with such a link: a heading, a signature or a caption."""
 _CODE = re.compile(r"(?<!`)`[^`\n]{1,80}\n?[^`\n]{0,80}`(?!`)")
 
 

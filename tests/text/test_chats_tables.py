@@ -175,51 +175,6 @@ def test_columns_that_are_aligned_by_spaces_are_a_table() -> None:
     assert "table_header" not in dict(kinds("One   two   three.\nFour five.\n\nSix."))
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "| 2019 | 2018",
-        "|  | Years ended June 30, |\n| 2019 | 2018\n|  | (in millions)",
-        "USDm | 2019 | 2018",
-        "Kind | First half | Second half",
-        "For the year ended June 30: | 2019 | 2018",
-        "($ in millions) |  |\nKind | Q1 2019 | Q1 2018",
-    ],
-)
-def test_cells_with_bars_between_are_a_table_without_a_rule(header: str) -> None:
-    rows = ["Costs: |  |", "Rent, net (Note 2) | $26.4 | $15.9", "Other | 9 |", "| $35.4 | $15.9"]
-    text = "\n".join(["In short:", header, *rows, "", "Rent rose."])
-    assert kinds(text) == [
-        ("sentence", "In short:"),
-        ("table_header", header),
-        *(("table_row", row) for row in rows),
-        ("sentence", "Rent rose."),
-    ]
-
-
-def test_rows_of_latex_are_below_the_first_of_them() -> None:
-    header = "Model & Alpha & Beta \\\\\n\\midrule"
-    rows = ["Trees \\& leaves & 78.5 & 70.3 \\\\", "Boosting & 80.1 & 72.4 \\\\[2pt]\n\\bottomrule"]
-    text = "\n".join(["\\begin{tabular}{lrr}", "\\toprule", header, *rows, "\\end{tabular}"])
-    assert kinds(text)[2:-1] == [
-        ("table_header", header),
-        *(("table_row", row) for row in rows),
-    ]
-    assert "table_row" not in dict(kinds("A \\& B is a shop.\\\\\nf(a & b) is a mask."))
-
-
-@pytest.mark.parametrize(
-    "header", ["name | bio | age", "created_at | net total | Price (EUR)", "Name | Bio"]
-)
-def test_names_of_columns_may_be_small_and_rows_have_sentences(header: str) -> None:
-    cells = header.count("|")
-    rows = [f"{name} | Was here. Left.{' | 3' * (cells - 1)}" for name in ("Ann", "Bo", "Cy")]
-    assert kinds("\n".join([header, *rows])) == [
-        ("table_header", header),
-        *(("table_row", row) for row in rows),
-    ]
-
-
 def test_a_rule_may_cross_the_bars() -> None:
     header = "plan | price | seats \n-----+-------+-------"
     rows = ["Free |     0 |     1", "Team |    12 |    10"]
@@ -228,14 +183,6 @@ def test_a_rule_may_cross_the_bars() -> None:
         *(("table_row", row) for row in rows),
     ]
     assert "table_header" not in dict(kinds("a | b\n---+---+---\nc | d"))
-
-
-def test_rows_with_an_outer_bar_have_a_header_of_one_line() -> None:
-    rows = ["| Name | Team | Since |", "| Ann | Blue | 2019 |", "| Bo | Red | 2020 |"]
-    assert kinds("\n".join(rows)) == [
-        ("table_header", rows[0]),
-        *(("table_row", row) for row in rows[1:]),
-    ]
 
 
 @pytest.mark.parametrize(
@@ -381,26 +328,6 @@ def test_three_names_above_one_row_of_values_are_a_table(below: str) -> None:
     ]
     for lines in (f"{names}\n{values}\nwhich is all", f"{names}\nsee   the    back page"):
         assert "table_row" not in [kind for kind, _ in kinds(lines)]
-
-
-FORM = ["Order number\nSO-10490", "Delivery date\n12 March 2025", "Carrier\nDHL Express"]
-
-
-@pytest.mark.parametrize("title", ["", "Order details\n", "Order details\n\n"])
-def test_labels_and_values_on_lines_that_take_turns_are_rows(title: str) -> None:
-    named = [("sentence", "Order details")] if title else []
-    rows = [("table_row", pair) for pair in FORM]
-    for between in ("\n", "\n\n"):
-        assert kinds(title + between.join(FORM) + "\n\nYours, Mira\n")[:-1] == named + rows
-    apart = [pair.replace("\n", "\n\n") for pair in FORM]
-    assert kinds(title + "\n\n".join(apart)) == named + [("table_row", pair) for pair in apart]
-    colons = [pair.replace("\n", ":\n") for pair in FORM]
-    assert kinds(title + "\n".join(colons)) == named + [("table_row", pair) for pair in colons]
-
-
-def test_pairs_end_where_a_title_has_more_than_a_line_below() -> None:
-    found = kinds("\n".join(FORM) + "\n\nOpening hours\n\nMonday 9 to 18\nSaturday 10 to 14\n")
-    assert [text for kind, text in found if kind == "table_row"] == FORM
 
 
 def test_lines_that_could_be_a_list_or_wrapped_prose_are_no_pairs() -> None:

@@ -172,17 +172,3 @@ def test_nested_keys_among_other_lines_are_cut_as_configuration_is() -> None:
 )
 def test_what_people_write_below_names_is_no_configuration(text: str) -> None:
     assert "code" not in dict(kinds(f"It is so.\n\n{text}"))
-
-
-def test_json_among_other_lines_has_the_blocks_of_json() -> None:
-    document = '{\n  "id": 1,\n  "contact": {\n    "name": "A. B."\n  },\n  "tags": [1, 2]\n}'
-    found = kinds(f"The service answered this.\n{document}\n* Connection left intact\n")
-    members = [text for kind, text in found if kind == "json"]
-    assert members == visible_texts(document)
-    assert found[-1][1].endswith("left intact")
-    spaced = document.replace("\n", "  \r\n")
-    assert [text for kind, text in kinds(f"See.\r\n\r\n{spaced}\r\n") if kind == "json"] == [
-        member.replace("\n", "  \r\n") for member in members
-    ]
-    assert "json" not in dict(kinds(f"See.\n\n{document[:-2]}\n\nBye.\n"))
-    assert {kind for kind, _ in kinds(f"See.\n\n```\n{document}\n```\n")} == {"sentence", "code"}

@@ -219,16 +219,6 @@ def test_a_title_before_a_name_ends_no_sentence() -> None:
     assert visible_texts("He wears size M. They wear L.", "en")[1:] == ["They wear L."]
 
 
-def test_a_numbered_chapter_of_chinese_is_a_heading() -> None:
-    text = "第二章 休假\n\n婚假为三天。\n\n第三条 员工应当遵守。\n"
-    found = [(piece.kind, text[slice(*piece.visible)]) for piece in segment(text, "zh")]
-    assert found == [
-        ("heading", "第二章 休假"),
-        ("sentence", "婚假为三天。"),
-        ("sentence", "第三条 员工应当遵守。"),
-    ]
-
-
 def test_numbers_of_tables_and_sections_dots_of_names_and_short_words_end_no_sentence() -> None:
     for text in (
         "Table 2. Outcomes at 24 weeks were the same.",

@@ -56,10 +56,10 @@ def test_a_title_that_was_broken_is_one_heading() -> None:
     assert kinds(text)[0] == ("heading", text.split("\n\n")[0])
 
 
-def test_permalinks_are_no_units_and_mark_headings() -> None:
+def test_permalinks_are_no_units() -> None:
     text = "subprocess.run(args)¶\nRun the command.\n\n¶\n\nMemory\n\n[#](#memory)\n\nIt is big.\n"
     assert kinds(text) == [
-        ("heading", "subprocess.run(args)¶"),
+        ("sentence", "subprocess.run(args)¶"),
         ("sentence", "Run the command.\n\n¶"),
         ("sentence", "Memory\n\n[#](#memory)"),
         ("sentence", "It is big."),

@@ -700,20 +700,3 @@ def member_starts(text: str) -> list[int]:
             if not (open_brackets[-1][2] and _NUMBER_OR_WORD.match(text, after)):
                 starts.append(after)
     return starts
-
-
-def json_spans(rows: Sequence[str]) -> dict[int, int]:
-    """The first line of each JSON document among others, and the line after it.
-
-    Its brackets stand alone at the margin, with nothing else at the margin that is one.
-    """
-    found: dict[int, int] = {}
-    begun: int | None = None
-    for at, row in enumerate(rows):
-        if row[:1] not in ("{", "[", "}", "]"):
-            continue
-        if begun is not None and row in ("}", "]") and at > begun + 1:
-            if is_json_container("\n".join(rows[begun : at + 1])):
-                found[begun] = at + 1
-        begun = at if row in ("{", "[") else None
-    return found

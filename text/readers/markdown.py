@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import csv
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise
 
 from tamis.probes.interruption import check_interruption
 from tamis.text.lines import (
-    INTRODUCES,
-    LINKED_TITLE,
     Lines,
     Mark,
     has_stop,
@@ -30,10 +27,8 @@ from tamis.text.readers.code import (
     CODE_CHARS,
     FENCE,
     fence_cuts,
-    json_spans,
     key_marks,
     key_trees,
-    member_starts,
 )
 from tamis.text.types import UnitKind
 
@@ -65,9 +60,6 @@ _INTERRUPTING_ITEM = re.compile(
 # '12.3 The Supplier …' after a line that ends as a clause does is the next clause
 _NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
 _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
-# '5.1.2. Key Policies' or '5.1.2 Key Policies'; one number is a list's, two are often a quantity,
-# and a 0 is in dates, versions and addresses
-_NUMBERED_TITLE = re.compile(r"\s*((?:[1-9]\d?\.){2,}|[1-9]\d?(?:\.[1-9]\d?){2,})\s+[^\W\d_a-z]")
 # a title of LaTeX, of MediaWiki and of AsciiDoc, or a commit of Git's log
 _MARKED_TITLE = re.compile(
     r"\\(?:part|chapter|(?:sub){0,2}section|paragraph)\*?\{[^{}]*\}(?:\s*\\label\{[^{}]*\})?"
@@ -76,16 +68,7 @@ _MARKED_TITLE = re.compile(
 _COMMAND = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\{")
 _COMMAND_LEVELS = dict(part=1, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5)
 _HTML_LEVEL = re.compile(r"<h([1-6])\b")
-_RULE_LEVELS, _SECTION_NUMBER = {"=": 1, "-": 2}, re.compile(r"\s*\d+(?:\.\d+)*")
-_CHAPTER = re.compile(
-    r"\s*(?:第[一二三四五六七八九十百零〇\d]{1,5}[章节節编編部篇卷]|제\s?\d{1,3}\s?[편장절관])"
-    r"(?:\s{1,2}\S[^。；，]{0,38})?"
-)
-CLAUSE = re.compile(
-    r"\b(?:shall|must|may|will|can|should|is|are|was|were|has|have|soll|muss|ist|wird)\b|[.;:] "
-)
-"""What makes a clause of a line: a title names something, and has no verb or second sentence."""
-_TITLE_CHARS, _FULL_LINE_CHARS = 100, 60
+_RULE_LEVELS = {"=": 1, "-": 2}
 _PROMPT = re.compile(r"\s*>>> (?=\S)")
 # mail that is quoted three times has prose where Python has one of these
 _STATEMENT = re.compile(
@@ -106,18 +89,12 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     """Marks of fences, headings, tables, list items, entries and paragraphs of `text[start:stop]`.
 
     CommonMark and GFM as far as lines determine them, underlined headings of reStructuredText,
-    numbered ones, and sessions of Python's interpreter. Lines indented by four spaces are not code:
+    and sessions of Python's interpreter. Lines indented by four spaces are not code:
     in retrieved text they are mostly lists and quotes.
     """
     lines = _strip_quote_marks(lines_of(text, start, stop))
-    lines = lines._replace(
-        entries=entry_lines(lines.rows),
-        next_items=_next_items(lines.rows),
-        titles=_plain_titles(lines.rows),
-        documents=json_spans(lines.rows),
-        trees=key_trees(lines.rows),
-    )
-    if "\u3000" in text and not (lines.documents or lines.trees):
+    lines = lines._replace(entries=entry_lines(lines.rows), trees=key_trees(lines.rows))
+    if "\u3000" in text and not lines.trees:
         lines = lines._replace(rows=[row.replace("\u3000", "  ") for row in lines.rows])
     closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
@@ -133,15 +110,6 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     return marks or [(lines.starts[at], "sentence") for at in sorted(lines.quoted)[:1]]
 
 
-_BRACKET_ALONE = re.compile(r"^[{\[]\s*$", re.MULTILINE)
-
-
-def document_marks(text: str) -> list[Mark]:
-    """As `markdown_marks`, of a text with JSON among other lines; none of any other."""
-    has_json = _BRACKET_ALONE.search(text) and json_spans(lines_of(text).rows)
-    return markdown_marks(text) if has_json else []
-
-
 def _strip_quote_marks(lines: Lines) -> Lines:
     """The lines without the marks of a quotation: what is quoted has blocks, too."""
     quoted = frozenset(at for at, row in enumerate(lines.rows) if _QUOTED.match(row))
@@ -154,19 +122,15 @@ def _strip_quote_marks(lines: Lines) -> Lines:
 def _read_block(lines: Lines, at: int) -> _Blocks:
     """The marks of the block that begins on a line, and the line after the block."""
     for read in (
-        _read_document,
         _read_tree,
         _read_session,
         _read_cue,
         _read_entry,
         _read_columns,
-        _read_pairs,
         _read_comments,
         _read_heading,
         _read_table,
         _read_grid,
-        _read_cells,
-        _read_tabular,
         _read_item,
         _read_directive,
     ):
@@ -183,22 +147,17 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
     """Whether a paragraph, list item or entry ends before a line."""
     if at >= len(lines.rows) or not lines.rows[at]:
         return True
-    if at in lines.entries or at in lines.next_items or at in lines.documents or at in lines.trees:
+    if at in lines.entries or at in lines.trees:
         return True
     row = lines.rows[at]
     opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
     return (
         opens
         or _is_prompt(row)
-        or _is_linked_title(row)
         or _is_marked_title(lines.rows, at)
         or _is_table(lines.rows, at)
         or _GRID_RULE.match(row) is not None
         or _is_column_header(lines.rows, at)
-        or _header_lines(lines.rows, at) > 0
-        or _is_tabular(row)
-        or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
-        or _is_east_asian_title(lines.rows, at)
     )
 
 
@@ -209,10 +168,6 @@ def _is_marked_title(rows: Sequence[str], at: int) -> bool:
     return found is not None and (
         rows[at][0] != "=" or found[1] is not None or at == 0 or rows[at - 1][:1] in ("", "[")
     )
-
-
-def _is_linked_title(row: str) -> bool:
-    return "|" not in row and LINKED_TITLE.match(row) is not None
 
 
 def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
@@ -242,19 +197,6 @@ def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
 def _read_fence(lines: Lines, at: int, closings: dict[int, int]) -> _Blocks:
     after = closings[at]
     return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
-
-
-def _read_document(lines: Lines, at: int) -> _Blocks:
-    """JSON among other lines: a block for each member, as where it stands alone."""
-    if (after := lines.documents.get(at)) is None:
-        return [], at
-    first = lines.starts[at]
-    ends = [*accumulate((len(row) + 1 for row in lines.rows[at:after]), initial=0)]
-    marks: list[Mark] = [(first, "json")]
-    for cut in member_starts("\n".join(lines.rows[at:after])):
-        line = bisect_right(ends, cut) - 1
-        marks.append((lines.starts[at + line] + cut - ends[line], "json"))
-    return marks, after
 
 
 def _read_tree(lines: Lines, at: int) -> _Blocks:
@@ -328,162 +270,18 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
         return [(lines.starts[at], "heading")], at + 3
     if rule:
         return [(lines.starts[at], "sentence")], at + 1
-    if _is_linked_title(row):
-        return [(lines.starts[at], "heading")], at + 1
     is_fence = below == "~~~" and not _is_rule_of_tildes(lines.rows, at + 1)
     is_item = (_ITEM.match(row) and not row.lstrip()[0].isdigit()) or row[0] == "["
     if _is_underline(below, row) and not is_fence and not is_item:
         return [(lines.starts[at], "heading")], at + 2
-    is_title = _is_numbered_title(lines.rows, at) or _is_section_title(lines.rows, at)
-    is_title |= (
-        at in lines.titles or _heads_text(lines.rows, at) or _is_east_asian_title(lines.rows, at)
-    )
-    if is_title or _CHAPTER.fullmatch(row) or _is_marked_title(lines.rows, at):
+    if _is_marked_title(lines.rows, at):
         return [(lines.starts[at], "heading")], at + 1
     return [], at
 
 
-# '2. Probation', '§ 4 Kaution', 'Article 3 Fees', or a section of a manual's page
-_SECTION_TITLE = re.compile(
-    r"(?:(?:§|Art(?:icle|\.)?|Section|Clause|Chapter|Part|Line|Step|Item|Rule|Box|Annex|Lesson|Unit"
-    r"|Module) ?)?(\d{1,3})[.)]? +([^\W\d_a-z][^.;:!?,|`*]*)"
-)
-_CAPITAL_TITLE = re.compile(r"[^\W\d_a-z][^\Wa-z]*(?: [^\Wa-z]+){0,4}")
-_SECTION_CHARS, _SECTION_REACH = 60, 60
-
-
-def _is_section_title(rows: Sequence[str], at: int) -> bool:
-    """Whether a line has the number and name of a section, or a name in capitals, and the section's
-    text is below it: as deep, or deeper below capitals. A number needs another one near it."""
-    row, below = rows[at], rows[at + 1] if at + 1 < len(rows) else ""
-    if len(row) > _SECTION_CHARS:
-        return False
-    if not below:
-        return _heads_clauses(rows, at)
-    if _CAPITAL_TITLE.fullmatch(row):
-        return indent_of(below) > 1
-    number = _SECTION_TITLE.fullmatch(row)
-    if number is None or not _is_text_of_section(below) or CLAUSE.search(number[2]):
-        return False
-    reach = (
-        range(max(0, at - _SECTION_REACH), at),
-        range(at + 1, min(len(rows) - 1, at + _SECTION_REACH)),
-    )
-    for step, places in zip((-1, 1), reach, strict=True):
-        wanted = int(number[1]) + step
-        for i in places:
-            other = _SECTION_TITLE.fullmatch(rows[i]) if len(rows[i]) <= _SECTION_CHARS else None
-            if other and int(other[1]) == wanted and _is_text_of_section(rows[i + 1]):
-                return True
-    return False
-
-
-def _heads_clauses(rows: Sequence[str], at: int) -> bool:
-    """Whether a line has a section's number and name, and its first clause is below a blank line,
-    such as 3.1 below 3."""
-    number = _SECTION_TITLE.fullmatch(rows[at])
-    below = next((row for row in rows[at + 1 : at + 4] if row), "").split(None, 1)
-    return number is not None and below[:1] == [f"{number[1]}.1"]
-
-
-def _is_text_of_section(row: str) -> bool:
-    """Whether a line begins a sentence, or a numbered clause, at the margin."""
-    return (
-        bool(row)
-        and not row[0].isspace()
-        and not row[0].islower()
-        and (_SECTION_TITLE.match(row) is None or _NUMBERED.match(row) is not None)
-    )
-
-
-_NAME_CHARS, _TITLE_WORDS, _LONG_WORD_CHARS = 48, 5, 8
-_BRACKETS = re.compile(r"\([^()]{1,30}\)")
-_ADMONITION = re.compile(r"Note|Warning|Tip|Hint|Caution|Important|Danger", re.IGNORECASE)
-_BULLET = re.compile(rf"\s*(?:[-*+•‣▪◦·]\s+|{_POINT_SIGN}\s*)\S")
-_NUMBERED_NAME = re.compile(r"\d{1,2}\.\s+[^\W\d_a-z][^.;:!?]*")
-
-_TITLE_SIGN = r"[■□◆◇●○◎▼▽▲△►▶]"
-_EAST_ASIAN_TITLE = re.compile(
-    rf"\s*(?:(?P<sign>{_TITLE_SIGN})\s*"
-    r"|(?P<number>[一二三四五六七八九十]{1,3}、|\d{1,2}(?:[.．]\d{1,2})*[.．]|\d{1,2}(?:[.．]\d{1,2})+)\s*)?"
-    rf"(?P<name>[^。，！？：:|\t]*{_EAST_ASIAN}[^。，！？：:|\t]*)"
-)
-_IN_BRACKETS = re.compile(
-    rf"\s*[【〈《［〔](?=[^【】〈〉《》]*{_EAST_ASIAN})[^【】〈〉《》]*[】〉》］〕]"
-)
-_OF_ARTICLE = re.compile(r"[（(][^（）()]{1,20}[)）]")
-_EAST_ASIAN_DATE = re.compile(r"\d\s?[月월]\s?\d{1,2}\s?[日일]")
-_EAST_ASIAN_CHARS, _LISTING_CHARS = 30, 15
-_COUNT = re.compile(r"\d+|[一二三四五六七八九十]+")
-"""Put aside, a number says of what form it is: that of the next point is the same."""
-
-
-def _is_east_asian_title(rows: Sequence[str], at: int) -> bool:
-    """Whether a line in Chinese, Japanese or Korean is a title: in brackets, or short and without a
-    stop, with a sign or number of its own before it, or below a blank line and right above text.
-
-    Lines with the same sign, or with numbers, next to each other are points of a list, and so is
-    one right below another at the end of a block.
-    """
-    row = rows[at]
-    below = next((line for line in rows[at + 1 : at + 3] if line), "")
-    if not below or len(row) > _EAST_ASIAN_CHARS or row.isascii():
-        return False
-    if _IN_BRACKETS.fullmatch(row) or (_OF_ARTICLE.fullmatch(row) and below[0] in "第제"):
-        return True
-    found = _EAST_ASIAN_TITLE.fullmatch(row)
-    if found is None or has_stop(row) or _EAST_ASIAN_DATE.search(row):
-        return False
-    if "、" in found["name"] and len(found["name"]) > _LISTING_CHARS:
-        return False  # a clause, which goes on
-    above, is_last = rows[at - 1] if at else "", not rows[at + 1]
-    if is_last and above and _ITEM.match(above):
-        return False
-    if found["sign"]:
-        return not any(line.lstrip().startswith(found["sign"]) for line in (above, below))
-    if found["number"]:
-        others = (_EAST_ASIAN_TITLE.match(line[:_EAST_ASIAN_CHARS]) for line in (above, below))
-        forms = [_COUNT.sub("0", other["number"] or "") for other in others if other]
-        return _COUNT.sub("0", found["number"]) not in forms
-    return not above and not is_last and "。" in below and len(below) > len(row)
-
-
-def _is_below_blank(rows: Sequence[str], at: int) -> bool:
-    return at == 0 or not rows[at - 1]
-
-
-def _could_be_title(rows: Sequence[str], at: int) -> bool:
-    """Whether a line below a blank one, or below capitals, is short, begins as a name does and has
-    no stop."""
-    row = rows[at]
-    return (
-        0 < len(row) <= _NAME_CHARS
-        and (_is_below_blank(rows, at) or is_in_capitals(rows[at - 1]))
-        and row[0].isupper()
-        and row[-1] not in ",-—|"
-        and ")." not in row
-        and not has_stop(row)
-        and not _ADMONITION.fullmatch(row)
-    )
-
-
-def is_in_capitals(row: str) -> bool:
-    """Whether a line is a name in capitals, but for what is in brackets."""
-    words = _BRACKETS.sub("", row)
-    letters = sum(map(str.isalpha, words))
-    return (
-        len(row) <= _SECTION_CHARS
-        and row[:1].isupper()
-        and letters > 3
-        and 2 * letters > len(words)
-        and words.isupper()
-        and not has_stop(row)
-    )
-
-
 def heading_levels(headings: Sequence[str]) -> list[int]:
-    """The level of each heading of a text, 1 the outermost: by its tag, its signs, the rule below
-    it, its number, or its capitals. Those without signs are below those with some."""
+    """The level of each heading of a text, 1 the outermost: by its tag, signs, or the rule below
+    it. Those without signs are below those with some."""
     signed = [max(_signs_before(heading, sign) for sign in "#=") for heading in headings]
     deepest = max(signed, default=0)
     return [
@@ -501,69 +299,7 @@ def _plain_level(heading: str) -> int:
         return int(tag[1])
     if command := _COMMAND.match(heading):
         return _COMMAND_LEVELS[command[1]]
-    if "\n" in heading:
-        return _RULE_LEVELS.get(heading[-1], 3)
-    if number := _SECTION_NUMBER.match(heading):
-        return 1 + number[0].count(".")
-    return 3 if is_in_capitals(heading) or LINKED_TITLE.match(heading) else 4
-
-
-def _heads_text(rows: Sequence[str], at: int) -> bool:
-    """Whether a line stands right above two points of a list and could be their title; is a name in
-    capitals that has text below it; or a number and a name, with text set in below a blank line."""
-    below, under = [*rows[at + 1 : at + 3], "", ""][:2]
-    if below:
-        points = _BULLET.match(below) and _BULLET.match(under)
-        capitals = _is_below_blank(rows, at) and is_in_capitals(rows[at])
-        if capitals and not (is_in_capitals(below) or _ADMONITION.fullmatch(rows[at])):
-            is_set = any(map(_GAP.search, (rows[at], below)))
-            return not is_set or bool(_columns_below(rows, at + 1))
-        return points is not None and _could_be_title(rows, at)
-    is_name = len(rows[at]) <= _SECTION_CHARS and _NUMBERED_NAME.fullmatch(rows[at])
-    return bool(is_name) and _is_below_blank(rows, at) and indent_of(under) > 2
-
-
-def _plain_titles(rows: Sequence[str]) -> frozenset[int]:
-    """The lines without signs that are titles, with prose or a point below each.
-
-    One that stands so more than once is: of a speaker in what was taken down, for example. Where
-    there are several of these, other names in such places are, too; where three name parts, all.
-    """
-    places: dict[str, list[int]] = {}
-    for at, row in enumerate(rows):
-        if not _could_be_title(rows, at) or len(row.split()) > _TITLE_WORDS:
-            continue
-        below = next((line for line in rows[at + 1 : at + 3] if line), "")
-        if not any(map(str.isdigit, row)) and (has_stop(below) or _ITEM.match(below)):
-            places.setdefault(row, []).append(at)
-    titles = {row for row, lines in places.items() if len(lines) > 1}
-    names = {row for row in places if all(word[0].isupper() for word in row.split())}
-    if len(titles & names) > 1:
-        titles |= names
-    # one that is no name of a person, who may have signed
-    words = {row for row in names if len(row) > _LONG_WORD_CHARS and " " not in row}
-    parts = words | (places.keys() - names)
-    if len(parts) > 2:
-        titles |= places.keys()
-    return frozenset(at for row in titles for at in places[row])
-
-
-_NUMBERED_ITEM = re.compile(r"(\s*)(\d{1,3})[.)]\s+\S")
-_ITEM_REACH = 30
-
-
-def _next_items(rows: Sequence[str]) -> frozenset[int]:
-    """The lines with the number that follows that of an item above at the same indentation."""
-    last: dict[int, tuple[int, int]] = {}  # of each indentation the number and its line
-    found = set()
-    for at, row in enumerate(rows):
-        if (item := _NUMBERED_ITEM.match(row)) is None:
-            continue
-        number, line = last.get(len(item[1]), (-1, -1))
-        if int(item[2]) == number + 1 and at - line <= _ITEM_REACH:
-            found.add(at)
-        last[len(item[1])] = int(item[2]), at
-    return frozenset(found)
+    return _RULE_LEVELS.get(heading[-1], 3) if "\n" in heading else 4
 
 
 _GAP = re.compile(r"\S(?: {2,}|\t+)(?=\S)")
@@ -627,46 +363,6 @@ def _names_values(rows: Sequence[str], at: int, gaps: int) -> bool:
         return False
     common = _common_gaps([names, values])
     return sum(stop - start > 1 for start, stop in common) == gaps
-
-
-_PAIR_LABEL = re.compile(r"[^\W\d_a-z][^\d:;!?|<>{}=@。！？]{0,46}[^\d.:;,!?|<>{}=@。！？]:?")
-_PAIR_VALUE = re.compile(r".{0,100}[^:]")
-_DATA_SIGN = re.compile(r"\d|@|://")
-_FEWEST_PAIRS, _PAIR_LINES = 3, 40
-
-
-def _read_pairs(lines: Lines, at: int) -> _Blocks:
-    """Labels and values on lines that take turns, as a form is exported: each pair is a row.
-
-    A title may stand above them, and blank lines between. Half of the values have a digit or an
-    address, or all labels a colon: else the lines could as well be a list.
-    """
-    rows = lines.rows
-    if (at and rows[at - 1]) or len(rows[at]) > _LABEL_CHARS:
-        return [], at
-    for first in (0, 1):
-        filled = (line for line in range(at, len(rows)) if rows[line])
-        pairs = list(_pairs_of(rows, islice(filled, first, _PAIR_LINES)))
-        with_data = sum(_DATA_SIGN.search(rows[value]) is not None for _, value in pairs)
-        with_colon = sum(rows[label].endswith(":") for label, _ in pairs)
-        is_sure = 2 * with_data >= len(pairs) or with_colon == len(pairs)
-        if len(pairs) >= _FEWEST_PAIRS and is_sure:
-            title: list[Mark] = [(lines.starts[at], "sentence")] * first
-            marks: list[Mark] = [(lines.starts[label], "table_row") for label, _ in pairs]
-            return title + marks, pairs[-1][1] + 1
-    return [], at
-
-
-def _pairs_of(rows: Sequence[str], filled: Iterator[int]) -> Iterator[tuple[int, int]]:
-    """Lines with text, two and two, while one could name what the other says, with as many lines
-    between as in the first pair; a sentence is rather a paragraph below its title."""
-    gap = None
-    for label, value in zip(filled, filled, strict=False):
-        named = _PAIR_LABEL.fullmatch(rows[label]) and _PAIR_VALUE.fullmatch(rows[value])
-        gap = gap or value - label
-        if not named or value - label != gap or has_stop(rows[value]):
-            return
-        yield label, value
 
 
 _SAMPLE_ROWS, _LABEL_CHARS, _COLUMN_CHARS = 4, 40, 300
@@ -798,31 +494,6 @@ def _has_figures(row: str) -> bool:
     return len(_GAP.findall(row)) > 1 and any(map(str.isdigit, row))
 
 
-def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
-    """Whether a line has a section's number and name, and text below it.
-
-    A clause has a verb or a stop, or goes on below; a list has its next number there.
-    """
-    row = rows[at]
-    number = _NUMBERED_TITLE.match(row)
-    if number is None or len(row) > _TITLE_CHARS or has_stop(row) or row.endswith(_CLAUSE_END):
-        return False
-    if CLAUSE.search(row, number.end()):
-        return False
-    below = rows[at + 1] if at + 1 < len(rows) else ""
-    if below and (len(row) >= _FULL_LINE_CHARS or is_continued(row, below)):
-        return False
-    next_row = next((rows[i] for i in range(at + 1, len(rows)) if rows[i]), "")
-    last_row = next((rows[i] for i in range(at - 1, -1, -1) if rows[i]), "")
-    return bool(next_row) and _title_depth(row) not in map(_title_depth, (next_row, last_row))
-
-
-def _title_depth(row: str) -> int:
-    """How many numbers a line begins with, if it could be a numbered title; else 0."""
-    number = _NUMBERED_TITLE.match(row)
-    return len(number[1].rstrip(".").split(".")) if number else 0
-
-
 def _is_underline(rule: str, title: str) -> bool:
     """Whether `===` or `---` is below a line, or another rule as long; of tildes, or longer."""
     if not _RULE.match(rule):
@@ -903,116 +574,13 @@ def _read_grid(lines: Lines, at: int) -> _Blocks:
     ], after
 
 
-_BAR = re.compile(r"(?<!\S)\|(?!\S)")
-_MOST_HEADER_LINES = 4
-_COLUMN = re.compile(r"[^\W\d]\w*(?:[ .]\w+)?(?: \([^)]*\))?")
-
-
-def _read_cells(lines: Lines, at: int) -> _Blocks:
-    """A table with bars between its cells and no rule below its header, as converters of pages and
-    reports write it."""
-    if not (headers := _header_lines(lines.rows, at)):
-        return [], at
-    body = after = at + headers
-    while after < len(lines.rows) and _BAR.search(lines.rows[after]):
-        if _is_table(lines.rows, after):
-            break
-        after += 1
-    rows: list[Mark] = [(start, "table_row") for start in lines.starts[body:after]]
-    return [(lines.starts[at], "table_header"), *rows], after
-
-
-def _header_lines(rows: Sequence[str], at: int) -> int:
-    """How many lines head two rows of three cells or more, or three of two; 0 if none do.
-
-    An empty cell is above the names of the rows, and there are figures below; or one line has names
-    and years in all cells, or is below one with a unit in its first cell.
-    """
-    if _BAR.search(rows[at]) is None:
-        return 0
-    body = at
-    while body < min(at + _MOST_HEADER_LINES, len(rows)) and rows[body].startswith("|"):
-        body += 1
-    has_rows = body < len(rows) and _BAR.search(rows[body]) and not rows[body].startswith("|")
-    if body == at or not has_rows:  # else all rows have an outer bar
-        first, *others = _cells(rows[at])
-        is_unit = bool(others) and not "".join(others).strip() and first.strip()
-        names = at + 1 if is_unit else at
-        width = _columns(rows, names + 1)
-        return names + 1 - at if width and _are_names(_cells(rows[names]), width) else 0
-    widest = max(len(_cells(row)) for row in rows[at:body])
-    has_figures = any(map(str.isdigit, "".join(rows[body : body + 2])))
-    return body - at if widest <= _columns(rows, body) and has_figures else 0
-
-
-def _columns(rows: Sequence[str], at: int) -> int:
-    """The cells of two rows, three or more, or of three rows, two; 0 if they have not as many."""
-    one, *others = [*(len(_cells(row)) for row in rows[at : at + 3]), 0, 0][:3]
-    return one if one == others[0] > 1 and (one > 2 or others[1] == 2) else 0
-
-
-def _are_names(cells: Sequence[str], columns: int) -> bool:
-    """Whether so many cells head columns: with names, of a title or of a database, or years."""
-    first, *others = (cell.strip() for cell in cells)
-    has_years = bool(others) and all(map(_YEAR.fullmatch, others))
-    if len(cells) != columns or (any(map(str.isdigit, first)) and not has_years):
-        return False
-    return all(_YEAR.fullmatch(name) or _is_name(name) for name in (first, *others))
-
-
-def _is_name(cell: str) -> bool:
-    if cell[:1].islower() and not _COLUMN.fullmatch(cell):
-        return False  # a command, or a sentence that goes on
-    return bool(cell) and (any(map(str.isalpha, cell)) or not any(map(str.isdigit, cell)))
-
-
-def _cells(row: str) -> list[str]:
-    """The cells of a row, without an outer bar at both ends."""
-    inner = row[1:-1] if row[:1] == row[-1:] == "|" else row
-    return _BAR.split(inner)
-
-
-_TABULAR_END = re.compile(r"\\\\(?:\[[^\]]*\])?$")
-_CELL_SIGN = re.compile(r"(?<!\\)&")
-_TABULAR_RULE = re.compile(r"\s*\\(?:hline|cline|toprule|midrule|cmidrule|bottomrule)\b")
-
-
-def _is_tabular(row: str) -> bool:
-    return _TABULAR_END.search(row[-_TITLE_CHARS:]) is not None and bool(_CELL_SIGN.search(row))
-
-
-def _read_tabular(lines: Lines, at: int) -> _Blocks:
-    """Rows of LaTeX, with `&` between their cells, below a first one that heads them; rules go with
-    the row above."""
-    if not _is_tabular(lines.rows[at]):
-        return [], at
-    after, found = at + 1, list[Mark]()
-    while after < len(lines.rows):
-        if _is_tabular(lines.rows[after]):
-            found.append((lines.starts[after], "table_row"))
-        elif not _TABULAR_RULE.match(lines.rows[after]):
-            break
-        after += 1
-    return [(lines.starts[at], "table_header" if found else "table_row"), *found], after
-
-
 def _read_item(lines: Lines, at: int) -> _Blocks:
     if not _ITEM.match(lines.rows[at]):
         return [], at
     after = at + 1
-    while not (
-        _ends_block(lines, after, _ITEM)
-        or _is_next_clause(lines.rows, after)
-        or _leads_next_list(lines.rows, at, after)
-    ):
+    while not (_ends_block(lines, after, _ITEM) or _is_next_clause(lines.rows, after)):
         after += 1
     return [(lines.starts[at], "list_item")], after
-
-
-def _leads_next_list(rows: Sequence[str], item: int, at: int) -> bool:
-    """Whether a line below an item, no deeper than it, introduces the items below itself."""
-    is_lead = rows[at].endswith(INTRODUCES) and indent_of(rows[at]) <= indent_of(rows[item])
-    return is_lead and at + 1 < len(rows) and _ITEM.match(rows[at + 1]) is not None
 
 
 def _is_next_clause(rows: Sequence[str], at: int) -> bool:
@@ -1107,7 +675,7 @@ def _ends_session(row: str, edge: int) -> bool:
     if indent_of(row) > edge or row.lstrip().startswith((">>>", "...")) or _EXCEPTION.match(row):
         return False
     is_text = is_prose(row) or _SENTENCE.match(row) is not None
-    return is_text or FENCE.match(row) is not None or _is_linked_title(row)
+    return is_text or FENCE.match(row) is not None
 
 
 _TIME = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"

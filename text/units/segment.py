@@ -53,7 +53,7 @@ from tamis.text.readers.code import (
     json_marks,
     split_long_code,
 )
-from tamis.text.readers.markdown import document_marks, markdown_marks, table_marks
+from tamis.text.readers.markdown import markdown_marks, table_marks
 from tamis.text.readers.xml_html import html_marks, xml_marks
 from tamis.text.types import KINDS, Passage, Piece, Unit, UnitKind
 
@@ -71,7 +71,6 @@ _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
 _READERS = (
     json_marks,
-    document_marks,
     table_marks,
     config_marks,
     code_marks,
