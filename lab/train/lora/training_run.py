@@ -16,7 +16,7 @@ from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.model.proxy import Proxy
 from tamis.service.files.streams import read_json_lines
-from tamis_lab.datasets.record_files import RecordFile, describe_file
+from tamis_lab.datasets.record_files import RecordFile, describe_file, name_distinctly
 from tamis_lab.train.lora import checkpoint
 from tamis_lab.train.lora.examples import (
     Draw,
@@ -200,6 +200,7 @@ def build_training_run(
         BadInput: too few articles to hold some out, or nothing is left behind the finished run.
         BadModelFile: that run has no checkpoint that can be read.
     """
+    files = name_distinctly(files)
     drawn, held_out = draw_records(files, recipe.seed)
     before = 0
     if behind is not None:

@@ -199,6 +199,16 @@ def test_only_a_finished_run_on_these_questions_can_be_gone_on_with(source, tmp_
         behind(replace(RECIPE, **change))
 
 
+def test_files_of_one_name_are_counted_apart(tmp_path):
+    files = []
+    for folder, limit in (("ours", 4), ("theirs", 6)):
+        (tmp_path / folder).mkdir()
+        files.append(RecordFile(write(tmp_path / folder / "train.jsonl", planted()), limit=limit))
+    run = build_training_run(tiny.proxy(), files, RECIPE, tmp_path / "out", validate_on=12)
+    counted = [(each["name"], each["questions"]) for each in run.trained_on]
+    assert counted == [("ours/train", 4), ("theirs/train", 6)]
+
+
 def test_a_run_that_has_drawn_everything_leaves_nothing(source, tmp_path):
     alone = replace(source, limit=12)
     build_run(alone, tmp_path / "first", questions=None, every=40).run(quiet)
