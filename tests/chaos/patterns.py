@@ -472,8 +472,6 @@ BOUNDED: dict[str, str] = {
     "text/readers/outputs/logs.py _SAID": "the last 120 characters of a row",
     "text/readers/outputs/runners.py _PYTEST_STATUS": "rows, of 500 characters at most",
     "text/readers/outputs/runners.py _PYTEST_BARE_STATUS": "rows, of 500 characters at most",
-    "text/readers/markdown.py _TABULAR_END": "the last 100 characters of a row",
-    "text/readers/markdown.py _EAST_ASIAN_TITLE": "rows of 30 characters at most",
     "text/readers/markdown.py _QUOTED": "rows at whose front it matches",
     "compressors/tools/novelty.py _IDENTIFIER": "words of the first 2,000 characters of a part",
     "compressors/tools/novelty.py _KEY": "the first 2,000 characters of a part",

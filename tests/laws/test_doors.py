@@ -50,8 +50,8 @@ OWN_REFUSALS = {
 """What a door refuses where the library returns a context that fits as it came."""
 CALLS = int(os.environ.get("DOOR_CALLS", "100"))
 LONGEST_SHOWN = 20
-ROUNDING = 0.01
-"""How far batches of other sizes move a probability in bf16, at most."""
+ROUNDING = 0.02
+"""How far batches of other sizes move a probability in bf16, at most; .012 was seen."""
 SHOWN_QUESTION = "When was the old harbour of Malo closed?"
 
 
