@@ -6,7 +6,7 @@ A dialect is a row in a file of its own; here it is listed at the paths that its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.service.http.runtime.errors import ErrorFormat
@@ -88,6 +88,7 @@ def _claims(row: Dialect, body: Mapping[str, Any]) -> bool:
 _MODEL_STATUSES = (404,)
 """A model in a path may hold slashes, but no line break: such a path is not found."""
 _V1 = (JINA, VOYAGE, SGLANG, LIBRECHAT)
+_PAIRED = {"queries", "text_1", "data_1"}
 ENDPOINTS = (
     Endpoint(
         "compress",
@@ -164,6 +165,12 @@ ENDPOINTS = (
         {"/score": "One score per pair, as vLLM", "/v1/score": "As /score"},
         (VLLM_SCORE,),
         "Scores each pair independently of the other pairs of the call.",
+    ),
+    Endpoint(
+        "invocations",
+        {"/invocations": "Rerank or score, as vLLM on SageMaker"},
+        (*_V1, replace(VLLM_SCORE, claims=lambda body: bool(_PAIRED & body.keys()))),
+        "Sorts documents for a `query`; scores the pairs of `queries`, `text_1` or `data_1`.",
     ),
     Endpoint(
         "predict",

@@ -135,6 +135,15 @@ def test_scores_by_all_four_pairs_of_names(service, names):
     assert [i["score"] for i in pairwise.json()["data"]] == pytest.approx(scores, abs=1e-5)
 
 
+def test_invocations_ranks_for_a_query_and_scores_pairs(service):
+    def answer(path, **body):
+        return service.http.post(path, json={"documents": DOCUMENTS, **body}).json()
+
+    rank, pairs = {"query": QUESTION}, {"queries": QUESTION}
+    assert answer("/invocations", **rank)["results"] == answer("/v1/rerank", **rank)["results"]
+    assert answer("/invocations", **pairs)["data"] == answer("/score", **pairs)["data"]
+
+
 @pytest.mark.parametrize("other", [{"queries": "cheese"}, {"items": ["cheese"]}])
 def test_half_a_pair_beside_another_is_refused(service, other):
     answer = service.post("/v1/score", text_1=QUESTION, text_2=DOCUMENTS, **other)
