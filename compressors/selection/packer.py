@@ -1,7 +1,7 @@
 """Packs steps of units into a token budget, counted as the joined text will be.
 
 Steps are taken in one order, whatever the budget is, up to the first that does not fit. So what is
-kept under a budget is kept under every larger one.
+taken in order under a budget is kept under every larger one.
 
 The tokens of a joined text are not the sum of its parts' tokens. A step's are estimated: its units'
 own tokens, its passage's heading, the elisions it opens or closes. The joined text is counted
@@ -93,6 +93,7 @@ class BudgetPacker:
         self._kept_in_order: list[int] = []
         self._kept_below: Counter[int] = Counter()  # of each lead the kept units that say something
         self._taken: list[tuple[int, ...]] = []
+        self._closed = 0, 0.0  # of the steps that are known to fit, how many, and their tokens
         self._counted = 0.0
 
     def take(self, step: Sequence[int]) -> bool:
@@ -107,7 +108,7 @@ class BudgetPacker:
             return True
         if self._taken:
             used = self.used_tokens + self._estimate_added_tokens(new)
-            doubt = _DOUBT_TOKENS + len(self._taken) // 4
+            doubt = 0 if self._closed[0] else _DOUBT_TOKENS + len(self._taken) // 4
         else:  # the first is counted, so that `close` never gives it back
             used, doubt = self.count_tokens(new), 0
         if used > self.limit + doubt:
@@ -128,15 +129,16 @@ class BudgetPacker:
 
     def close(self) -> None:
         """Counts the joined text, and keeps the longest run of steps whose text fits."""
-        steps, run = self._taken, 0
+        steps, (run, self.used_tokens) = self._taken, self._closed
+        new = len(steps) - run if self.limit < math.inf else 0
         # every budget looks at the same places, so that a larger one never finds a shorter run
-        for bit in reversed(range(len(steps).bit_length() if self.limit < math.inf else 0)):
+        for bit in reversed(range(new.bit_length())):
             longer = run + (1 << bit)
             if longer <= len(steps):
                 tokens = self.count_tokens(list(chain.from_iterable(steps[:longer])))
                 if tokens <= self.limit:
                     run, self.used_tokens = longer, tokens
-        if self.limit == math.inf:
+        if self.limit == math.inf and run < len(steps):
             run, self.used_tokens = len(steps), self.count_tokens(self.kept_units)
         if dropped := [*chain.from_iterable(steps[run:])]:
             del steps[run:]
@@ -144,11 +146,12 @@ class BudgetPacker:
             self._kept_in_order = sorted(self.kept_units)  # one by one, each would move many
             for u in dropped:
                 self._count(u, -1)
+        self._closed = len(steps), self.used_tokens
 
     def top_up(self, eligible: Sequence[int]) -> None:
         """Takes whatever still fits, each with its leads, counted one by one, until nothing does.
 
-        The only way to fill the room to the last: then a larger budget may lose what was taken so.
+        A larger budget may lose what was taken so.
         """
         was, trials = -1, _MOST_TRIALS
         while was != len(self.kept_units):

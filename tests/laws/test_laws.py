@@ -13,7 +13,7 @@ from tamis.compressors.selection.select import RELATIVE_FLOOR, Selector
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BudgetTooSmall
 from tamis.text.types import Unit
-from tests.compressors.selection.test_nested import first_budget
+from tests.compressors.selection.test_nested import first_budget, taken_in_order
 from tests.laws.halves import (
     RULES,
     THREADS,
@@ -161,7 +161,7 @@ def test_where_there_is_room_only_what_is_of_no_use_is_left_out(variant: str, co
 
 @every_small_context
 @every_variant
-def test_what_is_kept_is_kept_under_every_larger_budget(variant: str, context: str):
+def test_what_is_taken_in_order_is_kept_under_every_larger_budget(variant: str, context: str):
     """Of the same units: those that a small budget has no room for are cut before they are read."""
     of, half = selector_of(variant, context)
     if not half.units:
@@ -170,7 +170,7 @@ def test_what_is_kept_is_kept_under_every_larger_budget(variant: str, context: s
     for limit in range(max(1, first_budget(of)), half.tokens_in + 20, 5):
         now = {*of.select(Budget(max_tokens=limit)).units}
         assert before <= now, limit
-        before = now
+        before = taken_in_order(of, Budget(max_tokens=limit))
 
 
 @every_text

@@ -348,7 +348,7 @@ def test_a_row_with_no_room_alone_is_cut_behind_what_names_it() -> None:
     shown = [text[slice(*unit.visible)] for unit in cut]
     says = "Use the blue coolant only, for the other one foams"
     assert shown[2:5] == ["M-08;Metal lathe;", "N4;2021-01-18;54200;", says]
-    scores = [{says: 0.9, shown[2]: 0.1}.get(one, 0.02) for one in shown]
+    scores = [{says: 0.9, shown[2]: 0.1}.get(one, 0.001) for one in shown]
     drawn = [
         Passage(
             "| part | remarks |\n|---|---|\n| Lathe | Use the blue coolant, never the other |\n"

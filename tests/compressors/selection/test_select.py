@@ -178,9 +178,8 @@ def is_mandatory(context: dict[str, Any], u: int, rules: Rules) -> bool:
     return any(re.search(pattern, text) for pattern in rules.protect)
 
 
-def slow_order(context: dict[str, Any], rules: Rules) -> list[int]:
-    """Candidates, the best first: what passages share counts as much as the best of its copies, and
-    the first of these comes first."""
+def slow_values(context: dict[str, Any], rules: Rules) -> list[float]:
+    """What each unit is worth: what passages share counts as much as the best of its copies."""
     shared = find_shared(context["passages"] if rules.dedup else (), context["units"], ())
     values = list(context["values"])
     for one, other in shared.halves:
@@ -188,6 +187,15 @@ def slow_order(context: dict[str, Any], rules: Rules) -> list[int]:
     worths = list(values)
     for u, whole in shared.repeats.items():
         worths[whole] = max(worths[whole], worths[u])
+    return worths
+
+
+def slow_order(context: dict[str, Any], rules: Rules) -> list[int]:
+    """Candidates, the best first, and of copies in passages that overlap the first."""
+    shared = find_shared(context["passages"] if rules.dedup else (), context["units"], ())
+    values, worths = list(context["values"]), slow_values(context, rules)
+    for one, other in shared.halves:
+        values[one] = values[other] = max(values[one], values[other])
     shown = units_of_best(context, rules.top_n)
     shown |= {u for u in range(len(values)) if is_mandatory(context, u, rules)}
     return sorted(shown, key=lambda u: (-worths[u], u in shared.repeats, -values[u], u))
@@ -195,8 +203,12 @@ def slow_order(context: dict[str, Any], rules: Rules) -> list[int]:
 
 def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int, ...]:
     """One unit after the other, the joined text of each prefix counted, up to the first that does
-    not fit; those before any fits are passed over."""
+    not fit; those before any fits are passed over. Then what fits of those worth half of it."""
     units, order, taken = context["units"], slow_order(context, rules), set[int]()
+    values = slow_values(context, rules)
+
+    def fits(u: int) -> bool:
+        return words().count(render_taken(context, taken | {u}, rules)) <= tokens
 
     def steps() -> Iterator[int]:
         yield from (u for u in order if is_mandatory(context, u, rules))
@@ -211,10 +223,19 @@ def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int
         is_free = not is_mandatory(context, u, rules)
         if u in taken or (is_free and has_near_duplicate(context, u, taken, rules.dedup)):
             continue
-        if words().count(render_taken(context, taken | {u}, rules)) <= tokens:
+        if fits(u):
             taken.add(u)
         elif taken:
             break
+    left = [u for u in order if u not in taken]
+    left = [u for u in left if not has_near_duplicate(context, u, taken, rules.dedup)]
+    lowest = min(context["values"], default=0)
+    nearly = [u for u in left if 2 * (values[u] - lowest) >= values[left[0]] - lowest]
+    for u in [u for u in order if is_mandatory(context, u, rules)] + nearly:
+        is_free = not is_mandatory(context, u, rules)
+        repeats = is_free and has_near_duplicate(context, u, taken, rules.dedup)
+        if taken and u not in taken and not repeats and fits(u):
+            taken.add(u)
     return tuple(sorted(taken))
 
 
