@@ -11,7 +11,7 @@ from tamis.service.files.streams import read_json_lines
 
 FOLDER = Path(__file__).parents[2] / "data/real"
 FILES = {"train": False, "held_out": True}
-LICENCES = ("MIT", "Apache-2.0", "BSD", "ISC", "CC0", "CC-BY-", "Unlicense", "public domain")
+LICENCES = ("MIT", "Apache-2.0", "BSD", "ISC", "CC0", "CC-BY-", "Unlicense", "public domain", "OGL")
 
 
 def documents(name):
