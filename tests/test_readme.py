@@ -115,7 +115,7 @@ def test_a_python_block_runs_and_does_what_its_comments_say(namespace: dict[str,
 def test_what_a_question_costs_before_and_after_is_what_the_table_says():
     asked, pages = README.partition("*May allow_origins")[2], ROOT / "examples/fastapi-docs"
     question = f"May allow_origins{asked.partition('*')[0]}"
-    short = tamis.compress(question, tamis.read_files(pages), max_tokens=80)
+    short = tamis.compress(question, tamis.read_files(pages), max_tokens=45)
     shown = [int(n.replace(",", "")) for n in re.findall(r"\| \**([\d,]+)\** \|", asked)][:2]
     assert shown == [short.tokens_in, short.tokens_out]
     costs = [f"${3 * 1000 * tokens / 1e6:.2f}" for tokens in shown]

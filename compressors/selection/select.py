@@ -1,7 +1,7 @@
 """Which units are kept: the best that fit, counted with the tokenizer of the budget.
 
-Greedy by worth, up to the first that does not fit (`packer.py`); what room is left goes to those
-nearly as good. What is kept or dropped as one is the rules' granularity:
+Greedy by worth, up to the first that does not fit (`packer.py`); the room that is left goes to good
+units behind it. What is kept or dropped as one is the rules' granularity:
 
     sentence  what methods score                         the units as they are
     block     a paragraph, list, table, listing          scored by its sentences, kept by the best
@@ -25,7 +25,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise, takewhile
 from operator import itemgetter
 
 from tamis.compressors.rules import (
@@ -47,8 +47,9 @@ from tamis.text.types import KINDS, Passage, Unit
 RELATIVE_FLOOR = 0.01
 """What is worth less than this share of the best unit is not kept merely because there is room."""
 HALF_AS_GOOD = 0.5
-"""A unit that did not fit is worth a warning from this share of the best unit's worth on, and room
-goes to units from this share of the worth of the first that did not fit."""
+"""A unit that did not fit is worth a warning from this share of the best unit's worth on."""
+ROOM_FLOOR = 0.3
+"""Behind the first that does not fit, what is worth this share of the best unit gets the room."""
 
 
 def select(
@@ -66,8 +67,8 @@ def select(
 
     `counter.count(selection.text) == selection.tokens`, headings, separators and elisions included,
     and units are taken in one order, up to the first that does not fit: a larger budget that holds
-    the best unit loses none of these. What still fits of the units worth at least half of that
-    first takes the room that is left. Mandatory units (touched by
+    the best unit loses none of these. What still fits of the units worth at least `ROOM_FLOOR`
+    of the best takes the room that is left. Mandatory units (touched by
     `Passage.keep` or matching `Rules.protect`) come first, then each passage's `min_tokens`, then
     the rest by worth (`groups.py`), each followed by its neighbours within
     `Rules.context_window`. A unit comes with the leads that it is shown with, and a lead is not
@@ -187,18 +188,15 @@ class Selector:
         return _make_selection(self, packer, useful, floor)
 
     def _use_room(self, packer: BudgetPacker, useful: Sequence[int]) -> None:
-        """Takes what fits of the mandatory units that are left out, and of those nearly as good as
-        the best that is."""
-        left: list[int] = []
-        for u in useful:
-            if u in packer.kept_units or packer.is_unwanted(u):
-                continue
-            if left and self.worths[u] < HALF_AS_GOOD * self.worths[left[0]]:
-                break
-            left.append(u)
-        for u in [u for u in self.candidates if u in packer.mandatory] + left:
-            if u in packer.mandatory or not packer.is_unwanted(u):
-                packer.take(packer.unit_with_leads(u))
+        """Takes what still fits: of mandatory units, of `min_tokens` of passages, of good units."""
+        least = ROOM_FLOOR * max((self.worths[u] for u in useful), default=0.0)
+        good = takewhile(lambda u: self.worths[u] >= least, useful)
+        wanted = (u for u in good if not packer.is_unwanted(u))
+        mandatory = (u for u in self.candidates if u in packer.mandatory)
+        first = map(packer.unit_with_leads, mandatory)
+        of_passages = _steps_to_min_tokens(packer, self.candidates, self.ranking)
+        for step in chain(first, of_passages, map(packer.unit_with_leads, wanted)):
+            packer.take(step)
         packer.close()
 
     def _steps(self, packer: BudgetPacker, useful: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.packer import find_overlaps, find_shared
-from tamis.compressors.selection.select import Selector, select
+from tamis.compressors.selection.select import ROOM_FLOOR, Selector, select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.interruption import interruptible
@@ -25,6 +25,7 @@ from tamis.text.terms import words as words_of
 from tamis.text.types import Passage
 from tamis.text.units.segment import units_of
 from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
+from tests.compressors.selection.test_nested import taken_in_order
 from tests.compressors.selection.test_rendering import NASTY, render, rules_for_rendering, split
 
 # a busy machine is no failure: no deadline
@@ -201,14 +202,30 @@ def slow_order(context: dict[str, Any], rules: Rules) -> list[int]:
     return sorted(shown, key=lambda u: (-worths[u], u in shared.repeats, -values[u], u))
 
 
+def good_units(context: dict[str, Any], rules: Rules) -> list[int]:
+    """What may have room behind the first that does not fit."""
+    order, values = slow_order(context, rules), slow_values(context, rules)
+    low = min(context["values"], default=0)
+    best = max((values[u] for u in order), default=0)
+    return [u for u in order if values[u] - low >= ROOM_FLOOR * (best - low)]
+
+
+def slow_room(context: dict[str, Any], tokens: int, rules: Rules, taken: set[int]) -> set[int]:
+    """What is taken, and what still fits of mandatory units and of good ones."""
+    first = [u for u in slow_order(context, rules) if is_mandatory(context, u, rules)]
+    for u in first + good_units(context, rules):
+        repeats = has_near_duplicate(context, u, taken, rules.dedup)
+        if repeats and not is_mandatory(context, u, rules):
+            continue
+        if words().count(render_taken(context, taken | {u}, rules)) <= tokens:
+            taken = taken | {u}
+    return taken
+
+
 def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int, ...]:
     """One unit after the other, the joined text of each prefix counted, up to the first that does
-    not fit; those before any fits are passed over. Then what fits of those worth half of it."""
+    not fit; those before any fits are passed over. Then what fits of those worth .3 of the best."""
     units, order, taken = context["units"], slow_order(context, rules), set[int]()
-    values = slow_values(context, rules)
-
-    def fits(u: int) -> bool:
-        return words().count(render_taken(context, taken | {u}, rules)) <= tokens
 
     def steps() -> Iterator[int]:
         yield from (u for u in order if is_mandatory(context, u, rules))
@@ -223,20 +240,11 @@ def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int
         is_free = not is_mandatory(context, u, rules)
         if u in taken or (is_free and has_near_duplicate(context, u, taken, rules.dedup)):
             continue
-        if fits(u):
+        if words().count(render_taken(context, taken | {u}, rules)) <= tokens:
             taken.add(u)
         elif taken:
             break
-    left = [u for u in order if u not in taken]
-    left = [u for u in left if not has_near_duplicate(context, u, taken, rules.dedup)]
-    lowest = min(context["values"], default=0)
-    nearly = [u for u in left if 2 * (values[u] - lowest) >= values[left[0]] - lowest]
-    for u in [u for u in order if is_mandatory(context, u, rules)] + nearly:
-        is_free = not is_mandatory(context, u, rules)
-        repeats = is_free and has_near_duplicate(context, u, taken, rules.dedup)
-        if taken and u not in taken and not repeats and fits(u):
-            taken.add(u)
-    return tuple(sorted(taken))
+    return tuple(sorted(slow_room(context, tokens, rules, taken) if taken else ()))
 
 
 @many
@@ -386,7 +394,7 @@ def test_least_tokens_of_passages_come_before_better_units_of_others(
     selector = Selector(**context, rules=rules, counter=counter)
     units, tokens_of = context["units"], selector._packer.unit_tokens
     try:
-        taken = set(selector.select(Budget(tokens)).units)
+        taken = taken_in_order(selector, Budget(tokens))
     except BudgetTooSmall:
         return
     if len(taken) == len(units):
