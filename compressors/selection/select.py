@@ -181,11 +181,12 @@ class Selector:
             more = (u for u in rest if not packer.is_near_duplicate(u))
             _take_steps(packer, map(packer.unit_with_leads, more))
         packer.close()
+        in_order = packer.kept_units.copy()
         if rules.fill:
             packer.top_up(rest)
         else:
             self._use_room(packer, useful)
-        return _make_selection(self, packer, useful, floor)
+        return _make_selection(self, packer, useful, floor, in_order)
 
     def _use_room(self, packer: BudgetPacker, useful: Sequence[int]) -> None:
         """Takes what still fits: of mandatory units, of `min_tokens` of passages, of good units."""
@@ -312,7 +313,7 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
 
 
 def _make_selection(
-    of: Selector, packer: BudgetPacker, eligible: Sequence[int], floor: float
+    of: Selector, packer: BudgetPacker, eligible: Sequence[int], floor: float, in_order: set[int]
 ) -> SelectedUnits:
     candidates, warnings = of.candidates, []
     content = [u for u in eligible if u not in packer.groups] or list(eligible)
@@ -342,7 +343,7 @@ def _make_selection(
                 f"{int(packer.limit)}, and it was left out; raise the budget to keep it"
             )
     elif of.calibrated and math.isfinite(packer.limit) and floor == -math.inf:
-        warnings += _room_warnings(packer, content, of.worths)
+        warnings += _room_warnings(packer, content, of.worths, in_order)
     if math.isfinite(packer.limit) and math.isfinite(floor):
         missing = [
             u for u in eligible if u not in packer.kept_units and not packer.is_near_duplicate(u)
@@ -359,10 +360,14 @@ def _make_selection(
 
 
 def _room_warnings(
-    packer: BudgetPacker, content: Sequence[int], worths: Sequence[float]
+    packer: BudgetPacker, content: Sequence[int], worths: Sequence[float], in_order: set[int]
 ) -> Iterator[str]:
-    """Says that a unit nearly as good as the best was left out for room, and what would hold it."""
-    wanted = set(packer.kept_units)
+    """Says that a unit nearly as good as the best was left out for room, and what would hold it.
+
+    Args:
+        in_order: what is kept, but for what has the room behind the first that does not fit.
+    """
+    wanted = set(in_order)
     for u in content:
         share = worths[u] / worths[content[0]] if worths[content[0]] else 0.0
         if share < HALF_AS_GOOD:
