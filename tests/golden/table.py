@@ -575,6 +575,7 @@ _post("/rerank", "TEI, raw scores", {**_TEI, "raw_scores": True, "truncate": Tru
 _post("/rerank", "TEI, nothing", {"query": QUESTION, "texts": []})
 _post("/predict", "one pair", {"inputs": [QUESTION, TEXTS[1]]})
 _post("/predict", "pairs", {"inputs": [[QUESTION, t] for t in TEXTS[:2]], "raw_scores": True})
+_post("/invocations", "", {"query": QUESTION, "documents": TEXTS[:2]})
 _post("/score", "vLLM", {"model": "default", "text_1": QUESTION, "text_2": TEXTS})
 _post(
     "/score",
