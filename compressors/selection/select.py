@@ -193,12 +193,16 @@ class Selector:
         least = ROOM_FLOOR * max((self.worths[u] for u in useful), default=0.0)
         good = takewhile(lambda u: self.worths[u] >= least, useful)
         wanted = (u for u in good if not packer.is_unwanted(u))
-        mandatory = (u for u in self.candidates if u in packer.mandatory)
-        first = map(packer.unit_with_leads, mandatory)
-        of_passages = _steps_to_min_tokens(packer, self.candidates, self.ranking)
-        for step in chain(first, of_passages, map(packer.unit_with_leads, wanted)):
+        for step in chain(self._first_steps(packer), map(packer.unit_with_leads, wanted)):
             packer.take(step)
         packer.close()
+
+    def _first_steps(self, packer: BudgetPacker) -> Iterator[Sequence[int]]:
+        """What comes before the best: what is mandatory, then each passage's `min_tokens`."""
+        for u in self.candidates:
+            if u in packer.mandatory:
+                yield packer.unit_with_leads(u)
+        yield from _steps_to_min_tokens(packer, self.candidates, self.ranking)
 
     def _steps(self, packer: BudgetPacker, useful: Sequence[int]) -> Iterator[Sequence[int]]:
         """What is taken one after the other, whatever the budget, while it fits.
@@ -208,10 +212,7 @@ class Selector:
         neighbours within the window of the rules.
         """
         groups = packer.groups
-        for u in self.candidates:
-            if u in packer.mandatory:
-                yield packer.unit_with_leads(u)
-        yield from _steps_to_min_tokens(packer, self.candidates, self.ranking)
+        yield from self._first_steps(packer)
         # where leads are all there is, as in a table of contents, they are taken as they are
         plain = all(u in groups for u in useful)
         best = [u for u in useful if plain or u not in groups][:1]
