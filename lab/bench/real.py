@@ -36,7 +36,7 @@ from tamis.service.api.arguments import read_documents
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.cli.display.output import report_errors
 from tamis.service.files.streams import read_json_lines
-from tamis_lab.bench.panel import BLENDS, build_panel
+from tamis_lab.bench.panel import BLENDS, build_panel, parse_method_spec
 from tamis_lab.bench.study import Study, estimate, table
 from tamis_lab.datasets.marked_documents import ways_of
 from tamis_lab.datasets.score_sources import SourceScorer
@@ -51,6 +51,8 @@ EPILOG = """
 **Example**
 
 `tamis lab bench real documents.jsonl.gz --methods question_rows,lexical --results rows.jsonl`
+
+`tamis lab bench real documents.jsonl.gz --methods question_rows,question_rows:probe=mine`
 
 **A row** is a document with its questions; `must` has the texts that an answer needs, each as a
 text or a list of ways to write it, and `gold` the first and last line of each marked passage
@@ -181,9 +183,11 @@ def compress_with(name: str, proxy: str, folder: Path) -> Callable[[str, Any, in
         blend = Compressor(scorer, name, counter)
         return lambda q, given, tokens: blend.compress(q, read_documents([given]), Budget(tokens))
     kept = PassageCache()
-    options: dict[str, Any] = {} if method_info(name).needs == "nothing" else {"proxy": proxy}
+    method, options = parse_method_spec(name)
+    if method_info(method).needs != "nothing":
+        options["proxy"] = proxy
     return lambda q, given, tokens: compress(
-        q, [given], max_tokens=tokens, method=name, cache=kept, **options
+        q, [given], max_tokens=tokens, method=method, cache=kept, **options
     )
 
 

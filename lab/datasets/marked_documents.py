@@ -2,7 +2,8 @@
 
 A row has a document and its questions; it becomes a record a question, whose sentences are the
 units that tamis finds, and whose gold are those in marked lines or with a text that the answer
-needs. All records of a repository share a group, so that a fit is judged on others.
+needs. All records of a repository share a group, so that a fit is judged on others, and all
+English ones of a format a domain, since a fit weighs and scales domains apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from tamis.text.types import Passage
 from tamis.text.units.segment import units_of
 
 Span = tuple[int, int]
+
+OTHER_LANGUAGES = "documents in other languages"
+"""The domain of all marked documents that are not in English."""
 
 
 def is_marked_document(row: dict[str, Any]) -> bool:
@@ -45,6 +49,7 @@ def records_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "id": f"{row['id']}/{place}",
             "group": row["source"]["repo"],
+            "domain": f"{row['format']} documents" if language == "en" else OTHER_LANGUAGES,
             "question": one["q"],
             "answerable": one["answerable"],
             "lang": language,

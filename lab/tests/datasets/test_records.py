@@ -114,6 +114,19 @@ def test_a_marked_document_is_a_record_for_each_question(tmp_path):
     assert open_["docs"][0]["gold"] == []
 
 
+def test_a_marked_document_has_the_domain_of_its_format_or_of_other_languages(tmp_path):
+    """A fit weighs and scales each domain apart; what stands in a file's name would be one."""
+    kinds = {"": "markdown", "en": "log", "de": "log", "th": "markdown"}
+    rows = [
+        MARKED | {"id": lang, "format": kind} | ({"lang": lang} if lang else {})
+        for lang, kind in kinds.items()
+    ]
+    records = load_records(write(tmp_path / "marked.jsonl", rows))
+    other = "documents in other languages"
+    domains = ["markdown documents", "log documents", other, other]
+    assert [r["domain"] for r in records[::2]] == [r["domain"] for r in records[1::2]] == domains
+
+
 def test_questions_of_a_repository_share_a_fold(tmp_path):
     """A fit that leaves a fold out has seen no text of its authors."""
     rows = [MARKED | {"id": str(i), "text": f"{MARKED['text']}{i}"} for i in range(20)]

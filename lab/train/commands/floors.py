@@ -86,7 +86,8 @@ def floors(
     def judge_file(file: RecordFile, alone: bool) -> None:
         cases = list(contexts_of(file, alone))
         for i, (record, contexts) in enumerate(cases, 1):
-            judged.extend(judge(file.name, domain_of(file), record, contexts))
+            domain = record.get("domain", domain_of(file))
+            judged.extend(judge(file.name, domain, record, contexts))
             report(file.name, i, len(cases))
 
     with file_bars() as report:

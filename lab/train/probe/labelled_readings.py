@@ -36,7 +36,8 @@ class LabelledReading:
     """One labelled question, read: what is known of each of its U units, and which are gold.
 
     Attributes:
-        source: the name of its file. domain: that of its file. fold: that of its article.
+        source: the name of its file. domain: the record's own, or that of its file. fold: that of
+            its article.
         first: features of the probe's first step, `[U, F]`.
         isolated: features that do not depend on the other units, `[U, 2·L·H + 1]`.
         texts: the words and the structure of its units. gold: `[U]` bool.
@@ -123,12 +124,12 @@ class RecordReader:
         mixed: bool,
     ) -> Iterator[LabelledReading]:
         """Records with units; if `mixed`, those that have both gold and others, with cosines."""
-        domain = domain_of(file)
+        of_file = domain_of(file)
         for i, record in enumerate(records, 1):
             answers = record.get("answerable", True)
             labels = [answers and gold for gold in gold_labels(record, request_units(record))]
             if {*labels} == {True, False} if mixed else labels:
-                gold = torch.tensor(labels)
+                gold, domain = torch.tensor(labels), record.get("domain", of_file)
                 yield self.read(file.name, domain, record, gold, with_cosines=mixed)
             report(name, i, len(records))
 

@@ -75,3 +75,15 @@ def test_a_row_that_is_no_document_is_refused_with_what_a_row_needs(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     with pytest.raises(BadInput, match="a row without 'source'; a row is a document with"):
         load_questions(tmp_path / "rows.jsonl")
+
+
+def test_a_method_takes_options_after_its_name(documents):
+    """So a probe that one has fitted is judged beside the one that ships."""
+    specs = "question_rows,question_rows:isolated=true"
+    out = json.loads(tamis("lab", "bench", "real", documents, "--methods", specs, "--json").stdout)
+    assert list(out["methods"]) == specs.split(",")
+    judged = {row["method"] for row in out["rows"] if row["answerability"] is not None}
+    assert judged == {"question_rows"}, "passages that are read apart leave no probability"
+    refused = tamis("lab", "bench", "real", documents, "--methods", "lexical:nonsense=1")
+    assert refused.exit_code == 2
+    assert "nonsense" in refused.stderr
