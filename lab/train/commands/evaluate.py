@@ -54,7 +54,7 @@ def evaluate(
     from tamis_lab.train.probe.figures import probe_figures
 
     check_images(png)
-    found, cases = _read_cases(probe, proxy, data, cache)
+    found, cases, _ = _read_cases(probe, proxy, data, cache)
     figures = {"held_out": probe_figures(found, cases), "promises": reached_coverage(found, cases)}
     if as_json:
         typer.echo(json.dumps(figures["held_out"] | {"promises": figures["promises"]}))
@@ -71,14 +71,24 @@ def calibrate(
     probe: ProbeFile = None,
     proxy: ProxyName = SHARP,
     cache: ReadingsFolder = None,
+    answerability: Annotated[
+        bool,
+        typer.Option(
+            "--answerability",
+            help="Fit how likely a context holds its answer, and the floors of the verdict, in "
+            "place of the probabilities of sentences. Some questions must have no answer.",
+        ),
+    ] = False,
 ) -> None:
     """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
+    from tamis_lab.train.probe.answerability import refit_answerability
     from tamis_lab.train.probe.fitting import recalibrate
 
     check_probe_target(out)
-    found, cases = _read_cases(probe, proxy, data, cache)
-    written = recalibrate(found, cases).save(out)
-    Console(stderr=True).print(f"wrote {written}, calibrated on {len(cases)} questions")
+    found, cases, others = _read_cases(probe, proxy, data, cache, answerability)
+    new = refit_answerability(found, cases, *others) if answerability else recalibrate(found, cases)
+    count = len(cases) + sum(map(len, others))
+    Console(stderr=True).print(f"wrote {new.save(out)}, calibrated on {count} questions")
 
 
 @report_errors()
@@ -100,9 +110,11 @@ def show(
 
 
 def _read_cases(
-    probe: Path | None, proxy: str, data: list[str], cache: Path | None
-) -> tuple[LinearProbe, list[Any]]:
-    """A probe, and the labelled questions as it reads them.
+    probe: Path | None, proxy: str, data: list[str], cache: Path | None, with_absent: bool = False
+) -> tuple[LinearProbe, list[Any], list[list[Any]]]:
+    """A probe, the labelled questions as it reads them, and what else was asked for.
+
+    That is questions without an answer, and excerpts of a few sentences.
 
     Raises:
         BadInput: no question has both gold and other sentences.
@@ -117,10 +129,15 @@ def _read_cases(
         files = name_distinctly([parse_record_file(name) for name in data])
         folder = readings_folder(cache)
         reader = RecordReader(method, folder, cosines=installed_encoder_source(folder))
-        cases = list(reader.read_answerable(files, report))
+        cases, others = list(reader.read_answerable(files, report)), list[list[Any]]()
+        if with_absent:
+            others = [
+                list(read(files, report))
+                for read in (reader.read_unanswerable, reader.read_excerpts)
+            ]
     if not cases:
         raise BadInput(
             f"no question of {', '.join(data)} has both gold and other sentences; "
             "nothing can be judged"
         )
-    return found, cases
+    return found, cases, others

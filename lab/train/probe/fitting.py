@@ -166,7 +166,7 @@ def fit_weights(
     steps = fit_steps(cases, fit, l2)
     with_answer, without = split_by_answer(excerpts)
     return dict(steps.weights) | {
-        "answerable": fit_answerability(steps, [*cases, *with_answer], [*absent, *without])
+        "answerable": fit_answerability(steps.features, [*cases, *with_answer], [*absent, *without])
     }
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lab.tests.bench.records import doc, record, write
 from lab.tests.train.lora.examples import example_records
-from tamis.compressors.features.second_step import ENCODER
+from tamis.compressors.features.second_step import ENCODER, FLOORS
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
@@ -111,6 +111,23 @@ def test_calibrate_writes_the_same_weights_with_other_probabilities(place):
     before, after = LinearProbe.load(place / "mine.safetensors"), LinearProbe.load(out)
     assert torch.equal(before.weights["first"], after.weights["first"])
     assert not torch.equal(before.weights["calibration"], after.weights["calibration"])
+
+
+def test_calibrate_fits_the_verdict_alone_where_questions_have_no_answer(place, tmp_path):
+    """What a sentence scores stays; the card has floors of the fold that no fit saw."""
+    out, rows = tmp_path / "verdict.safetensors", []
+    for i, row in enumerate(example_records() * 2):
+        topic = {"domain": f"topic {i % 2}", "id": f"{row['id']}-{i}"}
+        rows += [row | topic, row | topic | {"id": f"{i}-none", "answerable": False}]
+    words = ("--data", write(tmp_path / "rows.jsonl", rows), "--proxy", place / "llama")
+    words += ("--answerability", "--out", out, "--cache", tmp_path / "readings")
+    done = tamis("lab", "probe", "calibrate", place / "mine.safetensors", *words)
+    assert done.exit_code == 0, done.output
+    before, after = LinearProbe.load(place / "mine.safetensors"), LinearProbe.load(out)
+    changed = {name for name in after.weights if name not in before.weights}
+    changed |= {n for n, w in before.weights.items() if not torch.equal(w, after.weights[n])}
+    assert changed == {"answerable"}
+    assert 0 <= after.card.figures[FLOORS]["partly"] <= after.card.figures[FLOORS]["answerable"]
 
 
 def test_show_draws_a_line_a_layer_and_an_image(place, tmp_path):

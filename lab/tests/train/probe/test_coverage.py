@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,11 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis_lab.datasets.reading_store import cached_reader
 from tamis_lab.datasets.record_files import RecordFile, answerable_records, unanswerable_records
 from tamis_lab.datasets.records import gold_spans, join_articles, passages_of, request_units
-from tamis_lab.train.probe.answerability import answerability_figures, remove_gold
+from tamis_lab.train.probe.answerability import (
+    answerability_figures,
+    class_weights,
+    remove_gold,
+)
 from tamis_lab.train.probe.coverage import COVERAGE_TARGETS, coverage_figures, reached_coverage
 from tamis_lab.train.probe.figures import case_probabilities
 from tamis_lab.train.probe.fitting import train_probe
@@ -127,3 +132,13 @@ def test_articles_are_limited_each_and_have_no_absent_records(tmp_path):
     assert max(map(titles.count, titles)) == 2
     assert unanswerable_records(source) == []
     assert source.name == "records_articles"
+
+
+def test_half_of_every_domain_is_answered_in_the_weights_of_its_questions():
+    """Or a fit learns of which domain a question is, where one has few without an answer."""
+    domains = np.array(["files"] * 9 + ["pools"] * 4 + ["claims", "tables"])
+    answered = np.array([True] * 8 + [False] + [True, False] * 2 + [True, False])
+    weights = class_weights(list(domains), answered)
+    for group in (domains == "files", domains == "pools", np.isin(domains, ["claims", "tables"])):
+        assert weights[group & answered].sum() == pytest.approx(weights[group & ~answered].sum())
+        assert weights[group].sum() == pytest.approx(group.sum())
