@@ -191,10 +191,12 @@ def refit_answerability(
         for kind, answered, case in kept
     ]
     floors = choose_floors(judged, (TAKEN_OUT, WRITTEN))
-    answered_kept = [case for _, answered, case in kept if answered]
-    written = [case for kind, _, case in kept if kind == WRITTEN]
+    present, absent, excerpts = (
+        [case for case in some if not case.fold] for some in (present, absent, excerpts)
+    )
     figures = dict(probe.card.figures) | {
-        "answerability": answerability_figures(found, answered_kept, written),
+        "answerability": answerability_figures(found, present, absent),
+        "answerability_of_excerpts": answerability_figures(found, *split_by_answer(excerpts)),
         "answerability_by_kind": verdict_shares(judged, floors),
         FLOORS: floors,
     }
