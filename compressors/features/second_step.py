@@ -488,18 +488,19 @@ def answerability(probe: LinearProbe, first: Tensor, z: Tensor, isolated: Tensor
         return None
     weights = probe.weight("answerable", (len(ANSWER_FEATURES) + 1,))
     alone = isolated @ probe.weight("alone", (isolated.shape[1],))
-    features = answer_features(z, alone, first[:, -len(WORD_FEATURES) :])
+    features = answer_features(z, alone, first)
     return float(torch.sigmoid(features @ weights[:-1] + weights[-1]))
 
 
-def answer_features(z: Tensor, alone: Tensor, words: Tensor) -> Tensor:
+def answer_features(z: Tensor, alone: Tensor, first: Tensor) -> Tensor:
     """One row of features for a request: `[len(ANSWER_FEATURES)]`.
 
     Args:
         z: `[U]` scores of the second step, at least one.
         alone: `[U]` scores of each unit from its own window.
-        words: `[U, len(WORD_FEATURES)]`.
+        first: those of the first step, whose last columns are words.
     """
+    words = first[:, -len(WORD_FEATURES) :]
     ranked = z.sort(descending=True)
     seconds = ranked.values[min(1, len(z) - 1)]
     scores = torch.stack(

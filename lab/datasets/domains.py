@@ -47,7 +47,10 @@ def domain_of_name(name: str) -> str | None:
 
 
 def domain_of(file: RecordFile) -> str:
-    """The domain of a file, by its name without `.jsonl` and the like, or by what its gold is."""
+    """The domain of a file, by its name without `.jsonl` and the like, or by what its gold is.
+
+    Records may name one of their own, as `domain`.
+    """
     name = file.path.name.split(".")[0]
     if domain := domain_of_name(name):
         return domain

@@ -7,6 +7,7 @@ question ─┬─ terms ───► BM25 ────────────�
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask
 from tamis.retrieval.storage.segment import MISMATCH, Segment, file_fault, open_snapshot
 from tamis.text.types import Piece
+
+log = logging.getLogger("tamis")
 
 _COMPARED_AT_A_TIME = 1_000
 """Documents with conditions."""
@@ -138,11 +141,19 @@ class CorpusIndex:
             device: where models are loaded to, unless a loaded proxy is given: then where that is.
             engine: `local`, or `ray` to search keys on a Ray cluster, a segment an actor.
 
+        One whose first build was cut short opens with a warning in the log.
+
         Raises:
             BadInput: there is no index. BadIndex: it is damaged.
         """
         models = QuestionModels(proxy, encoder, root, device)
-        return cls(Path(folder), *open_snapshot(Path(folder)), models, engine)
+        found = cls(Path(folder), *open_snapshot(Path(folder)), models, engine)
+        if not found.manifest.complete:
+            log.warning(
+                "index %s lacks documents: its first build was cut short; run it again to go on",
+                folder,
+            )
+        return found
 
     def newest(self) -> CorpusIndex:
         """This state, or the newest one if something was committed since; models are shared.

@@ -67,8 +67,15 @@ def record_of(
     if (documents := _documents_of(value)) is not None:
         return {**value, "documents": documents}
     documents = list(map(_named_text, value)) if isinstance(value, list) else []
-    if documents and all(map(_is_document, documents)):
+    found = [_is_document(document) for document in documents]
+    if documents and all(found):
         return {"documents": documents}
+    if documents and found[0] and isinstance(documents[0], dict):
+        raise BadInput(
+            f"{display_name(name)}, element {found.index(False) + 1}: neither a text nor an object "
+            f"with `text`, as {sum(found)} of {len(found)} elements are; mend it, or give it as "
+            "text, in a file that ends in .txt"
+        )
     if suffix != ".json" and (record := _record_of_lines(plain, name, suffix, value)):
         return record
     if isinstance(value, _BrokenJson) and suffix not in LINE_SUFFIXES and _resembles_request(plain):

@@ -249,7 +249,7 @@ def order_parts(parts: Sequence[Excerpt], order: str) -> tuple[Excerpt, ...]:
 
 def pass_through(passages: Sequence[Passage], method: str, why: str) -> CompressedContext:
     """Every passage unchanged, because of an error."""
-    parts = (Excerpt(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
+    parts = (Excerpt(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages))
     return CompressedContext(tuple(parts), "failed", method, warnings=(why,))
 
 

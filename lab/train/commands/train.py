@@ -78,6 +78,13 @@ def train(
         bool,
         typer.Option(help="Also learn to weigh the sentence encoder's cosines."),
     ] = True,
+    blend: Annotated[
+        Path | None,
+        typer.Option(
+            help="A probe for the same layers, whose first step is kept but for three tenths of "
+            "the new one: what it learnt of documents that are not in --data stays."
+        ),
+    ] = None,
     cache: ReadingsFolder = None,
 ) -> None:
     """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
@@ -102,6 +109,7 @@ def train(
         _check_choice("recipe", recipe, ("published", "like-cases"))
     given = {"layers": layers, "read-layers": read_layers, "loss": loss, "l2": l2}
     given["no-encoder"] = None if encoder else True
+    given["blend"] = None if blend is None else str(blend)
     if method == "sentinel":
         published = recipe != "like-cases"
         _refuse_unused(method, given | ({"articles": articles or None} if published else {}))
@@ -124,10 +132,32 @@ def train(
             depth, loss = layers or max(1, reader.card.layers * 2 // 3), loss or "listwise"
             folder = readings_folder(cache)
             cosines = installed_encoder_source(folder) if encoder else None
-            probe, _ = fit(reader, files, folder, depth, report, loss, l2, read_layers, cosines)
+            start = None if blend is None else _load_blend(blend, reader, depth)
+            probe, _ = fit(
+                *(reader, files, folder, depth, report, loss, l2, read_layers, cosines, start)
+            )
     written = probe.save(out)
     print_figures(probe.card.figures)
     Console(stderr=True).print(f"wrote {written}")
+
+
+def _load_blend(path: Path, reader: Any, layers: int) -> Any:
+    """The probe to blend with.
+
+    Raises:
+        BadInput, BadModelFile, ProbeMismatch: it has other layers, or is of another model.
+    """
+    from tamis.compressors.features.shipped_probes import choose_probe
+    from tamis.probes.errors import BadInput
+
+    found = choose_probe(DEFAULT, reader, path)
+    assert found is not None
+    if found.card.layers != layers:
+        raise BadInput(
+            f"--blend {path} is for {found.card.layers} layers, and {layers} are fitted; give "
+            f"--layers {found.card.layers}"
+        )
+    return found
 
 
 def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:

@@ -63,6 +63,21 @@ class CrossFitWeights:
         # less the bias of the whole, so that absolute scores mean the same in every fold
         return features @ w + bias - self.bias
 
+    def mixed_with(self, weights: Tensor, share: float, ratio: float) -> CrossFitWeights:
+        """The sum of these, times `share · ratio`, and of other weights, times `1 - share`.
+
+        Args:
+            weights: `[F]`, fitted on other questions, so the same in every fold.
+            ratio: of the spread of the others' scores to that of these.
+        """
+        own = share * ratio
+        folds = {
+            fold: (own * w + (1 - share) * weights, own * bias)
+            for fold, (w, bias) in self.folds.items()
+        }
+        whole = own * self.whole + (1 - share) * weights
+        return CrossFitWeights(whole, own * self.bias, folds, self.by_domain)
+
 
 @dataclass(frozen=True, slots=True)
 class FittedSteps:
@@ -85,7 +100,7 @@ class FittedSteps:
         words = case.first[:, -len(WORD_FEATURES) :]
         features = second_step_features(case.texts, first, single, words)
         z = gated_scores(LinearProbe(self.weights, UNFINISHED_CARD), features)
-        return answer_features(z, alone, words)
+        return answer_features(z, alone, case.first)
 
 
 def remove_gold(case: LabelledReading) -> LabelledReading | None:
@@ -206,7 +221,7 @@ def refit_answerability(
 def _features(probe: LinearProbe, case: LabelledReading) -> Tensor:
     z, _ = unit_scores(probe, case.texts, case.first)
     alone = case.isolated @ probe.weight("alone", (case.isolated.shape[1],))
-    return answer_features(z, alone, case.first[:, -len(WORD_FEATURES) :])
+    return answer_features(z, alone, case.first)
 
 
 def class_weights(domains: Sequence[str], answered: NDArray[np.bool_]) -> NDArray[np.float64]:

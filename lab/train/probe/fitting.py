@@ -54,6 +54,10 @@ L2 = 0.01
 """Weight of the squared norm in the first step."""
 SINGLE_L2 = 1e-3
 """Likewise in the fits to single units: of heads and words, and of attention alone."""
+BLEND_SHARE = 0.3
+"""Of the new scores in a first step that is blended with another probe's. Half of them keep more of
+real documents and less of meetings. Figures:
+lab/log/evidence.md#2026-12-03-a-first-step-blended-with-the-one-that-shipped."""
 MIN_DOMAINS = 4
 """With so many domains, the second step is fitted on scores of fits without the question's domain,
 so that it learns how far a first step can be trusted that never saw the like; with fewer, without
@@ -70,6 +74,7 @@ def train_probe(
     l2: float = L2,
     read_layers: int | None = None,
     cosines: ScoreSource | None = None,
+    blend: LinearProbe | None = None,
 ) -> tuple[LinearProbe, list[LabelledReading]]:
     """Fits a probe on all folds but the first, which the figures on its card are measured on.
 
@@ -77,6 +82,8 @@ def train_probe(
         layers: that the probe uses. read_layers: that are read, if more, so that one reading serves
             probes of several depths.
         cosines: an encoder's; the probe then also has weights to be used with one.
+        blend: a probe whose first step is kept, but for a share of the new one's; that of units by
+            themselves is kept as it is.
 
     Raises:
         BadInput: an unknown loss, an l2 below 0, or files without enough to learn from.
@@ -94,7 +101,7 @@ def train_probe(
     fitted, held_out = split_held_out(cases)
     absent, held_out_absent = _split_first_fold(list(reader.read_unanswerable(files, report)))
     excerpts, held_out_excerpts = _split_first_fold(list(reader.read_excerpts(files, report)))
-    weights = fit_weights(fitted, absent, LOSSES[loss], l2, excerpts)
+    weights = fit_weights(fitted, absent, LOSSES[loss], l2, excerpts, blend)
     card = probe_card(proxy, layers, files, cases)
     probe = LinearProbe(weights | coverage_weights(LinearProbe(weights, card), held_out), card)
     figures = {
@@ -103,6 +110,8 @@ def train_probe(
         "fitted": len(fitted),
         "held_out": probe_figures(probe, held_out),
     }
+    if blend is not None:
+        figures["blended"] = {"share": BLEND_SHARE, "with": list(blend.card.trained_on)}
     figures["coverage"] = coverage_figures(probe, held_out)
     figures["answerability"] = answerability_figures(probe, held_out, held_out_absent)
     figures["answerability_of_excerpts"] = answerability_figures(
@@ -156,14 +165,15 @@ def fit_weights(
     fit: Fit = fit_listwise,
     l2: float = L2,
     excerpts: Sequence[LabelledReading] = (),
+    blend: LinearProbe | None = None,
 ) -> dict[str, Tensor]:
     """Weights of both steps and of answerability; each later fit is on scores out of fold.
 
     Args:
         absent: questions without an answer, of the same folds. excerpts: of a few sentences, with
-            an answer or without; answerability alone is fitted on them.
+            an answer or without; answerability alone is fitted on them. blend: as in `train_probe`.
     """
-    steps = fit_steps(cases, fit, l2)
+    steps = fit_steps(cases, fit, l2, blend)
     with_answer, without = split_by_answer(excerpts)
     return dict(steps.weights) | {
         "answerable": fit_answerability(steps.features, [*cases, *with_answer], [*absent, *without])
@@ -171,21 +181,49 @@ def fit_weights(
 
 
 def fit_steps(
-    cases: Sequence[LabelledReading], fit: Fit = fit_listwise, l2: float = L2
+    cases: Sequence[LabelledReading],
+    fit: Fit = fit_listwise,
+    l2: float = L2,
+    blend: LinearProbe | None = None,
 ) -> FittedSteps:
     """The fits of both steps, with and without an encoder where the cases have cosines."""
-    first, z_first = _fit_out_of_fold(cases, first_questions(cases), fit, l2)
-    single, z_single = _fit_out_of_fold(cases, first_questions(cases), fit_logistic, SINGLE_L2)
-    alone, z_alone = _fit_out_of_fold(cases, isolated_questions(cases), fit_logistic, SINGLE_L2)
-    alone_calibration = fit_calibration(z_alone, [case.gold for case in cases], absolute=True)
+    questions = first_questions(cases)
+    first, z_first = _fit_out_of_fold(cases, questions, fit, l2)
+    single, z_single = _fit_out_of_fold(cases, questions, fit_logistic, SINGLE_L2)
+    if blend is not None:
+        first, z_first = _blend(first, cases, questions, blend.weights["first"])
+        single, z_single = _blend(single, cases, questions, blend.weights["single"])
+        alone = CrossFitWeights(blend.weights["alone"], 0.0, {})
+        alone_calibration = blend.weights["alone_calibration"]
+    else:
+        alone, z_alone = _fit_out_of_fold(cases, isolated_questions(cases), fit_logistic, SINGLE_L2)
+        alone_calibration = _calibration_weights(
+            fit_calibration(z_alone, [case.gold for case in cases], absolute=True)
+        )
     weights = {
         "first": first.whole,
         "single": single.whole,
         "alone": alone.whole,
-        "alone_calibration": _calibration_weights(alone_calibration),
+        "alone_calibration": alone_calibration,
     }
     weights |= fit_second_step(cases, z_first, z_single)
     return FittedSteps(first, single, alone, weights)
+
+
+def _blend(
+    found: CrossFitWeights,
+    cases: Sequence[LabelledReading],
+    questions: Sequence[LabelledFeatures],
+    weights: Tensor,
+) -> tuple[CrossFitWeights, list[Tensor]]:
+    """The first step's weights, a share of them new, and the scores that they give to each case."""
+    spread, others = (
+        torch.stack([(q.features @ w).std() for q in questions]).mean()
+        for w in (found.whole, weights)
+    )
+    mixed = found.mixed_with(weights, BLEND_SHARE, float(others / spread))
+    scored = zip(questions, cases, strict=True)
+    return mixed, [mixed.scores(q.features, mixed.fold_of(case)) for q, case in scored]
 
 
 def first_questions(cases: Sequence[LabelledReading]) -> list[LabelledFeatures]:

@@ -354,8 +354,6 @@ def stats(index: Path, json: bool = False) -> None:
         text = decimal(value) if name.endswith("bytes") else text
         listed.add_row(name.replace("_", " "), text)
     make_console(markup=False).print(listed)
-    if not found["complete"]:
-        print_note("its first build was cut short: run the same command again")
     if (index / BUILDING).exists():
         print_note(
             "it is being rebuilt, or that was cut short: run the same command again, with "

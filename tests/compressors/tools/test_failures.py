@@ -327,3 +327,44 @@ def test_a_cut_line_keeps_its_word_of_failure_wherever_it_stands(before, after, 
     )
     assert "ERROR reply" in found.text
     assert '"error": "quota_' in found.text
+
+
+KOTLIN_WARNINGS = [f"w: file:///a/src/Cart{i}.kt:{i}:5 Parameter is never used" for i in range(90)]
+KOTLIN = "e: file:///a/src/CartModel.kt:31:17 Unresolved reference: totl"
+SBT_WARNINGS = [f"[warn] /a/src/Cart{i}.scala:{i}:5: unused import {i}" for i in range(90)]
+SBT = "[error] /a/src/CartModel.scala:31:17: value totl is not a member of Cart"
+
+
+@pytest.mark.parametrize(
+    ("warnings", "error"), [(KOTLIN_WARNINGS, KOTLIN), (SBT_WARNINGS, SBT)], ids=["kotlin", "sbt"]
+)
+@pytest.mark.parametrize("at", [10, 45, 80])
+def test_an_error_stays_among_warnings_of_its_form(warnings, error, at):
+    lines = [*warnings[:at], "> Task :cart:compileReleaseKotlin FAILED", error, *warnings[at:]]
+    text = "\n".join([*lines, GRADLE])
+    for limit in (300, 1500):
+        shown = tamis.compress_tool_output(
+            text, call="build 7 cart", tokenizer="estimate", max_tokens=limit
+        )
+        assert error in shown.text
+
+
+def test_a_record_of_json_stays_by_its_level_whatever_stands_before_it():
+    rows = [{"args": "x " * 40, "level": "info", "msg": f"request {i}"} for i in range(60)]
+    rows[31] = {"args": "x " * 3000, "level": "error", "msg": "disk full"}
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert (
+        "disk full" in tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=1500).text
+    )
+
+
+@pytest.mark.parametrize("key", ["level", "status"])
+def test_the_long_message_of_an_object_that_failed_is_cut_and_not_dropped(key):
+    rows = [{"at": i, key: "ok", "msg": f"request {i} was served"} for i in range(60)]
+    rows[31] = {"at": 31, key: "error", "msg": "disk full: " + "while flushing many rows, " * 80}
+    text = json.dumps(rows, indent=1)
+    shown = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=1500).text
+    assert "disk full: while flushing" in shown
+    alone = json.dumps({"exit_code": 1, "output": "building\r" * 3000 + "Error: disk full"})
+    shown = tamis.compress_tool_output(alone, tokenizer="estimate", max_tokens=1500).text
+    assert "Error: disk full" in shown

@@ -152,7 +152,7 @@ def test_a_reader_keeps_its_state_until_it_asks_for_a_newer_one(tmp_path):
     assert old.newest().search("harbour old") == []
 
 
-def test_a_build_that_was_cut_short_goes_on(tmp_path):
+def test_a_build_that_was_cut_short_opens_with_a_warning_and_goes_on(tmp_path, caplog):
     documents = make_documents(30)
 
     def cut_short():
@@ -163,10 +163,13 @@ def test_a_build_that_was_cut_short_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cut_short()
     assert CorpusIndex.open(tmp_path / "i").stats()["complete"] is False
+    assert "its first build was cut short" in caplog.text
+    caplog.clear()
     with create_index(tmp_path / "i", IndexSettings()) as writer:
         assert writer.put(documents).unchanged == 5
         writer.finish()
     assert CorpusIndex.open(tmp_path / "i").stats()["documents"] == 30
+    assert "cut short" not in caplog.text
 
 
 def _interrupted():

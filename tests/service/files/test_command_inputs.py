@@ -240,6 +240,13 @@ def test_broken_json_of_any_other_kind_is_text(tmp_path, held):
     assert [passage.text for passage in read(tmp_path / "in.json").passages] == [held]
 
 
+@pytest.mark.parametrize("other", ['{"txt": "Two."}', "null"])
+def test_an_element_that_is_no_document_among_documents_is_refused(tmp_path, other):
+    (tmp_path / "in.json").write_text(f"[{FINE}, {other}]")
+    with pytest.raises(BadInput, match=r"in\.json, element 2: neither .* as 1 of 2 elements are"):
+        read(tmp_path / "in.json")
+
+
 def test_a_line_that_is_no_document_among_documents_is_refused(tmp_path):
     (tmp_path / "in.jsonl").write_text(f'{FINE}\n{{"txt": "Two."}}\n"Three."\n')
     with pytest.raises(BadInput, match=r"in\.jsonl, line 2: neither .* as 2 of 3 lines are"):

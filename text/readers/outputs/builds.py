@@ -187,7 +187,7 @@ _MAVEN_ADVICE = re.compile(
 _MAVEN_LAST = re.compile(
     r"(?:\[\w+\] )?(?:BUILD (?:FAIL|SUCCESS)|Tests run: \d+, .*(?<!s)$|Total time:)|\d+ actionable"
 )
-_MAVEN_GRADLE = re.compile(r"> Task \S+ FAILED|(?>.*? > ).* FAILED$")
+_MAVEN_GRADLE = re.compile(r"> Task \S+ FAILED|(?>.*? > ).* FAILED$|e: \S+:\d+:\d+")
 _MAVEN_PROGRESS = re.compile(
     r"\[INFO\] *(?:Download(?:ing|ed)|$|-+)|Download(?:ing|ed)"
     r"|> Task \S+(?: UP-TO-DATE| NO-SOURCE)?$|Progress \("
@@ -196,7 +196,7 @@ _MAVEN = (
     Rule(re.compile(rf"(?=.*Time elapsed)(?:{_MAVEN_LAST.pattern})"), Level.DETAIL),
     Rule(_MAVEN_LAST, Level.OUTCOME),
     Rule(re.compile(r"\[ERROR\]")),
-    Rule(re.compile(r"\[WARNING\]"), Level.WARNING),
+    Rule(re.compile(r"\[WARNING\]|w: \S+:\d+:\d+"), Level.WARNING),
     Rule(_MAVEN_GRADLE, Level.MESSAGE),
     Rule(re.compile(r"FAILURE: |\* What went wrong"), Level.DETAIL),
     Rule(_MAVEN_PROGRESS, Level.REPEATED),

@@ -36,8 +36,13 @@ _WARNING = re.compile(r'"(?:level|severity|lvl)"\s*:\s*"warn', re.I)
 
 
 def json_level(text: str) -> Level:
-    """How much a value matters, by its own text with its key; 2,000 characters of it are seen."""
+    """How much a value matters, by its own text with its key; 2,000 characters of it are seen.
+
+    Of a longer one they are its front, and as many at its end, where sorted keys have a level.
+    """
     front = text[:FRONT_CHARS]
+    if len(text) > FRONT_CHARS:
+        front += "\n" + text[max(FRONT_CHARS, len(text) - FRONT_CHARS) :]
     if _FAILURE.search(front):
         return Level.MESSAGE
     if len(text) < 80 and _OUTCOME.match(front):
@@ -165,9 +170,11 @@ class JsonParts:
             self._add_elements(node, value, inner)
         else:
             is_list = len(node.children) > 1 and all(c.kind == "{" for c in node.children)
+            said = Level.DETAIL if self._says_failure(node) else Level.ORDINARY
             for n, child in enumerate(node.children, 1):
                 item = value.get(child.key) if isinstance(value, dict) else None
-                member = Part(child.first, child.stop, n, n, Level.ORDINARY, "members", inner)
+                level = said if child.kind == '"' else Level.ORDINARY
+                member = Part(child.first, child.stop, n, n, level, "members", inner)
                 self._add(child, item, member._replace(place="member", is_entry=is_list))
         closing = self._frame(whole, node.stop - 1, node.stop)
         is_named = node.kind == "{" and whole.place == "element" and whole.is_entry
@@ -175,6 +182,11 @@ class JsonParts:
         for i in range(first, closing):
             needs = (*self.parts[i].needs, closing, *(n for n in names if n != i))
             self.parts[i] = self.parts[i]._replace(needs=needs)
+
+    def _says_failure(self, node: JsonNode) -> bool:
+        """Whether a scalar of an object says that it failed: its strings say what and where."""
+        scalars = (child for child in node.children if child.kind not in "[{")
+        return any(json_level(self.text[c.first : c.stop]) == Level.MESSAGE for c in scalars)
 
     def _add_elements(self, node: JsonNode, value: Any, frames: tuple[int, ...]) -> None:
         values = value if isinstance(value, list) and len(value) == len(node.children) else []

@@ -16,7 +16,7 @@ _TIME = (
 TIMES = re.compile(_TIME)
 SEVERITY = r"(?:ERROR|WARN(?:ING)?|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE)\b"
 _RECORD = re.compile(
-    rf"\W{{0,2}}(?:{_TIME})|##\[|(?:[^\s:]+:\d+: )?\[?{SEVERITY}"
+    rf"\W{{0,2}}(?:{_TIME})|##\[|(?:[^\s:]+:\d+: )?(?:\[?{SEVERITY}|\[(?:error|warn|info)\])"
     rf"|(?:\S+ ){{1,4}}\W?(?:{_TIME})|[\w.@-]+ *\| *(?:{_TIME})"
     rf"|(?:\w+=(?:\"[^\"]*\"|\S*) +){{0,4}}(?:level|lvl|severity)="
 )

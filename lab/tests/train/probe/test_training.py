@@ -137,6 +137,24 @@ def test_a_score_out_of_fold_is_by_weights_that_never_saw_the_article(trained):
         assert set(score.tolist()) == {-(2.0**case.fold)}
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_of_a_blended_first_step_a_share_is_new_and_the_rest_as_it_was(
+    trained, source, place, monkeypatch, share
+):
+    proxy, probe, _ = trained
+    width = len(probe.weights["first"])
+    others = {name: torch.randn(width) for name in ("first", "single")}
+    before = LinearProbe(dict(probe.weights) | others, probe.card)
+    monkeypatch.setattr(fitting, "BLEND_SHARE", share)
+    found, _ = train_probe(proxy, [source], place / "readings", LAYERS, quiet, blend=before)
+    for name, weights in others.items():
+        expected = probe.weights[name] if share else weights
+        scale = found.weights[name].norm() / expected.norm()
+        torch.testing.assert_close(found.weights[name], expected * scale, rtol=1e-3, atol=1e-4)
+        assert share or scale == pytest.approx(1)
+    assert torch.equal(found.weights["alone"], before.weights["alone"])
+
+
 def test_a_second_fit_reads_nothing_again(trained, source, place, monkeypatch):
     proxy, probe, _ = trained
     for reading in ("read", "read_with_kv", "read_cached"):
