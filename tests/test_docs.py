@@ -124,7 +124,7 @@ def test_the_tutorial_shows_the_sum_that_its_command_prints(example_folder: Path
     assert "Traceback" not in done.stderr
     (shown,) = fences.blocks(text, "text")
     assert shown.strip() in done.stdout + done.stderr
-    assert re.search(r"cors\.md +\S+ +7 of", done.stdout + done.stderr)
+    assert re.search(r"cors\.md +\S+ +9 of", done.stdout + done.stderr)
     fetched = sum(ZOO[name].size_bytes for name in DEFAULT_MODELS)
     assert f"The models are {fetched / 1e6:.0f} MB" in text
 

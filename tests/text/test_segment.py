@@ -61,7 +61,7 @@ texts = st.lists(st.sampled_from(NASTY) | st.text(st.characters(exclude_categori
 @settings(max_examples=300, deadline=None)
 @given(texts, st.sampled_from(["en", "de", "zh-hant", "", "🦊"]))
 def test_pieces_partition_every_text(text: str, language: str) -> None:
-    """Nothing lost or doubled; white space only at a piece's end; no piece empty or too long."""
+    """Nothing lost or doubled; white space only around a piece; no piece empty or too long."""
     pieces = segment(text, language)
     if not text.strip():
         assert pieces == []
@@ -70,7 +70,9 @@ def test_pieces_partition_every_text(text: str, language: str) -> None:
     assert pieces[-1].stop == len(text)
     for place, piece in enumerate(pieces):
         start, stop = piece.visible
-        assert text[piece.start : piece.stop].strip() == text[start:stop] != ""
+        assert text[start:stop] == text[start:stop].strip() != ""
+        around = text[piece.start : start] + text[stop : piece.stop]
+        assert not around.replace(">", "").strip()  # an empty line of a quotation is white space
         assert place == 0 or start == piece.start
         assert stop - start <= (LINE_CHARS if piece.kind in ("code", "json") else PIECE_CHARS)
 

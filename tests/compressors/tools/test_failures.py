@@ -368,3 +368,14 @@ def test_the_long_message_of_an_object_that_failed_is_cut_and_not_dropped(key):
     alone = json.dumps({"exit_code": 1, "output": "building\r" * 3000 + "Error: disk full"})
     shown = tamis.compress_tool_output(alone, tokenizer="estimate", max_tokens=1500).text
     assert "Error: disk full" in shown
+
+
+@pytest.mark.parametrize("around", [0, 1, 200])
+@pytest.mark.parametrize("before", [150, 3000])
+def test_an_error_far_in_a_long_line_is_shown_wherever_the_line_stands(before, around):
+    error = "Error: cannot open /etc/app.yaml: permission denied"
+    line = "step " * before + error + " step" * 3000 + "\n"
+    text = "building\n" * around + line + "done\n" * around
+    for limit in (300, 1500):
+        shown = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=limit).text
+        assert error in shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from tamis.text.readers.outputs.line_table import LineTable
+from tamis.text.readers.outputs.line_table import ROW_CHARS, LineTable
 from tamis.text.readers.outputs.parts import Level
 
 _TIME = (
@@ -121,6 +121,10 @@ _ILL = re.compile(
 )
 _ERRORS_BELOW = re.compile(r"\W*(?:ERRORS?|[Ee]rrors?|FAILURES?|[Ff]ailures?)\W*:\s*")
 _MOST_BELOW = 10
+_FAR_ERROR = re.compile(
+    r"\b(?:[Ee]rror|ERROR|FATAL|fatal|panic|\w{1,60}(?:Error|Exception))(?:\[\w+\])?: \S"
+)
+"""An error beyond the front of a line, which is all that the other patterns see."""
 
 
 def mark_shell(lines: LineTable) -> int:
@@ -139,6 +143,10 @@ def mark_shell(lines: LineTable) -> int:
             lines.mark(i, Level.MESSAGE)
         elif row.startswith(("Segmentation fault", "Aborted", "Killed")):
             lines.mark(i, Level.MESSAGE)
+        far = lines.starts[i] + ROW_CHARS
+        if far < lines.stops[i] and not _RECORD.match(row):
+            if _FAR_ERROR.search(lines.text, far, lines.stops[i]):
+                lines.mark(i, Level.MESSAGE)
     _mark_last(lines)
     return 0
 
