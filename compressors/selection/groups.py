@@ -20,6 +20,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
+from unicodedata import category
 
 from tamis.probes.interruption import check_interruption
 from tamis.text.lines import INTRODUCES
@@ -258,12 +259,13 @@ class Groups:
         return head if inside or not begins_entry(self._texts[u], self._texts[head]) else -1
 
     def _is_bare(self, u: int) -> bool:
-        """Whether a unit has signs or tags alone."""
+        """Whether a unit has signs or tags alone, and no letter, digit or pictograph."""
         kind, text = self._units[u].kind, self._texts[u]
-        if kind == "table_row":
-            return not any(map(str.isalnum, text))
-        bare = _BARE_TAGS.fullmatch(text) if kind == "html" else self._fence(u)
-        return bare is not None
+        if kind == "html":
+            return _BARE_TAGS.fullmatch(text) is not None
+        if kind == "code":
+            return self._fence(u) is not None
+        return not any(char.isalnum() or category(char) == "So" for char in text)
 
     def _gap(self, u: int) -> str:
         """The white space before a unit, from the visible end of the one before."""

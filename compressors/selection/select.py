@@ -168,7 +168,8 @@ class Selector:
         else:
             useful = candidates if limit is None else self._useful(candidates)
         every = len(candidates) == len(renderer.units)  # else neighbours may be none of them
-        if floor == -math.inf and (rules.fill or (every and len(useful) == len(candidates))):
+        is_all = every and len({*useful} | packer.groups.vain) == len(candidates)
+        if floor == -math.inf and (rules.fill or is_all):
             packer.take_all(candidates)
         if not packer.kept_units:
             _take_steps(packer, self._steps(packer, useful))

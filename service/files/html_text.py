@@ -184,9 +184,12 @@ MAX_OPEN_TAGS, MAX_ATTRIBUTES = 2_000, 1_000
 both; no page of fifteen manuals with 120 pages had more than 40 and 20."""
 
 _OUTSIDE = ":not(main *, article *, [role=main] *)"
+_ON_REQUEST = ":not([hidden=until-found], [role=tabpanel], details *)"
 _NEVER_SHOWN = {
     "scripts and styles": "script, style, noscript, template",
     "controls and drawings": "button, input, select, textarea, svg, iframe, object, canvas",
+    "hidden elements": f"[hidden]{_ON_REQUEST}, "
+    f'[style*="display:none" i]{_ON_REQUEST}, [style*="display: none" i]{_ON_REQUEST}',
 }
 _NAVIGATION = {
     "navigation": "nav, [role=navigation], [role=search], .navheader, .navfooter, .toc, "

@@ -269,6 +269,25 @@ def test_tags_alone_are_without_content() -> None:
     assert vain == [one for one in shown if not any(map(str.isalnum, _without_tags(one)))]
 
 
+@pytest.mark.parametrize(
+    ("alone", "says"),
+    [
+        *((sign, False) for sign in ("---", "…", "\u200b\u2060")),
+        ("👍", True),
+        ("是", True),
+        ("7", True),
+    ],
+)
+def test_signs_alone_never_stand_for_an_answer_that_is_too_long(alone: str, says: bool) -> None:
+    long = "The keys are rotated every ninety days by the person on call. " * 2
+    text = f"{long}\n\n{alone}\n\n{long.replace('keys', 'rooms')}"
+    if says:
+        assert kept(text, {"The keys": 0.9}, 4) == [alone]
+        return
+    with pytest.raises(BudgetTooSmall):
+        kept(text, {"The keys": 0.9}, 4)
+
+
 def _without_tags(text: str) -> str:
     return "".join("x" if "img" in part else part.partition(">")[2] for part in text.split("<"))
 

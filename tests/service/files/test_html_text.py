@@ -54,6 +54,8 @@ def test_a_page_is_what_it_shows_without_navigation_scripts_and_footer():
         ("<pre>```\na\n```</pre>", "````\n```\na\n```\n````\n"),
         ("<p>see <a href='/x'>the\n page</a>.", "see the page.\n"),
         ("<script>x = '<p>'</script>", ""),
+        ("<p>a<p hidden>b<p style='x:y; DISPLAY: none'>c<div style='display:none'>d</div>", "a\n"),
+        ("<p>a<p hidden=until-found>b<div role=tabpanel hidden>c</div>", "a\n\nb\n\nc\n"),
         (
             "<article><header><h1>T</h1></header>x<footer>note</footer></article>",
             "# T\n\nx\nnote\n",
