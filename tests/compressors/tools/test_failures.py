@@ -16,6 +16,7 @@ from tamis.compressors.tools.prepare import prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.tokens import estimating_tokenizer
 from tamis.service.agents.shortening import Shortening
+from tamis.text.readers.outputs.json_parts import json_level
 from tamis.text.readers.outputs.parse import parse_tool_output
 from tamis.text.readers.outputs.parts import Level
 from tamis_agents.tools import AgentTools
@@ -379,3 +380,47 @@ def test_an_error_far_in_a_long_line_is_shown_wherever_the_line_stands(before, a
     for limit in (300, 1500):
         shown = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=limit).text
         assert error in shown
+
+
+PLACED = {
+    "src/a{i}.ts:{i}:5: warning: 'v{i}' is never used": (
+        "src/core.ts:88:14: Property 'token' does not exist on type 'Session'."
+    ),
+    "src/a{i}.ts({i},5): warning TS6133: 'v{i}' is never read.": (
+        "src/core.ts(88,14): Property 'token' does not exist on type 'Session'."
+    ),
+    "./lib/a{i}.py:{i}:70: W291 trailing whitespace": "core.py:77:9: undefined name 'session'",
+    "a{i}.c:{i}:7: note: expanded from macro 'FOO'": "core.c:77:9: implicit declaration of 'frob'",
+}
+
+
+@pytest.mark.parametrize("usual", PLACED)
+@pytest.mark.parametrize("at", [20, 240])
+def test_what_is_said_of_a_line_and_column_stays_without_a_word_of_failure(usual, at):
+    lines = [usual.format(i=i) for i in range(300)]
+    lines.insert(at, PLACED[usual])
+    text = "\n".join(lines) + "\n"
+    for limit in (300, 1500):
+        shown = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=limit).text
+        assert PLACED[usual] in shown
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("limit", [300, 1500])
+def test_the_one_file_with_errors_of_a_report_keeps_its_name_and_messages(indent, limit):
+    clean = {"messages": [], "errorCount": 0, "fatalErrorCount": 0, "error": None}
+    rows = [{"filePath": f"/app/src/file{i}.js", **clean} for i in range(60)]
+    said = {"ruleId": "no-undef", "severity": 2, "message": "'fetchUser' is not defined."}
+    source = "".join(f"const v{i} = compute({i}, 'some text');\n" for i in range(80))
+    rows[37] |= {"messages": [said], "errorCount": 1, "source": source}
+    text = json.dumps(rows, indent=indent)
+    shown = tamis.compress_tool_output(text, tokenizer="estimate", max_tokens=limit).text
+    assert "/app/src/file37.js" in shown
+    assert said["message"] in shown
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n  "])
+@pytest.mark.parametrize("value", ["null", "0", '""', "[ ]", "false"])
+def test_a_field_of_errors_that_is_empty_is_no_failure(space, value):
+    assert json_level(f'{{"error":{space}{value}}}') == Level.ORDINARY
+    assert json_level(f'{{"error":{space}"disk full"}}') == Level.MESSAGE

@@ -182,7 +182,7 @@ def _mark_loose(lines: LineTable) -> None:
 
 def _mark_lines(lines: LineTable) -> str:
     name = _mark_blocks(lines)
-    if name in ("text", "log"):
+    if name in ("text", "log", "compiler", "linters"):
         table.mark_odd_lines(lines)
     return name
 

@@ -8,8 +8,8 @@ from tamis.text.readers.outputs.line_table import JOB_STAMP, LineTable, Rule, ma
 from tamis.text.readers.outputs.parts import Level
 
 _COMPILER_PLACED = re.compile(
-    r"(?!\d{2,4}[-:/.]\d)(\S[^:\s(]*?)(?::\d+(?::\d+)?(?::| -)|\(\d+(?:,\d+)?\):?) "
-    r"(?:(fatal error|error|warning|note|remark|info)\b)?"
+    r"(?!\d{2,4}[-:/.]\d)\S[^:\s(]*?(?::\d+(?P<column>:\d+)?(?::| -)|\(\d+(?P<place>,\d+)?\):?) "
+    r"(?:(?P<kind>fatal error|error|warning|note|remark|info)\b|(?P<other>[a-z]+: |[A-Z]+\d))?"
 )
 _COMPILER_LEVELS = {
     "error": Level.MESSAGE,
@@ -107,9 +107,12 @@ def _level(row: str) -> Level | None:
     if _COMPILER_GO.match(row):
         return Level.MESSAGE
     match = _COMPILER_PLACED.match(row)
-    if match is None or match.group(2) is None:
+    if match is None:
         return None
-    return _COMPILER_LEVELS.get(match.group(2), Level.CONTEXT)
+    if kind := match["kind"]:
+        return _COMPILER_LEVELS.get(kind, Level.CONTEXT)
+    # with a line and a column and no other word for it, it is what a tool has to say
+    return None if match["other"] or not (match["column"] or match["place"]) else Level.MESSAGE
 
 
 _DOCKER_STEP = re.compile(rf"(?:{JOB_STAMP})?#(\d+) ")

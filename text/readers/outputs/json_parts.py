@@ -20,7 +20,8 @@ from tamis.text.readers.outputs.table import rows_with_rare_values
 FRONT_CHARS = 2_000
 _FAILURE = re.compile(
     r'"(?:error|errors|err|exception|error_?message|failure|stderr|traceback|ename|evalue'
-    r'|failed_?reason|last_?error)"\s*:\s*(?!null|false|""|0\b|\[\s*\]|\{\s*\})'
+    r'|failed_?reason|last_?error|(?:fatal_?)?error_?count|(?:num_?)?fail(?:ed|ures)\w{0,12})"\s*:'
+    r'\s*+(?!null|false|""|0\b|\[\s*\]|\{\s*\})'
     r'|"(?:level|severity|lvl|levelname|log\.level)"\s*:\s*(?:"(?:err|fatal|crit|panic|alert|emerg)|[56]0\b)'
     r'|"(?:status|state|result|conclusion|outcome|phase|health|reason)"\s*:\s*"(?:error|fail|fatal'
     r"|unhealthy|crash|timed?_?-?out|cancell?ed|OOMKilled|evicted|imagepull)"
@@ -173,7 +174,7 @@ class JsonParts:
             said = Level.DETAIL if self._says_failure(node) else Level.ORDINARY
             for n, child in enumerate(node.children, 1):
                 item = value.get(child.key) if isinstance(value, dict) else None
-                level = said if child.kind == '"' else Level.ORDINARY
+                level = said if child.kind in '"[' else Level.ORDINARY
                 member = Part(child.first, child.stop, n, n, level, "members", inner)
                 self._add(child, item, member._replace(place="member", is_entry=is_list))
         closing = self._frame(whole, node.stop - 1, node.stop)
@@ -184,7 +185,7 @@ class JsonParts:
             self.parts[i] = self.parts[i]._replace(needs=needs)
 
     def _says_failure(self, node: JsonNode) -> bool:
-        """Whether a scalar of an object says that it failed: its strings say what and where."""
+        """Whether a scalar of an object says that it failed: its texts and lists say what."""
         scalars = (child for child in node.children if child.kind not in "[{")
         return any(json_level(self.text[c.first : c.stop]) == Level.MESSAGE for c in scalars)
 
